@@ -111,14 +111,14 @@ def _objects(replicas: int) -> list[dict[str, Any]]:
     containers = [
         {
             "name": "http",
-            "image": "bench",
+            "image": "hatchway/host",
             "command": ["sh", "-c", _START, peers.nginx()],
             "readinessProbe": {"tcpSocket": {"port": _HTTP}, "periodSeconds": 1},
             "volumeMounts": mounts,
         },
         {
             "name": "bulk",
-            "image": "bench",
+            "image": "hatchway/host",
             "command": ["python3", "/etc/bench/server.py", "0.0.0.0", str(_BULK), str(_UPGRADE)],
             "readinessProbe": {"tcpSocket": {"port": _BULK}, "periodSeconds": 1},
             "volumeMounts": mounts,

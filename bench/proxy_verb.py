@@ -55,7 +55,7 @@ def deploy(found: Cluster, size: int) -> str:
     )
     container = {
         "name": "backend",
-        "image": "bench",
+        "image": "hatchway/host",
         "command": ["sh", "-c", _START, peers.nginx()],
         "volumeMounts": [{"name": "config", "mountPath": "/etc/bench"}],
     }

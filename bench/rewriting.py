@@ -113,7 +113,7 @@ def deploy(found: Cluster) -> None:
     labels = {"app": "bench"}
     scripts = f"SCRIPTS = {{name: made_up(*of) for name, of in {_SCRIPTS!r}.items()}}"
     made = f"SIZE = {SIZE}\n{inspect.getsource(made_up)}\n{scripts}\n"
-    container = {"name": "server", "image": "bench", "command": ["python3", "-c", made + _SERVER]}
+    container = {"name": "server", "image": "hatchway/host", "command": ["python3", "-c", made + _SERVER]}
     pod = {"metadata": {"name": "bench", "labels": labels}, "spec": {"containers": [container]}}
     service = {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}
     found.create(f"{namespace}/pods", {"apiVersion": "v1", "kind": "Pod", **pod})

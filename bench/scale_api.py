@@ -139,7 +139,7 @@ async def create(found: Cluster, path: str, objects: Iterable[Any], at_once: int
 
 async def fill(found: Cluster, wanted: argparse.Namespace) -> None:
     """Create everything."""
-    container = {"name": "c", "image": "x", "command": ["sleep", "1000"]}
+    container = {"name": "c", "image": "hatchway/host", "command": ["sleep", "1000"]}
     # No node has this label, so the pods stay pending: what is measured is the API server.
     spec = {"containers": [container], "nodeSelector": {"none": "such"}}
     pods = [{"metadata": {"name": f"p{n}", "labels": {"app": f"a{n}"}}, "spec": spec} for n in range(wanted.pods)]

@@ -141,7 +141,7 @@ async def until_ready(client: ConnectionClient, name: str) -> Object:
 
 async def ask_from_inside(client: ConnectionClient, name: str, urls: list[str]) -> str:
     """Return what a pod of its own reads from these addresses. name: the pod's."""
-    container = {"name": "c", "image": "x", "command": ["python3", "-c", _ASK, *urls]}
+    container = {"name": "c", "image": "hatchway/host", "command": ["python3", "-c", _ASK, *urls]}
     spec = {"containers": [container], "restartPolicy": "Never"}
     await client.create("pods", {"metadata": {"name": name}, "spec": spec}, NAMESPACE)
     while True:
@@ -160,7 +160,7 @@ async def measure(base: Path, wanted: argparse.Namespace) -> None:
     own = with_certificate(run["server"], keys / "ca.crt", keys / "admin.crt", keys / "admin.key")
     async with Connection.fixed(own).client as client:
         await client.create("namespaces", {"metadata": {"name": NAMESPACE}})
-        container = {"name": "c", "image": "x", "command": ["python3", "-c", _SERVER]}
+        container = {"name": "c", "image": "hatchway/host", "command": ["python3", "-c", _SERVER]}
         pod = {
             "metadata": {"name": "web", "labels": {"app": "web"}},
             "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},

@@ -87,7 +87,7 @@ def deploy(found: Cluster) -> None:
     """Start the pod that keeps the files, behind a Service."""
     namespace = "/api/v1/namespaces/default"
     labels = {"app": "bench"}
-    container = {"name": "server", "image": "bench", "command": ["python3", "-c", _SERVER]}
+    container = {"name": "server", "image": "hatchway/host", "command": ["python3", "-c", _SERVER]}
     pod = {"metadata": {"name": "bench", "labels": labels}, "spec": {"containers": [container]}}
     service = {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}
     found.create(f"{namespace}/pods", {"apiVersion": "v1", "kind": "Pod", **pod})

@@ -162,7 +162,7 @@ def _pod(name: str, config: str, *, host: bool, port: int) -> dict[str, Any]:
             "containers": [
                 {
                     "name": "c",
-                    "image": "bench",
+                    "image": "hatchway/host",
                     "command": ["sh", "-c", start],
                     "ports": [{"containerPort": port}],
                     "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
@@ -312,7 +312,7 @@ def removal(bench: Bench) -> None:
     for name in ("stays", "goes"):
         container = {
             "name": "c",
-            "image": "bench",
+            "image": "hatchway/host",
             "command": ["python3", "-c", _NOTES],
             "env": [{"name": "NAME", "value": name}],
             "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1},

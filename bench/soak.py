@@ -318,7 +318,7 @@ async def _routes(found: Cluster, kubeconfig: Path) -> AsyncIterator[tuple[list[
     # Pods of a cluster on loopback see the machine's files; the environment says where their own are.
     container = {
         "name": "server",
-        "image": "bench",
+        "image": "hatchway/host",
         "command": ["sh", "-c", 'exec python3 "$HATCHWAY_ROOT/etc/soak/server.py"'],
         "volumeMounts": [{"name": "code", "mountPath": "/etc/soak"}],
     }

@@ -60,7 +60,12 @@ def pod(
         entry["hostPort"] = host_port
     if host_ip:
         entry["hostIP"] = host_ip
-    container = {"name": "c", "image": "any", "command": ["sleep", "9999"], "ports": [entry] if declared else []}
+    container = {
+        "name": "c",
+        "image": "hatchway/host",
+        "command": ["sleep", "9999"],
+        "ports": [entry] if declared else [],
+    }
     spec: dict[str, Any] = {"containers": [container], "nodeName": node}
     if host_network:
         spec["hostNetwork"] = True
@@ -215,7 +220,7 @@ FAULTS = [
     ),
     Case(
         "lb-hostname",
-        (pod("p"), service("LoadBalancer", hosts=("a1b2.elb.amazonaws.com",))),
+        (pod("p"), service("LoadBalancer", hosts=("a1b2.eu-west-1.elb.amazonaws.com",))),
         "service/s",
         "open-load-balancer",
     ),
@@ -225,7 +230,7 @@ FAULTS = [
             pod("p"),
             service(
                 "LoadBalancer",
-                hosts=("k8s-a2.elb.amazonaws.com",),
+                hosts=("k8s-a2.elb.eu-west-1.amazonaws.com",),
                 loadBalancerClass="service.k8s.aws/nlb",
                 annotations={"service.beta.kubernetes.io/aws-load-balancer-scheme": "internet-facing"},
             ),
@@ -353,15 +358,18 @@ SAFE = [
     Case("s-headless", (pod("p"), service(clusterIP="None"))),
     Case("s-lb-internal", (pod("p"), service("LoadBalancer", hosts=("10.1.1.1",)))),
     Case("s-lb-internal-v6", (pod("p"), service("LoadBalancer", hosts=("fd00::8",)))),
-    Case("s-lb-aws-internal", (pod("p"), service("LoadBalancer", hosts=("internal-a1.elb.amazonaws.com",)))),
+    Case("s-lb-aws-internal", (pod("p"), service("LoadBalancer", hosts=("internal-a1.eu-west-1.elb.amazonaws.com",)))),
     Case(
-        "s-lb-marked", (pod("p"), service("LoadBalancer", hosts=("a1.elb.amazonaws.com",), annotations=_AWS_INTERNAL))
+        "s-lb-marked",
+        (pod("p"), service("LoadBalancer", hosts=("a1.elb.eu-west-1.amazonaws.com",), annotations=_AWS_INTERNAL)),
     ),
     Case(
         "s-lb-nlb",
         (
             pod("p"),
-            service("LoadBalancer", hosts=("k8s-a1.elb.amazonaws.com",), loadBalancerClass="service.k8s.aws/nlb"),
+            service(
+                "LoadBalancer", hosts=("k8s-a1.elb.eu-west-1.amazonaws.com",), loadBalancerClass="service.k8s.aws/nlb"
+            ),
         ),
     ),
     Case(
@@ -413,7 +421,7 @@ SAFE = [
     Case("s-ing-wildcard", (pod("p"), service(), ingress(tls=("*.example",)))),
     Case(
         "s-ing-internal",
-        (pod("p"), service(), ingress(of_class="alb", hosts=("internal-k8s.elb.amazonaws.com",))),
+        (pod("p"), service(), ingress(of_class="alb", hosts=("internal-k8s.eu-west-1.elb.amazonaws.com",))),
     ),
     Case(
         "s-ing-allowlist",

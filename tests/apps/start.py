@@ -112,7 +112,7 @@ def manifest(app: App, installed: Installed, work: Path) -> str:
     environ = environment(app, installed, work, "0.0.0.0", POD_PORT)
     container = {
         "name": "app",
-        "image": "any",
+        "image": "hatchway/host",
         "command": fill(app.command, installed, work, "0.0.0.0", POD_PORT),
         "workingDir": str(work),
         "env": [{"name": name, "value": value} for name, value in environ.items()],

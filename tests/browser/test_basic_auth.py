@@ -75,7 +75,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 http.server.ThreadingHTTPServer((os.environ.get("HATCHWAY_POD_IP", ""), 8080), Handler).serve_forever()
 """
-    cluster.kubectl("run", "site", "--image=any", "--port=8080", "--command", "--", "python3", "-c", program)
+    cluster.kubectl("run", "site", "--image=hatchway/host", "--port=8080", "--command", "--", "python3", "-c", program)
     cluster.kubectl("wait", "pod/site", "--for=condition=Ready", "--timeout=30s")
     set_password(cluster, "ada", "lovelace", "system:masters")
     try:

@@ -39,7 +39,7 @@ def drawn(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("-n", "kube-system", "set", "env", "deployment/prometheus", "HATCHWAY_MONITORING_INTERVAL=1")
     cluster.kubectl("create", "namespace", "drawn")
     loop = "while true; do echo ERROR drawable; sleep 1; done"
-    cluster.kubectl("-n", "drawn", "run", "busy", "--image=any", "--command", "--", "sh", "-c", loop)
+    cluster.kubectl("-n", "drawn", "run", "busy", "--image=hatchway/host", "--command", "--", "sh", "-c", loop)
     wait_for(lambda: (cluster.get(f"{ELASTIC}/_count?q=log:drawable").json or {}).get("count"))
     cpu = "rate(container_cpu_usage_seconds_total{pod=%22busy%22,container=%22busy%22}[10s])"
     for query in (cpu, "kube_pod_info{pod=%22busy%22}"):

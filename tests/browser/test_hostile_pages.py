@@ -194,7 +194,7 @@ def services(cluster: Cluster, door: Door) -> Iterator[Services]:
     for name in ("victim", "malice"):
         container = {
             "name": "web",
-            "image": "any",
+            "image": "hatchway/host",
             "command": ["python3", "/program/hostile_server.py", "0.0.0.0", "8080", SECRET],
             "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
             "volumeMounts": [{"name": "program", "mountPath": "/program"}],

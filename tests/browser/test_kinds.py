@@ -24,7 +24,7 @@ def service(cluster: Cluster) -> Iterator[str]:
     meta = {"name": "kinds", "labels": {"app": "kinds"}}
     container = {
         "name": "web",
-        "image": "any",
+        "image": "hatchway/host",
         "command": ["python3", "/program/kinds_server.py"],
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},
         "volumeMounts": [{"name": "program", "mountPath": "/program"}],

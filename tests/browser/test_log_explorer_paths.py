@@ -40,7 +40,7 @@ def word(cluster: Cluster) -> str:
         "explored",
         "run",
         "writer",
-        "--image=any",
+        "--image=hatchway/host",
         "--restart=Never",
         "--command",
         "--",

@@ -37,13 +37,13 @@ def talker(cluster: Cluster) -> Iterator[str]:
     containers = [
         {
             "name": "main",
-            "image": "any",
+            "image": "hatchway/host",
             "command": ["python3", "-c", _TALKER],
             "env": [{"name": "DB_PASSWORD", "value": "hunter2"}],
         },
         {
             "name": "crash",
-            "image": "any",
+            "image": "hatchway/host",
             "command": [
                 "sh",
                 "-c",
@@ -52,7 +52,7 @@ def talker(cluster: Cluster) -> Iterator[str]:
             "volumeMounts": [{"name": "kept", "mountPath": "/kept"}],
         },
     ]
-    setup = {"name": "setup", "image": "any", "command": ["echo", "prepared"]}
+    setup = {"name": "setup", "image": "hatchway/host", "command": ["echo", "prepared"]}
     spec = {
         "initContainers": [setup],
         "containers": containers,
@@ -148,7 +148,16 @@ def test_a_log_goes_on_after_a_break_without_doubling_lines(cluster: Cluster, ta
 
 def test_a_pod_that_goes_is_said_to_be_gone(cluster: Cluster, door: Door, talker: str, page: Page) -> None:
     cluster.kubectl(
-        "-n", NAMESPACE, "run", "brief", "--image=any", "--command", "--", "sh", "-c", "echo here; exec sleep 1000"
+        "-n",
+        NAMESPACE,
+        "run",
+        "brief",
+        "--image=hatchway/host",
+        "--command",
+        "--",
+        "sh",
+        "-c",
+        "echo here; exec sleep 1000",
     )
     page.goto(url_of(door, "brief", "logs"))
     page.wait_for_selector("#log >> text=here")

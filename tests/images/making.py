@@ -364,13 +364,15 @@ class NoPackages(Exception):
     """Debian packages cannot be had: there is no apt-get, or no network and no cache."""
 
 
-def debian_root(*packages: str) -> Path:
+def debian_root(*packages: str, exactly: bool = False) -> Path:
     """Return a directory with Debian packages, and all that they depend on, unpacked and not configured.
+
+    exactly: without what they depend on.
 
     It is kept below $XDG_CACHE_HOME/hatchway-tests and shared: copy it before you change it. Raises NoPackages.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatchway-tests"
-    key = hashlib.sha256(" ".join(sorted(packages)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(" ".join([*sorted(packages), *["="] * exactly]).encode()).hexdigest()[:16]
     root = cache / f"debian-{key}"
     if root.is_dir():
         return root
@@ -381,7 +383,7 @@ def debian_root(*packages: str) -> Path:
     temporary = root.with_name(f"{root.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    for package in _closure(packages):
+    for package in sorted(packages) if exactly else _closure(packages):
         _unpack(_download(package, debs), temporary)
     for name in ("proc", "sys", "dev", "run", "tmp", "var/tmp", "root", "etc"):
         (temporary / name).mkdir(parents=True, exist_ok=True)

@@ -187,19 +187,17 @@ def test_a_reader_follows_the_tutorial(reader: Reader, open_terminal: Callable[[
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("document", ["docs/services.md", "docs/ingress.md"])
-def test_a_reader_follows_a_page_about_services(
-    document: str, reader: Reader, open_terminal: Callable[[], Terminal]
-) -> None:
+def test_a_reader_follows_the_pages_about_services(reader: Reader, open_terminal: Callable[[], Terminal]) -> None:
     subprocess.run(["scripts/setup"], cwd=reader.clone, env=reader.environment, check=True, **reader.user)
     reader.run("hatchway up --detach --api-port 0 --nodes 1")
     # The README's.
-    reader.run("kubectl create deployment web --image=any --replicas=3 -- python3 -m http.server 8080")
+    reader.run("kubectl create deployment web --image=hatchway/host --replicas=3 -- python3 -m http.server 8080")
     reader.run("kubectl rollout status deployment web --timeout=60s")
-    _, printed = follow(document, reader, open_terminal, again=20.0)
-    reached = [output for command, output in printed.items() if command.startswith("curl")]
-    assert len(reached) == 2
-    assert all("Directory listing" in output for output in reached)
+    for document in ("docs/services.md", "docs/ingress.md"):
+        _, printed = follow(document, reader, open_terminal, again=20.0)
+        reached = [output for command, output in printed.items() if command.startswith("curl")]
+        assert len(reached) == 2
+        assert all("Directory listing" in output for output in reached)
 
 
 def scripts_of(pipeline: dict[str, Any]) -> list[str]:

@@ -11,7 +11,9 @@ import click
 import pytest
 
 from hatchway.cli.app import app
-from hatchway.cluster.node.images import SHIPPED
+from hatchway.cli.commandgroup import leaf_commands
+from hatchway.cli.image import image
+from hatchway.cluster.node.images import HOST, SHIPPED
 
 _ROOT = Path(__file__).parents[2]
 _DOCUMENTS = [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *sorted((_ROOT / "docs").rglob("*.md"))]
@@ -70,6 +72,9 @@ def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
             # What follows belongs to another command.
             for stop in ("--", "--exec"):
                 words = words[: words.index(stop) + 1] if stop in words else words
+            command = app.get_command(click.Context(app), name)
+            if isinstance(command, click.Group) and words and not words[0].startswith("-"):
+                name = f"{name} {words[0]}"
             options = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
             # `-it` is two of them.
             yield name, [one for option in options for one in _apart(option)]
@@ -99,10 +104,13 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
 def test_commands_and_options_exist(document: Path) -> None:
-    context = click.Context(app)
+    known_commands = {
+        **{name: context.command for name, context in leaf_commands(app, click.Context(app))},
+        "image": image,
+    }
     wrong = []
     for name, options in commands_in(document.read_text()):
-        command = app.get_command(context, name)
+        command = known_commands.get(name)
         if command is None:
             wrong.append(f"hatchway {name}")
             continue
@@ -118,6 +126,7 @@ def test_every_document_is_reachable_from_the_readme() -> None:
 
 def test_every_command_is_named_in_the_readme() -> None:
     named = {name for name, _ in commands_in((_ROOT / "README.md").read_text())}
+    named |= {name.partition(" ")[0] for name in named}
     assert set(app.list_commands(click.Context(app))) <= named | {"version"}
 
 
@@ -133,8 +142,7 @@ def test_options_that_stand_alone_exist(document: Path, pytestconfig: pytest.Con
 
 
 def _commands() -> list[click.Command]:
-    context = click.Context(app)
-    return [found for name in app.list_commands(context) if (found := app.get_command(context, name))]
+    return [context.command for _, context in leaf_commands(app, click.Context(app))]
 
 
 def test_messages_of_the_troubleshooting_page_are_printed_somewhere() -> None:
@@ -157,7 +165,7 @@ def test_messages_of_the_troubleshooting_page_are_printed_somewhere() -> None:
 
 def test_the_readme_names_the_images_that_there_are() -> None:
     text = (_ROOT / "README.md").read_text()
-    assert set(re.findall(r"`(hatchway/[a-z-]+)`", text)) == set(SHIPPED)
+    assert set(re.findall(r"`(hatchway/[a-z-]+)`", text)) == {*SHIPPED, HOST}
 
 
 def test_the_readme_says_of_the_types_what_the_list_of_types_says() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from importlib import import_module
-
 import click
 
 from hatchway import __version__
-from hatchway.cli import interrupts
+from hatchway.cli.commandgroup import LazyGroup
 
 PROGRAM = "hatchway"
 
@@ -30,6 +27,7 @@ _COMMANDS = {
     "exec": ("exec", "exec_command"),
     "shell": ("shell", "shell"),
     "cp": ("cp", "cp"),
+    "image": ("image", "image"),
     "info": ("info", "info"),
     "token": ("token", "token"),
     "password": ("password", "password"),
@@ -45,51 +43,8 @@ _OTHER_NAMES = {
     "clusters": "list",
     "cluster-info": "info",
     "get": "ls",
+    "images": "image",
 }
-
-
-class Commands(click.Group):
-    """The commands. Each is imported only when it is used: to import all takes longer than most commands run."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands that the help shows, in its order."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command with this name; None when there is none."""
-        if cmd_name not in _COMMANDS:
-            return None
-        file, name = _COMMANDS[cmd_name]
-        with interrupts.quitting():
-            command = getattr(import_module(f"hatchway.cli.{file}"), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Set the command's context in usage errors for which click's parser has not set it."""
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            name = ctx.invoked_subcommand
-            if error.ctx is None and name and (command := self.get_command(ctx, name)) is not None:
-                error.ctx = click.Context(command, parent=ctx, info_name=name)
-            raise
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return (name, command, the other arguments). Raises click.UsageError, which suggests similar commands."""
-        name = args[0]
-        command = self.get_command(ctx, name)
-        if command is not None:
-            return name, command, args[1:]
-        if name.startswith("-"):
-            raise click.NoSuchOption(name, ctx=ctx)
-        meant = (
-            [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, self.list_commands(ctx))
-        )
-        question = f"; did you mean {' or '.join(meant)}?" if meant else ""
-        raise click.UsageError(f'there is no command "{name}"{question}', ctx)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -99,7 +54,9 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 
 
 @click.group(
-    cls=Commands,
+    cls=LazyGroup,
+    table=_COMMANDS,
+    other_names=_OTHER_NAMES,
     name=PROGRAM,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -9,6 +9,7 @@ import click
 from hatchway import __version__
 from hatchway.cli import options
 from hatchway.cli.app import PROGRAM, app
+from hatchway.cli.commandgroup import leaf_commands
 from hatchway.cli.usage import own_options_first
 
 
@@ -37,15 +38,16 @@ def manual() -> str:
         "COMMAND [OPTIONS] [ARGUMENTS]",
         ".SH COMMANDS",
     ]
-    for name in app.list_commands(root):
-        command = app.get_command(root, name)
-        assert command is not None
-        lines += _command(click.Context(command, info_name=name, parent=root))
+    for name, context in leaf_commands(app, root):
+        lines += _command(name, context)
     lines += [
         ".SH FILES",
         ".TP",
         "~/.local/state/hatchway/NAME/",
         "The data of the embedded cluster NAME; --state-dir and $HATCHWAY_STATE_DIR choose another place.",
+        ".TP",
+        "~/.local/state/hatchway/.images/",
+        "The images that `hatchway image` shows, for all clusters; in the same place.",
         ".TP",
         "~/.kube/config",
         "The kubeconfig with the contexts; `hatchway up` writes to it. --kubeconfig and $KUBECONFIG choose others.",
@@ -56,10 +58,10 @@ def manual() -> str:
     return "\n".join(lines)
 
 
-def _command(ctx: click.Context) -> list[str]:
+def _command(name: str, ctx: click.Context) -> list[str]:
     command = ctx.command
     arguments = " ".join(command.collect_usage_pieces(ctx))
-    lines = [f".SS {PROGRAM} {ctx.info_name} {_escaped(arguments)}"]
+    lines = [f".SS {PROGRAM} {name} {_escaped(arguments)}"]
     for paragraph in re.split(r"\n\s*\n", (command.help or "").strip()):
         lines += [_escaped(" ".join(paragraph.split())), ".PP"]
     for parameter in own_options_first(command.params):

@@ -227,7 +227,7 @@ def by_relay(function: _Function) -> _Function:
 
         if relay and ssh:
             raise HatchwayError("--relay and --ssh cannot be used together", "leave one of them out")
-        if not relay and (relay_image != DEFAULT_IMAGE or relay_namespace or yes):
+        if not relay and (relay_image or relay_namespace or yes):
             raise HatchwayError("--relay-image, --relay-namespace and --yes need --relay", "add --relay")
         wanted = RelayRequest(relay_image, relay_namespace, yes) if relay else None
         return function(*args, relay=wanted, ssh=ssh, **rest)
@@ -245,8 +245,8 @@ def by_relay(function: _Function) -> _Function:
         click.option(
             "--relay-image",
             metavar="IMAGE",
-            default=DEFAULT_IMAGE,
-            show_default=True,
+            default="",
+            show_default=f"{DEFAULT_IMAGE}; in an embedded cluster hatchway/host",
             help="The relay pod's image; it needs python3, 3.8 or later.",
         ),
         click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import dataclass
 
@@ -10,14 +11,14 @@ import click
 from hatchway.errors import HatchwayError
 from hatchway.kube.overrides import ChosenCluster
 from hatchway.printable import printable
-from hatchway.route.relayoptions import ORPHAN_SECONDS, RIGHTS, RelayOptions
+from hatchway.route.relayoptions import DEFAULT_IMAGE, ORPHAN_SECONDS, RIGHTS, RelayOptions
 
 
 @dataclass(frozen=True, slots=True)
 class RelayRequest:
     """The options of the command line.
 
-    namespace: the relay pod's namespace; "" for that of the targets.
+    image: "" for the usual one. namespace: the relay pod's namespace; "" for that of the targets.
     yes: True when the user has already agreed.
     """
 
@@ -38,7 +39,8 @@ def agree(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -
     from hatchway.kube import contexts
 
     found = contexts.load(*cluster)
-    options = RelayOptions(wanted.image, wanted.namespace or namespace or found.namespace)
+    image = wanted.image or asyncio.run(_usual_image(cluster))
+    options = RelayOptions(image, wanted.namespace or namespace or found.namespace)
     for line in describe(options, found.label):
         click.echo(printable(line), err=True)
     if not wanted.yes:
@@ -47,6 +49,17 @@ def agree(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -
         click.confirm("Make it?", abort=True, err=True)
     click.echo("Starting it ...", err=True)
     return options
+
+
+async def _usual_image(cluster: ChosenCluster) -> str:
+    from hatchway.kube.connection import Connection
+    from hatchway.kube.helperimage import helper_image
+
+    connection = Connection.load(*cluster)
+    try:
+        return await helper_image(connection.client, DEFAULT_IMAGE)
+    finally:
+        await connection.aclose()
 
 
 def describe(options: RelayOptions, label: str) -> list[str]:

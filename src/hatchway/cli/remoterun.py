@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hatchway.cli import printing
 from hatchway.errors import ApiError
 from hatchway.kube.connection import Connection
+from hatchway.kube.helperimage import helper_image
 from hatchway.kube.overrides import ChosenCluster
 from hatchway.kube.streams.remotecommand import RemoteCommand, StreamOptions
 from hatchway.kube.workload import parse_workload
@@ -17,6 +18,7 @@ from hatchway.remote.ephemeral import add_shell_container, exit_code_of
 from hatchway.remote.outcome import is_missing_command
 from hatchway.remote.podcontainer import PodContainer, explain_refusal, find_pod_container
 from hatchway.remote.session import exit_code, run_session
+from hatchway.remote.shellimage import SHELL_IMAGE
 from hatchway.remote.shellpod import CONTAINER, running_shell_pod
 from hatchway.remote.shells import WAKE, attached_shell, shell_commands
 from hatchway.wire.channels import CommandResult
@@ -69,7 +71,7 @@ class ShellRequest:
     """The options of `hatchway shell`.
 
     shell: the program; "" for the best one that the container has.
-    image: the image of a pod or container that is made for the shell.
+    image: the image of a pod or container that is made for the shell; "" for the usual one.
     debug: True to make an ephemeral container even when the pod has a shell.
     deadline: seconds after which Kubernetes ends a pod that was made for the shell.
     """
@@ -105,9 +107,11 @@ async def _shell_at(connection: Connection, chosen: PodContainer, asked: ShellRe
         result = await _try_shells(connection, chosen, asked.shell, tty=tty)
         if result is not None:
             return exit_code(result, str(chosen))
-        note(f"{chosen} has no shell; an ephemeral container with {asked.image} is started beside it")
+    image = asked.image or await helper_image(connection.client, SHELL_IMAGE)
+    if not asked.debug:
+        note(f"{chosen} has no shell; an ephemeral container with {image} is started beside it")
     command = [asked.shell] if asked.shell else attached_shell(os.environ, tty=tty)
-    name = await add_shell_container(connection.client, chosen.pod, asked.image, chosen.container, command, tty=tty)
+    name = await add_shell_container(connection.client, chosen.pod, image, chosen.container, command, tty=tty)
     note(f"ephemeral container {name} in pod {chosen.name}; the pod's description keeps it")
     return await _attach(connection, chosen.namespace, chosen.name, name, tty=tty, wake=not asked.shell)
 
@@ -137,9 +141,8 @@ async def open_shell_pod(namespace: str | None, asked: ShellRequest, cluster: Ch
     command = [asked.shell] if asked.shell else attached_shell(os.environ, tty=tty)
     try:
         with console.ending_signals():
-            async with running_shell_pod(
-                connection.client, space, asked.image, command, asked.deadline, tty=tty
-            ) as pod:
+            image = asked.image or await helper_image(connection.client, SHELL_IMAGE)
+            async with running_shell_pod(connection.client, space, image, command, asked.deadline, tty=tty) as pod:
                 name = pod["metadata"]["name"]
                 note(f"pod {name} in namespace {space}, removed at the end")
                 return await _attach(connection, space, name, CONTAINER, tty=tty, wake=not asked.shell)

@@ -7,9 +7,7 @@ import click
 from hatchway.cli import clusterflags, options
 from hatchway.cli.usage import GoFlagsCommand
 from hatchway.kube.overrides import ChosenCluster
-
-# A small image that is widely available and has the usual tools for debugging.
-_IMAGE = "busybox:stable"
+from hatchway.remote.shellimage import SHELL_IMAGE
 
 
 @click.command(
@@ -31,8 +29,8 @@ _IMAGE = "busybox:stable"
 )
 @click.option(
     "--image",
-    default=_IMAGE,
-    show_default=True,
+    default="",
+    show_default=f"{SHELL_IMAGE}; in an embedded cluster hatchway/host",
     metavar="IMAGE",
     help="The image of a new pod or ephemeral container.",
 )

@@ -79,6 +79,7 @@ def _show(found: dict[str, Any]) -> None:
         print(f"    egress          {_egress(egress)}")
     if found["no_policies"]:
         print(f"    policies        network policies are not enforced: {printable(found['no_policies'])}")
+    print(f"    users           {printable(found['users'])}")
     print(f"    memory          {found['memory_mib']} MiB in {counted(found['processes'], 'process')}")
     print(f"    state           {found['state']}")
 

@@ -112,6 +112,12 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
     help='Open node ports also on this address of this machine; may be repeated. "none" removes all such addresses.',
 )
 @click.option(
+    "--host-programs/--no-host-programs",
+    default=None,
+    show_default="only that of hatchway/host",
+    help="Run the `command` of any image with this machine's programs, for machines without a registry.",
+)
+@click.option(
     "--egress",
     type=Choice(*tools.CHOICES),
     show_default="auto",
@@ -138,6 +144,7 @@ def up(
     rewrite: str | None,
     host_path: tuple[str, ...],
     publish: tuple[str, ...],
+    host_programs: bool | None,
     egress: str | None,
     egress_to_host: bool | None,
     output: str,
@@ -161,6 +168,7 @@ def up(
         ephemeral=ephemeral,
         host_paths=lifecycle.check_host_paths(state, list(host_path)) if host_path else None,
         publish=lifecycle.check_publish(list(publish)) if publish else None,
+        host_programs=host_programs,
         egress=egress,
         egress_to_host=egress_to_host,
     )

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hatchway import beneath, trees
@@ -30,6 +31,7 @@ from hatchway.cluster.controllers.defaultstorage import ensure_storage_class
 from hatchway.cluster.controllers.manager import ControllerConfig, run_controllers
 from hatchway.cluster.controllers.readinessreset import reset_readiness
 from hatchway.cluster.gcschedule import GcSchedule
+from hatchway.cluster.imageservice import ImageService
 from hatchway.cluster.localvolumes import LocalVolumes
 from hatchway.cluster.network import launcher
 from hatchway.cluster.network.egress import tools
@@ -63,6 +65,7 @@ class ControlPlane:
         self.began = time.time()
         self.names = plan.node_names(config.workers)
         self.addons = addonnames.enabled(config.addons)
+        self.image_store = Path(config.image_store) if config.image_store else state.image_store
         # What is wrong with stored objects: it is reported, and does not keep the cluster from starting.
         self.problems: list[str] = []
 
@@ -95,6 +98,9 @@ class ControlPlane:
             # For errors before the second call of `stop` is registered below.
             stack.push_async_callback(network.stop)
             on_network_started(network.pid)
+            images = ImageService(self.state.image_socket, self.image_store, self.state.server_log)
+            stack.push_async_callback(images.close)
+            images.listen()
             loopback = network.isolation == "loopback"
             certificates = pki.load(self.state.pki)
             inside = ("127.0.0.1", port) if loopback else (plan.node_ip(0), plan.DEFAULT_API_PORT)
@@ -192,6 +198,8 @@ class ControlPlane:
             pod_api_server=url,
             isolation="loopback" if loopback else "private",
             cluster_dns=plan.DNS_SERVICE_IP if "dns" in self.addons and not loopback else "",
+            image_store=str(self.image_store),
+            host_programs=self.config.host_programs,
             host_nameserver=plan.HOST_NAMESERVER if egress is not None else "",
             host_paths=self.config.host_paths,
             published=self._published(),
@@ -200,6 +208,8 @@ class ControlPlane:
         with beneath.opened(beneath.open_directory(state.path)) as top:
             trees.remove_tree(top, state.memory.name)
         state.create()
+        # It must exist to be hidden.
+        self.image_store.mkdir(mode=0o700, parents=True, exist_ok=True)
         config_file = state.path / "agent.json"
         agent.save(config_file)
         directory = state.path / "network"
@@ -210,7 +220,7 @@ class ControlPlane:
             directory=directory,
             log=state.node_log,
             env={**os.environ, node_config.ENVIRONMENT: str(config_file)},
-            hidden=[state.path],
+            hidden=[state.path, self.image_store],
             published=self._published(),
             egress=egress,
         )
@@ -311,6 +321,7 @@ class ControlPlane:
             "private": not network.limits,
             "limits": network.limits,
             "no_policies": network.no_policies,
+            "users": network.users,
             "addons": list(self.addons),
             "removed_addons": removed,
             "built_in": [found.as_dict() for found in built_in(services, server)],

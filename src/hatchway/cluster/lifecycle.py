@@ -12,7 +12,6 @@ import contextlib
 import ipaddress
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from hatchway.cluster.node.config import SHUT_DOWN_SECONDS
 from hatchway.cluster.process import KEEP, Process
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
+from hatchway.removal import remove_path
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -167,6 +167,8 @@ class Options:
     rewrite: str | None = None
     host_paths: list[str] | None = None
     publish: list[str] | None = None
+    host_programs: bool | None = None
+    image_store: str | None = None
     egress: str | None = None
     egress_to_host: bool | None = None
     ephemeral: bool = False
@@ -181,17 +183,29 @@ class Options:
             "rewrite": self.rewrite,
             "host_paths": self.host_paths,
             "publish": self.publish,
+            "host_programs": self.host_programs,
             "egress": self.egress,
             "egress_to_host": self.egress_to_host,
         }
-        own_names = {
-            "api_port": "--api-port",
-            "workers": "--nodes",
-            "host_paths": "--host-path",
-            "egress_to_host": "--egress-to-host",
-        }
-        names = {key: f"--{key}" for key in asked} | own_names
+        own_names = {"workers": "--nodes", "host_paths": "--host-path"}
+        names = {key: f"--{key.replace('_', '-')}" for key in asked} | own_names
         return [names[key] for key, value in asked.items() if value is not None and value != getattr(config, key)]
+
+
+# The options that a cluster keeps when it is started again without them.
+_KEPT = (
+    "api_port",
+    "workers",
+    "addons",
+    "network",
+    "rewrite",
+    "host_paths",
+    "publish",
+    "host_programs",
+    "image_store",
+    "egress",
+    "egress_to_host",
+)
 
 
 class Running:
@@ -245,14 +259,7 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
             "choose another --name for a cluster that keeps nothing",
         )
     config = known or ClusterConfig(name=state.path.name)
-    asked = {
-        key: value
-        for key in (
-            *("api_port", "workers", "addons", "network", "rewrite", "host_paths", "publish"),
-            *("egress", "egress_to_host"),
-        )
-        if (value := getattr(options, key)) is not None
-    }
+    asked = {key: value for key in _KEPT if (value := getattr(options, key)) is not None}
     config = replace(config, **asked, ephemeral=options.ephemeral)
     state.save_config(config)
     return config
@@ -449,8 +456,6 @@ def end_remains(state: StateDir) -> None:
 def delete(state: StateDir) -> None:
     """Remove everything the (stopped) cluster has kept. Raises HatchwayError when something cannot be removed."""
     try:
-        shutil.rmtree(state.path)
-    except FileNotFoundError:
-        return
+        remove_path(state.path)
     except OSError as error:
-        raise HatchwayError(f"cannot remove {error.filename}: {error.strerror}") from error
+        raise HatchwayError(f"cannot remove {error.filename or state.path}: {error.strerror}") from error

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from hatchway import beneath, trees
+from hatchway import beneath, removal
 
 __all__ = ["ROOT", "LocalVolumes"]
 
@@ -39,12 +39,22 @@ class LocalVolumes:
         return f"`--host-path {self._covering}` shows a directory of this machine in place of the nodes' {ROOT}"
 
     def make(self, node: str, name: str) -> None:
-        """Make the directory `name` (mode 0700) on a node, unless it is there. Blocks. Raises OSError, ValueError."""
+        """Make the directory `name` on a node, unless it is there. Blocks. Raises OSError, ValueError.
+
+        Every user of a container may write to it, as with kind's provisioner: hostPath volumes have no fsGroup.
+        """
         with (
             self._opened(node, name, create=True) as root,
             beneath.opened(beneath.open_in_root(root, ROOT, "directory")) as found,
         ):
-            os.close(beneath.make_directory(found, name, 0o700))
+            is_new = True
+            try:
+                os.mkdir(name, 0o700, dir_fd=found)
+            except FileExistsError:
+                is_new = False
+            with beneath.opened(beneath.make_directory(found, name)) as made:
+                if is_new:
+                    os.fchmod(made, 0o777)
 
     def remove(self, node: str, name: str) -> None:
         """Delete the directory `name` on a node with all that is in it. Blocks. Raises OSError, ValueError."""
@@ -53,7 +63,7 @@ class LocalVolumes:
                 self._opened(node, name, create=False) as root,
                 beneath.opened(beneath.open_in_root(root, ROOT)) as found,
             ):
-                trees.remove_tree(found, name)
+                removal.remove_owned(found, name)
         except FileNotFoundError:
             # It was never made, or is gone already.
             return

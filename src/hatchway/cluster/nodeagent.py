@@ -24,6 +24,7 @@ from hatchway.cluster.firstuse import FirstUseStarts
 from hatchway.cluster.network import runtimes
 from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
 from hatchway.cluster.node.config import ENVIRONMENT, PROXY, SHUT_DOWN_SECONDS, AgentConfig
+from hatchway.cluster.node.imagestock import ImageStock, ImageUnpacker
 from hatchway.cluster.node.kubelet import Kubelet, clean_up, open_client
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.policies.enforcer import PolicyEnforcer
@@ -32,11 +33,17 @@ from hatchway.cluster.services.nodeplaces import NodePlace, NodePlaces
 from hatchway.cluster.services.serviceproxy import ServiceProxy
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
+from hatchway.images.serviceclient import PullClient
+from hatchway.images.store import ImageStore
 from hatchway.kube.informer import Informer
 
 log = logging.getLogger("hatchway.cluster.nodeagent")
 
 _CLEAN_UP_SECONDS = 60.0
+_WITHOUT_NAMESPACES = (
+    "containers of images need the private network, which this cluster does not have (`hatchway status` says why); the "
+    "image hatchway/host runs a command with this machine's programs"
+)
 
 
 async def run(config: AgentConfig, runtime: Runtime, stop: asyncio.Event) -> None:
@@ -64,8 +71,9 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
         policies = None
         if runtime.packets is not None:
             policies = PolicyEnforcer(proxier, runtime.packets, [node.ip for node in config.nodes])
+        images = open_images(config, runtime)
         kubelets = [
-            Kubelet(config, node, runtime, client, Sources(client), services, policies)
+            Kubelet(config, node, runtime, client, Sources(client), services, policies, images)
             for node, client in zip(config.nodes, clients, strict=True)
         ]
         async with asyncio.TaskGroup() as group:
@@ -102,6 +110,26 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
                     task.cancel()
 
 
+def open_images(config: AgentConfig, runtime: Runtime) -> ImageStock | None:
+    """Return the container images for the nodes; None when the cluster has no store of them."""
+    if not config.image_store:
+        return None
+    state, store = StateDir(Path(config.state_dir)), Path(config.image_store)
+
+    def load_unpacker() -> ImageUnpacker:
+        from hatchway.images.layers import LayerStore
+
+        return LayerStore(store, runtime.users)
+
+    return ImageStock(
+        ImageStore(store),
+        PullClient(state.image_socket),
+        load_unpacker,
+        cluster=state.path.name,
+        why_not=_WITHOUT_NAMESPACES if runtime.isolation == "loopback" else "",
+    )
+
+
 async def _keep_clean(config: AgentConfig, runtime: Runtime, kubelets: list[Kubelet]) -> None:
     """Delete the files of removed pods, after a while, so that log collectors can read them first."""
     state = StateDir(Path(config.state_dir))
@@ -135,7 +163,8 @@ def _directories(config: AgentConfig) -> NodeDirectories:
         *(SharedDirectory(path, path) for path in sorted(config.host_paths)),
     ]
     names = [node.name for node in config.nodes]
-    return NodeDirectories(state.nodes, names, state.path / "network", parts, hidden=[state.path])
+    hidden = [state.path, Path(config.image_store or state.image_store)]
+    return NodeDirectories(state.nodes, names, state.path / "network", parts, hidden=hidden)
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import select
-import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -28,6 +27,7 @@ from hatchway.cluster.state import Holder, StateDir
 from hatchway.cluster.watchdog import Watchdog
 from hatchway.errors import HatchwayError
 from hatchway.files import NO_ROOM
+from hatchway.removal import remove_path
 
 logger = logging.getLogger("hatchway.cluster")
 
@@ -91,7 +91,8 @@ async def _run(state: StateDir, attached: bool) -> None:
         except (HatchwayError, OSError) as error:
             logger.error("the kubeconfig was not restored: %s", error)
         if config.ephemeral:
-            shutil.rmtree(state.path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_path(state.path)
         os.close(lock)
 
 

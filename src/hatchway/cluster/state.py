@@ -12,6 +12,7 @@ nodes/NAME/      what pods have left in a node's own file system (hostPath)
 memory/          mount point of a file system in memory: in the private network, secrets are kept there, never on disk
 logging/, monitoring/  the index and the samples of these add-ons
 pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
+images.sock      where the process listens that pulls images for the nodes
 server.log, node.log
 """
 
@@ -48,6 +49,8 @@ class ClusterConfig:
     rewrite: what the proxy verb does to responses: "full", "kubernetes" or "off".
     host_paths: directories of this machine that nodes have in their file systems.
     publish: addresses of this machine, besides 127.0.0.1, on which node ports are published.
+    host_programs: whether the command of any image runs with this machine's programs.
+    image_store: the directory of the image store; "" is the one beside the cluster's state.
     egress: how pods of a private network reach other networks: "auto", "none", "pasta" or "slirp4netns".
     egress_to_host: whether they may reach this machine's own addresses, too (never its loopback).
     """
@@ -61,6 +64,8 @@ class ClusterConfig:
     ephemeral: bool = False
     host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
     publish: list[str] = field(default_factory=list)
+    host_programs: bool = False
+    image_store: str = ""
     egress: str = "auto"
     egress_to_host: bool = False
 
@@ -75,6 +80,8 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "ephemeral": (bool,),
     "host_paths": (list,),
     "publish": (list,),
+    "host_programs": (bool,),
+    "image_store": (str,),
     "egress": (str,),
     "egress_to_host": (bool,),
 }
@@ -113,6 +120,9 @@ class StateDir:
         self.samples = path / "monitoring"
         self.server_log = path / "server.log"
         self.node_log = path / "node.log"
+        self.image_socket = path / "images.sock"
+        # Container images, which all clusters of the user share.
+        self.image_store = path.parent / ".images"
         self.lock_file = path / "lock"
         # Next to the directory, which may not exist yet, or not any more.
         self.start_file = path.with_name(f".{path.name}.start")

@@ -8,23 +8,26 @@ from hatchway.exposure.backends import ClusterFacts
 from hatchway.exposure.findings import SEVERITIES, Exposure
 from hatchway.exposure.gatewayways import gateway_hosts, gateway_ways
 from hatchway.exposure.ingressways import ingress_way
+from hatchway.exposure.middlewares import Middlewares
 from hatchway.exposure.nodeways import node_ways
+from hatchway.exposure.publishers import Publishers
 from hatchway.exposure.ranges import REACHES
-from hatchway.exposure.routeways import Publishers
 from hatchway.exposure.serviceways import balancer_hosts, service_ways
 from hatchway.exposure.snapshot import ClusterSnapshot
+from hatchway.exposure.traefikways import traefik_ways
 
 
 def assess(snapshot: ClusterSnapshot) -> list[Exposure]:
     """Return all ways into a cluster, the worst first."""
     facts = ClusterFacts(snapshot)
-    publishers = Publishers(facts)
+    publishers, middlewares = Publishers(facts), Middlewares(snapshot.middlewares)
     doors = {host.lower() for ingress in snapshot.ingresses for host in balancer_hosts(ingress)}
     doors |= {host.lower() for gateway in snapshot.gateways for host in gateway_hosts(gateway)}
     found = [way for service in snapshot.services for way in service_ways(service, facts, doors)]
     found += node_ways(facts)
-    found += [ingress_way(ingress, facts, publishers) for ingress in snapshot.ingresses]
+    found += [ingress_way(ingress, facts, publishers, middlewares) for ingress in snapshot.ingresses]
     found += gateway_ways(facts, publishers)
+    found += traefik_ways(facts, publishers, middlewares)
     return in_order(found)
 
 

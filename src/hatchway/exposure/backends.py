@@ -17,6 +17,8 @@ from hatchway.kube.api import Object
 
 # The most workloads that one line names.
 _MOST_WORKLOADS = 8
+# The label of what cert-manager makes to answer challenges of ACME, which are without TLS (RFC 8555, 8.3).
+_CHALLENGE = "acme.cert-manager.io/http01-solver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,11 @@ class ClusterFacts:
         selects = bool(pairs(mapping(service.get("spec")).get("selector")))
         readable = self.snapshot.has_read("pods" if selects else "endpointslices", key(service)[0])
         return readable and not self.snapshot.pods_of(service)
+
+
+def is_challenge(obj: Mapping[str, Any]) -> bool:
+    """Return True for an object that answers a challenge of ACME (cert-manager); it must be open to the Internet."""
+    return pairs(mapping(obj.get("metadata")).get("labels")).get(_CHALLENGE) == "true"
 
 
 def _addresses(nodes: Sequence[ObservedNode]) -> list[str]:

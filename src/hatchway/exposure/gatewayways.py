@@ -9,8 +9,9 @@ from typing import Any, Final
 from hatchway.exposure import mending
 from hatchway.exposure.backends import ClusterFacts, annotations_of, reach_of
 from hatchway.exposure.findings import MOST_LOCATIONS, ON_PURPOSE, Exposure, Issue, Location
+from hatchway.exposure.publishers import Publisher, Publishers
 from hatchway.exposure.ranges import NOWHERE
-from hatchway.exposure.routeways import Publisher, Publishers, RouteBackend, judge_backends, published_way
+from hatchway.exposure.routeways import RouteBackend, judge_backends, published_way
 from hatchway.exposure.snapshot import key
 from hatchway.exposure.tolerant import mapping, mappings, number, text, texts
 from hatchway.kube.api import Object
@@ -73,7 +74,7 @@ def _gateway_way(gateway: Object, publishers: Publishers) -> Exposure:
     ports = [(number(one.get("port")), text(one.get("protocol"))) for one in listeners]
     locations = [
         Location(host, port, "UDP" if protocol == "UDP" else "TCP", tls=protocol in ("HTTPS", "TLS"))
-        for host in hosts
+        for host in publishers.outside(hosts)
         for port, protocol in ports
         if port
     ]
@@ -142,7 +143,7 @@ def _route_way(
             tls=listener.protocol in ("HTTPS", "TLS"),
         )
         for hosts, listener in attached
-        for host in hosts
+        for host in publishers.outside(hosts)
         for one in names
         if listener.port
     ]

@@ -6,138 +6,65 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from hatchway.exposure import mending
-from hatchway.exposure.backends import ClusterFacts, annotations_of, reach_of
+from hatchway.exposure.backends import ClusterFacts, reach_of
 from hatchway.exposure.findings import Exposure, Issue, Location
-from hatchway.exposure.ranges import AddressSet
-from hatchway.exposure.routeways import (
-    BackendVerdict,
-    Publisher,
-    Publishers,
-    RouteBackend,
-    judge_backends,
-    published_way,
-)
+from hatchway.exposure.ingresscontrollers import IngressOptions, options_of
+from hatchway.exposure.middlewares import Middlewares
+from hatchway.exposure.publishers import Publisher, Publishers
+from hatchway.exposure.routeways import BackendVerdict, RouteBackend, judge_backends, published_way
 from hatchway.exposure.serviceways import balancer_hosts
 from hatchway.exposure.snapshot import key
-from hatchway.exposure.tolerant import mapping, mappings, number, text, texts
+from hatchway.exposure.tolerant import mapping, mappings, number, text
 from hatchway.kube.api import Object
 
-# Annotations with the ranges of clients that are let in, and those for logins. The values are parts of the names of the
-# controllers that know the annotations (`IngressClass.spec.controller`).
-_ALLOWLISTS: Final = {
-    "nginx.ingress.kubernetes.io/allowlist-source-range": "ingress-nginx",
-    "nginx.ingress.kubernetes.io/whitelist-source-range": "ingress-nginx",
-    "alb.ingress.kubernetes.io/inbound-cidrs": "alb",
-    "haproxy.org/allow-list": "haproxy.org",
-    "haproxy.org/whitelist": "haproxy.org",
-    "haproxy-ingress.github.io/allowlist-source-range": "haproxy-ingress",
-    "haproxy-ingress.github.io/whitelist-source-range": "haproxy-ingress",
-}
-_LOGINS: Final = {
-    "nginx.ingress.kubernetes.io/auth-url": "ingress-nginx",
-    "nginx.ingress.kubernetes.io/auth-secret": "ingress-nginx",
-    "nginx.ingress.kubernetes.io/auth-tls-secret": "ingress-nginx",
-    "alb.ingress.kubernetes.io/auth-type": "alb",
-    "haproxy.org/auth-type": "haproxy.org",
-    "haproxy-ingress.github.io/auth-url": "haproxy-ingress",
-    "haproxy-ingress.github.io/auth-secret": "haproxy-ingress",
-}
-# Annotations by which controllers of clouds get certificates without `spec.tls`.
-_CERTIFICATES: Final = (
-    "alb.ingress.kubernetes.io/certificate-arn",
-    "ingress.gcp.kubernetes.io/pre-shared-cert",
-    "networking.gke.io/managed-certificates",
-)
-_CLASS: Final = "kubernetes.io/ingress.class"
-_DEFAULT_CLASS: Final = "ingressclass.kubernetes.io/is-default-class"
-# More hosts for the rules of an Ingress.
-_ALIASES: Final = "nginx.ingress.kubernetes.io/server-alias"
+# The port of a backend that is no Service, but an action of AWS' load balancer, which an annotation describes.
+_BY_ANNOTATION: Final = "use-annotation"
 _NGINX_ALLOWLIST: Final = "nginx.ingress.kubernetes.io/allowlist-source-range"
 
 
-def ingress_way(ingress: Object, facts: ClusterFacts, publishers: Publishers) -> Exposure:
+def ingress_way(ingress: Object, facts: ClusterFacts, publishers: Publishers, middlewares: Middlewares) -> Exposure:
     """Return the way into the cluster that an Ingress opens."""
-    annotations, spec = annotations_of(ingress), mapping(ingress.get("spec"))
-    controller, called = _controller(ingress, facts)
+    spec, options = mapping(ingress.get("spec")), options_of(ingress, facts, middlewares)
     hosts = balancer_hosts(ingress)
-    publisher = publishers.at(hosts, internal=_is_internal(annotations, controller, called))
-    allowed, ignored = _allowlist(annotations, controller)
-    if allowed is not None:
-        publisher = Publisher(publisher.sources & allowed, publisher.pods)
-    found = judge_backends(_backends(key(ingress)[0], spec), publisher, facts)
-    names = [text(rule.get("host")) for rule in mappings(spec.get("rules"))]
-    if _knows(controller, "ingress-nginx"):
-        names += [one.strip() for one in annotations.get(_ALIASES, "").split(",") if one.strip()]
+    publisher = publishers.at(hosts, internal=options.is_internal, funnel=options.is_funnel)
+    if options.allowed is not None:
+        publisher = Publisher(publisher.sources & options.allowed, publisher.pods)
+    found = judge_backends(_backends(key(ingress)[0], spec, options), publisher, facts)
+    names = [*(text(rule.get("host")) for rule in mappings(spec.get("rules"))), *options.aliases]
     if mapping(spec.get("defaultBackend")) or not names:
         names.append("")
-    secret = [one for one in dict.fromkeys(names) if _has_tls(one, spec, annotations)]
-    plain = [one for one in dict.fromkeys(names) if one not in secret]
-    has_login = any(one in annotations and _knows(controller, part) for one, part in _LOGINS.items())
-    issues = _issues(ingress, found, publisher, controller, plain, ignored, has_login=has_login)
+    names = list(dict.fromkeys(names))
+    issues = _issues(ingress, found, options, [one for one in names if options.is_plain(one, spec)])
     notes = [
         "" if hosts else "no controller has published it",
-        f"clients: {allowed.shown()}" if allowed is not None else "",
-        "its controller asks for a login" if has_login else "",
+        f"clients: {options.allowed.shown()}" if options.allowed is not None else "",
+        "its controller asks for a login" if options.has_login else "",
+        "it answers a challenge of ACME (cert-manager)" if options.is_challenge else "",
     ]
     locations = [
-        Location(host, 443 if one in secret else 80, host=one if not one.startswith("*") else "", tls=one in secret)
-        for one in dict.fromkeys(names)
-        for host in hosts
+        Location(host, port, host=_sent(one), tls=secure)
+        for one in names
+        for host in publishers.outside(hosts)
+        for port, secure in options.ports(one, spec)
     ]
     locations += [
-        Location(address, port, host=one if not one.startswith("*") else "", tls=one in secret)
-        for one in dict.fromkeys(names)
-        for address, port in publishers.node_ports(hosts, 443 if one in secret else 80)
+        Location(address, opened, host=_sent(one), tls=secure)
+        for one in names
+        for port, secure in options.ports(one, spec)
+        for address, opened in publishers.node_ports(hosts, port)
     ]
     note = "; ".join(filter(None, notes))
     return published_way(ingress, "Ingress", "Ingress", found, publisher, facts, locations, issues, note)
 
 
-def _controller(ingress: Object, facts: ClusterFacts) -> tuple[str, str]:
-    """Return (the name of the Ingress's controller from its class, the class's name); "" when not known."""
-    spec = mapping(ingress.get("spec"))
-    called = text(spec.get("ingressClassName")) or annotations_of(ingress).get(_CLASS, "")
-    for one in facts.snapshot.ingress_classes:
-        is_default = not called and annotations_of(one).get(_DEFAULT_CLASS) == "true"
-        if is_default or (called and key(one)[1] == called):
-            return text(mapping(one.get("spec")).get("controller")), key(one)[1]
-    return "", called
+def _sent(name: str) -> str:
+    """Return the host name to send in a request; "" for a wildcard."""
+    return "" if name.startswith("*") else name
 
 
-def _knows(controller: str, part: str) -> bool:
-    """Return True when a controller acts on a project's annotations, or when the controller is not known.
-
-    part: a part of the names of the project's controllers.
-    """
-    return not controller or part in controller
-
-
-def _is_internal(annotations: dict[str, str], controller: str, called: str) -> bool:
-    if "alb" in controller.partition("/")[2] or called == "alb":
-        # Without the annotation, this controller makes internal load balancers.
-        return annotations.get("alb.ingress.kubernetes.io/scheme", "internal") == "internal"
-    return called == "gce-internal" or annotations.get("appgw.ingress.kubernetes.io/use-private-ip") == "true"
-
-
-def _allowlist(annotations: dict[str, str], controller: str) -> tuple[AddressSet | None, str]:
-    """Return (the clients that are let in, an annotation that has no effect).
-
-    The first is None when all are let in. The second is "" when the controller knows all such annotations.
-    """
-    ignored = ""
-    for annotation, part in _ALLOWLISTS.items():
-        ranges = [one for one in annotations.get(annotation, "").split(",") if one.strip()]
-        if ranges and _knows(controller, part):
-            return AddressSet.parse(ranges), ""
-        if ranges:
-            ignored = annotation
-    unknown = (one for one, part in _LOGINS.items() if one in annotations and not _knows(controller, part))
-    return None, ignored or next(unknown, "")
-
-
-def _backends(namespace: str, spec: Object) -> Iterable[RouteBackend]:
+def _backends(namespace: str, spec: Object, options: IngressOptions) -> Iterable[RouteBackend]:
     for _, _, backend in _places(namespace, spec):
-        if backend.service:
+        if backend.service and not (backend.service in options.actions and backend.port == _BY_ANNOTATION):
             yield backend
 
 
@@ -173,31 +100,12 @@ def _without(ingress: Object, unwanted: Collection[RouteBackend]) -> str:
     return mending.without_leads("ingress", namespace, name, leads)
 
 
-def _has_tls(host: str, spec: Object, annotations: dict[str, str]) -> bool:
-    if any(one in annotations for one in _CERTIFICATES):
-        return True
-    for entry in mappings(spec.get("tls")):
-        hosts = texts(entry.get("hosts"))
-        parent = f"*.{host.partition('.')[2]}"
-        if not hosts or host in hosts or (host and parent in hosts):
-            return True
-    return False
-
-
-def _issues(
-    ingress: Object,
-    found: BackendVerdict,
-    publisher: Publisher,
-    controller: str,
-    plain: list[str],
-    ignored: str,
-    *,
-    has_login: bool,
-) -> list[Issue]:
+def _issues(ingress: Object, found: BackendVerdict, options: IngressOptions, plain: list[str]) -> list[Issue]:
+    """Return the findings about an Ingress. plain: its host names that are served without TLS."""
     namespace, name = key(ingress)
     issues: list[Issue] = []
     reach = reach_of(found.verdicts)
-    by_nginx = _knows(controller, "ingress-nginx")
+    by_nginx = options.is_nginx
     nginx_list = mending.annotate("ingress", namespace, name, _NGINX_ALLOWLIST)
     if found.missing:
         text = (
@@ -207,12 +115,13 @@ def _issues(
         issues.append(Issue("no-backend", "low", text, _without(ingress, found.missing)))
     if reach != "internet":
         return issues
-    if found.program and not has_login:
+    if found.program and not options.has_login:
         text = f"anyone on the Internet reaches {found.program}, which nobody should reach from outside"
         mend = nginx_list if by_nginx else _without(ingress, found.sensitive)
         issues.append(Issue("sensitive-port", "high", text, mend))
+    ignored, why = options.ignored
     if ignored:
-        text = f"its annotation {ignored} has no effect, since its controller is {controller}"
+        text = f"its annotation {ignored} has no effect, since {why}"
         mend = nginx_list if by_nginx else mending.delete("ingress", namespace, name)
         issues.append(Issue("ineffective-allowlist", "medium", text, mend))
     if named := [one for one in plain if one]:

@@ -11,7 +11,7 @@ from hatchway.exposure.backends import ClusterFacts, PortVerdict, audience_of_al
 from hatchway.exposure.findings import MOST_LOCATIONS, Exposure, Issue, Location
 from hatchway.exposure.ranges import EVERYWHERE, MACHINE, AddressSet, worst
 from hatchway.exposure.serviceways import open_issues, unknown_nodes
-from hatchway.exposure.snapshot import DeclaredPort, ObservedPod
+from hatchway.exposure.snapshot import DeclaredPort, ObservedPod, balanced_service
 
 # Pods in this namespace with one of these priority classes are parts of the node, which need the node's network.
 _SYSTEM_NAMESPACE: Final = "kube-system"
@@ -33,6 +33,9 @@ def node_ways(facts: ClusterFacts) -> list[Exposure]:
     hosts: dict[tuple[str, str], list[ObservedPod]] = defaultdict(list)
     for pods in facts.snapshot.pods_by_namespace.values():
         for pod in pods:
+            if balanced_service(pod) in facts.snapshot.services_by_key:
+                # The way in is listed at the Service, whose source ranges these pods apply.
+                continue
             if pod.host_network:
                 hosts[pod.namespace, pod.workload].append(pod)
             elif any(port.host_port for port in pod.ports):

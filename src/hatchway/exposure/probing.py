@@ -69,6 +69,7 @@ class Prober:
 
     Attributes:
         left_out: how many locations were not probed because there were too many.
+        on_nodes: how many ways in were not probed because they are open only at a loopback address of their node.
     """
 
     def __init__(self, *, on_this_machine: bool, resolve: _Resolve = _resolve) -> None:
@@ -85,6 +86,7 @@ class Prober:
         self._asked: dict[Location, asyncio.Task[ProbeAnswer]] = {}
         self._context = _trusting_context()
         self.left_out = 0
+        self.on_nodes = 0
 
     async def probe(self, exposures: Sequence[Exposure]) -> list[Exposure]:
         """Probe the locations of ways in, and return the ways with the results."""
@@ -92,6 +94,7 @@ class Prober:
         chosen = [list(_chosen(exposure)) for exposure in exposures]
         wanted = list(dict.fromkeys(location for locations in chosen for location in locations))
         self.left_out = max(0, len(wanted) - _MOST)
+        self.on_nodes = sum(_is_on_node(exposure) for exposure in exposures)
         async with asyncio.TaskGroup() as group:
             self._asked = {location: group.create_task(self._gated(location)) for location in wanted[:_MOST]}
         answers = {location: task.result() for location, task in self._asked.items()}
@@ -257,10 +260,14 @@ def _is_plain(path: str) -> bool:
     return path.isascii() and path.isprintable() and " " not in path and len(path) < 2000
 
 
+def _is_on_node(exposure: Exposure) -> bool:
+    """Return True for a way in whose locations are loopback addresses of the node itself."""
+    return exposure.reach == "machine" and exposure.way in ("hostPort", "hostNetwork")
+
+
 def _chosen(exposure: Exposure) -> Iterable[Location]:
     """Yield the locations of a way in to probe: one address for each port and host name."""
-    if exposure.reach == "machine" and exposure.way in ("hostPort", "hostNetwork"):
-        # The location is a loopback address of the node itself.
+    if _is_on_node(exposure):
         return
     seen: set[tuple[int, str]] = set()
     for location in exposure.locations:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 from hatchway.errors import ApiError
 from hatchway.exposure.snapshot import ClusterSnapshot, ObservedNode, ObservedPod, Unread, foreign_endpoints, key
 from hatchway.exposure.tolerant import mapping, mappings, pairs, text
+from hatchway.exposure.traefikways import is_traefik
 from hatchway.kube.api import Object
 from hatchway.kube.wellknown import ENDPOINT_SLICES, NAMESPACE_NAME, SERVICE_NAME
 
@@ -24,9 +25,14 @@ _ROUTES: Final = {
     "tcproutes": ("v1", "v1alpha2"),
     "udproutes": ("v1", "v1alpha2"),
 }
-# The most objects of one kind that are read: a hostile API server could send pages without end.
+# Traefik's kinds: its own group, and that of its version 2. The Services of its usual installations.
+_TRAEFIK_GROUPS: Final = ("traefik.io", "traefik.containo.us")
+_TRAEFIK_ROUTES: Final = ("ingressroutes", "ingressroutetcps", "ingressrouteudps")
+_TRAEFIK_MIDDLEWARES: Final = ("middlewares", "middlewaretcps")
+_TRAEFIK_SERVICES: Final = (("kube-system", "traefik"), ("traefik", "traefik"))
 # The Service of an embedded cluster's ingress controller (cluster/addonmanifests/ingress.py).
 _INGRESS_SERVICE: Final = ("kube-system", "hatchway-ingress")
+# The most objects of one kind that are read: a hostile API server could send pages without end.
 _MOST_OBJECTS: Final = 500_000
 # When namespaces are read one by one: how many at the same time, and how many at most.
 _AT_ONCE: Final = 8
@@ -98,6 +104,8 @@ class SnapshotReader:
             snapshot.routes = [route for routes in found for route in routes or ()]
             if self._namespace:
                 snapshot.gateways += await self._gateways_elsewhere(snapshot)
+        if self._namespace or _has_traefik(snapshot):
+            await self._read_traefik(snapshot)
         if self._namespace and snapshot.ingresses and any(node.embedded for node in snapshot.nodes):
             snapshot.door = await self._door()
         snapshot.unread = self._unread
@@ -106,8 +114,30 @@ class SnapshotReader:
     async def _door(self) -> Object | None:
         """Return the Service of the embedded ingress controller; None when it does not exist or may not be read."""
         namespace, name = _INGRESS_SERVICE
-        if namespace == self._namespace:
-            return None
+        return await self._service(namespace, name) if namespace != self._namespace else None
+
+    async def _read_traefik(self, snapshot: ClusterSnapshot) -> None:
+        """Read the objects of Traefik, if the cluster has them."""
+        unread = list(self._unread)
+        for group in _TRAEFIK_GROUPS:
+            routes = await asyncio.gather(*(self._all(f"{kind}.v1alpha1.{group}", _pruned) for kind in _TRAEFIK_ROUTES))
+            if all(one is None for one in routes):
+                continue
+            snapshot.traefik_routes += [route for found in routes for route in found or ()]
+            guards = await asyncio.gather(
+                *(self._all(f"{kind}.v1alpha1.{group}", _pruned) for kind in _TRAEFIK_MIDDLEWARES)
+            )
+            snapshot.middlewares += [one for found in guards for one in found or ()]
+        if self._namespace and snapshot.traefik_routes:
+            for namespace, name in _TRAEFIK_SERVICES:
+                if namespace != self._namespace and (found := await self._service(namespace, name)):
+                    snapshot.traefik_services.append(found)
+        if not _has_traefik(snapshot):
+            # The API server forbids unknown kinds, too: there is no sign that the cluster has Traefik.
+            self._unread[:] = unread
+
+    async def _service(self, namespace: str, name: str) -> Object | None:
+        """Return a Service; None when it does not exist or may not be read."""
         try:
             return await self._client.get("services", name, namespace)
         except ApiError as error:
@@ -229,6 +259,16 @@ class SnapshotReader:
                 raise
             return _Listed(found)
         raise AssertionError("the last beginning returns or raises")
+
+
+def _has_traefik(snapshot: ClusterSnapshot) -> bool:
+    """Return True when a cluster has Traefik: its class, a Service of it, or a route."""
+    controllers = (text(mapping(one.get("spec")).get("controller")) for one in snapshot.ingress_classes)
+    return (
+        bool(snapshot.traefik_routes)
+        or any("traefik" in one for one in controllers)
+        or any(is_traefik(service) for service in snapshot.services)
+    )
 
 
 def _why(error: ApiError, verb: str = "list") -> str:

@@ -1,4 +1,4 @@
-"""Finds the Services behind names and who can reach them: shared by Ingresses and Gateway API routes. Pure."""
+"""Finds the Services behind names and who can reach them: shared by Ingresses and all routes. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from hatchway.exposure.backends import (
     workloads_of,
 )
 from hatchway.exposure.findings import MOST_LOCATIONS, ON_PURPOSE, Exposure, Issue, Location
-from hatchway.exposure.ranges import EVERYWHERE, NOWHERE, AddressSet
+from hatchway.exposure.publishers import Publisher
+from hatchway.exposure.ranges import EVERYWHERE, NOWHERE
 from hatchway.exposure.sensitive import sensitive_program
-from hatchway.exposure.serviceways import balancer_admits, balancer_hosts, host_audience
 from hatchway.exposure.snapshot import ObservedPod, key
-from hatchway.exposure.tolerant import mapping, text, texts
 from hatchway.kube.api import Object
 
 
@@ -31,63 +30,6 @@ class RouteBackend:
     namespace: str
     service: str
     port: int | str
-
-
-@dataclass(frozen=True, slots=True)
-class Publisher:
-    """The controller that publishes names at some addresses.
-
-    sources: the clients that can reach it.
-    pods: its pods; () when they are not known (they may be outside the cluster).
-    """
-
-    sources: AddressSet
-    pods: tuple[ObservedPod, ...] = ()
-
-
-class Publishers:
-    """The Services at whose addresses Ingresses and Gateways are published."""
-
-    def __init__(self, facts: ClusterFacts) -> None:
-        self._facts = facts
-        self._by_host: dict[str, list[Object]] = {}
-        for service in facts.snapshot.services:
-            spec = mapping(service.get("spec"))
-            hosts = [*balancer_hosts(service), *texts(spec.get("externalIPs"))]
-            for host in hosts if text(spec.get("type")) in ("LoadBalancer", "NodePort") else ():
-                self._by_host.setdefault(host.lower(), []).append(service)
-
-    def at(self, hosts: Sequence[str], *, internal: bool) -> Publisher:
-        """Return the controller that publishes names at these addresses and host names.
-
-        internal: True when its load balancer is marked as internal.
-        """
-        services = [service for host in hosts for service in self._by_host.get(host.lower(), ())]
-        pods = tuple(pod for service in services for pod in self._facts.snapshot.pods_of(service))
-        sources: AddressSet = NOWHERE
-        for host in hosts:
-            known = [one for one in self._by_host.get(host.lower(), ()) if balancer_hosts(one)]
-            if known:
-                for service in known:
-                    sources |= balancer_admits(service, self._facts)
-            else:
-                sources |= host_audience((host,), internal=internal)
-        return Publisher(sources, pods)
-
-    def node_ports(self, hosts: Sequence[str], port: int) -> list[tuple[str, int]]:
-        """Return the (address, node port) pairs that lead to a port of the publishers in an embedded cluster.
-
-        Its load balancers' addresses are this machine's, where a plain user may not open a port below 1024. The node
-        ports are always open.
-        """
-        snapshot = self._facts.snapshot
-        if not any(node.embedded for node in snapshot.nodes):
-            return []
-        services = [service for host in hosts for service in self._by_host.get(host.lower(), ())]
-        if snapshot.door is not None and not {one.lower() for one in balancer_hosts(snapshot.door)}.isdisjoint(hosts):
-            services.append(snapshot.door)
-        opened = [one.node_port for service in services for one in service_ports(service) if one.number == port]
-        return [(address, one) for one in opened if one for address in self._facts.node_addresses(None)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Final
 
 from hatchway.exposure import mending
 from hatchway.exposure.backends import (
@@ -14,6 +13,7 @@ from hatchway.exposure.backends import (
     ServicePort,
     annotations_of,
     audience_of_all,
+    is_challenge,
     policies_of,
     reach_of,
     service_ports,
@@ -21,33 +21,11 @@ from hatchway.exposure.backends import (
     workloads_of,
 )
 from hatchway.exposure.findings import MOST_LOCATIONS, ON_PURPOSE, Exposure, Issue, Location
-from hatchway.exposure.ranges import EVERYWHERE, NOWHERE, PRIVATE, REACHES, AddressSet, audience_of
+from hatchway.exposure.providers import host_audience, is_funnel, is_marked_internal, source_ranges, tag_audience
+from hatchway.exposure.ranges import EVERYWHERE, NOWHERE, REACHES, AddressSet
 from hatchway.exposure.snapshot import ObservedPod, key
 from hatchway.exposure.tolerant import mapping, mappings, text, texts
 from hatchway.kube.api import Object
-
-# Annotations for internal load balancers in clouds, with the values that mean "internal"; () for any value.
-_INTERNAL: Final[dict[str, tuple[str, ...]]] = {
-    "service.beta.kubernetes.io/aws-load-balancer-internal": ("true", "0.0.0.0/0"),
-    "service.beta.kubernetes.io/aws-load-balancer-scheme": ("internal",),
-    "service.beta.kubernetes.io/azure-load-balancer-internal": ("true",),
-    "networking.gke.io/load-balancer-type": ("internal",),
-    "cloud.google.com/load-balancer-type": ("internal",),
-    "service.beta.kubernetes.io/openstack-internal-load-balancer": ("true",),
-    "service.kubernetes.io/qcloud-loadbalancer-internal-subnetid": (),
-    "service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type": ("intranet",),
-    "service.beta.kubernetes.io/oci-load-balancer-internal": ("true",),
-    "service.kubernetes.io/ibm-load-balancer-cloud-provider-ip-type": ("private",),
-    "load-balancer.hetzner.cloud/disable-public-network": ("true",),
-    "service.beta.kubernetes.io/do-loadbalancer-network": ("internal",),
-    "service.beta.kubernetes.io/scw-loadbalancer-private": ("true",),
-}
-_AWS_CLASS: Final = "service.k8s.aws/"
-_AWS_TYPE: Final = "service.beta.kubernetes.io/aws-load-balancer-type"
-_AWS_SCHEME: Final = "service.beta.kubernetes.io/aws-load-balancer-scheme"
-_RANGES_ANNOTATION: Final = "service.beta.kubernetes.io/load-balancer-source-ranges"
-# The prefix of the host names of AWS' internal load balancers.
-_INTERNAL_NAME: Final = "internal-"
 
 
 def service_ways(service: Object, facts: ClusterFacts, doors: Collection[str]) -> list[Exposure]:
@@ -75,47 +53,15 @@ def balancer_hosts(obj: Object) -> list[str]:
     return [host for entry in entries if (host := text(entry.get("ip")) or text(entry.get("hostname")))]
 
 
-def _is_marked_internal(service: Object) -> bool:
-    annotations = annotations_of(service)
-    balancer_class = text(mapping(service.get("spec")).get("loadBalancerClass"))
-    if balancer_class.startswith(_AWS_CLASS) or annotations.get(_AWS_TYPE) in ("external", "nlb-ip"):
-        # Without the annotation, AWS' Load Balancer Controller makes internal load balancers.
-        return annotations.get(_AWS_SCHEME, "internal") == "internal"
-    for name, values in _INTERNAL.items():
-        given = annotations.get(name, "").lower()
-        if given and (not values or given in values):
-            return True
-    return False
-
-
 def _is_local(service: Object) -> bool:
     return mapping(service.get("spec")).get("externalTrafficPolicy") == "Local"
 
 
-def host_audience(hosts: Iterable[str], *, internal: bool) -> AddressSet:
-    """Return the clients that can reach load balancers' addresses and host names.
-
-    internal: True when they are marked as internal. This decides for host names, whose addresses are not known.
-    """
-    found: AddressSet = NOWHERE
-    for host in hosts:
-        by_address = audience_of(host)
-        if by_address is None:
-            by_address = PRIVATE if internal or host.lower().startswith(_INTERNAL_NAME) else EVERYWHERE
-        found |= by_address
-    return found
-
-
-def _source_ranges(service: Object) -> list[str]:
-    given = texts(mapping(service.get("spec")).get("loadBalancerSourceRanges"))
-    return given or [one for one in annotations_of(service).get(_RANGES_ANNOTATION, "").split(",") if one]
-
-
 def balancer_audience(service: Object) -> AddressSet:
     """Return the clients whose connections a Service's load balancer accepts."""
-    found = host_audience(balancer_hosts(service), internal=_is_marked_internal(service))
-    ranges = _source_ranges(service)
-    return found & AddressSet.parse(ranges) if ranges else found
+    found = host_audience(balancer_hosts(service), internal=is_marked_internal(service), funnel=is_funnel(service))
+    ranges, (tags, tagged) = source_ranges(service), tag_audience(service)
+    return found & (AddressSet.parse(ranges) | tagged) if ranges or tags else found
 
 
 def balancer_admits(service: Object, facts: ClusterFacts) -> AddressSet:
@@ -127,10 +73,23 @@ def balancer_admits(service: Object, facts: ClusterFacts) -> AddressSet:
     return found
 
 
+def node_ports_admit(service: Object, facts: ClusterFacts) -> AddressSet:
+    """Return the clients that can reach the pods behind a Service by its node ports."""
+    ports = [port for port in service_ports(service) if port.node_port]
+    if not ports:
+        return NOWHERE
+    running = [pod.node for pod in facts.snapshot.pods_of(service)] if _is_local(service) else []
+    verdicts, _ = _judge(service, facts, facts.node_audience(running or None), ports)
+    found: AddressSet = NOWHERE
+    for verdict in verdicts:
+        found |= verdict.admitted
+    return found
+
+
 def _balancer_way(service: Object, facts: ClusterFacts, doors: Collection[str]) -> Exposure:
     namespace, name = key(service)
     hosts, audience = balancer_hosts(service), balancer_audience(service)
-    given = _source_ranges(service)
+    given, (tags, _) = source_ranges(service), tag_audience(service)
     ranges = AddressSet.parse(given)
     verdicts, pods = _judge(service, facts, audience, service_ports(service))
     notes = [] if hosts else ["it has no address yet"]
@@ -140,10 +99,10 @@ def _balancer_way(service: Object, facts: ClusterFacts, doors: Collection[str]) 
     else:
         if given and ranges.reach == "internet":
             rule, message = "wide-source-ranges", f"its source ranges ({ranges.shown()}) let the whole Internet in"
-        elif _is_marked_internal(service) and any(audience_of(host) is EVERYWHERE for host in hosts):
+        elif is_marked_internal(service) and (public := _public_host(service, hosts)):
             rule = "internal-but-public"
             message = (
-                f"it is marked as internal, but {hosts[0]} is a public address: its controller ignores the annotation"
+                f"it is marked as internal, but {public} is a public address: its controller ignores the annotation"
             )
         else:
             rule, message = "open-load-balancer", f"anyone on the Internet can connect to {', '.join(hosts[:3])}"
@@ -152,7 +111,15 @@ def _balancer_way(service: Object, facts: ClusterFacts, doors: Collection[str]) 
     locations = (Location(host, port.number, port.protocol) for host in hosts for port in service_ports(service))
     if given:
         notes.append(f"source ranges {ranges.shown()}")
+    if tags:
+        notes.append(f"service tags {', '.join(tags[:4])}")
     return _exposure(service, facts, "LoadBalancer", locations, audience, verdicts, pods, issues, "; ".join(notes))
+
+
+def _public_host(service: Object, hosts: Iterable[str]) -> str:
+    """Return the first address or host name that is public although the Service is marked as internal; "" for none."""
+    funnel = is_funnel(service)
+    return next((one for one in hosts if host_audience((one,), internal=True, funnel=funnel) == EVERYWHERE), "")
 
 
 def _node_port_way(service: Object, facts: ClusterFacts, balancer: Exposure | None) -> Exposure | None:
@@ -181,6 +148,8 @@ def _node_port_way(service: Object, facts: ClusterFacts, balancer: Exposure | No
             message = f"{opened}' public addresses lets in clients that the load balancer refuses"
             mend = mending.without_node_ports(namespace, name, len(service_ports(service)))
         issues = open_issues(verdicts, rule, message, mend, policies=facts.knows_policies(namespace))
+    if is_challenge(service):
+        issues = []
     locations = (Location(address, port.node_port, port.protocol) for address in addresses for port in ports)
     found = _exposure(service, facts, "NodePort", locations, audience, verdicts, pods, issues)
     return found if facts.knows_nodes else replace(found, reach="unknown", audience="unknown")

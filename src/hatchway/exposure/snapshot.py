@@ -21,6 +21,8 @@ _OWNERS: dict[str, Kind] = {
     "ReplicaSet": "replicasets.apps",
 }
 _HASH = "pod-template-hash"
+# Labels of the pods that K3s and RKE2 run for a Service (ServiceLB, `pkg/cloudprovider/servicelb.go`).
+_SERVICE_BALANCERS = ("svccontroller.k3s.cattle.io", "svccontroller.rke2.cattle.io")
 # The prefix of `status.nodeInfo.containerRuntimeVersion` of an embedded cluster's nodes.
 EMBEDDED_RUNTIME = "hatchway://"
 
@@ -134,7 +136,8 @@ class ObservedNode:
         addresses = mappings(status.get("addresses"))
 
         def of_kind(kind: str) -> tuple[str, ...]:
-            return tuple(text(one.get("address")) for one in addresses if one.get("type") == kind)
+            # Clouds may write an empty external address for a private node.
+            return tuple(found for one in addresses if one.get("type") == kind and (found := text(one.get("address"))))
 
         name, runtime = text(mapping(node.get("metadata")).get("name")), mapping(status.get("nodeInfo"))
         embedded = text(runtime.get("containerRuntimeVersion")).startswith(EMBEDDED_RUNTIME)
@@ -168,6 +171,8 @@ class ClusterSnapshot:
     """The objects that were read. Pods and nodes are reduced; the others are objects of the API.
 
     namespaces: the labels of each namespace. routes: objects of all kinds of routes (HTTPRoute, TCPRoute ...).
+    traefik_routes, middlewares: Traefik's objects (IngressRoute, IngressRouteTCP, IngressRouteUDP; Middleware ...).
+    traefik_services: its Services in other namespaces, when only one namespace was read.
     endpoints: the addresses of endpoints that are not pods, by Service (namespace, name).
     unread: the objects that could not be read.
     published: for an embedded cluster, the addresses of its machine at which its node ports are open.
@@ -183,6 +188,9 @@ class ClusterSnapshot:
     ingress_classes: list[Object] = field(default_factory=list)
     gateways: list[Object] = field(default_factory=list)
     routes: list[Object] = field(default_factory=list)
+    traefik_routes: list[Object] = field(default_factory=list)
+    middlewares: list[Object] = field(default_factory=list)
+    traefik_services: list[Object] = field(default_factory=list)
     endpoints: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     unread: list[Unread] = field(default_factory=list)
     published: tuple[str, ...] = ("127.0.0.1",)
@@ -229,6 +237,14 @@ class ClusterSnapshot:
             shortest = min(lists, key=len, default=[])
             self._selected[identity] = [pod for pod in shortest if selector.items() <= pod.labels.items()]
         return self._selected[identity]
+
+
+def balanced_service(pod: ObservedPod) -> tuple[str, str] | None:
+    """Return (namespace, name) of the Service whose load balancer a pod is (K3s); None for other pods."""
+    for prefix in _SERVICE_BALANCERS:
+        if f"{prefix}/svcname" in pod.labels:
+            return pod.labels.get(f"{prefix}/svcnamespace", ""), pod.labels[f"{prefix}/svcname"]
+    return None
 
 
 def key(obj: Object) -> tuple[str, str]:

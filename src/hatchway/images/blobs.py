@@ -2,12 +2,14 @@
 
 blobs/ALGORITHM/HEX    whole and verified; such a file never changes
 partial/HEX            the beginning of a blob, kept when its download breaks off; locked while it is written
-partial/HEX.RANDOM     the same, of a process that found the first one locked
+partial/HEX.RANDOM     the same, of a process that found the first one locked; nothing continues it
+partial/new.RANDOM     a blob whose digest is not known yet
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -92,31 +94,37 @@ class BlobFiles:
         return size
 
     def begin(self, digest: str, size: int, committed: Callable[[str], None]) -> BlobWriter:
-        """Return the writer of a blob; see `ImageStore.begin_blob`. committed: called with the digest of a new blob."""
+        """Return the writer of a blob; see `ImageStore.begin_blob`.
+
+        digest: "" when it is not known. committed: called with the digest of a new blob.
+        """
         if size < 0:
             raise BadImage(f"the blob {digest} cannot have {size} bytes")
-        target = self.path(digest)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = self.path(digest).name if digest else "new"
         self._partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._partial / target.name
-        descriptor = _open_locked(path)
+        path = self._partial / name
+        descriptor = _open_locked(path) if digest else None
         while descriptor is None:
-            path = self._partial / f"{target.name}.{secrets.token_hex(4)}"
+            path = self._partial / f"{name}.{secrets.token_hex(4)}"
             descriptor = _open_locked(path)
         try:
-            return BlobWriter(descriptor, path, target, digest, size, committed)
+            _check_room(descriptor, size, path)
+            return BlobWriter(descriptor, path, self.path, digest, size, committed)
         except BaseException:
             os.close(descriptor)
             raise
 
     def delete_broken_downloads(self, now: float | None = None) -> int:
-        """Delete parts of downloads that no process writes and that are a day old; return the bytes that they had."""
+        """Delete parts that no process writes, if nothing can continue them or they are a day old.
+
+        Returns the bytes that they had.
+        """
         freed = 0
         oldest = (time.time() if now is None else now) - KEPT_SECONDS
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(self._partial):
                 with contextlib.suppress(FileNotFoundError):
-                    freed += _delete_if_old(Path(entry.path), oldest)
+                    freed += _delete_if_unused(Path(entry.path), float("inf") if "." in entry.name else oldest)
         return freed
 
 
@@ -127,15 +135,22 @@ class BlobWriter:
     """
 
     def __init__(
-        self, descriptor: int, path: Path, target: Path, digest: str, size: int, committed: Callable[[str], None]
+        self,
+        descriptor: int,
+        path: Path,
+        path_of: Callable[[str], Path],
+        digest: str,
+        size: int,
+        committed: Callable[[str], None],
     ) -> None:
         self._descriptor = descriptor
         self._path = path
-        self._target = target
+        self._path_of = path_of
         self._digest = digest
+        self._algorithm = digest.partition(":")[0] or "sha256"
         self._size = size
         self._committed = committed
-        self._hash = hashlib.new(digest.partition(":")[0])
+        self._hash = hashlib.new(self._algorithm)
         self.offset = 0
         if os.fstat(descriptor).st_size > size:
             os.ftruncate(descriptor, 0)
@@ -177,11 +192,14 @@ class BlobWriter:
         """Drop what has been written, and begin again at offset 0."""
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self._hash = hashlib.new(self._digest.partition(":")[0])
+        self._hash = hashlib.new(self._algorithm)
         self.offset = 0
 
-    def commit(self) -> None:
+    def commit(self) -> str:
         """Verify the blob, and make it one of the store's, on the disk. The writer is closed in any case.
+
+        Returns:
+            Its digest.
 
         Raises:
             BadImage: its digest or its size is another one. What was written is deleted.
@@ -189,32 +207,40 @@ class BlobWriter:
         """
         if self._descriptor < 0:
             raise ValueError("the blob is closed")
-        algorithm = self._digest.partition(":")[0]
-        found = f"{algorithm}:{self._hash.hexdigest()}"
-        if self.offset != self._size or found != self._digest:
+        found = f"{self._algorithm}:{self._hash.hexdigest()}"
+        if self.offset != self._size or found != (self._digest or found):
             self._path.unlink(missing_ok=True)
             self._close()
             if self.offset != self._size:
-                raise BadImage(f"the blob {self._digest} has {self.offset} bytes instead of {self._size}")
+                raise BadImage(f"the blob {self._digest or found} has {self.offset} bytes instead of {self._size}")
             raise BadImage(f"the blob {self._digest} has another content: its digest is {found}")
+        target = self._path_of(found)
         try:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.fsync(self._descriptor)
             # Registered before it is visible, so that no collection of garbage can come between.
-            self._committed(self._digest)
-            os.replace(self._path, self._target)
-            sync_directory(self._target.parent)
+            self._committed(found)
+            os.replace(self._path, target)
+            sync_directory(target.parent)
         except OSError as error:
             raise self._failed(error) from error
         finally:
             self._close()
+        return found
 
     def abandon(self) -> None:
         """Close the writer, and keep what was written for the next one. Nothing happens after `commit`."""
         if self._descriptor < 0:
             return
-        if not self.offset:
+        if not self.offset or not self._digest:
             self._path.unlink(missing_ok=True)
         self._close()
+
+    def discard(self) -> None:
+        """Close the writer, and delete what was written. Nothing happens after `commit`."""
+        if self._descriptor >= 0:
+            self._path.unlink(missing_ok=True)
+            self._close()
 
     def _failed(self, error: OSError) -> OSError:
         error.filename = str(self._path)
@@ -262,7 +288,14 @@ def _open_locked(path: Path) -> int | None:
         os.close(descriptor)
 
 
-def _delete_if_old(path: Path, oldest: float) -> int:
+def _check_room(descriptor: int, size: int, path: Path) -> None:
+    """Raise OSError when the disk cannot take a blob of this size, before most of it is written for nothing."""
+    system = os.fstatvfs(descriptor)
+    if size - os.fstat(descriptor).st_size > system.f_bavail * system.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _delete_if_unused(path: Path, oldest: float) -> int:
     status = path.lstat()
     if status.st_mtime > oldest or not stat.S_ISREG(status.st_mode):
         return 0

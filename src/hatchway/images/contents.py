@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hatchway.errors import HatchwayError
 
-class BadImage(Exception):
+
+class BadImage(HatchwayError):
     """An image cannot be read, fetched or used. The message says why, for people."""
 
 

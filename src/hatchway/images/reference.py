@@ -97,6 +97,16 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
+def is_registry(text: str) -> bool:
+    """Return True for a host name or address, with or without a port."""
+    return _REGISTRY.fullmatch(text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Return True for a path in a registry."""
+    return _REPOSITORY.fullmatch(text) is not None
+
+
 def _split(name: str) -> tuple[str, str]:
     """Split a name into registry and repository: a first part with a dot, a port or a capital is a registry."""
     first, slash, rest = name.partition("/")

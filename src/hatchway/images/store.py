@@ -51,11 +51,17 @@ def store_path(state_dir: str | None = None) -> Path:
 
 @dataclass(slots=True)
 class Garbage:
-    """What was deleted. images: those that are gone. size: the bytes of all deleted files."""
+    """What was deleted.
+
+    images: those that are gone. size: the bytes of all deleted blobs and parts of downloads.
+    layers: how many unpacked layers. problems: why others could not be deleted, in sentences.
+    """
 
     images: tuple[Image, ...] = ()
     blobs: int = 0
     size: int = 0
+    layers: int = 0
+    problems: tuple[str, ...] = ()
 
 
 class ImageUse:
@@ -187,8 +193,14 @@ class ImageStore:
             BadImage: the digest or the size is impossible.
             OSError: no file can be made.
         """
+        self._blobs.path(digest)
         self._create()
         return self._blobs.begin(digest, size, self._blob_committed)
+
+    def begin_new_blob(self, size: int) -> BlobWriter:
+        """Begin to write a blob whose digest (SHA-256) is not known; `commit` returns it. Raises OSError."""
+        self._create()
+        return self._blobs.begin("", size, self._blob_committed)
 
     def put_blob(self, data: bytes) -> str:
         """Add a blob that is in memory; return its digest. Raises OSError."""
@@ -206,7 +218,8 @@ class ImageStore:
         """Add an image whose blobs are all there, and give it a name. A tag is taken from the image that had it.
 
         Args:
-            reference: its name; None for an image without a name.
+            reference: its name; None for an image without a name. Then an image with the same configuration that is
+                there already is returned instead.
             manifest_digest: of the image's manifest.
             index_digest: of the index from which the manifest was chosen, if it was.
 
@@ -228,6 +241,8 @@ class ImageStore:
                 index_digest = ""
             before = self._names.read()
             old = next((one for one in before if one.manifest == manifest_digest), None)
+            if reference is None and old is None and (same := self._with_config(before, manifest.config.digest)):
+                return same
             named = NamedImage(
                 manifest_digest,
                 manifest.config.digest,
@@ -239,9 +254,9 @@ class ImageStore:
             )
             if reference is not None:
                 named = _named(named, reference, index_digest)
-            others = (one for one in before if one.manifest != manifest_digest)
+            others = [one for one in before if one.manifest != manifest_digest]
             if reference is not None and reference.tag:
-                others = (_without_moved_tag(one, reference) for one in others)
+                named, others = _moved_tag(named, others, reference)
             self._write((*others, named))
             return self._image(named)
 
@@ -282,7 +297,19 @@ class ImageStore:
                 self._write(left)
             garbage = self._collect()
         garbage.images = (image,) if len(left) != len(before) else ()
+        self._remove_layers(garbage)
         return garbage
+
+    def remove_unused(self, image: Image) -> bool:
+        """Remove an image unless something uses it; return whether it was removed. Raises StoreError."""
+        with self._locked(shared=False):
+            if image.manifest_digest in {use.manifest for use in self._live_uses()}:
+                return False
+            before = self._names.read()
+            self._write(tuple(one for one in before if one.manifest != image.manifest_digest))
+            garbage = self._collect()
+        self._remove_layers(garbage)
+        return True
 
     def prune(self, *, every: bool = False) -> Garbage:
         """Remove the images without a tag that are not in use, then delete garbage.
@@ -301,14 +328,17 @@ class ImageStore:
                 self._write(tuple(one for one in before if one not in gone))
             garbage = self._collect()
         garbage.images = tuple(images)
+        self._remove_layers(garbage)
         return garbage
 
     def collect_garbage(self) -> Garbage:
-        """Delete blobs that no image needs and nothing uses, and parts of downloads that are a day old."""
+        """Delete blobs and unpacked layers that no image needs and nothing uses, and parts of downloads a day old."""
         if not self.path.is_dir():
             return Garbage()
         with self._locked(shared=False):
-            return self._collect()
+            garbage = self._collect()
+        self._remove_layers(garbage)
+        return garbage
 
     # -- uses ----------------------------------------------------------------------------------------------------------
 
@@ -366,6 +396,14 @@ class ImageStore:
         found = [one for one in images if one.config.removeprefix("sha256:").startswith(text)]
         return found[-1] if len({one.config for one in found}) == 1 else None
 
+    def _with_config(self, images: tuple[NamedImage, ...], config: str) -> Image | None:
+        """Return the image of the last entry with a configuration, if its files are whole."""
+        for named in reversed(images):
+            if named.config == config:
+                with contextlib.suppress(BadImage):
+                    return self._image(named)
+        return None
+
     def _image(self, named: NamedImage) -> Image:
         """Return the image of an entry. Raises BadImage when a blob is missing or damaged."""
         manifest, config = self._parse(named.manifest)
@@ -407,6 +445,18 @@ class ImageStore:
                 garbage.blobs += 1
         garbage.size += self._blobs.delete_broken_downloads()
         return garbage
+
+    def _remove_layers(self, garbage: Garbage) -> None:
+        """Remove the unpacked layers that no image needs. The caller does not hold the lock."""
+        for users in ("real", "mapped", "one"):
+            if (self.path / "layers" / users).is_dir():
+                from hatchway.images.layers import LayerStore
+
+                try:
+                    garbage.layers += LayerStore(self.path, users).remove_unneeded(self.needed_images)
+                except OSError as error:
+                    why = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+                    garbage.problems += (f"unpacked layers below {self.path / 'layers' / users} remain: {why}",)
 
     def _live_uses(self) -> list[FoundUse]:
         try:
@@ -458,9 +508,23 @@ class ImageStore:
             os.close(descriptor)
 
 
-def _without_moved_tag(image: NamedImage, reference: Reference) -> NamedImage:
-    """Return an image without a tag that another image is given. It keeps its digests, as in Docker."""
-    return replace(image, tags=tuple(tag for tag in image.tags if tag != f"{reference.name}:{reference.tag}"))
+def _moved_tag(
+    image: NamedImage, others: list[NamedImage], reference: Reference
+) -> tuple[NamedImage, list[NamedImage]]:
+    """Return an image that is given a tag, and the others without it. They keep their digests, as in Docker.
+
+    One with the same configuration, and so with the same files, that is left without a tag is replaced by the image.
+    """
+    left = []
+    for one in others:
+        tags = tuple(tag for tag in one.tags if tag != f"{reference.name}:{reference.tag}")
+        if len(tags) == len(one.tags):
+            left.append(one)
+        elif not tags and one.config == image.config:
+            image = replace(image, digests=tuple(dict.fromkeys([*image.digests, *one.digests])))
+        else:
+            left.append(replace(one, tags=tags))
+    return image, left
 
 
 def _named(image: NamedImage, reference: Reference, index_digest: str) -> NamedImage:

@@ -64,7 +64,12 @@ class NameIndex:
                 images = _parse(file.read())
         except FileNotFoundError:
             return ()
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except OSError as error:
+            raise StoreError(
+                f"cannot read the list of images {self._path}: {error.strerror}",
+                f"`ls -ld {self._path.parent}` shows whose it is; --state-dir takes another directory",
+            ) from error
+        except (ValueError, LookupError, TypeError) as error:
             raise StoreError(
                 f"cannot read the list of images {self._path}: {error}",
                 "move the file away; then pull or load the images again",

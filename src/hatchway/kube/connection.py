@@ -108,7 +108,7 @@ class Connection:
         """
         self.program = program
         self._source = source
-        self._credential: execplugin.Credential | None = None
+        self._credential: execplugin.ApiCredential | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._tls: tuple[object, ...] = ()
         self._client: ConnectionClient | None = None
@@ -345,7 +345,7 @@ class Connection:
             self.problem = problem
             self._notify()
 
-    def _apply(self, found: Settings, credential: execplugin.Credential | None) -> None:
+    def _apply(self, found: Settings, credential: execplugin.ApiCredential | None) -> None:
         """Apply settings and a plugin's credential. When it raises HatchwayError, nothing was changed."""
         files = read_files(found)
         if found.oidc is not None:
@@ -420,7 +420,7 @@ class Connection:
             callback()
 
 
-def _fresh_until(found: Settings, credential: execplugin.Credential | None) -> float:
+def _fresh_until(found: Settings, credential: execplugin.ApiCredential | None) -> float:
     if found.plugin is None and found.oidc is None:
         return math.inf
     if credential is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatchway.errors import HatchwayError
-from hatchway.kube.execplugin import Credential
+from hatchway.kube.execplugin import ApiCredential
 from hatchway.kube.serversettings import Settings
 from hatchway.kube.tls import client_context
 
@@ -46,7 +46,9 @@ def read_files(found: Settings) -> CredentialFiles:
     return CredentialFiles(content(found.ca), content(found.certificate), content(found.key), token)
 
 
-def header_fields(found: Settings, files: CredentialFiles, credential: Credential | None) -> list[tuple[bytes, bytes]]:
+def header_fields(
+    found: Settings, files: CredentialFiles, credential: ApiCredential | None
+) -> list[tuple[bytes, bytes]]:
     """Return the header fields with the credentials of a request.
 
     Args:

@@ -28,7 +28,7 @@ _LARGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
+class ApiCredential:
     """The answer of a plugin. certificate, key: PEM. expires: seconds since the epoch, or None."""
 
     token: str = ""
@@ -37,7 +37,7 @@ class Credential:
     expires: float | None = None
 
 
-async def run(settings: Settings) -> Credential:
+async def run(settings: Settings) -> ApiCredential:
     """Run the plugin of `settings`, and return its credential. Raises HatchwayError with the plugin's message.
 
     The plugin's process never outlives the call.
@@ -105,7 +105,7 @@ async def _pass_on(stream: asyncio.StreamReader | None) -> str:
     return kept.decode(errors="replace")
 
 
-def _credential(settings: Settings, output: bytes) -> Credential:
+def _credential(settings: Settings, output: bytes) -> ApiCredential:
     plugin = settings.plugin
     assert plugin is not None
     try:
@@ -131,7 +131,7 @@ def _credential(settings: Settings, output: bytes) -> Credential:
         raise _failure(settings, "gave neither a token nor a certificate with its key", plugin.hint)
     if any(character in token for character in "\r\n\0"):
         raise _failure(settings, "gave a token with a line break in it", plugin.hint)
-    return Credential(
+    return ApiCredential(
         token,
         certificate.encode() if certificate else None,
         key.encode() if key else None,

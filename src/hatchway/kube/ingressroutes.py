@@ -19,6 +19,8 @@ _TOKEN = re.compile(
     r"|(?P<other>\(|\)|&&|\|\|))"
 )
 _ARGUMENT = re.compile(r"`([^`]*)`|\"((?:[^\"\\]|\\.)*)\"")
+# The matchers of hosts: of HTTP, and of IngressRouteTCP.
+_HOST_MATCHERS: Final = ("Host", "HostSNI")
 # Characters of a rule. Longer rules count as rules without hosts, to bound the work.
 _LONGEST: Final = 4096
 # Of all rules of one object: other people write them, and their hosts are read for everybody.
@@ -74,7 +76,7 @@ def parse_rule(rule: object) -> tuple[list[str], str]:
             excluding -= groups.pop()
         elif token["name"] and not negated and not excluding:
             found = [one[0] or one[1] for one in _ARGUMENT.findall(token["arguments"])]
-            if token["name"] == "Host":
+            if token["name"] in _HOST_MATCHERS:
                 hosts += found
             elif token["name"] in ("Path", "PathPrefix"):
                 paths += found

@@ -21,7 +21,7 @@ from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig
 from hatchway.kube.dial import Dialer
 from hatchway.kube.envproxy import from_environment
-from hatchway.kube.execplugin import Credential
+from hatchway.kube.execplugin import ApiCredential
 from hatchway.kube.http import HttpAnswer, HttpClient
 from hatchway.kube.serversettings import Oidc, Settings
 from hatchway.kube.tls import client_context
@@ -40,15 +40,15 @@ class _Problem(Exception):
     """The issuer gave no token. The message continues a sentence that begins with "the issuer URL"."""
 
 
-def valid_token(oidc: Oidc) -> Credential | None:
+def valid_token(oidc: Oidc) -> ApiCredential | None:
     """Return the kubeconfig's id-token if it is still valid, else None."""
     expires = _expiry(oidc.id_token)
     if expires is None or time.time() + _NEAR_END >= expires:
         return None
-    return Credential(token=oidc.id_token, expires=expires)
+    return ApiCredential(token=oidc.id_token, expires=expires)
 
 
-async def obtain(settings: Settings) -> Credential:
+async def obtain(settings: Settings) -> ApiCredential:
     """Return a valid id-token: the kubeconfig's, or a new one from the issuer, which is written to the kubeconfig.
 
     Raises HatchwayError.
@@ -90,7 +90,7 @@ async def obtain(settings: Settings) -> Credential:
     expires = _expiry(token)
     if expires is None:
         raise _failure(settings, f"the issuer {oidc.issuer} gave an id_token that is not a valid JWT")
-    return Credential(token=token, expires=expires)
+    return ApiCredential(token=token, expires=expires)
 
 
 def _failure(settings: Settings, what: str, hint: str = "") -> HatchwayError:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
@@ -22,6 +23,9 @@ from hatchway.testing.ports import await_answer
 from hatchway.testing.problems import ClusterError, CommandFailed
 from hatchway.testing.session import ClusterSession
 from hatchway.testing.waiting import await_account, wait_for
+
+if TYPE_CHECKING:
+    from hatchway.testing.images import ImageSource, LoadedImages
 
 # Inside the classes below `list` is a method.
 _Objects = list[Object]
@@ -248,13 +252,20 @@ class Cluster(_ClusterScope):
     """
 
     def __init__(
-        self, kubeconfig: Path, *, timeout: float, note: Callable[[], str] = lambda: "", owned: bool = False
+        self,
+        kubeconfig: Path,
+        *,
+        timeout: float,
+        note: Callable[[], str] = lambda: "",
+        owned: bool = False,
+        image_store: Path | None = None,
     ) -> None:
         """Connect to a cluster. Nothing is sent yet.
 
         Args:
             note: returns what the report of a failed test says of the cluster, "" for nothing.
             owned: whether the cluster ends with the tests.
+            image_store: the directory of the image store that the cluster uses; None when it has none on this machine.
 
         Raises:
             ClusterError: the kubeconfig cannot be used.
@@ -266,6 +277,8 @@ class Cluster(_ClusterScope):
         self.note = note
         self._owned = owned
         self._open: dict[str, Namespace] = {}
+        self._image_store = image_store
+        self._images: LoadedImages | None = None
 
     def __repr__(self) -> str:
         return f"Cluster({self.server!r})"
@@ -317,6 +330,31 @@ class Cluster(_ClusterScope):
         """Return the namespaces that were made by `new_namespace` and have not been deleted."""
         return list(self._open.values())
 
+    def load_image(self, source: ImageSource | str | os.PathLike[str], name: str = "") -> str:
+        """Bring an image into the cluster's image store; return the name for manifests.
+
+        Args:
+            source: what `hatchway.testing.images` makes of a directory or of wheels; or the path of an archive
+                (`docker save`, an OCI archive), or of a directory with an OCI image layout.
+            name: what to name it. An image of this user's store that has the name loses it. "" gives an image that is
+                made here a name of its own, and removes it at the end; one of an archive keeps the archive's name.
+
+        Raises:
+            ClusterError: it cannot be made or loaded, or this is a cluster that the tests have not started.
+        """
+        __tracebackhide__ = True
+        if self._image_store is None:
+            raise ClusterError(
+                "images can be loaded only into a cluster that the tests have started",
+                "push the image to a registry that this cluster pulls from",
+            )
+        if self._images is None:
+            from hatchway.images.store import ImageStore
+            from hatchway.testing.images import LoadedImages
+
+            self._images = LoadedImages(ImageStore(self._image_store), f"tests (process {os.getpid()})")
+        return self._images.load(source, name)
+
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         """Run kubectl for this cluster; return its output.
 
@@ -339,3 +377,8 @@ class Cluster(_ClusterScope):
     def close(self) -> None:
         """Close the connections. The deletions of namespaces are sent before, unless the cluster ends now anyway."""
         self._session.close(wait=not self._owned)
+
+    def remove_images(self) -> None:
+        """Remove the images that `load_image` has named. Call it when the cluster, whose pods use them, has ended."""
+        if self._images is not None:
+            self._images.close()

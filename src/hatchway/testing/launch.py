@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import signal
 import tempfile
 import time
@@ -22,7 +21,9 @@ from hatchway.cluster import kubecontext, lifecycle
 from hatchway.cluster.process import Process
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
+from hatchway.images.store import store_path
 from hatchway.kube import kubeconfig
+from hatchway.removal import remove_path
 
 _CONTEXT = "hatchway-test"
 _NAME = re.compile(r"hatchway-test-[0-9a-f]{12}")
@@ -78,6 +79,8 @@ class OwnCluster:
             workers=options.nodes,
             addons=options.addons,
             network=options.network,
+            # The user's own: images that were loaded or pulled before are there.
+            image_store=str(store_path()),
             ephemeral=True,
         )
         try:
@@ -85,7 +88,7 @@ class OwnCluster:
                 state, wanted, attached=True, progress=lambda event: meanwhile() if event["event"] == "api" else None
             )
         except BaseException:
-            shutil.rmtree(state.path, ignore_errors=True)
+            _remove(state.path)
             raise
         found = cls(running)
         try:
@@ -113,7 +116,7 @@ class OwnCluster:
         self._running.process.wait()
         self._running.detach()
         lifecycle.end_remains(self._state)
-        shutil.rmtree(self._state.path, ignore_errors=True)
+        _remove(self._state.path)
 
     def keep(self) -> str:
         """Let the cluster run on when this process ends. Return how to use and how to end it, in two lines."""
@@ -123,6 +126,12 @@ class OwnCluster:
             f"export KUBECONFIG={self.kubeconfig}\n"
             f"hatchway down --name {path.name} --state-dir {path.parent}     # ends it and removes its files"
         )
+
+
+def _remove(path: Path) -> None:
+    """Delete a cluster's directory, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        remove_path(path)
 
 
 def _remove_abandoned(base: Path) -> None:
@@ -138,4 +147,4 @@ def _remove_abandoned(base: Path) -> None:
                 if entry.is_dir(follow_symlinks=False) and found.st_uid == os.getuid() and old:
                     state = StateDir(Path(entry.path))
                     if not state.running():
-                        shutil.rmtree(state.path, ignore_errors=True)
+                        _remove(state.path)

@@ -164,11 +164,15 @@ def _own_cluster(
 
         options = LaunchOptions(settings.nodes, parse_list(settings.addons), settings.network)
         own = OwnCluster.start(options, _import_clients)
+    found: Cluster | None = None
     try:
         with _readable_errors():
+            from hatchway.images.store import store_path
             from hatchway.testing.cluster import Cluster
 
-            found = Cluster(own.kubeconfig, timeout=settings.timeout, note=own.note, owned=True)
+            found = Cluster(
+                own.kubeconfig, timeout=settings.timeout, note=own.note, owned=True, image_store=store_path()
+            )
         state.clusters[str(request.fixturename)] = found
         try:
             yield found
@@ -180,6 +184,8 @@ def _own_cluster(
             state.kept.append(own.keep())
         else:
             own.end()
+            if found is not None:
+                found.remove_images()
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def serving(name: str, script: str, *, replicas: int, labels: dict[str, str] | N
     labels = labels or {"app": name}
     container = {
         "name": name,
-        "image": "python:3",
+        "image": "hatchway/host",
         "command": ["python3", "-c", script],
         "ports": [{"containerPort": 8080}],
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},

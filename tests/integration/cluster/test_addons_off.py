@@ -16,7 +16,7 @@ POD = {
     "metadata": {"name": "reader"},
     "spec": {
         "restartPolicy": "Never",
-        "containers": [{"name": "c", "image": "any", "command": ["cat", "/etc/resolv.conf"]}],
+        "containers": [{"name": "c", "image": "hatchway/host", "command": ["cat", "/etc/resolv.conf"]}],
     },
 }
 INGRESS = {
@@ -61,7 +61,7 @@ def test_without_metrics_kubectl_and_autoscalers_say_so(small: Cluster) -> None:
     assert "metrics.k8s.io" not in small.kubectl("api-versions")
     assert "metrics" not in small.kubectl("get", "apiservices", "-o", "name")
     assert "Metrics API not available" in small.kubectl("top", "nodes", check=False)
-    small.kubectl("create", "deployment", "web", "--image=any", "--", "sleep", "1000")
+    small.kubectl("create", "deployment", "web", "--image=hatchway/host", "--", "sleep", "1000")
     small.kubectl("autoscale", "deployment", "web", "--min=1", "--max=2", "--cpu=50%")
 
     def reasons() -> set[str]:

@@ -17,10 +17,11 @@ import yaml
 
 from hatchway import __version__
 from hatchway.cli.app import app
+from hatchway.cli.commandgroup import leaf_commands
 from tests.conftest import BIN, Cluster
 from tests.descriptors import is_readable
 
-COMMANDS = [name for name in app.list_commands(click.Context(app)) if name != "version"]
+COMMANDS = [name for name, _ in leaf_commands(app, click.Context(app)) if name != "version"] + ["image"]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -71,7 +72,7 @@ def test_what_cannot_be_understood(arguments: tuple[str, ...], message: str, hin
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_has_examples(command: str) -> None:
-    done = run(command, "--help")
+    done = run(*command.split(), "--help")
     assert done.returncode == 0
     assert f"    hatchway {command}" in done.stdout.partition("Examples:")[2]
 

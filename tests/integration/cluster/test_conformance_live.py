@@ -52,7 +52,7 @@ def containers(name: str) -> list[Object]:
         found.append(
             {
                 "name": backend,
-                "image": "backend",
+                "image": "hatchway/host",
                 "command": command,
                 "env": [{"name": "HATCHWAY_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
                 "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1, "timeoutSeconds": 30},

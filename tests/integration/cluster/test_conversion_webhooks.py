@@ -71,7 +71,7 @@ def hooked(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     cluster.kubectl("create", "secret", "tls", "hook", "-n", NAMESPACE, f"--cert={pair.cert}", f"--key={pair.key}")
     container = {
         "name": "hook",
-        "image": "python",
+        "image": "hatchway/host",
         "command": ["python", "-c", PROGRAM],
         "readinessProbe": {"tcpSocket": {"port": 8443}, "periodSeconds": 1, "failureThreshold": 120},
         "volumeMounts": [{"name": "tls", "mountPath": "/tls"}],

@@ -22,7 +22,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - name: c
-        image: python
+        image: hatchway/host
         command: [sleep, "1000"]
         env: [{name: VERSION, value: one}]
 """

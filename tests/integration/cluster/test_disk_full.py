@@ -101,7 +101,7 @@ def test_writes_fail_clearly_and_reads_go_on(small: Small) -> None:
     status = small.status()
     assert status.returncode == 0
     assert "MiB free, and changes cannot be stored when it is full" in status.stdout
-    cluster.kubectl("run", "pod", "--image=x", "--command", "--", "sleep", "1000")
+    cluster.kubectl("run", "pod", "--image=hatchway/host", "--command", "--", "sleep", "1000")
     cluster.kubectl("wait", "--for=condition=Ready", "pod/pod", "--timeout=30s")
     assert small.close() == 0
 

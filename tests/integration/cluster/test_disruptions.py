@@ -21,7 +21,7 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       containers:
-      - {name: c, image: python, command: [sleep, "1000"]}
+      - {name: c, image: hatchway/host, command: [sleep, "1000"]}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget

@@ -92,7 +92,7 @@ def test_every_containers_log_lines_are_found(cluster: Cluster) -> None:
     cluster.kubectl(
         "run",
         "chatter",
-        "--image=any",
+        "--image=hatchway/host",
         "--restart=Never",
         f"--overrides={override}",
         "--command",

@@ -23,7 +23,7 @@ LONG = 6.0
 
 
 def pod(name: str, script: str, grace: int = 30, **lifecycle: Any) -> dict[str, Any]:
-    container = {"name": "c", "image": "x", "command": ["sh", "-c", script], **lifecycle}
+    container = {"name": "c", "image": "hatchway/host", "command": ["sh", "-c", script], **lifecycle}
     spec = {"containers": [container], "terminationGracePeriodSeconds": grace}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 

@@ -53,7 +53,7 @@ def replicas(cluster: Cluster, name: str = "prometheus") -> int:
 def run_python(cluster: Cluster, code: str) -> str:
     """Run a program in a pod of its own, and return what it prints."""
     name = f"client-{time.monotonic_ns()}"
-    command = ["run", name, "--image=python", "--restart=Never", "--command", "--", "python3", "-c", code]
+    command = ["run", name, "--image=hatchway/host", "--restart=Never", "--command", "--", "python3", "-c", code]
     cluster.kubectl(*command)
     wait_for(lambda: cluster.get(f"/api/v1/namespaces/default/pods/{name}").json["status"]["phase"] == "Succeeded")
     said = cluster.kubectl("logs", name)

@@ -50,7 +50,7 @@ def test_a_pod_has_no_more_than_its_own(cluster: Cluster) -> None:
     }
     argv = json.dumps([[str(path) for path in paths], list(urls)])
     cluster.kubectl(
-        *("run", "looks", "--image=x", "--restart=Never", "--command", "--", "python3", "-c", _LOOK, argv),
+        *("run", "looks", "--image=hatchway/host", "--restart=Never", "--command", "--", "python3", "-c", _LOOK, argv),
     )
     cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/looks", "--timeout=60s")
     found = json.loads(cluster.kubectl("logs", "looks"))

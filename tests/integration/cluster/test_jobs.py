@@ -19,7 +19,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 def job(name: str, script: str, policy: str = "Never", **spec: Any) -> str:
-    container = {"name": "c", "image": "python", "command": ["sh", "-c", script]}
+    container = {"name": "c", "image": "hatchway/host", "command": ["sh", "-c", script]}
     template = {"spec": {"restartPolicy": policy, "terminationGracePeriodSeconds": 1, "containers": [container]}}
     return json.dumps(
         {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"template": template, **spec}}
@@ -36,7 +36,9 @@ def pods(cluster: Cluster, name: str) -> list[Any]:
 
 
 def test_a_job_runs_to_its_end(cluster: Cluster, namespace: str) -> None:
-    cluster.kubectl("create", "job", "hello", "-n", namespace, "--image=python", "--", "echo", "hello from a job")
+    cluster.kubectl(
+        "create", "job", "hello", "-n", namespace, "--image=hatchway/host", "--", "echo", "hello from a job"
+    )
     cluster.kubectl("wait", "--for=condition=complete", "job/hello", "-n", namespace, "--timeout=60s")
     assert cluster.kubectl("logs", "job/hello", "-n", namespace) == "hello from a job\n"
     found = status(cluster, "hello")

@@ -61,7 +61,7 @@ def running(cluster: Cluster) -> bool:
 
 
 def run_pod(cluster: Cluster, name: str) -> None:
-    cluster.kubectl("run", name, "--image=x", "--command", "--", "sleep", "1000")
+    cluster.kubectl("run", name, "--image=hatchway/host", "--command", "--", "sleep", "1000")
     cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
 
 
@@ -71,7 +71,7 @@ def pod(cluster: Cluster, name: str) -> Any:
 
 def test_a_killed_container_is_started_again(cluster: Cluster) -> None:
     marker = f"{os.getpid()}7"
-    cluster.kubectl("run", "victim", "--image=x", "--command", "--", "sleep", marker)
+    cluster.kubectl("run", "victim", "--image=hatchway/host", "--command", "--", "sleep", marker)
     cluster.kubectl("wait", "--for=condition=Ready", "pod/victim", "--timeout=30s")
     (found,) = (pid for pid, line in command_lines() if line.endswith(f"sleep {marker}"))
     os.kill(found, signal.SIGKILL)

@@ -22,7 +22,7 @@ spec:
       terminationGracePeriodSeconds: 2
       containers:
       - name: server
-        image: python
+        image: hatchway/host
         command: [python3, -u, -c]
         args:
         - |
@@ -105,7 +105,18 @@ def test_inside_the_cluster_services_have_names(cluster: Cluster, namespace: str
     for name in ("web", f"web.{namespace}", f"web.{namespace}.svc.cluster.local"):
         pod = "fetch-" + str(len(name))
         cluster.kubectl(
-            "run", pod, "-n", namespace, "--image=x", "--restart=Never", "--command", "--", "python3", "-c", fetch, name
+            "run",
+            pod,
+            "-n",
+            namespace,
+            "--image=hatchway/host",
+            "--restart=Never",
+            "--command",
+            "--",
+            "python3",
+            "-c",
+            fetch,
+            name,
         )
         wait_for(
             lambda pod=pod: (

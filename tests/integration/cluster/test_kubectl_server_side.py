@@ -19,13 +19,13 @@ spec:
   template:
     metadata: {labels: {app: NAME}}
     spec:
-      containers: [{name: c, image: one}]
+      containers: [{name: c, image: "hatchway/host"}]
 """
 MANAGERS = "jsonpath={range .metadata.managedFields[*]}{.manager}/{.operation}{.subresource} {end}"
 
 
-def manifest(name: str, image: str = "one") -> str:
-    return DEPLOYMENT.replace("NAME", name).replace("image: one", f"image: {image}")
+def manifest(name: str, image: str = "hatchway/host") -> str:
+    return DEPLOYMENT.replace("NAME", name).replace("hatchway/host", image)
 
 
 class NamespacedKubectl:
@@ -65,7 +65,7 @@ def test_apply_conflict_and_force(kubectl: NamespacedKubectl) -> None:
     kubectl(*apply, "--force-conflicts", stdin=manifest("web"))
     assert kubectl("get", "deploy", "web", "-o", "jsonpath={.spec.replicas}") == "0"
     assert managers(kubectl, "deploy/web") == {"kubectl/Apply"}
-    said = kubectl.fails(*apply, "--field-manager=ci", stdin=manifest("web", image="two"))
+    said = kubectl.fails(*apply, "--field-manager=ci", stdin=manifest("web", image="docker.io/hatchway/host"))
     assert 'conflict with "kubectl": .spec.template.spec.containers[name="c"].image' in said
 
 
@@ -91,11 +91,11 @@ def test_upgrade_from_client_side_apply(kubectl: NamespacedKubectl) -> None:
 
 def test_a_dry_run_and_a_difference_change_nothing(kubectl: NamespacedKubectl) -> None:
     kubectl("apply", "--server-side", "-f", "-", stdin=manifest("dry"))
-    changed = manifest("dry", image="two")
+    changed = manifest("dry", image="docker.io/hatchway/host")
     assert "server dry run" in kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=changed)
     # `diff` ends with 1 when there is a difference.
-    assert "image: two" in kubectl.fails("diff", "--server-side", "-f", "-", stdin=changed)
-    assert "image: one" in kubectl("get", "deploy", "dry", "-o", "yaml")
+    assert "image: docker.io/hatchway/host" in kubectl.fails("diff", "--server-side", "-f", "-", stdin=changed)
+    assert "image: hatchway/host" in kubectl("get", "deploy", "dry", "-o", "yaml")
 
 
 def test_an_unknown_field_is_refused(kubectl: NamespacedKubectl) -> None:

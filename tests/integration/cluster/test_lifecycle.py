@@ -89,7 +89,7 @@ def test_kill_9_takes_everything_along_and_loses_nothing(make_cluster: MakeClust
     from hatchway.cluster.statusreport import family
 
     cluster = make_cluster("killed", "--nodes", "1", "--no-addons")
-    cluster.kubectl("run", "sleeper", "--image=any", "--command", "--", "sleep", "1000")
+    cluster.kubectl("run", "sleeper", "--image=hatchway/host", "--command", "--", "sleep", "1000")
     cluster.kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=30s")
     run = cluster.run
     processes = family(run["pid"], run["network_pid"])

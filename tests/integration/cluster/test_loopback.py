@@ -55,7 +55,7 @@ _DEPLOYMENT = {
                 "containers": [
                     {
                         "name": "web",
-                        "image": "python:3",
+                        "image": "hatchway/host",
                         "command": ["python3", "-c", _WEB],
                         "ports": [{"containerPort": 8080}],
                         "readinessProbe": {

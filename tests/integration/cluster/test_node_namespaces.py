@@ -37,7 +37,7 @@ def test_pods_with_host_network_have_their_nodes_address_and_ports(private: Clus
     port = {"name": "http", "containerPort": 8099}
     container = {
         "name": "c",
-        "image": "x",
+        "image": "hatchway/host",
         "command": ["python3", "-c", _SERVE.format(port=8099)],
         "workingDir": "/usr/share/zoneinfo",
         "ports": [port],
@@ -94,7 +94,17 @@ def test_pods_with_host_network_have_their_nodes_address_and_ports(private: Clus
         # From inside and by the proxy verb.
         script = "import urllib.request as u; print(u.urlopen('http://on-nodes.default.svc.cluster.local/').status)"
         private.kubectl(
-            *("run", "asks-nodes", "--image=x", "--restart=Never", "--command", "--", "python3", "-c", script)
+            *(
+                "run",
+                "asks-nodes",
+                "--image=hatchway/host",
+                "--restart=Never",
+                "--command",
+                "--",
+                "python3",
+                "-c",
+                script,
+            )
         )
         private.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asks-nodes", "--timeout=60s")
         assert private.kubectl("logs", "asks-nodes").strip() == "200"
@@ -125,7 +135,7 @@ def test_names_and_processes_of_a_node(private: Cluster) -> None:
         "containers": [
             {
                 "name": "c",
-                "image": "x",
+                "image": "hatchway/host",
                 "command": ["sh", "-c", script],
                 "securityContext": {"privileged": True, "capabilities": {"add": ["SYS_ADMIN"]}},
                 "ports": [{"containerPort": 9, "hostPort": 9}],

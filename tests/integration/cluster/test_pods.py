@@ -74,12 +74,12 @@ def pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 
 def container(script: str, name: str = "c", **more: Any) -> dict[str, Any]:
-    return {"name": name, "image": "x", "command": ["sh", "-c", script], **more}
+    return {"name": name, "image": "hatchway/host", "command": ["sh", "-c", script], **more}
 
 
 def health(name: str, service: str) -> dict[str, Any]:
     probe = {"grpc": {"port": 9000, "service": service}, "periodSeconds": 1, "timeoutSeconds": 10}
-    program = {"name": "c", "image": "x", "command": ["python", "-c", HEALTH]}
+    program = {"name": "c", "image": "hatchway/host", "command": ["python", "-c", HEALTH]}
     return pod(name, {**program, "readinessProbe": probe})
 
 
@@ -288,7 +288,7 @@ for path in (
         status = error.code
     print(path, status)
 """
-    program = {"name": "c", "image": "x", "command": ["python", "-c", script]}
+    program = {"name": "c", "image": "hatchway/host", "command": ["python", "-c", script]}
     asking = pod("asking", program, restartPolicy="Never")
     pods.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(asking))
     try:

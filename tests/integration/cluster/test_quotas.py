@@ -33,13 +33,13 @@ spec:
       hostNetwork: false
       terminationGracePeriodSeconds: 1
       containers:
-      - {name: c, image: python, command: [sleep, "1000"]}
+      - {name: c, image: hatchway/host, command: [sleep, "1000"]}
 """
 HOST = {
     "apiVersion": "v1",
     "kind": "Pod",
     "metadata": {"name": "host"},
-    "spec": {"hostPID": True, "containers": [{"name": "c", "image": "python"}]},
+    "spec": {"hostPID": True, "containers": [{"name": "c", "image": "hatchway/host"}]},
 }
 
 
@@ -57,7 +57,7 @@ def test_a_quota_and_a_limit_range_hold_a_deployment(cluster: Cluster, namespace
     hard = "pods=2,requests.cpu=1,limits.memory=1Gi,count/deployments.apps=1"
     assert "resourcequota/small created" in kubectl("create", "quota", "small", f"--hard={hard}")
     wait_for(lambda: "pods: 0/2" in kubectl("get", "quota", "small"))
-    refused = kubectl("run", "bare", "--image=python", check=False)
+    refused = kubectl("run", "bare", "--image=hatchway/host", check=False)
     assert (
         'pods "bare" is forbidden: failed quota: small: must specify limits.memory for: bare; requests.cpu for: bare'
         in (refused)
@@ -101,7 +101,7 @@ def test_a_namespace_enforces_pod_security(cluster: Cluster, namespace: str) -> 
         assert (
             'pods "host" is forbidden: violates PodSecurity "baseline:latest": host namespaces (hostPID=true)' in said
         )
-        said = cluster.kubectl("create", "deployment", "web", "--image=python", "-n", "guarded", check=False)
+        said = cluster.kubectl("create", "deployment", "web", "--image=hatchway/host", "-n", "guarded", check=False)
         assert 'Warning: would violate PodSecurity "restricted:latest": allowPrivilegeEscalation != false' in said
         assert "deployment.apps/web created" in said
         said = cluster.kubectl("label", "namespace", "guarded", "pod-security.kubernetes.io/audit=strict", check=False)
@@ -111,7 +111,7 @@ def test_a_namespace_enforces_pod_security(cluster: Cluster, namespace: str) -> 
 
 
 def test_pod_templates_are_objects_of_their_own(cluster: Cluster, namespace: str) -> None:
-    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "python"}]}}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "hatchway/host"}]}}
     obj = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "t"}, "template": template}
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(obj))
     lines = cluster.kubectl("get", "podtemplates", "-n", namespace).splitlines()

@@ -35,7 +35,7 @@ spec:
 apiVersion: v1
 kind: Pod
 metadata: {name: web-0, namespace: reach, labels: {app: web}}
-spec: {containers: [{name: c, image: none, command: [/bin/sh, -c, "exit 3"], ports: [{containerPort: 8080}]}]}
+spec: {containers: [{name: c, image: hatchway/host, command: [/bin/sh, -c, "exit 3"], ports: [{containerPort: 8080}]}]}
 """
 WEB = "http://web.reach.svc.localhost:8001/"
 
@@ -89,7 +89,7 @@ def test_ls_gives_no_address_that_leads_nowhere(reach: Cluster) -> None:
 
 
 def test_ls_cuts_a_long_status(reach: Cluster) -> None:
-    reach.kubectl("run", "imageless", "--image=nowhere.example/nothing:1", "-n", "reach")
+    reach.kubectl("run", "imageless", "--image=127.0.0.1:1/nothing:1", "-n", "reach")
     try:
 
         def table(*options: str) -> list[str]:
@@ -97,7 +97,7 @@ def test_ls_cuts_a_long_status(reach: Cluster) -> None:
 
         wait_for(lambda: "ImagePull" in table()[1])
         short = table()
-        wide = wait_for(lambda: "Hatchway has no container images" in (found := table("-o", "wide"))[1] and found)
+        wide = wait_for(lambda: "failed to pull and unpack image" in (found := table("-o", "wide"))[1] and found)
     finally:
         reach.kubectl("delete", "pod", "imageless", "-n", "reach")
     assert len(short) == 2 and len(short[1]) < 220 and short[1].endswith("…")

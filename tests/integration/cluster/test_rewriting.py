@@ -36,7 +36,9 @@ PREFIX = "/api/v1/namespaces/default/pods/rewritten:8080/proxy"
 
 @pytest.fixture(scope="module")
 def pod(cluster: Cluster) -> Iterator[Cluster]:
-    cluster.kubectl("run", "rewritten", "--image=any", "--port=8080", "--command", "--", "python3", "-c", PROGRAM)
+    cluster.kubectl(
+        "run", "rewritten", "--image=hatchway/host", "--port=8080", "--command", "--", "python3", "-c", PROGRAM
+    )
     cluster.kubectl("wait", "pod/rewritten", "--for=condition=Ready", "--timeout=30s")
     wait_for(lambda: cluster.get(PREFIX + "/").status == 200)
     yield cluster

@@ -96,13 +96,15 @@ def test_a_policy_limits_replicas(ruled: Cluster) -> None:
     for made in (POLICY, BINDING):
         ruled.kubectl("apply", "-f", "-", stdin=json.dumps(made))
     try:
-        many = ruled.kubectl("create", "deployment", "web", "--image=none", "--replicas=9", *there, check=False)
+        many = ruled.kubectl(
+            "create", "deployment", "web", "--image=hatchway/host", "--replicas=9", *there, check=False
+        )
         expected = (
             "deployments.apps \"web\" is forbidden: ValidatingAdmissionPolicy 'few-replicas' with binding "
             "'few-replicas' denied request: at most 2 replicas, not 9"
         )
         assert expected in many
-        ruled.kubectl("create", "deployment", "web", "--image=none", "--replicas=1", *there)
+        ruled.kubectl("create", "deployment", "web", "--image=hatchway/host", "--replicas=1", *there)
         scaled = ruled.kubectl("scale", "deployment/web", "--replicas=3", *there, check=False)
         assert "denied request: at most 2 replicas, not 3" in scaled
         assert "few-replicas" in ruled.kubectl("get", "validatingadmissionpolicies,validatingadmissionpolicybindings")
@@ -145,7 +147,7 @@ def test_a_policy_changes_deployments(ruled: Cluster) -> None:
     ruled.kubectl("apply", "-f", "-", stdin=_mutating("MutatingAdmissionPolicy", spec))
     ruled.kubectl("apply", "-f", "-", stdin=_mutating("MutatingAdmissionPolicyBinding", {"policyName": "team"}))
     try:
-        ruled.kubectl("create", "deployment", "shop", "--image=none", "--replicas=0", *there)
+        ruled.kubectl("create", "deployment", "shop", "--image=hatchway/host", "--replicas=0", *there)
         found = json.loads(ruled.kubectl("get", "deployment", "shop", "-o", "json", *there))
         (container,) = found["spec"]["template"]["spec"]["containers"]
         assert (container["image"], container["env"]) == ("none", [{"name": "TEAM", "value": "shop"}])

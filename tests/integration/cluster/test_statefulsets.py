@@ -33,7 +33,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - name: c
-        image: python
+        image: hatchway/host
         command: [sh, -c, 'hostname; exec sleep 1000']
         env: [{name: VERSION, value: one}]
 """

@@ -25,7 +25,7 @@ spec:
       nodeSelector: {kubernetes.io/hostname: node-1}
       containers:
       - name: c
-        image: any
+        image: hatchway/host
         command: [sh, -c, 'echo started >> $HATCHWAY_ROOT/data/log; cat $HATCHWAY_ROOT/data/log; exec sleep 100000']
         volumeMounts: [{name: data, mountPath: /data}]
   volumeClaimTemplates:
@@ -45,7 +45,7 @@ spec:
   terminationGracePeriodSeconds: 0
   containers:
   - name: c
-    image: any
+    image: hatchway/host
     command: [sh, -c, 'cd $HATCHWAY_ROOT/; echo hello > w/file; touch s/scratch; echo done; exec sleep 100000']
     volumeMounts: [{name: v, mountPath: /w, subPath: a/b}, {name: scratch, mountPath: /s}]
   volumes:
@@ -61,7 +61,7 @@ spec:
   terminationGracePeriodSeconds: 0
   containers:
   - name: c
-    image: any
+    image: hatchway/host
     command: [sh, -c, 'cd $HATCHWAY_ROOT/; until cat v/a/b/file; do sleep 0.1; done; touch v/x; exec sleep 100000']
     volumeMounts: [{name: v, mountPath: /v}]
   volumes: [{name: v, persistentVolumeClaim: {claimName: shared, readOnly: true}}]
@@ -70,7 +70,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: waits}
 spec:
-  containers: [{name: c, image: any, command: [sleep, '1'], volumeMounts: [{name: v, mountPath: /v}]}]
+  containers: [{name: c, image: hatchway/host, command: [sleep, '1'], volumeMounts: [{name: v, mountPath: /v}]}]
   volumes: [{name: v, persistentVolumeClaim: {claimName: missing}}]
 """
 

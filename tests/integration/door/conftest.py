@@ -18,7 +18,7 @@ def workload(name: str, *arguments: str) -> list[dict[str, object]]:
     labels = {"app": name}
     container = {
         "name": "app",
-        "image": "any",
+        "image": "hatchway/host",
         "command": ["python3", "/app/application.py", *arguments],
         "ports": [{"name": "http", "containerPort": 8080}],
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30},

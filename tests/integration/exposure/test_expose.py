@@ -16,7 +16,7 @@ NAMESPACE = "expose"
 
 
 def _container(*ports: dict[str, Any]) -> dict[str, Any]:
-    return {"name": "a", "image": "any", "command": ["sleep", "9999"], "ports": list(ports)}
+    return {"name": "a", "image": "hatchway/host", "command": ["sleep", "9999"], "ports": list(ports)}
 
 
 def _workload(kind: str, name: str, selector: Any, *ports: dict[str, Any], **spec: Any) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def test_a_person_is_asked_before_a_pod_is_made(world: Cluster) -> None:
     for answer in ("n", "y"):
         terminal = Terminal(dict(os.environ), str(BIN / "hatchway"), *words)
         terminal.expect(f"--relay makes a pod in namespace {_NAMESPACE} of context")
-        terminal.expect("python:3-alpine")
+        terminal.expect("hatchway/host")
         terminal.expect("create, get on pods/portforward")
         terminal.expect("Make it? [y/N]: ")
         assert not _relays(world)

@@ -63,7 +63,7 @@ asyncio.run(main())
 def pod(name: str, labels: dict[str, str], **spec: Any) -> dict[str, Any]:
     container = {
         "name": "web",
-        "image": "python:3",
+        "image": "hatchway/host",
         "command": [sys.executable, "-c", BACKEND],
         "env": [{"name": "NAME", "value": name}],
         "ports": [{"name": "http", "containerPort": 8080}, {"name": "ws", "containerPort": 9090}],

@@ -26,6 +26,7 @@ from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
 from hatchway.cluster.runtime import (
     ContainerConfig,
     ContainerProcess,
+    ImageRoot,
     Mount,
     Runtime,
     Sandbox,
@@ -401,6 +402,7 @@ async def loopback_errors(runtime: Runtime, directory: Path) -> Any:
         "not executable": await start_error(pod, ["/etc/passwd"]),
         "bad cwd": await start_error(pod, ["true"], cwd="/etc/passwd"),
         "nothing": await start_error(pod, []),
+        "image": await start_error(pod, ["true"], root=ImageRoot(("/usr",), str(directory))),
     }
 
 
@@ -414,7 +416,17 @@ async def for_ever_in_one_session(runtime: Runtime, directory: Path) -> Any:
 
 
 async def main() -> None:
-    from tests.integration.network import egress, entering, hostile, races, services, sharing, terminals
+    from tests.integration.network import (
+        egress,
+        entering,
+        hostile,
+        imageroots,
+        imageusers,
+        races,
+        services,
+        sharing,
+        terminals,
+    )
 
     scenario, directory = sys.argv[1], Path(sys.argv[2])
     names = ["control-plane", "node-1", "node-2"]
@@ -422,7 +434,7 @@ async def main() -> None:
     parts = [SharedDirectory(str(directory / "logs"), plan.NODE_LOGS, read_only=True)]
     directories = NodeDirectories(directory / "nodes", names, directory / "network", parts)
     async with runtimes.open_runtime(directories, [plan.HOST_IP]) as runtime:
-        modules = (services, egress, entering, hostile, races, sharing, terminals)
+        modules = (services, egress, entering, hostile, imageroots, imageusers, races, sharing, terminals)
         found = globals().get(scenario) or next(getattr(it, scenario) for it in modules if hasattr(it, scenario))
         ending = asyncio.ensure_future(runtime.closed)
         running = asyncio.ensure_future(found(runtime, directory))

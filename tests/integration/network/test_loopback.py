@@ -59,6 +59,7 @@ def test_why_a_process_does_not_start(make_run: MakeRun) -> None:
     assert found["not executable"] == 'exec: "/etc/passwd": permission denied'
     assert found["bad cwd"] == 'chdir to cwd ("/etc/passwd") set in config.json failed: not a directory'
     assert found["nothing"] == "no command specified"
+    assert found["image"].startswith("containers of images need user namespaces, which this machine does not allow")
 
 
 def test_processes_end_as_they_should(make_run: MakeRun) -> None:

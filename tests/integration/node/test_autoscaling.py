@@ -63,7 +63,7 @@ async def test_load_adds_pods(world: World) -> None:
     controllers = [ReplicaSetController(context), HorizontalController(context)]
     container = {
         "name": "c",
-        "image": "x",
+        "image": "hatchway/host",
         "command": ["sh", "-c", "while :; do :; done"],
         # So little that a busy machine, on which the loop gets a small share of a core, makes no difference.
         "resources": {"requests": {"cpu": "10m"}},

@@ -26,7 +26,7 @@ SERVE = ("sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
 
 _IDLE: Object = {
     "name": "idle",
-    "image": "x",
+    "image": "hatchway/host",
     "command": list(SERVE),
     "resources": {"limits": {"ephemeral-storage": "1Gi"}},
 }
@@ -141,7 +141,7 @@ async def test_init_containers_run_in_order_before_the_others_and_sidecars_besid
     mounts = [{"name": "v", "mountPath": "/v"}]
 
     def init(name: str, script: str, **more: object) -> dict[str, object]:
-        return {"name": name, "image": "x", "command": ["sh", "-c", script], "volumeMounts": mounts, **more}
+        return {"name": name, "image": "hatchway/host", "command": ["sh", "-c", script], "volumeMounts": mounts, **more}
 
     await world.create(
         "staged",
@@ -172,7 +172,7 @@ async def test_init_containers_run_in_order_before_the_others_and_sidecars_besid
 
 
 async def test_a_failed_init_container_fails_a_pod_that_is_never_restarted(world: World) -> None:
-    init = {"name": "i", "image": "x", "command": ["false"]}
+    init = {"name": "i", "image": "hatchway/host", "command": ["false"]}
     await world.create("unlucky", "true", restartPolicy="Never", initContainers=[init])
     pod = await world.pod("unlucky", phase("Failed"))
     assert "waiting" in container(pod)["state"]
@@ -201,7 +201,8 @@ async def test_what_cannot_start_says_why(world: World) -> None:
     await world.create("noconfig", *SERVE, envFrom=[{"configMapRef": {"name": "later"}}])
     await world.create("novolume", *SERVE, volumes=[{"name": "v", "secret": {"secretName": "later"}}])
     pod = await world.pod("noimage", lambda pod: waiting("ErrImagePull")(pod) or waiting("ImagePullBackOff")(pod))
-    assert "this machine's programs" in container(pod)["state"]["waiting"]["message"]
+    message = 'failed to pull and unpack image "docker.io/library/nginx:latest": this cluster has no store of'
+    assert message in container(pod)["state"]["waiting"]["message"]
     assert pod["status"]["phase"] == "Pending"
     pod = await world.pod("noprogram", phase("Failed"))
     assert container(pod)["state"]["terminated"]["reason"] == "StartError"
@@ -224,7 +225,12 @@ async def test_what_cannot_start_says_why(world: World) -> None:
 
 
 async def test_what_a_pod_is_not_given_is_an_event(world: World) -> None:
-    privileged = {"name": "d", "image": "x", "command": list(SERVE), "securityContext": {"privileged": True}}
+    privileged = {
+        "name": "d",
+        "image": "hatchway/host",
+        "command": list(SERVE),
+        "securityContext": {"privileged": True},
+    }
     await world.create("web", *SERVE, more=[privileged], hostPID=True)
     found = await world.events("web", 2, "Unsupported")
     assert sorted(message.split()[0] for _, message in found) == ["hostPID", "privileged"]
@@ -388,7 +394,7 @@ async def test_a_pod_within_its_limits_stays(world: World, monkeypatch: pytest.M
 
 async def test_a_container_starts_when_the_hook_of_the_one_before_is_done(world: World) -> None:
     mounts = [{"name": "v", "mountPath": "/v"}]
-    second = {"name": "d", "image": "x", "command": ["sh", "-c", "touch $HATCHWAY_ROOT/v/second; sleep 60"]}
+    second = {"name": "d", "image": "hatchway/host", "command": ["sh", "-c", "touch $HATCHWAY_ROOT/v/second; sleep 60"]}
     hook = "touch $HATCHWAY_ROOT/v/hook; until test -e $HATCHWAY_ROOT/v/go; do sleep 0.05; done"
     await world.create(
         "ordered",
@@ -431,7 +437,7 @@ async def test_a_failed_liveness_probe_restarts_what_ends_well(world: World) -> 
     # What fails soon after its start is held back like what crashes, and still not where a new image may mend it.
     pod = await world.pod("on-failure", waiting("CrashLoopBackOff"))
     assert container(pod)["restartCount"] == 1
-    mended = [{**pod["spec"]["containers"][0], "image": "y"}]
+    mended = [{**pod["spec"]["containers"][0], "image": "docker.io/hatchway/host"}]
     await world.client.patch("pods", "on-failure", {"spec": {"containers": mended}}, "default")
     await world.pod("on-failure", lambda pod: container(pod)["restartCount"] == 2)
     await world.pod("never", phase("Succeeded"))
@@ -479,7 +485,7 @@ async def test_sidecars_have_what_is_left_of_their_pods_grace(world: World, monk
         await stop(self, grace)
 
     monkeypatch.setattr(ContainerWorker, "stop", record)
-    sidecar = {"name": "s", "image": "x", "command": list(SERVE), "restartPolicy": "Always"}
+    sidecar = {"name": "s", "image": "hatchway/host", "command": list(SERVE), "restartPolicy": "Always"}
     deaf = ("sh", "-c", "trap 'sleep 0.5; exit 0' TERM; touch $HATCHWAY_ROOT/v/deaf; while :; do sleep 0.05; done")
     volume = {"volumes": [{"name": "v", "emptyDir": {}}], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
     await world.create("web", *deaf, initContainers=[sidecar], terminationGracePeriodSeconds=20, **volume)
@@ -493,10 +499,10 @@ async def test_sidecars_have_what_is_left_of_their_pods_grace(world: World, monk
 async def test_a_new_image_restarts_a_container(world: World) -> None:
     await world.create("web", *SERVE)
     await world.pod("web", ready)
-    containers = [{"name": "c", "image": "y", "command": list(SERVE)}]
+    containers = [{"name": "c", "image": "docker.io/hatchway/host", "command": list(SERVE)}]
     await world.client.patch("pods", "web", {"spec": {"containers": containers}}, "default")
     pod = await world.pod("web", lambda pod: container(pod)["restartCount"] == 1 and ready(pod))
-    assert container(pod)["image"] == "y"
+    assert container(pod)["image"] == "docker.io/hatchway/host"
 
 
 async def test_the_kubelets_api(world: World) -> None:
@@ -514,7 +520,7 @@ async def test_the_kubelets_api(world: World) -> None:
     assert status == 200 and [pod["metadata"]["name"] for pod in json.loads(text)["items"]] == ["web"]
     (running,) = json.loads((await world.ask("/runningpods/"))[1])["items"]
     assert running["metadata"] == {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
-    assert running["spec"]["containers"] == [{"name": "c", "image": "x", "resources": {}}]
+    assert running["spec"]["containers"] == [{"name": "c", "image": "hatchway/host", "resources": {}}]
     status, text = await world.ask("/metrics")
     assert status == 200 and "kubelet_running_pods 1\n" in text
     labels = f'container="c",namespace="default",pod="web",pod_uid="{pod["metadata"]["uid"]}",probe_type="Readiness"'

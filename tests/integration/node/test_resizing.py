@@ -57,7 +57,7 @@ async def test_a_pod_is_resized_in_place_and_by_a_restart(tmp_path: Path) -> Non
 
 async def test_a_container_is_restarted_when_its_policy_says_so(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.node():
-        first = {"name": "c", "image": "x", "command": list(SERVE), "resizePolicy": RESTART}
+        first = {"name": "c", "image": "hatchway/host", "command": list(SERVE), "resizePolicy": RESTART}
         first["resources"] = {"requests": {"cpu": "10m", "memory": "16Mi"}}
         await world.create("web", containers=[first])
         await world.pod("web", ready)

@@ -16,6 +16,7 @@ from hatchway.cluster.auth import pki
 from hatchway.cluster.auth.pki import KeyPair, Pki
 from hatchway.cluster.network.loopback import LoopbackRuntime
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.cluster.node.imagestock import ImageStock
 from hatchway.cluster.node.kubelet import Kubelet
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.state import StateDir
@@ -59,7 +60,7 @@ class World:
         self.kubelet: Kubelet | None = None
 
     @contextlib.asynccontextmanager
-    async def node(self) -> AsyncIterator[Kubelet]:
+    async def node(self, images: ImageStock | None = None, *, host_programs: bool = False) -> AsyncIterator[Kubelet]:
         """A kubelet for the length of the block; it is cut off, as by kill -9, at its end."""
         config = AgentConfig(
             state_dir=str(self.state.path),
@@ -68,11 +69,12 @@ class World:
             pod_api_server="https://127.0.0.1:1",
             isolation="loopback",
             cluster_dns="",
+            host_programs=host_programs,
         )
         services = Informer(self.client, "services")
         sources = Sources(self.client)
         async with running(services):
-            kubelet = self.kubelet = Kubelet(config, NODE, self.runtime, self.client, sources, services)
+            kubelet = self.kubelet = Kubelet(config, NODE, self.runtime, self.client, sources, services, images=images)
             task = asyncio.create_task(kubelet.run())
             try:
                 async with asyncio.timeout(PATIENCE):
@@ -86,7 +88,7 @@ class World:
 
     async def create(self, name: str, *command: str, **spec: Any) -> Object:
         """A pod whose first container is `c`; keywords that containers have go there, the others into the spec."""
-        container: Object = {"name": "c", "image": "x", "command": list(command)}
+        container: Object = {"name": "c", "image": "hatchway/host", "command": list(command)}
         if not command:
             del container["command"]
         for key in list(spec):
@@ -191,6 +193,8 @@ _OF_CONTAINERS = (
     "lifecycle",
     "ports",
     "workingDir",
+    "imagePullPolicy",
+    "securityContext",
     "resources",
     "terminationMessagePolicy",
 )

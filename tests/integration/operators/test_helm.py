@@ -6,7 +6,9 @@ import itertools
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ _CHART = Path(__file__).parent / "chart"
 # The layers for Kubernetes 1.32 and 1.37 have Helm 3.17 and Helm 4.3.
 _RELEASES = ("32", "37")
 _NUMBERS = itertools.count(1)
+# Both charts bring the same custom type, and Helm does not wait for one that it finds.
+_INSTALLING = threading.Lock()
 
 
 class Helm:
@@ -48,19 +52,32 @@ class Helm:
         return found["spec"]["replicas"], found["status"].get("readyReplicas", 0), page
 
 
-@pytest.fixture(params=_RELEASES)
-def helm(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Helm]:
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def programs(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> dict[str, Future[Path]]:
+    """Helm's programs by release; they are downloaded at the same time."""
     assert request.config.cache is not None
-    program = tool_of("helm", request.param, request.config.cache.mkdir("kubectls"))
-    found = Helm(program, cluster, f"helm-{next(_NUMBERS)}")
-    yield found
-    cluster.kubectl("delete", "namespace", found.namespace, "--wait=false", "--ignore-not-found")
+    cache = request.config.cache.mkdir("kubectls")
+    return {release: pool.submit(tool_of, "helm", release, cache) for release in _RELEASES}
 
 
-def test_a_release_lives_and_ends(helm: Helm) -> None:
+@pytest.fixture(scope="module")
+def lives(programs: dict[str, Future[Path]], pool: ThreadPoolExecutor, cluster: Cluster) -> dict[str, Future[None]]:
+    """The life of a release with each Helm. They run at the same time, because Helm waits most of the time."""
+    return {release: pool.submit(_live, programs[release], cluster) for release in _RELEASES}
+
+
+def _live(program: Future[Path], cluster: Cluster) -> None:
+    helm = Helm(program.result(), cluster, f"helm-{next(_NUMBERS)}")
     chart, wait = str(_CHART), ("--wait", "--timeout", "80s")
     # The type of `crds/` must be served before the chart's object of it is made.
-    assert "STATUS: deployed" in helm("install", "shop", chart, "--create-namespace", *wait)
+    with _INSTALLING:
+        assert "STATUS: deployed" in helm("install", "shop", chart, "--create-namespace", *wait)
     assert helm.web() == (2, 2, "first")
     assert helm.kubectl("get", "statefulset", "shop-db", "-o", "jsonpath={.status.readyReplicas}") == "1"
     assert helm.kubectl("get", "coupon", "shop", "-o", "jsonpath={.spec.percent}") == "10"
@@ -90,12 +107,23 @@ def test_a_release_lives_and_ends(helm: Helm) -> None:
     kept = "deployments,statefulsets,services,ingresses,serviceaccounts,roles,rolebindings,secrets,coupons"
     names = helm.kubectl("get", kept, "-o", "name").split()
     assert names == ["serviceaccount/default"]
+    cluster.kubectl("delete", "namespace", helm.namespace, "--wait=false")
 
 
-def test_a_wrong_object_is_refused_and_upgraded_over(helm: Helm) -> None:
+@pytest.mark.parametrize("release", _RELEASES)
+def test_a_release_lives_and_ends(lives: dict[str, Future[None]], release: str) -> None:
+    lives[release].result()
+
+
+@pytest.mark.parametrize("release", _RELEASES)
+def test_a_wrong_object_is_refused_and_upgraded_over(
+    programs: dict[str, Future[Path]], cluster: Cluster, release: str
+) -> None:
+    helm = Helm(programs[release].result(), cluster, f"helm-{next(_NUMBERS)}")
     chart = str(_CHART)
     refused = helm.run("install", "shop", chart, "--create-namespace", "--no-hooks", "--set", "percent=101")
     assert refused.returncode != 0
     assert "spec.percent: Invalid value: 101" in refused.stderr
     helm("upgrade", "--install", "shop", chart, "--no-hooks", "--reset-values")
     assert helm.kubectl("get", "coupon", "shop", "-o", "jsonpath={.spec.percent}") == "10"
+    cluster.kubectl("delete", "namespace", helm.namespace, "--wait=false")

@@ -26,7 +26,7 @@ spec:
       terminationGracePeriodSeconds: 0
       containers:
       - name: web
-        image: any
+        image: hatchway/host
         command: [sh, -c, 'echo begun on $HOSTNAME; exec python3 -m http.server 8080']
 ---
 apiVersion: v1
@@ -40,7 +40,7 @@ metadata: {name: short, labels: {app: other}}
 spec:
   restartPolicy: Never
   containers:
-  - {name: c, image: any, command: [sh, -c, 'echo one; echo; echo three; sleep 1; echo four']}
+  - {name: c, image: hatchway/host, command: [sh, -c, 'echo one; echo; echo three; sleep 1; echo four']}
 """
 
 

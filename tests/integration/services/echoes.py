@@ -109,7 +109,7 @@ def echo_pod(name: str, node: str, labels: dict[str, str], **more: Any) -> dict[
     """Return a pod that runs ECHO on a node."""
     container = {
         "name": "echo",
-        "image": "python:3",
+        "image": "hatchway/host",
         "command": ["python3", "-c", ECHO],
         "env": [{"name": "NAME", "value": name}],
         "ports": [

@@ -22,9 +22,9 @@ def ask(kind, host, port):
     try:
         if kind == "udp":
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(1)
+                sock.settimeout(0.25)
                 sock.connect((host, port))
-                for attempt in range(5):
+                for attempt in range(6):
                     sock.send(b"?")
                     try:
                         return sock.recv(65536).decode()
@@ -44,7 +44,8 @@ def open_one(kind, host, port):
         sock.connect((host, 0))
         return use_one(kind, host, port)
     kept[kind, host, port] = sock = socket.socket(type=socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-    sock.settimeout(5)
+    # Whoever expects an answer by UDP asks again.
+    sock.settimeout(1 if kind == "udp" else 5)
     sock.connect((host, port))
     return use_one(kind, host, port) if kind == "udp" else sock.makefile().readline().strip()
 def use_one(kind, host, port):
@@ -178,7 +179,7 @@ def pod(namespace: str, name: str, node: str, *, host_network: bool = False) -> 
     """Return a pod that runs REACH on a node. Its label `pod` is its name."""
     container = {
         "name": "reach",
-        "image": "python:3",
+        "image": "hatchway/host",
         "command": ["python3", "-c", REACH],
         "env": [{"name": "NAME", "value": f"{namespace}/{name}"}],
         "ports": [

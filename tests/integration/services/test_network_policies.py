@@ -165,26 +165,27 @@ def test_connections_through_services(reach: Reach) -> None:
     wait_for(lambda: {ask_from_host(*one) for one in outside} == {target} and asked(f"{Y}/a") == {target})
     _write(reach, X, policy("some", {"pod": "a"}, ingress=[{"from": [{**_in(Y), **_pods(pod="b")}]}]))
     refused = {"ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "closed", "timed out"}
-    wait_for(lambda: target not in asked(f"{Y}/a"))
-    assert asked(f"{Y}/a") <= refused
-    assert asked(f"{Y}/b") == {target}
-    assert asked(target) == {target}, "a pod reaches itself, by its Service, too"
+    wait_for(lambda: asked(f"{Y}/a") <= refused)
+    # A busy machine may answer a datagram late, so what is allowed is waited for.
+    wait_for(lambda: asked(f"{Y}/b") == {target})
+    # A pod reaches itself, by its Service, too.
+    wait_for(lambda: asked(target) == {target})
     # Programs of this machine are 127.0.0.1, whatever pods they reach.
     assert ask_from_host(*outside[0]) != target
     assert ask_from_host(*outside[2]) != target
     _write(reach, X, policy("outside", {"pod": "a"}, ingress=[{"from": [{"ipBlock": {"cidr": "127.0.0.0/8"}}]}]))
     wait_for(lambda: {ask_from_host(*one) for one in outside} == {target})
-    assert target not in asked(f"{Y}/a")
+    assert asked(f"{Y}/a") <= refused
     # Egress is decided on by the address behind the Service, names included: without DNS there are none.
     cluster.kubectl("delete", "networkpolicy", "-n", X, "--all")
     to_a = {"to": [{**_in(X), **_pods(pod="a")}]}
     _write(reach, Y, policy("out", {"pod": "a"}, policyTypes=["Egress"], egress=[to_a]))
     by_name = "tcp", f"web.{X}.svc.cluster.local", 8000
     wait_for(lambda: reach.order(f"{Y}/a", "ask", by_name) == ["no such name"])
-    assert reach.order(f"{Y}/a", "ask", questions[4], questions[5]) == [target, target]
+    wait_for(lambda: reach.order(f"{Y}/a", "ask", questions[4], questions[5]) == [target, target])
     # Pods reach their own node, and by its node ports what they may reach; another node they may not.
-    assert reach.order(f"{Y}/a", "ask", questions[0], questions[2]) == [target, target]
-    assert reach.order(f"{Y}/a", "ask", questions[1], questions[3])[0] != target
+    wait_for(lambda: reach.order(f"{Y}/a", "ask", questions[0], questions[2]) == [target, target])
+    assert target not in reach.order(f"{Y}/a", "ask", questions[1], questions[3])
     dns = {"to": [_in("kube-system")], "ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
     _write(reach, Y, policy("dns", {}, policyTypes=["Egress"], egress=[dns]))
     wait_for(lambda: reach.order(f"{Y}/a", "ask", by_name)[0] == target)
@@ -288,7 +289,7 @@ for ip in {[reach.ips[f"{Y}/a"], reach.ips[f"{X}/a"]]!r}:
     except OSError as error:
         print("refused")
 """
-    container = {"name": "first", "image": "python:3", "command": ["python3", "-c", script]}
+    container = {"name": "first", "image": "hatchway/host", "command": ["python3", "-c", script]}
     made = {
         "apiVersion": "v1",
         "kind": "Pod",

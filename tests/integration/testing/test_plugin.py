@@ -109,7 +109,7 @@ def test_objects(namespace: Namespace, tmp_path):
 
 
 def test_a_program(namespace, cluster: Cluster):
-    container = {"name": "web", "image": "any", "command": ["sh", "-c", SERVE]}
+    container = {"name": "web", "image": "hatchway/host", "command": ["sh", "-c", SERVE]}
     pod = {"metadata": {"labels": LABELS}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}
     spec = {"selector": {"matchLabels": LABELS}, "template": pod}
     namespace.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec})
@@ -138,7 +138,7 @@ def test_waiting(namespace):
     with pytest.raises(WaitTimeout) as caught:
         namespace.wait("configmap/none", "jsonpath={.data.x}=1", timeout=0.3)
     assert "there is no configmaps/none" in str(caught.value)
-    container = {"name": "c", "image": "any", "command": ["sh", "-c", "echo last words; exit 3"]}
+    container = {"name": "c", "image": "hatchway/host", "command": ["sh", "-c", "echo last words; exit 3"]}
     spec = {"containers": [container], "restartPolicy": "Never"}
     namespace.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad"}, "spec": spec})
     namespace.wait("pod/bad", lambda pod: pod["status"]["containerStatuses"][0]["state"]["terminated"])
@@ -196,7 +196,7 @@ def test_what_a_failed_test_tells_with_xdist(project: Project) -> None:
         "test_failing.py",
         """
 def pod(name, command):
-    spec = {"containers": [{"name": "c", "image": "any", "command": ["sh", "-c", command]}], "restartPolicy": "Never"}
+    spec = {"containers": [{"name": "c", "image": "hatchway/host", "command": ["sh", "-c", command]}], "restartPolicy": "Never"}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 def test_fails(namespace):

@@ -9,16 +9,17 @@ import click
 import pytest
 
 from hatchway.cli.app import app
+from hatchway.cli.commandgroup import leaf_commands
+from hatchway.cli.image import image
 
-_COMMANDS = app.list_commands(click.Context(app))
+_CONTEXTS = {**dict(leaf_commands(app, click.Context(app))), "image": click.Context(image, info_name="image")}
+_COMMANDS = list(_CONTEXTS)
 # What chooses a cluster and its user: kubectl's global flags.
 _GLOBAL = {"--kubeconfig", "--context", "--server", "--token", "--as", "--request-timeout", "--v"}
 
 
 def context_of(name: str) -> click.Context:
-    command = app.get_command(click.Context(app), name)
-    assert command is not None
-    return click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+    return click.Context(_CONTEXTS[name].command, info_name=name, max_content_width=100, terminal_width=100)
 
 
 def options_of(name: str) -> Iterator[tuple[str, str]]:

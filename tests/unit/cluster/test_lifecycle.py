@@ -241,3 +241,13 @@ def test_whose_directory_it_is_can_be_looked_up(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(HatchwayError) as caught:
         StateDir(tmp_path / "state" / "c").create()
     assert caught.value.hint.startswith(f"`ls -ld {tmp_path}` shows its owner")
+
+
+def test_a_cluster_keeps_its_way_with_images_until_another_one_is_wanted(state: StateDir) -> None:
+    assert not lifecycle.configure(state, lifecycle.Options()).host_programs
+    assert lifecycle.configure(state, lifecycle.Options(host_programs=True)).host_programs
+    assert lifecycle.configure(state, lifecycle.Options()).host_programs
+    config = state.load_config()
+    assert config is not None and config.host_programs
+    assert lifecycle.Options(host_programs=False).differing(config) == ["--host-programs"]
+    assert not lifecycle.configure(state, lifecycle.Options(host_programs=False)).host_programs

@@ -18,14 +18,16 @@ def nodes(tmp_path: Path) -> Path:
     return tmp_path / "nodes"
 
 
-def test_a_directory_is_for_its_owner_alone(nodes: Path) -> None:
+def test_every_user_of_a_container_may_write_to_a_new_directory(nodes: Path) -> None:
     volumes = LocalVolumes(nodes)
     volumes.make("node-1", "pvc-1_ns_data")
     made = nodes / "node-1" / ROOT[1:] / "pvc-1_ns_data"
-    assert made.stat().st_mode & 0o777 == 0o700
+    assert made.stat().st_mode & 0o777 == 0o777
     (made / "file").write_text("x")
+    made.chmod(0o750)
     volumes.make("node-1", "pvc-1_ns_data")
     assert (made / "file").read_text() == "x"
+    assert made.stat().st_mode & 0o777 == 0o750, "a directory that is there keeps its mode"
     volumes.remove("node-1", "pvc-1_ns_data")
     assert not made.exists()
     volumes.remove("node-1", "pvc-1_ns_data")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import os
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatchway import beneath
 from hatchway.cluster.node import clock
 from hatchway.cluster.node.atomic import Content, check_path, write_payload
 from hatchway.cluster.node.env import ConfigError
 from hatchway.cluster.node.projections import PodFacts, Projector
+from hatchway.cluster.node.volumeownership import VolumeOwnership, find_user
 from hatchway.cluster.node.volumes import MountError, Volumes
 from hatchway.kube.api import Object
 
@@ -257,7 +262,7 @@ async def test_tokens_are_kept_until_they_must_be_renewed(volumes: Volumes, api:
     assert len(api.requests) == 1
     assert api.requests[0]["spec"]["audiences"] == ["vault"]
     assert api.requests[0]["spec"]["boundObjectRef"]["uid"] == "u1"
-    assert (path / "t").stat().st_mode & 0o777 == 0o600
+    assert (path / "t").stat().st_mode & 0o777 == 0o644
     due = volumes.next_refresh()
     assert due is not None and 0.7 * 3600 < due < 0.9 * 3600
 
@@ -268,6 +273,108 @@ async def test_a_token_at_its_end_is_renewed(volumes: Volumes, api: Api) -> None
     path = await mounted(volumes, volume)
     await volumes.refresh(pod(volume), FACTS)
     assert (path / "t").read_bytes() == b"token-2"
+
+
+def with_context(volume: Object, **context: Any) -> Object:
+    found = pod(volume)
+    found["spec"]["securityContext"] = context
+    return found
+
+
+@pytest.mark.parametrize(
+    ("context", "token", "file", "directory"),
+    [
+        ({}, 0o644, 0o400, 0o755),
+        ({"runAsUser": 1}, 0o600, 0o400, 0o755),
+        ({"runAsUser": 1, "fsGroup": 2}, 0o640, 0o440, 0o2755),
+        ({"fsGroup": 2}, 0o640, 0o440, 0o2755),
+    ],
+)
+async def test_who_may_read_the_files_of_a_volume(
+    volumes: Volumes, context: Object, token: int, file: int, directory: int
+) -> None:
+    sources = [
+        {"serviceAccountToken": {"path": "in/token"}},
+        {"secret": {"name": "sec", "items": [{"key": "pw", "path": "pw", "mode": 0o400}]}},
+    ]
+    wanted = with_context({"name": "v", "projected": {"sources": sources}}, **context)
+    await volumes.set_up(wanted, FACTS)
+    (found,) = volumes.prepare_mounts({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {})
+    path = Path(found.source)
+    modes = [stat.S_IMODE((path / name).stat().st_mode) for name in ("in/token", "pw", "in", ".")]
+    assert modes == [token, file, directory, directory]
+    before = os.readlink(path / "..data")
+    await volumes.refresh(wanted, FACTS)
+    assert os.readlink(path / "..data") == before, "nothing is written again when nothing has changed"
+
+
+async def test_an_empty_directory_belongs_to_fs_group(volumes: Volumes) -> None:
+    volume: Object = {"name": "v", "emptyDir": {}}
+    path = await mounted(volumes, volume)
+    (path / "deep" / "er").mkdir(parents=True, mode=0o700)
+    (path / "deep").chmod(0o700)
+    (path / "file").write_text("")
+    (path / "file").chmod(0o4700)
+    (path / "link").symlink_to("/etc/passwd")
+    before = os.stat("/etc/passwd").st_mode
+    wanted = with_context(volume, fsGroup=2, fsGroupChangePolicy="OnRootMismatch")
+    for _ in range(2):
+        await volumes.set_up(wanted, FACTS)
+        modes = [stat.S_IMODE((path / name).stat().st_mode) for name in (".", "deep", "deep/er", "file")]
+        assert modes == [0o2777, 0o2770, 0o2770, 0o4760]
+    assert os.stat("/etc/passwd").st_mode == before
+
+
+def test_a_right_volume_is_left_as_it_is_if_the_pod_says_so(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "file").write_text("")
+    (volume / "file").chmod(0o600)
+    always = VolumeOwnership(group=os.getgid())
+    lazy = dataclasses.replace(always, on_mismatch=True)
+    volume.chmod(0o2770)
+    for owner, mode in ((lazy, 0o600), (always, 0o660), (lazy, 0o660)):
+        with beneath.opened(beneath.open_directory(volume)) as directory:
+            owner.apply(directory)
+        assert stat.S_IMODE((volume / "file").stat().st_mode) == mode
+    volume.chmod(0o750)
+    (volume / "file").chmod(0o600)
+    with beneath.opened(os.open(volume, os.O_PATH)) as directory:
+        lazy.apply(directory)
+    assert stat.S_IMODE((volume / "file").stat().st_mode) == 0o660
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files to others")
+async def test_root_gives_files_to_the_group(volumes: Volumes, tmp_path: Path) -> None:
+    volumes._users = "real"
+    token = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    wanted = with_context({"name": "v", "emptyDir": {}}, runAsUser=7, fsGroup=8)
+    wanted["spec"]["volumes"].append(token)
+    await volumes.set_up(wanted, FACTS)
+    await volumes.set_up(wanted, FACTS)
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in "vt"]
+    empty, projected = (Path(m.source) for m in volumes.prepare_mounts({"name": "c", "volumeMounts": mounts}, {}))
+    (empty / "new").touch()
+    owners = [(found.st_uid, found.st_gid) for found in map(os.stat, (empty, empty / "new", projected / "t"))]
+    assert owners == [(0, 8), (0, 8), (7, 8)]
+    assert stat.S_IMODE((projected / "t").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("pod_user", "users", "found"),
+    [(None, [None], None), (5, [None, None], 5), (5, [6, None], None), (None, [6, 6], 6), (None, [6, None], None)],
+)
+def test_tokens_belong_to_the_user_of_all_containers(
+    pod_user: int | None, users: list[int | None], found: int | None
+) -> None:
+    containers = [{"name": "c", "securityContext": {"runAsUser": user} if user else {}} for user in users]
+    spec: Object = {"containers": containers, "securityContext": {"runAsUser": pod_user} if pod_user else {}}
+    assert find_user({"spec": spec}) == found
+
+
+async def test_new_directories_of_a_sub_path_are_as_open_as_their_volume(volumes: Volumes) -> None:
+    path = await mounted(volumes, {"name": "v", "emptyDir": {}}, subPath="a/b")
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path)] == [0o777, 0o777]
 
 
 async def test_sub_paths(volumes: Volumes, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 from hatchway.cluster.network import channel
 from hatchway.cluster.network.forked import child_exits
+from hatchway.usermaps import Way
 
-# The variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES:FILTER` (descriptors, and 1 if
-# packets can be filtered) or `loopback:LIFELINE:DIRECTORY`.
+# The variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES:FILTER:USERS` (descriptors, 1
+# if packets can be filtered, and the users as in `usermaps.Way`) or `loopback:LIFELINE:DIRECTORY`.
 ENVIRONMENT = "HATCHWAY_NETWORK"
 
 
@@ -22,7 +23,7 @@ class AgentLink:
     argv: the agent's program and arguments; the first element is an absolute path.
     dial: the descriptor of the socket on which the agent serves the control plane's dialer. Each new agent gets it.
     nodes: descriptors of the nodes' network namespaces.
-    filters: whether the agent can filter packets.
+    filters: whether the agent can filter packets. users: which users containers of images have.
     poll: the poll object of the caller's loop; the channel is registered there.
     asked: called with each message of the agent and its descriptors, which are closed afterwards.
 
@@ -35,6 +36,7 @@ class AgentLink:
         dial: int,
         nodes: Sequence[int],
         filters: bool,
+        users: Way,
         poll: select.poll,
         asked: Callable[[channel.Message, list[int]], None],
     ) -> None:
@@ -42,6 +44,7 @@ class AgentLink:
         self._dial = dial
         self._nodes = nodes
         self._filters = filters
+        self._users = users
         self._poll = poll
         self._asked = asked
         self._outgoing: deque[tuple[channel.Message, list[int]]] = deque()
@@ -64,8 +67,8 @@ class AgentLink:
                 for descriptor in (theirs.fileno(), self._dial, *self._nodes):
                     os.set_inheritable(descriptor, True)
                 nodes = ",".join(map(str, self._nodes))
-                env = {**os.environ, ENVIRONMENT: f"private:{theirs.fileno()}:{self._dial}:{nodes}:{self._filters:d}"}
-                os.execve(self._argv[0], list(self._argv), env)
+                where = f"private:{theirs.fileno()}:{self._dial}:{nodes}:{self._filters:d}:{self._users}"
+                os.execve(self._argv[0], list(self._argv), {**os.environ, ENVIRONMENT: where})
         theirs.close()
         self.pid = pid
         self._poll.register(self._channel, select.POLLIN)

@@ -6,22 +6,25 @@ All functions raise `StartFailure`, with runc's messages, which the pod's events
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hatchway.cluster.network import processes, rootfs, terminals
+from hatchway.cluster.network import containerusers, processes, rootfs, terminals
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.forked import report_mounts
+from hatchway.cluster.network.imagestart import enter_image, start_in_image
 from hatchway.cluster.network.linuxnamespaces import Namespaces
-from hatchway.cluster.network.ownerchanges import ignore_owner_changes
 from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError
 from hatchway.cluster.terminalsize import set_terminal_size
+from hatchway.usermaps import Way
 
 # The capabilities that container engines leave (moby's oci/caps/defaults.go); all others are dropped.
 _CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31})
@@ -69,44 +72,38 @@ def start(
     report: the child's end of `report_pair`. is_first: whether it is the namespace's first process. It then limits the
     namespace to half of the processes that its node may have.
     """
-    _set_oom_score(config["oom_score"])
     if is_first:
         processes.limit_here(config["processes"] // 2)
+    if config["image"] is not None:
+        os.umask(0o022)
+        _import_nothing_more()
+        start_in_image(template, namespaces, etc, config, report, functools.partial(_execute, config))
     make_root(template, namespaces, etc, config, report)
-    _execute(config)
+    _execute(config, {"HOME": "/root", **config["env"]}, lambda: _give_up_privileges(config["users"]))
 
 
-def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any]) -> NoReturn:
+def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], report: socket.socket) -> NoReturn:
     """Become another process of a running container. This process is in the container's PID namespace already.
 
     mount_namespace: the namespace with which the container was started. The container may have made others since, with
-    its own mounts over paths that this process trusts.
+    its own mounts over paths that this process trusts. report: the child's end of `report_pair`.
     """
-    _set_oom_score(config["oom_score"])
     os.umask(0o022)
     _import_nothing_more()
+    if config["account"] is not None:
+        enter_image(namespaces, mount_namespace, config, report, functools.partial(_execute, config))
     try:
         namespaces.enter()
         linux.setns(mount_namespace, linux.CLONE_NEWNS)
     except OSError as error:
         raise StartFailure(f"cannot enter the container: {error.strerror}") from error
-    _execute(config)
+    _execute(config, {"HOME": "/root", **config["env"]}, lambda: _give_up_privileges(config["users"]))
 
 
 def _import_nothing_more() -> None:
     """Disable imports: in a container, directories of modules may be volumes with any content."""
     for finders in (sys.meta_path, sys.path_hooks, sys.path):
         finders.clear()
-
-
-def _set_oom_score(score: int) -> None:
-    """Set this process's oom_score_adj. Call it while /proc is still the parent's."""
-    # While a process's memory is private, its files in /proc belong to this machine's root, and it cannot write them.
-    # While its memory is not private, it is still protected, because it has capabilities that no container has.
-    linux.keep_memory_private(False)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(score))
-    linux.keep_memory_private()
 
 
 def _limit(processes: int) -> None:
@@ -119,17 +116,17 @@ def _limit(processes: int) -> None:
     resource.setrlimit(resource.RLIMIT_NPROC, (wanted, wanted))
 
 
-def _execute(config: dict[str, Any]) -> NoReturn:
-    env: dict[str, str] = {"PATH": DEFAULT_PATH, "HOME": "/root", **config["env"]}
+def _execute(config: dict[str, Any], env: dict[str, str], give_up_privileges: Callable[[], None]) -> NoReturn:
+    env = {"PATH": DEFAULT_PATH, **env}
     argv: list[str] = config["argv"]
     if config["terminal"]:
         _take_terminal(config["console"], config["size"])
     _change_directory(config["cwd"])
     if not argv or not argv[0]:
         raise StartFailure("no command specified")
-    program = look_up(argv[0], env["PATH"])
     _limit(config["processes"])
-    _give_up_privileges()
+    give_up_privileges()
+    program = look_up(argv[0], env["PATH"])
     # Python ignores these two signals, and programs would inherit that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -164,11 +161,12 @@ def _change_directory(cwd: str | None) -> None:
         raise StartFailure(f'chdir to cwd ("{wanted}") set in config.json failed: {reason(error)}') from error
 
 
-def _give_up_privileges() -> None:
+def _give_up_privileges(users: Way) -> None:
+    kept = _CAPABILITIES if users == "one" else _CAPABILITIES - containerusers.OTHER_USERS
     for capability in range(linux.capabilities()):
-        if capability not in _CAPABILITIES:
+        if capability not in kept:
             linux.drop_bounding_capability(capability)
     linux.set_no_new_privileges()
     # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of owners fail; all else works.
     with contextlib.suppress(OSError):
-        ignore_owner_changes()
+        containerusers.filter_changes(users, 0, is_image=False)

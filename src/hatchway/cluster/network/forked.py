@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import os
 import socket
 import struct
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
 from hatchway.cluster.network.linuxnamespaces import open_namespace
 from hatchway.cluster.network.programs import StartFailure
 
 # The most bytes of an error that are reported.
 ERROR_BYTES = 8192
+# The most bytes of any message: a user can have 65536 groups.
+_MESSAGE_BYTES = 1 << 20
+# The beginnings of messages that are no errors: a question for a user namespace, and the user of a container.
+_WANTED_USERS, _ACCOUNT = b"\0users ", b"\0account "
 
 
 def report_pair() -> tuple[socket.socket, socket.socket]:
@@ -27,7 +35,8 @@ def report_pair() -> tuple[socket.socket, socket.socket]:
 def report_mounts(report: socket.socket) -> None:
     """Send the parent a descriptor of the mount namespace that this process is in. Raises OSError.
 
-    Call it before the program runs, which could enter another namespace.
+    Call it before the program runs, which could enter another namespace, and while /proc is one that no container can
+    change.
     """
     descriptor = open_namespace("self", "mnt")
     try:
@@ -36,16 +45,72 @@ def report_mounts(report: socket.socket) -> None:
         os.close(descriptor)
 
 
-def read_report(report: socket.socket) -> tuple[str, int]:
-    """Return one message of a child: an error and -1, "" when its program runs; or "" and what `report_mounts` sends.
+def report_account(report: socket.socket, account: Mapping[str, Any]) -> None:
+    """Send the parent the user that a container of an image has. Raises OSError."""
+    report.send(_ACCOUNT + json.dumps(account).encode())
 
-    The caller owns the descriptor, which is close-on-exec. Raises BlockingIOError while there is nothing to read.
+
+def ask_for_users(report: socket.socket, uid: int, gid: int) -> int:
+    """Ask the parent for a user namespace in which the one user is `uid` and its group `gid`; return its descriptor.
+
+    report: the child's end of `report_pair`. Raises OSError.
     """
-    data, found, _, _ = report.recvmsg(ERROR_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    report.send(_WANTED_USERS + f"{uid} {gid}".encode())
+    data, descriptor = _receive(report)
+    if descriptor < 0:
+        raise OSError(errno.EPERM, data.decode(errors="replace") or os.strerror(errno.EPERM))
+    return descriptor
+
+
+def answer_users(report: socket.socket, users: int | OSError) -> None:
+    """Answer `ask_for_users` with a namespace's descriptor, of which the child gets a copy, or with why there is none.
+
+    A child that has ended meanwhile gets nothing.
+    """
+    with contextlib.suppress(ConnectionError):
+        if isinstance(users, OSError):
+            report.send((users.strerror or str(users)).encode(errors="replace")[:ERROR_BYTES])
+        else:
+            report.sendmsg([b"users"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", users))])
+
+
+class Report(NamedTuple):
+    """One message of a child.
+
+    text: an error; "" when its program runs, and with one of the others. mounts: what `report_mounts` sends, which the
+    receiver owns; -1 for none. users: the user and group for which `ask_for_users` wants a namespace. account: what
+    `report_account` sends.
+    """
+
+    text: str = ""
+    mounts: int = -1
+    users: tuple[int, int] | None = None
+    account: dict[str, Any] | None = None
+
+
+def read_report(report: socket.socket) -> Report:
+    """Return one message of a child. Raises BlockingIOError while there is nothing to read.
+
+    Descriptors are close-on-exec.
+    """
+    data, descriptor = _receive(report)
+    if descriptor >= 0:
+        return Report(mounts=descriptor)
+    if data.startswith(_WANTED_USERS):
+        uid, gid = data.removeprefix(_WANTED_USERS).split()
+        return Report(users=(int(uid), int(gid)))
+    if data.startswith(_ACCOUNT):
+        return Report(account=json.loads(data.removeprefix(_ACCOUNT)))
+    return Report(data.decode(errors="replace"))
+
+
+def _receive(report: socket.socket) -> tuple[bytes, int]:
+    """Return a message, and the descriptor that has come with it; -1 for none."""
+    data, found, _, _ = report.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in found:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(content) == 4:
-            return "", int(struct.unpack("i", content)[0])
-    return data.decode(errors="replace"), -1
+            return data, int(struct.unpack("i", content)[0])
+    return data, -1
 
 
 class child_exits:

@@ -24,27 +24,33 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from hatchway.cluster import descriptors
-from hatchway.cluster.network import channel, containerstart, linuxnamespaces, processes
+from hatchway.cluster.network import channel, containerstart, imagestart, linuxnamespaces, processes
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.agentlink import AgentLink
 from hatchway.cluster.network.deaths import Deaths
 from hatchway.cluster.network.egress import egresskeeper
 from hatchway.cluster.network.egress.egresskeeper import KeeperLink
 from hatchway.cluster.network.forked import child_exits, report_pair
+from hatchway.cluster.network.oomscores import OomScores
 from hatchway.cluster.network.pidspace import PidSpace
 from hatchway.cluster.network.programs import StartFailure
 from hatchway.cluster.network.residents import Child, PodNamespaces
 from hatchway.cluster.network.topology import Topology
+from hatchway.usermaps import UserMap
 
 
 class Init:
     """The first process: reads messages of the agent and the control plane, and reaps processes.
 
-    config: see `launcher.py`. lifeline: the socket to the control plane. keeper: the process that connects the network
-    to this machine's network; None for a network without a way to the outside.
+    config: see `launcher.py`. lifeline: the socket to the control plane. users: those of the user namespace.
+    keeper: the process that connects the network to this machine's network; None for a network without a way to the
+    outside.
     """
 
-    def __init__(self, config: dict[str, Any], lifeline: socket.socket, keeper: KeeperLink | None) -> None:
+    def __init__(
+        self, config: dict[str, Any], lifeline: socket.socket, users: UserMap, keeper: KeeperLink | None
+    ) -> None:
+        self._users = users
         self._lifeline = lifeline
         self._handlers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
@@ -55,6 +61,8 @@ class Init:
         self._starting: dict[int, Child] = {}
         self._start_seconds: float = config["start_seconds"]
         self._deaths = Deaths()
+        self._scores = OomScores()
+        self._unsafe = imagestart.why_not_safe()
         self._deadline: float | None = None
         self._topology = Topology(config)
         self._wakeup = self._watch_children()
@@ -68,6 +76,7 @@ class Init:
             config["dial"],
             [node.namespaces.net for node in self._topology.nodes],
             not self._topology.router.no_filter,
+            users.way,
             self._poll,
             self._asked,
         )
@@ -125,6 +134,7 @@ class Init:
         sandbox = self._sandbox(message)
         config = self._config(message, descriptors)
         guest = "container" in message
+        privileges = config["privileges"] if config["image"] is not None else None
 
         def run(report: socket.socket, *, is_first: bool) -> NoReturn:
             template, etc = self._topology.template, sandbox.etc
@@ -135,12 +145,14 @@ class Init:
                 start = functools.partial(run, is_first=False)
                 child = self._fork(self._forker_into(pids), start, message, descriptors, is_container=True)
                 child.guest_of = PidSpace(target.pid, os.dup(pids))
+                child.privileges = privileges
             return
         fork, shared = self._topology.forker(sandbox)
         # A shared PID namespace has its limit already.
         start = functools.partial(run, is_first=shared is None)
         child = self._fork(fork, start, message, descriptors, is_container=True)
         child.shared = shared
+        child.privileges = privileges
 
     def _do_exec(self, message: channel.Message, descriptors: list[int]) -> None:
         sandbox = self._sandbox(message)
@@ -149,8 +161,13 @@ class Init:
             if target.mounts < 0:
                 raise StartFailure("the container cannot be entered: the cluster has had too many open files")
 
-            def run(_: socket.socket) -> NoReturn:
-                containerstart.enter(sandbox.namespaces, target.mounts, config)
+            # With the container's rights, whatever the request says.
+            config["privileges"], config["account"] = target.privileges, target.account
+            if target.privileges is not None and target.account is None:
+                raise StartFailure("the container's user is not known")
+
+            def run(report: socket.socket) -> NoReturn:
+                containerstart.enter(sandbox.namespaces, target.mounts, config, report)
 
             self._fork(self._forker_into(pids), run, message, descriptors, is_container=False).container = target
 
@@ -187,7 +204,13 @@ class Init:
 
     def _config(self, message: channel.Message, descriptors: list[int]) -> dict[str, Any]:
         """Return the configuration of a process to start. With a terminal, `console` is a socket's descriptor."""
-        config = {**message["config"], "processes": self._topology.processes}
+        config = {
+            **message["config"],
+            "processes": self._topology.processes,
+            "users": self._users.way,
+            "unsafe": self._unsafe,
+            "root_of_machine": any(extent.inside == 0 == extent.outside for extent in self._users.users),
+        }
         if config["terminal"]:
             config["console"] = descriptors[0]
         return config
@@ -255,7 +278,8 @@ class Init:
                 run(theirs)
 
         try:
-            pid = fork(start)
+            with self._scores.inherited(message["config"]["oom_score"]):
+                pid = fork(start)
         except OSError as error:
             report.close()
             raise StartFailure(f"cannot start a process: {error.strerror}") from error
@@ -392,7 +416,8 @@ class Init:
 
     def run(self) -> NoReturn:
         """Serve until the network ends, then exit."""
-        channel.send(self._lifeline, {"ready": True, "no_filter": self._topology.router.no_filter})
+        users = {"way": self._users.way, "reason": self._users.reason}
+        channel.send(self._lifeline, {"ready": True, "no_filter": self._topology.router.no_filter, "users": users})
         while True:
             for descriptor, events in self._poll.poll(self._timeout()):
                 if self._agent.handle(descriptor, events):
@@ -420,7 +445,7 @@ def main() -> None:
     channel.keep_from_children()
     try:
         config["processes"] = processes.of_cluster()
-        pid = linuxnamespaces.enter_namespaces()
+        pid, users = linuxnamespaces.enter_namespaces()
         if pid:
             channel.send(lifeline, {"pid": pid})
             os._exit(0)
@@ -433,7 +458,7 @@ def main() -> None:
         linuxnamespaces.leave_network()
         # Containers may see forks of this process before these have become containers.
         linux.keep_memory_private()
-        init = Init(config, lifeline, keeper)
+        init = Init(config, lifeline, users, keeper)
     except OSError as error:
         # Not every machine allows namespaces: `launcher.py` falls back to loopback, or reports the error.
         channel.send(lifeline, {"error": error.strerror or str(error)})

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from hatchway import usermaps
 from hatchway.cluster import plan
 from hatchway.cluster.network import loopback
 from hatchway.cluster.network.agentlink import ENVIRONMENT
@@ -49,6 +50,7 @@ class ClusterNetwork(Protocol):
     limits: why it is not a private network; "" if it is one.
     pid: the process from which all others in it descend; 0 while unknown.
     no_policies: why network policies cannot be enforced in it; "" when they are.
+    users: one sentence about the users of images (`usermaps.explain`).
     dialer: connects and listens in it.
     closed: done when everything in it has ended; its result is a sentence with the reason.
     """
@@ -56,6 +58,7 @@ class ClusterNetwork(Protocol):
     isolation: Isolation
     limits: str
     no_policies: str
+    users: str
     pid: int
     dialer: NetworkDialer
     closed: asyncio.Future[str]
@@ -178,6 +181,7 @@ class PrivateNetwork:
     isolation: Isolation = "private"
     limits = ""
     no_policies = ""
+    users = ""
     pid = 0
 
     def __init__(
@@ -239,6 +243,8 @@ class PrivateNetwork:
         elif "ready" in message and not self._ready.done():
             if why := str(message.get("no_filter") or ""):
                 self.no_policies = f"this machine's kernel does not filter packets for the cluster (nf_tables: {why})"
+            if isinstance(users := message.get("users"), dict):
+                self.users = usermaps.explain(users["way"], users["reason"])
             self._ready.set_result(None)
         elif "error" in message:
             self._why = explain(str(message["error"]))
@@ -314,6 +320,7 @@ class LoopbackNetwork:
 
     isolation: Isolation = "loopback"
     no_policies = "the cluster has no private network"
+    users = usermaps.explain("one", "the cluster has no private network")
 
     def __init__(self, settings: NetworkSettings, why: str) -> None:
         self._settings = settings

@@ -6,6 +6,7 @@ import errno
 import os
 from typing import NamedTuple
 
+from hatchway import usermaps
 from hatchway.cluster.network import syscalls as linux
 
 
@@ -28,23 +29,19 @@ class Namespaces(NamedTuple):
             os.close(descriptor)
 
 
-def enter_namespaces() -> int:
+def enter_namespaces() -> tuple[int, usermaps.UserMap]:
     """Make a user namespace in which the current user is root, and the other namespaces in it; then fork.
 
-    The return value is that of fork(2); the child is the first process of the PID namespace, with a /proc of its own.
-    It is still in this machine's network (`leave_network`). Raises OSError.
+    Return what fork(2) returns, and the users of the namespace; the child is the first process of the PID namespace,
+    with a /proc of its own. It is still in this machine's network (`leave_network`). Raises OSError.
     """
-    uid, gid = os.geteuid(), os.getegid()
-    linux.unshare(linux.CLONE_NEWUSER)
-    for name, content in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(content)
+    users = usermaps.enter()
     linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
     pid = os.fork()
     if pid == 0:
         linux.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
         linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-    return pid
+    return pid, users
 
 
 def leave_network() -> None:

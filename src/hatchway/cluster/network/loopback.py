@@ -43,6 +43,12 @@ _LIMITS = (
 )
 
 
+_NO_IMAGES = (
+    "containers of images need user namespaces, which this machine does not allow: "
+    "the image hatchway/host runs this machine's programs"
+)
+
+
 class LoopbackProcess:
     """A child process that leads a session.
 
@@ -117,6 +123,8 @@ class LoopbackSandbox:
         """Start a container as a child process of the agent. Raises StartError."""
         if self._removed:
             raise StartError("the sandbox is gone")
+        if config.root is not None:
+            raise StartError(_NO_IMAGES)
         root = self._directory / config.name
         if root.is_symlink() or root.exists():
             shutil.rmtree(root)

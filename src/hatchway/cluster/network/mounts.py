@@ -65,9 +65,14 @@ def remount_read_only(target: str) -> None:
         for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
             point = point.replace(code, character)
         if is_inside(point, target):
-            kept = os.statvfs(point).f_flag
-            flags = sum(flag for there, flag in _KEPT_FLAGS if kept & there)
-            linux.mount(None, point, None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | flags)
+            remount_one_read_only(point)
+
+
+def remount_one_read_only(point: str) -> None:
+    """Make the mount at `point` read-only, but none of those below it. Its other flags stay."""
+    kept = os.statvfs(point).f_flag
+    flags = sum(flag for there, flag in _KEPT_FLAGS if kept & there)
+    linux.mount(None, point, None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | flags)
 
 
 def mask(root: str, paths: Iterable[str], empty: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from hatchway import beneath
 from hatchway.cluster.network import rootfs
 from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.kernelfiles import make_devices, mount_sys
 from hatchway.cluster.network.mounts import make_read_only
 from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
 from hatchway.cluster.network.roottemplate import Template, load_template
@@ -75,9 +76,9 @@ class NodeRoots:
             common.mkdir(parents=True)
             for name in ("dev", "sys"):
                 (common / name).mkdir()
-            rootfs.make_devices(str(common))
+            make_devices(f"{common}/dev")
             linux.mount(f"{common}/dev", f"{common}/dev", None, linux.MS_BIND | linux.MS_REC)
-            rootfs.mount_sys(str(common), template.empty)
+            mount_sys(f"{common}/sys", template.empty)
             make_read_only(f"{common}/dev")
         found += [(f"{common}/{name}", f"/{name}") for name in ("dev", "sys")]
         found.append((f"{template.machine}/proc", "/proc"))

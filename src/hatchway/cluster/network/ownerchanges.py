@@ -1,80 +1,169 @@
-"""Lets changes of a file's owner succeed without an effect, in containers that have one user.
+"""Lets changes of owners and users succeed without an effect, in containers that have one user.
 
-A container's user namespace maps one user and one group, so that chown(2) to any other fails with EINVAL, even for the
-container's root. `tar` (with it `kubectl cp`), `install -o` and many start scripts then end with an error, although
-nothing else has gone wrong. A seccomp filter answers these calls in place of the kernel, as fakeroot does.
+A container's user namespace may map one user and one group only, so that chown(2) to any other fails with EINVAL, and
+so does setuid(2), even for the container's root. `tar` (with it `kubectl cp`), `install -o` and many start scripts then
+end with an error, although nothing else has gone wrong; servers that give up root's rights (nginx, redis) do not start.
+A seccomp filter answers these calls in place of the kernel, as fakeroot does and, for images, Charliecloud (`ch-run
+--seccomp`, its documentation says for which calls).
+
+The programs of 32-bit x86 have their own numbers. Calls of x32, which few kernels have, would be a way around the
+filter, so they do not exist (ENOSYS).
 """
 
 from __future__ import annotations
 
+import errno
 import platform
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hatchway.cluster.network import syscalls as linux
 
-# Instructions of classic BPF (linux/bpf_common.h): load a word, jump if equal, return.
-_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+# Instructions of classic BPF (linux/bpf_common.h).
+_LOAD, _AND, _JUMP, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x35, 0x06
 # seccomp(2). The second one, with the error number 0, is a success.
-_ALLOW, _SUCCEED = 0x7FFF0000, 0x00050000
-# Fields of struct seccomp_data; arguments have 64 bits, of which user and group are the low half.
+_ALLOW, _ANSWER = 0x7FFF0000, 0x00050000
+# Fields of struct seccomp_data; arguments have 64 bits, of which user, group and mode are the low half.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 # The only user and group of a container, and -1 for "leave it".
 _NO_CHANGE = (0, 0xFFFFFFFF)
+# The file type of mknod's mode (inode(7)): S_IFMT, S_IFCHR, S_IFBLK.
+_TYPE, _DEVICES = 0xF000, (0x2000, 0x6000)
+# The first number of x32's calls on x86_64.
+_X32 = 0x40000000
 
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """A machine's system calls that change an owner.
+    """The numbers of an architecture's system calls.
 
     Attributes:
         architecture: AUDIT_ARCH_... of linux/audit.h.
-        by_argument: call numbers by the index of their argument with the user; the group follows it.
+        owners: calls that change an owner, by the index of their argument with the user; the group follows it.
+        narrow_owners: the same, with users and groups of 16 bits.
+        users: calls that change the process's users, groups or supplementary groups.
+        nodes: calls that make files of any type, by the index of their argument with the mode.
     """
 
     architecture: int
-    by_argument: Mapping[int, tuple[int, ...]]
+    owners: tuple[tuple[int, tuple[int, ...]], ...]
+    users: tuple[int, ...]
+    nodes: tuple[tuple[int, tuple[int, ...]], ...]
+    narrow_owners: tuple[int, ...] = ()
 
 
-_GENERIC = {1: (55,), 2: (54,)}
+# setregid, setgid, setreuid, setuid, setresuid, setresgid, setfsuid, setfsgid, setgroups
+_GENERIC_USERS = (143, 144, 145, 146, 147, 149, 151, 152, 159)
+# fchown, fchownat; mknodat
+_GENERIC = (((1, (55,)), (2, (54,))), _GENERIC_USERS, ((2, (33,)),))
 _MACHINES = {
-    # chown, fchown and lchown; fchownat.
-    "x86_64": _Calls(0xC000003E, {1: (92, 93, 94), 2: (260,)}),
-    # fchown; fchownat.
-    "aarch64": _Calls(0xC00000B7, _GENERIC),
-    "riscv64": _Calls(0xC00000F3, _GENERIC),
-    "loongarch64": _Calls(0xC0000102, _GENERIC),
+    "x86_64": (
+        _Calls(
+            0xC000003E,
+            # chown, fchown, lchown; fchownat
+            ((1, (92, 93, 94)), (2, (260,))),
+            # setuid, setgid, setreuid, setregid, setgroups, setresuid, setresgid, setfsuid, setfsgid
+            (105, 106, 113, 114, 116, 117, 119, 122, 123),
+            # mknod; mknodat
+            ((1, (133,)), (2, (259,))),
+        ),
+        # 32-bit x86
+        _Calls(
+            0x40000003,
+            # lchown32, fchown32, chown32; fchownat
+            ((1, (198, 207, 212)), (2, (298,))),
+            # The calls with 16 bits (setuid, setgid, setreuid, setregid, setgroups, setfsuid, setfsgid, setresuid,
+            # setresgid), and those with 32.
+            (23, 46, 70, 71, 81, 138, 139, 164, 170, 203, 204, 206, 208, 210, 213, 214, 215, 216),
+            # mknod; mknodat
+            ((1, (14,)), (2, (297,))),
+            # lchown, fchown, chown
+            (16, 95, 182),
+        ),
+    ),
+    "aarch64": (_Calls(0xC00000B7, *_GENERIC),),
+    "riscv64": (_Calls(0xC00000F3, *_GENERIC),),
+    "loongarch64": (_Calls(0xC0000102, *_GENERIC),),
 }
 
 
 def ignore_owner_changes() -> None:
     """Let changes of a file's owner to a user or group other than 0 succeed without an effect.
 
-    This holds for this process and all that it starts. Call it after `set_no_new_privileges`. Nothing is done on
-    machines whose system calls are not listed here. Raises OSError where the kernel has no such filters.
+    This holds for this process and all that it starts. Call it after `set_no_new_privileges`, or with CAP_SYS_ADMIN.
+    Nothing is done on machines whose system calls are not listed here. Raises OSError where the kernel has no filters.
     """
-    calls = _MACHINES.get(platform.machine())
-    if calls is not None:
-        linux.set_filter(_program(calls))
+    _set(users_too=False)
 
 
-def _program(calls: _Calls) -> bytes:
-    """Return the filter's instructions (struct sock_filter)."""
-    allow, succeed = _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _SUCCEED)
-    program = _load(_ARCHITECTURE) + _jump(calls.architecture, 1, 0) + allow + _load(_NUMBER)
-    for argument, numbers in calls.by_argument.items():
-        # Each check loads an argument, compares it with both values, and answers when it is neither of them.
-        check = b"".join(
-            _load(_ARGUMENTS + 8 * index) + _jump(_NO_CHANGE[0], 2, 0) + _jump(_NO_CHANGE[1], 1, 0) + succeed
+def ignore_user_changes() -> None:
+    """Let changes of owners, of the process's users and groups, and the making of devices succeed without an effect.
+
+    For containers of images that have one user; see `ignore_owner_changes`. The process stays root, and getuid(2) says
+    so: a program that checks whether its user has changed finds that it has not.
+    """
+    _set(users_too=True)
+
+
+def _set(*, users_too: bool) -> None:
+    program = make_program(platform.machine(), users_too=users_too)
+    if program:
+        linux.set_filter(program)
+
+
+def make_program(machine: str, *, users_too: bool) -> bytes:
+    """Return a filter's instructions (struct sock_filter); nothing for an unknown machine.
+
+    users_too: as `ignore_user_changes`, else as `ignore_owner_changes`.
+    """
+    architectures = _MACHINES.get(machine)
+    if architectures is None:
+        return b""
+    program = _load(_ARCHITECTURE)
+    for calls in architectures:
+        block = _load(_NUMBER)
+        if machine == "x86_64" and calls is architectures[0]:
+            block += _instruction(_IF_AT_LEAST, _X32, 0, 1) + _answer(errno.ENOSYS)
+        block += b"".join(_checks(calls, users_too=users_too)) + _allow()
+        # The jump behind a long block needs the wide operand of an unconditional jump.
+        program += _instruction(_IF_EQUAL, calls.architecture, 1, 0) + _instruction(_JUMP, len(block) // 8) + block
+    return program + _allow()
+
+
+def _checks(calls: _Calls, *, users_too: bool) -> Iterator[bytes]:
+    for argument, numbers in calls.owners:
+        yield _for(numbers, _unless_unchanged(argument, _NO_CHANGE))
+    if calls.narrow_owners:
+        yield _for(calls.narrow_owners, _unless_unchanged(1, (0, 0xFFFF)))
+    if users_too:
+        yield _for(calls.users, _answer(0))
+        for argument, numbers in calls.nodes:
+            is_device = b"".join(_instruction(_IF_EQUAL, kind, 0, 1) + _answer(0) for kind in _DEVICES)
+            yield _for(numbers, _load(_ARGUMENTS + 8 * argument) + _instruction(_AND, _TYPE) + is_device + _allow())
+
+
+def _unless_unchanged(argument: int, no_change: tuple[int, int]) -> bytes:
+    """Return a block that loads user and group, compares each with both values, and answers when it is neither."""
+    return (
+        b"".join(
+            _load(_ARGUMENTS + 8 * index)
+            + _instruction(_IF_EQUAL, no_change[0], 2, 0)
+            + _instruction(_IF_EQUAL, no_change[1], 1, 0)
+            + _answer(0)
             for index in (argument, argument + 1)
         )
-        block = check + allow
-        for left, number in reversed(list(enumerate(reversed(numbers)))):
-            # To the block behind the jumps that are left; the last jump skips the block for all other calls.
-            program += _jump(number, left, 0 if left else len(block) // 8)
-        program += block
-    return program + allow
+        + _allow()
+    )
+
+
+def _for(numbers: Sequence[int], block: bytes) -> bytes:
+    """Return jumps to a block, which must return, for calls with these numbers; all others skip it."""
+    jumps = b""
+    for left, number in reversed(list(enumerate(reversed(numbers)))):
+        # To the block behind the jumps that are left; the last jump skips the block for all other calls.
+        jumps += _instruction(_IF_EQUAL, number, left, 0 if left else len(block) // 8)
+    return jumps + block
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -85,6 +174,9 @@ def _load(offset: int) -> bytes:
     return _instruction(_LOAD, offset)
 
 
-def _jump(value: int, if_true: int, if_false: int) -> bytes:
-    """Return a comparison. if_true, if_false: how many instructions are skipped."""
-    return _instruction(_JUMP_IF_EQUAL, value, if_true, if_false)
+def _allow() -> bytes:
+    return _instruction(_RETURN, _ALLOW)
+
+
+def _answer(number: int) -> bytes:
+    return _instruction(_RETURN, _ANSWER | number)

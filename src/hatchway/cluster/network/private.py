@@ -17,6 +17,7 @@ from hatchway.cluster import plan, sockets
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.channel import Channel, Message, close_all
 from hatchway.cluster.network.etcdefaults import etc_files
+from hatchway.cluster.network.imagechanges import ImageChanges, ImageRoots
 from hatchway.cluster.network.nodedirs import NodeDirectories
 from hatchway.cluster.network.nodenetworks import NodeNetworks
 from hatchway.cluster.network.noderoot import NodeRoots
@@ -34,13 +35,18 @@ LIMITS = (
 
 
 class PrivateProcess:
-    """A process that init has started. key: its number in messages with init. pid: 0 while unknown."""
+    """A process that init has started.
+
+    key: its number in messages with init. pid: 0 while unknown. changes: what a container of an image writes; None
+    for others.
+    """
 
     def __init__(self, runtime: PrivateRuntime, key: int) -> None:
         self._runtime = runtime
         self.key = key
         self.pid = 0
         self.terminal = -1
+        self.changes: ImageChanges | None = None
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Exit:
@@ -64,8 +70,13 @@ class PrivateProcess:
         return any(int(mask, 16) >> (signal - 1) & 1 for mask in masks)
 
     def written_bytes(self) -> int:
-        """Return the bytes used in the tmpfs that is its root; 0 when it has another root, or has ended."""
+        """Return the bytes used in the tmpfs that is its root, or in the directory with the changes to its image.
+
+        0 when it has another root, or has ended.
+        """
         try:
+            if self.changes is not None and not self.ended.done():
+                return self.changes.measure()
             if self.ended.done() or not _has_own_root(self.pid):
                 return 0
             found = os.statvfs(f"/proc/{self.pid}/root")
@@ -92,11 +103,19 @@ class PrivateSandbox:
 
     async def start(self, config: ContainerConfig) -> ContainerProcess:
         """Start a container in it. Raises StartError."""
-        more = {"mounts": [asdict(mount) for mount in config.mounts], "read_only_root": config.read_only_root}
+        image, changes = (None, None) if config.root is None else await self._runtime.images.prepare(config.root)
+        more = {
+            "mounts": [asdict(mount) for mount in config.mounts],
+            "read_only_root": config.read_only_root,
+            "image": image,
+            "privileges": asdict(config.privileges),
+        }
         message: Message = {"op": "start", "sandbox": self._name}
         if isinstance(config.processes_of, PrivateProcess):
             message["container"] = config.processes_of.key
-        return await self._runtime.start(message, config, more)
+        process = await self._runtime.start(message, config, more)
+        process.changes = changes
+        return process
 
     async def exec(self, container: ContainerProcess, config: ContainerConfig) -> ContainerProcess:
         """Start a process in the namespaces of a running container. Raises StartError."""
@@ -151,12 +170,12 @@ class PrivateRuntime:
     control: the socket to init. networks: opens sockets on nodes' addresses.
     directories: what nodes' file systems are made of; None when they have none.
     packets: filters packets between pods; None where the kernel does not.
+    users: which users containers of images have.
 
     closed: done when the network has ended.
     """
 
     isolation: Literal["private"] = "private"
-    users: Users = "one"
     limits = LIMITS
 
     def __init__(
@@ -165,7 +184,10 @@ class PrivateRuntime:
         networks: NodeNetworks,
         directories: NodeDirectories | None = None,
         packets: PacketFilter | None = None,
+        users: Users = "one",
     ) -> None:
+        self.users = users
+        self.images = ImageRoots()
         self.sockets = networks
         self.packets = packets
         self._roots = None if directories is None else NodeRoots(directories)

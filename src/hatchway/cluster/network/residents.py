@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from typing import Any
 
-from hatchway.cluster.network.forked import read_report
+from hatchway.cluster.network.forked import answer_users, read_report
 from hatchway.cluster.network.linuxnamespaces import Namespaces
+from hatchway.cluster.network.nestedusers import make_nested_users
 from hatchway.cluster.network.pidspace import PidSpace
 
 
@@ -43,15 +45,20 @@ class Child:
 
     report: the socket that is closed when its program runs, or sends why it does not; None afterwards. deadline: when
     its program must run (time.monotonic). shared: the PID namespace that it is in, if it is not that namespace's first
-    process. mounts: a descriptor of the mount namespace with which a container was started, whatever it has entered
-    since; -1 while unknown. container: for a process of exec, its container. guest_of: the container whose PID
-    namespace it has joined.
+    process. container: for a process of exec, its container. guest_of: the container whose PID namespace it has joined.
+    mounts: a descriptor of the mount namespace with which a container was started, whatever it has entered since; -1
+    while unknown. users: the user and group of a container, and a descriptor of its own user namespace.
+    privileges, account: those of a container of an image, as messages have them, for the processes that exec starts in
+    it; None: it is not one, or its account is not known yet.
     """
 
     shared: PidSpace | None = None
     container: Child | None = None
     guest_of: PidSpace | None = None
+    users: tuple[int, int, int] | None = None
     mounts = -1
+    privileges: dict[str, Any] | None = None
+    account: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -77,20 +84,47 @@ class Child:
         assert self.report is not None
         while True:
             try:
-                text, mounts = read_report(self.report)
+                found = read_report(self.report)
             except BlockingIOError:
                 return None
-            if mounts < 0:
-                return text
-            self.close()
-            self.mounts = mounts
+            if found.users is not None:
+                answer_users(self.report, self._nested_users(*found.users))
+            elif found.mounts >= 0:
+                self._close_mounts()
+                self.mounts = found.mounts
+            elif found.account is not None:
+                self.account = found.account
+            else:
+                return found.text
+
+    def _nested_users(self, uid: int, gid: int) -> int | OSError:
+        """Return the user namespace of this container, or of the one in which an exec runs, or why there is none."""
+        container = self.container or self
+        if container.users is None or container.users[:2] != (uid, gid):
+            try:
+                made = make_nested_users(uid, gid)
+            except OSError as error:
+                return error
+            container.close_users()
+            container.users = (uid, gid, made)
+        return container.users[2]
 
     def mounts_name(self) -> str:
         """Return the name of the mount namespace `mounts`, as /proc/PID/ns/mnt has it."""
         return f"mnt:[{os.fstat(self.mounts).st_ino}]"
 
     def close(self) -> None:
-        """Close the descriptor `mounts`. Idempotent."""
+        """Close the descriptors. Idempotent."""
+        self._close_mounts()
+        self.close_users()
+
+    def close_users(self) -> None:
+        """Close the descriptor of `users`. Idempotent."""
+        if self.users is not None:
+            os.close(self.users[2])
+            self.users = None
+
+    def _close_mounts(self) -> None:
         if self.mounts >= 0:
             os.close(self.mounts)
             self.mounts = -1

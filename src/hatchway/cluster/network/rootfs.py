@@ -10,7 +10,6 @@ state directory, no key. Whatever a container writes is in its tmpfs or in its v
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -18,18 +17,13 @@ from typing import Any
 from hatchway import beneath
 from hatchway.cluster.network import etcdefaults
 from hatchway.cluster.network import syscalls as linux
-from hatchway.cluster.network.mounts import bind, mask
+from hatchway.cluster.network.kernelfiles import make_devices, mount_proc, mount_sys
+from hatchway.cluster.network.mounts import bind
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import mount_volume
 
 _TOP_DIRECTORIES = ("/dev", "/etc", "/home", "/mnt", "/opt", "/proc", "/run/lock", "/srv", "/sys")
 DIRECTORIES = (*_TOP_DIRECTORIES, "/var/cache", "/var/lib", "/var/log", "/var/spool")
-_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
-
-# Paths that runc protects by default (libcontainer's maskedPaths, readonlyPaths), because uid 0 may be the host's root.
-_PROC_MASKED = ("acpi", "asound", "kcore", "keys", "latency_stats", "scsi", "sched_debug", "timer_list", "timer_stats")
-_PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-_SYS_MASKED = ("firmware", "kernel/debug", "kernel/security", "devices/virtual/powercap")
 
 
 def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str, Any]], read_only_root: bool) -> None:
@@ -40,9 +34,9 @@ def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str,
     root = template.path + "/root"
     linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
     _fill(template, root)
-    make_devices(root)
-    mount_proc(root, template.empty)
-    mount_sys(root, template.empty)
+    make_devices(root + "/dev")
+    mount_proc(root + "/proc", template.empty)
+    mount_sys(root + "/sys", template.empty)
     _make_etc(template, root, etc)
     with beneath.opened(beneath.open_directory(root)) as top:
         for mount in sorted(mounts, key=lambda mount: mount["path"].rstrip("/").count("/")):
@@ -80,45 +74,6 @@ def _fill(template: Template, root: str) -> None:
     for tree in template.trees:
         os.makedirs(root + tree, 0o755, exist_ok=True)
         linux.mount(template.programs + tree, root + tree, None, linux.MS_BIND | linux.MS_REC)
-
-
-def make_devices(root: str) -> None:
-    """Fill the empty directory `dev` below `root`."""
-    for name in _DEVICES:
-        bind(f"/dev/{name}", f"{root}/dev/{name}")
-    for name, to in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
-        os.symlink(f"/proc/self/fd{to}", f"{root}/dev/{name}")
-    os.symlink("pts/ptmx", f"{root}/dev/ptmx")
-    for name in ("pts", "shm"):
-        os.mkdir(f"{root}/dev/{name}")
-    quiet = linux.MS_NOSUID | linux.MS_NOEXEC
-    linux.mount("devpts", f"{root}/dev/pts", "devpts", quiet, "newinstance,ptmxmode=0666,mode=0620")
-    linux.mount("shm", f"{root}/dev/shm", "tmpfs", quiet | linux.MS_NODEV, "mode=1777,size=64m")
-
-
-def mount_proc(root: str, empty: str) -> None:
-    """Mount this PID namespace's /proc below `root`, without what a container must not see or change."""
-    quiet, proc = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, root + "/proc"
-    linux.mount("proc", proc, "proc", quiet)
-    for name in _PROC_READ_ONLY:
-        path = f"{proc}/{name}"
-        if os.path.exists(path):
-            linux.mount(path, path, None, linux.MS_BIND | linux.MS_REC)
-            linux.mount(None, path, None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | quiet)
-    mask(proc, [f"/{name}" for name in _PROC_MASKED], empty)
-
-
-def mount_sys(root: str, empty: str) -> None:
-    """Mount /sys below `root`, read-only, without what a container must not see."""
-    quiet, sys_ = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, root + "/sys"
-    try:
-        linux.mount("sysfs", sys_, "sysfs", quiet | linux.MS_RDONLY)
-    except OSError as error:
-        # When part of the host's own /sys is hidden, the kernel refuses to mount a new one: /sys is then empty.
-        if error.errno not in (errno.EPERM, errno.EBUSY):
-            raise
-    else:
-        mask(sys_, [f"/{name}" for name in _SYS_MASKED], empty)
 
 
 def _make_etc(template: Template, root: str, own: dict[str, str]) -> None:

@@ -13,13 +13,13 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast, get_args
 
 from hatchway.cluster import plan
 from hatchway.cluster.network import channel
 from hatchway.cluster.network.agentlink import ENVIRONMENT
 from hatchway.cluster.network.nodedirs import NodeDirectories
-from hatchway.cluster.runtime import Runtime
+from hatchway.cluster.runtime import Runtime, Users
 from hatchway.errors import HatchwayError
 
 
@@ -48,9 +48,12 @@ async def open_runtime(
     channel.keep_from_children()
     first, _, second = rest.partition(":")
     if kind == "private":
-        dial, nodes, filters = second.split(":")
+        dial, nodes, filters, users = second.split(":")
         namespaces = [int(number) for number in nodes.split(",") if number]
-        async with _private(int(first), int(dial), namespaces, directories, filters == "1") as runtime:
+        if users not in get_args(Users):
+            raise HatchwayError(f"the node agent was started with unknown users: {users}")
+        way = cast(Users, users)
+        async with _private(int(first), int(dial), namespaces, directories, filters == "1", way) as runtime:
             yield runtime
     elif kind == "loopback":
         async with _loopback(int(first), Path(second), directories, published) as runtime:
@@ -61,7 +64,7 @@ async def open_runtime(
 
 @contextlib.asynccontextmanager
 async def _private(
-    control: int, dial: int, namespaces: list[int], directories: NodeDirectories | None, filters: bool
+    control: int, dial: int, namespaces: list[int], directories: NodeDirectories | None, filters: bool, users: Users
 ) -> AsyncIterator[AgentRuntime]:
     from hatchway.cluster.network.dialer import DialServer
     from hatchway.cluster.network.nodenetworks import NodeNetworks
@@ -73,7 +76,7 @@ async def _private(
     if filters:
         nodes = [(plan.node_ip(index), plan.gateway(index)) for index in range(len(namespaces))]
         packets = NftPacketFilter(nodes, plan.API_SERVICE_IP)
-    runtime = PrivateRuntime(socket.socket(fileno=control), networks, directories, packets)
+    runtime = PrivateRuntime(socket.socket(fileno=control), networks, directories, packets, users)
     dial_server = DialServer(runtime, socket.socket(fileno=dial))
     networks.publisher = dial_server.publish
     try:

@@ -8,10 +8,11 @@ import socket
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hatchway.cluster.network import channel, containerstart, linuxnamespaces, processes, rootfs, roottemplate
+from hatchway.cluster.network import channel, containerstart, linuxnamespaces, processes, roottemplate
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.egress.egressgateway import EgressGateway, make_gateway
 from hatchway.cluster.network.forked import ERROR_BYTES, child_exits
+from hatchway.cluster.network.kernelfiles import mount_proc
 from hatchway.cluster.network.mounts import make_read_only
 from hatchway.cluster.network.pidspace import (
     PidSpace,
@@ -83,7 +84,7 @@ class Topology:
         It describes the machine only. A /proc with processes would give access to the environment and the root
         directory of each (`/proc/PID/root`).
         """
-        rootfs.mount_proc(self.template.machine, self.template.empty)
+        mount_proc(self.template.machine + "/proc", self.template.empty)
 
     def _in_new_pid_space(self, run: Callable[[], None]) -> None:
         """Call `run` in a process that is the only one of a new PID namespace, and ends with it. Raises OSError."""

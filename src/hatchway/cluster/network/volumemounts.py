@@ -21,10 +21,12 @@ class RootError(Exception):
     """The file system cannot be made as the pod's spec says; the message is for the pod's author."""
 
 
-def mount_volume(template: Template, root: int, mount: dict[str, Any]) -> None:
+def mount_volume(template: Template, root: int, mount: dict[str, Any], *, forbidden: int = -1) -> None:
     """Mount one volume in a container's root, which is not yet this process's root.
 
-    root: a descriptor of the new root. mount: a `Mount` of the runtime's contract, as a dictionary. Raises RootError.
+    root: a descriptor of the new root. mount: a `Mount` of the runtime's contract, as a dictionary.
+    forbidden: the device number of the root's /proc, in which nothing may be mounted; -1: it has none yet.
+    Raises RootError.
     """
     path = mount["path"]
     wish = f'error mounting "{_shown_source(mount)}" to rootfs at "{path}"'
@@ -36,6 +38,8 @@ def mount_volume(template: Template, root: int, mount: dict[str, Any]) -> None:
             with beneath.opened(_open_mount_point(template, root, path, directory)) as target:
                 if os.path.samestat(os.fstat(target), os.fstat(root)):
                     raise RootError(f"{wish}: it leads to /")
+                if os.fstat(target).st_dev == forbidden:
+                    raise RootError(f'{wish}: "{path}" cannot be mounted because it is inside /proc')
                 _attach(template, source, target, directory=directory, read_only=bool(mount.get("read_only")))
     except OSError as error:
         raise RootError(f"{wish}: {os.strerror(error.errno or errno.EIO).lower()}") from error

@@ -13,10 +13,11 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatchway import beneath, trees
+from hatchway.cluster.node.volumeownership import VolumeOwnership
 
 _DATA, _DATA_NEW = "..data", "..data_tmp"
 _PATH_BYTES, _DEPTH = 4096, 256
@@ -26,10 +27,11 @@ _OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file's content and permission bits."""
+    """A file's content, permission bits and owner. user: None for the node agent's own."""
 
     data: bytes
     mode: int = 0o644
+    user: int | None = None
 
 
 Payload = Mapping[str, Content]
@@ -44,16 +46,18 @@ def check_path(path: str) -> None:
         raise ValueError(f"invalid path {path[:40]!r}...: it is too long")
 
 
-def write_payload(directory: Path, payload: Payload, *, staging: Path) -> bool:
+def write_payload(directory: Path, payload: Payload, *, staging: Path, owner: VolumeOwnership | None = None) -> bool:
     """Make the volume's `directory` show exactly `payload` (by relative path). Return True when anything changed.
 
-    staging: a directory on the same file system; it is created if it is missing.
+    staging: a directory on the same file system; it is created if it is missing. owner: who owns the files.
 
     No other process may change the paths of the two directories. Raises ValueError for a path that leaves the volume;
     OSError.
     """
+    owner = owner or VolumeOwnership()
     for path in payload:
         check_path(path)
+    payload = {path: replace(content, mode=owner.file_mode(content.mode)) for path, content in payload.items()}
     staging.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _directory(directory) as shown, _directory(staging) as stage:
         old = _current(shown)
@@ -61,7 +65,7 @@ def write_payload(directory: Path, payload: Payload, *, staging: Path) -> bool:
             return False
         name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + str(time.time_ns() % 10**9)
         try:
-            _write(stage, name, payload)
+            _write(stage, name, payload, owner)
             os.rename(name, name, src_dir_fd=stage, dst_dir_fd=shown)
         finally:
             trees.remove_tree(stage, name)
@@ -88,22 +92,37 @@ def _current(shown: int) -> str:
     return name if "/" not in name else ""
 
 
-def _write(stage: int, name: str, payload: Payload) -> None:
-    with beneath.opened(beneath.make_directory(stage, name)) as fresh:
+def _write(stage: int, name: str, payload: Payload, owner: VolumeOwnership) -> None:
+    with beneath.opened(_make_directory(stage, name, owner)) as fresh:
         for path, content in payload.items():
             *above, last = path.split("/")
             place = os.dup(fresh)
             try:
                 for part in above:
                     if part not in ("", "."):
-                        inner = beneath.make_directory(place, part)
+                        inner = _make_directory(place, part, owner)
                         os.close(place)
                         place = inner
                 with open(os.open(last, _NEW_FILE, 0o600, dir_fd=place), "wb") as file:
                     file.write(content.data)
+                    if owner.numbers:
+                        _give(file.fileno(), content.user, owner.group)
                     os.fchmod(file.fileno(), content.mode)
             finally:
                 os.close(place)
+
+
+def _make_directory(parent: int, name: str, owner: VolumeOwnership) -> int:
+    made = beneath.make_directory(parent, name)
+    _give(made, None, owner.payload_group)
+    os.fchmod(made, owner.directory_mode(0o755))
+    return made
+
+
+def _give(file: int, user: int | None, group: int | None) -> None:
+    """Change the user and the group of an open file; None leaves each as it is."""
+    if user is not None or group is not None:
+        os.fchown(file, -1 if user is None else user, -1 if group is None else group)
 
 
 def _show(shown: int, current: str, names: set[str]) -> None:

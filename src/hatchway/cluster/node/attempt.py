@@ -9,12 +9,11 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hatchway.cluster.node import probes
 from hatchway.cluster.node.checks import Checker
-from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podstatus import ContainerState
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit
@@ -48,6 +47,8 @@ class EndOrder:
 class Attempt:
     """A started process of a container. It keeps `state.ready` and `state.started` up to date.
 
+    config: the settings with which it was started. environment: its variables, without those of a terminal.
+    stop_signal: the number of the signal that asks it to end.
     posted: called after the postStart hook, or at once if there is none.
     started: called when the container counts as started, after its startup probe.
     counted: called with the kind and the result of each check of a probe.
@@ -58,9 +59,11 @@ class Attempt:
         context: PodContext,
         spec: Object,
         state: ContainerState,
-        environment: Mapping[str, str],
+        config: ContainerConfig,
         process: ContainerProcess,
         *,
+        environment: Mapping[str, str],
+        stop_signal: int,
         may_be_ready: bool,
         posted: Callable[[], None],
         started: Callable[[], None],
@@ -69,7 +72,9 @@ class Attempt:
         self._context = context
         self._spec = spec
         self._state = state
+        self._config = config
         self._environment = dict(environment)
+        self._stop_signal = stop_signal
         self._process = process
         self._may_be_ready = may_be_ready
         self._is_sidecar = spec.get("restartPolicy") == "Always"
@@ -92,7 +97,7 @@ class Attempt:
     def ignores_stop_signal(self) -> bool:
         """Return True when the stop signal has no effect on the process and no preStop hook runs."""
         return not (self._spec.get("lifecycle") or {}).get("preStop") and not self._process.handles_signal(
-            self._stop_signal()
+            self._stop_signal
         )
 
     async def execute(
@@ -111,8 +116,8 @@ class Attempt:
         terminal: True to use a terminal in place of the descriptors.
         size: the terminal's size, if known.
         """
-        config = ContainerConfig(
-            name=self._spec["name"],
+        config = replace(
+            self._config,
             argv=argv,
             env={**self._environment, **TERMINAL_ENVIRONMENT} if terminal else self._environment,
             stdout=stdout,
@@ -120,8 +125,8 @@ class Attempt:
             stdin=stdin,
             terminal=terminal,
             size=size,
-            cwd=self._spec.get("workingDir") or None,
-            oom_score=oom_score(self._context.pod, self._spec, self._context.node.allocatable),
+            mounts=[],
+            processes_of=None,
         )
         return await self._context.sandbox.exec(self._process, config)
 
@@ -162,7 +167,7 @@ class Attempt:
                 async with asyncio.timeout_at(self._deadline) as self._scope:
                     if hook:
                         await self._pre_stop(hook, self._deadline - loop.time())
-                    process.kill(self._stop_signal())
+                    process.kill(self._stop_signal)
                     signalled = True
                     await asyncio.shield(exiting)
                     return
@@ -170,16 +175,12 @@ class Attempt:
                 if not signalled:
                     # The hook has used up the grace period. The process still gets its signal and `LEAST_GRACE`
                     # seconds.
-                    process.kill(self._stop_signal())
+                    process.kill(self._stop_signal)
                     await asyncio.wait([exiting], timeout=LEAST_GRACE)
             finally:
                 self._scope = None
         process.kill(signal.SIGKILL)
         await exiting
-
-    def _stop_signal(self) -> int:
-        wanted = (self._spec.get("lifecycle") or {}).get("stopSignal") or "SIGTERM"
-        return getattr(signal, str(wanted), signal.SIGTERM)
 
     async def _pre_stop(self, hook: Object, grace: float) -> None:
         result = await self._checker().run_hook(hook, grace)

@@ -1,9 +1,11 @@
-"""Computes when an ended container may start again.
+"""Computes when an ended container may start again, and when an image may be pulled again.
 
 Behaviour: `k8s.io/client-go/util/flowcontrol/backoff.go` as the kubelet uses it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 FIRST, LAST = 10.0, 300.0
 # After a run of more than this many seconds, the delays begin again with the first one.
@@ -24,3 +26,30 @@ class BackOff:
         delay = self._next
         self._next = min(delay * 2 or self._first, self._last)
         return delay
+
+
+@dataclass(slots=True)
+class PullDelay:
+    """Why and until when an image of a pod is not pulled again: 10 s after a failure, then 20 s, ... 5 min.
+
+    until: a time of the clock that `failed` is given. failure: the last failure's message. reported: the names of the
+    containers of which an event has said that they wait.
+    """
+
+    until: float = 0.0
+    failure: str = ""
+    reported: set[str] = field(default_factory=set)
+    _next: float = FIRST
+
+    def report(self, container: str) -> bool:
+        """Record that an event is reported about a container's wait. Return False when that has been done before."""
+        is_new = container not in self.reported
+        self.reported.add(container)
+        return is_new
+
+    def failed(self, now: float, failure: str) -> None:
+        """Record that a pull has failed."""
+        self.until = now + self._next
+        self._next = min(self._next * 2, LAST)
+        self.failure = failure
+        self.reported.clear()

@@ -46,6 +46,8 @@ class AgentConfig:
     cluster_dns: the nameserver of pods; "" when there is none.
     host_nameserver: the address at which pods reach this machine's nameservers; "" when they have no way to them.
     images: images in addition to those of `images.py`, from the name without a tag to the command.
+    image_store: the directory of the image store; "" when there is none.
+    host_programs: whether the command of an image that Hatchway does not ship runs with this machine's programs.
     host_paths: directories of this machine that are mounted in the nodes' file systems.
     published: addresses of this machine on which node ports are published.
     """
@@ -59,6 +61,8 @@ class AgentConfig:
     cluster_domain: str = plan.CLUSTER_DOMAIN
     host_nameserver: str = ""
     images: dict[str, list[str]] = field(default_factory=dict)
+    image_store: str = ""
+    host_programs: bool = False
     host_paths: list[str] = field(default_factory=list)
     published: list[str] = field(default_factory=lambda: [plan.HOST_IP])
 

@@ -12,18 +12,23 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
-from hatchway.cluster.node import clock, images, probes
+from hatchway.cluster.node import clock, probes
 from hatchway.cluster.node.attempt import TERMINAL_ENVIRONMENT, Attempt, EndOrder
 from hatchway.cluster.node.backoff import BackOff
+from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.containerstreams import ContainerStreams
-from hatchway.cluster.node.env import ConfigError, expand
+from hatchway.cluster.node.containeruser import container_user
+from hatchway.cluster.node.env import ConfigError
+from hatchway.cluster.node.imagemanager import LOOK_SECONDS, ImageError
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.logreader import LogReadOptions, read_log
 from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podstatus import ContainerState
+from hatchway.cluster.node.programs import ContainerProgram, prepare_program
 from hatchway.cluster.node.resizing import needs_restart, same_resources
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, Mount, StartError
 from hatchway.errors import ApiError
@@ -37,6 +42,17 @@ _CONFIG_RETRY = 10.0
 _UNKNOWN = 255
 _START_FAILED = 128
 _LAST_LINES, _LAST_BYTES = 80, 2048
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Everything that one attempt needs. spec: the container's, from which the other values were made."""
+
+    spec: Object
+    program: ContainerProgram
+    argv: list[str]
+    environment: dict[str, str]
+    mounts: list[Mount]
 
 
 class ContainerWorker:
@@ -71,7 +87,6 @@ class ContainerWorker:
         self.probed: Counter[tuple[probes.ProbeKind, str]] = Counter()
         self._attempt: Attempt | None = None
         self._backoff = BackOff()
-        self._image_backoff = BackOff()
         self._spec_changed = asyncio.Event()
         self._stop_by: float | None = None
         self._ended = asyncio.Event()
@@ -232,7 +247,7 @@ class ContainerWorker:
     async def _try(self) -> tuple[int, float, EndOrder | None] | None:
         """Make one attempt.
 
-        Returns (exit code, seconds it ran, the order that ended it); None when the container cannot be configured yet.
+        Returns (exit code, seconds it ran, the order that ended it); None when the container cannot be started yet.
         """
         await self._pause(self._delay_until - asyncio.get_running_loop().time())
         changed = self._context.sources_changed
@@ -240,19 +255,38 @@ class ContainerWorker:
             if self._stopping:
                 return None
             try:
-                resolved = self._resolve()
-                environment = await self._context.environment(self.spec)
-                mounts = self._context.prepare_mounts(self.spec, environment)
-                self._target()
-            except images.ImageError as error:
+                start = await self._prepare()
+            except ImageError as error:
                 self._no_image(error)
                 return None
+            except CreateError as error:
+                reason, message = "CreateContainerError", str(error)
             except (ConfigError, ApiError) as error:
-                message = error.message if isinstance(error, ApiError) else str(error)
+                reason, message = (
+                    "CreateContainerConfigError",
+                    error.message if isinstance(error, ApiError) else str(error),
+                )
             else:
-                return await self._start(resolved, environment, mounts, end_turn)
-        await self._not_configured(message, changed)
+                try:
+                    # The spec may have changed, or the pod may have been deleted, while its image was pulled.
+                    return None if self._stopping or start.spec is not self.spec else await self._start(start, end_turn)
+                finally:
+                    await start.program.close()
+        await self._not_configured(reason, message, changed)
         return None
+
+    async def _prepare(self) -> _Start:
+        """Get everything that the next attempt needs. Raises ImageError, CreateError, ConfigError, ApiError."""
+        spec = self.spec
+        program = await prepare_program(self._context, spec)
+        try:
+            own = await self._context.environment(spec)
+            mounts = self._context.prepare_mounts(spec, program.variables(own))
+            self._target()
+            return _Start(spec, program, program.argv(own), {**program.base, **own}, mounts)
+        except BaseException:
+            await program.close()
+            raise
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless the spec changes or the container is stopped."""
@@ -273,25 +307,15 @@ class ContainerWorker:
             raise ConfigError(f"unable to find target container {name}")
         return process
 
-    def _resolve(self) -> images.ResolvedImage:
-        """Return the command to run. Raises ImageError."""
-        command, args = self.spec.get("command") or (), self.spec.get("args") or ()
-        return images.resolve(self.spec.get("image", ""), command, args, self._context.node.config.images)
-
-    def _no_image(self, error: images.ImageError) -> None:
-        image = self.spec.get("image", "")
+    def _no_image(self, error: ImageError) -> None:
+        """Record that the image cannot be used now. It is looked for again soon, since it may be loaded at any time."""
         self._waiting(error.reason, str(error))
-        self._context.event("Warning", "Failed", str(error), self.name)
-        self._context.event("Warning", "Failed", f"Error: {error.reason}", self.name)
-        delay = self._image_backoff.ended(0.0)
-        if delay and error.reason == "ErrImagePull":
-            self._context.event("Normal", "BackOff", f'Back-off pulling image "{image}"', self.name)
-            self._context.event("Warning", "Failed", "Error: ImagePullBackOff", self.name)
-            self._waiting("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {error}')
-        self._delay_until = asyncio.get_running_loop().time() + (delay or 1.0)
+        if error.is_new:
+            self._context.event("Warning", "Failed", f"Error: {error.reason}", self.name)
+        self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
 
-    async def _not_configured(self, message: str, changed: asyncio.Event) -> None:
-        self._waiting("CreateContainerConfigError", message)
+    async def _not_configured(self, reason: str, message: str, changed: asyncio.Event) -> None:
+        self._waiting(reason, message)
         self._context.event("Warning", "Failed", f"Error: {message}", self.name)
         waiting = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._spec_changed.wait())]
         try:
@@ -300,13 +324,7 @@ class ContainerWorker:
             for task in waiting:
                 task.cancel()
 
-    async def _start(
-        self,
-        resolved: images.ResolvedImage,
-        environment: dict[str, str],
-        mounts: list[Mount],
-        end_turn: Callable[[], None],
-    ) -> tuple[int, float, EndOrder | None]:
+    async def _start(self, start: _Start, end_turn: Callable[[], None]) -> tuple[int, float, EndOrder | None]:
         loop = asyncio.get_running_loop()
         state = self.state
         if terminated := state.state.get("terminated"):
@@ -315,18 +333,18 @@ class ContainerWorker:
             state.restarts += 1
         self._started_once = True
         state.spec = self.spec
-        state.image_id = resolved.image_id
+        state.image, state.image_id = start.program.image, start.program.image_id
         state.container_id = f"hatchway://{uuid.uuid4().hex}{uuid.uuid4().hex}"
         state.ready = state.started = False
-        self._context.event("Normal", "Pulled", resolved.note, self.name)
         began, began_at = loop.time(), clock.rfc3339(clock.now())
         file = self.live_log = self._context.log_file(self.name, state.restarts)
         self._ended.clear()
         streams: ContainerStreams | None = None
         try:
             streams = self._open_streams(file)
-            argv = [expand(part, environment) for part in resolved.argv]
-            process = await self._context.sandbox.start(self._config(argv, environment, mounts, streams))
+            config = self._config(start, streams)
+            process = await self._context.sandbox.start(config)
+            state.user = container_user(process.pid)
             streams.started(process)
             self._context.event("Normal", "Created", f"Created container: {self.name}", self.name)
             self._context.event("Normal", "Started", f"Started container {self.name}", self.name)
@@ -337,7 +355,7 @@ class ContainerWorker:
                 self._context.mark_changed()
                 end_turn()
 
-            end, order = await self._accompany(process, environment, streams, posted)
+            end, order = await self._accompany(process, start, config, streams, posted)
             await streams.drain()
             await self._record_end(end, began_at)
         except StartError as error:
@@ -352,7 +370,8 @@ class ContainerWorker:
     async def _accompany(
         self,
         process: ContainerProcess,
-        environment: dict[str, str],
+        start: _Start,
+        config: ContainerConfig,
         streams: ContainerStreams,
         posted: Callable[[], None],
     ) -> tuple[Exit, EndOrder | None]:
@@ -361,8 +380,10 @@ class ContainerWorker:
             self._context,
             self.spec,
             self.state,
-            environment,
+            config,
             process,
+            environment=start.environment,
+            stop_signal=start.program.stop_signal,
             may_be_ready=self.kind not in ("init", "ephemeral"),
             posted=posted,
             started=self.initialized.set,
@@ -388,23 +409,23 @@ class ContainerWorker:
         except OSError as error:
             raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
 
-    def _config(
-        self, argv: list[str], environment: dict[str, str], mounts: list[Mount], streams: ContainerStreams
-    ) -> ContainerConfig:
+    def _config(self, start: _Start, streams: ContainerStreams) -> ContainerConfig:
         security = self.spec.get("securityContext") or {}
         return ContainerConfig(
             name=self.name,
-            argv=argv,
-            env={**environment, **TERMINAL_ENVIRONMENT} if streams.has_terminal else environment,
+            argv=start.argv,
+            env={**start.environment, **TERMINAL_ENVIRONMENT} if streams.has_terminal else start.environment,
             stdout=streams.stdout,
             stderr=streams.stderr,
             stdin=streams.stdin,
             terminal=streams.has_terminal,
-            cwd=self.spec.get("workingDir") or None,
-            mounts=mounts,
+            cwd=start.program.cwd or None,
+            mounts=start.mounts,
             read_only_root=bool(security.get("readOnlyRootFilesystem")),
             oom_score=oom_score(self._context.pod, self.spec, self._context.node.allocatable),
             processes_of=self._find_process(self.spec.get("targetContainerName") or ""),
+            root=start.program.root,
+            privileges=start.program.privileges,
         )
 
     def _start_failed(self, error: StartError, began_at: str) -> None:

@@ -1,4 +1,7 @@
-"""Chooses the program to run for an image: a program that Hatchway ships, or one of this machine."""
+"""Chooses this machine's program for an image that is not a real one: `hatchway/host`, and images that Hatchway ships.
+
+Pure. All other names are those of container images (`imagemanager.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hatchway import __version__
+from hatchway.cluster.node.containersecurity import CreateError
 
+# The image whose containers run a command with this machine's programs.
+HOST = "hatchway/host"
 # The commands of shipped images, by the image's name without tag and digest.
 SHIPPED: Mapping[str, Sequence[str]] = {
     "hatchway/dns": (sys.executable, "-m", "hatchway.addons.dns"),
@@ -22,20 +28,9 @@ SHIPPED: Mapping[str, Sequence[str]] = {
 _WITHOUT_ENTRYPOINT = frozenset({"hatchway/shell"})
 
 
-class ImageError(Exception):
-    """The image cannot be run. The message says why, and what to do.
-
-    reason: ErrImagePull or InvalidImageName.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 @dataclass(frozen=True, slots=True)
-class ResolvedImage:
-    """The program to run for an image.
+class HostProgram:
+    """A program of this machine.
 
     argv: the command line; references to variables are not expanded yet.
     image_id: the imageID in the status.
@@ -55,34 +50,41 @@ def repository(image: str) -> str:
     return name.removeprefix("docker.io/")
 
 
-def resolve(
-    image: str, command: Sequence[str], args: Sequence[str], extra: Mapping[str, Sequence[str]] | None = None
-) -> ResolvedImage:
-    """Return the command for a container: the container's own, or the shipped image's with the container's args.
+def is_host_image(
+    image: str, command: Sequence[str], extra: Mapping[str, Sequence[str]], *, host_programs: bool
+) -> bool:
+    """Return True when a container runs a program of this machine.
 
-    extra: more shipped images. Raises ImageError.
+    extra: more shipped images. host_programs: whether the command of any image is one of this machine.
     """
-    if not image or any(character.isspace() for character in image):
-        raise ImageError("InvalidImageName", f'Failed to apply default image tag "{image}": invalid reference format')
     name = repository(image)
-    shipped = (extra or {}).get(name) or SHIPPED.get(name)
-    if command:
-        if shipped is None:
-            note = f'Container image "{image}" is not pulled: the command runs with this machine\'s programs'
-            return ResolvedImage([*command, *args], "hatchway://host-programs", note)
+    return name == HOST or name in extra or name in SHIPPED or (host_programs and bool(command))
+
+
+def host_program(
+    image: str, command: Sequence[str], args: Sequence[str], extra: Mapping[str, Sequence[str]]
+) -> HostProgram:
+    """Return the command for a container for which `is_host_image` is true.
+
+    It is the container's own, or the shipped image's with the container's args. Raises CreateError when there is none.
+    """
+    name = repository(image)
+    shipped = extra.get(name) or SHIPPED.get(name)
+    present = f'Container image "{image}" already present on machine'
+    if shipped is None:
         argv = [*command, *args]
-    elif shipped is not None:
+        if not argv:
+            raise CreateError(
+                "failed to generate container spec: no command specified: the image has none, so the container needs "
+                "a `command` or `args`, which run with this machine's programs"
+            )
+        note = present
+        if name != HOST:
+            note = f'Container image "{image}" is not pulled: the command runs with this machine\'s programs'
+        return HostProgram(argv, "hatchway://host-programs", note)
+    if command:
+        argv = [*command, *args]
+    else:
         replaced = name in _WITHOUT_ENTRYPOINT and args and not args[0].startswith("-")
         argv = [*args] if replaced else [*shipped, *args]
-    else:
-        # `kubectl run NAME --image=IMAGE -- PROGRAM` sets only `args`.
-        how = " (with `kubectl run`: --command before the `--`)" if args else ""
-        raise ImageError(
-            "ErrImagePull",
-            f'Failed to pull image "{image}": Hatchway has no container images: a pod\'s containers are processes of '
-            f"this machine's programs. Say what to run in the container's `command`{how}, or use one of the shipped "
-            f"images ({', '.join(sorted({*SHIPPED, *(extra or {})}))})",
-        )
-    return ResolvedImage(
-        argv, f"hatchway://{name}@{__version__}", f'Container image "{image}" already present on machine'
-    )
+    return HostProgram(argv, f"hatchway://{name}@{__version__}", present)

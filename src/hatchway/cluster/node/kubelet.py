@@ -10,14 +10,16 @@ import ssl
 import time
 from pathlib import Path
 
+from hatchway import usermaps
 from hatchway.cluster import plan
 from hatchway.cluster.descriptors import limits_for_pods
 from hatchway.cluster.node.apiaccess import Access
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
+from hatchway.cluster.node.imagestock import ImageStock
 from hatchway.cluster.node.kubeletapi import KubeletApi
 from hatchway.cluster.node.podcontext import NodeServices
 from hatchway.cluster.node.processusage import Meter
-from hatchway.cluster.node.registration import Registration
+from hatchway.cluster.node.registration import USERS, Registration
 from hatchway.cluster.node.resizing import NodeLedger
 from hatchway.cluster.node.sources import Sources
 from hatchway.cluster.node.volumes import remove_files
@@ -55,13 +57,21 @@ class Kubelet:
         sources: Sources,
         services: Informer,
         policies: PodAdmission | None = None,
+        images: ImageStock | None = None,
     ) -> None:
         self.node = node
         self._config = config
         self._runtime = runtime
         self._client = client
         self._events = EventRecorder(client, "kubelet", node.name)
-        self._registration = Registration(client, node, self._events, loopback=config.loopback)
+        self._registration = Registration(
+            client,
+            node,
+            self._events,
+            loopback=config.loopback,
+            images=images.summary if images is not None else None,
+        )
+        self._registration.annotations[USERS] = usermaps.explain(runtime.users)
         self.pods = Informer(client, "pods", field_selector=f"spec.nodeName={node.name}")
         state = StateDir(Path(config.state_dir))
         self.shared = NodeServices(
@@ -77,6 +87,7 @@ class Kubelet:
             memory=state.memory,
             logs=state.logs,
             policies=policies,
+            images=images,
             ledger=NodeLedger(self._registration.resources),
         )
         self.workers: dict[str, PodWorker] = {}

@@ -194,13 +194,9 @@ class KubeletApi:
         if waiting is not None or not state:
             reason = (waiting or {}).get("reason") or "ContainerCreating"
             message = f'container "{container}" in pod "{name}" is waiting to start: '
-            if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName"):
-                message += (
-                    "trying and failing to pull image" if reason != "InvalidImageName" else "image can't be pulled"
-                )
-            else:
-                message += reason
-            raise BadLogQuery(400, message)
+            # `validateContainerLogStatus` of `kubelet_pods.go`.
+            pulling = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
+            raise BadLogQuery(400, message + pulling.get(reason, reason))
         return None, None
 
 

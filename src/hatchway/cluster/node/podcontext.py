@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from hatchway.cluster.node import nameresolution, sysctls
+from hatchway.cluster.node.backoff import PullDelay
 from hatchway.cluster.node.checkhttp import Dial
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
-from hatchway.cluster.node.env import Environment, base_environment, service_environment
+from hatchway.cluster.node.env import Environment, service_environment
+from hatchway.cluster.node.imagestock import ImageStock
 from hatchway.cluster.node.logfiles import NODE_FILE, ContainerLog, log_path, pod_log_directory
 from hatchway.cluster.node.projections import PodFacts, Projector
 from hatchway.cluster.node.resizing import NodeLedger
@@ -43,6 +45,7 @@ class NodeServices:
     measuring: a lock, so that only one pod's files are measured at a time.
     ledger: the resources that are reserved for each pod.
     policies: the network policies; None when they are not enforced.
+    images: the container images; None when there is no store of them.
     """
 
     config: AgentConfig
@@ -59,6 +62,7 @@ class NodeServices:
     ledger: NodeLedger
     measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
     policies: PodAdmission | None = None
+    images: ImageStock | None = None
 
 
 def sharing(pod: Object) -> Sharing:
@@ -78,6 +82,7 @@ class PodContext:
     pod: the last known object.
     dirty: an event that is set when the status may have changed.
     sources_changed: an event that is set, and replaced, when a ConfigMap or Secret of the pod has changed.
+    pull_delays: the images that could not be pulled, by the name in the pod's spec.
     """
 
     def __init__(self, node: NodeServices, pod: Object) -> None:
@@ -86,6 +91,7 @@ class PodContext:
         self.uid: str = pod["metadata"]["uid"]
         self.dirty = asyncio.Event()
         self.sources_changed = asyncio.Event()
+        self.pull_delays: dict[str, PullDelay] = {}
         self.volumes = Volumes(
             pod_directory(node.pods, self.uid),
             Projector(node.client, node.sources.fresh),
@@ -94,6 +100,7 @@ class PodContext:
             node_index=node.node.index,
             node_name=node.node.name,
             read=node.sources.fresh,
+            users=node.runtime.users,
         )
         self._sandbox: Sandbox | None = None
         self._starting = asyncio.Lock()
@@ -244,11 +251,9 @@ class PodContext:
         return PodFacts(self.node.node.ip, ip, self.node.allocatable)
 
     async def environment(self, container: Object) -> dict[str, str]:
-        """Return a container's complete environment. Raises ConfigError, ApiError."""
+        """Return a container's own environment, without that of its image. Raises ConfigError, ApiError."""
         node, pod = self.node, self.pod
-        base = base_environment(self.hostname())
-        if node.config.loopback:
-            base["HATCHWAY_POD_IP"] = self.sandbox.ip
+        base = {"HATCHWAY_POD_IP": self.sandbox.ip} if node.config.loopback else {}
         links = pod["spec"].get("enableServiceLinks")
         services = service_environment(
             node.services(),

@@ -21,8 +21,8 @@ _RESIZES = (RESIZE_PENDING, RESIZE_IN_PROGRESS)
 class ContainerState:
     """The status of one container.
 
-    state, last: core/v1 ContainerState; {} for none. spec: has the resources that it has now. granted: the resources
-    that its node has granted it.
+    state, last: core/v1 ContainerState; {} for none. user: a core/v1 ContainerUser.
+    spec: has the resources that it has now. granted: the resources that its node has granted it.
     """
 
     name: str
@@ -34,6 +34,7 @@ class ContainerState:
     started: bool = False
     container_id: str = ""
     image_id: str = ""
+    user: Object = field(default_factory=lambda: {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}})
     spec: Object = field(default_factory=dict)
     granted: Object = field(default_factory=dict)
 
@@ -85,8 +86,7 @@ class ContainerState:
         out["resources"] = {key: value for key, value in resources.items() if key != "claims" or value}
         if requests := self.granted.get("requests"):
             out["allocatedResources"] = requests
-        # All containers have the same user.
-        out["user"] = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
+        out["user"] = self.user
         if mounts := self.spec.get("volumeMounts"):
             out["volumeMounts"] = [_mount(mount) for mount in mounts]
         return out

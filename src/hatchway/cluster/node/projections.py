@@ -11,6 +11,7 @@ from typing import Any
 from hatchway.cluster.node import clock, downward
 from hatchway.cluster.node.atomic import Content, check_path
 from hatchway.cluster.node.env import Get
+from hatchway.cluster.node.volumeownership import VolumeOwnership
 from hatchway.kube.api import Client, Object
 
 _TOKEN_MODE = 0o600
@@ -52,22 +53,28 @@ class Projector:
         """Return the time (time.time()) when the first token must be renewed; None when there are no tokens."""
         return min((token.renew for token in self._tokens.values()), default=None)
 
-    async def render(self, pod: Object, volume: Object, facts: PodFacts) -> dict[str, Content]:
-        """Return the files of a volume, by path. Raises ProjectionError, ApiError."""
+    async def render(
+        self, pod: Object, volume: Object, facts: PodFacts, owner: VolumeOwnership | None = None
+    ) -> dict[str, Content]:
+        """Return the files of a volume, by path. Raises ProjectionError, ApiError.
+
+        owner: the owners that the pod asks for, which decide who may read tokens.
+        """
+        owner = owner or VolumeOwnership()
         for kind in ("configMap", "secret", "downwardAPI"):
             if kind in volume:
                 source = volume[kind] or {}
-                return await self._source(pod, kind, source, _mode(source.get("defaultMode")), facts)
+                return await self._source(pod, kind, source, _mode(source.get("defaultMode")), facts, owner)
         projected = volume["projected"] or {}
         mode = _mode(projected.get("defaultMode"))
         files: dict[str, Content] = {}
         for source in projected.get("sources") or ():
             for kind, detail in source.items():
-                files |= await self._source(pod, kind, detail or {}, mode, facts)
+                files |= await self._source(pod, kind, detail or {}, mode, facts, owner)
         return files
 
     async def _source(
-        self, pod: Object, kind: str, source: Mapping[str, Any], mode: int, facts: PodFacts
+        self, pod: Object, kind: str, source: Mapping[str, Any], mode: int, facts: PodFacts, owner: VolumeOwnership
     ) -> dict[str, Content]:
         namespace = pod["metadata"].get("namespace", "")
         if kind in ("configMap", "secret"):
@@ -86,7 +93,9 @@ class Projector:
             path = source.get("path", "token")
             check_path(path)
             token = await self._token(pod, source.get("audience") or "", source.get("expirationSeconds") or 3600)
-            return {path: Content(token.encode(), min(mode, _TOKEN_MODE))}
+            # As in the kubelet (projected.go): 0600 becomes 0640 with fsGroup; with neither, any user may read it.
+            alone = owner.user is not None or owner.group is not None
+            return {path: Content(token.encode(), _TOKEN_MODE if alone else mode, owner.user)}
         raise ProjectionError(f"projected volume source {kind} is not supported by Hatchway")
 
     async def _token(self, pod: Object, audience: str, seconds: int) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from hatchway import __version__
@@ -30,6 +30,8 @@ RENEW_SECONDS = 10.0
 # The seconds after which an unchanged status is reported again (nodeStatusReportFrequency).
 REPORT_SECONDS = 300.0
 _RETRY_SECONDS = 0.2
+# The annotation with a sentence about the users of containers, for `kubectl describe node`.
+USERS = "hatchway.dev/users"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -86,9 +88,17 @@ def control_plane_object(node: NodeSpec, *, loopback: bool) -> Object:
 
 
 def node_status(
-    node: NodeSpec, resources: Mapping[str, str], facts: Mapping[str, str], now: str, port: int = plan.KUBELET_PORT
+    node: NodeSpec,
+    resources: Mapping[str, str],
+    facts: Mapping[str, str],
+    now: str,
+    port: int = plan.KUBELET_PORT,
+    images: Sequence[Object] = (),
 ) -> Object:
-    """Return the complete status, except the conditions' transition times. port: the kubelet's port."""
+    """Return the complete status, except the conditions' transition times.
+
+    port: the kubelet's port. images: the container images that are on the node.
+    """
     return {
         "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],
         "allocatable": dict(resources),
@@ -102,6 +112,7 @@ def node_status(
             _condition("Ready", "True", "KubeletReady", "kubelet is posting ready status", now),
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "images": list(images),
         "nodeInfo": dict(facts),
         "runtimeHandlers": [{"name": name} for name in HANDLERS],
     }
@@ -179,16 +190,31 @@ def _extended(resources: Mapping[str, str]) -> dict[str, str]:
 
 
 class Registration:
-    """Registers one node, and keeps its status and its lease up to date. port: the kubelet's port."""
+    """Registers one node, and keeps its status and its lease up to date.
 
-    def __init__(self, client: Client, node: NodeSpec, events: EventRecorder, *, loopback: bool) -> None:
+    port: the kubelet's port. annotations: those that the node has in addition; `run` writes them.
+
+    images: returns the container images that are on the node.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        node: NodeSpec,
+        events: EventRecorder,
+        *,
+        loopback: bool,
+        images: Callable[[], Awaitable[list[Object]]] | None = None,
+    ) -> None:
         self._client = client
         self._node = node
         self._events = events
         self._loopback = loopback
+        self._images = images
         self.resources = capacity()
         self._facts = machine_facts()
         self.port = plan.KUBELET_PORT
+        self.annotations: dict[str, str] = {}
         self.registered = asyncio.Event()
 
     async def run(self) -> None:
@@ -207,7 +233,8 @@ class Registration:
     async def _report(self) -> None:
         node = await self._ensure()
         now = clock.rfc3339(clock.now())
-        wanted = node_status(self._node, self.resources, self._facts, now, self.port)
+        images = await self._images() if self._images is not None else []
+        wanted = node_status(self._node, self.resources, self._facts, now, self.port, images)
         first = not self.registered.is_set()
         merged = with_transitions(node.get("status") or {}, wanted, 0.0 if first else REPORT_SECONDS)
         known = node.get("status") or {}
@@ -231,14 +258,18 @@ class Registration:
             if error.code != 404:
                 raise
             try:
+                wanted["metadata"]["annotations"] = dict(self.annotations)
                 return await self._client.create("nodes", wanted)
             except ApiError as race:
                 if race.code != 409:
                     raise
                 node = await self._client.get("nodes", self._node.name)
-        known = node["metadata"].get("labels") or {}
-        missing = {key: value for key, value in wanted["metadata"]["labels"].items() if known.get(key) != value}
-        changes: Object = {"metadata": {"labels": missing}} if missing else {}
+        missing = {}
+        for kind, right in (("labels", wanted["metadata"]["labels"]), ("annotations", self.annotations)):
+            known = node["metadata"].get(kind) or {}
+            if found := {key: value for key, value in right.items() if known.get(key) != value}:
+                missing[kind] = found
+        changes: Object = {"metadata": missing} if missing else {}
         if node.get("spec", {}).get("podCIDR") != wanted["spec"]["podCIDR"]:
             changes["spec"] = {key: wanted["spec"][key] for key in ("podCIDR", "podCIDRs")}
         if changes:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from hatchway.addresses import is_loopback
+from hatchway.cluster.node.containersecurity import DEFAULT_CAPABILITIES
 from hatchway.kube.api import Object
 
 
-def messages(pod: Object, *, loopback: bool) -> list[str]:
-    """Return one sentence for each kind of field that is ignored. loopback: True when isolation is off."""
+def messages(pod: Object, *, loopback: bool, is_host: Callable[[Object], bool]) -> list[str]:
+    """Return one sentence for each kind of field that is ignored.
+
+    loopback: True when isolation is off. is_host: whether a container runs a program of this machine.
+    """
     spec = pod["spec"]
     containers = [container for key in ("initContainers", "containers") for container in spec.get(key) or ()]
-    contexts = [found for container in containers if (found := container.get("securityContext"))]
-    return [*_sharing(spec, loopback), *_ports(spec, containers, loopback), *_privileges(spec, contexts)]
+    return [
+        *_sharing(spec, loopback),
+        *_ports(spec, containers, loopback),
+        *_privileges(spec, list(filter(is_host, containers))),
+    ]
 
 
 def _sharing(spec: Object, loopback: bool) -> Iterator[str]:
@@ -50,40 +57,27 @@ def _has_node(host_ip: str, loopback: bool) -> bool:
     return host_ip in ("", "0.0.0.0", "::") or (not loopback and ":" not in host_ip and is_loopback(host_ip))
 
 
-def _privileges(spec: Object, contexts: list[Object]) -> Iterator[str]:
+def _privileges(spec: Object, containers: list[Object]) -> Iterator[str]:
+    """Describe what has no effect on containers that run this machine's programs."""
+    contexts = [found for container in containers if (found := container.get("securityContext"))]
     if any(context.get("privileged") for context in contexts):
         yield (
-            "privileged has no effect: the container has the usual capabilities in the cluster's own user namespace, "
-            "and no rights on this machine"
+            "privileged has no effect on this machine's programs: they have the usual capabilities in the cluster's "
+            "own user namespace, and no rights on this machine"
         )
-    added = sorted({str(name) for c in contexts for name in (c.get("capabilities") or {}).get("add") or ()} - _USUAL)
+    added = sorted(
+        {str(name) for c in contexts for name in (c.get("capabilities") or {}).get("add") or ()}
+        - set(DEFAULT_CAPABILITIES)
+    )
     if added:
-        yield f"capabilities {', '.join(added)} are not added: containers have the usual ones, in a user namespace only"
+        yield (
+            f"capabilities {', '.join(added)} are not added: this machine's programs have the usual ones, in a user "
+            "namespace only"
+        )
     if any(context.get("procMount") == "Unmasked" for context in contexts):
-        yield "procMount Unmasked is not supported by Hatchway: /proc is masked in every container"
-    if any(
+        yield "procMount Unmasked has no effect on this machine's programs: they have a masked /proc"
+    if containers and any(
         context.get("runAsUser") or context.get("runAsNonRoot")
         for context in (spec.get("securityContext") or {}, *contexts)
     ):
-        yield "runAsUser and runAsNonRoot are not supported by Hatchway: containers have one user, called root"
-
-
-# Capabilities that every container has (`network/containerstart.py`).
-_USUAL = frozenset(
-    [
-        "AUDIT_WRITE",
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "MKNOD",
-        "NET_BIND_SERVICE",
-        "NET_RAW",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYS_CHROOT",
-    ]
-)
+        yield "runAsUser and runAsNonRoot have no effect on this machine's programs: they have one user, called root"

@@ -8,12 +8,15 @@ container can change are opened with directory descriptors (`beneath.py`); `open
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from hatchway import beneath, trees
@@ -24,7 +27,8 @@ from hatchway.cluster.node.env import ConfigError, expand
 from hatchway.cluster.node.hostpath import HostPathError
 from hatchway.cluster.node.projections import PodFacts, ProjectionError, Projector
 from hatchway.cluster.node.resourcelimits import memory_limit
-from hatchway.cluster.runtime import Mount, NodeFiles
+from hatchway.cluster.node.volumeownership import VolumeOwnership
+from hatchway.cluster.runtime import Mount, NodeFiles, Users
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
@@ -34,6 +38,7 @@ _SAFE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _UID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_]*\Z")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TERMINATION_LOG = "termination-log"
+_CHANGES = "changes"
 
 
 class MountError(Exception):
@@ -72,6 +77,7 @@ class Volumes:
     files: access to the node's file system.
     node_index, node_name: the node's number and name.
     read: reads claims and their volumes.
+    users: which users containers have (`Runtime.users`).
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class Volumes:
         node_index: int,
         node_name: str,
         read: ReadObject,
+        users: Users = "one",
     ) -> None:
         self._directory = directory
         self._memory = memory
@@ -92,6 +99,7 @@ class Volumes:
         self._node_index = node_index
         self._node_name = node_name
         self._read = read
+        self._users = users
         self._sources: dict[str, _MountSource] = {}
 
     async def set_up(self, pod: Object, facts: PodFacts) -> None:
@@ -172,6 +180,21 @@ class Volumes:
             # The container has removed or replaced the file.
             return ""
 
+    def make_changes(self, container: str) -> str:
+        """Replace what a container's former attempt wrote to its root by an empty directory; return its path.
+
+        Blocks. Raises ConfigError.
+        """
+        directory = self._directory / "containers" / container
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with beneath.opened(os.open(directory, _DIRECTORY)) as parent:
+                trees.remove_tree(parent, _CHANGES)
+                os.mkdir(_CHANGES, 0o700, dir_fd=parent)
+        except OSError as error:
+            raise ConfigError(f"cannot make the container's directory: {error.strerror}") from error
+        return str(directory / _CHANGES)
+
     def measure(self, name: str) -> int:
         """Return how many bytes an emptyDir uses on disk; 0 when it does not exist. Blocks. Raises OSError."""
         return _measure(self._directory / "volumes" / name)
@@ -191,7 +214,11 @@ class Volumes:
             return self._locate(volume["hostPath"] or {})
         if is_claim(volume):
             found = await find_volume(self._read, pod, volume, self._node_name)
-            return self._locate(found.host_path, exists=found.exists, read_only=found.read_only)
+            located = self._locate(found.host_path, exists=found.exists, read_only=found.read_only)
+            # As in Kubernetes, a `local` source belongs to the pod's fsGroup, and one with hostPath does not.
+            if found.exists and not found.read_only:
+                await asyncio.to_thread(self._give, pod, located)
+            return located
         kind: str = next((key for key in volume if key != "name"), "emptyDir")
         if kind not in ("emptyDir", *_RENDERED):
             raise MountError(
@@ -209,7 +236,18 @@ class Volumes:
             self._files.mount_memory(str(path), memory_limit(pod, source.get("sizeLimit"), facts.allocatable))
         with beneath.opened(os.open(path, _DIRECTORY)) as directory:
             os.fchmod(directory, 0o777)
-        return _MountSource(path)
+        made = _MountSource(path)
+        await asyncio.to_thread(self._give, pod, made, fresh=True)
+        return made
+
+    def _give(self, pod: Object, source: _MountSource, *, fresh: bool = False) -> None:
+        """Give a volume to the pod's fsGroup. Blocks. Raises OSError. fresh: whatever fsGroupChangePolicy says."""
+        owner = self._owner(pod)
+        with source.opened() as directory:
+            (replace(owner, on_mismatch=False) if fresh else owner).apply(directory)
+
+    def _owner(self, pod: Object) -> VolumeOwnership:
+        return VolumeOwnership.of(pod, numbers=self._users != "one")
 
     def _locate(self, source: Mapping[str, str], *, exists: bool = False, read_only: bool = False) -> _MountSource:
         """Return the path of a hostPath on the node. Raises HostPathError, OSError.
@@ -227,17 +265,20 @@ class Volumes:
     async def _write(self, pod: Object, volume: Object, facts: PodFacts) -> Path:
         """Write the present files of a `_RENDERED` volume and return its directory."""
         name = volume["name"]
-        payload = await self._projector.render(pod, volume, facts)
+        owner = self._owner(pod)
+        payload = await self._projector.render(pod, volume, facts, owner)
         # As in Kubernetes, only ConfigMaps are on disk. Secret, downwardAPI and projected volumes are in memory (each
         # plugin's wrappedVolumeSpec).
         base = self._directory if "configMap" in volume else self._memory
         path: Path = base / "volumes" / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with beneath.opened(os.open(path, _DIRECTORY)) as directory:
-            os.fchmod(directory, 0o755)
+            if owner.payload_group is not None:
+                os.fchown(directory, -1, owner.payload_group)
+            os.fchmod(directory, owner.directory_mode(0o755))
             for nested in _nested_mount_points(pod, name):
                 os.close(beneath.open_beneath(directory, nested, "directory"))
-        write_payload(path, payload, staging=base / "staging")
+        write_payload(path, payload, staging=base / "staging", owner=owner)
         return path
 
 
@@ -323,8 +364,21 @@ def _make_sub_path(source: _MountSource, below: str, name: str) -> None:
         raise ConfigError(f"{failure}: {below!r} must be relative and must not contain ..")
     try:
         with source.opened() as volume:
-            os.close(beneath.open_beneath(volume, below, "directory"))
+            _make_like(volume, below)
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise ConfigError(f"{failure}: {below!r} leads out of the volume") from error
         raise ConfigError(f"{failure}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _make_like(volume: int, below: str) -> None:
+    """Make the missing directories of a path, with the mode of the volume's own directory (SafeMakeDir)."""
+    mode = stat.S_IMODE(os.fstat(volume).st_mode)
+    parts = [part for part in below.split("/") if part not in ("", ".")]
+    for count in range(1, len(parts) + 1):
+        path = "/".join(parts[:count])
+        try:
+            os.close(beneath.open_beneath(volume, path))
+        except FileNotFoundError:
+            with beneath.opened(beneath.open_beneath(volume, path, "directory")) as made:
+                os.chmod(f"/proc/self/fd/{made}", mode)

@@ -24,6 +24,7 @@ from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
 from hatchway.cluster.node.podobject import PodObjectWriter, version_of
 from hatchway.cluster.node.podresizes import PodResizes
+from hatchway.cluster.node.programs import runs_host_program
 from hatchway.cluster.node.storagewatch import StorageWatch
 from hatchway.cluster.node.volumes import MountError
 from hatchway.errors import ApiError
@@ -274,7 +275,11 @@ class PodWorker:
         self._context.mark_changed()
         if self._ended_already():
             return
-        for message in unsupported.messages(self.pod, loopback=self._context.node.config.loopback):
+        for message in unsupported.messages(
+            self.pod,
+            loopback=self._context.node.config.loopback,
+            is_host=lambda container: runs_host_program(self._context, container),
+        ):
             self._context.event("Warning", "Unsupported", message)
         async with asyncio.TaskGroup() as group:
             working = group.create_task(self._work())

@@ -1,0 +1,58 @@
+"""`hatchway image rm`: takes names from images, and removes those that have none left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hatchway.cli import options
+from hatchway.cli.imagestore import complete_image, find_image, open_store
+from hatchway.cli.printing import say, warn
+from hatchway.errors import HatchwayError
+from hatchway.printable import printable
+
+if TYPE_CHECKING:
+    from hatchway.images.store import ImageStore
+
+
+@click.command(
+    short_help="Remove images.",
+    epilog=options.examples("""
+    hatchway image rm web:1
+    hatchway image rm 4f2a91c03d17
+    hatchway image rm -f web:1 web:2
+    """),
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=complete_image)
+@click.option(
+    "--force", "-f", is_flag=True, help="Remove an image with several names by its ID, and one that containers use."
+)
+@options.state_dir
+@click.pass_context
+def rm(ctx: click.Context, images: tuple[str, ...], force: bool, state_dir: str | None) -> None:
+    """Remove images, as `docker rmi` does: a name only takes that name away while the image has others.
+
+    IMAGE: a name, an ID, or the first digits of an ID. An image that containers use is removed only with --force; its
+    files then stay until the last of these containers ends.
+    """
+    store = open_store(state_dir)
+    failed = False
+    for name in images:
+        try:
+            _remove(store, name, force)
+        except HatchwayError as error:
+            if len(images) == 1:
+                raise
+            # The others are removed all the same, as Docker does.
+            warn(f"{error.message}; {error.hint}" if error.hint else error.message)
+            failed = True
+    if failed:
+        ctx.exit(1)
+
+
+def _remove(store: ImageStore, name: str, force: bool) -> None:
+    from hatchway.images.removal import remove
+
+    for line in remove(store, *find_image(store, name), force=force):
+        say(printable(line))

@@ -1,0 +1,147 @@
+"""Users and groups of a container, from its own /etc/passwd and /etc/group.
+
+The rules and messages are those of containerd (`oci.WithUser`, `WithAdditionalGIDs`) and of `moby/sys/user`
+(`GetExecUser`), which runc uses, too. `look_up_account` must run where the container's root is the root directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+_LARGEST_ID = 2**31 - 1
+_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
+# What is read of each file. Distributions' files have a few thousand bytes.
+_FILE_BYTES = 4 << 20
+_LINE_BYTES = 64 << 10
+# More than any user has; the kernel takes 65536 (NGROUPS_MAX).
+_GROUPS = 16384
+
+
+class AccountError(Exception):
+    """A user or group cannot be found; the message is the one of container engines."""
+
+
+class Account(NamedTuple):
+    """A process's user. groups: its supplementary groups, without repetition. home: "" when it is not known."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+class _PasswdEntry(NamedTuple):
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+class _GroupEntry(NamedTuple):
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account:
+    """Return the account that USER or runAsUser means.
+
+    spec: a name or number, with `:` and a group's name or number; "" is root. groups: further supplementary groups.
+    merge: whether groups in which /etc/group has the user are added.
+
+    Raises:
+        AccountError: there is no such user or group, or a number is out of range.
+    """
+    user, _, group = spec.partition(":")
+    number = _as_number(user) if user else 0
+    users = _users()
+    found = next(
+        (known for known in users if (known.uid == number if number is not None else known.name == user)), None
+    )
+    if found is None:
+        if number is None:
+            raise AccountError(f"unable to find user {user}: no matching entries in passwd file")
+        found = _PasswdEntry("", number, 0, "")
+    all_groups = list(_groups()) if group or (merge and found.name) else []
+    gid = _find_group(group, all_groups) if group else found.gid
+    for value in (found.uid, gid, *groups):
+        if not 0 <= value <= _LARGEST_ID:
+            raise AccountError(f"uids and gids must be in range 0-{_LARGEST_ID}")
+    more = [known.gid for known in all_groups if found.name in known.members] if merge and found.name else []
+    # The user's own group is one of them, so that dropping it gives no more rights (containerd, CVE-2022-36109).
+    together = tuple(dict.fromkeys((gid, *more, *groups)))[:_GROUPS]
+    return Account(found.uid, gid, together, found.home)
+
+
+def find_home(uid: int) -> str:
+    """Return the home directory that /etc/passwd has for a user; "" when it has none."""
+    return next((user.home for user in _users() if user.uid == uid), "")
+
+
+def _find_group(spec: str, groups: Sequence[_GroupEntry]) -> int:
+    number = _as_number(spec)
+    if number is not None:
+        return number
+    for group in groups:
+        if group.name == spec:
+            return group.gid
+    raise AccountError(f"unable to find group {spec}: no matching entries in group file")
+
+
+def _as_number(text: str) -> int | None:
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def _users() -> Iterator[_PasswdEntry]:
+    for fields in _lines("/etc/passwd"):
+        # name:password:UID:GID:GECOS:directory:shell
+        name, _, uid, gid, _, home = (*fields, *[""] * 6)[:6]
+        if _NUMBER.fullmatch(uid):
+            yield _PasswdEntry(name, int(uid), _as_number(gid) or 0, home)
+
+
+def _groups() -> Iterator[_GroupEntry]:
+    for fields in _lines("/etc/group"):
+        # group_name:password:GID:user_list
+        name, _, gid, members = (*fields, *[""] * 4)[:4]
+        if _NUMBER.fullmatch(gid):
+            yield _GroupEntry(name, int(gid), tuple(members.split(",")) if members else ())
+
+
+def _lines(path: str) -> Iterator[list[str]]:
+    """Give the fields of each line of a file; nothing when it is not a regular file of this root."""
+    try:
+        # O_NONBLOCK: a FIFO would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return
+    with open(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return
+        content = _read(file.fileno())
+    for line in content.split(b"\n"):
+        text = line.strip()
+        if text and not text.startswith(b"#") and len(text) <= _LINE_BYTES and b"\0" not in text:
+            yield text.decode("utf-8", "surrogateescape").split(":")
+
+
+def _read(descriptor: int) -> bytes:
+    parts: list[bytes] = []
+    left = _FILE_BYTES
+    while left > 0:
+        try:
+            part = os.read(descriptor, left)
+        except OSError as error:
+            if error.errno == errno.EINTR:
+                continue
+            break
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

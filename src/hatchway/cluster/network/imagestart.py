@@ -1,0 +1,170 @@
+"""The steps of the new process of an image's container, or of an exec in one, between fork(2) and exec(3).
+
+When the process follows paths of the container, none of its descriptors leads to a directory of this machine (for
+CVE-2024-21626). A container can make it execute its own program, Python (`/proc/self/exe`), and so get at that file,
+which may belong to the container's user. The kernel lets nobody write to it while the network's first process executes
+it, too, which is as long as any container runs (for CVE-2019-5736; `why_not_safe`).
+
+All functions raise `StartFailure`, with the messages of runc and containerd.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.accounts import Account, AccountError, find_home, look_up_account
+from hatchway.cluster.network.forked import report_account, report_mounts
+from hatchway.cluster.network.imageroot import ImageRootConfig, build_image_root
+from hatchway.cluster.network.linuxnamespaces import Namespaces
+from hatchway.cluster.network.mounts import remount_one_read_only
+from hatchway.cluster.network.programs import StartFailure, reason
+from hatchway.cluster.network.rights import Rights, take_rights
+from hatchway.cluster.network.roottemplate import Template
+from hatchway.cluster.network.volumemounts import RootError
+
+# Given the environment and what changes the user, becomes the program.
+Execute = Callable[[dict[str, str], Callable[[], None]], NoReturn]
+
+
+def why_not_safe() -> str:
+    """Return why containers of images cannot be run safely on this machine; "" when they can."""
+    try:
+        os.close(os.open("/proc/self/exe", os.O_WRONLY | os.O_CLOEXEC))
+    except OSError:
+        # ETXTBSY, or it belongs to another user or is on a read-only file system.
+        return ""
+    return (
+        "this machine's kernel lets containers overwrite running programs (Linux 6.11.0 to 6.11.10, 6.12.0, 6.12.1); "
+        "containers of images need a newer one"
+    )
+
+
+def start_in_image(
+    template: Template,
+    namespaces: Namespaces,
+    etc: Mapping[str, str],
+    config: dict[str, Any],
+    report: socket.socket,
+    execute: Execute,
+) -> NoReturn:
+    """Become the first process of a container of an image. execute: runs the program."""
+    if config["unsafe"]:
+        raise StartFailure(config["unsafe"])
+    rights = _rights(config)
+    try:
+        namespaces.enter()
+        linux.unshare(linux.CLONE_NEWNS)
+        build_image_root(
+            template,
+            ImageRootConfig(**config["image"]),
+            etc=etc,
+            mounts=config["mounts"],
+            read_only_root=config["read_only_root"],
+            masked=rights.masked,
+            # With the right to mount it could see more than its own group.
+            control_groups=not rights.administers,
+        )
+        # From here on /proc is the container's. Nothing is mounted over it (`RootError`), and no program has run here.
+        _close_all_but(report.fileno(), config.get("console", -1))
+        _make_working_directory(config["cwd"])
+        if config["read_only_root"]:
+            remount_one_read_only("/")
+        if rights.administers and rights.root_of_machine:
+            _lock_mounts()
+        report_mounts(report)
+    except RootError as error:
+        raise StartFailure(str(error)) from error
+    except OSError as error:
+        raise StartFailure(f"cannot make the container's file system: {reason(error)}") from error
+    wish = config["privileges"]
+    try:
+        account = look_up_account(wish["user"], wish["groups"], merge=wish["merge_groups"])
+    except AccountError as error:
+        raise StartFailure(str(error)) from error
+    report_account(report, account._asdict())
+    execute(_environment(config, account), lambda: take_rights(report, account, rights))
+
+
+def enter_image(
+    namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], report: socket.socket, execute: Execute
+) -> NoReturn:
+    """Become another process of a running container of an image, as its user. execute: runs the program.
+
+    mount_namespace: see `containerstart.enter`. report: the child's end of `report_pair`.
+    """
+    rights = _rights(config)
+    found = config["account"]
+    account = Account(found["uid"], found["gid"], tuple(found["groups"]), found["home"])
+    try:
+        namespaces.enter()
+        linux.setns(mount_namespace, linux.CLONE_NEWNS)
+    except OSError as error:
+        raise StartFailure(f"cannot enter the container: {reason(error)}") from error
+    _close_all_but(report.fileno(), config.get("console", -1))
+    execute(_environment(config, account), lambda: take_rights(report, account, rights))
+
+
+def _rights(config: dict[str, Any]) -> Rights:
+    return Rights.of(config["privileges"], config["users"], config["root_of_machine"])
+
+
+def _environment(config: dict[str, Any], account: Account) -> dict[str, str]:
+    env: dict[str, str] = dict(config["env"])
+    if not env.get("HOME"):
+        env["HOME"] = account.home or find_home(account.uid) or "/"
+    if config["terminal"]:
+        env.setdefault("TERM", "xterm")
+    return env
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close all descriptors except the standard streams and these; those below 0 are ignored."""
+    # One of them is where the first process is told of signals.
+    signal.set_wakeup_fd(-1)
+    first = 3
+    for descriptor in sorted({number for number in kept if number >= first}):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, max(first, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def _make_working_directory(cwd: str | None) -> None:
+    """Make the working directory when it is missing, as root, as container engines do."""
+    try:
+        os.makedirs(cwd or "/", 0o755, exist_ok=True)
+    except OSError as error:
+        raise StartFailure(f'mkdir cwd ("{cwd}") set in config.json failed: {reason(error)}') from error
+
+
+def _lock_mounts() -> None:
+    """Move this process to a copy of its mount namespace in which no present mount can be removed or made writable.
+
+    A container that may mount could otherwise uncover what is hidden in /proc and /sys, and there this machine's root
+    may write. The kernel locks mounts that are copied into a namespace of other users (mount_namespaces(7)).
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+                report_mounts(theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+        _, found, _, _ = ours.recvmsg(64, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        os.waitpid(pid, 0)
+    if not found:
+        raise OSError(0, "its mounts cannot be locked")
+    copy = int.from_bytes(found[0][2], "little")
+    try:
+        linux.setns(copy, linux.CLONE_NEWNS)
+    finally:
+        os.close(copy)
+    os.chdir("/")

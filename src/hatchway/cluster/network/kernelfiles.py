@@ -1,0 +1,80 @@
+"""Mounts what the kernel makes into a container: /dev, /proc and /sys, without what a container must not see or change.
+
+All paths are those of the process that builds the container; nothing of the container is there yet.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.mounts import bind, mask
+
+_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+
+# Paths that runc protects by default (libcontainer's maskedPaths, readonlyPaths), because uid 0 may be the host's root.
+_PROC_MASKED = (
+    *("acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list"),
+    "timer_stats",
+)
+_PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_SYS_MASKED = ("firmware", "kernel/debug", "kernel/security", "devices/virtual/powercap")
+_QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+
+
+def make_devices(dev: str) -> None:
+    """Fill the empty directory `dev`."""
+    for name in _DEVICES:
+        bind(f"/dev/{name}", f"{dev}/{name}")
+    for name, to in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        os.symlink(f"/proc/self/fd{to}", f"{dev}/{name}")
+    os.symlink("pts/ptmx", f"{dev}/ptmx")
+    for name in ("pts", "shm"):
+        os.mkdir(f"{dev}/{name}")
+    quiet = linux.MS_NOSUID | linux.MS_NOEXEC
+    linux.mount("devpts", f"{dev}/pts", "devpts", quiet, "newinstance,ptmxmode=0666,mode=0620")
+    linux.mount("shm", f"{dev}/shm", "tmpfs", quiet | linux.MS_NODEV, "mode=1777,size=64m")
+
+
+def mount_message_queues(dev: str) -> None:
+    """Mount the POSIX message queues of this IPC namespace at `mqueue` below `dev`, where the kernel has them."""
+    os.mkdir(f"{dev}/mqueue")
+    try:
+        linux.mount("mqueue", f"{dev}/mqueue", "mqueue", _QUIET)
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.EPERM):
+            raise
+        os.rmdir(f"{dev}/mqueue")
+
+
+def mount_proc(proc: str, empty: str, *, masked: bool = True) -> None:
+    """Mount this PID namespace's /proc at the directory `proc`.
+
+    masked: without what a container must not see or change. empty: an empty directory.
+    """
+    linux.mount("proc", proc, "proc", _QUIET)
+    if not masked:
+        return
+    for name in _PROC_READ_ONLY:
+        path = f"{proc}/{name}"
+        if os.path.exists(path):
+            linux.mount(path, path, None, linux.MS_BIND | linux.MS_REC)
+            linux.mount(None, path, None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | _QUIET)
+    mask(proc, [f"/{name}" for name in _PROC_MASKED], empty)
+
+
+def mount_sys(sys_: str, empty: str, *, writable: bool = False) -> bool:
+    """Mount /sys at the directory `sys_`, without what a container must not see. Return False where none is allowed.
+
+    When part of this machine's own /sys is hidden, the kernel refuses to mount a new one: /sys is then empty.
+    """
+    try:
+        linux.mount("sysfs", sys_, "sysfs", _QUIET | (0 if writable else linux.MS_RDONLY))
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EBUSY):
+            raise
+        return False
+    if not writable:
+        mask(sys_, [f"/{name}" for name in _SYS_MASKED], empty)
+    return True

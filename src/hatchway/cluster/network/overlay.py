@@ -1,0 +1,95 @@
+"""Mounts an image's layers with a writable directory on top: Linux's overlay file system, in a user namespace.
+
+Layers are named by descriptors (`/proc/self/fd/7`). So a name is short, needs no escapes, and tells a container nothing
+about this machine. Attributes of the overlay are `user.overlay...` (the option `userxattr`), because a user namespace
+may not write those of `trusted.`; unpacked layers have the same form. Linux 5.11 is the first that allows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Sequence
+
+from hatchway import beneath
+from hatchway.cluster.network import mountcalls
+from hatchway.cluster.network import syscalls as linux
+
+UPPER, _WORK, _NOTHING = "upper", "work", "nothing"
+# The most that mount(2) reads of a file system's options, with its last null character.
+_OPTIONS_BYTES = 4096
+# What says that this machine, or the file system of a directory, does not allow an overlay.
+UNSUPPORTED = frozenset(
+    {errno.EACCES, errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
+)
+
+
+def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
+    """Mount layers at the directory `target`, in this process's mount namespace.
+
+    layers: directories, the topmost first; up to 500. changes: a directory that takes what is written, in `upper` and
+    `work`; both are made when they are missing.
+
+    Raises:
+        OSError: its number is in `UNSUPPORTED` where this machine or the file system of `changes` allows no overlay.
+    """
+    with contextlib.ExitStack() as opened:
+
+        def name(path: str) -> str:
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            return f"/proc/self/fd/{opened.enter_context(beneath.opened(os.open(path, flags)))}"
+
+        for part in (UPPER, _WORK, _NOTHING):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{changes}/{part}", 0o755)
+        # An overlay needs a layer, and an image may have none.
+        lower = [name(layer) for layer in layers] or [name(f"{changes}/{_NOTHING}")]
+        upper, work = name(f"{changes}/{UPPER}"), name(f"{changes}/{_WORK}")
+        try:
+            _mount_by_parts(lower, upper, work, target)
+        except OSError as error:
+            # `lowerdir+` is known since Linux 6.7, the system calls since 5.2.
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            _mount_at_once(lower, upper, work, target)
+
+
+def overlay_problem(directory: str) -> str:
+    """Return why no overlay can take changes in `directory`, for people; "" when one can. Blocks. Raises OSError.
+
+    This process must be root of its user namespace. Nothing is mounted anywhere, and nothing is left behind.
+    """
+    with tempfile.TemporaryDirectory(prefix=".try-", dir=directory) as tried:
+        for name in ("lower", UPPER, _WORK):
+            os.mkdir(f"{tried}/{name}")
+        options: list[tuple[str, str | None]] = [("lowerdir", f"{tried}/lower"), ("upperdir", f"{tried}/{UPPER}")]
+        options += [("workdir", f"{tried}/{_WORK}"), ("userxattr", None)]
+        try:
+            os.close(mountcalls.new_file_system("overlay", options))
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            return (error.strerror or str(error)).lower()
+        finally:
+            # The kernel's own directory there has no permissions, and is empty.
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(f"{tried}/{_WORK}/work")
+    return ""
+
+
+def _mount_by_parts(lower: list[str], upper: str, work: str, target: str) -> None:
+    options: list[tuple[str, str | None]] = [("lowerdir+", layer) for layer in lower]
+    # volatile: nothing is written to disk in order. After a crash of the machine a container starts from its image.
+    options += [("upperdir", upper), ("workdir", work), ("userxattr", None), ("volatile", None)]
+    mount = mountcalls.new_file_system("overlay", options)
+    with beneath.opened(mount):
+        mountcalls.attach(mount, target)
+
+
+def _mount_at_once(lower: list[str], upper: str, work: str, target: str) -> None:
+    options = f"userxattr,volatile,lowerdir={':'.join(lower)},upperdir={upper},workdir={work}"
+    if len(options) >= _OPTIONS_BYTES:
+        raise OSError(errno.E2BIG, f"the image has {len(lower)} layers, more than this kernel mounts")
+    linux.mount("overlay", target, "overlay", 0, options)

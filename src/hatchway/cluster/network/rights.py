@@ -1,0 +1,117 @@
+"""Gives a process of an image's container its user and takes from it what it must not have, before its program runs.
+
+The order is runc's (libcontainer's init_linux.go, standard_init_linux.go): without no_new_privs a filter of system
+calls can only be set while this process has CAP_SYS_ADMIN, so before its capabilities are limited; otherwise last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hatchway.cluster.network import callfilter, capabilities, containerusers
+from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.accounts import Account
+from hatchway.cluster.network.programs import StartFailure, reason
+from hatchway.usermaps import Way
+
+
+class Rights(NamedTuple):
+    """The privileges of a container's processes; see `Privileges` of the runtime's contract.
+
+    way: which users the cluster has (`Users`). root_of_machine: whether the container's root is this machine's root.
+    """
+
+    capabilities: frozenset[str]
+    no_new_privileges: bool
+    seccomp: str
+    unmasked_proc: bool
+    way: Way
+    root_of_machine: bool
+
+    @classmethod
+    def of(cls, privileges: Mapping[str, Any], way: Way, root_of_machine: bool) -> Rights:
+        """Read the privileges of a message."""
+        names = privileges["capabilities"]
+        return cls(
+            frozenset(capabilities.DEFAULT if names is None else (name.upper() for name in names)),
+            bool(privileges["no_new_privileges"]),
+            str(privileges["seccomp"]),
+            bool(privileges["unmasked_proc"]),
+            way,
+            root_of_machine,
+        )
+
+    @property
+    def administers(self) -> bool:
+        """Return True when its processes may mount and make namespaces."""
+        return "SYS_ADMIN" in self.capabilities
+
+    @property
+    def masked(self) -> bool:
+        """Return True when parts of /proc and /sys are hidden or read-only.
+
+        They always are for this machine's root, to whom the kernel would let them write even from a user namespace.
+        """
+        return not self.unmasked_proc or self.root_of_machine
+
+
+def take_rights(report: socket.socket, account: Account, rights: Rights) -> None:
+    """Become the user, with its rights. After it this process is as its program will be. Raises StartFailure.
+
+    report: the child's end of `report_pair`.
+    """
+    kept = capabilities.numbers(rights.capabilities)
+    one = rights.way == "one"
+    try:
+        _own_streams(0 if one else account.uid)
+        if one:
+            # First, because it takes all rights outside of the new namespace, and gives all rights in it.
+            containerusers.take_user(report, rights.way, *account[:3])
+        capabilities.limit_bounding_set(kept)
+        if not rights.no_new_privileges:
+            _set_filters(account, rights)
+        if not one:
+            containerusers.take_user(report, rights.way, *account[:3])
+        capabilities.limit_to(kept if account.uid == 0 else frozenset())
+        if rights.no_new_privileges:
+            linux.set_no_new_privileges()
+            _set_filters(account, rights)
+    except OSError as error:
+        if error.errno == errno.EINVAL and not one:
+            numbers = f"{account.uid}:{account.gid}"
+            raise StartFailure(
+                f"cannot run as user {numbers}: this cluster's containers have the users and groups 0 to 65535"
+            ) from error
+        raise StartFailure(f"cannot take the container's user: {reason(error)}") from error
+
+
+def _own_streams(uid: int) -> None:
+    """Give standard streams to the user, so that it can open `/dev/stdout` (runc's fixStdioPermissions)."""
+    null = os.stat(os.devnull).st_rdev if os.path.exists(os.devnull) else -1
+    for descriptor in range(3):
+        found = os.fstat(descriptor)
+        if found.st_rdev == null or found.st_uid == uid:
+            continue
+        # A stream may come from outside of the user namespace, or from a read-only file system.
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, uid, -1)
+
+
+def _set_filters(account: Account, rights: Rights) -> None:
+    """Forbid system calls. Raises OSError: EACCES without CAP_SYS_ADMIN and without no_new_privs."""
+    programs: list[bytes | None] = []
+    if rights.seccomp:
+        programs.append(callfilter.default_profile(rights.capabilities))
+    if rights.administers:
+        programs.append(callfilter.namespace_guard(mounts=rights.root_of_machine))
+    for program in programs:
+        if program is not None:
+            linux.set_filter(program)
+    # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of users and owners fail; all else works.
+    with contextlib.suppress(OSError):
+        containerusers.filter_changes(rights.way, account.uid, is_image=True)

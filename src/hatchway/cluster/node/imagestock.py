@@ -1,0 +1,144 @@
+"""The container images that the nodes of a cluster can run: found in the store, pulled into it, and unpacked.
+
+One stock serves all nodes of the agent. The store is shared with the user's other clusters and with `hatchway image`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hatchway.errors import HatchwayError
+from hatchway.images.contents import BadImage, Image
+from hatchway.images.pullmessages import Pulled, PullRequest
+from hatchway.images.reference import Reference
+from hatchway.images.store import ImageStore, ImageUse
+from hatchway.kube.api import Object
+
+__all__ = ["ImageStock", "ImageUnpacker", "PullingService", "UnpackedImage"]
+
+log = logging.getLogger(__name__)
+
+# The most images, and names of one image, in a node's status (`nodestatus/setters.go`).
+_MOST_IMAGES, _MOST_NAMES = 50, 5
+# More at a time would only compete for the disk.
+_UNPACKED_AT_ONCE = 2
+
+
+class PullingService(Protocol):
+    """What pulls images into the store (`images/serviceclient.py`)."""
+
+    async def pull(self, request: PullRequest) -> Pulled:
+        """Pull an image. Raises BadImage with the registry's reason."""
+        ...
+
+
+class ImageUnpacker(Protocol):
+    """What unpacks the layers of images (`images/layers.py`)."""
+
+    def directories(self, image: Image) -> tuple[str, ...] | None:
+        """Return the directories of an image's layers, the topmost first; None when it is not unpacked."""
+        ...
+
+    async def unpack(self, image: Image) -> tuple[str, ...]:
+        """Unpack what is not unpacked yet; return what `directories` returns. Raises BadImage, OSError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackedImage:
+    """An image that is ready to run. layers: directories, the topmost first. use: keeps them until it is closed."""
+
+    image: Image
+    layers: tuple[str, ...]
+    use: ImageUse
+
+
+class ImageStock:
+    """The images of one user, for the nodes of one cluster.
+
+    load_unpacker: returns what unpacks; called when the first image is unpacked, since it takes memory.
+    cluster: its name, for messages of `hatchway image rm`.
+    why_not: why containers of images cannot run on this machine; "" where they can.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        service: PullingService,
+        load_unpacker: Callable[[], ImageUnpacker],
+        *,
+        cluster: str,
+        why_not: str = "",
+    ) -> None:
+        self._store = store
+        self._service = service
+        self._load_unpacker = functools.cache(load_unpacker)
+        self._cluster = cluster
+        self.why_not = why_not
+        self._turns = asyncio.Semaphore(_UNPACKED_AT_ONCE)
+        self._unpacking: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def find(self, reference: Reference) -> Image | None:
+        """Return an image of the store. Raises BadImage when the store cannot be read."""
+        try:
+            return await asyncio.to_thread(self._store.find, reference)
+        except HatchwayError as error:
+            raise BadImage(error.message) from error
+
+    async def pull(self, request: PullRequest) -> tuple[Image, Pulled]:
+        """Pull an image into the store. Raises BadImage with the registry's reason."""
+        pulled = await self._service.pull(request)
+        image = await self.find(request.reference)
+        if image is None:
+            raise BadImage(f"{request.reference} was pulled and then removed from the image store")
+        return image, pulled
+
+    async def open(self, image: Image, pod: str) -> UnpackedImage:
+        """Unpack an image unless it is unpacked, and keep it for a container. The caller closes its use.
+
+        pod: NAMESPACE/NAME. Raises BadImage.
+        """
+        user = f"pod {pod} of cluster {self._cluster}"
+        try:
+            use = await asyncio.to_thread(self._store.use, image, user)
+        except HatchwayError as error:
+            raise BadImage(error.message) from error
+        try:
+            return UnpackedImage(image, await self._unpack(image), use)
+        except OSError as error:
+            use.close()
+            raise BadImage(f"the image cannot be unpacked: {error.strerror or error}") from error
+        except BaseException:
+            use.close()
+            raise
+
+    async def _unpack(self, image: Image) -> tuple[str, ...]:
+        # Two containers of one image must not both take a turn: the second one only waits for the first.
+        lock = self._unpacking.setdefault(image.image_id, asyncio.Lock())
+        async with lock:
+            unpacker = self._load_unpacker()
+            found = await asyncio.to_thread(unpacker.directories, image)
+            if found is not None:
+                return found
+            async with self._turns:
+                return await unpacker.unpack(image)
+
+    async def summary(self) -> list[Object]:
+        """Return the images for a node's status, the largest first; [] where the store cannot be read."""
+        if self.why_not:
+            return []
+        try:
+            images = await asyncio.to_thread(self._store.images)
+        except HatchwayError as error:
+            log.warning("%s", error.message)
+            return []
+        return [
+            {"names": [*image.digests, *image.tags][:_MOST_NAMES] or [image.image_id], "sizeBytes": image.size}
+            for image in sorted(images, key=lambda image: image.size, reverse=True)[:_MOST_IMAGES]
+        ]

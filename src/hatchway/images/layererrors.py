@@ -1,0 +1,39 @@
+"""The errors of unpacking a layer, and the limits that it is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hatchway.images.contents import BadImage
+
+
+class BadLayer(BadImage):
+    """A layer is malformed, exceeds a limit, or holds something that cannot be unpacked. The message says what."""
+
+
+class NoRoomForLayer(BadImage):
+    """The disk, or the user's share of it, is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackLimits:
+    """The limits of one layer.
+
+    size: the most bytes of the uncompressed archive, and of all sizes of its files together, holes included; 0 is what
+    the disk has free, without a reserve of a fiftieth of it.
+    is_of_disk: whether `size` is what the disk has room for.
+    entries: the most files, directories and links. depth: the most components of a path.
+    steps: the most components that are looked up one by one, for all paths together; links cost what they lead to.
+    """
+
+    size: int = 0
+    entries: int = 1_000_000
+    depth: int = 256
+    steps: int = 20_000_000
+    is_of_disk: bool = False
+
+    def too_large(self) -> BadImage:
+        """Return the error of a layer that exceeds `size`."""
+        if self.is_of_disk:
+            return NoRoomForLayer(f"it has more than the {self.size} bytes that the disk has room for")
+        return BadLayer(f"it has more than {self.size} bytes, which is the limit of a layer")

@@ -1,0 +1,95 @@
+"""Refuse manifests that are well-formed but no images that can be run here. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hatchway.images.contents import BadImage, ImageConfig
+from hatchway.images.documents import CONFIG_LIMIT, DOCKER_MANIFEST, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Manifest
+from hatchway.images.platforms import Platform, matches
+
+_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
+LAYERS = frozenset(
+    {
+        OCI_LAYER,
+        f"{OCI_LAYER}+gzip",
+        f"{OCI_LAYER}+zstd",
+        _DOCKER_LAYER,
+        f"{_DOCKER_LAYER}.gzip",
+        # What buildkit writes for zstd with Docker's media types.
+        f"{_DOCKER_LAYER}.zstd",
+    }
+)
+# What configurations of other artifacts are, by their media types.
+_ARTIFACTS = {
+    "application/vnd.cncf.helm.config.v1+json": "a Helm chart",
+    "application/vnd.cncf.flux.config.v1+json": "a Flux artifact",
+    "application/vnd.wasm.config.v0+json": "a WebAssembly module",
+    "application/vnd.oci.empty.v1+json": "an artifact without a configuration",
+    "application/vnd.docker.plugin.v1+json": "a plugin of Docker",
+    "application/vnd.dev.cosign.artifact.sig.v1+json": "a signature",
+}
+# The most bytes of all layers together.
+_LARGEST_IMAGE = 1 << 40
+
+
+def check_shape(document: dict[str, Any]) -> None:
+    """Refuse documents of Docker's schema 1, and those that could be read both as manifest and as index.
+
+    Raises:
+        BadImage: it is one (for the second kind see CVE-2021-41190).
+    """
+    media_type = document.get("mediaType")
+    if document.get("schemaVersion") == 1 or (isinstance(media_type, str) and media_type.startswith(_SCHEMA_1)):
+        raise BadImage(
+            f'media type "{_SCHEMA_1}prettyjws" is not supported, please rebuild the image as '
+            f'"{DOCKER_MANIFEST}" or "{OCI_MANIFEST}"'
+        )
+    if "manifests" in document and ("layers" in document or "config" in document):
+        raise BadImage("the manifest has both the parts of an index and those of an image")
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse artifacts that are no container images, and layers that cannot be had or read. Raises BadImage."""
+    kind = manifest.config.media_type
+    if kind not in (OCI_CONFIG, _DOCKER_CONFIG):
+        known = f" ({_ARTIFACTS[kind]})" if kind in _ARTIFACTS else ""
+        raise BadImage(f'it is not a container image: the media type of its configuration is "{kind}"{known}')
+    if manifest.config.size > CONFIG_LIMIT:
+        raise BadImage(
+            f"the image's configuration has {manifest.config.size} bytes; at most {CONFIG_LIMIT} are supported"
+        )
+    for layer in manifest.layers:
+        if "foreign" in layer.media_type or "nondistributable" in layer.media_type:
+            raise BadImage(
+                f"the layer {layer.digest} is a foreign one, which registries do not have ({layer.media_type}); such "
+                "layers, of Windows, are not supported"
+            )
+        if layer.media_type not in LAYERS:
+            raise BadImage(f'the layer {layer.digest} has the media type "{layer.media_type}", which is not supported')
+    total = sum(layer.size for layer in manifest.layers)
+    if total > _LARGEST_IMAGE:
+        raise BadImage(f"the layers have {total} bytes; at most {_LARGEST_IMAGE} are supported")
+
+
+def check_config(config: ImageConfig, manifest: Manifest, platform: Platform | None) -> None:
+    """Refuse images of other machines, and configurations of another image.
+
+    platform: that of this machine; None for one that the user has asked for.
+
+    Raises:
+        BadImage: it cannot be used.
+    """
+    if config.os not in ("", "linux"):
+        raise BadImage(f"no match for platform in manifest: the image is made for {config.os}, not for linux")
+    if platform is not None and not matches(platform, config.os, config.architecture):
+        raise BadImage(
+            f"no match for platform in manifest: the image is made for {config.os}/{config.architecture}, not for "
+            f"{platform}; --platform {config.os}/{config.architecture} pulls it nevertheless"
+        )
+    if len(config.diff_ids) != len(manifest.layers):
+        raise BadImage(
+            f"mismatched image rootfs and manifest layers: {len(config.diff_ids)} and {len(manifest.layers)}"
+        )

@@ -1,0 +1,38 @@
+"""Chooses the image of pods that Hatchway's own commands make."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Protocol
+
+from hatchway.errors import HatchwayError
+
+__all__ = ["HOST_PROGRAMS", "helper_image"]
+
+# The image of an embedded cluster whose containers run programs of the cluster's own machine.
+HOST_PROGRAMS = "hatchway/host"
+_PATIENCE = 5.0
+
+
+class Exchanger(Protocol):
+    """A client that sends single requests."""
+
+    async def exchange(self, method: str, path: str) -> tuple[int, bytes]:
+        """Return an answer's status and body. Raises HatchwayError."""
+        ...
+
+
+async def helper_image(client: Exchanger, usual: str) -> str:
+    """Return the image for a pod that runs only common programs.
+
+    An embedded cluster has these programs without pulling anything; it is known by its version. usual: the image for
+    other clusters, and for one that does not answer in time.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            status, body = await client.exchange("GET", "/version")
+        version = json.loads(body)["gitVersion"] if status == 200 else ""
+    except (HatchwayError, OSError, ValueError, KeyError, TypeError):
+        return usual
+    return HOST_PROGRAMS if isinstance(version, str) and "+hatchway." in version else usual

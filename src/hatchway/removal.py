@@ -1,0 +1,67 @@
+"""Deletes what a cluster has kept, also the files of containers' users.
+
+Where the users of images are a range of /etc/subuid (`usermaps.py`), this user may not delete their files. A child
+process, which is root of a namespace with those users, then does it: `python -m hatchway.removal DIRECTORY NAME`, with
+the descriptor of the directory that holds NAME.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hatchway import trees, usermaps
+from hatchway.beneath import open_directory, opened
+
+# Seconds that the child may take: a volume may hold millions of files.
+_SECONDS = 600.0
+
+
+def remove_path(path: Path) -> None:
+    """Delete a file or directory, with all that is in it; nothing happens when it is not there. Blocks. Raises OSError.
+
+    path: its parents must be directories that no container can change.
+    """
+    try:
+        parent = open_directory(path.parent)
+    except FileNotFoundError:
+        return
+    with opened(parent):
+        remove_owned(parent, path.name)
+
+
+def remove_owned(parent: int, name: str) -> None:
+    """Delete `name` in the directory `parent` as `trees.remove_tree` does, whichever containers' users own it. Blocks.
+
+    Raises OSError.
+    """
+    try:
+        trees.remove_tree(parent, name)
+    except PermissionError as error:
+        if os.geteuid() == 0:
+            raise
+        argv = [sys.executable, "-m", __name__, str(parent), name]
+        try:
+            done = usermaps.run(argv, descriptors=(parent,), timeout=_SECONDS)
+        except subprocess.TimeoutExpired as late:
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), name) from late
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [os.strerror(errno.EACCES)]
+            raise PermissionError(errno.EACCES, lines[-1], name) from error
+
+
+def main(parent: int, name: str) -> int:
+    """Delete `name` in the directory with the descriptor `parent`. Return the exit code."""
+    try:
+        trees.remove_tree(parent, name)
+    except OSError as error:
+        print(error.strerror or error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,468 @@
+"""Pulling from a registry that follows the specification, and from one that has troubles."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+
+import pytest
+
+from hatchway.images.platforms import Platform
+from hatchway.images.pull import PullError
+from hatchway.images.registries import Registries, RegistrySettings
+from tests.images.making import BuiltImage, built, digest_of, index_of
+from tests.images.registrystub import Answer, Request, StubRegistry, error, redirect, serving
+from tests.integration.images.conftest import Puller
+
+WEB = built("web:1", {"etc/motd": "hello"}, {"bin/web": "#!/bin/sh\n"}, Cmd=["/bin/web"], User="33")
+# Of three layers, one has 3 MB that cannot be compressed.
+LARGE = built("large:1", {"a": "a"}, {"noise": random.Random(1).randbytes(3_000_000)}, {"b": "b"})
+AMD64, ARM64 = {"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64", "variant": "v8"}
+
+
+def stub_with(image: BuiltImage = WEB, repository: str = "team/web") -> StubRegistry:
+    stub = StubRegistry()
+    stub.add(repository, image, "1")
+    return stub
+
+
+@pytest.mark.parametrize("docker", [False, True])
+@pytest.mark.parametrize("compression", ["", "gzip"])
+async def test_an_image(puller: Puller, docker: bool, compression: str) -> None:
+    built_here = built("x", {"a": "1"}, {"b": "2"}, docker=docker, compression=compression, Cmd=["/b"])
+    stub = stub_with(built_here)
+    async with serving(stub):
+        image = await puller(f"{stub.address}/team/web:1")
+    name = f"{stub.address}/team/web"
+    assert image.tags == (f"{name}:1",)
+    assert image.digests == (f"{name}@{built_here.manifest}",)
+    assert image.image_id == built_here.config
+    assert [layer.digest for layer in image.layers] == list(built_here.layers)
+    assert image.config.command == ("/b",)
+    for digest, blob in built_here.blobs.items():
+        assert puller.store.read_blob(digest, 1 << 20) == blob
+    assert puller.states(built_here.layers[0]) == ["waiting", "downloading", "complete"]
+    assert puller.leftovers() == []
+
+
+async def test_zstd_layers(puller: Puller) -> None:
+    # The registry's bytes are stored as they are: whether they are valid zstd is found out when they are unpacked.
+    layer = b"\x28\xb5\x2f\xfd" + bytes(20)
+    manifest = json.loads(WEB.blobs[WEB.manifest])
+    manifest["layers"][0] = {
+        "mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
+        "digest": digest_of(layer),
+        "size": len(layer),
+    }
+    stub = stub_with()
+    stub.blobs[digest_of(layer)] = layer
+    stub.add_manifest("team/web", json.dumps(manifest).encode(), "zstd")
+    async with serving(stub):
+        image = await puller(f"{stub.address}/team/web:zstd")
+    assert image.layers[0].media_type.endswith("+zstd")
+
+
+async def test_the_entry_of_an_index_for_this_machine(puller: Puller) -> None:
+    amd, arm = built("", {"a": "amd"}, platform=AMD64), built("", {"a": "arm"}, platform=ARM64)
+    stub = StubRegistry()
+    stub.blobs = {**amd.blobs, **arm.blobs}
+    for image in (amd, arm):
+        stub.add_manifest("web", image.blobs[image.manifest])
+    index = stub.add_manifest("web", index_of(amd, arm, platforms=[AMD64, ARM64]), "1")
+    async with serving(stub):
+        found = await puller(f"{stub.address}/web:1", platform=Platform("linux", "arm64"))
+        assert found.image_id == arm.config
+        assert found.digests == (f"{stub.address}/web@{index}", f"{stub.address}/web@{arm.manifest}")
+        assert puller.store.has_blob(index)
+        assert not puller.store.has_blob(amd.manifest)
+        by_digest = await puller(f"{stub.address}/web@{index}", platform=Platform("linux", "amd64"))
+        assert by_digest.image_id == amd.config
+        with pytest.raises(
+            PullError, match=r"no match for platform in manifest: .*linux/riscv64.*linux/amd64"
+        ) as caught:
+            await puller(f"{stub.address}/web:1", platform=Platform("linux", "riscv64"))
+    assert caught.value.kind == "unsupported"
+
+
+async def test_an_image_of_another_machine_needs_the_platform_to_be_named(puller: Puller) -> None:
+    other = built("", {"a": "1"}, platform={"os": "linux", "architecture": "s390x"})
+    stub = stub_with(other)
+    async with serving(stub):
+        with pytest.raises(PullError, match="made for linux/s390x"):
+            await puller(f"{stub.address}/team/web:1")
+        image = await puller(f"{stub.address}/team/web:1", platform=Platform("linux", "s390x"))
+    assert image.config.architecture == "s390x"
+
+
+async def test_what_is_there_is_not_fetched_again(puller: Puller) -> None:
+    stub = stub_with()
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1")
+        stub.requests.clear()
+        await puller(f"{stub.address}/team/web:1")
+    # A HEAD is not counted as a pull by Docker Hub.
+    assert [(one.method, one.path) for one in stub.requests] == [
+        ("GET", "/v2/"),
+        ("HEAD", "/v2/team/web/manifests/1"),
+    ]
+    assert puller.states(WEB.layers[0]) == ["waiting", "exists"]
+
+
+async def test_a_tag_that_has_moved(puller: Puller) -> None:
+    stub = stub_with()
+    newer = built("", {"etc/motd": "hello"}, {"bin/web": "#!/bin/sh\n# 2\n"})
+    async with serving(stub):
+        old = await puller(f"{stub.address}/team/web:1")
+        stub.add("team/web", newer, "1")
+        stub.requests.clear()
+        new = await puller(f"{stub.address}/team/web:1")
+    assert (old.image_id, new.image_id) == (WEB.config, newer.config)
+    assert not stub.asked(WEB.layers[0]), "the common layer was fetched again"
+
+
+async def test_a_digest(puller: Puller) -> None:
+    stub = stub_with()
+    async with serving(stub):
+        image = await puller(f"{stub.address}/team/web@{WEB.manifest}")
+        assert image.tags == ()
+        with pytest.raises(PullError, match="not found: manifest unknown"):
+            await puller(f"{stub.address}/team/web@sha256:{'0' * 64}")
+
+
+async def test_three_layers_at_a_time(puller: Puller) -> None:
+    image = built("", *({f"file{number}": str(number)} for number in range(9)))
+    stub = stub_with(image)
+    under_way, most = 0, 0
+    all_three = asyncio.Event()
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == 3:
+            all_three.set()
+        await all_three.wait()
+        under_way -= 1
+
+    def handler(request: Request) -> Answer | None:
+        digest = request.path.rpartition("/")[2]
+        if digest not in image.layers:
+            return None
+        blob = image.blobs[digest]
+
+        async def body(writer: asyncio.StreamWriter) -> None:
+            await slowly(writer)
+            writer.write(blob)
+
+        return Answer(200, {}, body, len(blob))
+
+    stub.handler = handler
+    async with serving(stub), asyncio.timeout(60):
+        await puller(f"{stub.address}/team/web:1")
+    assert most == 3
+
+
+# -- interruptions -----------------------------------------------------------------------------------------------------
+
+
+def cutting(image: BuiltImage, *lengths: int) -> tuple[list[str], object]:
+    """Return (the Range of each request for the large layer, a handler that cuts the first answers off)."""
+    layer = image.layers[1]
+    ranges: list[str] = []
+    left = list(lengths)
+
+    def handler(request: Request) -> Answer | None:
+        if not request.path.endswith(layer):
+            return None
+        ranges.append(request.fields.get("range", ""))
+        blob = image.blobs[layer]
+        if not left:
+            return None
+        start = int(ranges[-1].removeprefix("bytes=").removesuffix("-") or 0)
+        said = {"Content-Range": f"bytes {start}-{len(blob) - 1}/{len(blob)}"} if start else {}
+        return Answer(206 if start else 200, said, blob[start : start + left.pop(0)], len(blob) - start)
+
+    return ranges, handler
+
+
+async def test_a_broken_download_continues_where_it_was(puller: Puller) -> None:
+    stub = stub_with(LARGE)
+    ranges, stub.handler = cutting(LARGE, 1_000_000, 500_000)  # type: ignore[assignment]
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1")
+    assert ranges == ["", "bytes=1000000-", "bytes=1500000-"]
+    assert "retrying" in puller.states(LARGE.layers[1])
+    assert puller.leftovers() == []
+
+
+async def test_a_server_without_ranges_is_asked_for_all_again(puller: Puller) -> None:
+    stub = stub_with(LARGE)
+    ranges, stub.handler = cutting(LARGE, 1_000_000)  # type: ignore[assignment]
+    stub.ranges = False
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1")
+    assert ranges == ["", "bytes=1000000-"]
+    assert puller.store.read_blob(LARGE.layers[1], 1 << 22) == LARGE.blobs[LARGE.layers[1]]
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(416), Answer(206, {"Content-Range": "bytes 0-9/10"}, b"x" * 10), Answer(206, {}, b"x")]
+)
+async def test_a_wrong_answer_to_a_range_is_not_used(puller: Puller, answer: Answer) -> None:
+    stub = stub_with(LARGE)
+    ranges, cut = cutting(LARGE, 1_000_000)
+
+    def handler(request: Request) -> Answer | None:
+        if request.fields.get("range"):
+            ranges.append("wrong")
+            return answer
+        return cut(request)  # type: ignore[operator]
+
+    stub.handler = handler
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1")
+    assert ranges == ["", "wrong", ""]
+
+
+async def test_the_next_pull_continues_a_failed_one(puller: Puller) -> None:
+    stub = stub_with(LARGE)
+    _, stub.handler = cutting(LARGE, 1_500_000, 0, 0, 0, 0, 0, 0)  # type: ignore[assignment]
+    async with serving(stub):
+        with pytest.raises(PullError, match="failed to copy: EOF") as caught:
+            await puller(f"{stub.address}/team/web:1")
+        assert caught.value.retryable
+        assert puller.leftovers() == [LARGE.layers[1].removeprefix("sha256:")]
+        assert puller.store.images() == []
+        stub.handler = None
+        stub.requests.clear()
+        await puller(f"{stub.address}/team/web:1")
+    assert [one.fields["range"] for one in stub.asked(LARGE.layers[1])] == ["bytes=1500000-"]
+    assert puller.leftovers() == []
+
+
+async def test_a_damaged_part_is_fetched_again(puller: Puller) -> None:
+    layer = LARGE.layers[1]
+    with puller.store.begin_blob(layer, len(LARGE.blobs[layer])) as writer:
+        writer.write(b"not the beginning of this layer")
+    stub = stub_with(LARGE)
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1")
+    assert [one.fields.get("range") for one in stub.asked(layer)] == ["bytes=31-", None]
+
+
+async def test_cancelling_keeps_the_part_and_the_store_clean(puller: Puller) -> None:
+    stub = stub_with(LARGE)
+    layer = LARGE.layers[1]
+    sent = asyncio.Event()
+
+    async def body(writer: asyncio.StreamWriter) -> None:
+        writer.write(LARGE.blobs[layer][:2_000_000])
+        await writer.drain()
+        sent.set()
+        await asyncio.Event().wait()
+
+    def handler(request: Request) -> Answer | None:
+        return Answer(200, {}, body, len(LARGE.blobs[layer])) if request.path.endswith(layer) else None
+
+    stub.handler = handler
+    async with serving(stub):
+        pulling = asyncio.create_task(puller(f"{stub.address}/team/web:1"))
+        await sent.wait()
+        while not any(one.digest == layer and one.done >= 1_000_000 for one in puller.seen):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        pulling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pulling
+        assert puller.leftovers() == [layer.removeprefix("sha256:")]
+        assert puller.store.images() == []
+        stub.handler = None
+        image = await puller(f"{stub.address}/team/web:1")
+    assert image.image_id == LARGE.config
+    assert stub.asked(layer)[-1].fields["range"].startswith("bytes=1")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_passing_faults_are_tried_again(puller: Puller, status: int) -> None:
+    stub = stub_with()
+    faults = {"/v2/": 1, "/v2/team/web/manifests/1": 2, f"/v2/team/web/blobs/{WEB.layers[0]}": 3}
+
+    def handler(request: Request) -> Answer | None:
+        if not faults.get(request.path):
+            return None
+        faults[request.path] -= 1
+        return error(status, "UNAVAILABLE", "later", **{"Retry-After": "0"})
+
+    stub.handler = handler
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1")
+    assert not any(faults.values())
+
+
+async def test_the_pull_limit_is_not_waited_for(puller: Puller) -> None:
+    stub = stub_with()
+    said = "You have reached your unauthenticated pull rate limit."
+    stub.handler = lambda request: (
+        error(429, "TOOMANYREQUESTS", said, **{"Retry-After": "21600"}) if "manifests" in request.path else None
+    )
+    async with serving(stub):
+        with pytest.raises(PullError, match=f"toomanyrequests: {said}") as caught:
+            await puller(f"{stub.address}/team/web:1")
+    assert caught.value.kind == "limited"
+    assert len(stub.asked("manifests")) == 1
+
+
+async def test_a_fault_that_stays(puller: Puller) -> None:
+    stub = stub_with()
+    stub.handler = lambda request: Answer(503, {}, b"<html>down</html>") if "manifests" in request.path else None
+    async with serving(stub):
+        with pytest.raises(PullError, match=r"unexpected status code 503 Service Unavailable$") as caught:
+            await puller(f"{stub.address}/team/web:1")
+    assert caught.value.retryable
+    assert len(stub.asked("manifests")) == 4
+
+
+async def test_two_pulls_of_one_layer_fetch_it_once(puller: Puller) -> None:
+    stub = stub_with(LARGE)
+    stub.add("team/other", built("", {"a": "a"}, {"noise": random.Random(1).randbytes(3_000_000)}, Cmd=["x"]), "1")
+    async with serving(stub):
+        await asyncio.gather(puller(f"{stub.address}/team/web:1"), Puller(puller.store)(f"{stub.address}/team/other:1"))
+    assert len(stub.asked(LARGE.layers[1])) == 1
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_tag_that_does_not_exist(puller: Puller) -> None:
+    stub = stub_with()
+    async with serving(stub):
+        name = f"{stub.address}/team/web:nope"
+        with pytest.raises(PullError) as caught:
+            await puller(name)
+    assert caught.value.message == (f'failed to resolve reference "{name}": {name}: not found: manifest unknown')
+    assert caught.value.kind == "not-found"
+    assert "docker login" in caught.value.hint
+
+
+async def test_no_server_there(puller: Puller) -> None:
+    stub = stub_with()
+    async with serving(stub):
+        address = stub.address
+    with pytest.raises(PullError, match=rf"dial tcp {address}: connect: connection refused$") as caught:
+        await puller(f"{address}/team/web:1")
+    assert caught.value.kind == "unreachable"
+
+
+def artifact(**changes: object) -> bytes:
+    manifest = json.loads(WEB.blobs[WEB.manifest])
+    manifest.update(changes)
+    return json.dumps(manifest).encode()
+
+
+LAYER = json.loads(WEB.blobs[WEB.manifest])["layers"][0]
+HELM = {"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": f"sha256:{'1' * 64}", "size": 2}
+SCHEMA_1 = b'{"schemaVersion":1,"name":"library/old","tag":"1","fsLayers":[],"history":[],"signatures":[]}'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (SCHEMA_1, r"manifest.v1\+prettyjws\" is not supported, please rebuild the image"),
+        (artifact(config=HELM), r"it is not a container image: .*helm.*\(a Helm chart\)"),
+        (
+            artifact(layers=[{**LAYER, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}]),
+            "is a foreign one",
+        ),
+        (artifact(layers=[{**LAYER, "mediaType": f"{LAYER['mediaType']}+encrypted"}]), "which is not supported"),
+        (artifact(layers=[LAYER] * 2000), "has 2000 layers; at most"),
+        (artifact(manifests=[]), "both the parts of an index and those of an image"),
+        (artifact(layers=[{**LAYER, "digest": "sha256:../../etc"}]), "no valid digest"),
+        (artifact(layers=[{**LAYER, "size": -1}]), "no valid size"),
+        (artifact(layers=[LAYER]), "mismatched image rootfs and manifest layers: 2 and 1"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"{}", "no schemaVersion"),
+        (b"<html>captive portal</html>", "not valid JSON"),
+    ],
+)
+async def test_manifests_that_are_refused(puller: Puller, content: bytes, words: str) -> None:
+    stub = stub_with()
+    stub.handler = lambda request: Answer(body=content) if request.path.endswith("/manifests/odd") else None
+    async with serving(stub):
+        with pytest.raises(PullError, match=words) as caught:
+            await puller(f"{stub.address}/team/web:odd")
+    assert caught.value.kind in ("unsupported", "invalid")
+    assert not caught.value.retryable
+
+
+async def test_a_config_that_is_not_one(puller: Puller) -> None:
+    config = b"[1, 2]"
+    said = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(config), "size": len(config)}
+    stub = stub_with()
+    stub.blobs[digest_of(config)] = config
+    stub.add_manifest("team/web", artifact(config=said), "odd")
+    async with serving(stub):
+        with pytest.raises(PullError, match="configuration is not a JSON object"):
+            await puller(f"{stub.address}/team/web:odd")
+
+
+# -- mirrors -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_mirror_is_asked_first(puller: Puller) -> None:
+    mirror = stub_with(repository="hub/library/web")
+    async with serving(mirror):
+        settings = {"docker.io": RegistrySettings(mirrors=(f"http://{mirror.address}/hub",))}
+        image = await puller("web:1", registries=Registries(settings))
+    assert image.tags == ("docker.io/library/web:1",)
+    assert mirror.asked("manifests")[0].query == {"ns": ["docker.io"]}
+
+
+async def test_the_registry_is_asked_when_its_mirrors_fail(puller: Puller) -> None:
+    empty, broken, registry = StubRegistry(), stub_with(), stub_with()
+    broken.blobs.clear()
+    async with serving(empty, broken, registry):
+        mirrors = tuple(f"http://{one.address}" for one in (empty, broken))
+        settings = {registry.address: RegistrySettings(mirrors=mirrors)}
+        image = await puller(f"{registry.address}/team/web:1", registries=Registries(settings))
+        assert image.image_id == WEB.config
+        with pytest.raises(PullError, match="not found") as caught:
+            await puller(f"{registry.address}/team/nope:1", registries=Registries(settings))
+    assert empty.asked("manifests") and broken.asked("blobs")
+    assert caught.value.hint.count("mirror 127.0.0.1:") == 2
+
+
+async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = stub_with()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "/store/partial/x")
+
+    monkeypatch.setattr("hatchway.images.blobs.BlobWriter.write", full)
+    async with serving(stub):
+        with pytest.raises(PullError, match="write /store/partial/x: no space left on device") as caught:
+            await puller(f"{stub.address}/team/web:1")
+    assert caught.value.kind == "storage"
+
+
+async def test_a_digest_of_another_algorithm(puller: Puller) -> None:
+    content = WEB.blobs[WEB.manifest]
+    digest = f"sha512:{hashlib.sha512(content).hexdigest()}"
+    stub = stub_with()
+    stub.manifests["team/web"][digest] = content
+    async with serving(stub):
+        image = await puller(f"{stub.address}/team/web@{digest}")
+    assert image.manifest_digest == digest
+
+
+async def test_redirected_blobs(puller: Puller) -> None:
+    stub, cdn = stub_with(), StubRegistry()
+    cdn.handler = lambda request: Answer(body=WEB.blobs[request.path.removeprefix("/store/")])
+    stub.handler = lambda request: (
+        redirect(f"http://{cdn.address}/store/{request.path.rpartition('/')[2]}?Signature=a%2Fb%3D&x=1")
+        if "/blobs/" in request.path
+        else None
+    )
+    async with serving(stub, cdn):
+        await puller(f"{stub.address}/team/web:1")
+    assert cdn.requests[0].query == {"Signature": ["a/b="], "x": ["1"]}

@@ -1,0 +1,362 @@
+"""Containers of images on a real kubelet: what is pulled, what is reported, and with what a container is started.
+
+The store is a real one. Pulls are answered by the tests, and the container's program runs on loopback with this
+machine's files: that the image's root is used is tested where there is a private network.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import pytest
+
+from hatchway.cluster.node import backoff, imagemanager
+from hatchway.cluster.node.imagestock import ImageStock
+from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Privileges, Sandbox, SandboxConfig
+from hatchway.images.contents import BadImage, Image
+from hatchway.images.credentials import Credential
+from hatchway.images.pullmessages import Pulled, PullRequest
+from hatchway.images.store import ImageStore
+from tests.images.making import make_image
+from tests.integration.node.test_kubelet import SERVE
+from tests.integration.node.world import World, container, eventually, open_world, phase, ready, waiting
+
+LATEST = "docker.io/library/web:latest"
+
+
+class Registry:
+    """Answers pulls: with an image that it makes in the store, or with a reason."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self.store = store
+        self.requests: list[PullRequest] = []
+        self.refusal = ""
+        self.config: dict[str, Any] = {"Cmd": list(SERVE)}
+
+    async def pull(self, request: PullRequest) -> Pulled:
+        self.requests.append(request)
+        if self.refusal:
+            raise BadImage(self.refusal)
+        image = make_image(self.store, str(request.reference), {"etc/motd": "hello"}, **self.config)
+        return Pulled(image.image_id, 1234, 1.2)
+
+
+class Unpacker:
+    """Claims that layers are unpacked."""
+
+    def __init__(self) -> None:
+        self.failure = ""
+
+    def directories(self, image: Image) -> tuple[str, ...] | None:
+        return None if self.failure else tuple(f"/layers/{layer.digest}" for layer in image.layers)
+
+    async def unpack(self, image: Image) -> tuple[str, ...]:
+        raise BadImage(self.failure)
+
+
+class Node:
+    """A world with one kubelet. started: the settings of all containers that were started."""
+
+    def __init__(self, world: World, store: ImageStore) -> None:
+        self.world = world
+        self.store = store
+        self.registry = Registry(store)
+        self.unpacker = Unpacker()
+        self.stock = ImageStock(store, self.registry, lambda: self.unpacker, cluster="test")
+        self.started: list[ContainerConfig] = []
+        create = world.runtime.create_sandbox
+
+        async def create_sandbox(config: SandboxConfig) -> Sandbox:
+            sandbox = await create(config)
+            start = sandbox.start
+
+            async def record(_: Sandbox, config: ContainerConfig) -> ContainerProcess:
+                self.started.append(config)
+                return await start(replace(config, root=None, privileges=Privileges()))
+
+            sandbox.start = MethodType(record, sandbox)  # type: ignore[method-assign]
+            return sandbox
+
+        world.runtime.create_sandbox = create_sandbox  # type: ignore[assignment]
+
+    async def events(self, pod: str, count: int) -> list[tuple[str, str]]:
+        return await self.world.events(pod, count)
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with open_world(tmp_path) as world:
+        found = Node(world, ImageStore(tmp_path / ".images"))
+        async with world.node(found.stock, host_programs=False):
+            yield found
+
+
+async def test_an_image_is_pulled_once_and_reported_as_the_kubelet_does(node: Node) -> None:
+    await node.world.create("web", image="web:1")
+    pod = await node.world.pod("web", ready)
+    events = await node.events("web", 4)
+    assert [reason for reason, _ in events] == ["Pulling", "Pulled", "Created", "Started"]
+    assert events[0][1] == 'Pulling image "web:1"'
+    assert events[1][1].startswith('Successfully pulled image "web:1" in 1.2s (')
+    assert events[1][1].endswith(" including waiting). Image size: 1234 bytes.")
+    image = node.store.images()[0]
+    assert container(pod)["image"] == "docker.io/library/web:1"
+    assert container(pod)["imageID"] == f"docker.io/library/web@{image.manifest_digest}"
+    await node.world.create("again", image="web:1", imagePullPolicy="IfNotPresent")
+    await node.world.pod("again", ready)
+    assert (await node.events("again", 3))[0] == ("Pulled", 'Container image "web:1" already present on machine')
+    assert len(node.registry.requests) == 1
+
+
+async def test_the_policy_always_asks_the_registry_again(node: Node) -> None:
+    make_image(node.store, "web", {"a": "b"}, Cmd=list(SERVE))
+    # `latest` means Always unless the pod says otherwise.
+    await node.world.create("web", image="web")
+    await node.world.pod("web", ready)
+    assert [str(request.reference) for request in node.registry.requests] == [LATEST]
+
+
+async def test_the_policy_never_waits_until_the_image_is_loaded(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imagemanager, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("hatchway.cluster.node.container.LOOK_SECONDS", 0.05)
+    await node.world.create("web", image="web:1", imagePullPolicy="Never")
+    pod = await node.world.pod("web", waiting("ErrImageNeverPull"))
+    message = 'Container image "web:1" is not present with pull policy of Never'
+    assert container(pod)["state"]["waiting"]["message"] == message
+    assert await node.events("web", 2) == [("ErrImageNeverPull", message), ("Failed", "Error: ErrImageNeverPull")]
+    make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE))
+    pod = await node.world.pod("web", ready)
+    assert container(pod)["imageID"] == f"docker.io/library/web@{node.store.images()[0].manifest_digest}"
+    assert node.registry.requests == []
+
+
+async def test_a_failing_pull_says_why_and_is_tried_again_later(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hatchway.cluster.node.container.LOOK_SECONDS", 0.05)
+    node.registry.refusal = "pull access denied"
+    await node.world.create("web", image="web:1")
+    pod = await node.world.pod("web", waiting("ImagePullBackOff"))
+    why = 'failed to pull and unpack image "docker.io/library/web:1": pull access denied'
+    assert container(pod)["state"]["waiting"]["message"] == f'Back-off pulling image "web:1": ErrImagePull: {why}'
+    assert await node.events("web", 5) == [
+        ("Pulling", 'Pulling image "web:1"'),
+        ("Failed", f'Failed to pull image "web:1": {why}'),
+        ("Failed", "Error: ErrImagePull"),
+        ("BackOff", 'Back-off pulling image "web:1"'),
+        ("Failed", "Error: ImagePullBackOff"),
+    ]
+    assert container(pod)["image"] == "web:1" and pod["status"]["phase"] == "Pending"
+    status, text = await node.world.ask("/containerLogs/default/web/c")
+    assert (status, text) == (
+        400,
+        'container "c" in pod "web" is waiting to start: trying and failing to pull image',
+    )
+    # An image that somebody loads meanwhile is used at once.
+    make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE))
+    await node.world.pod("web", ready)
+    assert len(node.registry.requests) == 1
+
+
+def test_the_delays_between_pulls_grow_up_to_five_minutes() -> None:
+    delay, waits = backoff.PullDelay(), []
+    for _ in range(7):
+        delay.failed(100.0, "no")
+        waits.append(delay.until - 100.0)
+    assert waits == [10, 20, 40, 80, 160, 300, 300]
+
+
+async def test_an_image_that_cannot_be_unpacked(node: Node) -> None:
+    node.unpacker.failure = "layer 1 leads out of the image"
+    await node.world.create("web", image="web:1")
+    pod = await node.world.pod("web", lambda pod: waiting("ErrImagePull")(pod) or waiting("ImagePullBackOff")(pod))
+    assert "layer 1 leads out of the image" in container(pod)["state"]["waiting"]["message"]
+    await node.world.create("again", image="web:1")
+    pod = await node.world.pod("again", waiting("CreateContainerError"))
+    message = "failed to create container: layer 1 leads out of the image"
+    assert container(pod)["state"]["waiting"]["message"] == message
+
+
+async def test_a_name_that_is_none(node: Node) -> None:
+    await node.world.create("web", image="Web:1")
+    pod = await node.world.pod("web", waiting("InvalidImageName"))
+    message = (
+        'Failed to apply default image tag "Web:1": couldn\'t parse image name "Web:1": invalid reference format: '
+        "repository name must be lowercase"
+    )
+    assert container(pod)["state"]["waiting"]["message"] == message
+    assert await node.events("web", 2) == [("InspectFailed", message), ("Failed", "Error: InvalidImageName")]
+
+
+async def test_a_store_that_cannot_be_read(node: Node) -> None:
+    node.store.path.mkdir()
+    (node.store.path / "names.json").write_text("{")
+    await node.world.create("web", image="web:1")
+    pod = await node.world.pod("web", waiting("ImageInspectError"))
+    assert container(pod)["state"]["waiting"]["message"].startswith('Failed to inspect image "web:1": ')
+
+
+async def test_pull_secrets_of_the_pod_reach_the_registry_and_missing_ones_are_named(node: Node) -> None:
+    config = {"auths": {"ghcr.io": {"username": "u", "password": "p"}}}
+    secret = {
+        "metadata": {"name": "one"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(json.dumps(config).encode()).decode()},
+    }
+    await node.world.client.create("secrets", secret, "default")
+    await node.world.create("web", image="ghcr.io/web:1", imagePullSecrets=[{"name": "one"}, {"name": "two"}])
+    await node.world.pod("web", ready)
+    assert node.registry.requests[0].credentials == (Credential("ghcr.io", "u", "p"),)
+    assert await node.world.events("web", 1, "FailedToRetrieveImagePullSecret") == [
+        (
+            "FailedToRetrieveImagePullSecret",
+            "Unable to retrieve some image pull secrets (two); attempting to pull the image may not succeed.",
+        )
+    ]
+
+
+async def test_pull_secrets_of_the_service_account_reach_the_registry(node: Node) -> None:
+    config = {"ghcr.io": {"auth": base64.b64encode(b"u:p").decode()}}
+    secret = {
+        "metadata": {"name": "one"},
+        "type": "kubernetes.io/dockercfg",
+        "data": {".dockercfg": base64.b64encode(json.dumps(config).encode()).decode()},
+    }
+    await node.world.client.create("secrets", secret, "default")
+    account = {"imagePullSecrets": [{"name": "one"}]}
+    await node.world.client.patch("serviceaccounts", "default", account, "default")
+    await node.world.create("web", image="ghcr.io/web:1")
+    await node.world.pod("web", ready)
+    assert node.registry.requests[0].credentials == (Credential("ghcr.io", "u", "p"),)
+
+
+async def test_what_the_image_says_is_what_a_container_runs(node: Node) -> None:
+    make_image(
+        node.store,
+        "web:1",
+        {"a": "b"},
+        Entrypoint=["sh", "-c"],
+        Cmd=["exit 7"],
+        Env=["A=image $(B)", "B=image", "PATH=/image:/usr/bin:/bin"],
+        WorkingDir="/",
+        User="web:staff",
+        Volumes={"/data": {}, "/mine": {}},
+    )
+    await node.world.create(
+        "web",
+        image="web:1",
+        args=["exit $(CODE)$(A)"],
+        env=[{"name": "CODE", "value": "3; : "}, {"name": "B", "value": "own"}],
+        restartPolicy="Never",
+        volumes=[{"name": "v", "emptyDir": {}}],
+        volumeMounts=[{"name": "v", "mountPath": "/mine/"}],
+    )
+    pod = await node.world.pod("web", phase("Failed"))
+    config = node.started[0]
+    # `$(VAR)` is expanded by the container's own variables only, and in its own part of the command line only.
+    assert config.argv == ["sh", "-c", "exit 3; : $(A)"]
+    assert config.env["A"] == "image $(B)" and config.env["B"] == "own" and config.env["PATH"].startswith("/image:")
+    assert config.cwd == "/" and config.privileges.user == "web:staff"
+    assert config.root is not None and config.root.volumes == ("/data",)
+    assert config.root.layers == tuple(f"/layers/{layer.digest}" for layer in node.store.images()[0].layers)
+    assert container(pod)["state"]["terminated"]["exitCode"] == 3
+    changes = Path(config.root.changes)
+    assert changes.is_relative_to(node.world.state.pods / pod["metadata"]["uid"])
+    # A pod that has ended keeps nothing on the disk, and its image may go.
+    await eventually(lambda: not changes.exists())
+    assert node.store.users(node.store.images()[0]) == []
+
+
+async def test_a_restart_begins_with_the_image_as_it_is(node: Node) -> None:
+    make_image(node.store, "web:1", {"a": "b"}, Cmd=["sh", "-c", "exit 1"])
+    await node.world.create("web", image="web:1", restartPolicy="OnFailure")
+    await node.world.pod("web", lambda pod: container(pod).get("restartCount") == 1)
+    first, second = (config.root for config in node.started[:2])
+    assert first is not None and second is not None and list(Path(second.changes).iterdir()) == []
+
+
+async def test_a_running_container_keeps_its_image(node: Node) -> None:
+    make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE))
+    await node.world.create("web", image="web:1")
+    await node.world.pod("web", ready)
+    image = node.store.images()[0]
+    assert node.store.users(image) == ["pod default/web of cluster test"]
+    node.store.prune(every=True)
+    assert node.store.images() == [image]
+    await node.world.client.delete("pods", "web", "default")
+    await node.world.gone("web")
+    await eventually(lambda: node.store.users(image) == [])
+
+
+async def test_the_images_stop_signal(node: Node) -> None:
+    script = "trap 'exit 5' QUIT; echo up; while :; do sleep 0.05; done"
+    make_image(node.store, "web:1", {"a": "b"}, Cmd=["sh", "-c", script], StopSignal="SIGQUIT")
+    await node.world.create("web", image="web:1", restartPolicy="Never", activeDeadlineSeconds=1)
+    pod = await node.world.pod("web", lambda pod: container(pod).get("state", {}).get("terminated"))
+    assert container(pod)["state"]["terminated"]["exitCode"] == 5
+
+
+@pytest.mark.parametrize(
+    ("user", "security", "message"),
+    [
+        ("", {}, "container has runAsNonRoot and image will run as root"),
+        ("0:5", {}, "container has runAsNonRoot and image will run as root"),
+        (
+            "web",
+            {},
+            "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root",
+        ),
+        ("5", {"runAsUser": 0}, "container's runAsUser breaks non-root policy"),
+    ],
+)
+async def test_a_container_that_must_not_be_root(node: Node, user: str, security: dict[str, Any], message: str) -> None:
+    make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE), User=user)
+    await node.world.create("web", image="web:1", securityContext={"runAsNonRoot": True, **security})
+    pod = await node.world.pod("web", waiting("CreateContainerConfigError"))
+    where = f'(pod: "web_default({pod["metadata"]["uid"]})", container: c)'
+    assert container(pod)["state"]["waiting"]["message"] == f"{message} {where}"
+    assert node.started == []
+
+
+async def test_an_image_without_a_command(node: Node) -> None:
+    make_image(node.store, "web:1", {"a": "b"})
+    await node.world.create("web", image="web:1")
+    pod = await node.world.pod("web", waiting("CreateContainerError"))
+    message = "failed to generate container spec: no command specified"
+    assert container(pod)["state"]["waiting"]["message"] == message
+    assert ("Failed", f"Error: {message}") in await node.events("web", 2)
+    # Its own command is enough.
+    await node.world.create("own", *SERVE, image="web:1")
+    await node.world.pod("own", ready)
+
+
+async def test_host_programs_beside_images(node: Node) -> None:
+    await node.world.create("web", *SERVE, image="hatchway/host")
+    pod = await node.world.pod("web", ready)
+    assert node.started[0].root is None and container(pod)["image"] == "hatchway/host"
+    await node.world.create("idle", image="hatchway/host")
+    pod = await node.world.pod("idle", waiting("CreateContainerError"))
+    assert "this machine's programs" in container(pod)["state"]["waiting"]["message"]
+
+
+async def test_a_node_without_namespaces_says_so(node: Node) -> None:
+    make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE))
+    node.stock.why_not = "there are no namespaces here"
+    await node.world.create("web", image="web:1")
+    pod = await node.world.pod("web", lambda pod: waiting("ErrImagePull")(pod) or waiting("ImagePullBackOff")(pod))
+    assert "there are no namespaces here" in container(pod)["state"]["waiting"]["message"]
+    assert node.registry.requests == []
+
+
+async def test_a_nodes_status_has_its_images(node: Node) -> None:
+    small = make_image(node.store, "small:1", {"a": "b"})
+    large = make_image(node.store, "large:1", {"a": bytes(10_000).hex()})
+    make_image(node.store, None, {"c": "d"})
+    found = await node.stock.summary()
+    assert found[0]["sizeBytes"] == large.size
+    assert found[0]["names"] == [f"docker.io/library/large@{large.manifest_digest}", "docker.io/library/large:1"]
+    assert {"names": [*small.digests, *small.tags], "sizeBytes": small.size} in found

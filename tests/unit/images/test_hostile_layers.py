@@ -1,0 +1,662 @@
+"""Layers that an attacker would make: nothing outside of the layer's directory is read or changed.
+
+Most tests are named after the advisory of another engine in which the same layer did harm.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import stat
+import struct
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hatchway.images.contents import BadImage
+from hatchway.images.layererrors import BadLayer, NoRoomForLayer, UnpackLimits
+from hatchway.images.layerplaces import chain_ids
+from hatchway.images.layerstream import LayerStream
+from hatchway.images.layertree import clean_name
+from tests.images.making import Entry, Layer, directory, hardlink, opaque, symlink, tar_of, whiteout
+from tests.images.unpacking import IS_ROOT, Guard, file, listed, unpack
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> Guard:
+    return Guard(tmp_path / "outside")
+
+
+class Attack:
+    """Unpacks a layer beside a guarded directory, and checks that one afterwards."""
+
+    def __init__(self, tmp_path: Path, guard: Guard) -> None:
+        self.root = tmp_path / "layer"
+        self.lower: list[Path] = []
+        self._guard = guard
+
+    def run(self, layer: Layer, **options: object) -> dict[str, object]:
+        """Unpack a layer that is accepted; return what is in it."""
+        unpack(self.root, layer, **options)  # type: ignore[arg-type]
+        self._guard.check(self.root)
+        return listed(self.root)
+
+    def refused(self, layer: Layer, words: str, **options: object) -> None:
+        """Unpack a layer that is refused with these words."""
+        with pytest.raises(BadLayer, match=words):
+            unpack(self.root, layer, **options)  # type: ignore[arg-type]
+        self._guard.check(self.root)
+
+
+@pytest.fixture
+def attack(tmp_path: Path, guard: Guard) -> Attack:
+    return Attack(tmp_path, guard)
+
+
+def raw_header(name: bytes = b"file", *, size: bytes = b"0" * 11, kind: bytes = b"0", **fields: bytes) -> bytes:
+    """Return a header with fields as they are."""
+    block = bytearray(512)
+    values = {"mode": b"0000644", "uid": b"0000000", "gid": b"0000000", "mtime": b"0" * 11, "link": b"", **fields}
+    places = {"mode": 100, "uid": 108, "gid": 116, "mtime": 136, "link": 157}
+    block[: len(name)] = name
+    for field, value in values.items():
+        block[places[field] : places[field] + len(value)] = value
+    block[124 : 124 + len(size)] = size
+    block[156:157] = kind
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def special(kind: bytes, content: bytes) -> bytes:
+    """Return a special header (pax or GNU's long names) with its content."""
+    return raw_header(b"special", size=b"%011o" % len(content), kind=kind) + content + bytes(-len(content) % 512)
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    """Return a pax record."""
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest) + 1
+    while len(b"%d" % length) + len(rest) != length:
+        length += 1
+    return b"%d" % length + rest
+
+
+END = bytes(1024)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside/new", "a/../../outside/new", "..", "/../outside/new", "./../x", "a/../.."]
+)
+def test_names_that_lead_out_are_refused(attack: Attack, name: str) -> None:
+    attack.refused([file(name)], "leads out of the root directory")
+
+
+def test_an_absolute_name_begins_at_the_layers_root_cve_2014_9356(attack: Attack, guard: Guard) -> None:
+    found = attack.run([file(f"{guard.path}/etc/passwd", "inside")])
+    assert found[f"{guard.path}/etc/passwd".lstrip("/")] == b"inside"
+
+
+def test_dots_after_a_name_of_the_layer_gnu_tar_cve_2016_6321(attack: Attack) -> None:
+    assert attack.run([directory("etc/motd"), file("etc/motd/../shadow", "inside")])["etc/shadow"] == b"inside"
+
+
+def test_a_name_with_dots_behind_a_link_is_cleaned_before_the_link_is_followed(attack: Attack, guard: Guard) -> None:
+    found = attack.run([symlink("a", f"{guard.path}/etc"), file("a/../b", "inside")])
+    assert found == {"a": f"-> {guard.path}/etc", "b": b"inside"}
+
+
+@pytest.mark.parametrize(
+    "name", ["new\nline", "tab\there", "\x1b[31mred", "\udcff\udcfe", "-rf", " ", "~", "$(x)", "é"]
+)
+def test_odd_names_are_names(attack: Attack, name: str) -> None:
+    assert attack.run([file(name, "odd")]) == {name: b"odd"}
+
+
+def test_a_name_with_nul_in_a_pax_header_is_refused(attack: Attack) -> None:
+    layer = special(b"x", record(b"path", b"a\0b")) + raw_header() + END
+    attack.refused(layer, "NUL")
+
+
+def test_a_link_with_nul_in_a_pax_header_is_refused(attack: Attack) -> None:
+    layer = special(b"x", record(b"linkpath", b"a\0b")) + raw_header(kind=b"2") + END
+    attack.refused(layer, "NUL")
+
+
+def test_what_follows_a_nul_in_a_header_does_not_count(attack: Attack) -> None:
+    assert list(attack.run(raw_header(b"name\0/../../x") + END)) == ["name"]
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a/" + "y" * 300 + "/b"])
+def test_a_component_longer_than_255_bytes_is_refused(attack: Attack, name: str) -> None:
+    attack.refused([file(name)], "longer than 255 bytes")
+
+
+def test_a_path_longer_than_the_system_opens_is_refused(attack: Attack) -> None:
+    attack.refused([file("abcdefgh/" * 500 + "x")], "longer than 4095 bytes")
+
+
+def test_a_path_deeper_than_the_limit_is_refused(attack: Attack) -> None:
+    attack.refused([file("a/" * 256 + "x")], "more than 256 components")
+
+
+def test_a_path_that_links_make_deeper_than_the_limit_is_refused(attack: Attack) -> None:
+    layer = [directory("a/" * 200), symlink("b", "a/" * 200), file("b/" + "c/" * 100 + "x")]
+    attack.refused(layer, "more than 256 components")
+
+
+def test_the_error_shows_an_odd_name_without_its_control_characters() -> None:
+    with pytest.raises(BadLayer) as caught:
+        clean_name(b"../\x1b[2J\n\xff")
+    assert str(caught.value) == r'"../\x1b[2J\n\xff": the name leads out of the root directory'
+
+
+# Symbolic links
+
+
+def test_writing_through_a_link_to_outside_cve_2014_6407(attack: Attack, guard: Guard) -> None:
+    found = attack.run([symlink("etc", f"{guard.path}/etc"), file("etc/passwd", "inside")])
+    assert found[f"{guard.path}/etc/passwd".lstrip("/")] == b"inside"
+
+
+def test_writing_through_a_relative_link_to_outside_cve_2014_6407(attack: Attack) -> None:
+    found = attack.run([symlink("etc", "../outside/etc"), file("etc/passwd", "inside")])
+    assert found["outside/etc/passwd"] == b"inside"
+
+
+def test_a_chain_of_links_to_outside_cve_2026_17106(attack: Attack, guard: Guard) -> None:
+    found = attack.run(
+        [symlink("a", "b"), symlink("b", "c/.."), symlink("c", str(guard.path / "etc")), file("a/etc/passwd", "inside")]
+    )
+    assert found[f"{guard.path}/etc/passwd".lstrip("/")] == b"inside"
+
+
+def test_a_file_over_a_link_replaces_it_and_is_not_written_through_it(attack: Attack, guard: Guard) -> None:
+    assert attack.run([symlink("a", f"{guard.path}/etc/passwd"), file("a", "inside")]) == {"a": b"inside"}
+
+
+def test_a_directory_over_a_link_replaces_it_cve_2021_32760(attack: Attack, guard: Guard) -> None:
+    """The mode of the directory would have become that of the link's target."""
+    assert attack.run([symlink("a", str(guard.path)), directory("a", 0o777), file("a/b", "in")]) == {
+        "a": None,
+        "a/b": b"in",
+    }
+
+
+def test_a_link_over_a_directory_that_is_known_already_node_tar_cve_2021_32803(attack: Attack, guard: Guard) -> None:
+    layer = [directory("a"), file("a/one"), symlink("a", str(guard.path / "etc")), file("a/passwd", "inside")]
+    found = attack.run(layer)
+    assert found["a"] == f"-> {guard.path}/etc"
+    assert found[f"{guard.path}/etc/passwd".lstrip("/")] == b"inside"
+
+
+def test_a_link_over_a_directory_that_came_implied(attack: Attack, guard: Guard) -> None:
+    found = attack.run([file("a/b/one"), symlink("a/b", str(guard.path / "etc")), file("a/b/shadow", "inside")])
+    assert found[f"{guard.path}/etc/shadow".lstrip("/")] == b"inside"
+
+
+def test_two_layers_with_a_link_and_a_file_gnu_tar_cve_2025_45582(attack: Attack, guard: Guard, tmp_path: Path) -> None:
+    """The second archive is unpacked over the first, which has the link."""
+    lower = tmp_path / "outside-lower"
+    unpack(lower, [symlink("x", str(guard.path / "etc"))])
+    unpack(attack.root, [file("x/passwd", "inside")], lowers=[lower])
+    assert listed(attack.root) == {"x": None, "x/passwd": b"inside"}
+    assert listed(lower) == {"x": f"-> {guard.path}/etc"}
+
+
+@pytest.mark.parametrize("name", [".", "./", "/", ""])
+def test_the_root_itself_as_a_link_umoci_cve_2021_29136(attack: Attack, guard: Guard, name: str) -> None:
+    assert attack.run([symlink(name, str(guard.path)), file("etc/passwd", "inside")])["etc/passwd"] == b"inside"
+
+
+def test_a_link_below_proc_to_an_open_descriptor_cve_2024_21626(attack: Attack, guard: Guard) -> None:
+    descriptor = os.open(guard.path, os.O_RDONLY)
+    try:
+        found = attack.run(
+            [
+                symlink("fd", f"/proc/self/fd/{descriptor}"),
+                file("fd/etc/passwd", "inside"),
+                symlink("cwd", "/proc/self/cwd"),
+            ]
+        )
+    finally:
+        os.close(descriptor)
+    assert found[f"proc/self/fd/{descriptor}/etc/passwd"] == b"inside"
+
+
+def test_a_loop_of_links_is_refused(attack: Attack) -> None:
+    attack.refused([symlink("a", "b"), symlink("b", "a"), file("a/x")], "Too many levels of symbolic links")
+
+
+def test_links_that_multiply_are_refused(attack: Attack) -> None:
+    layer = [directory("0")]
+    layer += [symlink(str(number + 1), f"{number}/../" * 40 + str(number)) for number in range(6)]
+    attack.refused([*layer, file("6/x")], "Too many levels of symbolic links")
+
+
+def test_links_are_followed_for_a_bounded_number_of_steps(attack: Attack) -> None:
+    layer = [directory("a"), symlink("b", "a/" + "../a/" * 500)]
+    layer += [file(f"b/{number}/x") for number in range(40)]
+    attack.refused(layer, "too long to follow", limits=UnpackLimits(size=1 << 20, steps=10_000))
+
+
+# Hard links
+
+
+@pytest.mark.parametrize("target", ["../outside/etc/passwd", "/../outside/etc/shadow", "a/../../outside/etc/passwd"])
+def test_a_hard_link_to_outside_cve_2014_6407(attack: Attack, target: str) -> None:
+    attack.refused([hardlink("mine", target)], "leads out of the root directory")
+
+
+def test_a_hard_link_with_an_absolute_target(attack: Attack, guard: Guard) -> None:
+    attack.refused([hardlink("mine", f"{guard.path}/etc/passwd")], "is not there")
+
+
+def test_a_hard_link_through_a_link_to_outside_cve_2026_17106(attack: Attack, guard: Guard) -> None:
+    attack.refused([symlink("a", f"{guard.path}/etc"), hardlink("mine", "a/passwd")], "is not there")
+
+
+def test_a_hard_link_to_a_link_is_one_more_name_of_the_link(attack: Attack, guard: Guard) -> None:
+    target = f"{guard.path}/etc/passwd"
+    found = attack.run([symlink("a", target), hardlink("b", "a"), file("b/x", "in"), file("c")][:2])
+    assert found == {"a": f"-> {target}", "b": f"-> {target}"}
+
+
+def test_writing_to_a_hard_link_of_a_link_replaces_it_cve_2014_6407(attack: Attack, guard: Guard) -> None:
+    found = attack.run([symlink("a", f"{guard.path}/etc/passwd"), hardlink("b", "a"), file("b", "inside")])
+    assert found["b"] == b"inside"
+
+
+def test_a_path_through_a_hard_link_of_a_link_stays_inside(attack: Attack, guard: Guard) -> None:
+    found = attack.run([symlink("a", f"{guard.path}/etc"), hardlink("b", "a"), file("b/passwd", "inside")])
+    assert found[f"{guard.path}/etc/passwd".lstrip("/")] == b"inside"
+
+
+def test_a_hard_link_does_not_change_the_mode_of_its_target_cve_2021_32760(attack: Attack) -> None:
+    attack.run([file("a", mode=0o600), hardlink("b", "a", mode=0o4777)])
+    assert stat.S_IMODE((attack.root / "a").stat().st_mode) == 0o600
+
+
+def test_a_hard_link_to_a_directory_is_refused(attack: Attack) -> None:
+    attack.refused([directory("a"), hardlink("b", "a")], "which is no file")
+
+
+@pytest.mark.parametrize("target", [".", "/", ""])
+def test_a_hard_link_to_the_root_is_refused(attack: Attack, target: str) -> None:
+    attack.refused([hardlink("b", target)], "a hard link to the root directory")
+
+
+def test_a_hard_link_to_itself(attack: Attack) -> None:
+    assert attack.run([file("a", "x"), hardlink("a", "./a")]) == {"a": b"x"}
+
+
+def test_a_changed_hard_link_leaves_the_file_of_the_lower_layer(attack: Attack, tmp_path: Path) -> None:
+    lower = tmp_path / "outside/lower"
+    unpack(lower, [file("a", "lower")])
+    unpack(attack.root, [hardlink("b", "a"), file("b", "upper", mode=0o777)], lowers=[lower])
+    assert listed(lower) == {"a": b"lower"}
+    assert stat.S_IMODE((lower / "a").stat().st_mode) == 0o644
+
+
+# Whiteouts
+
+
+@pytest.mark.parametrize("name", [".wh...", ".wh..", ".wh.", "a/.wh..."])
+def test_a_whiteout_of_dots_is_refused(attack: Attack, name: str) -> None:
+    attack.refused([directory("a"), file(name)], "no whiteout's name")
+
+
+def test_a_whiteout_through_a_link_deletes_nothing_outside(attack: Attack, guard: Guard) -> None:
+    attack.run([symlink("a", str(guard.path / "etc")), whiteout("a/passwd"), opaque("a")])
+
+
+def test_a_whiteout_that_leads_out_is_refused(attack: Attack) -> None:
+    attack.refused([whiteout("../outside/etc")], "leads out")
+
+
+def test_an_opaque_root_deletes_nothing_outside_and_hides_all(attack: Attack, tmp_path: Path) -> None:
+    lower = tmp_path / "outside/lower"
+    unpack(lower, [file("a")])
+    assert unpack(attack.root, [file("b"), Entry(".wh..wh..opq")], lowers=[lower]) is True
+    assert listed(attack.root) == {"b": b"new"} and listed(lower) == {"a": b"new"}
+
+
+def test_names_of_aufs_are_left_out(attack: Attack) -> None:
+    assert attack.run([directory(".wh..wh.plnk"), file(".wh..wh.plnk/1.2"), file(".wh..wh.aufs"), file("a")]) == {
+        "a": b"new"
+    }
+
+
+# Devices and modes
+
+
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_devices_are_left_out(attack: Attack, kind: bytes) -> None:
+    assert attack.run([Entry("dev/sda", type=kind, device=(8, 0), mode=0o666), file("a")]) == {"a": b"new"}
+
+
+def test_a_device_replaces_a_file_of_its_layer(attack: Attack) -> None:
+    assert attack.run([file("a"), Entry("a", type=tarfile.CHRTYPE, device=(1, 3))]) == {}
+
+
+def test_the_layers_directory_is_closed_to_others_while_it_is_written_cve_2021_41091(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Blob(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            seen.extend(stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "store").rglob("*") if path.is_dir())
+            return super().read(size)
+
+    from hatchway.images.fileattributes import AttributeWriter
+    from hatchway.images.layertar import LayerTar
+    from hatchway.images.layerwriter import LayerWriter
+    from hatchway.images.lowerlayers import LowerLayers
+
+    data = tar_of([directory("a", 0o777), directory("a/b", 0o777), file("a/b/su", "x" * 4096, mode=0o4755), file("c")])
+    root = tmp_path / "store/root"
+    root.mkdir(parents=True)
+    blob = Blob(data)
+    descriptor = os.open(root, os.O_RDONLY)
+    limits = UnpackLimits(size=1 << 20)
+    with LowerLayers([]) as below:
+        writer = LayerWriter(descriptor, below, AttributeWriter(keeps_owners=False), limits)
+        writer.write_all(LayerTar(lambda: blob.read(512), limits))
+        writer.close()
+    os.close(descriptor)
+    assert set(seen) <= {0o700, stat.S_IMODE(0o755)} and 0o777 not in seen
+    assert stat.S_IMODE((root / "a/b").stat().st_mode) == 0o777
+    assert stat.S_IMODE((root / "a/b/su").stat().st_mode) == 0o4755
+
+
+def test_the_roots_own_attributes_are_ignored(attack: Attack) -> None:
+    attack.run([directory(".", 0o000, uid=4242), file("a")])
+    assert stat.S_IMODE(attack.root.stat().st_mode) == 0o755 and attack.root.stat().st_uid == os.geteuid()
+
+
+# Owners
+
+
+@pytest.mark.parametrize("field", ["uid", "gid"])
+def test_the_owner_that_means_no_change_is_refused_cve_2024_40635(attack: Attack, field: str) -> None:
+    """4294967295 is -1 for chown(2); negative numbers wrapped to root in containerd."""
+    attack.refused(special(b"x", record(field.encode(), b"4294967295")) + raw_header() + END, "out of range")
+    attack.root.rmdir()
+    attack.refused(raw_header(**{field: b"\xff" * 8}) + END, "out of range")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root may give files to others")
+def test_names_of_users_do_not_count_cve_2019_14271(attack: Attack) -> None:
+    """Looking them up would load libraries; while a layer is written, those of the image."""
+    header = tarfile.TarInfo("a")
+    header.uid, header.gid, header.uname, header.gname = 1234, 4321, "root", "root"
+    attack.run(header.tobuf(tarfile.PAX_FORMAT) + END)
+    status = (attack.root / "a").stat()
+    assert (status.st_uid, status.st_gid) == (1234, 4321)
+
+
+# Extended attributes
+
+
+def xattr(name: str, value: str = "y") -> dict[str, str]:
+    return {f"SCHILY.xattr.{name}": value}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay.metacopy", "user.overlay.opaque",
+        "user.overlay.redirect", "user.overlay.metacopy", "user.overlay.whiteout", "user.overlay.origin",
+        "security.selinux", "security.ima", "security.evm", "system.posix_acl_access", "system.", "odd",
+    ],
+)  # fmt: skip
+def test_attributes_that_order_the_system_are_left_out_cve_2023_0386(attack: Attack, name: str) -> None:
+    attack.run([directory("d", pax=xattr(name, "/../etc")), file("d/f", pax=xattr(name, "/../etc"))])
+    assert os.listxattr(attack.root / "d") == os.listxattr(attack.root / "d/f") == []
+
+
+def test_attributes_of_users_are_kept(attack: Attack) -> None:
+    attack.run([directory("d", pax=xattr("user.a", "1")), file("d/f", pax=xattr("user.b", "2\n3"))])
+    assert os.getxattr(attack.root / "d", "user.a") == b"1"
+    assert os.getxattr(attack.root / "d/f", "user.b") == b"2\n3"
+
+
+def test_an_attribute_on_a_link_is_not_set_on_its_target(attack: Attack) -> None:
+    attack.run([file("f"), symlink("l", "f", pax=xattr("user.a"))])
+    assert os.listxattr(attack.root / "f") == []
+
+
+@pytest.mark.parametrize("value", ["x" * 70_000])
+def test_an_attribute_that_is_too_large_is_refused(attack: Attack, value: str) -> None:
+    attack.refused([file("f", pax=xattr("user.a", value))], "attribute|Argument list too long|Numerical result")
+
+
+def test_an_attribute_with_a_name_that_is_too_long_is_refused(attack: Attack) -> None:
+    attack.refused([file("f", pax=xattr("user." + "a" * 300))], "range|Numerical|Argument|Invalid|supported")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root may set capabilities of files")
+def test_a_malformed_capability_is_refused(attack: Attack) -> None:
+    attack.refused([file("f", pax=xattr("security.capability", "nonsense"))], "Invalid argument")
+
+
+# Sizes and bombs
+
+
+def test_a_negative_size_is_refused(attack: Attack) -> None:
+    attack.refused(raw_header(size=b"\xff" * 12) + END, "negative")
+
+
+def test_a_negative_size_in_a_pax_header_is_refused(attack: Attack) -> None:
+    attack.refused(special(b"x", record(b"size", b"-1")) + raw_header() + END, "malformed")
+
+
+@pytest.mark.parametrize("size", [b"\x80" + b"\xff" * 11, b"77777777777"])
+def test_a_size_larger_than_the_limit_is_refused_before_anything_is_written(attack: Attack, size: bytes) -> None:
+    attack.refused(raw_header(size=size) + b"x" * 512, "more than 1048576 bytes", limits=UnpackLimits(size=1 << 20))
+    assert listed(attack.root) == {}
+
+
+def test_all_sizes_together_have_a_limit(attack: Attack) -> None:
+    layer = [file(str(number), "x" * 1000) for number in range(100)]
+    attack.refused(layer, "more than 50000 bytes", limits=UnpackLimits(size=50_000))
+
+
+@pytest.mark.parametrize("size", [b"9" * 11, b"0x10", b"-5", b"1_0", b"+7"])
+def test_a_malformed_size_is_refused(attack: Attack, size: bytes) -> None:
+    attack.refused(raw_header(size=size) + END, "a number in a header is malformed")
+
+
+def test_a_gzip_bomb_moby_cve_2017_14992(tmp_path: Path) -> None:
+    blob = io.BytesIO(gzip.compress(bytes(64 << 20), 9))
+    with (
+        LayerStream(blob, f"sha256:{'0' * 64}", UnpackLimits(size=1 << 20)) as stream,
+        pytest.raises(BadLayer, match="limit"),
+    ):
+        while stream.read():
+            continue
+
+
+def test_a_bomb_behind_the_archives_end(attack: Attack) -> None:
+    attack.refused(END + bytes(8 << 20), "more than 1048576 bytes", limits=UnpackLimits(size=1 << 20))
+
+
+def test_a_layer_larger_than_the_disk_says_so(tmp_path: Path) -> None:
+    layer = special(b"x", record(b"size", b"9000000000000000000")) + raw_header() + END
+    with pytest.raises(NoRoomForLayer, match="that the disk has room for"):
+        unpack(tmp_path / "layer", layer, limits=UnpackLimits())
+
+
+def test_a_sparse_bomb_counts_with_its_holes(attack: Attack) -> None:
+    records = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "", "GNU.sparse.size": str(1 << 50)}
+    attack.refused([file("f", "", pax=records)], "more than 1048576 bytes", limits=UnpackLimits(size=1 << 20))
+
+
+def old_sparse(pieces: list[tuple[int, int]], real: int, size: int, *, more: bool = False) -> bytes:
+    block = bytearray(raw_header(b"f", size=b"%011o" % size, kind=b"S"))
+    block[257:265] = b"ustar  \0"
+    for at, (offset, length) in enumerate(pieces):
+        block[386 + 24 * at : 410 + 24 * at] = b"%011o\0%011o\0" % (offset, length)
+    block[482] = more
+    block[483:495] = b"%011o\0" % real
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def test_a_map_of_the_old_sparse_format_without_end_go_cve_2026_32288(attack: Attack) -> None:
+    extension = bytearray(512)
+    for at in range(21):
+        extension[24 * at : 24 * at + 24] = b"%011o\0%011o\0" % (0, 0)
+    extension[504] = 1
+    attack.refused(old_sparse([(0, 0)] * 4, 0, 0, more=True) + bytes(extension) * 5000, "too large")
+
+
+def test_a_map_of_the_sparse_format_1_without_end_go_cve_2025_58183(attack: Attack) -> None:
+    records = (
+        record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.minor", b"0") + record(b"GNU.sparse.realsize", b"9")
+    )
+    content = b"1000000\n" + b"0\n" * (2 << 20)
+    layer = special(b"x", records) + raw_header(size=b"%011o" % len(content)) + content
+    attack.refused(layer, "too large")
+
+
+def test_a_line_without_end_in_a_sparse_map(attack: Attack) -> None:
+    records = (
+        record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.minor", b"0") + record(b"GNU.sparse.realsize", b"9")
+    )
+    content = b"1" * 4096
+    attack.refused(special(b"x", records) + raw_header(size=b"%011o" % len(content)) + content, "malformed")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "real", "size"),
+    [
+        ([(10, 5), (0, 5)], 20, 10),
+        ([(0, 10), (5, 10)], 20, 20),
+        ([(15, 10)], 20, 10),
+        ([(0, 5)], 20, 6),
+        ([(0, 5)], 20, 4),
+    ],
+)
+def test_a_sparse_map_that_overlaps_or_leads_out_gnu_tar_cve_2018_20482(
+    attack: Attack, pieces: list[tuple[int, int]], real: int, size: int
+) -> None:
+    attack.refused(old_sparse(pieces, real, size) + bytes(512) + END, "sparse|does not hold")
+
+
+def test_a_header_of_any_size_go_cve_2022_2879(attack: Attack) -> None:
+    attack.refused(raw_header(b"x", size=b"%011o" % (2 << 20), kind=b"x") + bytes(2 << 20), "header is too large")
+
+
+def test_headers_without_end(attack: Attack) -> None:
+    attack.refused(special(b"x", record(b"comment", b"x")) * 20 + raw_header() + END, "too many")
+
+
+def test_more_entries_than_the_limit(attack: Attack) -> None:
+    layer = [file(f"{number}") for number in range(11)]
+    attack.refused(layer, "more than 10 entries", limits=UnpackLimits(size=1 << 20, entries=10))
+
+
+# Archives that readers understand differently
+
+
+def test_the_size_of_a_pax_header_wins_tarmageddon_cve_2025_62518(attack: Attack) -> None:
+    """A reader that took the header's size, 0, would find another entry in the file's content."""
+    hidden = raw_header(b"hidden") + bytes(512)
+    layer = special(b"x", record(b"size", b"%d" % len(hidden))) + raw_header(b"outer") + hidden + END
+    assert attack.run(layer) == {"outer": hidden}
+
+
+def test_a_malformed_pax_header_is_refused_and_not_skipped_astral_tokio_tar(attack: Attack) -> None:
+    for content in (
+        b"5 a=b\n",
+        b"99 a=b\n",
+        b"x a=b\n",
+        b"6 ab\n",
+        b"7 a=bc",
+        b"4 =\n",
+        b"0 a=b\n",
+        b"-6 a=b\n",
+        b"\xb2 a=b",
+    ):
+        attack.refused(special(b"x", content) + raw_header() + END, "pax header is malformed")
+        attack.root.rmdir()
+
+
+def test_a_link_has_no_content_whatever_its_size_says(attack: Attack) -> None:
+    layer = raw_header(b"l", kind=b"2", size=b"%011o" % 512, link=b"target") + raw_header(b"next") + END
+    assert attack.run(layer) == {"l": "-> target", "next": b""}
+
+
+def test_global_headers_change_no_names(attack: Attack) -> None:
+    assert list(attack.run(special(b"g", record(b"path", b"evil")) + raw_header(b"good") + END)) == ["good"]
+
+
+def test_bytes_between_two_ends_are_refused(attack: Attack) -> None:
+    attack.refused(bytes(512) + raw_header() + END, "after a block of zeros")
+
+
+def test_an_archive_that_is_cut_off_is_refused(attack: Attack) -> None:
+    attack.refused(tar_of([file("a", "x" * 2000)])[:1500], "cut off")
+
+
+def test_what_is_no_archive_is_refused_containers_storage_cve_2021_20291(attack: Attack) -> None:
+    """There, this was a deadlock."""
+    attack.refused(b"#!/bin/sh\n" * 200, "no tar archive")
+
+
+@pytest.mark.parametrize("kind", [b"V", b"M", b"D", b"A", b"Z"])
+def test_unknown_types_are_refused(attack: Attack, kind: bytes) -> None:
+    attack.refused(raw_header(kind=kind) + END, "are unknown")
+
+
+def test_a_number_of_base_256_with_all_bits_gnu_tar_cve_2022_48303(attack: Attack) -> None:
+    attack.run(raw_header(b"old", mtime=b"\xff" * 12) + raw_header(b"new", mtime=b"\xbf" + b"\xff" * 11) + END)
+    assert (attack.root / "old").stat().st_mtime == -1
+
+
+def test_a_file_is_no_directory(attack: Attack) -> None:
+    attack.refused([file("a"), file("a/b")], "Not a directory")
+
+
+# Digests and compression
+
+
+def test_a_layer_with_another_digest_is_refused_cve_2014_8178() -> None:
+    with LayerStream(io.BytesIO(END), f"sha256:{'0' * 64}", UnpackLimits(size=1 << 20)) as stream:
+        assert stream.read() == END
+        with pytest.raises(BadLayer, match=r"has the digest sha256:.* and its image's configuration says sha256:0000"):
+            stream.verify()
+
+
+@pytest.mark.parametrize(
+    "digest", ["sha256:../../../etc", "sha256:" + "A" * 64, "md5:x", "", "/etc/passwd", "sha256:abc"]
+)
+def test_a_digest_that_is_a_path_cve_2014_9358_cve_2024_3727(digest: str) -> None:
+    with pytest.raises(BadImage, match="is not a digest"):
+        chain_ids([f"sha256:{'a' * 64}", digest])
+
+
+def test_programs_that_decompress_are_not_run_cve_2014_9357(attack: Attack) -> None:
+    """Docker ran `xz` with the image's root directory as its own."""
+    attack.refused(b"\xfd7zXZ\0" + bytes(600), "compressed with xz")
+    attack.root.rmdir()
+    attack.refused(b"BZh91AY&SY" + bytes(600), "compressed with bzip2")
+
+
+def test_a_window_of_zstd_that_takes_two_gibibytes_is_refused() -> None:
+    frame = struct.pack("<IBB", 0xFD2FB528, 0, (31 - 10) << 3) + b"\x01\x00\x00"
+    with (
+        LayerStream(
+            io.BytesIO(frame), f"sha256:{hashlib.sha256(b'').hexdigest()}", UnpackLimits(size=1 << 20)
+        ) as stream,
+        pytest.raises(BadLayer, match="zstd data is damaged"),
+    ):
+        stream.read()
