@@ -34,8 +34,7 @@ def _is_similar(one: str, other: str) -> bool:
     """Return True for similar names of options. Their dashes do not count, unlike in click's own comparison."""
     from difflib import SequenceMatcher
 
-    names = [name.strip("-") for name in (one, other)]
-    return SequenceMatcher(None, *names).ratio() >= _SIMILAR
+    return SequenceMatcher(None, one.strip("-"), other.strip("-")).ratio() >= _SIMILAR
 
 
 def _name(error: click.BadParameter) -> str:
