@@ -47,6 +47,19 @@ def test_status_tells_what_runs(cluster: Cluster) -> None:
     assert cluster.server in cluster.hatchway("status").stdout
 
 
+def test_status_tells_whose_the_users_are_and_whether_limits_are_enforced(cluster: Cluster) -> None:
+    found = json.loads(cluster.hatchway("status", "-o", "json").stdout)
+    way = found["users"].partition(":")[0]
+    assert way in (("real", "one") if os.geteuid() == 0 else ("mapped", "one"))
+    enforced = "limits of CPU and memory are enforced (control group /"
+    assert found["resources"].startswith((enforced, "limits of CPU and memory are counted, and not enforced: "))
+    text = cluster.hatchway("status").stdout
+    assert f"    users           {found['users']}\n" in text
+    assert f"    resources       {found['resources']}\n" in text
+    node = json.loads(cluster.kubectl("get", "node", "node-1", "-o", "json"))
+    assert node["metadata"]["annotations"]["hatchway.dev/users"].startswith(f"{way}: ")
+
+
 def test_secrets_are_private(cluster: Cluster) -> None:
     for path in (*cluster.state.iterdir(), *(cluster.state / "pki").iterdir()):
         if path.is_file():

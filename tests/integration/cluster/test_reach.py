@@ -101,7 +101,7 @@ def test_ls_cuts_a_long_status(reach: Cluster) -> None:
     finally:
         reach.kubectl("delete", "pod", "imageless", "-n", "reach")
     assert len(short) == 2 and len(short[1]) < 220 and short[1].endswith("…")
-    assert len(wide) == 2 and "hatchway/echo" in wide[1]
+    assert len(wide) == 2 and "connection refused" in wide[1]
 
 
 def test_ls_counts_ports_that_are_too_many_for_a_line(reach: Cluster) -> None:
