@@ -248,7 +248,7 @@ async def test_realms_that_are_no_urls(puller: Puller, realm: str) -> None:
         (json.dumps({"token": "ä"}).encode(), "did not include a token"),
         (json.dumps({"token": "x" * 100_000}).encode(), "did not include a token"),
         (json.dumps({"token": ["x"]}).encode(), "did not include a token"),
-        (b" " * 2_000_000, "longer than 1048576 bytes"),
+        (b" " * 2_000_000, "longer than 131072 bytes"),
     ],
 )
 async def test_answers_that_are_no_tokens(puller: Puller, body: bytes, words: str) -> None:
