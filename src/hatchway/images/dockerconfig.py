@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hatchway.images.credentials import (
     HUB_SERVER,
@@ -122,8 +122,8 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
     except OSError as error:
         raise BadCredentials(f"the credential helper {program} cannot be started: {error.strerror}") from error
     try:
-        pipe = transport.get_pipe_transport(0)
-        assert isinstance(pipe, asyncio.WriteTransport)
+        # uvloop's pipes are no subclass of asyncio's.
+        pipe = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         pipe.write(server.encode())
         pipe.close()
         async with asyncio.timeout(_PATIENCE):
