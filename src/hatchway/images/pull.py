@@ -96,7 +96,7 @@ async def pull(
             try:
                 return await one.try_credentials(credentials)
             except PullError as error:
-                if error.kind in ("storage", "unsupported") or not endpoint.mirror_of:
+                if error.kind == "storage" or not endpoint.mirror_of:
                     raise _with_mirrors(error, failures) from None
                 failures.append((endpoint, error))
     finally:
