@@ -58,7 +58,7 @@ def ls(name: str, digests: bool, dangling: bool, output: str, state_dir: str | N
     elif name or dangling:
         click.echo("there is no such image; `hatchway image ls` lists all", err=True)
     else:
-        click.echo("there are no images yet; `hatchway image load` brings some", err=True)
+        click.echo("there are no images yet; `hatchway image pull` or `load` brings some", err=True)
 
 
 def summary(store: ImageStore, image: Image) -> dict[str, Any]:
