@@ -103,15 +103,18 @@ def _own_streams(uid: int) -> None:
 
 
 def _set_filters(account: Account, rights: Rights) -> None:
-    """Forbid system calls. Raises OSError: EACCES without CAP_SYS_ADMIN and without no_new_privs."""
+    """Forbid system calls. Call it with CAP_SYS_ADMIN, or with no_new_privs. Raises StartFailure."""
     programs: list[bytes | None] = []
     if rights.seccomp:
         programs.append(callfilter.default_profile(rights.capabilities))
     if rights.administers:
         programs.append(callfilter.namespace_guard(mounts=rights.root_of_machine))
-    for program in programs:
-        if program is not None:
-            linux.set_filter(program)
+    try:
+        for program in programs:
+            if program is not None:
+                linux.set_filter(program)
+    except OSError as error:
+        raise StartFailure(f"cannot filter the container's system calls (seccomp): {reason(error)}") from error
     # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of users and owners fail; all else works.
     with contextlib.suppress(OSError):
         containerusers.filter_changes(rights.way, account.uid, is_image=True)
