@@ -107,7 +107,7 @@ class Guard:
         found = {}
         for path in [self.path, *sorted(self.path.rglob("*"))]:
             status = path.lstat()
-            read = 0 if stat.S_ISDIR(status.st_mode) else status.st_atime_ns
+            read = status.st_atime_ns if stat.S_ISREG(status.st_mode) else 0
             found[str(path)] = (
                 status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_nlink,
                 status.st_size, status.st_mtime_ns, status.st_ctime_ns, read,

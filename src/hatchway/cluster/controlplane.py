@@ -257,6 +257,9 @@ class ControlPlane:
         tool = tools.choose(mode)
         if tool is None:
             why = "switched off with --egress none" if mode == tools.NONE else tools.MISSING
+        else:
+            why = tools.obstacle()
+        if tool is None or why:
             self._note_egress("", False, why)
             return None
         self._note_egress(tool.name, False, "it is starting")

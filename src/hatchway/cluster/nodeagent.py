@@ -72,6 +72,8 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
         if runtime.packets is not None:
             policies = PolicyEnforcer(proxier, runtime.packets, [node.ip for node in config.nodes])
         images = open_images(config, runtime)
+        if images is not None:
+            stack.push_async_callback(images.close)
         kubelets = [
             Kubelet(config, node, runtime, client, Sources(client), services, policies, images)
             for node, client in zip(config.nodes, clients, strict=True)

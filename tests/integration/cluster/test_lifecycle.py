@@ -388,7 +388,7 @@ def test_starts_and_ends_that_meet(make_cluster: MakeCluster) -> None:
 
 
 def test_the_end_of_a_command_leaves_a_cluster_alone_that_was_started_again(make_cluster: MakeCluster) -> None:
-    """`up` in the foreground ends when another command stops its cluster, and forgets only what is its own."""
+    """`up` in the foreground ends when another command stops its cluster, and removes only its own files."""
     cluster = make_cluster("again", up=False)
     command = [
         *(BIN / "hatchway", "up", "--name", "again", "--state-dir", cluster.base, "--kubeconfig", cluster.kubeconfig),

@@ -190,6 +190,12 @@ def test_a_hard_link_with_an_absolute_target(attack: Attack, guard: Guard) -> No
     attack.refused([hardlink("mine", f"{guard.path}/etc/passwd")], "is not there")
 
 
+def test_a_hard_link_to_a_path_of_two_thousand_components(attack: Attack, tmp_path: Path) -> None:
+    (tmp_path / "outside-lower").mkdir()
+    with pytest.raises(BadLayer, match="is not there"):
+        unpack(attack.root, [hardlink("a", "b/" * 2000 + "c")], lowers=[tmp_path / "outside-lower"])
+
+
 def test_a_hard_link_through_a_link_to_outside_cve_2026_17106(attack: Attack, guard: Guard) -> None:
     attack.refused([symlink("a", f"{guard.path}/etc"), hardlink("mine", "a/passwd")], "is not there")
 

@@ -38,7 +38,7 @@ _LOOPBACK, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
 
 LIMITS = (
     "containers see this machine's programs read-only and run as one user (setuid fails, chown changes nothing), "
-    "and pods reach one another and services, but nothing outside the cluster"
+    "and pods reach one another and services"
 )
 
 

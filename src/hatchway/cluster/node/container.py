@@ -47,9 +47,9 @@ _START_FAILED = 128
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Everything that one attempt needs. spec: the container's, from which the other values were made."""
+    """Everything that one attempt needs. image: as the container's spec named it when the attempt began."""
 
-    spec: Object
+    image: str
     program: ContainerProgram
     argv: list[str]
     environment: dict[str, str]
@@ -279,10 +279,12 @@ class ContainerWorker:
                 )
             else:
                 try:
-                    # The spec may have changed, or the pod may have been deleted, while its image was pulled.
-                    return None if self._stopping or start.spec is not self.spec else await self._start(start, end_turn)
+                    # While an image was pulled, the pod may have been deleted, or given another image.
+                    if self._stopping or start.image != self.spec.get("image", ""):
+                        return None
+                    return await self._start(start, end_turn)
                 finally:
-                    await start.program.close()
+                    start.program.close()
         await self._not_configured(reason, message, changed)
         return None
 
@@ -294,9 +296,9 @@ class ContainerWorker:
             own = await self._context.environment(spec)
             mounts = self._context.prepare_mounts(spec, program.variables(own))
             self._target()
-            return _Start(spec, program, program.argv(own), {**program.base, **own}, mounts)
+            return _Start(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
         except BaseException:
-            await program.close()
+            program.close()
             raise
 
     async def _pause(self, seconds: float) -> None:
@@ -353,7 +355,7 @@ class ContainerWorker:
         streams: ContainerStreams | None = None
         try:
             streams = self._open_streams(file)
-            self.group.make(start.spec, state.container_id.removeprefix("hatchway://"))
+            self.group.make(self.spec, state.container_id.removeprefix("hatchway://"))
             config = self._config(start, streams)
             process = await self._context.sandbox.start(config)
             state.user = container_user(process.pid)
