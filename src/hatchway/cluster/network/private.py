@@ -37,8 +37,8 @@ from hatchway.cluster.runtime import (
 _LOOPBACK, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
 
 LIMITS = (
-    "containers see this machine's programs read-only and run as one user (setuid fails, chown changes nothing), "
-    "and pods reach one another and services"
+    "containers without an image see this machine's programs read-only and run as one user (setuid fails, chown "
+    "changes nothing), and pods reach one another and services"
 )
 
 
