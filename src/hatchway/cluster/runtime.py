@@ -7,6 +7,7 @@ has.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -237,6 +238,15 @@ class ContainerProcess(Protocol):
         """Return the descriptor of its terminal's other end, non-blocking; -1 without a terminal. The caller closes it.
 
         Closing it hangs up the terminal: the process gets SIGHUP (tty_ioctl(4)).
+        """
+        ...
+
+    @property
+    def new_user(self) -> asyncio.Future[str]:
+        """Return a future that is done when a container goes on as a user that it does not get: `UID:GID`.
+
+        Its start script has asked for that user and executed the next program (`Runtime.users` is "one"). It should
+        have begun as that user.
         """
         ...
 

@@ -67,6 +67,7 @@ class LoopbackProcess:
         self._process = process
         self._execs: list[LoopbackProcess] = []
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        self.new_user: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.root = root
         self.pid = process.pid
         self.terminal = terminal

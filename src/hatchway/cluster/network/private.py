@@ -37,8 +37,8 @@ from hatchway.cluster.runtime import (
 _LOOPBACK, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
 
 LIMITS = (
-    "containers see this machine's programs read-only and run as one user (setuid fails, chown changes nothing), "
-    "and pods reach one another and services"
+    "containers without an image see this machine's programs read-only and run as one user (setuid fails, chown "
+    "changes nothing), and pods reach one another and services"
 )
 
 
@@ -56,6 +56,7 @@ class PrivateProcess:
         self.terminal = -1
         self.changes: ImageChanges | None = None
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.new_user: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Exit:
         """Wait until it has ended."""
@@ -371,6 +372,12 @@ class PrivateRuntime:
             process = self._processes.pop(message["exit"], None)
             if process is not None:
                 process.ended.set_result(_exit(message["status"]))
+            return
+        if "user" in message:
+            close_all(descriptors)
+            process = self._processes.get(message["user"])
+            if process is not None and not process.new_user.done():
+                process.new_user.set_result(f"{message['uid']}:{message['gid']}")
             return
         answer = self._answers.get(message["id"])
         if answer is not None and not answer.done():
