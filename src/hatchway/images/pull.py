@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,7 +137,9 @@ class _Pull:
     async def try_credentials(self, credentials: Sequence[Credential]) -> Image:
         """Pull with each matching credential in turn, as the kubelet does; without any when none matches."""
         name = f"{self._endpoint.name}/{self._endpoint.prefix}{self._reference.repository}"
-        chosen: list[Credential | None] = [*matching(credentials, name)[:_MOST_CREDENTIALS]]
+        # In a thread, because entries of a stranger's Secret may be many patterns.
+        found = await asyncio.to_thread(matching, credentials, name)
+        chosen: list[Credential | None] = [*found[:_MOST_CREDENTIALS]]
         refused: PullError | None = None
         for credential in chosen or [None]:
             client = RepositoryClient(self._http, self._endpoint, self._reference.repository, credential)
@@ -151,13 +154,8 @@ class _Pull:
 
     async def _pull(self, client: RepositoryClient) -> Image:
         try:
-            # The store may have to wait for another process that deletes garbage.
-            keep = self._store.keep()
-            await asyncio.to_thread(keep.__enter__)
-            try:
+            async with _keeping(self._store):
                 return await self._into_store(client)
-            finally:
-                keep.__exit__(None, None, None)
         except BadImage as error:
             raise PullError("unsupported", str(error), doing=f'failed to pull image "{self._reference}"') from error
         except OSError as error:
@@ -272,3 +270,22 @@ class _Pull:
             except PullError as error:
                 raise error.while_doing(f'failed to copy {blob.digest} of "{self._reference}"') from None
         self._report(Progress(blob.digest, "complete" if is_new else "exists", blob.size, blob.size))
+
+
+@asynccontextmanager
+async def _keeping(store: ImageStore) -> AsyncIterator[None]:
+    """Keep the blobs of a pull from being deleted as garbage (`ImageStore.keep`).
+
+    It is entered in a thread, because it waits for a process that deletes garbage.
+    """
+    keep = store.keep()
+    entering = asyncio.create_task(asyncio.to_thread(keep.__enter__))
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(lambda done: done.exception() or keep.__exit__(None, None, None))
+        raise
+    try:
+        yield
+    finally:
+        keep.__exit__(None, None, None)

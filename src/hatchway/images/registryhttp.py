@@ -88,8 +88,12 @@ class RegistryHttp:
         body: bytes = b"",
         *,
         plain_redirects: bool = False,
-    ) -> HttpAnswer:
-        """Send a request once, follow its redirects, and return the answer. The caller must call its `leave`.
+    ) -> tuple[HttpAnswer, bool]:
+        """Send a request once, and follow its redirects.
+
+        Returns:
+            The answer, whose `leave` the caller must call; and True when it comes from the registry itself, False when
+            redirects led to another host, which must get no credentials, whatever it asks for.
 
         Authorization is sent to the URL's own scheme, host and port only. A redirect to a loopback or link-local
         address is refused, unless the request itself went to this machine.
@@ -116,7 +120,7 @@ class RegistryHttp:
             answer = await self._http.ask(upstream, method, _head(method, parts, fields, body), body, PATIENCE)
             location = answer.field(b"location") if answer.status in _REDIRECT else None
             if location is None or method == "POST":
-                return answer
+                return answer, own
             answer.leave()
             target = self._parts(location.decode(errors="replace"), parts.geturl())
             if (parts.scheme, target.scheme) == ("https", "http") and not plain_redirects:
@@ -244,6 +248,8 @@ def unreachable(error: ProxyError, method: str, url: str, registry: str) -> Pull
     if error.stage == "tls" and "certificate" in why:
         hint = f'name its CA in registries.toml (ca-file of [registry."{registry}"])'
         return PullError("unreachable", words + why, hint)
+    if error.stage == "dial" and why.startswith("proxy "):
+        return PullError("unreachable", f"{words}proxyconnect tcp: {why}", "check HTTPS_PROXY and HTTP_PROXY")
     if error.stage == "dial":
         address = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
         known = "connection refused" in why or "unreachable" in why or "timeout" in why

@@ -360,7 +360,13 @@ class ImageStore:
                     use.close()
                     raise BadImage(f"the image {image.image_id} is no longer in the store")
                 self._image_uses[image.manifest_digest] = use
-            use.add_user(user)
+            try:
+                use.add_user(user)
+            except OSError as error:
+                if not use.users:
+                    del self._image_uses[image.manifest_digest]
+                    use.close()
+                raise _unusable(error, self.path) from error
             return ImageUse(self, use, user)
 
     def _end_use(self, use: Use, user: str) -> None:

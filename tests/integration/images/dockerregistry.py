@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+_BESIDE_PYTHON = Path(sys.executable).parent / "docker-registry"
+# `scripts/test` puts the program beside the interpreter.
+_PROGRAM = str(_BESIDE_PYTHON) if _BESIDE_PYTHON.exists() else shutil.which("docker-registry")
 needs_registry = pytest.mark.skipif(
-    not (shutil.which("docker-registry") and shutil.which("skopeo")),
+    not (_PROGRAM and shutil.which("skopeo")),
     reason="docker-registry or skopeo is not installed (Debian has packages of these names)",
 )
 
@@ -54,7 +58,7 @@ def running(
         lines.append(f"auth: {{htpasswd: {{realm: test, path: {directory / 'htpasswd'}}}}}")
     (directory / "config.yml").write_text("\n".join(lines) + "\n")
     with (directory / "registry.log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", directory / "config.yml"], stdout=log, stderr=log)
+        process = subprocess.Popen([_PROGRAM, "serve", directory / "config.yml"], stdout=log, stderr=log)
     try:
         _wait_for(address, process)
         yield DockerRegistry(address, tls[0] if tls else None, user)

@@ -78,6 +78,16 @@ async def test_tls_with_another_ca(secured: DockerRegistry, puller: Puller, tmp_
     assert f'ca-file of [registry."{secured.address}"]' in caught.value.hint
 
 
+async def test_a_registry_that_must_have_tls_and_has_none(
+    registry: DockerRegistry, puller: Puller, tmp_path: Path
+) -> None:
+    ca, _ = self_signed(tmp_path, ["127.0.0.1"])
+    settings = {registry.address: RegistrySettings(files=TlsFiles(ca=str(ca)))}
+    with pytest.raises(PullError, match="http: server gave HTTP response to HTTPS client") as caught:
+        await puller(f"{registry.address}/team/web:oci", registries=Registries(settings))
+    assert f"--insecure-registry {registry.address}" in caught.value.hint
+
+
 @pytest.mark.parametrize("credentials", [(), (Credential("127.0.0.1", *ANN),)])
 async def test_basic_authentication_is_needed(
     secured: DockerRegistry, puller: Puller, credentials: tuple[Credential, ...]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
-from hatchway.images import download
+from hatchway.images import download, registryauth
 from hatchway.images.pull import PullError
 from hatchway.images.registries import Registries, RegistrySettings
 from tests.images.making import built, digest_of
@@ -94,6 +95,24 @@ async def test_a_slow_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> N
     assert error.retryable
 
 
+@pytest.mark.parametrize("path", ["/v2/team/web/manifests/1", "/token"])
+async def test_a_slow_document(puller: Puller, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Each byte comes in time, and the end never does."""
+
+    async def drop_by_drop(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(registryauth.read_all, "__defaults__", (0.2,))
+    stub = stub_with()
+    stub.auth = "token" if path == "/token" else ""
+    stub.handler = answering(path, Answer(200, {}, drop_by_drop, 1000))  # type: ignore[assignment]
+    async with serving(stub), asyncio.timeout(60):
+        await refused(puller, stub, "no complete answer in 0.2 s")
+
+
 async def test_a_silent_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "PATIENCE", 0.1)
 
@@ -136,13 +155,19 @@ async def test_a_registry_cannot_name_what_it_does_not_have(puller: Puller) -> N
     assert again.image_id == first.image_id
 
 
-@pytest.mark.parametrize("size", [10_001, 100_000])
-async def test_an_index_that_is_too_long(puller: Puller, size: int) -> None:
-    entry = {"mediaType": "x", "digest": WEB.manifest, "size": 1}
+@pytest.mark.parametrize(
+    ("entry", "count", "words"),
+    [
+        ({"mediaType": "x", "digest": WEB.manifest, "size": 1}, 100_000, "longer than 4194304 bytes"),
+        ({"mediaType": "x", "digest": WEB.manifest, "size": 1}, 10_000, "more than 20000 values"),
+        ([], 1_000_000, "more than 20000 values"),
+    ],
+)
+async def test_an_index_that_is_too_long(puller: Puller, entry: Any, count: int, words: str) -> None:
     stub = stub_with()
-    stub.add_manifest("team/web", index_with([entry] * size), "huge")
+    stub.handler = answering("/manifests/", Answer(body=index_with([entry] * count)))  # type: ignore[assignment]
     async with serving(stub):
-        await refused(puller, stub, "at most 10000|longer than", "team/web:huge")
+        await refused(puller, stub, words)
 
 
 async def test_indexes_of_indexes(puller: Puller) -> None:

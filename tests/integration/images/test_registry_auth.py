@@ -172,6 +172,32 @@ async def test_a_token_server_that_redirects_gets_no_credentials_elsewhere(pulle
     assert not any(one.authorization for one in thief.requests)
 
 
+@pytest.mark.parametrize("part", ["/v2/", "/manifests/", "/blobs/"])
+async def test_another_host_that_asks_for_credentials_gets_none(puller: Puller, part: str) -> None:
+    """A host that is only redirected to may answer 401 and name its own realm (compare CVE-2020-15157)."""
+    stub, thief = hub(), StubRegistry()
+    thief.auth, thief.users = "token", {"ann": "right:with colon"}
+
+    def handler(request: Request) -> Answer | None:
+        if (request.path == part or (part != "/v2/" and part in request.path)) and (
+            part == "/v2/" or stub._challenge(request) is None
+        ):
+            return redirect(f"http://{thief.address}{request.path}")
+        return None
+
+    stub.handler = handler
+    async with serving(stub, thief):
+        credential = Credential(stub.address, "ann", "right:with colon")
+        if part == "/v2/":
+            await puller(f"{stub.address}/team/web:1", credential)
+        else:
+            with pytest.raises(PullError, match="pull access denied"):
+                await puller(f"{stub.address}/team/web:1", credential)
+    assert thief.asked(part)
+    assert not thief.asked("/token")
+    assert not any(one.authorization for one in thief.requests)
+
+
 async def test_blobs_elsewhere_get_no_token(puller: Puller) -> None:
     stub, cdn = hub(), StubRegistry()
     cdn.handler = lambda request: Answer(body=WEB.blobs[request.path.removeprefix("/")])
@@ -222,7 +248,7 @@ async def test_realms_that_are_no_urls(puller: Puller, realm: str) -> None:
         (json.dumps({"token": "ä"}).encode(), "did not include a token"),
         (json.dumps({"token": "x" * 100_000}).encode(), "did not include a token"),
         (json.dumps({"token": ["x"]}).encode(), "did not include a token"),
-        (b" " * 2_000_000, "longer than 1048576 bytes"),
+        (b" " * 2_000_000, "longer than 131072 bytes"),
     ],
 )
 async def test_answers_that_are_no_tokens(puller: Puller, body: bytes, words: str) -> None:

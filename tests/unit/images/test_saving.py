@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,11 +87,20 @@ def test_skopeo_reads_what_is_saved(store: ImageStore, tmp_path: Path, form: str
     assert found["Layers"] == expected
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Podman takes no runroot of more than 50 characters."""
+    with tempfile.TemporaryDirectory(prefix="hw-", dir="/tmp") as path:
+        yield Path(path)
+
+
 @pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
-def test_podman_reads_what_is_saved_and_its_archives_are_loaded(store: ImageStore, tmp_path: Path) -> None:
+def test_podman_reads_what_is_saved_and_its_archives_are_loaded(
+    store: ImageStore, tmp_path: Path, short_path: Path
+) -> None:
     web = make_image(store, "example.com/web:1", {"etc/motd": "hello"}, Cmd=["x"])
     (tmp_path / "web.tar").write_bytes(saved(store, (web, [parse("example.com/web:1")])))
-    podman = ["podman", "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
+    podman = ["podman", "--root", str(tmp_path / "root"), "--runroot", str(short_path), "--storage-driver", "vfs"]
     done = subprocess.run(
         [*podman, "load", "-i", str(tmp_path / "web.tar")], capture_output=True, text=True, timeout=90
     )
