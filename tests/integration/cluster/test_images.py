@@ -12,7 +12,7 @@ import pytest
 from hatchway.images.reference import parse
 from hatchway.images.store import ImageStore
 from tests.conftest import Cluster, wait_for
-from tests.images.making import BuiltImage, built, oci_archive, programs_root
+from tests.images.making import BuiltImage, Layer, built, oci_archive, programs_root, whiteout
 from tests.integration.images.dockerregistry import needs_registry, running
 
 NAMESPACE = "images"
@@ -129,6 +129,32 @@ def test_security_settings_reach_the_process(kube: Cluster, root: Path, tmp_path
     status = json.loads(kubectl(kube, "get", "pod", "secured", "-o", "json"))["status"]["containerStatuses"][0]
     assert status["state"]["terminated"]["message"] == "done\n"
     assert status["user"]["linux"]["uid"] == 1000
+
+
+def test_a_volume_with_an_images_files(kube: Cluster, tmp_path: Path) -> None:
+    layers: list[Layer] = [{"data/old": "old\n", "data/kept": "kept\n"}, [whiteout("data/old")], {"data/new": "new\n"}]
+    archive = oci_archive(tmp_path / "data.tar", built("data:1", *layers))
+    kube.hatchway("image", "load", "--state-dir", str(kube.base), str(archive))
+    script = "cd /v; ls data; cat /part/new; echo x > /v/data/x || echo read-only; sleep 1000"
+    mounts = [{"name": "v", "mountPath": "/v"}, {"name": "v", "mountPath": "/part", "subPath": "data"}]
+    container = {"name": "c", "image": "hatchway/host", "command": ["sh", "-c", script], "volumeMounts": mounts}
+    volume = {"name": "v", "image": {"reference": "data:1", "pullPolicy": "IfNotPresent"}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "volume"},
+        "spec": {"containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 0},
+    }
+    kubectl(kube, "create", "-f", "-", stdin=json.dumps(pod))
+    kubectl(kube, "wait", "pod/volume", "--for=condition=Ready", "--timeout=60s")
+    lines = wait_for(lambda: len(found := kubectl(kube, "logs", "volume").splitlines()) >= 5 and found)
+    assert lines[:3] == ["kept", "new", "new"] and "read-only" in lines
+    store = ImageStore(kube.base / ".images")
+    stored = store.find(parse("data:1"))
+    assert stored is not None and store.users(stored)
+    uid = kubectl(kube, "get", "pod", "volume", "-o", "jsonpath={.metadata.uid}")
+    kubectl(kube, "delete", "pod", "volume")
+    wait_for(lambda: not store.users(stored) and not (kube.state / "pods" / uid).exists())
 
 
 def test_an_image_that_must_not_be_root_is_not_started(kube: Cluster, root: Path, tmp_path: Path) -> None:

@@ -28,7 +28,15 @@ from hatchway.cluster.network.loopbacksockets import LoopbackSockets
 from hatchway.cluster.network.nodedirs import NodeDirectories, locate_on_loopback
 from hatchway.cluster.network.podaddresses import AddressPool, AddressPools
 from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
-from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, SandboxConfig, StartError, Users
+from hatchway.cluster.runtime import (
+    ContainerConfig,
+    ContainerProcess,
+    Exit,
+    ImageRoot,
+    SandboxConfig,
+    StartError,
+    Users,
+)
 from hatchway.cluster.terminalsize import set_terminal_size
 
 POD_IP = "HATCHWAY_POD_IP"
@@ -276,6 +284,10 @@ class LoopbackRuntime:
     def mount_memory(self, path: str, size: int | None = None) -> bool:
         """Return False: nothing can be mounted without a mount namespace."""
         return False
+
+    async def show_image(self, root: ImageRoot, path: str) -> str:
+        """Refuse: images need namespaces."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     def unmount(self, path: str) -> None:
         """Do nothing: nothing is mounted."""

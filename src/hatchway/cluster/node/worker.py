@@ -18,8 +18,11 @@ from hatchway.cluster.hostports import host_ports
 from hatchway.cluster.node import admission, clock, eviction, podstatus, sources, unsupported
 from hatchway.cluster.node.attempt import LEAST_GRACE
 from hatchway.cluster.node.container import ContainerKind, ContainerWorker
+from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.deviceclaims import unprepared
 from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
+from hatchway.cluster.node.imagemanager import ImageError
+from hatchway.cluster.node.imagevolumes import ImageVolumes
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
 from hatchway.cluster.node.podobject import PodObjectWriter, version_of
@@ -88,6 +91,7 @@ class PodWorker:
             granted=self._resizes.grant.pod,
             resizes=self._resizes.conditions,
         )
+        self._image_volumes = ImageVolumes(self._context)
         self._object = PodObjectWriter(self._context, self._state, self._follow_resize)
         if known.get("phase") == "Failed" and known.get("reason"):
             self._state.reason, self._state.message = known["reason"], known.get("message", "")
@@ -257,6 +261,7 @@ class PodWorker:
             await self._finish()
         finally:
             self._context.node.ledger.release(self.uid)
+            self._image_volumes.close()
             await self._context.remove_sandbox()
 
     async def _live(self) -> None:
@@ -318,6 +323,7 @@ class PodWorker:
 
     async def _work(self) -> None:
         await self._retry(self._prepare_devices)
+        await self._retry(self._get_image_volumes)
         await self._retry(self._set_up_volumes)
         await self._retry(self._make_sandbox)
         async with asyncio.TaskGroup() as beside:
@@ -349,6 +355,22 @@ class PodWorker:
         if why := unprepared(self.pod):
             self._context.event("Warning", "FailedPrepareDynamicResources", why)
         return not why
+
+    async def _get_image_volumes(self) -> bool:
+        try:
+            await self._image_volumes.prepare()
+        except ImageError as error:
+            for container in [*self._state.init, *self._state.containers]:
+                container.wait(error.reason, str(error))
+            if error.is_new:
+                self._context.event("Warning", "Failed", f"Error: {error.reason}")
+        except (CreateError, OSError) as error:
+            why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            self._context.event("Warning", "FailedMount", f"MountVolume.SetUp failed for an image volume: {why}")
+        else:
+            return True
+        self._context.mark_changed()
+        return False
 
     async def _set_up_volumes(self) -> bool:
         try:
