@@ -58,7 +58,10 @@ class OutsideResolvers:
 
     async def start(self) -> None:
         """Probe all resolvers; this takes at most as long as one query."""
-        await asyncio.gather(*(self._probe(server) for server in self._servers))
+        for server in self._servers:
+            self._probe_soon(server)
+        if probes := self._probes():
+            await asyncio.wait(probes)
 
     async def close(self) -> None:
         """End the probes that are under way."""
@@ -92,11 +95,20 @@ class OutsideResolvers:
         raise NoResolver("no resolver outside the cluster can be reached")
 
     async def _await_probes(self) -> None:
+        """Wait until a resolver is known to answer, but not long."""
         for server in self._servers:
             self._probe_soon(server)
-        probes = [server.probe for server in self._servers if server.probe is not None and not server.probe.done()]
-        if probes:
-            await asyncio.wait(probes, timeout=_PROBE_WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            async with asyncio.timeout(_PROBE_WAIT_SECONDS):
+                while not any(server.up for server in self._servers) and (probes := self._probes()):
+                    await asyncio.wait(probes, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            # The probes go on, for later queries.
+            return
+
+    def _probes(self) -> list[asyncio.Task[None]]:
+        """Return the probes that are under way."""
+        return [server.probe for server in self._servers if server.probe is not None and not server.probe.done()]
 
     def _probe_soon(self, server: _OutsideResolver) -> None:
         loop = asyncio.get_running_loop()

@@ -150,7 +150,7 @@ async def _run(config: AgentConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with runtimes.open_runtime(_directories(config), config.published) as runtime:
+    async with runtimes.open_runtime(_directories(config), config.published, config.control_groups) as runtime:
         runtime.closed.add_done_callback(lambda _: stop.set())
         await run(config, runtime, stop)
 

@@ -10,7 +10,7 @@ A blob is visible only when it is whole, verified and on the disk. An image is n
 that is killed at any moment leaves garbage at most. Any number of processes may use a store at the same time.
 
 Every method may wait for the disk, and for another process that deletes garbage: call them from a thread where an event
-loop runs, except `find`, `images`, `has_blob`, which only look at files.
+loop runs, except `find` and `images`, which only look at files.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ OUTSIDE = {
 
 
 def pod(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    container = {"name": "main", "image": "any", "command": ["sleep", "100000"]}
+    container = {"name": "main", "image": "hatchway/host", "command": ["sleep", "100000"]}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -13,7 +13,7 @@ from tests.integration.network.conftest import why_not_private
 SCRIPT = """
 import os, sys
 from hatchway.cluster.network import mounts, linuxnamespaces, syscalls as linux
-pid = linuxnamespaces.enter_namespaces()
+pid, _ = linuxnamespaces.enter_namespaces()
 if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 place = sys.argv[1]

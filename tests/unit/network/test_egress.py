@@ -52,6 +52,13 @@ def test_a_named_program_that_is_absent_is_an_error() -> None:
     assert "apt install passt" in (caught.value.hint or "")
 
 
+def test_an_interface_needs_a_device_that_can_be_opened(tmp_path: Path) -> None:
+    device = tmp_path / "tun"
+    assert tools.obstacle(str(device)) == f"{device} cannot be opened: no such file or directory"
+    device.touch()
+    assert tools.obstacle(str(device)) == ""
+
+
 @pytest.mark.parametrize("name", tools.TOOLS)
 def test_no_program_opens_ports_or_leads_to_the_loopback_of_this_machine(name: str) -> None:
     settings = tools.EgressTool(name, f"/usr/bin/{name}").settings(to_host=True)
@@ -127,6 +134,21 @@ def test_an_interface_is_found_among_messages() -> None:
 @given(st.binary(max_size=200))
 def test_other_bytes_are_no_interface(data: bytes) -> None:
     assert netmessages.new_link(data, "uplink") is None
+
+
+def route_message(kind: int, address: str, prefix: int) -> bytes:
+    body = struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, 255, 2, 254, kind, 0)
+    return body + struct.pack("=HH", 8, 1) + socket.inet_aton(address)
+
+
+def test_the_networks_of_this_machine_are_known() -> None:
+    assert netmessages.local_network(route_message(2, "192.0.2.10", 32)) == ("192.0.2.10", 32)
+    # By "AnyIP".
+    assert netmessages.local_network(route_message(2, "198.51.100.0", 24)) == ("198.51.100.0", 24)
+    # Another machine's, a broadcast address, the loopback.
+    for kind, address in ((1, "192.0.2.0"), (3, "192.0.2.255"), (2, "127.0.0.1")):
+        assert netmessages.local_network(route_message(kind, address, 32)) is None
+    assert all(not address.startswith("127.") for address, _ in netmessages.local_networks())
 
 
 def test_a_query_is_told_from_other_bytes() -> None:

@@ -31,6 +31,7 @@ from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_u
 from hatchway.cluster.runtime import (
     ContainerConfig,
     ContainerProcess,
+    ControlGroups,
     Exit,
     ImageRoot,
     SandboxConfig,
@@ -235,6 +236,7 @@ class LoopbackRuntime:
     isolation: Literal["loopback"] = "loopback"
     users: Users = "one"
     packets = None
+    control_groups: ControlGroups | None = None
 
     def __init__(
         self, directory: Path, directories: NodeDirectories | None = None, published: Sequence[str] = ()

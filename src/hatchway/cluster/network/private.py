@@ -28,6 +28,7 @@ from hatchway.cluster.packetrules import PacketFilter
 from hatchway.cluster.runtime import (
     ContainerConfig,
     ContainerProcess,
+    ControlGroups,
     Exit,
     ImageRoot,
     SandboxConfig,
@@ -39,7 +40,7 @@ _LOOPBACK, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
 
 LIMITS = (
     "containers see this machine's programs read-only and run as one user (setuid fails, chown changes nothing), "
-    "and pods reach one another and services, but nothing outside the cluster"
+    "and pods reach one another and services"
 )
 
 
@@ -179,7 +180,7 @@ class PrivateRuntime:
     control: the socket to init. networks: opens sockets on nodes' addresses.
     directories: what nodes' file systems are made of; None when they have none.
     packets: filters packets between pods; None where the kernel does not.
-    users: which users containers of images have.
+    users: which users containers of images have. control_groups: enforces limits; None where nothing does.
 
     closed: done when the network has ended.
     """
@@ -194,7 +195,9 @@ class PrivateRuntime:
         directories: NodeDirectories | None = None,
         packets: PacketFilter | None = None,
         users: Users = "one",
+        control_groups: ControlGroups | None = None,
     ) -> None:
+        self.control_groups = control_groups
         self.users = users
         self.images = ImageRoots()
         self.sockets = networks
@@ -347,6 +350,7 @@ class PrivateRuntime:
             "env": config.env,
             "cwd": config.cwd,
             "oom_score": config.oom_score,
+            "group": config.group,
             "terminal": config.terminal,
             "size": config.size,
             **more,

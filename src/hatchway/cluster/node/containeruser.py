@@ -6,56 +6,51 @@ import os
 
 from hatchway.kube.api import Object
 
-__all__ = ["container_user", "inside", "parse_user"]
+__all__ = ["container_user", "parse_user"]
 
+# A process may have 65536 supplementary groups.
+_MOST_CHARACTERS = 1 << 20
 _ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
-_READ_BYTES = 64 << 10
 
 
 def container_user(pid: int) -> Object:
-    """Return a core/v1 ContainerUser: what the process itself sees; root when it has ended already."""
+    """Return a core/v1 ContainerUser: what the kernel says of the process; root when it has ended already."""
     try:
-        uid_map = gid_map = ""
-        if os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"):
-            uid_map, gid_map = _read(pid, "uid_map"), _read(pid, "gid_map")
-        return parse_user(_read(pid, "status"), uid_map, gid_map)
+        users, groups = "", ""
+        if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
+            # Where the cluster has one user, others have a namespace of their own with another number for it.
+            users, groups = _read(pid, "uid_map"), _read(pid, "gid_map")
+        return parse_user(_read(pid, "status"), users, groups)
     except OSError:
         return _ROOT
 
 
 def _read(pid: int, name: str) -> str:
     with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-        return file.read(_READ_BYTES)
+        return file.read(_MOST_CHARACTERS)
 
 
-def parse_user(status: str, uid_map: str = "", gid_map: str = "") -> Object:
-    """Return the user of a process.
+def parse_user(text: str, users: str = "", groups: str = "") -> Object:
+    """Return the user of a process from the text of its `/proc/PID/status` (proc_pid_status(5)).
 
     As in Kubernetes, the supplementary groups begin with the primary group.
 
-    Args:
-        status: the text of its `/proc/PID/status` (proc_pid_status(5)).
-        uid_map, gid_map: its user namespace's maps, if it has one of its own below this process's.
+    users, groups: `uid_map` and `gid_map` of a process in another user namespace; "" for none.
     """
-    fields = dict(line.partition(":")[::2] for line in status.splitlines())
+    fields = dict(line.partition(":")[::2] for line in text.splitlines())
     try:
-        uid, gid = int(fields["Uid"].split()[0]), int(fields["Gid"].split()[0])
-        groups = [gid, *(int(group) for group in fields["Groups"].split())]
-        return {
-            "linux": {
-                "uid": inside(uid, uid_map),
-                "gid": inside(gid, gid_map),
-                "supplementalGroups": list(dict.fromkeys(inside(group, gid_map) for group in groups)),
-            }
-        }
+        uid = _inside(users, int(fields["Uid"].split()[0]))
+        gid = _inside(groups, int(fields["Gid"].split()[0]))
+        all_groups = [gid, *(_inside(groups, int(group)) for group in fields["Groups"].split())]
     except (KeyError, IndexError, ValueError):
         return _ROOT
+    return {"linux": {"uid": uid, "gid": gid, "supplementalGroups": list(dict.fromkeys(all_groups))}}
 
 
-def inside(number: int, id_map: str) -> int:
-    """Return what a user's or group's number is in a user namespace with this map (user_namespaces(7))."""
-    for line in id_map.splitlines():
-        first, outside, count = (int(part) for part in line.split())
-        if outside <= number < outside + count:
-            return first + number - outside
-    return number
+def _inside(numbers: str, outside: int) -> int:
+    """Return what a number is in another namespace (user_namespaces(7)): itself where the namespace has no map."""
+    for line in numbers.splitlines():
+        first, there, count = map(int, line.split())
+        if there <= outside < there + count:
+            return first + outside - there
+    return outside

@@ -141,7 +141,7 @@ class GatewayRoutes:
     def __init__(self, config: dict[str, Any], routes: socket.socket) -> None:
         self._config = config
         self._netlink = Netlink(routes)
-        self._refused: set[str] = set()
+        self._refused: set[tuple[str, int]] = set()
 
     def connect(self, index: int) -> None:
         """Use an interface as the uplink. It was made just before, and may be gone again. Raises OSError."""
@@ -152,15 +152,15 @@ class GatewayRoutes:
         with _already():
             self._netlink.add_route("0.0.0.0", 0, self._config["next_hop"], index)
 
-    def refuse_only(self, addresses: set[str]) -> None:
-        """Refuse these addresses, and no longer those of the last call that are not among them. Raises OSError."""
-        for address in self._refused - addresses:
-            self._netlink.permit(address, 32)
-            self._refused.discard(address)
-        for address in addresses - self._refused:
+    def refuse_only(self, networks: set[tuple[str, int]]) -> None:
+        """Refuse these networks, and no longer those of the last call that are not among them. Raises OSError."""
+        for network in self._refused - networks:
+            self._netlink.permit(*network)
+            self._refused.discard(network)
+        for network in networks - self._refused:
             with _already():
-                self._netlink.prohibit(address, 32)
-            self._refused.add(address)
+                self._netlink.prohibit(*network)
+            self._refused.add(network)
 
 
 @contextlib.contextmanager

@@ -99,10 +99,10 @@ class EgressKeeper:
     def run(self) -> NoReturn:
         """Wait for the gateway, then serve until the control plane or the private network ends."""
         links = self._begin()
-        addresses = rtnetlink.open_socket(netmessages.ADDRESSES | netmessages.LINKS)
+        changes = rtnetlink.open_socket(netmessages.ROUTES)
         self._watch(self._control.fileno(), lambda: self._check_control())
         self._watch(links.fileno(), lambda: self._link_changed(links))
-        self._watch(addresses.fileno(), lambda: self._host_changed(addresses))
+        self._watch(changes.fileno(), lambda: self._host_changed(changes))
         self._refuse_host()
         self._start()
         while True:
@@ -226,17 +226,17 @@ class EgressKeeper:
             self._connected, self._deadline = True, None
             self._tell({"up": True})
 
-    def _host_changed(self, addresses: socket.socket) -> None:
+    def _host_changed(self, changes: socket.socket) -> None:
         """Follow changes of this machine's networks: it may have a network again, for which the program waits."""
-        for _ in _datagrams(addresses):
-            pass
-        self._refuse_host()
+        # b"" stands for messages that the kernel had no room for.
+        if any(not data or netmessages.tells_of_local_network(data) for data in _datagrams(changes)):
+            self._refuse_host()
         if not self._pid and self._deadline is not None:
             self._deadline = min(self._deadline, time.monotonic() + _FIRST_PAUSE)
 
     def _refuse_host(self) -> None:
         if not self._config["to_host"]:
-            self._routes.refuse_only(netmessages.own_addresses())
+            self._routes.refuse_only(netmessages.local_networks())
 
     # The control plane
 
@@ -265,7 +265,7 @@ class EgressKeeper:
 
 
 def _datagrams(sock: socket.socket) -> list[bytes]:
-    """Return what a non-blocking netlink socket holds. When the kernel has dropped some (ENOBUFS), others follow."""
+    """Return what a netlink socket holds; b"" where the kernel has dropped some (ENOBUFS)."""
     found: list[bytes] = []
     while True:
         try:
@@ -275,6 +275,7 @@ def _datagrams(sock: socket.socket) -> list[bytes]:
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
+            found.append(b"")
 
 
 def why_ended(code: int, printed: bytes) -> str:

@@ -66,4 +66,6 @@ class EgressLink:
             self._settings.changed(False, why)
 
     def _lost(self) -> None:
-        self._settings.changed(False, f"the process that starts {self._settings.tool.name} has ended")
+        self._settings.changed(
+            False, f"the process that starts {self._settings.tool.name} has ended; a new `hatchway up` starts it"
+        )

@@ -1,21 +1,24 @@
-"""Reads messages of rtnetlink(7) about interfaces and addresses. The kernel alone sends them."""
+"""Reads messages of rtnetlink(7) about interfaces and routes. The kernel alone sends them."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
 from collections.abc import Iterator
 
-# Groups of `netlink.open_socket`: interfaces; IPv4 addresses.
-LINKS, ADDRESSES = 0x1, 0x10
+# Groups of `netlink.open_socket`: interfaces; IPv4 routes, those of this machine's own addresses included.
+LINKS, ROUTES = 0x1, 0x40
 
 _HEAD = struct.Struct("=IHHII")
 _DONE, _ERROR = 3, 2
-_RTM_NEWLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 20, 22
+_RTM_NEWLINK, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 16, 24, 25, 26
+_SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 _REQUEST, _DUMP = 0x1, 0x300
-_IFINFO_BYTES, _IFADDR_BYTES = 16, 8
-_IFLA_IFNAME, _IFA_ADDRESS, _IFA_LOCAL = 3, 1, 2
+_IFINFO_BYTES, _RTMSG_BYTES = 16, 12
+_IFLA_IFNAME, _RTA_DST = 3, 1
+_RTN_LOCAL, _RT_TABLE_LOCAL = 2, 255
 _RECEIVE = 65536
 
 
@@ -52,22 +55,43 @@ def new_link(data: bytes, name: str) -> int | None:
     return None
 
 
-def own_addresses() -> set[str]:
-    """Return the IPv4 addresses of the current network namespace, without 127.0.0.0/8. Raises OSError."""
-    found: set[str] = set()
+def local_networks() -> set[tuple[str, int]]:
+    """Return what counts as an address of the current network namespace: IPv4 networks, without 127.0.0.0/8.
+
+    Each is an address and the length of its prefix. Besides the addresses of interfaces these are networks whose
+    addresses are local by a route ("AnyIP"), as on machines behind some clouds' load balancers. Raises OSError.
+    """
+    found: set[tuple[str, int]] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
         sock.bind((0, 0))
-        body = struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0)
-        sock.send(_HEAD.pack(_HEAD.size + len(body), _RTM_GETADDR, _REQUEST | _DUMP, 1, 0) + body)
+        # The kernel then sends this table only (Linux 4.20); the others may be long.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, _RT_TABLE_LOCAL, 0, 0, 0, 0)
+        sock.send(_HEAD.pack(_HEAD.size + len(body), _RTM_GETROUTE, _REQUEST | _DUMP, 1, 0) + body)
         while True:
             for kind, told in messages(sock.recv(_RECEIVE)):
                 if kind == _DONE:
                     return found
                 if kind == _ERROR:
                     number = -struct.unpack_from("=i", told)[0] or errno.EIO
-                    raise OSError(number, "cannot read this machine's addresses")
-                if kind == _RTM_NEWADDR and len(told) >= _IFADDR_BYTES:
-                    parts = attributes(told, _IFADDR_BYTES)
-                    address = socket.inet_ntoa(parts.get(_IFA_LOCAL) or parts[_IFA_ADDRESS])
-                    if not address.startswith("127."):
-                        found.add(address)
+                    raise OSError(number, "cannot read this machine's routes")
+                if kind == _RTM_NEWROUTE and (network := local_network(told)):
+                    found.add(network)
+
+
+def tells_of_local_network(data: bytes) -> bool:
+    """Return True when a datagram tells of a new or deleted route to this machine itself."""
+    return any(
+        kind in (_RTM_NEWROUTE, _RTM_DELROUTE) and local_network(body) is not None for kind, body in messages(data)
+    )
+
+
+def local_network(body: bytes) -> tuple[str, int] | None:
+    """Return the destination of a route to this machine itself; None for another route."""
+    if len(body) < _RTMSG_BYTES or body[0] != socket.AF_INET or body[7] != _RTN_LOCAL:
+        return None
+    packed = attributes(body, _RTMSG_BYTES).get(_RTA_DST, b"")
+    if len(packed) != 4 or packed[0] == 127:
+        return None
+    return socket.inet_ntoa(packed), body[1]

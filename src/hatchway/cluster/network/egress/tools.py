@@ -35,6 +35,7 @@ REFUSED: Final = (
 # The interface in the namespace, and the most bytes of a packet there (the largest that the tools take).
 INTERFACE: Final = "uplink"
 MTU: Final = 65520
+_DEVICE: Final = "/dev/net/tun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +113,12 @@ def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> Egre
     raise HatchwayError(
         f"--egress {mode}: {mode} is not installed", f"`apt install {package}` (or your system's package {package})"
     )
+
+
+def obstacle(device: str = _DEVICE) -> str:
+    """Return why no program can make its interface on this machine; "" when one can."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"{device} cannot be opened: {(error.strerror or str(error)).lower()}"
+    return ""
