@@ -6,10 +6,13 @@ As in the kubelet, their images are got before the pod's containers start, with 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
-from hatchway.cluster.node.imagemanager import get_image
+from hatchway.cluster.node.containersecurity import CreateError
+from hatchway.cluster.node.imagemanager import ImageError, get_image
 from hatchway.cluster.node.imagestock import UnpackedImage
 from hatchway.cluster.node.podcontext import PodContext
+from hatchway.cluster.node.podstatus import ContainerState
 from hatchway.cluster.runtime import ImageRoot, StartError
 
 __all__ = ["ImageVolumes"]
@@ -22,14 +25,28 @@ class ImageVolumes:
         self._context = context
         self._opened: dict[str, UnpackedImage] = {}
 
-    async def prepare(self) -> None:
+    async def prepare(self, waiting: Iterable[ContainerState]) -> bool:
         """Get the images, and make their files visible to `Volumes`. Idempotent.
 
-        Raises:
-            ImageError: an image cannot be used now.
-            CreateError: it cannot be unpacked.
-            OSError: its files cannot be shown.
+        waiting: the containers that wait for them. Returns False when an image cannot be used now; events and the
+        containers' states say why.
         """
+        try:
+            await self._open()
+        except ImageError as error:
+            for container in waiting:
+                container.wait(error.reason, str(error))
+            if error.is_new:
+                self._context.event("Warning", "Failed", f"Error: {error.reason}")
+        except (CreateError, OSError) as error:
+            why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            self._context.event("Warning", "FailedMount", f"MountVolume.SetUp failed for an image volume: {why}")
+        else:
+            return True
+        self._context.mark_changed()
+        return False
+
+    async def _open(self) -> None:
         volumes = self._context.volumes
         for volume in self._context.pod["spec"].get("volumes") or ():
             name, source = volume["name"], volume.get("image")

@@ -18,10 +18,8 @@ from hatchway.cluster.hostports import host_ports
 from hatchway.cluster.node import admission, clock, eviction, podstatus, sources, unsupported
 from hatchway.cluster.node.attempt import LEAST_GRACE
 from hatchway.cluster.node.container import ContainerKind, ContainerWorker
-from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.deviceclaims import unprepared
 from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
-from hatchway.cluster.node.imagemanager import ImageError
 from hatchway.cluster.node.imagevolumes import ImageVolumes
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
@@ -366,20 +364,7 @@ class PodWorker:
         return not why
 
     async def _get_image_volumes(self) -> bool:
-        try:
-            await self._image_volumes.prepare()
-        except ImageError as error:
-            for container in [*self._state.init, *self._state.containers]:
-                container.wait(error.reason, str(error))
-            if error.is_new:
-                self._context.event("Warning", "Failed", f"Error: {error.reason}")
-        except (CreateError, OSError) as error:
-            why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            self._context.event("Warning", "FailedMount", f"MountVolume.SetUp failed for an image volume: {why}")
-        else:
-            return True
-        self._context.mark_changed()
-        return False
+        return await self._image_volumes.prepare([*self._state.init, *self._state.containers])
 
     async def _set_up_volumes(self) -> bool:
         try:
