@@ -204,8 +204,13 @@ class Volumes:
         if not _SAFE.match(name):
             raise OSError(errno.EINVAL, f"invalid volume name {name!r}")
         changes, place = self._directory / "images" / name, self._directory / "volumes" / name
-        for directory in (changes, place):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        changes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not place.is_mount():
+            # An earlier agent, or an attempt that failed, may have left something.
+            with beneath.opened(os.open(changes.parent, _DIRECTORY)) as parent:
+                trees.remove_tree(parent, name)
+        changes.mkdir(mode=0o700, exist_ok=True)
         return str(changes), str(place)
 
     def add_image(self, name: str, directory: str) -> None:
