@@ -319,7 +319,7 @@ class NodeFiles(Protocol):
         ...
 
     def unmount(self, path: str) -> None:
-        """Unmount what `mount_memory` has mounted; nothing happens when nothing is. Raises OSError."""
+        """Unmount what is mounted at `path`; nothing happens when nothing is. Raises OSError."""
         ...
 
 
@@ -396,6 +396,14 @@ class Runtime(NodeFiles, Protocol):
     @property
     def sockets(self) -> ServiceSockets:
         """Return what opens sockets on addresses of nodes and services."""
+        ...
+
+    async def show_image(self, root: ImageRoot, path: str) -> str:
+        """Make the files of an image visible, for volumes; return the directory that has them.
+
+        path: an empty directory, which may become a mount point. Nothing is done when it is one already. Raises OSError
+        and StartError.
+        """
         ...
 
     async def create_sandbox(self, config: SandboxConfig) -> Sandbox:

@@ -7,6 +7,7 @@ protocol of `docker/docker-credential-helpers`: `docker-credential-NAME get` rea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -124,8 +125,10 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
     try:
         # uvloop's pipes are no subclass of asyncio's.
         pipe = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-        pipe.write(server.encode())
-        pipe.close()
+        # A helper that has ended already has closed it: uvloop says so by a RuntimeError.
+        with contextlib.suppress(OSError, RuntimeError):
+            pipe.write(server.encode())
+            pipe.close()
         async with asyncio.timeout(_PATIENCE):
             await conversation.ended.wait()
             await conversation.output_ended.wait()

@@ -33,6 +33,7 @@ from hatchway.cluster.runtime import (
     ContainerProcess,
     ControlGroups,
     Exit,
+    ImageRoot,
     SandboxConfig,
     StartError,
     Users,
@@ -286,6 +287,10 @@ class LoopbackRuntime:
     def mount_memory(self, path: str, size: int | None = None) -> bool:
         """Return False: nothing can be mounted without a mount namespace."""
         return False
+
+    async def show_image(self, root: ImageRoot, path: str) -> str:
+        """Refuse: images need namespaces."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     def unmount(self, path: str) -> None:
         """Do nothing: nothing is mounted."""

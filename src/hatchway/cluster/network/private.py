@@ -17,10 +17,11 @@ from hatchway.cluster import plan, sockets
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.channel import Channel, Message, close_all
 from hatchway.cluster.network.etcdefaults import etc_files
-from hatchway.cluster.network.imagechanges import ImageChanges, ImageRoots
+from hatchway.cluster.network.imagechanges import COPY, ImageChanges, ImageRoots
 from hatchway.cluster.network.nodedirs import NodeDirectories
 from hatchway.cluster.network.nodenetworks import NodeNetworks
 from hatchway.cluster.network.noderoot import NodeRoots
+from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.network.podaddresses import AddressPools
 from hatchway.cluster.network.terminals import receive_terminal
 from hatchway.cluster.packetrules import PacketFilter
@@ -29,6 +30,7 @@ from hatchway.cluster.runtime import (
     ContainerProcess,
     ControlGroups,
     Exit,
+    ImageRoot,
     SandboxConfig,
     StartError,
     Users,
@@ -287,6 +289,16 @@ class PrivateRuntime:
             options = "mode=0700" if size is None else f"mode=0700,size={size}"
             linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
         return True
+
+    async def show_image(self, root: ImageRoot, path: str) -> str:
+        """Mount an image's layers at `path`, or copy them where no overlay is possible. Raises OSError, StartError."""
+        if os.path.ismount(path):
+            return path
+        message, _ = await self.images.prepare(root)
+        if message["copied"]:
+            return f"{root.changes}/{COPY}"
+        await asyncio.to_thread(mount_overlay, root.layers, root.changes, path)
+        return path
 
     def unmount(self, path: str) -> None:
         """Unmount what is mounted at `path`; nothing happens when nothing is. Raises OSError."""

@@ -12,7 +12,7 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from hatchway.cluster.node import clock, probes
@@ -29,9 +29,9 @@ from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podgroups import ContainerGroup
 from hatchway.cluster.node.podstatus import ContainerState
-from hatchway.cluster.node.programs import ContainerProgram, prepare_program
+from hatchway.cluster.node.programs import PreparedStart, prepare_program
 from hatchway.cluster.node.resizing import needs_restart, same_resources
-from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, Mount, StartError
+from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, StartError
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
@@ -43,17 +43,6 @@ _CONFIG_RETRY = 10.0
 _RESIZE_RETRY = 2.0
 _UNKNOWN = 255
 _START_FAILED = 128
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Everything that one attempt needs. image: as the container's spec named it when the attempt began."""
-
-    image: str
-    program: ContainerProgram
-    argv: list[str]
-    environment: dict[str, str]
-    mounts: list[Mount]
 
 
 class ContainerWorker:
@@ -288,7 +277,7 @@ class ContainerWorker:
         await self._not_configured(reason, message, changed)
         return None
 
-    async def _prepare(self) -> _Start:
+    async def _prepare(self) -> PreparedStart:
         """Get everything that the next attempt needs. Raises ImageError, CreateError, ConfigError, ApiError."""
         spec = self.spec
         program = await prepare_program(self._context, spec)
@@ -296,7 +285,7 @@ class ContainerWorker:
             own = await self._context.environment(spec)
             mounts = self._context.prepare_mounts(spec, program.variables(own))
             self._target()
-            return _Start(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
+            return PreparedStart(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
         except BaseException:
             program.close()
             raise
@@ -337,7 +326,7 @@ class ContainerWorker:
             for task in waiting:
                 task.cancel()
 
-    async def _start(self, start: _Start, end_turn: Callable[[], None]) -> tuple[int, float, EndOrder | None]:
+    async def _start(self, start: PreparedStart, end_turn: Callable[[], None]) -> tuple[int, float, EndOrder | None]:
         loop = asyncio.get_running_loop()
         state = self.state
         if terminated := state.state.get("terminated"):
@@ -385,7 +374,7 @@ class ContainerWorker:
     async def _accompany(
         self,
         process: ContainerProcess,
-        start: _Start,
+        start: PreparedStart,
         config: ContainerConfig,
         streams: ContainerStreams,
         posted: Callable[[], None],
@@ -432,7 +421,7 @@ class ContainerWorker:
         except OSError as error:
             raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
 
-    def _config(self, start: _Start, streams: ContainerStreams) -> ContainerConfig:
+    def _config(self, start: PreparedStart, streams: ContainerStreams) -> ContainerConfig:
         security = self.spec.get("securityContext") or {}
         return ContainerConfig(
             name=self.name,
