@@ -9,7 +9,7 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 _FAST = "tests/unit/"
 # Its tests need the application of their parameter only, and each application takes long.
 _APPLICATIONS = "tests/apps/test_apps.py"
-# Whatever takes a worker more than about 10 seconds. Those that wait stand between those that compute.
+# The units that take a worker more than about 10 seconds. Units that mostly wait are between units that compute.
 LONG = (
     "tests/integration/test_documents.py",
     "tests/apps/test_apps.py[jupyterlab",
@@ -60,8 +60,8 @@ def unit_of(nodeid: str) -> str:
 def ordered_units(units: Iterable[str]) -> list[str]:
     """Return units in the order in which they run.
 
-    The fast ones come first, for whoever waits for a failure. Then come the longest: were they last, one worker would
-    be at work for long when the others have ended.
+    The fast ones come first, so that most failures are seen early. Then come the longest ones: if they were last, one
+    worker would still run for a long time after the others have ended.
     """
     long = {unit: place for place, unit in enumerate(LONG)}
     return sorted(units, key=lambda unit: -1 if unit.startswith(_FAST) else long.get(unit, len(LONG)))

@@ -1,6 +1,6 @@
 """Two hours of samples of a small cluster, as the add-on would have scraped them, for the dashboards' tests.
 
-The samples go on for ten minutes after the present, so that "now" has values for as long as the tests last.
+The samples continue for ten minutes after the present, so that "now" has values as long as the tests run.
 """
 
 from __future__ import annotations

@@ -384,7 +384,7 @@ def test_errors_of_queries_are_readable(visit: Open) -> None:
 
 
 def test_ten_thousand_series(visit: Open) -> None:
-    """A bounded number is drawn, and the page says so."""
+    """A limited number of them is drawn, and the page shows this limit."""
     page = visit("/explore?from=now-5m&to=now&q=many")
     page.wait_for_selector(".explore .note:not([hidden])")
     assert page.inner_text(".explore .note").startswith("100 series are drawn of 10,000 series.")
@@ -451,7 +451,7 @@ def test_hostile_addresses(visit: Open, address: str) -> None:
 
 
 def test_any_value_makes_a_selector_and_a_line(visit: Open) -> None:
-    """Whatever a label holds: the query matches exactly that, and what is shown is one line without hidden characters."""
+    """For every value of a label, the query matches exactly this value, and the page shows one line without hidden characters."""
     page = visit("/nodes?refresh=0")
     script = """values => Promise.all([import('./promql.js'), import('./plain.js')]).then(([{ matchers }, { shown }]) =>
         values.map((value) => [`{${matchers({ a: value }, 'b="x"')}}`, shown(value)]))"""
@@ -500,7 +500,7 @@ def test_an_empty_store(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_the_store_restarts(browser: Browser, tmp_path: Path) -> None:
-    """While it is away the page says so and keeps what it shows; when it is back, so are the charts."""
+    """When the server cannot be reached, the page says so and keeps its charts; later the charts are updated again."""
     fill(tmp_path)
     context = browser.new_context()
     page = context.new_page()
@@ -522,7 +522,7 @@ def test_the_store_restarts(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_the_page_is_quiet(visit: Open, program: Monitoring) -> None:
-    """It asks nothing of anybody else, and a page of another origin gets nothing from it."""
+    """The page loads nothing from other servers, and a page of another origin can read nothing from it."""
     page = visit()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -32,7 +32,7 @@ SECRET = "the-secret-of-the-victim"
 PROGRAM = Path(__file__).with_name("hostile_server.py")
 API = "api/v1/namespaces/kube-system/configmaps"
 
-# Each is a function of a URL that gives what it has learnt, as text; "" when it was refused.
+# Each is a function of a URL. It returns the text that the attack has read; "" if the request was refused.
 READS = {
     "fetch": "async url => await (await fetch(url)).text()",
     "fetch with credentials": "async url => await (await fetch(url, { credentials: 'include' })).text()",
@@ -104,7 +104,7 @@ def attempt(page: Page, script: str, url: str) -> str:
 
 
 def attempts(page: Page, tries: Sequence[tuple[str, str]]) -> list[str]:
-    """What several attacks, (script, URL) each, learn at the same time."""
+    """Run several attacks, (script, URL) each, at the same time. Return the texts that they have read."""
     runs = ",".join(f"attack({script}, {json.dumps(url)})" for script, url in tries)
     found: list[str] = page.evaluate(f"""() => {{
         const attack = async (script, url) => {{

@@ -331,7 +331,7 @@ def test_a_formula_is_not_exported_as_one(visit: Open) -> None:
 
 
 def test_the_page_is_quiet(visit: Open, addon: Addon) -> None:
-    """It asks nothing of anybody else, and a page of another origin gets nothing from it."""
+    """The page loads nothing from other servers, and a page of another origin can read nothing from it."""
     page = visit()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -163,7 +163,7 @@ def test_a_pod_that_goes_is_said_to_be_gone(cluster: Cluster, door: Door, talker
     page.wait_for_selector("#log >> text=here")
     cluster.kubectl("-n", NAMESPACE, "delete", "pod", "brief", "--grace-period=0", "--force", check=False)
     page.wait_for_selector("#log >> text=The pod is gone.")
-    # The head must not go on saying that it is ready, nor offer to open it.
+    # The head must no longer say that it is ready, and must not offer to open it.
     page.wait_for_selector("#state >> text=Deleted")
     assert "ready" not in page.inner_text("header")
     assert page.locator("#open").count() == 0

@@ -230,7 +230,7 @@ def test_redirects_built_from_host(tab: Tab, front: Front, site: Site) -> None:
 
 
 def test_the_location_of_an_upload(tab: Tab, front: Front, site: Site) -> None:
-    """tus: the upload's address comes in `Location`, absolute or not, and the script goes on with it."""
+    """tus: the script continues the upload at the address in `Location`, which may be absolute or relative."""
 
     def create(request: Seen) -> Any:
         host = request.headers["Host"]
@@ -392,7 +392,7 @@ def test_kubernetes_mode_and_off(browser: Browser, site: Site) -> None:
 
 
 def test_requests_that_lost_their_prefix(tab: Tab, site: Site) -> None:
-    """What a script composes in ways that nobody sees is brought back by its Referer."""
+    """An address that a script composes in an unknown way is redirected to the prefix, by its Referer."""
     site.pages |= {
         "/": """<!DOCTYPE html><head></head><body><script>const s = document.createElement('style');
             s.textContent = 'p { background: url(/a.css.png) }'; document.head.append(s);

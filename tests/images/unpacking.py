@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hatchway.images.fileattributes import AttributeWriter
-from hatchway.images.layererrors import UnpackLimits
+from hatchway.images.layererrors import BadLayer, UnpackLimits
 from hatchway.images.layerunpacking import write_layer
 from hatchway.images.lowerlayers import LowerLayers
 from tests.images.making import Entry, Layer, layer_of
@@ -105,7 +107,7 @@ class Guard:
         found = {}
         for path in [self.path, *sorted(self.path.rglob("*"))]:
             status = path.lstat()
-            read = 0 if stat.S_ISDIR(status.st_mode) else status.st_atime_ns
+            read = status.st_atime_ns if stat.S_ISREG(status.st_mode) else 0
             found[str(path)] = (
                 status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_nlink,
                 status.st_size, status.st_mtime_ns, status.st_ctime_ns, read,
@@ -116,3 +118,23 @@ class Guard:
 def file(name: str, content: str = "new", **more: Any) -> Entry:
     """Return a file's entry."""
     return Entry(name, content.encode(), **more)
+
+
+class Attack:
+    """Unpacks a layer beside a guarded directory, and checks that one afterwards."""
+
+    def __init__(self, tmp_path: Path, guard: Guard) -> None:
+        self.root = tmp_path / "layer"
+        self._guard = guard
+
+    def run(self, layer: Layer, **options: object) -> dict[str, object]:
+        """Unpack a layer that is accepted; return what is in it."""
+        unpack(self.root, layer, **options)  # type: ignore[arg-type]
+        self._guard.check(self.root)
+        return listed(self.root)
+
+    def refused(self, layer: Layer, words: str, **options: object) -> None:
+        """Unpack a layer that is refused with these words."""
+        with pytest.raises(BadLayer, match=words):
+            unpack(self.root, layer, **options)  # type: ignore[arg-type]
+        self._guard.check(self.root)

@@ -40,7 +40,7 @@ class Step:
     """One thing that a document tells its reader to do.
 
     command: a line for the terminal, or "". shown: the lines that the document shows below it.
-    path, text: a file to save, with what it holds.
+    path, text: a file to save, and its content.
     """
 
     command: str = ""
@@ -50,7 +50,7 @@ class Step:
 
     @property
     def stays(self) -> bool:
-        """The command goes on until it is interrupted."""
+        """Whether the command runs until it is interrupted."""
         return self.command.startswith(_STAYING)
 
 
@@ -79,7 +79,7 @@ def at_port(command: str, port: int) -> str:
 def missing_lines(shown: list[str], output: str) -> list[str]:
     """Return the lines that a document shows and a command did not print.
 
-    `...` in a shown line stands for anything; what differs from run to run is not compared.
+    `...` in a shown line matches anything; parts that differ from run to run are not compared.
     """
     printed = [_comparable(line) for line in output.splitlines()]
     missing = []
@@ -141,7 +141,7 @@ class Terminal:
         begin = len(self.output)
         self.send(command)
         self.send('printf "status-of-last=%s\\n" "$?"')
-        # A prompt that an activated environment has set may stand before it.
+        # A prompt of an activated environment may come before it.
         found = self.wait(r"(?m)^(?:\(\S+\) )?status-of-last=(\d+)$", _COMMAND_SECONDS)
         return int(found[1]), self.output[begin : found.start()]
 

@@ -1,4 +1,4 @@
-"""The plan of the code holds: docs/architecture.md names every file, and each class has a name of its own."""
+"""The plan of the code is kept: docs/architecture.md names every file, and no two classes have the same name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED = re.findall(r"[\w./-]*\w\.py\b", (_ROOT / "docs/architecture.md").read_t
 
 
 def test_every_source_file_is_named() -> None:
-    """Files of the same name stand in several rooms: each has to be named, so there are as many names as files."""
+    """Several rooms have files with the same name. Each must be named, so there are as many names as files."""
     names = Counter(name.rpartition("/")[2] for name in _NAMED)
     files = Counter(path.name for path in _SOURCES.rglob("*.py") if not path.name.startswith("__"))
     assert {name: count for name, count in files.items() if names[name] < count} == {}

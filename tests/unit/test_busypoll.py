@@ -13,7 +13,7 @@ from hatchway.proxy.busypoll import BusyPoll
 
 
 class Loop:
-    """A loop that turns when it is told to, by a clock that is set."""
+    """A loop whose turns and clock the test controls."""
 
     def __init__(self) -> None:
         self.now = 1.0

@@ -1,4 +1,4 @@
-"""`docs/api-coverage.md` says what the registry says."""
+"""`docs/api-coverage.md` agrees with the registry."""
 
 from __future__ import annotations
 

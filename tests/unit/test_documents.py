@@ -155,7 +155,7 @@ def test_messages_of_the_troubleshooting_page_are_printed_somewhere() -> None:
         if not (row := re.match(r"\| (.+?) \| ", line)) or row[1] == "you see":
             continue
         for message in re.findall(r"`([^`]+)`", row[1]):
-            # Names, numbers and what the system says are put in when it is printed: one literal piece must be there.
+            # Names, numbers and texts of the system are inserted when it is printed: one literal piece must be there.
             pieces = re.split(r"\.\.\.|: |\d{4,5}|[\"'\\]|\(sysctl.*", message)
             known = any(piece.strip() in source for piece in pieces if len(piece.strip()) > 8)
             if not known and not _OTHERS_MESSAGES.search(message):

@@ -7,7 +7,7 @@ from hatchway.proxy.heap import IdleTrim
 
 
 def observed(*moments: tuple[float, float]) -> list[bool]:
-    """Whether each observation, at (seconds, processor seconds), says that memory is to be given back."""
+    """For each observation, at (seconds, processor seconds): True if memory must be given back."""
     trim = IdleTrim(0.0, 0.0)
     found = []
     for now, used in moments:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hatchway.cli import options
-from hatchway.cli.imagestore import NONE, complete_image, open_store, short_id
+from hatchway.cli.imagestore import NONE, complete_image, open_store, parse_name, short_id
 from hatchway.cli.printing import print_data, print_table, size
 
 if TYPE_CHECKING:
     from hatchway.images.contents import Image
+    from hatchway.images.reference import Reference
     from hatchway.images.store import ImageStore
 
 
@@ -38,24 +39,26 @@ def ls(name: str, digests: bool, dangling: bool, output: str, state_dir: str | N
     are mostly compressed; layers that several images share count for each. -o name prints the ID of an image without
     a tag.
     """
+    wanted = parse_name(name, "NAME") if name else None
+    has_tag = ":" in name.rpartition("/")[2]
     store = open_store(state_dir)
     images = store.images()
     tagged = {one.image_id for one in images if one.tags}
     # The same image may have come with differently compressed layers, too; it is shown by its tags.
     found = [one for one in reversed(images) if (one.tags and not dangling) or one.image_id not in tagged]
-    rows = [row for image in found for row in _rows(image) if _matches(row, name)]
+    rows = [row for image in found for row in _rows(image) if _matches(row, wanted, has_tag)]
     if output == "name":
         for row in rows:
             click.echo(row["name"] if row["tag"] else row["image"].image_id)
     elif output != "text":
-        wanted = {row["image"].manifest_digest: row["image"] for row in rows}
-        print_data([summary(store, image) for image in wanted.values()], output)
+        shown = {row["image"].manifest_digest: row["image"] for row in rows}
+        print_data([summary(store, image) for image in shown.values()], output)
     elif rows:
         print_table([_header(digests), *(_cells(row, digests) for row in rows)])
     elif name or dangling:
         click.echo("there is no such image; `hatchway image ls` lists all", err=True)
     else:
-        click.echo("there are no images yet; `hatchway image load` brings some", err=True)
+        click.echo("there are no images yet; `hatchway image pull` or `load` brings some", err=True)
 
 
 def summary(store: ImageStore, image: Image) -> dict[str, Any]:
@@ -91,16 +94,9 @@ def _rows(image: Image) -> list[dict[str, Any]]:
     return [{**row, "image": image} for row in rows]
 
 
-def _matches(row: dict[str, Any], name: str) -> bool:
-    if not name:
+def _matches(row: dict[str, Any], wanted: Reference | None, has_tag: bool) -> bool:
+    if wanted is None:
         return True
-    from hatchway.images.reference import ImageNameError, parse
-
-    try:
-        wanted = parse(name)
-    except ImageNameError as error:
-        raise click.BadParameter(f'"{name}" is not the name of an image: {error}', param_hint="NAME") from error
-    has_tag = ":" in name.rpartition("/")[2]
     return bool(row["repository"] == wanted.familiar_name and (not has_tag or row["tag"] == wanted.tag))
 
 

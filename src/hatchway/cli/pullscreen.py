@@ -22,7 +22,8 @@ _NARROWEST = 40
 class PullScreen:
     """The progress of one image's pull.
 
-    name: the image, for the last line. quiet: True to print nothing. fetched: the bytes of all blobs that were fetched.
+    name: the image, for the last line. quiet: True to print nothing. fetched: the bytes of all whole blobs that were
+    fetched now.
     """
 
     def __init__(self, name: str, *, quiet: bool, stream: TextIO | None = None) -> None:
@@ -32,6 +33,8 @@ class PullScreen:
         self._stream = sys.stderr if stream is None else stream
         self._live = not quiet and self._stream.isatty()
         self._blobs: dict[str, Progress] = {}
+        # How much of each blob an earlier pull had left.
+        self._offsets: dict[str, int] = {}
         self._begun = time.monotonic()
         self._next = self._begun
         self._lines = 0
@@ -41,8 +44,10 @@ class PullScreen:
         known = self._blobs.get(progress.digest)
         if progress.digest:
             self._blobs[progress.digest] = progress
-        if progress.state == "complete":
-            self.fetched += progress.total
+        if progress.state == "downloading":
+            self._offsets.setdefault(progress.digest, progress.done)
+        elif progress.state == "complete":
+            self.fetched += progress.total - self._offsets.get(progress.digest, 0)
         if self._quiet:
             return
         if not self._live:
@@ -110,7 +115,8 @@ class PullScreen:
         done = sum(one.done for one in blobs)
         if not blobs:
             return f"{self._name}: asking the registry"[: columns - 1]
-        rate = sum(one.done for one in blobs if one.state != "exists") / max(time.monotonic() - self._begun, 0.1)
+        known = sum(self._offsets.get(one.digest, one.done) for one in blobs)
+        rate = (done - known) / max(time.monotonic() - self._begun, 0.1)
         return f"{self._name}: {size(done)} of {size(total)}, {size(int(rate))}/s"[: columns - 1]
 
 

@@ -80,6 +80,7 @@ def _show(found: dict[str, Any]) -> None:
     if found["no_policies"]:
         print(f"    policies        network policies are not enforced: {printable(found['no_policies'])}")
     print(f"    users           {printable(found['users'])}")
+    print(f"    resources       {printable(found['resources'])}")
     print(f"    memory          {found['memory_mib']} MiB in {counted(found['processes'], 'process')}")
     print(f"    state           {found['state']}")
 

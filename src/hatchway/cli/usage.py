@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import click
+
+# The least similarity of a suggestion, from 0 to 1 (difflib's default).
+_SIMILAR: Final = 0.6
 
 
 def explain(error: click.UsageError) -> tuple[str, str]:
@@ -13,7 +16,7 @@ def explain(error: click.UsageError) -> tuple[str, str]:
     hint = f"`{command} --help` shows its arguments and options"
     match error:
         case click.NoSuchOption():
-            similar = sorted(error.possibilities or ())
+            similar = sorted(one for one in error.possibilities or () if _is_similar(one, error.option_name))
             if similar:
                 hint = f"did you mean {' or '.join(similar)}? {hint}"
             return f"`{command}` has no option {error.option_name}", hint
@@ -25,6 +28,13 @@ def explain(error: click.UsageError) -> tuple[str, str]:
             name = _name(error)
             return f"{name}: {error.message}" if name else error.message, hint
     return error.format_message().rstrip("."), hint
+
+
+def _is_similar(one: str, other: str) -> bool:
+    """Return True for similar names of options. Their dashes do not count, unlike in click's own comparison."""
+    from difflib import SequenceMatcher
+
+    return SequenceMatcher(None, one.strip("-"), other.strip("-")).ratio() >= _SIMILAR
 
 
 def _name(error: click.BadParameter) -> str:

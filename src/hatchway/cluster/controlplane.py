@@ -33,7 +33,7 @@ from hatchway.cluster.controllers.readinessreset import reset_readiness
 from hatchway.cluster.gcschedule import GcSchedule
 from hatchway.cluster.imageservice import ImageService
 from hatchway.cluster.localvolumes import LocalVolumes
-from hatchway.cluster.network import launcher
+from hatchway.cluster.network import cgroups, launcher
 from hatchway.cluster.network.egress import tools
 from hatchway.cluster.network.egress.egresslink import EgressSettings
 from hatchway.cluster.network.launcher import ClusterNetwork
@@ -68,6 +68,8 @@ class ControlPlane:
         self.image_store = Path(config.image_store) if config.image_store else state.image_store
         # What is wrong with stored objects: it is reported, and does not keep the cluster from starting.
         self.problems: list[str] = []
+        self._groups: Path | None = None
+        self._resources = ""
 
     @contextlib.asynccontextmanager
     async def running(self, on_network_started: Callable[[int], None]) -> AsyncIterator[asyncio.Future[str]]:
@@ -88,6 +90,7 @@ class ControlPlane:
             self.state.save_config(self.config)
         credentialfiles.ensure_admin_token(self.state)
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._remove_groups)
             # Other processes build the network while this process opens the store.
             starting = asyncio.create_task(self._start_network(port))
             try:
@@ -165,17 +168,39 @@ class ControlPlane:
             config, ingress_controller=ingress.CONTROLLER, ingress_manifests=tuple(addons.ingress_controller())
         )
 
+    def _make_groups(self) -> None:
+        """Make the cluster's control group, where that is possible."""
+        try:
+            self._groups = cgroups.make_tree(cgroups.find_base(), self.config.name, self.state.path)
+            self._resources = f"limits of CPU and memory are enforced (control group {self._groups})"
+        except (cgroups.NoGroups, OSError) as error:
+            self._resources = cgroups.why_none(error)
+
+    def _remove_groups(self) -> None:
+        """Remove the cluster's control group, in which nothing runs any more."""
+        if self._groups is not None:
+            groups, self._groups = self._groups, None
+            try:
+                cgroups.remove_tree(groups)
+            except OSError as error:
+                # The next start of this cluster removes it.
+                logger.error("the control group %s is not removed: %s", groups, error)
+
     async def _start_network(self, api_port: int) -> ClusterNetwork:
         """Start the private network where this machine allows it, else loopback."""
         mode, why = self.config.network, "isolation was switched off with --network loopback"
+        self._resources = no_network = cgroups.why_none(cgroups.NoGroups("the cluster has no private network"))
         self.state.egress_file.unlink(missing_ok=True)
         if mode != "loopback":
+            await asyncio.to_thread(self._make_groups)
             try:
                 return await launcher.start_private_network(self._prepare_network(api_port, loopback=False))
             except launcher.Unavailable as error:
                 if mode == "private":
                     raise launcher.Unavailable(error.message, _WITHOUT_NETWORK) from error
                 why = error.message
+                self._remove_groups()
+                self._resources = no_network
         return await launcher.start_loopback_network(self._prepare_network(api_port, loopback=True), why)
 
     def _prepare_network(self, api_port: int, *, loopback: bool) -> launcher.NetworkSettings:
@@ -203,6 +228,7 @@ class ControlPlane:
             host_nameserver=plan.HOST_NAMESERVER if egress is not None else "",
             host_paths=self.config.host_paths,
             published=self._published(),
+            control_groups=str(self._groups or ""),
         )
         # On loopback `state.memory` is on disk: delete secrets that a killed cluster left.
         with beneath.opened(beneath.open_directory(state.path)) as top:
@@ -322,6 +348,7 @@ class ControlPlane:
             "limits": network.limits,
             "no_policies": network.no_policies,
             "users": network.users,
+            "resources": self._resources,
             "addons": list(self.addons),
             "removed_addons": removed,
             "built_in": [found.as_dict() for found in built_in(services, server)],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -69,8 +68,9 @@ class ImageService:
             await _wait_readable(sock)
             try:
                 code = await self._run(sock)
-            except OSError as error:
-                log.error("the process that pulls images cannot be started: %s", error)
+            except Exception:
+                # Whatever it is, images must be pulled when it has passed.
+                log.exception("the process that pulls images cannot be started")
                 code = -1
             if code:
                 log.error("the process that pulls images has ended (exit code %s)", code)
@@ -92,7 +92,6 @@ class ImageService:
                     pass_fds=(sock.fileno(),),
                     start_new_session=True,
                     cwd="/",
-                    env=os.environ,
                 )
             try:
                 return await process.wait()

@@ -72,6 +72,8 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
         if runtime.packets is not None:
             policies = PolicyEnforcer(proxier, runtime.packets, [node.ip for node in config.nodes])
         images = open_images(config, runtime)
+        if images is not None:
+            stack.push_async_callback(images.close)
         kubelets = [
             Kubelet(config, node, runtime, client, Sources(client), services, policies, images)
             for node, client in zip(config.nodes, clients, strict=True)
@@ -148,7 +150,7 @@ async def _run(config: AgentConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with runtimes.open_runtime(_directories(config), config.published) as runtime:
+    async with runtimes.open_runtime(_directories(config), config.published, config.control_groups) as runtime:
         runtime.closed.add_done_callback(lambda _: stop.set())
         await run(config, runtime, stop)
 

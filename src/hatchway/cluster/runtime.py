@@ -123,6 +123,7 @@ class ContainerConfig:
     `Sharing.processes` decides.
     root: the image's file system; None: this machine's programs are its root, read-only.
     privileges: its user and rights. Without an image it has one user, called root, and the usual capabilities.
+    group: the control group of its processes (`ControlGroups.make_container`); "" for none.
     """
 
     name: str
@@ -140,6 +141,71 @@ class ContainerConfig:
     processes_of: ContainerProcess | None = None
     root: ImageRoot | None = None
     privileges: Privileges = field(default_factory=Privileges)
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """What the processes of a container, or of all containers of a pod, may use.
+
+    shares: their part of the processor when it is busy, 2 to 262144; a whole core has 1024. cpu_quota: microseconds of
+    processor time in 100 milliseconds; None for no limit. memory: bytes; None for no limit.
+    """
+
+    shares: int = 2
+    cpu_quota: int | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupUsage:
+    """What a container's processes use. cpu, system: core-seconds so far; memory, anonymous: bytes now.
+
+    memory: without file pages that were not used recently, as the kubelet counts it (working set).
+    """
+
+    cpu: float
+    system: float
+    memory: int
+    anonymous: int
+
+
+QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
+
+
+class ControlGroups(Protocol):
+    """Enforces what pods and containers may use. Methods read and write files of the kernel; all raise OSError."""
+
+    def make_pod(self, uid: str, qos: QosClass, resources: GroupLimits) -> None:
+        """Make the group of a pod, or change what its containers may use together."""
+        ...
+
+    def make_container(self, uid: str, name: str, resources: GroupLimits) -> str:
+        """Make the group of a container in its pod's, for `ContainerConfig.group`; return its directory.
+
+        name: unique in the pod.
+        """
+        ...
+
+    def update_container(self, group: str, resources: GroupLimits) -> None:
+        """Change what a container may use. OSError EBUSY: it uses more memory than the new limit."""
+        ...
+
+    def was_out_of_memory(self, group: str) -> bool:
+        """Return True when the kernel has ended a process of a container because of its limit of memory."""
+        ...
+
+    def usage(self, group: str) -> GroupUsage | None:
+        """Return what a container uses; None when it has ended."""
+        ...
+
+    def remove_container(self, group: str) -> None:
+        """End what is left of a container, and remove its group. Blocks, up to a second."""
+        ...
+
+    def remove_pod(self, uid: str) -> None:
+        """Remove the group of a pod, if it has one, with those of its containers. Blocks."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +361,11 @@ class Runtime(NodeFiles, Protocol):
     @property
     def users(self) -> Users:
         """Return which users containers of images have."""
+        ...
+
+    @property
+    def control_groups(self) -> ControlGroups | None:
+        """Return what enforces limits of processor and memory; None where nothing does."""
         ...
 
     @property

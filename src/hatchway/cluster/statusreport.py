@@ -48,6 +48,7 @@ async def gather(state: StateDir) -> StatusReport:
         # A control plane of an earlier release enforces none, and has not written it.
         "no_policies": run.get("no_policies", "the cluster was started by an earlier release"),
         "users": run.get("users", "unknown: the cluster was started by an earlier release"),
+        "resources": run.get("resources", "unknown: the cluster was started by an earlier release"),
         # None on loopback, where pods use this machine's network.
         "egress": state.load_egress(),
         "processes": len(processes),

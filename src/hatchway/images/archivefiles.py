@@ -6,6 +6,7 @@ the store; names in it are keys of a dictionary and never paths of this machine,
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from hatchway.images.confinedopen import open_real_directory
 from hatchway.images.contents import BadImage
 from hatchway.images.layererrors import BadLayer, UnpackLimits
 from hatchway.images.layerstream import decompress
@@ -209,12 +211,25 @@ class DirectoryFiles:
             _write_whole(self._store.begin_blob(digest, size), iter(lambda: file.read(_CHUNK), b""))
 
     def _open(self, name: str) -> BinaryIO:
-        """Open a file of the directory, not a link, a device or a FIFO, which would wait for a writer."""
-        path = self._path / _normal(name.encode("utf-8", "surrogatepass"))
+        """Open a file of the directory, not through a link, and not a FIFO, which would wait for a writer."""
+        folder, _, last = _normal(name.encode("utf-8", "surrogatepass")).rpartition("/")
+        path = self._path / folder / last
+        root = parent = -1
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+            root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            parent = open_real_directory(root, folder.encode())
+            descriptor = os.open(last, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=parent)
         except FileNotFoundError:
             raise BadImage(f"there is no file {path}") from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise BadImage(f"{path} is, or is behind, a symbolic link") from None
+            error.filename = str(path)
+            raise
+        finally:
+            for one in (root, parent):
+                if one >= 0:
+                    os.close(one)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise BadImage(f"{path} is not a regular file")

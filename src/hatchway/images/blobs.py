@@ -216,7 +216,8 @@ class BlobWriter:
             raise BadImage(f"the blob {self._digest} has another content: its digest is {found}")
         target = self._path_of(found)
         try:
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not target.parent.is_dir():
+                _make_directories(target.parent)
             os.fsync(self._descriptor)
             # Registered before it is visible, so that no collection of garbage can come between.
             self._committed(found)
@@ -260,6 +261,15 @@ def hash_of(digest: str, data: bytes) -> str:
     """Return the digest of the data, by the algorithm of `digest`."""
     algorithm = digest.partition(":")[0]
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def _make_directories(path: Path) -> None:
+    """Make a directory and those above it, on the disk."""
+    if path.is_dir():
+        return
+    _make_directories(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -7,7 +7,6 @@ protocol of `docker/docker-credential-helpers`: `docker-credential-NAME get` rea
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -115,49 +114,57 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
     """Return a helper's credential for a server; None when it has none. Raises BadCredentials, with no secret in it."""
     program = f"docker-credential-{helper}"
     try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            "get",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=dict(environment),
+        transport, conversation = await asyncio.get_running_loop().subprocess_exec(
+            _Conversation, program, "get", stderr=asyncio.subprocess.DEVNULL, env=dict(environment)
         )
     except FileNotFoundError:
         raise BadCredentials(f"the credential helper {program} is not installed") from None
     except OSError as error:
         raise BadCredentials(f"the credential helper {program} cannot be started: {error.strerror}") from error
     try:
+        pipe = transport.get_pipe_transport(0)
+        assert isinstance(pipe, asyncio.WriteTransport)
+        pipe.write(server.encode())
+        pipe.close()
         async with asyncio.timeout(_PATIENCE):
-            output = await _converse(process, server)
-            code = await process.wait()
+            await conversation.ended.wait()
+            await conversation.output_ended.wait()
     except TimeoutError:
         raise BadCredentials(f"the credential helper {program} did not end in {_PATIENCE:g} s") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if code:
+        # This kills the program, and closes its output even if another process holds that open, too.
+        transport.close()
+    output = bytes(conversation.output)
+    if code := transport.get_returncode():
         said = " ".join(output[:200].decode(errors="replace").split())
         if _NONE in said:
             return None
         raise BadCredentials(f"the credential helper {program} failed: {said or f'exit code {code}'}")
-    answer = parse_json(output)
+    try:
+        answer = parse_json(output)
+    except BadCredentials as error:
+        raise BadCredentials(f"the answer of the credential helper {program} cannot be used: {error}") from None
     username, secret = answer.get("Username") or "", answer.get("Secret") or ""
     if not isinstance(username, str) or not isinstance(secret, str):
-        raise BadCredentials(f"the credential helper {program} gave a user name or secret that is not a string")
+        raise BadCredentials(f"the credential helper {program} gave a value that is not a string")
     return make_credential(server, username, secret)
 
 
-async def _converse(process: asyncio.subprocess.Process, server: str) -> bytes:
-    assert process.stdin is not None and process.stdout is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(server.encode())
-        await process.stdin.drain()
-    process.stdin.close()
-    found = bytearray()
-    while piece := await process.stdout.read(65536):
+class _Conversation(asyncio.SubprocessProtocol):
+    """What a helper prints on its standard output. ended, output_ended: set when it and its output have ended."""
+
+    def __init__(self) -> None:
+        self.output = bytearray()
+        self.ended = asyncio.Event()
+        self.output_ended = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
         # Output beyond the limit is read but not kept: a helper whose pipe is full could not exit.
-        found += piece[: max(0, LARGEST_CONFIG - len(found))]
-    return bytes(found)
+        self.output += data[: max(0, LARGEST_CONFIG - len(self.output))]
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 1:
+            self.output_ended.set()
+
+    def process_exited(self) -> None:
+        self.ended.set()

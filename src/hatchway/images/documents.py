@@ -26,6 +26,8 @@ MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20
 # The most layers. Overlay file systems take some 500 lower directories; Docker refuses more than 127 layers.
 MOST_LAYERS = 500
+# The most values in a document. Millions of empty lists fit into a manifest, and parsing them takes seconds.
+_MOST_VALUES = 20_000
 # The most bytes that one blob is said to have.
 _LARGEST_BLOB = 1 << 46
 # The most entries of a list or map in a configuration.
@@ -58,6 +60,8 @@ class IndexEntry:
 
 def read_json(text: bytes, what: str) -> dict[str, Any]:
     """Return a JSON object. what: its name for messages. Raises BadImage."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise BadImage(f"{what} has more than {_MOST_VALUES} values")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

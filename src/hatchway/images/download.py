@@ -162,6 +162,7 @@ async def _write(writer: BlobWriter, batch: bytearray, blob: Descriptor) -> None
         await asyncio.shield(writing)
     except asyncio.CancelledError:
         await asyncio.wait([writing])
+        writing.exception()  # the cancellation counts, but asyncio complains of exceptions that nobody has asked for
         raise
     except BadImage as error:
         raise PullError("invalid", str(error)) from error

@@ -69,7 +69,7 @@ class AttributeWriter:
             if name == _CAPABILITY and not stat.S_ISREG(os.fstat(file).st_mode):
                 continue
             try:
-                os.setxattr(file, name, value)
+                os.setxattr(file, name, _of_any_namespace(value) if name == _CAPABILITY else value)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     # Most file systems say so of an attribute that is larger than they take.
@@ -94,6 +94,16 @@ class AttributeWriter:
                 os.chown(file, *owner)
             except OSError as error:
                 raise _not_mapped(error, owner) from error
+
+
+def _of_any_namespace(capability: bytes) -> bytes:
+    """Return a file's capabilities without the user namespace in which they count (capabilities(7), version 3).
+
+    That one belonged to the machine on which the image was built. The kernel adds this process's own.
+    """
+    if len(capability) == 24 and capability[3] == 3:
+        return capability[:3] + b"\x02" + capability[4:20]
+    return capability
 
 
 def _not_mapped(error: OSError, owner: tuple[int, int]) -> OSError:

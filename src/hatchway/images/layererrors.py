@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hatchway.images.contents import BadImage
@@ -37,3 +38,21 @@ class UnpackLimits:
         if self.is_of_disk:
             return NoRoomForLayer(f"it has more than the {self.size} bytes that the disk has room for")
         return BadLayer(f"it has more than {self.size} bytes, which is the limit of a layer")
+
+
+def limits_of_environment(environment: Mapping[str, str]) -> UnpackLimits:
+    """Return the limits that the variables HATCHWAY_LAYER_BYTES and HATCHWAY_LAYER_ENTRIES set. Raises BadImage."""
+    found = UnpackLimits()
+    return UnpackLimits(
+        size=_positive(environment, "HATCHWAY_LAYER_BYTES", found.size),
+        entries=_positive(environment, "HATCHWAY_LAYER_ENTRIES", found.entries),
+    )
+
+
+def _positive(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 19 and int(text)):
+        raise BadImage(f"{name} is {text[:100]!r}, which is not a positive number")
+    return int(text)

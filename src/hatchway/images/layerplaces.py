@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ UsersWay = Literal["real", "mapped", "one"]
 FILES: Final = "fs"
 _MARK: Final = "complete"
 _LONGEST_MARK: Final = 4096
+# How many layers one process has locked at a time; each takes a descriptor.
+_MOST_LOCKED: Final = 100
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -117,21 +120,28 @@ class LayerPlaces:
     def remove_unneeded(self, is_needed: Callable[[], Callable[[str], bool]]) -> int:
         """Remove the layers that are not needed; return how many. Those that another process has locked stay.
 
-        is_needed: finds out what is needed now; its answer takes a layer's chain id.
+        is_needed: finds out what is needed now, twice for some layers at a time; its answer takes a layer's chain id.
 
         Whoever wants to use a layer first makes it needed, then looks for its mark. So after the marks are gone, this
         asks a second time: no layer is removed that somebody has found complete.
         """
+        places = self._places()
+        batches = [places[at : at + _MOST_LOCKED] for at in range(0, len(places), _MOST_LOCKED)]
+        return sum(self._remove_unneeded(batch, is_needed) for batch in batches)
+
+    def _remove_unneeded(self, places: Sequence[Path], is_needed: Callable[[], Callable[[str], bool]]) -> int:
         removed = 0
         with contextlib.ExitStack() as held:
             taken: dict[Path, tuple[int, LayerMark | None]] = {}
             needed = is_needed()
-            for place in self._places():
+            for place in places:
                 if not needed(_chain_id(place)):
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                         directory = held.enter_context(self._locked_now(place))
                         if directory is not None:
                             taken[place] = directory, self.read_mark(place)
+            if not taken:
+                return 0
             for place in taken:
                 (place / _MARK).unlink(missing_ok=True)
             needed = is_needed()
@@ -153,7 +163,10 @@ class LayerPlaces:
         """Remove what processes that were killed have left."""
         for place in self._places():
             if self.read_mark(place) is None:
-                with contextlib.suppress(FileNotFoundError), self._locked_now(place) as directory:
+                with (
+                    contextlib.suppress(FileNotFoundError, NotADirectoryError),
+                    self._locked_now(place) as directory,
+                ):
                     if directory is not None and self.read_mark(place) is None:
                         self.empty(directory)
                         place.rmdir()
@@ -169,12 +182,22 @@ class LayerPlaces:
         """Lock a layer's directory; yields None when another process has it. Raises FileNotFoundError."""
         directory = os.open(place, _DIRECTORY)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield directory if _is_at(directory, place) else None
-        except BlockingIOError:
-            yield None
+            yield directory if _try_lock(directory) and _is_at(directory, place) else None
         finally:
             os.close(directory)
+
+
+def _try_lock(directory: int) -> bool:
+    """Lock a directory unless another process keeps it locked.
+
+    The process that notes that a layer is on the disk has it locked for a moment only.
+    """
+    for wait in (0.0, 0.01, 0.02, 0.05):
+        time.sleep(wait)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 def _chain_id(place: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.layererrors import BadLayer, NoRoomForLayer, UnpackLimits
+from hatchway.images.layererrors import BadLayer, NoRoomForLayer, UnpackLimits, limits_of_environment
 from hatchway.images.layerplaces import FILES, LayerPlaces, UsersWay, chain_ids
 from hatchway.images.layerunpacking import PackedLayer
 from hatchway.images.unpack import UnpackAnswer, UnpackRequest, decode_answer
@@ -29,10 +29,13 @@ class LayerStore:
     """The layers that were unpacked with one way of users."""
 
     def __init__(self, path: Path, users: UsersWay, limits: UnpackLimits | None = None) -> None:
-        """Use the image store at `path`. users: who owns the files; the cluster's way of users."""
+        """Use the image store at `path`.
+
+        users: who owns the files; the cluster's way of users. limits: None takes those of the environment.
+        """
         self._path = path
         self._users = users
-        self._limits = limits or UnpackLimits()
+        self._limits = limits
         self._places = LayerPlaces(path, users)
         self._syncing: set[asyncio.Task[None]] = set()
 
@@ -70,7 +73,7 @@ class LayerStore:
             store=str(self._path),
             users=self._users,
             layers=tuple(PackedLayer(layer.digest, diff_id) for layer, diff_id in pairs),
-            limits=self._limits,
+            limits=self._limits or limits_of_environment(os.environ),
             parent=os.getpid(),
         )
         answer = await self._ask(request)
@@ -84,7 +87,7 @@ class LayerStore:
     def remove_unneeded(self, needed: Callable[[], Iterable[Image]]) -> int:
         """Remove the layers that no image needs, whoever owns their files; return how many. Blocks.
 
-        needed: returns all images whose layers are needed now (`ImageStore.needed_images`); it is called twice.
+        needed: returns all images whose layers are needed now (`ImageStore.needed_images`); it is called several times.
         Layers that are being unpacked stay. Raises OSError.
         """
 

@@ -50,6 +50,8 @@ _LINKS: Final = 40
 _OPEN_FOLDERS: Final = 64
 _RESOLVED_PATHS: Final = 4096
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# Errors that are this machine's fault, and not the layer's.
+_OF_MACHINE: Final = frozenset({errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class LayerWriter:
@@ -190,6 +192,8 @@ class LayerWriter:
 
     def _find_link_target(self, entry: LayerEntry, target: tuple[bytes, ...]) -> tuple[int, bytes]:
         """Return a descriptor of the target's directory, which the caller closes, and the target's name in it."""
+        if len(target) > self._limits.depth:
+            raise self._missing_target(entry)
         folder = self._find(target[:-1])
         if folder is not None:
             directory = os.dup(self._open(folder))
@@ -201,9 +205,12 @@ class LayerWriter:
         path = b"/".join(target) if folder is None else folder.path_of(target[-1])
         found = self._lowers.find(path)
         if found is None:
-            raise BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is not there")
+            raise self._missing_target(entry)
         above, _, name = found.path.rpartition(b"/")
         return open_real_directory(found.layer, above), name
+
+    def _missing_target(self, entry: LayerEntry) -> BadLayer:
+        return BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is not there")
 
     # Whiteouts
 
@@ -399,6 +406,8 @@ class _EntryErrors(contextlib.AbstractContextManager[None]):
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
+            if error.errno in _OF_MACHINE:
+                return
             if error.errno in _FULL:
                 raise NoRoomForLayer(error.strerror or str(error)) from error
             raise BadLayer(f"{shown(self._name)}: {error.strerror or error}") from error

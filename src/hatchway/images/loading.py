@@ -27,7 +27,7 @@ from hatchway.images.documents import (
     parse_manifest,
     read_json,
 )
-from hatchway.images.platforms import Platform, choose, this_machine
+from hatchway.images.platforms import Platform, choose, matches, this_machine
 from hatchway.images.reference import ImageNameError, Reference, parse
 from hatchway.images.store import ImageStore
 
@@ -65,7 +65,7 @@ def load_archive(
     Args:
         archive: is read once, from its present position to the tar archive's end.
         name: what to name the image in place of the archive's names; the archive then has only one.
-        platform: which image of an index; None is this machine's.
+        platform: which image of an index; None is this machine's. If it is given, all images must be made for it.
 
     Raises:
         BadImage: it is malformed, or an image in it is. No image has been added.
@@ -89,6 +89,8 @@ def _load(store: ImageStore, open_files: Any, name: Reference | None, platform: 
             found = list(_find_images(store, files, platform or this_machine()))
             if not found:
                 raise BadImage("it has no image")
+            if platform is not None:
+                _check_platform(store, found, platform)
             if name is not None:
                 if len({one.manifest for one in found}) > 1:
                     raise BadImage(f"it has {len(found)} images, which cannot all be named {name.familiar}")
@@ -105,6 +107,16 @@ def _add(store: ImageStore, found: _Found) -> LoadedImage:
     for name in found.names:
         image = store.add(name, found.manifest, found.index)
     return LoadedImage(image or store.add(None, found.manifest, found.index), found.names)
+
+
+def _check_platform(store: ImageStore, found: list[_Found], platform: Platform) -> None:
+    """Raise BadImage when an image is not made for the platform that was asked for."""
+    for one in found:
+        manifest = parse_manifest(store.read_blob(one.manifest, MANIFEST_LIMIT))
+        config = parse_config(store.read_blob(manifest.config.digest, CONFIG_LIMIT))
+        if not matches(platform, config.os, config.architecture):
+            title = one.names[0].familiar if one.names else manifest.config.digest
+            raise BadImage(f"{title} is made for {config.os}/{config.architecture}, not for {platform}")
 
 
 def _find_images(store: ImageStore, files: ImageFiles, platform: Platform) -> Iterator[_Found]:

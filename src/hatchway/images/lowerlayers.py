@@ -6,6 +6,7 @@ Unpacked layers do not change, and none of their links is followed: what is look
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import OrderedDict
@@ -15,14 +16,16 @@ from types import TracebackType
 from typing import Final
 
 from hatchway.images.confinedopen import open_real_directory
+from hatchway.images.layererrors import BadLayer
 
 # Marks of overlay file systems (Documentation/filesystems/overlayfs.rst): `user.` where they are mounted with
 # `userxattr`, `trusted.` elsewhere.
 OPAQUE_NAMES: Final = (b"user.overlay.opaque", b"trusted.overlay.opaque")
 _OPAQUE_VALUE: Final = b"y"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# How many directories' places are remembered.
+# How many directories' places are remembered, and how often a name is looked up in one layer while one is unpacked.
 _REMEMBERED: Final = 4096
+_MOST_LOOKUPS: Final = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class LowerLayers:
     def __init__(self, directories: Sequence[str | os.PathLike[str]]) -> None:
         """Open the layers' directories, the topmost first."""
         self._layers: list[int] = []
+        self._lookups = 0
         # For a directory's path: the layers, by their places in the list, whose directories are merged there.
         self._merged: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
         try:
@@ -77,7 +81,10 @@ class LowerLayers:
             os.close(self._layers.pop())
 
     def find(self, path: bytes) -> LowerEntry | None:
-        """Return what is at a path without `..`, whose parents are looked up as directories; None when nothing is."""
+        """Return what is at a path without `..`, whose parents are looked up as directories; None when nothing is.
+
+        Raises OSError; BadLayer after too many lookups.
+        """
         if not self._layers:
             return None
         above, _, name = path.rpartition(b"/")
@@ -112,6 +119,9 @@ class LowerLayers:
         return tuple(places)
 
     def _look(self, place: int, above: bytes, name: bytes) -> os.stat_result | None:
+        self._lookups += 1
+        if self._lookups > _MOST_LOOKUPS:
+            raise BadLayer("its names take too long to look up in the layers below it")
         with contextlib.suppress(FileNotFoundError), self._opened(place, above) as directory:
             return os.stat(name, dir_fd=directory, follow_symlinks=False)
         return None
@@ -148,6 +158,12 @@ def make_opaque(directory: int) -> None:
 
     Both marks are set where this process may, so that it does not matter how the overlay is mounted.
     """
-    os.setxattr(directory, OPAQUE_NAMES[0], _OPAQUE_VALUE)
+    try:
+        os.setxattr(directory, OPAQUE_NAMES[0], _OPAQUE_VALUE)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        reason = "the image store's file system keeps no extended attributes, which opaque directories need"
+        raise OSError(errno.ENOTSUP, reason) from error
     with contextlib.suppress(PermissionError):
         os.setxattr(directory, OPAQUE_NAMES[1], _OPAQUE_VALUE)

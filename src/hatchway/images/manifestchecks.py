@@ -74,21 +74,15 @@ def check_manifest(manifest: Manifest) -> None:
         raise BadImage(f"the layers have {total} bytes; at most {_LARGEST_IMAGE} are supported")
 
 
-def check_config(config: ImageConfig, manifest: Manifest, platform: Platform | None) -> None:
-    """Refuse images of other machines, and configurations of another image.
-
-    platform: that of this machine; None for one that the user has asked for.
+def check_config(config: ImageConfig, manifest: Manifest, platform: Platform) -> None:
+    """Refuse images for another platform than the wanted one, and configurations of another image.
 
     Raises:
         BadImage: it cannot be used.
     """
-    if config.os not in ("", "linux"):
-        raise BadImage(f"no match for platform in manifest: the image is made for {config.os}, not for linux")
-    if platform is not None and not matches(platform, config.os, config.architecture):
-        raise BadImage(
-            f"no match for platform in manifest: the image is made for {config.os}/{config.architecture}, not for "
-            f"{platform}; --platform {config.os}/{config.architecture} pulls it nevertheless"
-        )
+    if not matches(platform, config.os, config.architecture):
+        made_for = "/".join(part for part in (config.os, config.architecture) if part)
+        raise BadImage(f"no match for platform in manifest: the image is made for {made_for}, not for {platform}")
     if len(config.diff_ids) != len(manifest.layers):
         raise BadImage(
             f"mismatched image rootfs and manifest layers: {len(config.diff_ids)} and {len(manifest.layers)}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +26,7 @@ from hatchway.images.download import download
 from hatchway.images.manifestchecks import check_config, check_manifest, check_shape
 from hatchway.images.platforms import Platform, choose, this_machine
 from hatchway.images.pullerror import PullError
-from hatchway.images.reference import Reference, is_digest
+from hatchway.images.reference import Reference
 from hatchway.images.registries import Registries, RegistryServer
 from hatchway.images.registryclient import ManifestDocument, RepositoryClient
 from hatchway.images.registryhttp import RegistryHttp
@@ -128,7 +129,6 @@ class _Pull:
         self._store = store
         self._reference = reference
         self._platform = platform or this_machine()
-        self._any_platform = platform is not None
         self._report = report
         self._http = http
         self._endpoint = endpoint
@@ -152,13 +152,8 @@ class _Pull:
 
     async def _pull(self, client: RepositoryClient) -> Image:
         try:
-            # The store may have to wait for another process that deletes garbage.
-            keep = self._store.keep()
-            await asyncio.to_thread(keep.__enter__)
-            try:
+            async with _keeping(self._store):
                 return await self._into_store(client)
-            finally:
-                keep.__exit__(None, None, None)
         except BadImage as error:
             raise PullError("unsupported", str(error), doing=f'failed to pull image "{self._reference}"') from error
         except OSError as error:
@@ -183,7 +178,7 @@ class _Pull:
         check_manifest(manifest)
         await self._fetch(client, manifest.config)
         config = parse_config(await asyncio.to_thread(self._store.read_blob, manifest.config.digest, CONFIG_LIMIT))
-        check_config(config, manifest, None if self._any_platform else self._platform)
+        check_config(config, manifest, self._platform)
         await self._fetch_layers(client, manifest)
         for document in [found] if index is None else [index, found]:
             await self._put(document)
@@ -192,15 +187,26 @@ class _Pull:
         )
 
     async def _find_root(self, client: RepositoryClient) -> ManifestDocument:
-        """Return what the name stands for now. What the store has already is not fetched: registries count that."""
+        """Return what the name stands for now. What the store has by this name is not fetched: registries count that.
+
+        The registry is asked in any case, with HEAD: who may not pull an image must not get it because somebody else
+        could; and a registry must not give its name to an image that others have pulled from elsewhere.
+        """
         reference = self._reference
-        if reference.digest:
-            return await self._known_or_fetched(client, reference.digest)
-        if self._store.find(reference) is not None:
-            digest = await client.find_digest(reference.tag)
-            if is_digest(digest) and (known := await self._known(digest)) is not None:
-                return known
-        return await client.fetch_manifest(reference.tag)
+        wanted = reference.digest or reference.tag
+        known = self._store.find(reference)
+        if known is not None:
+            try:
+                digest = await client.find_digest(wanted)
+            except PullError as error:
+                if error.retryable:
+                    raise
+                digest = ""  # the answer to a GET has the reason, and some servers do not know HEAD
+            if digest and f"{reference.name}@{digest}" in known.digests:
+                document = await self._known(digest)
+                if document is not None:
+                    return document
+        return await client.fetch_manifest(wanted)
 
     async def _find_manifest(
         self, client: RepositoryClient, root: ManifestDocument
@@ -262,3 +268,22 @@ class _Pull:
             except PullError as error:
                 raise error.while_doing(f'failed to copy {blob.digest} of "{self._reference}"') from None
         self._report(Progress(blob.digest, "complete" if is_new else "exists", blob.size, blob.size))
+
+
+@asynccontextmanager
+async def _keeping(store: ImageStore) -> AsyncIterator[None]:
+    """Keep the blobs of a pull from being deleted as garbage (`ImageStore.keep`).
+
+    It is entered in a thread, because it waits for a process that deletes garbage.
+    """
+    keep = store.keep()
+    entering = asyncio.create_task(asyncio.to_thread(keep.__enter__))
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(lambda done: done.exception() or keep.__exit__(None, None, None))
+        raise
+    try:
+        yield
+    finally:
+        keep.__exit__(None, None, None)

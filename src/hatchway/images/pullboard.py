@@ -9,8 +9,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from hatchway.images.contents import BadImage, Image
 from hatchway.images.pullmessages import PullAnswer, Pulled, PullFailure, Pulling, PullRequest
 
-__all__ = ["PullBoard", "PullFunction"]
+__all__ = ["AT_ONCE", "PullBoard", "PullFunction"]
 
+# The most pulls at a time; others wait. Each pull has several connections.
+AT_ONCE = 4
 # pull(request, report): pulls an image; report(done, total) tells how many bytes there are.
 PullFunction = Callable[[PullRequest, Callable[[int, int], None]], Awaitable[Image]]
 

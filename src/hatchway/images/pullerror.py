@@ -46,6 +46,7 @@ class PullError(HatchwayError):
         super().__init__(f"{doing}: {reason}" if doing else reason, hint)
         self.kind = kind
         self.reason = reason
+        self.passing = self.retryable
 
     @property
     def retryable(self) -> bool:

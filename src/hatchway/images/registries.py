@@ -138,14 +138,10 @@ class Registries:
     def _with_schemes(self, endpoint: RegistryServer, scheme: str) -> RegistryServer:
         """Choose how to reach a host: by its settings; a host of this machine by plain HTTP, too, as Docker does."""
         insecure = self._settings.get(endpoint.name, RegistrySettings()).insecure
-        local = is_local(urlsplit(f"//{endpoint.authority}").hostname or "")
-        if scheme:
-            schemes: tuple[str, ...] = (scheme,)
-        elif insecure or local:
-            schemes = ("https", "http")
-        else:
-            schemes = ("https",)
-        return replace(endpoint, schemes=schemes, verify=not (insecure or (local and not self.files(endpoint.name).ca)))
+        # Whoever names a CA for a host means that host to have TLS.
+        local = is_local(urlsplit(f"//{endpoint.authority}").hostname or "") and not self.files(endpoint.name).ca
+        schemes = (scheme,) if scheme else ("https", "http") if insecure or local else ("https",)
+        return replace(endpoint, schemes=schemes, verify=not (insecure or local))
 
     def files(self, name: str) -> TlsFiles:
         """Return the certificates for a host. name: host and port, without a port that is the scheme's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -29,11 +30,11 @@ _LONGEST_LIFETIME = 3600.0
 _MOST_TOKENS = 64
 _OAUTH_MISSING = frozenset({404, 405})
 
-_Key = tuple[str, str, str, Credential | None]
+_Key = tuple[str, str, str, str, Credential | None]
 
 
 class TokenCache:
-    """Tokens by realm, service, scope and credential. The one that was used longest ago is dropped first."""
+    """Tokens by registry, realm, service, scope and credential. The one that was used longest ago is dropped first."""
 
     def __init__(self) -> None:
         self._tokens: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
@@ -126,7 +127,7 @@ class RegistryAuthenticator:
     async def _use_token(self, parameters: Mapping[str, str], sent: Mapping[str, str]) -> bool:
         realm, service = parameters["realm"], parameters.get("service", "")
         scope = parameters.get("scope") or self._scope
-        key = (realm, service, scope, self._credential)
+        key = (self._host.authority, realm, service, scope, self._credential)
         token = _tokens.get(key)
         fresh = token is None or sent.get("Authorization") == f"Bearer {token}"
         if token is None or fresh:
@@ -196,7 +197,7 @@ class RegistryAuthenticator:
 
     async def _ask(self, method: str, url: str, fields: Mapping[str, str], content: bytes = b"") -> tuple[int, bytes]:
         try:
-            answer = await self._http.send(self._host, method, url, fields, content)
+            answer, _ = await self._http.send(self._host, method, url, fields, content)
             try:
                 return answer.status, await read_all(answer, LARGEST_ANSWER)
             finally:
@@ -243,11 +244,22 @@ def _object(body: bytes) -> dict[str, Any]:
     return found
 
 
-async def read_all(answer: HttpAnswer, limit: int) -> bytes:
-    """Return an answer's whole body. Raises PullError when it is longer than `limit` bytes, ProxyError when it ends."""
+async def read_all(answer: HttpAnswer, limit: int, patience: float = PATIENCE) -> bytes:
+    """Return an answer's whole body.
+
+    limit: the most bytes. patience: the seconds that it may take altogether.
+
+    Raises:
+        PullError: it is longer.
+        ProxyError: it is cut off, or takes longer.
+    """
     found = bytearray()
-    async for piece in answer.pieces(PATIENCE):
-        found += piece
-        if len(found) > limit:
-            raise PullError("invalid", f"the answer is longer than {limit} bytes")
+    try:
+        async with asyncio.timeout(patience):
+            async for piece in answer.pieces(None):
+                found += piece
+                if len(found) > limit:
+                    raise PullError("invalid", f"the answer is longer than {limit} bytes")
+    except TimeoutError:
+        raise ProxyError("read", f"no complete answer in {patience:g} s", silent=patience) from None
     return bytes(found)

@@ -24,7 +24,6 @@ from hatchway.images.registries import RegistryServer
 from hatchway.images.registryauth import RegistryAuthenticator, read_all
 from hatchway.images.registryhttp import (
     ATTEMPTS,
-    PATIENCE,
     Host,
     RegistryHttp,
     delay_before,
@@ -38,8 +37,9 @@ from hatchway.proxy.routing import ProxyError
 _MANIFESTS = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
 # Media types that a registry may use for a manifest without an image's form, so that it can be refused with a reason.
 _ACCEPT = _MANIFESTS + ", application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.5, */*;q=0.1"
-# The most bytes of an error's body that are read.
+# The most bytes of an error's body that are read, and the seconds that are waited for them.
 _LARGEST_ERROR = 64 * 1024
+_ERROR_PATIENCE = 10.0
 # The most 401 that one request is answered with before it has failed.
 _CHALLENGES = 4
 
@@ -88,26 +88,11 @@ class RepositoryClient:
             self._host = Host(scheme, endpoint.name, endpoint.authority, endpoint.verify)
             self._auth = RegistryAuthenticator(self._http, self._host, self._registry, self._scope, self._credential)
             try:
-                async with self._answer("GET", "/v2/", {}, ping=True, retry=is_last) as answer:
-                    await self._read_ping(answer)
-                return
+                async with self._answer("GET", "/v2/", {}, ping=True, retry=is_last):
+                    return
             except _NoConnection as error:
                 if is_last:
                     raise error.error from error
-
-    async def _read_ping(self, answer: HttpAnswer) -> None:
-        """Authenticate if the registry asks for it. Other statuses say nothing about whether its images can be read."""
-        if answer.status != 401:
-            return
-        challenges, said = await _challenges(answer)
-        answer.leave()
-        assert self._auth is not None
-        for challenge in challenges:
-            # GHCR's challenge here names the scope of an imaginary repository; Amazon's public registry names "aws".
-            if ":" in challenge.parameters.get("scope", ":"):
-                challenge.parameters["scope"] = self._scope
-        if self._credential is not None or any(one.scheme == "bearer" for one in challenges):
-            await self._auth.respond(challenges, said, self._auth.fields())
 
     async def find_digest(self, tag: str) -> str:
         """Return the digest that the registry says a tag has now (HEAD); "" when it does not say. Raises PullError."""
@@ -177,9 +162,7 @@ class RepositoryClient:
             delay = delay_before(attempt)
             try:
                 if ping:
-                    assert self._host is not None and self._auth is not None
-                    fields = {**fields, **self._auth.fields()}
-                    answer = await self._http.send(self._host, method, self._url(path), fields)
+                    answer = await self._ping(path)
                 else:
                     answer = await self._authenticated(method, path, fields, plain_redirects)
             except ProxyError as error:
@@ -202,17 +185,41 @@ class RepositoryClient:
                     answer.leave()
             await asyncio.sleep(delay or 0)
 
+    async def _ping(self, path: str) -> HttpAnswer:
+        """Ask without authentication, and prepare the one that the registry asks for.
+
+        A status with an error says nothing about whether its images can be read.
+        """
+        assert self._host is not None and self._auth is not None
+        sent = self._auth.fields()
+        answer, is_own = await self._http.send(self._host, "GET", self._url(path), sent)
+        if answer.status != 401 or not is_own:
+            return answer
+        try:
+            challenges, said = await _challenges(answer)
+            for challenge in challenges:
+                # GHCR names the scope of an imaginary repository here; Amazon's public registry names "aws".
+                if ":" in challenge.parameters.get("scope", ":"):
+                    challenge.parameters["scope"] = self._scope
+            if self._credential is not None or any(one.scheme == "bearer" for one in challenges):
+                await self._auth.respond(challenges, said, sent)
+        except BaseException:
+            answer.leave()
+            raise
+        return answer
+
     async def _authenticated(
         self, method: str, path: str, fields: Mapping[str, str], plain_redirects: bool
     ) -> HttpAnswer:
+        """Send a request, and send it again with what the registry's own 401 asks for."""
         assert self._host is not None and self._auth is not None
         is_final = False
         for _ in range(_CHALLENGES):
             sent = self._auth.fields()
-            answer = await self._http.send(
+            answer, is_own = await self._http.send(
                 self._host, method, self._url(path), {**fields, **sent}, plain_redirects=plain_redirects
             )
-            if answer.status != 401:
+            if answer.status != 401 or not is_own:
                 return answer
             try:
                 challenges, said = await _challenges(answer)
@@ -249,18 +256,19 @@ def _digest(answer: HttpAnswer) -> str:
 
 async def _challenges(answer: HttpAnswer) -> tuple[list[AuthChallenge], str]:
     """Return (how to authenticate, the reason) of a 401."""
-    challenges = parse_challenges(value for name, value in answer.fields if name == b"www-authenticate")
+    challenges = parse_challenges(value for name, value in answer.fields if name.lower() == b"www-authenticate")
     return challenges, explain_body(401, await _beginning(answer))
 
 
 async def _beginning(answer: HttpAnswer) -> bytes:
-    """Return the beginning of an error's body; what cannot be read of it is left out."""
+    """Return the beginning of an error's body; what does not arrive soon is left out."""
     found = bytearray()
     try:
-        async for piece in answer.pieces(PATIENCE):
-            found += piece
-            if len(found) >= _LARGEST_ERROR:
-                break
-    except ProxyError:
+        async with asyncio.timeout(_ERROR_PATIENCE):
+            async for piece in answer.pieces(None):
+                found += piece
+                if len(found) >= _LARGEST_ERROR:
+                    break
+    except (ProxyError, TimeoutError):
         pass
     return bytes(found[:_LARGEST_ERROR])

@@ -88,8 +88,12 @@ class RegistryHttp:
         body: bytes = b"",
         *,
         plain_redirects: bool = False,
-    ) -> HttpAnswer:
-        """Send a request once, follow its redirects, and return the answer. The caller must call its `leave`.
+    ) -> tuple[HttpAnswer, bool]:
+        """Send a request once, and follow its redirects.
+
+        Returns:
+            The answer, whose `leave` the caller must call; and True when it comes from the registry itself, False when
+            redirects led to another host, which must get no credentials, whatever it asks for.
 
         Authorization is sent to the URL's own scheme, host and port only. A redirect to a loopback or link-local
         address is refused, unless the request itself went to this machine.
@@ -116,9 +120,9 @@ class RegistryHttp:
             answer = await self._http.ask(upstream, method, _head(method, parts, fields, body), body, PATIENCE)
             location = answer.field(b"location") if answer.status in _REDIRECT else None
             if location is None or method == "POST":
-                return answer
+                return answer, own
             answer.leave()
-            target = self._parts(urljoin(parts.geturl(), location.decode(errors="replace")))
+            target = self._parts(location.decode(errors="replace"), parts.geturl())
             if (parts.scheme, target.scheme) == ("https", "http") and not plain_redirects:
                 raise PullError("invalid", f"{parts.netloc} redirects from https to http ({target.netloc})")
             if (target.scheme, target.netloc) != (first.scheme, first.netloc):
@@ -126,10 +130,10 @@ class RegistryHttp:
             parts = target
         raise PullError("invalid", f"stopped after {_REDIRECTS} redirects")
 
-    def _parts(self, url: str) -> SplitResult:
-        """Return the parts of a URL that a registry may name. Raises PullError."""
+    def _parts(self, url: str, base: str = "") -> SplitResult:
+        """Return the parts of a URL that a registry may name. base: what a relative one begins at. Raises PullError."""
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(urljoin(base, url))
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             good = False

@@ -45,7 +45,8 @@ def save(store: ImageStore, images: Sequence[tuple[Image, Sequence[Reference]]],
             listed.append(
                 {
                     "Config": _path(image.image_id),
-                    "RepoTags": [name.familiar for name in names] or None,
+                    # Whole names: Podman takes a short one for a name of its own registry "localhost".
+                    "RepoTags": [str(name) for name in names] or None,
                     "Layers": [_path(layer.digest) for layer in image.layers],
                 }
             )

@@ -23,7 +23,7 @@ from hatchway.errors import HatchwayError
 from hatchway.images.contents import Image
 from hatchway.images.dockerconfig import find_credentials
 from hatchway.images.pull import Progress, PullError, pull
-from hatchway.images.pullboard import PullBoard
+from hatchway.images.pullboard import AT_ONCE, PullBoard
 from hatchway.images.pullmessages import (
     LONGEST_REQUEST,
     BadPullMessage,
@@ -38,8 +38,6 @@ __all__ = ["PullService", "serve_pulls"]
 
 log = logging.getLogger("hatchway.images.service")
 
-# The most pulls at a time; others wait. Each pull has several connections.
-AT_ONCE = 4
 # The seconds without a request after which the process ends. The next request starts it again.
 IDLE_SECONDS = 60.0
 _MOST_CONNECTIONS = 512

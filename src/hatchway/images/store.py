@@ -10,7 +10,7 @@ A blob is visible only when it is whole, verified and on the disk. An image is n
 that is killed at any moment leaves garbage at most. Any number of processes may use a store at the same time.
 
 Every method may wait for the disk, and for another process that deletes garbage: call them from a thread where an event
-loop runs, except `find`, `images`, `has_blob`, which only look at files.
+loop runs, except `find` and `images`, which only look at files.
 """
 
 from __future__ import annotations
@@ -360,7 +360,13 @@ class ImageStore:
                     use.close()
                     raise BadImage(f"the image {image.image_id} is no longer in the store")
                 self._image_uses[image.manifest_digest] = use
-            use.add_user(user)
+            try:
+                use.add_user(user)
+            except OSError as error:
+                if not use.users:
+                    del self._image_uses[image.manifest_digest]
+                    use.close()
+                raise _unusable(error, self.path) from error
             return ImageUse(self, use, user)
 
     def _end_use(self, use: Use, user: str) -> None:

@@ -9,6 +9,7 @@ A use is made and changed while the store's lock is held in shared mode, and rea
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -53,7 +54,7 @@ class Use:
             use = cls(path, descriptor, lock, manifest, dict.fromkeys(blobs))
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                use._write()
+                use._write(use.blobs, use.users)
             except BaseException:
                 use.close()
                 raise
@@ -62,21 +63,20 @@ class Use:
     def pin(self, digest: str) -> None:
         """Note that a blob is used, too. The caller holds the store's lock. Raises OSError."""
         if digest not in self.blobs:
-            self.blobs[digest] = None
-            self._write()
+            self._write({**self.blobs, digest: None}, self.users)
 
     def add_user(self, user: str) -> None:
         """Note one more user. Raises OSError."""
         with self.lock():
-            self.users.append(user)
-            self._write()
+            self._write(self.blobs, [*self.users, user])
 
     def remove_user(self, user: str) -> None:
         """Forget a user; a use without users is to be closed."""
-        self.users.remove(user)
-        # On a full disk an old note stays; it only makes the message of `rm` name one user too many.
-        with contextlib.suppress(OSError), self.lock():
-            self._write()
+        users = list(self.users)
+        users.remove(user)
+        with self.lock():
+            # It is shorter than the one before, so that a full disk does not matter.
+            self._write(self.blobs, users)
 
     def close(self) -> None:
         """End the use."""
@@ -86,12 +86,23 @@ class Use:
                 self.path.unlink(missing_ok=True)
             os.close(descriptor)
 
-    def _write(self) -> None:
-        text = json.dumps({"manifest": self.manifest, "blobs": list(self.blobs), "users": self.users}).encode()
-        written = os.pwrite(self.descriptor, text, 0)
-        if written < len(text):
-            os.pwrite(self.descriptor, text[written:], written)
+    def _write(self, blobs: dict[str, None], users: list[str]) -> None:
+        """Write a new state, and take it over. When that fails, the file has the old one."""
+        text = json.dumps({"manifest": self.manifest, "blobs": list(blobs), "users": users}).encode()
+        size = os.fstat(self.descriptor).st_size
+        try:
+            # First what may fail on a full disk: to make the file longer.
+            if len(text) > size:
+                os.pwrite(self.descriptor, b" " * (len(text) - size), size)
+            if os.fstat(self.descriptor).st_size < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            os.pwrite(self.descriptor, text, 0)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.descriptor, size)
+            raise
         os.ftruncate(self.descriptor, len(text))
+        self.blobs, self.users = blobs, users
 
 
 def live_uses(directory: Path) -> list[FoundUse]:

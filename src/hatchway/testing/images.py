@@ -114,7 +114,7 @@ def _base(store: ImageStore, base: _Path) -> Image | Path:
     if found is None:
         raise ClusterError(
             f'there is no image "{base}" in {store.path}',
-            "`hatchway image load` brings it there; a directory as base is written with ./ or / at its beginning",
+            "`hatchway image pull` or `load` brings it there; the path of a directory has ./ or / at its beginning",
         )
     return found
 

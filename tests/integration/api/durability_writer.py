@@ -1,4 +1,4 @@
-"""The child of the durability test: makes ConfigMaps for ever, saying each name on standard output once it is stored."""
+"""The child process of the durability test: it creates ConfigMaps without end, and prints each name that is stored."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Gap:
         self.worst, self._last = 0.0, time.process_time()
 
     async def least(self, act: Callable[[], Awaitable[None]], limit: float, tries: int = 5) -> float:
-        """Do something until it holds the loop for less than a time.
+        """Repeat an action until it blocks the loop for less than a time.
 
         A fault holds the loop each time; a collection of garbage or a page of memory that the machine is slow to give
         holds it once.

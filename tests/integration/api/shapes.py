@@ -42,7 +42,7 @@ def _encode(value: Any) -> bytes:
 
 
 def _filled(make: Callable[[int], Any], wrap: Callable[[list[Any]], Any], size: int) -> bytes:
-    """As many items as fit into `size` bytes, and as a request may hold."""
+    """As many items as fit into `size` bytes and into one request."""
     sample = _encode(wrap([make(index) for index in range(1000, 1100)]))
     values = sum(sample.count(one) for one in b",[{") / 100
     count = min((size - 500) / (len(sample) / 100), (MAX_VALUES - 100) / values)

@@ -390,7 +390,7 @@ async def test_an_apiservice_comes_before_a_custom_resource_definition(world: Wo
     assert [one["name"] for one in json.loads(body)["resources"]] == ["carts", "carts/status"]
     _, _, body = await world.get("/openapi/v3")
     assert json.loads(body)["paths"]["apis/shop.example/v1"]["serverRelativeURL"].endswith("?hash=1")
-    # Without it the definition is served, and gets an APIService that says so.
+    # Without it, the definition is served, and gets a local APIService.
     await world.api.client.delete(API_SERVICES, "v1.shop.example")
     await world.condition("Local")
     _, _, body = await world.get(baskets)

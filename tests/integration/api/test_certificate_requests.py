@@ -1,4 +1,4 @@
-"""CertificateSigningRequests: what may be requested, who may approve and sign, and what the signers issue."""
+"""CertificateSigningRequests: valid requests, the rights to approve and to sign, and the certificates that the signers issue."""
 
 from __future__ import annotations
 

@@ -315,7 +315,7 @@ async def test_an_apply_needs_the_webhook_for_owners_in_other_versions(world: Co
     world.answer(lambda _: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
     reply = await world.send("PATCH", f"{V1}/a?fieldManager=y", host("a", replicas=2), APPLY)
     assert (reply.status, reply.json["message"].startswith("conversion webhook for")) == (500, True)
-    # Other writes in the stored version go on, without managed fields.
+    # Other writes in the stored version work, without managed fields.
     found = good(await world.send("PATCH", f"{V1}/a", {"spec": {"replicas": 2}}, MERGE))
     assert "managedFields" not in found["metadata"]
 

@@ -45,7 +45,7 @@ async def _guarded(found: World) -> Authorizer:
         {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"], "verbs": ["*"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["update"]},
     ]
-    # `*` holds `bind` and `escalate`, too, so they are named.
+    # `*` includes `bind` and `escalate`, so the error names them, too.
     writer[0]["verbs"] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     await found.client.create(
         "clusterroles.rbac.authorization.k8s.io", {"metadata": {"name": "writer"}, "rules": writer}

@@ -103,7 +103,7 @@ async def test_an_upstream_that_does_not_answer() -> None:
 
 
 async def test_a_slow_client_stops_the_upstream_and_one_that_goes_ends_it() -> None:
-    """Of 64 MiB, so much is sent as the sockets and the client's buffer hold; then nothing moves any more."""
+    """Of 64 MiB, only what fits into the sockets and the client's buffer is sent, until the client reads."""
     stuck, finished = asyncio.Event(), asyncio.Event()
 
     async def answer(writer: asyncio.StreamWriter) -> None:

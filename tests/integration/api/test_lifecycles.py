@@ -1,4 +1,4 @@
-"""The lives of objects as Kubernetes' conformance tests lead them, for types that no controller has to act on.
+"""The lifecycles of objects in Kubernetes' conformance tests, for types without a controller.
 
 The tests are `e2econformance.TestResource`, `service_cidr.go`, `volume_attachment.go`, `csi_node.go` and others.
 """

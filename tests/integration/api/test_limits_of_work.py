@@ -1,4 +1,4 @@
-"""No request holds the event loop, takes a time or a memory that grows faster than the request, or leaves some behind.
+"""No request blocks the event loop. Time and memory do not grow faster than the request, and memory is given back.
 
 The shapes are in `shapes.py`. A few of them are tried with 256 KiB; more with these environment variables:
 
@@ -33,7 +33,7 @@ _SHAPES = int(os.environ.get("HATCHWAY_FUZZ_SHAPES", "30"))
 _BYTES = int(os.environ.get("HATCHWAY_FUZZ_BYTES", str(256 * 1024)))
 _MUTATED = int(os.environ.get("HATCHWAY_FUZZ_MUTATED", "10"))
 _SEED = int(os.environ.get("HATCHWAY_FUZZ_SEED", "1"))
-# Seconds for which a request may hold the loop.
+# The most seconds for which a request may block the loop.
 _LIMIT = 0.05
 _TRIES = 3
 _MAPS = "/api/v1/namespaces/default/configmaps"

@@ -291,7 +291,7 @@ async def test_connection_that_takes_its_time(session: PortForwardSession) -> No
 
 
 class Raw(asyncio.Protocol):
-    """A client that speaks SPDY by hand."""
+    """A client that makes SPDY frames itself."""
 
     def __init__(self, limits: SpdyLimits = LIMITS) -> None:
         self.session = SpdySession(server=False, limits=limits)
@@ -484,7 +484,7 @@ async def test_room_for_pods_that_do_not_read_is_shared(networks: Networks) -> N
             clients[0].flush()
             await asyncio.sleep(0.01)
         assert networks.room.held < 4 * LEAST_KEPT
-        # The others go on.
+        # The other connections continue.
         stream = clients[1].session.open_stream(single_headers(other))
         clients[1].session.send_data(stream, b"hello")
         clients[1].flush()

@@ -1,4 +1,4 @@
-"""Nobody reads objects by an admission policy that they may not read themselves (Kubernetes' `authz.go` of policies)."""
+"""Users cannot use an admission policy to read objects that they may not read (Kubernetes' `authz.go` of policies)."""
 
 from __future__ import annotations
 

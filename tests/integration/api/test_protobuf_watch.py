@@ -11,7 +11,7 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 async def test_a_streaming_list_in_protobuf(tmp_path: Path) -> None:
-    """First the objects that there are, then a bookmark that says so, then what happens."""
+    """First the existing objects, then a bookmark at their end, then the changes."""
     async with recorded_server(tmp_path) as made:
         await made.server.client.create("configmaps", {"metadata": {"name": "x"}, "data": {"a": "é" * 9000}}, "team-a")
         query = (
@@ -53,7 +53,7 @@ async def test_a_large_object_alone_and_in_a_list(tmp_path: Path) -> None:
 
 
 async def test_every_type_has_lists_in_protobuf(tmp_path: Path) -> None:
-    """Whatever the cluster holds after its start, for each built-in type."""
+    """All objects of a new cluster, for each built-in type."""
     async with recorded_server(tmp_path) as made:
         for row in made.server.api.registry.rows:
             if "list" in row.verbs:

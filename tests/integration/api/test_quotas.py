@@ -109,7 +109,7 @@ async def test_creations_during_counts_and_deletions_never_exceed_a_quota(made: 
 
 
 async def test_objects_that_come_with_a_quota_are_counted(made: World) -> None:
-    """A quota that is new does not hold yet; what is created meanwhile is in the count."""
+    """A new quota limits nothing before its first count; the count includes objects that are created meanwhile."""
     quotas = [
         made.send("POST", f"{CORE}/resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {"secrets": "30"}}}),
         *(made.send("POST", f"{CORE}/secrets", config(f"s{n}")) for n in range(50)),
@@ -138,7 +138,7 @@ async def test_a_creation_that_fails_after_its_charge_is_not_counted_for_good(ma
 
 
 class _Meeting(AdmissionPlugin):
-    """Lets the first two writes go on at the same time, as slow webhooks may."""
+    """Lets the first two writes continue at the same time, as slow webhooks may."""
 
     name = "ValidatingAdmissionWebhook"
 

@@ -72,7 +72,7 @@ async def test_families(made: World, spec: dict[str, Any], policy: str, families
             'spec.clusterIPs: Invalid value: ["192.0.2.1"]: failed to allocate IP 192.0.2.1: the provided network does not match '
             "the current range",
         ),
-        # What cannot be allocated is told before what is invalid.
+        # An error of the allocation comes before errors of the validation.
         (
             {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80, "name": "Bad"}]},
             "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is "
@@ -220,7 +220,7 @@ async def test_a_type_without_node_ports_gives_them_back(made: World, kind: str)
         return
     assert not {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"} & set(after)
     assert (await create(made, "t", clusterIP=address)).status == 201
-    # Back again: a new address, since the old one is somebody else's now.
+    # Back again: a new address, because another Service has the old one now.
     back = (await change(made, {"type": "ClusterIP", "externalName": None})).json["spec"]
     assert back["clusterIP"] not in ("", "None", address)
     assert back["clusterIPs"] == [back["clusterIP"]]

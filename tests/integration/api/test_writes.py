@@ -270,7 +270,7 @@ async def test_service_addresses_are_given_once(made: World) -> None:
     specs = [reply.json["spec"] for reply in replies]
     assert len({spec["clusterIP"] for spec in specs}) == 30
     assert len({spec["ports"][0]["nodePort"] for spec in specs}) == 30
-    # Whoever asks for an address of the lower band finds it free.
+    # A Service that names an address of the lower band gets it.
     assert all(not spec["clusterIP"].startswith("10.96.0.") for spec in specs)
     port = specs[0]["ports"][0]["nodePort"]
     taken = {"metadata": {"name": "t"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}}

@@ -238,7 +238,7 @@ def test_a_shell_in_a_pod_reaches_nodes_pods_and_services(page: Cluster) -> None
     printed = page.kubectl("exec", "-n", NS, "-i", first, "--", "sh", stdin=script + "\n").splitlines()
     if page.run["private"]:
         assert printed.pop(0) in pods(page)
-    # A kubelet asks who is there, also for its health.
+    # A kubelet requires authentication, also for its health check.
     assert printed == [second, "Unauthorized"]
 
 

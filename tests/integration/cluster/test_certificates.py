@@ -17,7 +17,7 @@ from tests.conftest import Cluster, wait_for
 
 
 def test_kubectl_certificate_approve(cluster: Cluster, tmp_path: Path) -> None:
-    """An approved client certificate has its subject's user and groups, and lives as long as was asked for."""
+    """An approved client certificate has its subject's user and groups, and is valid for the requested time."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = [
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "csr-team"),

@@ -40,7 +40,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         (("up", "--nodes", "99"), "--nodes: 99 is out of range; choose from 0 to 50", "`hatchway up --help`"),
         (("up", "--nodes", "٣"), '--nodes: "٣" is not a number; write a number from 0 to 50', "`hatchway up --help`"),
         (("up", "--nodes", "9" * 5000), "out of range; choose from 0 to 50", "`hatchway up --help`"),
-        (("up", "--node", "1"), "`hatchway up` has no option --node", "did you mean --name or --nodes?"),
+        (("up", "--node", "1"), "`hatchway up` has no option --node", "did you mean --nodes?"),
+        (("proxy", "--bogus"), "`hatchway proxy` has no option --bogus", "  `hatchway proxy --help` shows"),
         (
             ("ls", "-o", "xml"),
             '--output: "xml" is not known; choose text, wide, name, hosts, json or yaml',
@@ -58,7 +59,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         (("exec", "web", "ls"), "the command must follow `--`: TARGET -- COMMAND", "exec --help"),
         (("--frob",), "`hatchway` has no option --frob", "`hatchway --help`"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_what_cannot_be_understood(arguments: tuple[str, ...], message: str, hint: str) -> None:
     done = run(*arguments)

@@ -1,4 +1,4 @@
-"""A cluster whose disk is full: writes fail clearly, reads go on, and it recovers when there is room again."""
+"""A cluster whose disk is full: writes fail with a clear error, reads work, and it recovers when there is space again."""
 
 from __future__ import annotations
 

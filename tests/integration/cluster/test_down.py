@@ -52,7 +52,7 @@ def ending(make_cluster: MakeCluster) -> Cluster:
 
 
 def test_pods_end_as_they_were_promised(ending: Cluster) -> None:
-    """SIGTERM and the time that they take, up to their own grace; preStop hooks run; nobody waits for the deaf."""
+    """SIGTERM and the time that they take, up to their own grace; preStop hooks run; `down` does not wait for programs without a SIGTERM handler."""
     stop = {"lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "sleep 1; echo hook > /proc/1/fd/1"]}}}}
     patient = "trap 'sleep 1.5; echo in time; exit' TERM; while :; do sleep 0.1; done"
     late = "trap 'while :; do sleep 0.1; done' TERM; while :; do sleep 0.1; done"
@@ -78,7 +78,7 @@ def test_pods_end_as_they_were_promised(ending: Cluster) -> None:
 
 
 def test_watches_end_with_their_last_line(ending: Cluster) -> None:
-    """A cluster does not wait for those who watch it, nor does it cut them off."""
+    """A cluster does not wait for the clients of watches, and ends watches without an error."""
     context = ssl.create_default_context(cafile=str(ending.ca))
     seen: list[bytes] = []
     watching = threading.Event()

@@ -165,7 +165,7 @@ def test_the_command_is_killed_while_the_cluster_starts(killed: Cluster, detache
     command.kill()
     command.wait()
     if detached:
-        # It starts all the same, and whoever asks again finds it.
+        # The cluster starts even so, and the next command finds it.
         wait_for(lambda: (killed.state / "run.json").exists())
         assert "runs already" in killed.hatchway("up", "--detach").stdout
         assert killed.kubectl("get", "nodes", "-o", "name").split() == ["node/control-plane", "node/node-1"]
@@ -186,7 +186,7 @@ def test_one_of_two_that_start_together_wins(killed: Cluster) -> None:
 
 
 def test_a_stale_process_id_is_nobodys(killed: Cluster) -> None:
-    """What a killed cluster has left says a process id that another program may have by now."""
+    """The files of a killed cluster name a process id that another program may have now."""
     bystander = subprocess.Popen(["sleep", "1000"])
     try:
         killed.state.mkdir(mode=0o700)

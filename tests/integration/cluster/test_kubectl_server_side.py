@@ -36,7 +36,7 @@ class NamespacedKubectl:
         return self.cluster.kubectl("-n", NS, *arguments, stdin=stdin)
 
     def fails(self, *arguments: str, stdin: str | None = None) -> str:
-        """Return what a command that must fail says."""
+        """Return the error text of a command that must fail."""
         with pytest.raises(AssertionError) as raised:
             self(*arguments, stdin=stdin)
         return str(raised.value)

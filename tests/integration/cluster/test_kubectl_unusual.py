@@ -1,4 +1,4 @@
-"""The rarer commands of stock kubectl: they work, or fail at once with a sentence that says why."""
+"""The rarer commands of stock kubectl: they work, or fail at once with the reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Kubectl:
         return self.cluster.kubectl("-n", NS, *arguments, stdin=stdin)
 
     def fails(self, *arguments: str, stdin: str | None = None) -> str:
-        """What a command that must fail says; quickly, that is without waiting for anything."""
+        """Return the error text of a command that must fail, quickly: without waiting for anything."""
         begun = time.monotonic()
         with pytest.raises(AssertionError) as raised:
             self(*arguments, stdin=stdin)

@@ -47,6 +47,19 @@ def test_status_tells_what_runs(cluster: Cluster) -> None:
     assert cluster.server in cluster.hatchway("status").stdout
 
 
+def test_status_tells_whose_the_users_are_and_whether_limits_are_enforced(cluster: Cluster) -> None:
+    found = json.loads(cluster.hatchway("status", "-o", "json").stdout)
+    way = found["users"].partition(":")[0]
+    assert way in (("real", "one") if os.geteuid() == 0 else ("mapped", "one"))
+    enforced = "limits of CPU and memory are enforced (control group /"
+    assert found["resources"].startswith((enforced, "limits of CPU and memory are counted, and not enforced: "))
+    text = cluster.hatchway("status").stdout
+    assert f"    users           {found['users']}\n" in text
+    assert f"    resources       {found['resources']}\n" in text
+    node = json.loads(cluster.kubectl("get", "node", "node-1", "-o", "json"))
+    assert node["metadata"]["annotations"]["hatchway.dev/users"].startswith(f"{way}: ")
+
+
 def test_secrets_are_private(cluster: Cluster) -> None:
     for path in (*cluster.state.iterdir(), *(cluster.state / "pki").iterdir()):
         if path.is_file():
@@ -375,7 +388,7 @@ def test_starts_and_ends_that_meet(make_cluster: MakeCluster) -> None:
 
 
 def test_the_end_of_a_command_leaves_a_cluster_alone_that_was_started_again(make_cluster: MakeCluster) -> None:
-    """`up` in the foreground ends when another command stops its cluster, and forgets only what is its own."""
+    """`up` in the foreground ends when another command stops its cluster, and removes only its own files."""
     cluster = make_cluster("again", up=False)
     command = [
         *(BIN / "hatchway", "up", "--name", "again", "--state-dir", cluster.base, "--kubeconfig", cluster.kubeconfig),

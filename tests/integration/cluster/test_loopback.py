@@ -1,4 +1,4 @@
-"""A cluster where no namespaces can be made: everything lives on loopback addresses, and says so."""
+"""A cluster without namespaces: it uses loopback addresses, and reports this."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_an_autoscaler_of_kubectl(measured: Cluster) -> None:
     try:
         measured.kubectl("create", "deployment", "web", "--image=hatchway/echo", "-n", "scaled")
         measured.kubectl("autoscale", "deployment", "web", "--min=2", "--max=4", "--cpu=50%", "-n", "scaled")
-        # The limit below holds at once, whatever the load is.
+        # The limit below is reached at once, for every load.
         wait = ("wait", "--for=jsonpath={.spec.replicas}=2", "deployment/web", "-n", "scaled", "--timeout=60s")
         measured.kubectl(*wait)
         row = measured.kubectl("get", "hpa", "web", "-n", "scaled", "--no-headers").split()

@@ -1,4 +1,4 @@
-"""What a person gets for a mistake that no parser notices: one line that says what is wrong, and one that says what to do."""
+"""Mistakes that no parser finds: the user gets one line with the error, and one line that says what to do."""
 
 from __future__ import annotations
 

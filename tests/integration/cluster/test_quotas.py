@@ -117,5 +117,5 @@ def test_pod_templates_are_objects_of_their_own(cluster: Cluster, namespace: str
     lines = cluster.kubectl("get", "podtemplates", "-n", namespace).splitlines()
     assert [line.split() for line in lines] == [
         ["NAME", "CONTAINERS", "IMAGES", "POD", "LABELS"],
-        ["t", "c", "python", "a=b"],
+        ["t", "c", "hatchway/host", "a=b"],
     ]

@@ -101,7 +101,7 @@ def test_ls_cuts_a_long_status(reach: Cluster) -> None:
     finally:
         reach.kubectl("delete", "pod", "imageless", "-n", "reach")
     assert len(short) == 2 and len(short[1]) < 220 and short[1].endswith("…")
-    assert len(wide) == 2 and "hatchway/echo" in wide[1]
+    assert len(wide) == 2 and "connection refused" in wide[1]
 
 
 def test_ls_counts_ports_that_are_too_many_for_a_line(reach: Cluster) -> None:
@@ -304,7 +304,7 @@ def test_url_says_the_port_that_the_door_would_choose(reach: Cluster, tmp_path: 
     assert path("web:metrics", "x") == "services/web:metrics/proxy/x"
     assert path("pod/web-0") == "pods/web-0:8080/proxy/"
     assert reach.hatchway("url", "web", "-n", "reach").stdout.strip().endswith("/services/https:web:https/proxy/")
-    # Where there is nobody to ask, what was said is all that can be spelled.
+    # Without a cluster to ask, only the given words can be used.
     done = reach.hatchway("url", "web", "--path", "--kubeconfig", str(tmp_path / "none"))
     assert done.stdout == "/api/v1/namespaces/default/services/web/proxy/\n"
     assert "note: cannot find out which port to use" in done.stderr and "no cluster to talk to" in done.stderr

@@ -92,8 +92,8 @@ def test_methods_beyond_kubernetes_need_a_right(pod: Cluster) -> None:
 
 
 def test_the_flag_is_kept(make_cluster: Callable[..., Cluster]) -> None:
-    cluster = make_cluster("rewrite", "--nodes", "0", "--rewrite", "kubernetes")
-    page = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy/"
+    cluster = make_cluster("rewrite", "--nodes", "0", "--addons", "metrics", "--rewrite", "kubernetes")
+    page = "/api/v1/namespaces/kube-system/services/https:metrics-server:https/proxy/"
     assert cluster.hatchway("up", "--rewrite", "off").stdout.count("--rewrite: not changed while it runs") == 1
     assert cluster.request("PROPFIND", page).status == 405
     cluster.hatchway("down")
@@ -101,6 +101,6 @@ def test_the_flag_is_kept(make_cluster: Callable[..., Cluster]) -> None:
     assert cluster.request("PROPFIND", page).status == 405
     cluster.hatchway("down")
     cluster.hatchway("up", "--detach", "--rewrite", "off")
-    assert cluster.get(page).headers["X-Hatchway-Rewrite"] == "off"
+    wait_for(lambda: cluster.get(page).headers["X-Hatchway-Rewrite"] == "off")
     assert cluster.hatchway("up", "--rewrite", "sometimes", check=False).returncode == 2
     cluster.hatchway("down", "--delete")

@@ -1,4 +1,4 @@
-"""Rights and tokens that are taken away, on a connection that goes on."""
+"""Rights and tokens are removed while a connection is open."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_a_policy_changes_deployments(ruled: Cluster) -> None:
         ruled.kubectl("create", "deployment", "shop", "--image=hatchway/host", "--replicas=0", *there)
         found = json.loads(ruled.kubectl("get", "deployment", "shop", "-o", "json", *there))
         (container,) = found["spec"]["template"]["spec"]["containers"]
-        assert (container["image"], container["env"]) == ("none", [{"name": "TEAM", "value": "shop"}])
+        assert (container["image"], container["env"]) == ("hatchway/host", [{"name": "TEAM", "value": "shop"}])
         assert found["metadata"]["labels"] == {"app": "shop", "example.com/free": "yes"}
         shown = ruled.kubectl("get", "mutatingadmissionpolicies,mutatingadmissionpolicybindings")
         assert shown.count("team") == 3

@@ -1,6 +1,6 @@
 """Priorities, spreading and draining with stock kubectl.
 
-A port of the node is what the pods compete for: nobody else's pods are in the way, so none of them is preempted.
+The pods compete for a port of the node. Pods of other tests do not use it, so none of them is preempted.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ SLICES = "endpointslices.discovery.k8s.io"
 
 
 class Cluster:
-    """The API, the controllers, and somebody who plays the kubelets."""
+    """The API, the controllers, and simulated kubelets."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -84,7 +84,7 @@ class Cluster:
                     await asyncio.sleep(0.001)
 
     async def quiet(self) -> None:
-        """Wait until nobody writes any more."""
+        """Wait until no more objects are written."""
         async with asyncio.timeout(20):
             still, revision = 0, -1
             while still < 30:

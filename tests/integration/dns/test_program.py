@@ -21,7 +21,7 @@ from hatchway.cluster.auth import pki
 from hatchway.cluster.state import StateDir
 from tests.integration.dns.test_server import udp
 
-# An address of its own, so that the probes' fixed ports meet nobody else's.
+# A separate address, because the ports of the probes are fixed.
 ADDRESS = f"127.{os.getpid() % 250 + 2}.53.{os.getpid() // 250 % 250 + 2}"
 
 

@@ -109,7 +109,7 @@ async def test_other_names_without_a_resolver_fail_at_once(server: DnsServer) ->
 
 
 class Outside(asyncio.DatagramProtocol):
-    """A resolver outside the cluster. It answers a wrong question first, as somebody who guesses would.
+    """A resolver outside the cluster. It first answers a wrong question, as an attacker who guesses would do.
 
     It knows no TCP, and never answers about `slow.example`.
     """
@@ -148,7 +148,7 @@ async def test_other_names_are_handed_on() -> None:
         transport.close()
         await asyncio.sleep(0)
         for _ in range(2):
-            # It is found out once that the resolver is gone; nobody waits for it after that.
+            # One query finds that the resolver is gone; later queries do not wait for it.
             failed = DNSRecord.parse(await udp(server.port, query.pack()))
             assert failed.header.rcode == 2
     finally:
@@ -230,7 +230,7 @@ async def test_probes(request_bytes: bytes, status: int) -> None:
     await writer.wait_closed()
     server.close()
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    # A person who opens the port in a browser is told what it is.
+    # A browser that opens the port gets a page that explains it.
     assert (b"DNS server" in answer) == request_bytes.startswith(b"GET / ")
     assert answer.endswith(b"OK") == (status == 200 and request_bytes.startswith(b"GET"))
 

@@ -1,4 +1,4 @@
-"""A stand-in for a real kube-apiserver, in this process: objects, reviews, and the proxy verb of Kubernetes 1.36.
+"""A server in this process that behaves like a kube-apiserver: objects, reviews, and the proxy verb of Kubernetes 1.36.
 
 The proxy verb is the embedded cluster's with Kubernetes' rewriting, which the recordings of tests/conformance hold to
 the original. What the embedded cluster does in another way on purpose is made as recorded here: a Service without

@@ -19,7 +19,7 @@ FIRST_LINE = re.compile(r"^Starting to serve on (.+)$")
 
 @dataclass
 class Ask:
-    """One request. path: as it stands in the request line. host: None sends no Host header."""
+    """One request. path: as it is written in the request line. host: None sends no Host header."""
 
     path: str
     method: str = "GET"

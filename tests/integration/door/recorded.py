@@ -1,4 +1,4 @@
-"""What `kubectl proxy` answers, as recorded from kubectl 1.37 by raw sockets; the tests hold both proxies to it.
+"""What `kubectl proxy` answers, as recorded from kubectl 1.37 by raw sockets; the tests compare both proxies with it.
 
 A case's `kubectl` is written as `outcome()` below writes it:
 
@@ -6,7 +6,7 @@ A case's `kubectl` is written as `outcome()` below writes it:
 - `307 /x/z` is a redirect that the proxy itself gives;
 - `403 Forbidden` is the proxy's own answer with this text.
 
-`hatchway` says what the door does instead on purpose, and `why`.
+`hatchway` is the different answer that the door gives on purpose, and `why` the reason.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Seen:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """`/redirect`, `/cookies`, `/status/NNN`; an upgrade is taken and echoed unless the path says `refused`."""
+    """`/redirect`, `/cookies`, `/status/NNN`; an upgrade is accepted and echoed, except at the path `refused`."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -131,7 +131,7 @@ def recorder(directory: Path) -> Iterator[Recorder]:
     context.load_cert_chain(certificate, key)
     server = _Server(("127.0.0.1", 0), _Handler)
     server.seen = []
-    # The handshake belongs to the connection's thread: a peer that says nothing must not stop the others.
+    # The thread of the connection makes the handshake: a client that sends nothing must not block the others.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

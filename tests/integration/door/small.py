@@ -1,4 +1,4 @@
-"""A small application for the door's tests, behind a service of a stand-in cluster: one function answers."""
+"""A small application for the door's tests, behind a service of a simulated cluster: one function answers requests."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ async def test_tools_are_told_it_too(made: Front, host: str) -> None:
 async def test_what_is_missing_is_still_missing(made: Front) -> None:
     page = await made.ask("we.shop.svc")
     assert (page.status, page.problem) == (404, "not-found")
-    # A door follows the current context: the page says where it has looked.
+    # The door uses the current context, and the page names it.
     assert "in the namespace &quot;shop&quot; of context &quot;" in page.text
     tool = await made.ask("we.shop.svc", page=False)
     assert (tool.status, json.loads(tool.body)["message"]) == (404, 'services "we" not found')

@@ -38,7 +38,7 @@ def lines_of(cluster: Cluster, door: Door, *arguments: str) -> dict[str, str]:
 
 
 def shell(line: str) -> str:
-    # The lines have to work for those, too, who have taken localhost from all proxies.
+    # The lines must also work for users whose settings exclude localhost from all proxies.
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "no_proxy": "localhost,127.0.0.1", "NO_PROXY": "localhost"}
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=env, timeout=60)
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

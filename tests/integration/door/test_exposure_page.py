@@ -1,4 +1,4 @@
-"""The portal's page "Exposure" in front of a real cluster, with the rights of whoever opened the door."""
+"""The portal's page "Exposure" in front of a real cluster, with the rights of the user who started the door."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_user_with_few_rights_sees_what_is_missing(exposed: Cluster, tmp_path:
     assert "You may not list the namespaces" in text
     assert "nodes could not be read: you may not list them" in text
     assert "in the objects that could be read" in text
-    # The rule is ready to be applied, by somebody who may.
+    # The rule can be copied and applied by a user with enough rights.
     assert 'resources: ["nodes"]' in text
     assert 'name: "gwen"' in text
 

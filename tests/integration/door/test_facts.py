@@ -1,4 +1,4 @@
-"""What the door learns of a target appears in the portal while somebody looks."""
+"""Facts that the door finds about a target appear in an open portal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_host_that_a_target_takes(cluster: Cluster) -> None:
         assert tried is not None
         assert tried["Host header"] == "the host name in the address bar"
         assert tried["Route"] == "the API server's proxy, since it changes nothing on the way in this cluster"
-        # The site of the port that is meant when none is said speaks for the service.
+        # The facts about the default port are shown for the service.
         ask(door, "elasticsearch-logging.kube-system.svc.localhost", "/", **{"Sec-Fetch-Mode": "navigate"})
         after = facts(door)
         assert after is not None

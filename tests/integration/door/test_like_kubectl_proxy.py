@@ -1,6 +1,6 @@
 """The same requests through `kubectl proxy` and `hatchway proxy`, with every flag: the same answers.
 
-Both stand in front of an API server that records what reaches it, so that what they send is compared too.
+Both forward to an API server that records the requests that it gets. So the forwarded requests are compared, too.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def test_the_port_is_the_one_that_was_asked_for(api: Recorder, place: Path, prog
 
 def test_a_unix_socket(api: Recorder, place: Path, program: str) -> None:
     kubeconfig = api.kubeconfig(place)
-    # A socket that somebody left behind is taken over.
+    # A socket file whose program has ended is replaced.
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(place / "door.sock"))
     for flag in ("--unix-socket=door.sock", "-udoor.sock"):

@@ -53,7 +53,7 @@ class Application:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def start_closing(self, greeting: bytes, *, reset: bool = False) -> None:
-        """TLS, and this for who speaks something else: then the end."""
+        """A server with TLS. It sends this text to clients without TLS, and closes the connection."""
         tls = Application(self._context)
         await tls.start(tls=True)
         inner = tls.port

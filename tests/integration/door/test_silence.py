@@ -1,4 +1,4 @@
-"""A door in front of an API server that accepts connections and says nothing."""
+"""A door in front of an API server that accepts connections and sends no answer."""
 
 from __future__ import annotations
 

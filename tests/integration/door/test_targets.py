@@ -195,7 +195,7 @@ def test_a_refused_websocket_teaches_the_host(cluster: Cluster, namespace: str, 
             ):
                 assert str(ws.recv()).endswith("http://localhost:8080")
         if path.endswith("/local"):
-            # Pages are told what they would have been without it.
+            # Pages get the fields that they would get without it.
             assert fields(ask(fresh, host, path.replace("local", "headers"), **HTML))["host"] == outer
 
 

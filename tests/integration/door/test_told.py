@@ -1,4 +1,4 @@
-"""What applications are told of their address: those that check Host, Origin or Referer in ways of their own.
+"""The Host, Origin and Referer that applications get, for applications that check them in different ways.
 
 Each small server here is a kind of application; the comment names one that does it so.
 """
@@ -128,7 +128,7 @@ async def test_changes_whose_origin_is_compared(app: Small, reader: Callable[[As
 )
 @pytest.mark.parametrize("field", ["origin", "referer"])
 async def test_a_refused_change_teaches_the_next_one(app: Small, configured: str, refusal: Reply, field: str) -> None:
-    """Django's CSRF_TRUSTED_ORIGINS, SvelteKit's ORIGIN: pages come to whoever asks."""
+    """Django's CSRF_TRUSTED_ORIGINS, SvelteKit's ORIGIN: pages are served for every Host."""
 
     def reply(asked: Asked) -> Reply:
         if asked.method == "GET":
@@ -141,7 +141,7 @@ async def test_a_refused_change_teaches_the_next_one(app: Small, configured: str
     assert answers[0] == refusal[0] and answers[-1] == 200, answers
     assert answers.index(200) == (1 if "localhost" in configured else 2)
     assert [asked.body for asked in app.seen if asked.method == "POST"] == [b"a=1"] * 4
-    # Pages are still told the outer name.
+    # Pages still get the outer name.
     await app.page()
     assert app.seen[-1].headers["host"] == app.outer
 
@@ -192,7 +192,7 @@ async def test_tools_teach_nothing(app: Small) -> None:
 
 
 async def test_who_refuses_forwarded_requests_gets_plain_ones(app: Small) -> None:
-    """The API server's own X-Forwarded-For arrives even so: Home Assistant has to be told of it."""
+    """The API server adds X-Forwarded-For in any case: Home Assistant must be configured to accept it."""
     app.reply = lambda asked: refuses(400, "400: Bad Request") if "x-forwarded-host" in asked.headers else OK
     for _ in range(2):
         assert (await app.page())[0] == 200

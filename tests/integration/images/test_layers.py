@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images.contents import Image
+from hatchway.images.contents import BadImage, Image
 from hatchway.images.layercopies import copy_layers
 from hatchway.images.layererrors import BadLayer, UnpackLimits
 from hatchway.images.layerplaces import LayerPlaces, UsersWay, chain_ids
@@ -110,6 +110,22 @@ async def test_a_layer_with_another_digest_than_the_configuration_says(store: Im
 async def test_limits_are_obeyed_in_the_process(store: ImageStore) -> None:
     layers = LayerStore(store.path, WAY, UnpackLimits(entries=2))
     with pytest.raises(BadLayer, match="more than 2 entries"):
+        await layers.unpack(make_image(store, "web", [file("a"), file("b"), file("c")]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HATCHWAY_LAYER_ENTRIES", "2", "there are more than 2 entries"),
+        ("HATCHWAY_LAYER_BYTES", "1000", "it has more than 1000 bytes, which is the limit of a layer"),
+        ("HATCHWAY_LAYER_BYTES", "-1", "HATCHWAY_LAYER_BYTES is '-1', which is not a positive number"),
+    ],
+)
+async def test_limits_come_from_the_environment(
+    store: ImageStore, layers: LayerStore, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadImage, match=words):
         await layers.unpack(make_image(store, "web", [file("a"), file("b"), file("c")]))
 
 
@@ -242,14 +258,14 @@ async def test_layers_that_no_image_needs_are_removed(store: ImageStore, layers:
     two = make_image(store, "two", base, {"b": ""})
     await layers.unpack(one)
     await layers.unpack(two)
+    await layers.close()
     assert layers.remove_unneeded(store.needed_images) == 0
     with store.use(one, "pod default/web"):
         store.remove(one)
         assert layers.remove_unneeded(store.needed_images) == 0
     assert layers.remove_unneeded(store.needed_images) == 1
     assert layers.directories(one) is None and layers.directories(two) is not None
-    store.remove(two)
-    assert layers.remove_unneeded(store.needed_images) == 2
+    assert store.remove(two).layers == 2
     assert _left(store) == []
 
 
@@ -259,6 +275,16 @@ async def test_a_layer_that_becomes_needed_meanwhile_stays(store: ImageStore, la
     answers: list[list[Image]] = [[], [image]]
     assert layers.remove_unneeded(lambda: answers.pop(0)) == 0
     assert layers.directories(image) == found
+
+
+async def test_hundreds_of_layers_are_unpacked_and_removed(store: ImageStore, layers: LayerStore) -> None:
+    image = make_image(store, "web", *({"name": str(number)} for number in range(250)), compression="")
+    found = await layers.unpack(image)
+    await layers.close()
+    assert len(found) == 250 and Path(found[0], "name").read_text() == "249"
+    (store.path / "layers" / WAY / "stray file").write_text("")
+    assert layers.remove_unneeded(list) == 250
+    assert _left(store) == ["stray file"]
 
 
 async def test_after_a_crash_of_the_machine_only_layers_on_the_disk_count(
@@ -339,8 +365,7 @@ async def test_copied_layers_are_what_an_overlay_of_them_shows(store: ImageStore
     )  # fmt: skip
     if done.returncode:
         pytest.skip(f"this machine mounts no overlay: {done.stderr.strip()}")
-    command = ["sh", "-ec", show]
-    ours = await asyncio.to_thread(subprocess.run, command, cwd=target, capture_output=True, text=True, check=True)
+    ours = _in_namespaces('cd "$1"; ' + show, str(target))
     assert ours.stdout == done.stdout
     assert "./i l" in ours.stdout and "./b/2" in ours.stdout and "./b/1" not in ours.stdout
     assert (target / "run").samefile(target / "run2") and os.getxattr(target / "j/k", "user.a") == b"b"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import random
+import threading
+from typing import Any
 
 import pytest
 
+from hatchway.images.blobs import BlobWriter
 from hatchway.images.platforms import Platform
 from hatchway.images.pull import PullError
 from hatchway.images.registries import Registries, RegistrySettings
@@ -380,7 +384,8 @@ SCHEMA_1 = b'{"schemaVersion":1,"name":"library/old","tag":"1","fsLayers":[],"hi
         (artifact(layers=[{**LAYER, "digest": "sha256:../../etc"}]), "no valid digest"),
         (artifact(layers=[{**LAYER, "size": -1}]), "no valid size"),
         (artifact(layers=[LAYER]), "mismatched image rootfs and manifest layers: 2 and 1"),
-        (b"[" * 100_000, "not valid JSON"),
+        (b"[" * 10_000, "not valid JSON"),
+        (b"[" * 100_000, "more than 20000 values"),
         (b"{}", "no schemaVersion"),
         (b"<html>captive portal</html>", "not valid JSON"),
     ],
@@ -432,17 +437,36 @@ async def test_the_registry_is_asked_when_its_mirrors_fail(puller: Puller) -> No
     assert caught.value.hint.count("mirror 127.0.0.1:") == 2
 
 
-async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub = stub_with()
+async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Three layers are written at that time: one failure is told, and asyncio has nothing to complain about."""
+    image = built("", *({f"file{number}": random.Random(number).randbytes(10_000)} for number in range(3)))
+    stub = stub_with(image)
+    writing, is_first = threading.Barrier(3), threading.Lock()
+    # Set when a cancelled download begins to wait for its thread, which is in the middle of writing.
+    cancelled = threading.Event()
+    write, wait = BlobWriter.write, asyncio.wait
 
-    def full(*_: object) -> None:
+    def full(writer: BlobWriter, data: bytes) -> None:
+        if len(data) < 5_000:  # the configuration
+            return write(writer, data)
+        writing.wait(30)
+        if not is_first.acquire(blocking=False):
+            assert cancelled.wait(30)
         raise OSError(28, "No space left on device", "/store/partial/x")
 
-    monkeypatch.setattr("hatchway.images.blobs.BlobWriter.write", full)
+    async def wait_and_tell(*arguments: Any, **options: Any) -> Any:
+        if is_first.locked():
+            cancelled.set()
+        return await wait(*arguments, **options)
+
+    monkeypatch.setattr(BlobWriter, "write", full)
+    monkeypatch.setattr(asyncio, "wait", wait_and_tell)
     async with serving(stub):
         with pytest.raises(PullError, match="write /store/partial/x: no space left on device") as caught:
             await puller(f"{stub.address}/team/web:1")
     assert caught.value.kind == "storage"
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_a_digest_of_another_algorithm(puller: Puller) -> None:

@@ -47,6 +47,6 @@ def plugin(tmp_path: Path) -> FakePlugin:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are looked at often, and credentials renewed whenever it is asked for."""
+    """Files are checked often, and credentials are renewed at each request for it."""
     monkeypatch.setattr(connection, "_POLL", 0.02)
     monkeypatch.setattr(connection, "_PAUSE", 0.0)

@@ -191,7 +191,7 @@ async def test_a_401_asks_the_plugin_once_more(
     assert len(plugin.runs) == 2
     assert connection.fields() is not before
     assert connection.generation != generation
-    # Whoever was on the way with the old ones learns that another try is worth it, and nothing is run again.
+    # A request with the old credentials is told to try again, and the plugin is not run again.
     assert await connection.renew()
     assert len(plugin.runs) == 2
     await connection.aclose()
@@ -223,7 +223,7 @@ async def test_credentials_that_are_about_to_end_are_renewed(
     plugin.answer(token="long", expirationTimestamp=soon(3600))
     (plugin.directory / "slow").touch()
     await connection.ready()
-    # Nobody waits for the plugin as long as what it has given is good.
+    # No request waits for the plugin while its credentials are valid.
     assert connection.fields() == [(b"Authorization", b"Bearer short")]
     await eventually(lambda: connection.fresh)
     assert connection.fields() == [(b"Authorization", b"Bearer long")]
@@ -286,7 +286,7 @@ async def test_plugins_that_fail(
     assert words in caught.value.message
     assert 'context "work"' in caught.value.message
     assert str(plugin.script) in caught.value.message
-    # Asked again at once it says the same, and does not run again.
+    # A second call at once gives the same answer, without another run.
     with pytest.raises(HatchwayError):
         await connection.ready()
     with pytest.raises(ApiError) as refused:
@@ -388,7 +388,7 @@ async def test_proxies_that_refuse_are_named(
 
 
 async def test_a_proxy_of_a_stranger_is_refused(config: Path, cluster: dict[str, Any], stranger: Authority) -> None:
-    """Nothing, and no password, is sent to a proxy that cannot show who it is."""
+    """No data and no password is sent to a proxy whose certificate is not valid."""
     proxy = ForwardProxy()
     await proxy.start(stranger.server())
     connection = made(config, {**cluster, "proxy-url": f"https://me:secret@127.0.0.1:{proxy.port}"}, {})

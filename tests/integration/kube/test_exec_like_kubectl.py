@@ -1,4 +1,4 @@
-"""Exec plugins beside kubectl: what a plugin is told, and which of its answers are taken."""
+"""Exec plugins, compared with kubectl: the input of a plugin, and which of its answers are accepted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.integration.kube.world import V1, ApiServer, replace_file
 from tests.integration.proxy.conftest import Authority
 
 V1BETA1 = "client.authentication.k8s.io/v1beta1"
-# Writes what it was told beside itself, then prints what the file `answer` holds.
+# Writes its input into files beside it, and prints the file `answer`.
 SCRIPT = """#!/bin/sh
 here=${0%/*}
 { for one in "$@"; do echo "<$one>"; done; echo "A=<$A> B=<$B> C=<${C-unset}> HOME=<$HOME>"; } >"$here/told"

@@ -23,7 +23,7 @@ from tests.integration.proxy.conftest import Authority
 
 
 def jwt(seconds: float, name: str = "") -> str:
-    """An id-token that ends so many seconds from now."""
+    """An id-token that expires after a number of seconds."""
 
     def part(content: dict[str, Any]) -> str:
         return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
@@ -90,7 +90,7 @@ async def issuer(authority: Authority) -> AsyncIterator[Issuer]:
 
 
 class World:
-    """One API server and one issuer, before which kubectl and this project stand in turn."""
+    """One API server and one issuer, which kubectl and Hatchway use in turn."""
 
     def __init__(self, api: ApiServer, issuer: Issuer, authority: Authority, place: Path) -> None:
         self.api, self.issuer, self.place = api, issuer, place

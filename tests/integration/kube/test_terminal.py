@@ -73,7 +73,7 @@ def run(config: Path, mode: str, plugin: FakePlugin, terminal: bool) -> subproce
 def test_who_gets_the_terminal(plugin: FakePlugin, config: Path, mode: str, terminal: bool, token: str) -> None:
     done = run(config, mode, plugin, terminal)
     assert done.stdout.strip() == token
-    # What it says to people reaches them.
+    # The messages for the user are printed.
     assert done.stderr == "touch your key\n"
     assert plugin.runs[0]["spec"]["interactive"] is token.endswith("yes")
 

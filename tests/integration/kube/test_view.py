@@ -1,4 +1,4 @@
-"""The view against a real cluster: what a user may see, live, across restarts and changes of rights."""
+"""The view of a real cluster: the objects that a user may read, after changes, restarts and changes of rights."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ async def test_another_cluster_in_the_kubeconfig_is_another_view(
         tasks = [group.create_task(view.run()), group.create_task(connection.watch_files())]
         await eventually(lambda: view.services and view.state.name == "live")
         states: list[str] = []
-        # Behind the view's own subscription: whoever hears of another cluster must not take what is seen for its own.
+        # After the view's own subscriber: a subscriber that learns of another cluster must not see objects of the old one.
         connection.subscribe(lambda: states.append(view.state.name))
         there = {"server": f"https://127.0.0.1:{api.port}", "certificate-authority": str(authority.file)}
         write_kubeconfig(config, there, {})

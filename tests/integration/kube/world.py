@@ -193,7 +193,7 @@ class FakePlugin:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """What each run was told."""
+        """The input of each run."""
         path = self.directory / "runs"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

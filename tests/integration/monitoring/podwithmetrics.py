@@ -1,4 +1,4 @@
-"""A pod that serves metrics and says so with an annotation."""
+"""A pod that serves metrics, and has the annotation for them."""
 
 from __future__ import annotations
 

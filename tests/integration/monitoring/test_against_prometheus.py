@@ -67,7 +67,7 @@ def test_random_queries_have_the_same_answers(tmp_path: Path) -> None:
             for query, answer in theirs.items():
                 found = answers.ours(store, kind, query)
                 if kind == "range" and answer["status"] == found["status"] == "error":
-                    # Several steps may have errors, and the first to be found is told.
+                    # Several steps may have errors, and the answer has the first one that is found.
                     continue
                 what = difference(_without_examples(found), _without_examples(answer))
                 if what:

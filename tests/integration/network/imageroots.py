@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -17,8 +18,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hatchway import removal
+from hatchway.cluster.network import mountcalls
 from hatchway.cluster.network.capabilities import NAMES
 from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.runtime import (
@@ -153,6 +156,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
     (resolved / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     found: dict[str, Any] = {
         "users": runtime.users,
+        "old kernel": _mounted_by_an_old_kernel(many, directory),
         "top": await images.text("ls /; cat /etc/motd", layers=[top]),
         "layers": await images.text("ls / | grep -c ^layer", layers=many),
         "etc": await images.text("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname"),
@@ -190,6 +194,17 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
     removal.remove_path(directory / "changes")
     found["emptied"] = sorted(directory.glob("changes*"))
     return found
+
+
+def _mounted_by_an_old_kernel(layers: list[Path], directory: Path) -> int:
+    """How many layers are seen in an overlay that is mounted by mount(2)."""
+    place = directory / "old"
+    for name in ("changes", "mounted"):
+        (place / name).mkdir(parents=True)
+    unknown = OSError(errno.EINVAL, "lowerdir+ is not known")
+    with mock.patch.object(mountcalls, "new_file_system", side_effect=unknown):
+        mount_overlay([str(layer) for layer in layers], str(place / "changes"), str(place / "mounted"))
+    return len(os.listdir(place / "mounted"))
 
 
 async def image_users(runtime: Runtime, directory: Path) -> Any:
@@ -240,6 +255,9 @@ async def image_users(runtime: Runtime, directory: Path) -> Any:
         found[name] = await images.text("cat-as-root /proc/self/status | grep Uid", layers=[setuid], privileges=rights)
     container = await images.waiting(privileges=Privileges(user="web", groups=(3000,)))
     found["exec"] = await images.text(show, container)
+    groups = "readlink /proc/self/ns/cgroup"
+    same = f"test $({groups}) = $(readlink /proc/1/ns/cgroup) && echo same"
+    found["control groups"] = await images.text(same, container)
     found["seen"] = await images.text("ps -o user,comm | grep sleep; kill -0 1 && echo may", container)
     # A container that changes its own list of users is not another user for it.
     container = await images.waiting()
@@ -308,9 +326,9 @@ MS_REMOUNT, MS_BIND, MNT_DETACH, MS_MOVE = 32, 4096, 2, 8192
 attempt("write core_pattern", lambda: write("/proc/sys/kernel/core_pattern"))
 attempt("uncover /proc/sys", lambda: call("umount2", b"/proc/sys", MNT_DETACH))
 attempt("uncover /proc/keys", lambda: call("umount2", b"/proc/keys", MNT_DETACH))
-attempt("write to /proc/sys", lambda: call("mount", None, b"/proc/sys", None, MS_REMOUNT | MS_BIND, None))
-attempt("write to /sys", lambda: call("mount", None, b"/sys", None, MS_REMOUNT | MS_BIND, None))
-attempt("write to all of /sys", lambda: call("mount", None, b"/sys", None, MS_REMOUNT, None))
+attempt("make /proc/sys writable", lambda: call("mount", None, b"/proc/sys", None, MS_REMOUNT | MS_BIND, None))
+attempt("make /sys writable", lambda: call("mount", None, b"/sys", None, MS_REMOUNT | MS_BIND, None))
+attempt("make all of /sys writable", lambda: call("mount", None, b"/sys", None, MS_REMOUNT, None))
 attempt("new /proc", lambda: mount("proc", "/tmp/proc"))
 attempt("write in new /proc", lambda: write("/tmp/proc/sys/kernel/core_pattern"))
 attempt("new /sys", lambda: mount("sysfs", "/tmp/sys"))
@@ -321,6 +339,19 @@ attempt("new tmpfs", lambda: mount("tmpfs", "/tmp/tmpfs"))
 attempt("own mounts", lambda: call("unshare", 0x20000))
 attempt("uncover /proc/sys again", lambda: call("umount2", b"/proc/sys", MNT_DETACH))
 attempt("enter the mounts of 1", lambda: call("setns", os.open("/proc/1/ns/mnt", 0), 0x20000))
+others = [name for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, os.getpid())]
+def any_of(what):
+    errors = []
+    for name in others:
+        try:
+            what(name)
+            return "yes"
+        except OSError as error:
+            errors.append(error.strerror)
+    return sorted(set(errors)) or "there are none"
+attempt("write in others", lambda: any_of(lambda name: write(f"/proc/{name}/root/proc/sys/kernel/core_pattern")))
+attempt("enter others", lambda: any_of(lambda name: call("setns", os.open(f"/proc/{name}/ns/mnt", 0), 0x20000)))
+attempt("enter others as processes", lambda: any_of(lambda name: call("setns", os.pidfd_open(int(name)), 0x20000)))
 print(json.dumps(found))
 """
 
@@ -336,6 +367,9 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
         code, output = await images.run(["/usr/bin/python3", "-c", ATTACK], **more)
         found[name] = json.loads(output) if code == 0 else output
         container = await images.waiting(**more)
+        on_node = Images(directory, await shared_pod(runtime, f"{name}-node", 1, Sharing(processes="node")))
+        code, output = await on_node.run(["/usr/bin/python3", "-c", ATTACK], **more)
+        found[f"{name} on node"] = json.loads(output) if code == 0 else output
         found[f"{name} exec"] = await images.text("grep CapEff /proc/self/status && mount -t tmpfs x /tmp", container)
     return found
 
@@ -404,7 +438,7 @@ async def image_hostile(runtime: Runtime, directory: Path) -> Any:
     # A descriptor of a directory of this machine would be a way out.
     leaks = [await images.text("pwd", cwd=f"/proc/self/fd/{number}") for number in range(3, 40)]
     linked = images.layer(w="-> /proc/self/fd")
-    leaks += [await images.text("pwd", cwd=f"/w/{number}/../x", layers=[linked]) for number in range(3, 40)]
+    leaks += [await images.text("pwd", cwd=f"/w/{number}/../x", layers=[linked]) for number in range(3, 12)]
     found["working directories"] = sorted({re.sub(r"fd/\d+|w/\d+", "fd/N", text) for text in leaks})
     found["through /proc"] = await images.text("pwd; ls", cwd="/proc/1/root/tmp")
     container = await images.waiting()

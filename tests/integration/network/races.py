@@ -155,7 +155,7 @@ class _Projections(Projector):
     def renew(self) -> float | None:
         return None
 
-    async def render(self, pod: Object, volume: Object, facts: PodFacts) -> dict[str, Content]:
+    async def render(self, pod: Object, volume: Object, facts: PodFacts, owner: Any) -> dict[str, Content]:
         number = str(next(self._count)).encode()
         return {f"y/{name}": Content(number) for name in ("secret", "own", "other")} | {"file": Content(number)}
 

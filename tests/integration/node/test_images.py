@@ -6,6 +6,7 @@ machine's files: that the image's root is used is tested where there is a privat
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -37,10 +38,13 @@ class Registry:
         self.store = store
         self.requests: list[PullRequest] = []
         self.refusal = ""
+        self.released = asyncio.Event()
+        self.released.set()
         self.config: dict[str, Any] = {"Cmd": list(SERVE)}
 
     async def pull(self, request: PullRequest) -> Pulled:
         self.requests.append(request)
+        await self.released.wait()
         if self.refusal:
             raise BadImage(self.refusal)
         image = make_image(self.store, str(request.reference), {"etc/motd": "hello"}, **self.config)
@@ -112,6 +116,28 @@ async def test_an_image_is_pulled_once_and_reported_as_the_kubelet_does(node: No
     await node.world.pod("again", ready)
     assert (await node.events("again", 3))[0] == ("Pulled", 'Container image "web:1" already present on machine')
     assert len(node.registry.requests) == 1
+
+
+async def test_changes_of_a_pod_do_not_disturb_a_pull_and_another_image_replaces_it(node: Node) -> None:
+    node.registry.released.clear()
+    await node.world.create("web", image="web")
+    await eventually(lambda: node.registry.requests)
+    pod = await node.world.client.patch("pods", "web", {"metadata": {"labels": {"a": "b"}}}, "default")
+    await node.world.pod(
+        "web", lambda found: found["metadata"]["resourceVersion"] >= pod["metadata"]["resourceVersion"]
+    )
+    node.registry.released.set()
+    await node.world.pod("web", ready)
+    assert len(node.registry.requests) == len(node.started) == 1
+    node.registry.released.clear()
+    other = await node.world.create("other", image="web")
+    await eventually(lambda: len(node.registry.requests) == 2)
+    containers = [{**other["spec"]["containers"][0], "image": "hatchway/echo"}]
+    await node.world.client.patch("pods", "other", {"spec": {"containers": containers}}, "default")
+    await node.world.pod("other", lambda pod: pod["spec"]["containers"][0]["image"] == "hatchway/echo")
+    node.registry.released.set()
+    await node.world.pod("other", ready)
+    assert len(node.started) == 2 and node.started[1].root is None
 
 
 async def test_the_policy_always_asks_the_registry_again(node: Node) -> None:
@@ -360,3 +386,17 @@ async def test_a_nodes_status_has_its_images(node: Node) -> None:
     assert found[0]["sizeBytes"] == large.size
     assert found[0]["names"] == [f"docker.io/library/large@{large.manifest_digest}", "docker.io/library/large:1"]
     assert {"names": [*small.digests, *small.tags], "sizeBytes": small.size} in found
+
+
+async def test_all_images_with_a_command_may_stand_for_host_programs(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = Node(world, ImageStore(tmp_path / ".images"))
+        make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE))
+        async with world.node(node.stock, host_programs=True):
+            await world.create("host", *SERVE, image="any")
+            pod = await world.pod("host", ready)
+            assert container(pod)["imageID"] == "hatchway://host-programs" and node.started[0].root is None
+            # Without a command, the name is that of an image.
+            await world.create("image", image="web:1")
+            await world.pod("image", ready)
+            assert node.started[1].root is not None

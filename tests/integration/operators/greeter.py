@@ -1,6 +1,6 @@
 """An operator as people write them with the `kubernetes` client. Arguments: its name, and its namespace.
 
-Of several processes the one that holds the Lease works. It lists and watches Greetings, and each one gets a finalizer,
+Of several processes, the one with the Lease works. It lists and watches Greetings, and each one gets a finalizer,
 a ConfigMap that it owns, and a status. What it does is printed, one line each.
 """
 

@@ -121,7 +121,7 @@ def test_another_process_takes_the_work_over(cluster: Cluster, operators: list[O
     kubectl("apply", "-f", "-", stdin=greeting("world"))
     leader.until("greeted g world")
     assert text() == "hello world"
-    # A watch that ends without events goes on from its last bookmark.
+    # A watch that ended without events continues from its last bookmark.
     leader.until("bookmark")
     assert "leads" not in other.lines
 

@@ -179,7 +179,7 @@ def test_a_second_run_sends_no_content_of_what_is_complete(
     tree, copy = make_tree(tmp_path / "tree"), tmp_path / "copy"
     assert hatchway("cp", "--resume", *both(tmp_path, down)).returncode == 0
     assert described(copy) == described(tree)
-    # The same time and size: it is not looked into, as with rsync.
+    # The same time and size: its content is not compared, as with rsync.
     (copy / "dir/run").write_bytes(b"#?/bin/sh\n")
     os.utime(copy / "dir/run", (1_000_000_000, 1_000_000_000))
     assert hatchway("cp", "--resume", *both(tmp_path, down)).returncode == 0

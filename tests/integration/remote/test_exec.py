@@ -148,7 +148,7 @@ def test_a_terminal_with_its_size_and_every_key(terminal: Callable[..., Terminal
     shell.type("until stty size | grep -q '11 77'; do sleep 0.05; done; echo re'sized'\n")
     shell.expect("resized")
     # Ctrl-C is the remote program's.
-    # The command says so itself: a Ctrl-C before the shell has put it into the foreground would be the shell's own.
+    # Wait until the command prints this: a Ctrl-C before the command is in the foreground would go to the shell.
     shell.type("sh -c \"echo sl'eep'ing; exec sleep 100\"\n")
     shell.expect("sleeping")
     shell.type("\x03")

@@ -30,7 +30,7 @@ def test_a_refusal(hatchway: Run, server: PodServer, quick: bool) -> None:
     assert done.returncode == 1
     first, *hint = lines(done.stderr)
     assert first.startswith(b"hatchway: you may not run commands in pod one") and SHOWN in first
-    # The rule that would allow it, in which nothing of the server's text stands.
+    # The rule that would allow it, without any part of the server's text.
     assert hint[:2] == [
         b"  an administrator of the cluster can allow it with:",
         b"apiVersion: rbac.authorization.k8s.io/v1",

@@ -1,4 +1,4 @@
-"""The route by SSH, through a real OpenSSH server that stands for a node."""
+"""The route by SSH, through a real OpenSSH server in place of a node."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ async def test_a_program_that_resets(world: World) -> None:
     await world.serve(await world.program(cut))
     stream, collector = await _open(world.route())
     stream.write(b"x")
-    # SSH has no resets: the node says that the program's direction has ended, and later that it takes no more.
+    # SSH has no resets: the node reports the end of the program's data, and later that the program reads no more.
     await _until(collector, lambda: collector.eof.is_set() or collector.lost.done())
     async with asyncio.timeout(30):
         while not collector.lost.done():
@@ -215,7 +215,7 @@ async def test_the_login_comes_back_after_the_node(world: World, tmp_path: Path)
     await _until(collector, lambda: collector.data == b"before")
     world.node.process.kill()
     await world.node.process.wait()
-    # What has accepted a login goes on without the server that has listened; end that, too.
+    # The process of a login continues after the end of the listening server; end it, too.
     stream.abort()
     await collector.lost
     await route._link.aclose()
@@ -301,7 +301,7 @@ async def test_what_does_not_exist(world: World) -> None:
 
 @pytest.mark.parametrize("scheme", ["", "https"])
 async def test_http_by_the_chosen_route(world: World, tmp_path: Path, scheme: str) -> None:
-    """The engine does TLS inside the stream where the target speaks it."""
+    """If the target speaks TLS, the engine uses TLS inside the stream."""
     async with proxied() as proxy:
         tls = Authority(tmp_path / "ca").server() if scheme else None
         backend = await proxy.answering(OK, context=tls)

@@ -1,4 +1,4 @@
-"""Pods that say who they are, and what asks them: from inside a pod and from this machine."""
+"""Pods that answer with their names, and clients for them: inside a pod and on this machine."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def open_one(kind, host, port):
         sock.connect((host, 0))
         return use_one(kind, host, port)
     kept[kind, host, port] = sock = socket.socket(type=socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-    # Whoever expects an answer by UDP asks again.
+    # Tests that expect an answer by UDP repeat the question.
     sock.settimeout(1 if kind == "udp" else 5)
     sock.connect((host, port))
     return use_one(kind, host, port) if kind == "udp" else sock.makefile().readline().strip()

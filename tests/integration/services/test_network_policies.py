@@ -198,7 +198,7 @@ def _balanced(cluster: Cluster) -> dict[str, Any] | None:
 
 
 def test_connections_that_exist_already(reach: Reach) -> None:
-    """TCP connections go on when a policy begins to forbid them; each datagram of UDP and each ping is decided on."""
+    """TCP connections continue when a policy begins to forbid them; UDP datagrams and pings are checked one by one."""
     source, target = f"{Y}/a", f"{X}/b"
     ports = [{"name": kind, "port": 80, "protocol": kind.upper()} for kind in ("tcp", "udp")]
     _write(reach, X, service("kept", *ports, selector={"pod": "b"}))
@@ -215,12 +215,12 @@ def test_connections_that_exist_already(reach: Reach) -> None:
 
 
 def test_the_node_always_reaches_its_pods(reach: Reach) -> None:
-    """Probes, exec, port-forward and the API server's proxy verb go on; the API server is an address like others."""
+    """Probes, exec, port-forward and the proxy verb work under all policies; policies apply to the API server's address."""
     cluster = reach.cluster
     types = ["Ingress", "Egress"]
     _write(reach, X, policy("nothing", {}, policyTypes=types))
     reach.expect(lambda source, target, way: X not in source and X not in target)
-    # `reach` itself asks through the proxy verb. The readiness probes go on, once a second.
+    # `reach` itself asks through the proxy verb. The readiness probes run once a second.
     assert cluster.kubectl("exec", "-n", X, "a", "--", "echo", "works") == "works\n"
     ready = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
     assert cluster.kubectl("get", "pods", "-n", X, "-o", ready) == "True True True"

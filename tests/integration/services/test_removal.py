@@ -1,4 +1,4 @@
-"""An endpoint that is taken out under load: nothing fails, what it has goes on, and it gets nothing new."""
+"""An endpoint is removed under load: no request fails, its connections continue, and it gets no new ones."""
 
 # ruff: noqa: ASYNC110  the endpoints report no events
 
@@ -107,7 +107,7 @@ async def test_an_endpoint_that_goes_under_load() -> None:
             ended.set()
         # Every request was answered (else the group had failed), and none came later.
         assert one.accepted == accepted
-        # Nobody ready: the one that terminates and still serves is used.
+        # No endpoint is ready: one that is terminating and still serves is used.
         ending = {"ready": False, "serving": True, "terminating": True}
         services.set(SLICES, {**piece, "endpoints": [endpoint(ONE, **ending), endpoint(TWO, ready=False)]})
         await _until_answer(node_port, ONE)
@@ -133,7 +133,7 @@ async def _until_answer(port: int, answer: str) -> None:
 
 
 async def _first(port: int, held: Backend) -> str:
-    """Return the endpoint of a new connection, also when it holds its answers back."""
+    """Return the endpoint of a new connection, even if it does not answer yet."""
     before = held.accepted
     asking = asyncio.ensure_future(ask(port))
     while not asking.done() and held.accepted == before:

@@ -266,7 +266,7 @@ async def test_each_request_in_a_tunnel_is_checked_and_all_go_to_its_target(worl
     writer.write(opening)
     assert await reader.readexactly(len(accepted)) == accepted
     for fields, status in (("", 200), ("Origin: http://evil.example\r\n", 403), ("", 200)):
-        # In two pieces: the first one leaves open what it is.
+        # In two pieces: the protocol is not known after the first one.
         writer.write(b"GE")
         await writer.drain()
         writer.write(f"T /a HTTP/1.1\r\nHost: other.shop\r\n{fields}\r\n".encode())

@@ -23,7 +23,7 @@ def context_of(name: str) -> click.Context:
 
 
 def options_of(name: str) -> Iterator[tuple[str, str]]:
-    """Yield how the help writes each option of a command, and what it says about it."""
+    """Yield each option of a command as the help writes it, with its description."""
     context = context_of(name)
     for parameter in context.command.get_params(context):
         record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
@@ -33,7 +33,7 @@ def options_of(name: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", _COMMANDS)
 def test_every_option_says_what_its_value_is(name: str) -> None:
-    """A path, a name, a time ...: "TEXT" says nothing."""
+    """A path, a name, a time ...: the word "TEXT" describes no value."""
     assert not [written for written, _ in options_of(name) if re.search(r"\b(TEXT|INTEGER|FLOAT)\b", written)]
 
 

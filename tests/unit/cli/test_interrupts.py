@@ -58,7 +58,7 @@ def test_of_any_command(command: str) -> None:
 
 
 def test_a_background_job_ignores_it() -> None:
-    """A shell has its background jobs ignore SIGINT; they go on."""
+    """Background jobs of a shell ignore SIGINT, and continue."""
     ignoring = PROGRAM.replace("signal.default_int_handler)", "signal.SIG_IGN)")
     command = [sys.executable, "-c", ignoring, "click", "version", "-o", "name"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from hatchway.cluster import imageservice
 from hatchway.cluster.imageservice import ImageService
@@ -28,6 +29,12 @@ client.close()
 if sys.argv[1].endswith("stays"):
     sys.stdin.read()
 """
+
+
+@pytest.fixture
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """Use the control plane's event loop, which starts processes in a way of its own."""
+    return uvloop.EventLoopPolicy()
 
 
 def service(tmp_path: Path, store: str) -> ImageService:

@@ -1,4 +1,4 @@
-"""A step of a controller that does not come back is found, named and ended; everything else goes on."""
+"""A step of a controller that does not return is found, logged and ended; everything else continues."""
 
 from __future__ import annotations
 

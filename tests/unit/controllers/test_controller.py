@@ -1,4 +1,4 @@
-"""The work queue, the caches and the supervision that controllers stand on."""
+"""The work queue, the caches and the supervision of controllers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscalers: what metrics ask for, how quickly it is done, and what the status says of it."""
+"""HorizontalPodAutoscalers: the replicas for metrics, the speed of changes, and the status."""
 
 from __future__ import annotations
 

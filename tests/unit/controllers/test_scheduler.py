@@ -1,4 +1,4 @@
-"""Pods get a node that may and should run them, or are told why there is none."""
+"""Pods get a suitable node, or a status that says why there is none."""
 
 from __future__ import annotations
 

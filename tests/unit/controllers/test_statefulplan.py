@@ -170,7 +170,7 @@ def test_it_ends_as_specified(
     surplus = [ordinal for ordinal in pods if ordinal >= size]
     assert sorted(set(pods) - set(surplus)) == list(range(size))
     if surplus:
-        # The last one is unavailable, and so is another one: somebody has to delete a pod.
+        # The last pod and another one are unavailable: a user has to delete a pod.
         failed = [ordinal for ordinal in surplus if pods[ordinal]["status"]["phase"] == "Failed"]
         assert policy == "OrderedReady" and max(surplus) in failed and len(failed) > 1
         return

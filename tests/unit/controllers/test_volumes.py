@@ -255,7 +255,7 @@ async def test_what_becomes_of_a_volume_without_its_claim(lab: Lab) -> None:
     failed = await lab.has_phase(VOLUMES, "deleted", "Failed")
     assert failed["status"]["message"] == "host_path deleter only supports /tmp/.+ but received provided /data/deleted"
     assert await lab.told("wiped", "VolumeFailedRecycle") == "No recycler plugin found for the volume!"
-    # A released volume belongs to nobody else, until somebody takes the reference out.
+    # A released volume is not bound to another claim before its reference is removed.
     await lab.claim("next", storageClassName="kept")
     await lab.client.patch(VOLUMES, "kept", {"spec": {"claimRef": None}})
     assert (await lab.has_phase(CLAIMS, "next", "Bound"))["spec"]["volumeName"] == "kept"

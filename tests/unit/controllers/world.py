@@ -1,4 +1,4 @@
-"""A small cluster of fakes: the API in memory, the controllers for real, and somebody who plays the kubelets."""
+"""A small simulated cluster: the API in memory, real controllers, and simulated kubelets."""
 
 from __future__ import annotations
 

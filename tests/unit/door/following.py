@@ -1,4 +1,4 @@
-"""Reading what a feed says."""
+"""Reads the events of a feed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the door answers on its own origin: who is let in, and in which form the others are told why not."""
+"""The door's answers at its own origin: which requests are accepted, and the form of the errors for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Host an application is told."""
+"""Which Host an application gets."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_path_that_refuses_what_others_accept_has_a_choice_of_its_own() -> Non
     assert refused.record_accepted(SentHost(LOCAL, False))
     assert changes.choice_for(b"/ping") is changes.choice_for(b"/other") is shared and shared.value == SentHost()
 
-    # What was accepted before is refused for another reason; what the application says concerns all paths.
+    # A name that was accepted before is refused for another reason, and the answer is about all paths.
     assert changes.choice_after_refusal(b"/ping", SentHost(), certain=False) is shared
     assert changes.choice_after_refusal(b"/other", SentHost(), certain=True) is shared
     assert changes.choice_after_refusal(b"/late", SentHost(LOCAL), certain=False) is shared

@@ -1,4 +1,4 @@
-"""What the portal says of services, pods and nodes."""
+"""What the portal shows about services, pods and nodes."""
 
 from __future__ import annotations
 

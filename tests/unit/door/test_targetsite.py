@@ -1,4 +1,4 @@
-"""What a site learns of its target from answers, and who is told of it."""
+"""The facts that a site finds in answers of its target, and the calls for subscribers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Services:
 
 
 class Learning:
-    """A site, and what it has told: the target each time."""
+    """A site, and the targets in the calls that it has made."""
 
     def __init__(
         self, *ports: Any, prefix: bytes = b"", target: Target = WEB, address: DoorAddress | None = None
@@ -97,7 +97,7 @@ class Learning:
         self.site = TargetSite(self.knowledge, session, host=host, prefix=prefix, address=address, diagnosis=diagnosis)
 
     async def ask(self, *fields: tuple[bytes, bytes], page: tuple[tuple[bytes, bytes], ...] = NAVIGATION) -> Forward:
-        """A GET by a person's navigation, or what `page` says instead."""
+        """A GET of a browser's navigation, or the request that `page` describes."""
         path = self.prefix + b"/"
         head = RequestHead("GET", path, path, None, [*page, *fields], "1.1", Peer(("127.0.0.1", 1), "http"))
         decision = self.site.route(head)
@@ -114,7 +114,7 @@ class Learning:
         return repeated is not None
 
     def news(self) -> list[Target]:
-        """What was told since the last time."""
+        """The calls since the last time."""
         found, self.told[:] = list(self.told), []
         return found
 
@@ -297,7 +297,7 @@ async def test_the_root_of_a_node_under_a_prefix_links_below_the_prefix() -> Non
 
 
 async def test_a_door_that_browsers_reach_by_https() -> None:
-    """The scheme is a value from outside: it decides Origin, redirects and what the application is told."""
+    """The scheme is a value from outside. It decides Origin, redirects, and the fields for the application."""
     learning = Learning(address=DoorAddress("dev.example.com", "https", 8001))
     origin = b"https://" + HOST + b":8001"
     forward = await learning.ask((b"Origin", origin), page=SCRIPT[:1])

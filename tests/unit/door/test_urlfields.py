@@ -161,7 +161,7 @@ def test_tagged_lists_of_webdav_follow_host() -> None:
     ],
 )
 def test_no_field_is_looked_at_twice(name: str, value: bytes) -> None:
-    """With patterns that may match in two ways, or go on from each beginning, these take minutes."""
+    """With patterns that can match in two ways, or that continue from each possible beginning, these take minutes."""
     begin = time.thread_time()
     outer_field(name.encode(), value, lambda url: url)
     inner_tags(value, outer=b"a", scheme=b"http", sent=b"b")

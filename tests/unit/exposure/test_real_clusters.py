@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,6 @@ from hatchway.exposure.reading import SnapshotReader
 from tests.unit.exposure.realclusters import CASES, Recorded
 from tests.unit.exposure.recorded import RecordedServer
 
-_CLASSES = "/apis/networking.k8s.io/v1/ingressclasses"
 _TRAEFIK = "/apis/traefik.io/v1alpha1"
 
 
@@ -44,6 +45,33 @@ async def test_every_way_is_listed_at_an_address_that_exists_outside(recorded: R
             assert one.locations, one.spelled
 
 
+def spoiled(value: Any, wrong: Any) -> Iterator[Any]:
+    """Yield copies of a JSON value, in each of which one part is replaced."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in items:
+        for replaced in (wrong, *spoiled(one, wrong)):
+            copy = value.copy()
+            copy[key] = replaced
+            yield copy
+
+
+@pytest.mark.parametrize("wrong", [None, 7, "x", "[" * 500, [None], {"a": None}], ids=range(6))
+async def test_objects_of_any_shape_do_no_harm(wrong: Any) -> None:
+    names = (
+        "Traefik: the dashboard behind a chain with a login and a list of clients",
+        "ALB: TLS by listeners, a redirect as a backend",
+        "Linode: the list of a firewall",
+        "Istio: a waypoint has a cluster address",
+    )
+    for name in names:
+        objects = case(name).objects()
+        parts = ("spec", "status", "metadata")
+        hostile = [{**obj, part: one} for obj in objects for part in parts for one in spoiled(obj.get(part), wrong)]
+        kept = [one for one in hostile if isinstance(one["metadata"].get("name"), str)]
+        found = assess(await SnapshotReader(RecordedServer([*objects, *kept], page=500)).read())
+        assert json.dumps([one.as_dict() for one in found])
+
+
 async def test_ports_and_names_of_a_route_of_traefik() -> None:
     found = await ways(case("Traefik: a route for everybody on all entry points, without TLS on one of them"))
     places = {(str(one), one.tls) for one in found["ingressroute/web IngressRoute"].locations}
@@ -71,7 +99,7 @@ async def test_one_namespace_alone_finds_traefiks_usual_service() -> None:
 
 @pytest.mark.parametrize("namespace", ["", "shop"])
 async def test_a_cluster_without_traefik_does_not_lack_it(namespace: str) -> None:
-    """A kube-apiserver forbids the kinds that it does not have to whoever may not list them."""
+    """A kube-apiserver answers 403 for a kind that it does not have, if the user has no right to list it."""
     recorded = case("AKS: a public load balancer")
     refused = [f"{_TRAEFIK}/ingressroutes", f"{_TRAEFIK}/namespaces/shop/ingressroutes"]
     snapshot = await SnapshotReader(RecordedServer(recorded.objects(), refused=refused), namespace).read()

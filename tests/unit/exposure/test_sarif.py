@@ -20,7 +20,7 @@ from hatchway.exposure.snapshot import ClusterSnapshot, ObservedNode, ObservedPo
 from tests.exposures import FAULTS, NODES, SAFE, SHARED
 
 SCHEMA = Path(__file__).parent / "schemas/sarif-2.1.0-rtm.5.json"
-# RFC 3986: what may stand in a URI reference.
+# RFC 3986: the characters of a URI reference.
 URI = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*")
 
 Validate = Callable[[Any], Any]

@@ -114,7 +114,7 @@ async def test_a_connection_that_reaches_no_pod_is_reset_and_the_reason_is_told_
                 await reader.readline()
             writer.close()
         assert forward.failed == 2 and len(told) == 1 and "no pod is ready" in told[0][0]
-        # The forward itself goes on.
+        # The forward itself continues.
         await world.set_endpoints("a")
         await world.client.settle()
         assert await _ask(forward.listen.port) == b"a x\n"

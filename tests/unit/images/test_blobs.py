@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatchway.images.contents import BadImage
+from hatchway.images.reference import parse
 from hatchway.images.store import ImageStore
-from tests.images.making import digest_of
+from tests.images.making import digest_of, make_image
 
 _DATA = os.urandom(300_000)
 _DIGEST = digest_of(_DATA)
@@ -172,7 +173,7 @@ with store.keep():
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
 
@@ -183,6 +184,42 @@ def test_a_full_disk_leaves_nothing_behind(store: ImageStore) -> None:
     assert done.stdout.startswith("27 ") and "/partial/" in done.stdout
     assert parts_of(store) == []
     assert store.collect_garbage().blobs == 0
+
+
+_LOADING = """
+import io, resource, signal, sys
+from pathlib import Path
+from hatchway.errors import HatchwayError
+from hatchway.images.loading import load_archive
+from hatchway.images.store import ImageStore
+from tests.images.making import built, layer_of, oci_files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+web = built("web:1", {"base": "b" * 20_000}, {"a": "new"}, compression="")
+store, archive = ImageStore(Path(sys.argv[1])), io.BytesIO(layer_of(oci_files(web)))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    load_archive(store, archive)
+except (OSError, HatchwayError) as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 20, 60, 100, 200, 500, 1000, 1500, 3000, 10_000, 25_000])
+def test_a_disk_that_is_full_at_any_step_of_loading_loses_nothing(store: ImageStore, limit: int) -> None:
+    """The larger the files may be, the later it fails: at the note of the use, a document, a layer, the index file."""
+    kept = make_image(store, "kept:1", {"kept": "1"})
+    old = make_image(store, "web:1", {"a": "old"})
+    before = sorted((store.path / "blobs/sha256").iterdir())
+    done = run(_LOADING, str(store.path), str(limit))
+    after = ImageStore(store.path)
+    if done.returncode == 0:
+        assert limit > 20_000 and [image.tags for image in after.images()] == [kept.tags, (), old.tags]
+        return
+    assert done.stderr.startswith("refused: "), done.stderr
+    assert after.images() == [kept, old]
+    after.collect_garbage()
+    assert sorted((store.path / "blobs/sha256").iterdir()) == before
+    assert not any((store.path / "partial").iterdir()) and not any((store.path / "uses").iterdir())
 
 
 _ADDING = """
@@ -211,9 +248,6 @@ print(calls)
 
 def test_a_process_that_is_killed_at_any_step_loses_nothing(tmp_path: Path) -> None:
     """It is killed before every seventh system call by which it adds an image and deletes the old one."""
-    from hatchway.images.reference import parse
-    from tests.images.making import make_image
-
     steps = int(run(_ADDING, str(tmp_path / "whole"), "0").stdout)
     assert steps > 60
     for fatal in range(1, steps, 7):

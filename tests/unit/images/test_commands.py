@@ -74,6 +74,8 @@ def test_an_image_for_another_machine_is_loaded_with_a_note(image: Run, tmp_path
     path = oci_archive(tmp_path / "s390x.tar", built("big:1", {"a": "1"}, platform={"architecture": "s390x"}))
     done = image("load", str(path))
     assert done.out == "Loaded image: big:1\n" and "note: it is made for linux/s390x, and this is linux/" in done.err
+    refused = image("load", str(path), "--platform", "linux/arm64")
+    assert refused.code == 1 and "big:1 is made for linux/s390x, not for linux/arm64/v8" in refused.err
 
 
 def test_ls_lists_each_name(image: Run, store: ImageStore) -> None:
@@ -90,6 +92,8 @@ def test_ls_lists_each_name(image: Run, store: ImageStore) -> None:
     assert "N/A" in lines[1] and " years ago" in lines[2]
     assert image("ls", "-o", "name", "web").out == "web:1\n"
     assert image("ls", "web:2").code == 0 and "no such image" in image("ls", "web:2").err
+    odd = image("ls", "UPPER")
+    assert odd.code == 2 and 'NAME: "UPPER" is not the name of an image' in odd.err
     assert len(image("ls", "--dangling").out.splitlines()) == 2
     assert web.manifest_digest in image("ls", "--digests").out
     found = json.loads(image("ls", "-o", "json", "web:1").out)

@@ -75,6 +75,10 @@ def test_a_capability_of_a_file_is_kept(tmp_path: Path) -> None:
     record = {"SCHILY.xattr.security.capability": value.decode("latin-1")}
     (root,) = unpack_all(tmp_path, [file("ping", mode=0o755, uid=5, pax=record)])
     assert os.getxattr(root / "ping", "security.capability") == value
+    of_a_namespace = value[:3] + b"\x03" + value[4:] + (100).to_bytes(4, "little")
+    record = {"SCHILY.xattr.security.capability": of_a_namespace.decode("latin-1")}
+    (root,) = unpack_all(tmp_path / "second", [file("ping", pax=record)])
+    assert os.getxattr(root / "ping", "security.capability") == value
 
 
 def test_directories_without_permission_to_write_get_their_files(tmp_path: Path) -> None:
@@ -237,6 +241,10 @@ _PATHS = st.lists(_SEGMENTS, min_size=1, max_size=5).map("/".join)
 _NAMES = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map("/".join)
 
 
+# An ordinary user could not read what he has written, as root of a user namespace can.
+_MODES = st.integers(0, 0o7777).map(lambda mode: mode if IS_ROOT else mode | 0o700)
+
+
 @st.composite
 def _odd_entries(draw: st.DrawFn) -> Entry:
     kinds = b"0125346"
@@ -249,7 +257,7 @@ def _odd_entries(draw: st.DrawFn) -> Entry:
     elif prefix:
         name = f"{prefix}/{name}"
     link = draw(st.sampled_from(["", "OUTSIDE/", "../outside/"])) + draw(_PATHS)
-    return Entry(name, b"x" if kind == b"0" else b"", type=kind, mode=draw(st.integers(0, 0o7777)), link=link)
+    return Entry(name, b"x" if kind == b"0" else b"", type=kind, mode=draw(_MODES), link=link)
 
 
 @given(st.lists(_odd_entries(), max_size=12), st.lists(_odd_entries(), max_size=12))

@@ -248,7 +248,8 @@ _HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "too many images": (lambda: _changed("manifest.json", lambda one: one * 1001), "1001 images; at most 1000"),
     "config without layers": (lambda: _changed(f"{_WEB.config[7:]}.json", lambda _: {}), "rootfs.diff_ids"),
     "deep JSON": (lambda: layer_of({"manifest.json": b"[" * 50_000}), "not valid JSON"),
-    "deep index": (lambda: layer_of({"index.json": b'{"a":' * 50_000}), "not valid JSON"),
+    "deep index": (lambda: layer_of({"index.json": b'{"a":' * 15_000}), "not valid JSON"),
+    "many values": (lambda: layer_of({"index.json": b"[" + b"[]," * 50_000 + b"[]]"}), "more than 20000 values"),
     "large index": (lambda: layer_of({"index.json": b" " * ((4 << 20) + 1)}), "larger than 4194304 bytes"),
     "blob with other content": (lambda: _with([Entry(f"blobs/sha256/{'0' * 64}", b"x")]), "another content"),
     "first blob with other content": (
@@ -316,7 +317,13 @@ def test_nothing_but_regular_files_of_a_directory_is_opened(store: ImageStore, t
     secret = tmp_path / "secret"
     secret.write_bytes(_WEB.blobs[_WEB.layers[0]])
     blob.symlink_to(secret)
-    with pytest.raises(OSError):
+    with pytest.raises(BadImage, match="symbolic link"):
+        load_directory(store, layout)
+    blob.unlink()
+    shutil.move(layout / "blobs", tmp_path / "blobs")
+    (layout / "blobs").symlink_to(tmp_path / "blobs")
+    (tmp_path / "blobs/sha256" / _DIGITS).write_bytes(_WEB.blobs[_WEB.layers[0]])
+    with pytest.raises(BadImage, match="symbolic link"):
         load_directory(store, layout)
     assert is_empty(store)
 

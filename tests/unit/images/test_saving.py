@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,7 @@ def test_docker_finds_every_file_that_its_manifest_names(store: ImageStore) -> N
         names = archive.getnames()
         listed = json.load(archive.extractfile("manifest.json") or io.BytesIO())
     assert len(names) == len(set(names))
-    assert listed[0]["RepoTags"] == ["web:1"]
+    assert listed[0]["RepoTags"] == ["docker.io/library/web:1"]
     assert {listed[0]["Config"], *listed[0]["Layers"], "oci-layout", "index.json"} <= set(names)
 
 
@@ -85,17 +87,28 @@ def test_skopeo_reads_what_is_saved(store: ImageStore, tmp_path: Path, form: str
     assert found["Layers"] == expected
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Podman takes no runroot of more than 50 characters."""
+    with tempfile.TemporaryDirectory(prefix="hw-", dir="/tmp") as path:
+        yield Path(path)
+
+
 @pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
-def test_podman_reads_what_is_saved_and_its_archives_are_loaded(store: ImageStore, tmp_path: Path) -> None:
+def test_podman_reads_what_is_saved_and_its_archives_are_loaded(
+    store: ImageStore, tmp_path: Path, short_path: Path
+) -> None:
     web = make_image(store, "example.com/web:1", {"etc/motd": "hello"}, Cmd=["x"])
-    (tmp_path / "web.tar").write_bytes(saved(store, (web, [parse("example.com/web:1")])))
-    podman = ["podman", "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
+    other = make_image(store, "other:1", {"etc/motd": "other"})
+    data = saved(store, (web, [parse("example.com/web:1")]), (other, [parse("other:1")]))
+    (tmp_path / "web.tar").write_bytes(data)
+    podman = ["podman", "--root", str(tmp_path / "root"), "--runroot", str(short_path), "--storage-driver", "vfs"]
     done = subprocess.run(
         [*podman, "load", "-i", str(tmp_path / "web.tar")], capture_output=True, text=True, timeout=90
     )
     if "Loaded image" not in done.stdout:
         pytest.skip(f"podman does not work here: {done.stderr.strip()[-200:]}")
-    assert "example.com/web:1" in done.stdout
+    assert "example.com/web:1" in done.stdout and "docker.io/library/other:1" in done.stdout
     for form in ("docker-archive", "oci-archive"):
         target = tmp_path / f"{form}.tar"
         subprocess.run(

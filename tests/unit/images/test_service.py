@@ -77,19 +77,35 @@ async def serving(path: Path, pulls: Pulls, *, beat: float = PATIENCE) -> AsyncI
             await asyncio.wait({task})
 
 
+@contextlib.asynccontextmanager
+async def asking(path: Path, wanted: PullRequest) -> AsyncIterator[asyncio.StreamReader]:
+    """Send a request; what it gives reads the answers."""
+    reader, writer = await asyncio.open_unix_connection(sock=unixsockets.connect(path))
+    writer.write(wanted.encode())
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
 def request(image: str, *credentials: Credential) -> PullRequest:
     return PullRequest(parse(image), credentials)
 
 
 async def test_one_pull_for_all_who_ask_for_the_same_image(tmp_path: Path, pulls: Pulls) -> None:
-    async with serving(tmp_path / "s", pulls) as client:
+    async with serving(tmp_path / "s", pulls, beat=0.01) as client:
         secret = Credential("docker.io", "u", "p")
         asked = [request("a"), request("a"), request("a", secret)]
-        tasks = [asyncio.create_task(client.pull(one)) for one in asked]
-        await pulls.until(lambda: len(pulls.begun) == 2)
-        pulls.released.set()
-        found = await asyncio.gather(*tasks)
-        assert {(one.image_id, one.size) for one in found} == {("sha256:1", 77)}
+        async with asyncio.timeout(PATIENCE), contextlib.AsyncExitStack() as stack:
+            readers = [await stack.enter_async_context(asking(tmp_path / "s", one)) for one in asked]
+            for reader in readers:
+                # Who is told of the progress is among those who wait.
+                assert isinstance(decode_answer(await reader.readline()), Pulling)
+            pulls.released.set()
+            for reader in readers:
+                *_, last = (await reader.read()).splitlines()
+                answer = decode_answer(last)
+                assert isinstance(answer, Pulled) and (answer.image_id, answer.size) == ("sha256:1", 77)
         # What one pod may pull by its secret, another one may not.
         assert sorted(len(one.credentials) for one in pulls.begun) == [0, 1]
         await client.pull(request("a"))
@@ -106,13 +122,14 @@ async def test_only_a_few_pulls_run_at_a_time(tmp_path: Path, pulls: Pulls) -> N
 
 
 async def test_a_pull_ends_when_nobody_waits_for_it_any_more(tmp_path: Path, pulls: Pulls) -> None:
-    async with serving(tmp_path / "s", pulls) as client:
-        first, second = (asyncio.create_task(client.pull(request("a"))) for _ in range(2))
-        await pulls.until(lambda: pulls.running == 1)
-        first.cancel()
-        await asyncio.wait({first})
-        assert pulls.running == 1
-        second.cancel()
+    async with serving(tmp_path / "s", pulls, beat=0.01), asyncio.timeout(PATIENCE):
+        async with asking(tmp_path / "s", request("a")) as staying:
+            async with asking(tmp_path / "s", request("a")) as leaving:
+                assert isinstance(decode_answer(await leaving.readline()), Pulling)
+                assert isinstance(decode_answer(await staying.readline()), Pulling)
+            for _ in range(5):
+                assert isinstance(decode_answer(await staying.readline()), Pulling)
+            assert pulls.running == len(pulls.begun) == 1
         await pulls.until(lambda: pulls.cancelled == [request("a")])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -179,6 +180,27 @@ def test_an_image_in_use_is_not_pruned_and_its_files_outlive_its_name(store: Ima
     assert files_of(store) == set()
 
 
+def test_a_use_that_cannot_be_noted_changes_nothing(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full: what was noted before can still be read."""
+    image = make_image(store, "web:1", {"a": "1"})
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with store.use(image, "pod default/a"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", full)
+            with pytest.raises(StoreError, match="No space left on device"):
+                store.use(image, "pod default/b")
+        assert store.users(image) == ["pod default/a"]
+        assert ImageStore(store.path).prune(every=True).images == ()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            store.use(image, "pod default/a")
+    assert list((store.path / "uses").iterdir()) == []
+
+
 def test_a_use_ends_with_its_process(store: ImageStore) -> None:
     image = make_image(store, "web:1", {"a": "1"})
     program = (
@@ -310,8 +332,7 @@ for number in range(8):
     else:
         store.prune()
 """
-    root = str(Path(__file__).parents[3])
-    environment = {**os.environ, "PYTHONPATH": root}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, str(store.path), name], env=environment, stderr=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""What stands behind a service, and why it is not ready."""
+"""The endpoints behind a service, and why they are not ready."""
 
 from __future__ import annotations
 

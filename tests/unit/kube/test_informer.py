@@ -1,4 +1,4 @@
-"""Informers and what they stand on: lists beside what was known, lines of a stream."""
+"""Informers and their parts: lists that are compared with the known objects, lines of a stream."""
 
 from __future__ import annotations
 

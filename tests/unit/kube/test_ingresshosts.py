@@ -134,7 +134,7 @@ def test_a_controller_is_known_by_its_address() -> None:
     )
     assert found.url() == "http://shop.example.ingress.localhost:8001/"
     assert found.url(80, "dev.example") == "http://shop.example.ingress.dev.example/"
-    # Nobody is known to serve this one: a cloud's load balancer, or a controller that is not there.
+    # No known controller serves this one: it may be a cloud's load balancer, or a missing controller.
     assert find_ingress_hosts([ingress("shop", "a.example", address="203.0.113.8")], services, []) == []
     assert find_ingress_hosts([ingress("shop", "a.example")], services, []) == []
 
@@ -162,7 +162,7 @@ def test_well_known_controllers_are_known_by_their_labels() -> None:
     ):
         (found,) = find_ingress_hosts([one], services, classes)
         assert found.target == wanted
-    # A class of this name that is somebody else's.
+    # A class with this name, but of another controller.
     assert (
         find_ingress_hosts([ingress("s", "a.example", klass="nginx")], services, [klass("nginx", "example.org/x")])
         == []

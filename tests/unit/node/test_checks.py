@@ -89,7 +89,7 @@ async def http_server(answer: bytes, tls: ssl.SSLContext | None = None) -> Async
         (b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n", Result(True)),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Result(False, "HTTP probe failed with statuscode: 101")),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Result(True)),
-        # Go takes what it has read by the end of a body of 10 KiB; the rest need not come.
+        # Go uses the first 10 KiB of a body; it does not wait for the rest.
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"x" * 10240, Result(True)),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", Result(False, "unexpected EOF", errored=True)),
         (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", Result(True)),
@@ -143,7 +143,7 @@ async def test_an_answer_without_end_is_not_read_on(endless: bytes) -> None:
     async with server:
         result = await checker().check({"httpGet": {"port": server.sockets[0].getsockname()[1]}}, 60)
     assert not result.success and result.errored
-    assert sent < 32 << 20  # what sockets hold, and no more
+    assert sent < 32 << 20  # at most what fits into the sockets
 
 
 async def test_https_is_not_verified(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 class Reading:
-    """What a reader has told."""
+    """The calls that a reader has made."""
 
     def __init__(self, descriptor: int) -> None:
         self.data = b""
@@ -80,7 +80,7 @@ async def test_a_terminal_without_processes_has_ended() -> None:
 
 
 class Writing:
-    """What a writer has told."""
+    """The calls that a writer has made."""
 
     def __init__(self, descriptor: int) -> None:
         self.taken = 0

@@ -1,4 +1,4 @@
-"""Probes: thresholds and what is told of them."""
+"""Probes: their thresholds, and the events and statuses that they cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images, /etc, the node's own object, the configuration, who may ask a kubelet."""
+"""Images, /etc, the node's object, the configuration, and the users who may call a kubelet."""
 
 from __future__ import annotations
 

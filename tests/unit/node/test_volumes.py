@@ -1,4 +1,4 @@
-"""Volumes: what their files hold, that they change all at once, and that nothing leads out of them."""
+"""Volumes: the content of their files; all files change at once; no path leads out of a volume."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class World:
             self.table.pod_changed("ADDED", made)
             self.table.address_known(made["metadata"]["uid"], ip)
             if known is not None:
-                # Its address was given away before this was told.
+                # Its address was given to another pod before this event came.
                 self.table.pod_changed("DELETED", known)
                 self.table.address_gone(known["metadata"]["uid"])
         else:

@@ -1,4 +1,4 @@
-"""Go's URLs: what Go itself answered (gourl.json, Go 1.19), and what holds of all texts."""
+"""Go's URLs: the answers of Go (gourl.json, Go 1.19), and properties of all texts."""
 
 from __future__ import annotations
 

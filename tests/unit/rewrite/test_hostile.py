@@ -1,4 +1,4 @@
-"""What an application sends must not hold up the process that rewrites it: no input costs more than a pass.
+"""No answer of an application blocks the process that rewrites it: each input costs one pass at most.
 
 The rewriters run on the event loop. Repetitions of what begins something (and never ends it) are fed to each of them;
 four times as much may take about four times as long, and no byte much longer than one of an ordinary script.

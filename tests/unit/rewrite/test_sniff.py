@@ -1,4 +1,4 @@
-"""Pages without a type are told by their first bytes, as browsers do it."""
+"""Pages without a type are recognized by their first bytes, as in browsers."""
 
 from __future__ import annotations
 

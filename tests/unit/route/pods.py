@@ -336,7 +336,7 @@ class Collector(asyncio.Protocol):
         self.changed.set()
 
     async def until(self, size: int) -> bytes:
-        """Wait until so many bytes have come."""
+        """Wait until a number of bytes was received."""
         while len(self.data) < size and not self.lost.done():
             self.changed.clear()
             await self.changed.wait()

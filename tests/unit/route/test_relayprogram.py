@@ -43,7 +43,7 @@ class Running:
 
     async def send(self, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self._writers.append(writer)  # one that nobody holds is closed
+        self._writers.append(writer)  # a connection without an owner is closed
         writer.write(data)
         return reader, writer
 
@@ -182,7 +182,7 @@ async def test_a_reader_that_is_slow_stops_its_own_sender_only(running: Running)
     async with asyncio.timeout(60):
         while sent != last or not sent:
             last = sent
-            # Others go on meanwhile.
+            # Other connections continue meanwhile.
             reader, writer = await running.send(format_request(SECRET, "tcp", "127.0.0.1", running.echo) + b"y")
             writer.write_eof()
             assert await _end(reader) == b"ok\ny the end"
@@ -208,7 +208,7 @@ async def test_connections_are_limited_and_renewals_are_not_among_them(
     async with asyncio.timeout(30):
         while len(running.relay.clients) > 20:
             await asyncio.sleep(0.005)
-    # Nor are those who say nothing.
+    # Nor do clients that send nothing.
     for _ in range(2):
         await running.send(b"")
     async with asyncio.timeout(30):

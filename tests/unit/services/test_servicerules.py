@@ -1,4 +1,4 @@
-"""Which frontends services get, and who is behind them."""
+"""The frontends of Services, and the endpoints behind them."""
 
 from __future__ import annotations
 
@@ -354,7 +354,7 @@ def test_local_traffic_policies_are_scopes() -> None:
         (IP, ""),
         ("172.18.0.2", "node-0"),
         ("172.18.0.3", "node-1"),
-        # This machine stands for a load balancer, which uses the nodes that have endpoints.
+        # This machine acts as a load balancer, which uses the nodes with endpoints.
         ("127.0.0.1", None),
     }
     endpoints_of = found[Frontend("TCP", IP, 80)].endpoints

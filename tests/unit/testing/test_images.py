@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from hatchway.images.reference import parse
 from hatchway.images.store import ImageStore
-from hatchway.testing import ClusterError
+from hatchway.testing import Cluster, ClusterError
 from hatchway.testing.images import LoadedImages, from_directory, from_wheels
 from tests.images.making import built, docker_archive, make_image, oci_directory
 from tests.unit.images.test_building import wheel
@@ -90,6 +91,21 @@ def test_what_cannot_be_made_is_said(store: ImageStore, app: Path, tmp_path: Pat
     ):
         with pytest.raises(ClusterError, match=message):
             loaded.load(source, name)
+
+
+def test_a_cluster_of_others_takes_no_images(app: Path, tmp_path: Path) -> None:
+    kubeconfig = {
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}],
+        "current-context": "c",
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    cluster = Cluster(tmp_path / "kubeconfig", timeout=1)
+    try:
+        with pytest.raises(ClusterError, match="only into a cluster that the tests have started"):
+            cluster.load_image(from_directory(app))
+    finally:
+        cluster.close()
 
 
 def test_images_of_processes_that_were_killed_go_after_a_day(

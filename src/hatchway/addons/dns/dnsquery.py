@@ -56,7 +56,7 @@ def parse_query(data: bytes) -> DnsQuery:
     """Parse a query. Raises BadDnsQuery.
 
     Args:
-        data: at least as long as a header (`deserves_answer`).
+        data: the bytes of the message, at least a whole header (`deserves_answer`).
     """
     number, flags, questions, answers, authorities, additionals = HEADER.unpack_from(data)
     if (flags >> 11) & 15:

@@ -226,7 +226,7 @@ def refusal(data: bytes, rcode: str) -> DnsAnswer:
     """Return the answer to bytes that are not a query; their question cannot be repeated in it.
 
     Args:
-        data: at least as long as a header.
+        data: the bytes of the message, at least a whole header.
         rcode: the name of the response code.
     """
     number, flags = HEADER.unpack_from(data)[:2]

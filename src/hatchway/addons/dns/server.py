@@ -166,7 +166,7 @@ class DnsServer:
         assert task is not None
         self._tasks.add(task)
         if len(self._connections) >= _CONNECTIONS:
-            # A client may hold many connections without a query. The others are answered and closed soon.
+            # A client may keep many connections open without a query. Other connections are answered and closed soon.
             oldest = next(iter(self._connections))
             del self._connections[oldest]
             oldest.cancel()

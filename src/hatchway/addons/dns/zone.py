@@ -82,7 +82,7 @@ class _NamedEndpoint:
 
 
 def address_type(ip: str) -> Literal["A", "AAAA"]:
-    """Return the type of the record that holds an address."""
+    """Return the type of the record for an address."""
     return "AAAA" if ":" in ip else "A"
 
 

@@ -21,7 +21,7 @@ __all__ = ["CertificateStore", "LoadedCertificate", "make_default_context"]
 MAX_CERTIFICATES = 2000
 _LARGEST = 256 * 1024
 # The most bytes of a private key: those of RSA with 8192 bits (the most that Go's crypto/tls accepts). With larger ones
-# each handshake would hold all other clients for a good part of a second.
+# each handshake would delay all other clients by a large part of a second.
 _LARGEST_KEY = 4800
 _NAME = "Hatchway's default certificate"
 # This runs in a separate process, because the library for certificates needs much memory.

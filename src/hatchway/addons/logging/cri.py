@@ -84,10 +84,10 @@ class LogLine:
     """One line of a log file.
 
     Attributes:
-        time: when it was written, in the RFC 3339 form of the file.
+        time: the time at which it was written, in the RFC 3339 form of the file.
         stream: stdout or stderr.
         text: the text that the container wrote, without the newline.
-        partial: whether the line continues in the next entry of the same stream.
+        partial: True if the line continues in the next entry of the same stream.
     """
 
     time: str

@@ -322,7 +322,7 @@ def _expression(how: str, text: str, lower: bool) -> str:
     """Return the regular expression for a pattern. Raises QueryError.
 
     how: "regexp", "prefix" or "wildcard".
-    lower: whether the terms are the lower-case words of a text.
+    lower: True if the terms are the lower-case words of a text.
     """
     if len(text) > _PATTERN_LENGTH:
         raise QueryError(f"the pattern is longer than {_PATTERN_LENGTH} characters", "query_shard_exception")

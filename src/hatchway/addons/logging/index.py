@@ -284,7 +284,7 @@ class EsIndex:
     def aggregate(self, query: tantivy.Query, wanted: dict[str, Any]) -> dict[str, Any]:
         """Compute tantivy's aggregations over the documents that match. Raises ValueError for too many buckets.
 
-        wanted: in tantivy's form. The fields are "time" and "columns.NAME" with a name of `mapping.column`.
+        wanted: aggregations in tantivy's form. Fields are "time" and "columns.NAME" with a name of `mapping.column`.
         """
         found: dict[str, Any] = self._searcher.aggregate(query, wanted)
         return found
@@ -300,7 +300,7 @@ class EsIndex:
         """Return (the first hits, the number of all documents that match).
 
         Args:
-            query: as `build` returns it.
+            query: a query of `build`.
             limit: the most hits to return.
             order: "" (score), "time" or "seq". Documents without a time come last.
             ascending: the direction for "time" and "seq".

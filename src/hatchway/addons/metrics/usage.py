@@ -36,7 +36,7 @@ ContainerKey = tuple[str, str, str]
 class AverageUsage:
     """The usage in the time before a measurement.
 
-    cpu: cores, on average over the window. memory: bytes. time: of the measurement, seconds since the epoch.
+    cpu: cores, on average over the window. memory: bytes. time: when it was measured, in seconds since the epoch.
     window: the length of the time before it, in seconds.
     """
 

@@ -72,7 +72,7 @@ async def run_sized(size: int, function: Callable[P, R], *args: P.args, **kwargs
 
 
 class _Turns:
-    """Gives the event loop to one slice of long work at a time, first come first served."""
+    """Lets one slice of long work run on the event loop at a time, in the order of requests."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -195,7 +195,7 @@ _encode = msgspec.json.Encoder().encode
 def check_values(body: bytes) -> None:
     """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values, 400 if they are nested too deeply, too.
 
-    A text with managed fields may hold more (_MAX_WITH_MANAGED).
+    A text with managed fields may have more values (_MAX_WITH_MANAGED).
     """
     if _estimate(body) > MAX_VALUES:
         limit = _MAX_WITH_MANAGED if b'"managedFields"' in body else MAX_VALUES

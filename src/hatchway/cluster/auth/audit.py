@@ -1,8 +1,8 @@
-"""The audit log: who asked for what, and with which result. One audit.k8s.io/v1 Event a line, at level Metadata.
+"""The audit log: the user, the request and the result. One audit.k8s.io/v1 Event a line, at level Metadata.
 
 Requests put their events into a bounded queue; a separate thread writes them. When it cannot keep up, events are
 dropped and counted; requests never wait. Bodies are not written, nor header values other than User-Agent. Only the
-query parameters that the API itself defines are written: those of an application behind the proxy may hold tokens.
+query parameters that the API defines are written, because those of an application behind the proxy may be tokens.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _QUERY = frozenset(
 class AuditRecord:
     """The facts of a request when it is authorized; shared by repetitions of the same request.
 
-    Do not change it after its first event: `constant` then holds, as JSON, what all its events have in common.
+    Do not change it after its first event: then `constant` has the common part of all its events, as JSON.
     """
 
     verb: str
@@ -227,7 +227,7 @@ class AuditLog:
             self._some.set()
 
     def close(self) -> None:
-        """Write what is queued and end. Idempotent."""
+        """Write the queued events, and end the thread. Idempotent."""
         self._closing.set()
         self._some.set()
         self._thread.join()

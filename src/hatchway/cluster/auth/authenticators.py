@@ -40,7 +40,7 @@ _CHALLENGE = (b"www-authenticate", b'Basic realm="hatchway", charset="UTF-8"')
 
 
 class Challenge(ApiError):
-    """A 401 that makes a browser ask for a password."""
+    """The error 401 with a challenge, so that a browser asks for a password."""
 
     def __init__(self) -> None:
         super().__init__(401, "Unauthorized", "Unauthorized")
@@ -316,7 +316,7 @@ def _can_be_asked(head: RequestHead) -> bool:
 def _refuse_foreign_pages(head: RequestHead) -> None:
     """Raise ApiError 403 for a request that another site's page makes with the browser's own credentials.
 
-    Browsers add passwords and client certificates by themselves to requests of any page. So requests of other sites
+    Browsers add passwords and client certificates to the requests of every page. So requests of other sites
     with these credentials are allowed only to open a page. Kubernetes has no such check.
 
     Requests through a proxy (`kubectl proxy`, which sends its own credentials and X-Forwarded-For) are that proxy's

@@ -45,7 +45,7 @@ class PasswordEntry:
 
 
 def hash_password(password: str) -> str:
-    """Return the argon2id hash that basic.json holds."""
+    """Return the argon2id hash of a password, for basic.json."""
     return str(_HASHER.hash(password))
 
 

@@ -32,7 +32,7 @@ KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 _MAX_REQUEST = 64 << 10
 _MAX_RSA_BITS = 16_384
 _BACKDATE = datetime.timedelta(minutes=5)
-# Certificates that live shorter than this are not shortened by it (`authority.PermissiveSigningPolicy`).
+# Certificates with a shorter lifetime are not made shorter by this (`authority.PermissiveSigningPolicy`).
 _SHORT = datetime.timedelta(hours=8)
 # kube-controller-manager's --cluster-signing-duration.
 _LIFE = datetime.timedelta(days=365)

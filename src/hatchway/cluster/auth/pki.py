@@ -1,4 +1,4 @@
-"""The cluster's own certificate authority and everything it has signed.
+"""The cluster's certificate authority and the certificates that it has signed.
 
 Files below `StateDir.pki`, all 0600: `NAME.crt` and `NAME.key` pairs (PEM), named as kubeadm names them, plus the
 keys that sign tokens. `ensure` makes what is missing and renews what is about to expire or no longer covers the
@@ -67,7 +67,7 @@ class _Subject:
 
 
 class Pki:
-    """The certificate authority of one cluster and what it has signed. Made by `ensure`; other processes `load` it."""
+    """The certificate authority of a cluster and its certificates. `ensure` makes them; other processes `load` them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -117,7 +117,7 @@ class Pki:
     def server_context(self, pair: KeyPair | None = None, *, client_certificates: bool = True) -> ssl.SSLContext:
         """Return the TLS context of a listener: TLS 1.2 and newer, HTTP/1.1, `pair` (the API server's by default).
 
-        client_certificates: whether to request a certificate. Clients may have none; one that the CA has not signed
+        client_certificates: True to request a certificate. Clients may have none; one that the CA has not signed
         ends the handshake.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -2,7 +2,7 @@
 
 The behaviour is that of Kubernetes' `plugin/pkg/auth/authorizer/rbac/rbac.go` and
 `pkg/registry/rbac/validation/rule.go`; members of system:masters may do everything (`authorizerfactory`'s privileged
-group). Aggregated ClusterRoles are resolved when they are used, so that their rules hold at once.
+group). Aggregated ClusterRoles are resolved when they are used, so that their rules take effect at once.
 
 What roles allow is remembered until a role or binding changes: the same question then costs one look-up in a
 dictionary. Refusals, and what the Node authorizer decides, are not remembered.
@@ -33,7 +33,7 @@ _LONGEST = 512
 class AccessDecision:
     """The answer of an authorizer.
 
-    reason: why, as access reviews show it. For a refusal: what the Node authorizer says, and errors while deciding.
+    reason: the text that access reviews show. For a refusal: that of the Node authorizer, and errors while deciding.
     """
 
     allowed: bool
@@ -76,7 +76,7 @@ _Index = dict[str, dict[tuple[str, str], dict[Key, _Binding]]]
 
 
 class Authorizer:
-    """The authorizer of one API server: what the Node authorizer lets nodes do, and what roles let anyone do.
+    """The authorizer of one API server: the Node authorizer for nodes, and roles for all users.
 
     `close` ends its subscriptions.
     """
@@ -288,7 +288,7 @@ def _joined(problems: list[str]) -> str:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Return True when a metav1.LabelSelector selects these labels; the empty one selects everything."""
+    """Return True when a metav1.LabelSelector selects these labels; the empty one selects all labels."""
     for key, value in (selector.get("matchLabels") or {}).items():
         if labels.get(key) != value:
             return False

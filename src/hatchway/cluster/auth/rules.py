@@ -44,7 +44,7 @@ class Rule:
         )
 
     def as_dict(self) -> dict[str, list[str]]:
-        """Return the rule as objects and SelfSubjectRulesReviews hold it, without empty lists."""
+        """Return the rule as it is written in objects and SelfSubjectRulesReviews, without empty lists."""
         fields = {
             "verbs": self.verbs,
             "apiGroups": self.api_groups,

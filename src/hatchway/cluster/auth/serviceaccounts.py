@@ -41,7 +41,7 @@ _DELETION_LEEWAY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class BoundObject:
-    """A name with a uid, as claims hold it."""
+    """A name with a uid, as in the claims of a token."""
 
     name: str
     uid: str

@@ -33,6 +33,6 @@ class StoredObjects(Protocol):
     def subscribe(self, resource: str, callback: StoreCallback) -> Callable[[], None]:
         """Call back on every change, in order, before the write that made it is answered.
 
-        So a right that was just given holds for the next request. Returns a function that ends the subscription.
+        So a new right is used for the next request. Returns a function that ends the subscription.
         """
         ...

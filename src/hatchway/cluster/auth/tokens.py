@@ -36,7 +36,7 @@ class InvalidToken(Exception):
 
 
 def sha256(token: str) -> str:
-    """Return the form in which tokens.json holds a token: the hexadecimal digest."""
+    """Return the form of a token in tokens.json: its hexadecimal digest."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -67,12 +67,10 @@ def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account
         if number is None:
             raise AccountError(f"unable to find user {user}: no matching entries in passwd file")
         found = _PasswdEntry("", number, 0, "")
-    all_groups = list(_groups()) if group or (merge and found.name) else []
-    gid = _find_group(group, all_groups) if group else found.gid
+    gid, more = _find_groups(group, found, merge=merge and bool(found.name))
     for value in (found.uid, gid, *groups):
         if not 0 <= value <= _LARGEST_ID:
             raise AccountError(f"uids and gids must be in range 0-{_LARGEST_ID}")
-    more = [known.gid for known in all_groups if found.name in known.members] if merge and found.name else []
     # The user's own group is one of them, so that dropping it gives no more rights (containerd, CVE-2022-36109).
     together = tuple(dict.fromkeys((gid, *more, *groups)))[:_GROUPS]
     return Account(found.uid, gid, together, found.home)
@@ -83,14 +81,22 @@ def find_home(uid: int) -> str:
     return next((user.home for user in _users() if user.uid == uid), "")
 
 
-def _find_group(spec: str, groups: Sequence[_GroupEntry]) -> int:
-    number = _as_number(spec)
-    if number is not None:
-        return number
-    for group in groups:
-        if group.name == spec:
-            return group.gid
-    raise AccountError(f"unable to find group {spec}: no matching entries in group file")
+def _find_groups(spec: str, user: _PasswdEntry, *, merge: bool) -> tuple[int, list[int]]:
+    """Return the number of the user's group, and those of the groups that have it as a member.
+
+    spec: the group's name or number; "" for the group of /etc/passwd. merge: whether members are looked up.
+    """
+    gid = _as_number(spec) if spec else user.gid
+    more: list[int] = []
+    if gid is None or merge:
+        for group in _groups():
+            if gid is None and group.name == spec:
+                gid = group.gid
+            if merge and user.name in group.members and len(more) < _GROUPS:
+                more.append(group.gid)
+    if gid is None:
+        raise AccountError(f"unable to find group {spec}: no matching entries in group file")
+    return gid, more
 
 
 def _as_number(text: str) -> int | None:

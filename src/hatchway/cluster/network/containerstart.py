@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hatchway.cluster.network import containerusers, processes, rootfs, terminals
+from hatchway.cluster.network import cgroups, containerusers, processes, rootfs, terminals
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.forked import report_mounts
 from hatchway.cluster.network.imagestart import enter_image, start_in_image
@@ -72,6 +72,7 @@ def start(
     report: the child's end of `report_pair`. is_first: whether it is the namespace's first process. It then limits the
     namespace to half of the processes that its node may have.
     """
+    _join_group(config["group"])
     if is_first:
         processes.limit_here(config["processes"] // 2)
     if config["image"] is not None:
@@ -88,6 +89,7 @@ def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], 
     mount_namespace: the namespace with which the container was started. The container may have made others since, with
     its own mounts over paths that this process trusts. report: the child's end of `report_pair`.
     """
+    _join_group(config["group"])
     os.umask(0o022)
     _import_nothing_more()
     if config["account"] is not None:
@@ -104,6 +106,15 @@ def _import_nothing_more() -> None:
     """Disable imports: in a container, directories of modules may be volumes with any content."""
     for finders in (sys.meta_path, sys.path_hooks, sys.path):
         finders.clear()
+
+
+def _join_group(group: str) -> None:
+    """Move this process to its container's control group, while its path is still the machine's."""
+    try:
+        if group:
+            cgroups.join(group)
+    except OSError as error:
+        raise StartFailure(f"cannot join the container's control group: {reason(error)}") from error
 
 
 def _limit(processes: int) -> None:

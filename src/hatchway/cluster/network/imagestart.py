@@ -10,6 +10,7 @@ All functions raise `StartFailure`, with the messages of runc and containerd.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -17,17 +18,20 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from hatchway import beneath
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.accounts import Account, AccountError, find_home, look_up_account
 from hatchway.cluster.network.forked import report_account, report_mounts
 from hatchway.cluster.network.imageroot import ImageRootConfig, build_image_root
-from hatchway.cluster.network.linuxnamespaces import Namespaces
+from hatchway.cluster.network.linuxnamespaces import Namespaces, open_namespace
 from hatchway.cluster.network.mounts import remount_one_read_only
 from hatchway.cluster.network.programs import StartFailure, reason
 from hatchway.cluster.network.rights import Rights, take_rights
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError
 
+# More than the kernel gives a process (fs.nr_open).
+_MOST_DESCRIPTORS = 1 << 30
 # Given the environment and what changes the user, becomes the program.
 Execute = Callable[[dict[str, str], Callable[[], None]], NoReturn]
 
@@ -101,6 +105,7 @@ def enter_image(
     rights = _rights(config)
     found = config["account"]
     account = Account(found["uid"], found["gid"], tuple(found["groups"]), found["home"])
+    _enter_control_groups(config["container_pid"])
     try:
         namespaces.enter()
         linux.setns(mount_namespace, linux.CLONE_NEWNS)
@@ -108,6 +113,13 @@ def enter_image(
         raise StartFailure(f"cannot enter the container: {reason(error)}") from error
     _close_all_but(report.fileno(), config.get("console", -1))
     execute(_environment(config, account), lambda: take_rights(report, account, rights))
+
+
+def _enter_control_groups(pid: int) -> None:
+    """Enter the namespace of control groups of a container's first process, if it has one of its own."""
+    # It may have ended, or be in the first process's namespace, which nobody may enter again.
+    with contextlib.suppress(OSError), beneath.opened(open_namespace(str(pid), "cgroup")) as groups:
+        linux.setns(groups, linux.CLONE_NEWCGROUP)
 
 
 def _rights(config: dict[str, Any]) -> Rights:
@@ -131,7 +143,8 @@ def _close_all_but(*kept: int) -> None:
     for descriptor in sorted({number for number in kept if number >= first}):
         os.closerange(first, descriptor)
         first = descriptor + 1
-    os.closerange(first, max(first, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    os.closerange(first, limit if limit != resource.RLIM_INFINITY else _MOST_DESCRIPTORS)
 
 
 def _make_working_directory(cwd: str | None) -> None:

@@ -163,6 +163,7 @@ class Init:
 
             # With the container's rights, whatever the request says.
             config["privileges"], config["account"] = target.privileges, target.account
+            config["container_pid"] = target.pid
             if target.privileges is not None and target.account is None:
                 raise StartFailure("the container's user is not known")
 

@@ -67,14 +67,17 @@ def mount_proc(proc: str, empty: str, *, masked: bool = True) -> None:
 def mount_sys(sys_: str, empty: str, *, writable: bool = False) -> bool:
     """Mount /sys at the directory `sys_`, without what a container must not see. Return False where none is allowed.
 
-    When part of this machine's own /sys is hidden, the kernel refuses to mount a new one: /sys is then empty.
+    writable: whether all of it is visible, and writable if this machine's own is. When part of this machine's own /sys
+    is hidden, the kernel refuses to mount a new one: /sys is then empty.
     """
-    try:
-        linux.mount("sysfs", sys_, "sysfs", _QUIET | (0 if writable else linux.MS_RDONLY))
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EBUSY):
-            raise
-        return False
-    if not writable:
-        mask(sys_, [f"/{name}" for name in _SYS_MASKED], empty)
-    return True
+    for flags in (0, linux.MS_RDONLY) if writable else (linux.MS_RDONLY,):
+        try:
+            linux.mount("sysfs", sys_, "sysfs", _QUIET | flags)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EBUSY):
+                raise
+            continue
+        if not writable:
+            mask(sys_, [f"/{name}" for name in _SYS_MASKED], empty)
+        return True
+    return False

@@ -28,7 +28,15 @@ from hatchway.cluster.network.loopbacksockets import LoopbackSockets
 from hatchway.cluster.network.nodedirs import NodeDirectories, locate_on_loopback
 from hatchway.cluster.network.podaddresses import AddressPool, AddressPools
 from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
-from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, SandboxConfig, StartError, Users
+from hatchway.cluster.runtime import (
+    ContainerConfig,
+    ContainerProcess,
+    ControlGroups,
+    Exit,
+    SandboxConfig,
+    StartError,
+    Users,
+)
 from hatchway.cluster.terminalsize import set_terminal_size
 
 POD_IP = "HATCHWAY_POD_IP"
@@ -227,6 +235,7 @@ class LoopbackRuntime:
     isolation: Literal["loopback"] = "loopback"
     users: Users = "one"
     packets = None
+    control_groups: ControlGroups | None = None
 
     def __init__(
         self, directory: Path, directories: NodeDirectories | None = None, published: Sequence[str] = ()

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hatchway import beneath
 from hatchway.cluster.network import mountcalls
@@ -35,18 +35,12 @@ def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
     Raises:
         OSError: its number is in `UNSUPPORTED` where this machine or the file system of `changes` allows no overlay.
     """
-    with contextlib.ExitStack() as opened:
-
-        def name(path: str) -> str:
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            return f"/proc/self/fd/{opened.enter_context(beneath.opened(os.open(path, flags)))}"
-
-        for part in (UPPER, _WORK, _NOTHING):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(f"{changes}/{part}", 0o755)
-        # An overlay needs a layer, and an image may have none.
-        lower = [name(layer) for layer in layers] or [name(f"{changes}/{_NOTHING}")]
-        upper, work = name(f"{changes}/{UPPER}"), name(f"{changes}/{_WORK}")
+    for part in (UPPER, _WORK, _NOTHING):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"{changes}/{part}", 0o755)
+    # An overlay needs a layer, and an image may have none.
+    with _named([*(layers or [f"{changes}/{_NOTHING}"]), f"{changes}/{UPPER}", f"{changes}/{_WORK}"]) as names:
+        *lower, upper, work = names
         try:
             _mount_by_parts(lower, upper, work, target)
         except OSError as error:
@@ -62,12 +56,13 @@ def overlay_problem(directory: str) -> str:
     This process must be root of its user namespace. Nothing is mounted anywhere, and nothing is left behind.
     """
     with tempfile.TemporaryDirectory(prefix=".try-", dir=directory) as tried:
-        for name in ("lower", UPPER, _WORK):
-            os.mkdir(f"{tried}/{name}")
-        options: list[tuple[str, str | None]] = [("lowerdir", f"{tried}/lower"), ("upperdir", f"{tried}/{UPPER}")]
-        options += [("workdir", f"{tried}/{_WORK}"), ("userxattr", None)]
+        parts = [f"{tried}/{name}" for name in (_NOTHING, UPPER, _WORK)]
+        for part in parts:
+            os.mkdir(part)
         try:
-            os.close(mountcalls.new_file_system("overlay", options))
+            with _named(parts) as (lower, upper, work):
+                options = [("lowerdir", lower), ("upperdir", upper), ("workdir", work), ("userxattr", None)]
+                os.close(mountcalls.new_file_system("overlay", options))
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
@@ -75,8 +70,19 @@ def overlay_problem(directory: str) -> str:
         finally:
             # The kernel's own directory there has no permissions, and is empty.
             with contextlib.suppress(FileNotFoundError):
-                os.rmdir(f"{tried}/{_WORK}/work")
+                os.rmdir(f"{parts[2]}/work")
     return ""
+
+
+@contextlib.contextmanager
+def _named(directories: Sequence[str]) -> Iterator[list[str]]:
+    """Open directories, and give their short names while they are open."""
+    with contextlib.ExitStack() as opened:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        yield [
+            f"/proc/self/fd/{opened.enter_context(beneath.opened(os.open(directory, flags)))}"
+            for directory in directories
+        ]
 
 
 def _mount_by_parts(lower: list[str], upper: str, work: str, target: str) -> None:

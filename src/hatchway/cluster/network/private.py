@@ -24,7 +24,15 @@ from hatchway.cluster.network.noderoot import NodeRoots
 from hatchway.cluster.network.podaddresses import AddressPools
 from hatchway.cluster.network.terminals import receive_terminal
 from hatchway.cluster.packetrules import PacketFilter
-from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, SandboxConfig, StartError, Users
+from hatchway.cluster.runtime import (
+    ContainerConfig,
+    ContainerProcess,
+    ControlGroups,
+    Exit,
+    SandboxConfig,
+    StartError,
+    Users,
+)
 
 _LOOPBACK, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
 
@@ -170,7 +178,7 @@ class PrivateRuntime:
     control: the socket to init. networks: opens sockets on nodes' addresses.
     directories: what nodes' file systems are made of; None when they have none.
     packets: filters packets between pods; None where the kernel does not.
-    users: which users containers of images have.
+    users: which users containers of images have. control_groups: enforces limits; None where nothing does.
 
     closed: done when the network has ended.
     """
@@ -185,7 +193,9 @@ class PrivateRuntime:
         directories: NodeDirectories | None = None,
         packets: PacketFilter | None = None,
         users: Users = "one",
+        control_groups: ControlGroups | None = None,
     ) -> None:
+        self.control_groups = control_groups
         self.users = users
         self.images = ImageRoots()
         self.sockets = networks
@@ -328,6 +338,7 @@ class PrivateRuntime:
             "env": config.env,
             "cwd": config.cwd,
             "oom_score": config.oom_score,
+            "group": config.group,
             "terminal": config.terminal,
             "size": config.size,
             **more,

@@ -38,7 +38,7 @@ class Rights(NamedTuple):
         """Read the privileges of a message."""
         names = privileges["capabilities"]
         return cls(
-            frozenset(capabilities.DEFAULT if names is None else (name.upper() for name in names)),
+            frozenset(capabilities.DEFAULT if names is None else (name.upper().removeprefix("CAP_") for name in names)),
             bool(privileges["no_new_privileges"]),
             str(privileges["seccomp"]),
             bool(privileges["unmasked_proc"]),

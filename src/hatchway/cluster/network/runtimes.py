@@ -18,8 +18,9 @@ from typing import Protocol, cast, get_args
 from hatchway.cluster import plan
 from hatchway.cluster.network import channel
 from hatchway.cluster.network.agentlink import ENVIRONMENT
+from hatchway.cluster.network.cgroups import GroupTree
 from hatchway.cluster.network.nodedirs import NodeDirectories
-from hatchway.cluster.runtime import Runtime, Users
+from hatchway.cluster.runtime import ControlGroups, Runtime, Users
 from hatchway.errors import HatchwayError
 
 
@@ -34,7 +35,7 @@ class AgentRuntime(Runtime, Protocol):
 
 @contextlib.asynccontextmanager
 async def open_runtime(
-    directories: NodeDirectories | None = None, published: Sequence[str] = ()
+    directories: NodeDirectories | None = None, published: Sequence[str] = (), control_groups: str = ""
 ) -> AsyncIterator[AgentRuntime]:
     """Open, for a block, the runtime of the network in which `launcher.py` has started this process.
 
@@ -42,6 +43,7 @@ async def open_runtime(
 
     directories: what nodes' file systems are made of; None: they have none.
     published: addresses of this machine for node ports; in the private network the control plane has them.
+    control_groups: the directory of the cluster's control group (`cgroups.make_tree`); "" for none.
     """
     # Removed, so that no child process can mistake itself for the agent.
     kind, _, rest = os.environ.pop(ENVIRONMENT, "").partition(":")
@@ -53,7 +55,8 @@ async def open_runtime(
         if users not in get_args(Users):
             raise HatchwayError(f"the node agent was started with unknown users: {users}")
         way = cast(Users, users)
-        async with _private(int(first), int(dial), namespaces, directories, filters == "1", way) as runtime:
+        groups = GroupTree(Path(control_groups)) if control_groups else None
+        async with _private(int(first), int(dial), namespaces, directories, filters == "1", way, groups) as runtime:
             yield runtime
     elif kind == "loopback":
         async with _loopback(int(first), Path(second), directories, published) as runtime:
@@ -64,7 +67,13 @@ async def open_runtime(
 
 @contextlib.asynccontextmanager
 async def _private(
-    control: int, dial: int, namespaces: list[int], directories: NodeDirectories | None, filters: bool, users: Users
+    control: int,
+    dial: int,
+    namespaces: list[int],
+    directories: NodeDirectories | None,
+    filters: bool,
+    users: Users,
+    groups: ControlGroups | None,
 ) -> AsyncIterator[AgentRuntime]:
     from hatchway.cluster.network.dialer import DialServer
     from hatchway.cluster.network.nodenetworks import NodeNetworks
@@ -76,7 +85,7 @@ async def _private(
     if filters:
         nodes = [(plan.node_ip(index), plan.gateway(index)) for index in range(len(namespaces))]
         packets = NftPacketFilter(nodes, plan.API_SERVICE_IP)
-    runtime = PrivateRuntime(socket.socket(fileno=control), networks, directories, packets, users)
+    runtime = PrivateRuntime(socket.socket(fileno=control), networks, directories, packets, users, groups)
     dial_server = DialServer(runtime, socket.socket(fileno=dial))
     networks.publisher = dial_server.publish
     try:

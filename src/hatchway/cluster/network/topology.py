@@ -25,6 +25,9 @@ from hatchway.cluster.network.pidspace import (
 from hatchway.cluster.network.residents import NodeNamespaces, PodNamespaces
 from hatchway.cluster.network.router import PacketRouter
 
+# As container engines do: users other than root may listen on every port of a pod, and use ping.
+_PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 0"))
+
 
 class Topology:
     """The namespaces of the private network, kept open by descriptors. The network's first process makes it.
@@ -128,6 +131,8 @@ class Topology:
             if not on_node:
                 socket.sethostname(message["hostname"])
                 self.router.connect(link, message["ip"], message["gateway"])
+                for name, value in _PORTS_FOR_ALL:
+                    linuxnamespaces.set_sysctl(name, value)
             for name, value in message["sysctls"].items():
                 linuxnamespaces.set_wanted_sysctl(name, value)
         except OSError:

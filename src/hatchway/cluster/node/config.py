@@ -50,6 +50,7 @@ class AgentConfig:
     host_programs: whether the command of an image that Hatchway does not ship runs with this machine's programs.
     host_paths: directories of this machine that are mounted in the nodes' file systems.
     published: addresses of this machine on which node ports are published.
+    control_groups: the directory of the cluster's control group; "" where limits are not enforced.
     """
 
     state_dir: str
@@ -65,6 +66,7 @@ class AgentConfig:
     host_programs: bool = False
     host_paths: list[str] = field(default_factory=list)
     published: list[str] = field(default_factory=lambda: [plan.HOST_IP])
+    control_groups: str = ""
 
     @property
     def pki(self) -> Path:

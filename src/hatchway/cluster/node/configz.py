@@ -5,6 +5,7 @@ from __future__ import annotations
 from hatchway.cluster import plan
 from hatchway.cluster.node import apiaccess, backoff, logfiles, registration
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig, NodeSpec
+from hatchway.images.pullboard import AT_ONCE
 from hatchway.kube.api import Object
 
 
@@ -56,7 +57,9 @@ def configuration(config: AgentConfig, node: NodeSpec, port: int) -> Object:
             "failSwapOn": False,
             "cgroupsPerQOS": False,
             "makeIPTablesUtilChains": False,
-            "serializeImagePulls": True,
+            "serializeImagePulls": False,
+            "maxParallelImagePulls": AT_ONCE,
+            "seccompDefault": True,
         }
     }
 

@@ -27,6 +27,7 @@ from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.logreader import LogReadOptions, read_log
 from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
+from hatchway.cluster.node.podgroups import ContainerGroup
 from hatchway.cluster.node.podstatus import ContainerState
 from hatchway.cluster.node.programs import ContainerProgram, prepare_program
 from hatchway.cluster.node.resizing import needs_restart, same_resources
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 ContainerKind = Literal["init", "sidecar", "main", "ephemeral"]
 
 _CONFIG_RETRY = 10.0
+_RESIZE_RETRY = 2.0
 _UNKNOWN = 255
 _START_FAILED = 128
 _LAST_LINES, _LAST_BYTES = 80, 2048
@@ -46,9 +48,9 @@ _LAST_LINES, _LAST_BYTES = 80, 2048
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Everything that one attempt needs. spec: the container's, from which the other values were made."""
+    """Everything that one attempt needs. image: as the container's spec named it when the attempt began."""
 
-    spec: Object
+    image: str
     program: ContainerProgram
     argv: list[str]
     environment: dict[str, str]
@@ -60,7 +62,7 @@ class ContainerWorker:
 
     state: the container's part of the pod's status.
     live_log: the log of the current or last attempt of this agent.
-    process: the running process.
+    process: the running process. group: its control group.
     streams: its standard streams.
     probed: the number of results of checks, by kind of probe and result.
     find_process: returns the process of a running container of the pod by its name (targetContainerName).
@@ -86,6 +88,7 @@ class ContainerWorker:
         self.streams: ContainerStreams | None = None
         self.probed: Counter[tuple[probes.ProbeKind, str]] = Counter()
         self._attempt: Attempt | None = None
+        self.group = ContainerGroup(context.groups)
         self._backoff = BackOff()
         self._spec_changed = asyncio.Event()
         self._stop_by: float | None = None
@@ -137,10 +140,18 @@ class ContainerWorker:
         if same_resources(former, self.spec.get("resources")):
             return
         if self._attempt is None or not needs_restart(self.spec, former):
-            self.state.spec = self.spec
+            if self.group.resize(self.spec):
+                self.state.spec = self.spec
+            else:
+                asyncio.get_running_loop().call_later(_RESIZE_RETRY, self._resize_later)
             return
         message = f"Container {self.name} resize requires restart"
         self._attempt.end(EndOrder(message, self._context.grace(), restart=True, at_once=True))
+
+    def _resize_later(self) -> None:
+        if self._attempt is not None:
+            self._resize()
+            self._context.mark_changed()
 
     @property
     def is_resizing(self) -> bool:
@@ -268,10 +279,12 @@ class ContainerWorker:
                 )
             else:
                 try:
-                    # The spec may have changed, or the pod may have been deleted, while its image was pulled.
-                    return None if self._stopping or start.spec is not self.spec else await self._start(start, end_turn)
+                    # While an image was pulled, the pod may have been deleted, or given another image.
+                    if self._stopping or start.image != self.spec.get("image", ""):
+                        return None
+                    return await self._start(start, end_turn)
                 finally:
-                    await start.program.close()
+                    start.program.close()
         await self._not_configured(reason, message, changed)
         return None
 
@@ -283,9 +296,9 @@ class ContainerWorker:
             own = await self._context.environment(spec)
             mounts = self._context.prepare_mounts(spec, program.variables(own))
             self._target()
-            return _Start(spec, program, program.argv(own), {**program.base, **own}, mounts)
+            return _Start(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
         except BaseException:
-            await program.close()
+            program.close()
             raise
 
     async def _pause(self, seconds: float) -> None:
@@ -342,6 +355,7 @@ class ContainerWorker:
         streams: ContainerStreams | None = None
         try:
             streams = self._open_streams(file)
+            self.group.make(self.spec, state.container_id.removeprefix("hatchway://"))
             config = self._config(start, streams)
             process = await self._context.sandbox.start(config)
             state.user = container_user(process.pid)
@@ -364,6 +378,7 @@ class ContainerWorker:
         finally:
             if streams is not None:
                 streams.abandon()
+            await self.group.end()
             self._ended.set()
         return end.code, loop.time() - began, order
 
@@ -426,6 +441,7 @@ class ContainerWorker:
             processes_of=self._find_process(self.spec.get("targetContainerName") or ""),
             root=start.program.root,
             privileges=start.program.privileges,
+            group=self.group.path,
         )
 
     def _start_failed(self, error: StartError, began_at: str) -> None:
@@ -451,7 +467,7 @@ class ContainerWorker:
             message = await self._last_lines()
         ended = {
             "exitCode": end.code,
-            "reason": "Completed" if end.code == 0 else "Error",
+            "reason": self.group.end_reason(end),
             "message": message,
             "startedAt": began_at,
             "finishedAt": clock.rfc3339(clock.now()),

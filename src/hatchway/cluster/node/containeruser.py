@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+import os
+
 from hatchway.kube.api import Object
 
 __all__ = ["container_user", "parse_user"]
 
+# A process may have 65536 supplementary groups.
+_MOST_CHARACTERS = 1 << 20
 _ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
 
 
 def container_user(pid: int) -> Object:
     """Return a core/v1 ContainerUser: what the kernel says of the process; root when it has ended already."""
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            return parse_user(file.read())
+        users, groups = "", ""
+        if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
+            # Where the cluster has one user, others have a namespace of their own with another number for it.
+            users, groups = _read(pid, "uid_map"), _read(pid, "gid_map")
+        return parse_user(_read(pid, "status"), users, groups)
     except OSError:
         return _ROOT
 
 
-def parse_user(text: str) -> Object:
+def _read(pid: int, name: str) -> str:
+    with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+        return file.read(_MOST_CHARACTERS)
+
+
+def parse_user(text: str, users: str = "", groups: str = "") -> Object:
     """Return the user of a process from the text of its `/proc/PID/status` (proc_pid_status(5)).
 
     As in Kubernetes, the supplementary groups begin with the primary group.
+
+    users, groups: `uid_map` and `gid_map` of a process in another user namespace; "" for none.
     """
     fields = dict(line.partition(":")[::2] for line in text.splitlines())
     try:
-        uid, gid = (int(fields[name].split()[0]) for name in ("Uid", "Gid"))
-        groups = [gid, *(int(group) for group in fields["Groups"].split())]
+        uid = _inside(users, int(fields["Uid"].split()[0]))
+        gid = _inside(groups, int(fields["Gid"].split()[0]))
+        all_groups = [gid, *(_inside(groups, int(group)) for group in fields["Groups"].split())]
     except (KeyError, IndexError, ValueError):
         return _ROOT
-    return {"linux": {"uid": uid, "gid": gid, "supplementalGroups": list(dict.fromkeys(groups))}}
+    return {"linux": {"uid": uid, "gid": gid, "supplementalGroups": list(dict.fromkeys(all_groups))}}
+
+
+def _inside(numbers: str, outside: int) -> int:
+    """Return what a number is in another namespace (user_namespaces(7)): itself where the namespace has no map."""
+    for line in numbers.splitlines():
+        first, there, count = map(int, line.split())
+        if there <= outside < there + count:
+            return first + outside - there
+    return outside

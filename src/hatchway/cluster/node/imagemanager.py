@@ -37,7 +37,7 @@ class ImageError(Exception):
 
 
 async def get_image(context: PodContext, container: Object) -> UnpackedImage:
-    """Find or pull the image of a container, and unpack it. The caller closes its use.
+    """Find or pull the image of a container, and unpack it. The caller closes it.
 
     Raises:
         ImageError: it cannot be used; events that say why have been reported, except "Error: REASON".

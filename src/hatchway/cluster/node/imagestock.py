@@ -52,11 +52,18 @@ class ImageUnpacker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UnpackedImage:
-    """An image that is ready to run. layers: directories, the topmost first. use: keeps them until it is closed."""
+    """An image that is ready to run, and stays in the store until it is closed.
+
+    layers: directories, the topmost first. release: ends the use of the image.
+    """
 
     image: Image
     layers: tuple[str, ...]
-    use: ImageUse
+    release: Callable[[], None]
+
+    def close(self) -> None:
+        """Let the image be removed from the store."""
+        self.release()
 
 
 class ImageStock:
@@ -82,6 +89,7 @@ class ImageStock:
         self._cluster = cluster
         self.why_not = why_not
         self._turns = asyncio.Semaphore(_UNPACKED_AT_ONCE)
+        self._closing: set[asyncio.Task[None]] = set()
         self._unpacking: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def find(self, reference: Reference) -> Image | None:
@@ -100,23 +108,46 @@ class ImageStock:
         return image, pulled
 
     async def open(self, image: Image, pod: str) -> UnpackedImage:
-        """Unpack an image unless it is unpacked, and keep it for a container. The caller closes its use.
+        """Unpack an image unless it is unpacked, and keep it for a container. The caller closes it.
 
         pod: NAMESPACE/NAME. Raises BadImage.
         """
-        user = f"pod {pod} of cluster {self._cluster}"
+        use = await self._use(image, f"pod {pod} of cluster {self._cluster}")
         try:
-            use = await asyncio.to_thread(self._store.use, image, user)
+            return UnpackedImage(image, await self._unpack(image), functools.partial(self._release, use))
+        except BaseException as error:
+            self._release(use)
+            if isinstance(error, OSError):
+                raise BadImage(f"the image cannot be unpacked: {error.strerror or error}") from error
+            raise
+
+    def _release_taken(self, taking: asyncio.Future[ImageUse]) -> None:
+        if not taking.cancelled() and taking.exception() is None:
+            self._release(taking.result())
+
+    def _release(self, use: ImageUse) -> None:
+        # Another process may hold the store's lock for a while. The caller may be cancelled meanwhile; the use must end
+        # all the same.
+        task = asyncio.get_running_loop().create_task(asyncio.to_thread(use.close))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Wait until all uses that were released have ended."""
+        await asyncio.gather(*self._closing)
+
+    async def _use(self, image: Image, user: str) -> ImageUse:
+        taking = asyncio.ensure_future(asyncio.to_thread(self._store.use, image, user))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # The thread goes on, and nobody would close what it takes.
+            taking.add_done_callback(self._release_taken)
+            raise
         except HatchwayError as error:
             raise BadImage(error.message) from error
-        try:
-            return UnpackedImage(image, await self._unpack(image), use)
         except OSError as error:
-            use.close()
-            raise BadImage(f"the image cannot be unpacked: {error.strerror or error}") from error
-        except BaseException:
-            use.close()
-            raise
+            raise BadImage(f"the image store cannot be used: {error.strerror or error}") from error
 
     async def _unpack(self, image: Image) -> tuple[str, ...]:
         # Two containers of one image must not both take a turn: the second one only waits for the first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatchway.cluster.node import clock, processusage
@@ -12,6 +12,7 @@ from hatchway.cluster.node.container import ContainerWorker
 from hatchway.cluster.node.logfiles import log_bytes, pod_log_directory
 from hatchway.cluster.node.processusage import Meter, NetworkUsage, Usage
 from hatchway.cluster.node.worker import PodWorker
+from hatchway.cluster.runtime import GroupUsage
 from hatchway.kube.api import Object
 
 # A rate is the average over at least this time.
@@ -101,7 +102,7 @@ class Measures:
                 process = container.process
                 if process is None:
                     continue
-                found = snapshot.of(process.pid)
+                found = _of_group(snapshot.of(process.pid), container.group.usage())
                 started = _epoch(container.state.state.get("running", {}).get("startedAt")) or snapshot.moment
                 sample = self._sample(container.state.container_id, snapshot.moment, found, started)
                 kept[container.state.container_id] = sample
@@ -243,3 +244,10 @@ def _pid_limit() -> int:
         return int(Path("/proc/sys/kernel/pid_max").read_text())
     except OSError:
         return 0
+
+
+def _of_group(found: Usage, group: GroupUsage | None) -> Usage:
+    """Return a container's usage with what its control group has counted, which includes processes that have ended."""
+    if group is None:
+        return found
+    return replace(found, cpu=group.cpu, system=group.system, memory=group.memory, anonymous=group.anonymous)

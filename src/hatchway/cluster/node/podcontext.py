@@ -17,6 +17,7 @@ from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.env import Environment, service_environment
 from hatchway.cluster.node.imagestock import ImageStock
 from hatchway.cluster.node.logfiles import NODE_FILE, ContainerLog, log_path, pod_log_directory
+from hatchway.cluster.node.podgroups import PodGroups
 from hatchway.cluster.node.projections import PodFacts, Projector
 from hatchway.cluster.node.resizing import NodeLedger
 from hatchway.cluster.node.runtimehandlers import check_runtime_class
@@ -102,6 +103,7 @@ class PodContext:
             read=node.sources.fresh,
             users=node.runtime.users,
         )
+        self.groups = PodGroups(node.runtime.control_groups, self.uid)
         self._sandbox: Sandbox | None = None
         self._starting = asyncio.Lock()
 
@@ -212,7 +214,7 @@ class PodContext:
         self.mark_changed()
 
     async def remove_sandbox(self) -> None:
-        """Kill all processes in the sandbox and remove it. Idempotent."""
+        """Kill all processes in the sandbox and remove it, with the pod's control group. Idempotent."""
         if self._sandbox is not None:
             sandbox, self._sandbox = self._sandbox, None
             try:
@@ -221,6 +223,7 @@ class PodContext:
                 if self.node.policies is not None:
                     self.node.policies.forget(self.uid)
             self.mark_changed()
+        await self.groups.close()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Callable[[], None]]:

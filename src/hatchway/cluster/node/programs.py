@@ -11,11 +11,11 @@ from hatchway.cluster.node import images
 from hatchway.cluster.node.containersecurity import CreateError, check_non_root, privileges_of
 from hatchway.cluster.node.env import base_environment, expand
 from hatchway.cluster.node.imagemanager import get_image, image_names, parse_image
+from hatchway.cluster.node.imagestock import UnpackedImage
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.stopsignals import stop_signal
 from hatchway.cluster.runtime import ImageRoot, Privileges
 from hatchway.images.contents import ImageConfig
-from hatchway.images.store import ImageUse
 from hatchway.kube.api import Object
 
 __all__ = ["ContainerProgram", "prepare_program", "runs_host_program"]
@@ -33,7 +33,7 @@ class ContainerProgram:
     base: variables that come before the container's own. expands_base: whether `$(VAR)` may name them.
     cwd: the working directory; "" is the root directory.
     stop_signal: the number of the signal that ends it.
-    root: the image's file system; None for a program of this machine.
+    root: the image's file system; None for a program of this machine. opened: the image; None for such a program.
     """
 
     image: str
@@ -46,7 +46,7 @@ class ContainerProgram:
     expands_base: bool = False
     privileges: Privileges = field(default_factory=Privileges)
     root: ImageRoot | None = None
-    use: ImageUse | None = None
+    opened: UnpackedImage | None = None
 
     def variables(self, own: Mapping[str, str]) -> Mapping[str, str]:
         """Return the variables that `$(VAR)` may name. own: the container's own environment."""
@@ -57,11 +57,10 @@ class ContainerProgram:
         known = self.variables(own)
         return [*self.fixed, *(expand(part, known) for part in self.own)]
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Let the image be removed from the store, after the container's end."""
-        if self.use is not None:
-            # Another process may hold the store's lock while it deletes files.
-            await asyncio.to_thread(self.use.close)
+        if self.opened is not None:
+            self.opened.close()
 
 
 def runs_host_program(context: PodContext, container: Object) -> bool:
@@ -103,10 +102,10 @@ async def prepare_program(context: PodContext, container: Object) -> ContainerPr
             stop_signal=_stop_signal(container, config.stop_signal),
             privileges=privileges_of(context.pod, container, config.user),
             root=ImageRoot(opened.layers, changes, _volumes(config, container)),
-            use=opened.use,
+            opened=opened,
         )
     except BaseException:
-        await asyncio.to_thread(opened.use.close)
+        opened.close()
         raise
 
 

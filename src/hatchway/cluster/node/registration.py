@@ -193,7 +193,6 @@ class Registration:
     """Registers one node, and keeps its status and its lease up to date.
 
     port: the kubelet's port. annotations: those that the node has in addition; `run` writes them.
-
     images: returns the container images that are on the node.
     """
 

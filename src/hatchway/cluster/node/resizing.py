@@ -1,6 +1,6 @@
 """The resources that a node has granted its pods, and waiting resizes (`pkg/kubelet/allocation/allocation_manager.go`).
 
-Resources are counted, but not enforced. So a granted resize takes effect at once, except for containers whose resize
+A granted resize takes effect at once (`podgroups.py`, where limits are enforced), except for containers whose resize
 policy asks for a restart.
 """
 
@@ -97,13 +97,17 @@ class Grant:
 
     def requests(self, pod: Object) -> Amounts:
         """Return the amounts that are reserved for a pod with this grant."""
+        return pod_resources(self.applied(pod)["spec"], "requests", with_overhead=True)
+
+    def applied(self, pod: Object) -> Object:
+        """Return a pod with its granted resources."""
         spec = dict(pod["spec"])
         for kind in ("containers", "initContainers"):
             if kind in spec:
                 spec[kind] = [self.apply(one) for one in spec[kind]]
         if self.pod is not None:
             spec["resources"] = self.pod
-        return pod_resources(spec, "requests", with_overhead=True)
+        return {**pod, "spec": spec}
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ class PodWorker:
             spec["name"]: self._resizes.grant.apply(spec)
             for spec in [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]
         }
+        self._context.groups.widen(self._granted_pod())
         for container in self.all:
             if container.name in specs:
                 container.update(specs[container.name])
@@ -141,6 +142,10 @@ class PodWorker:
         if pod["metadata"].get("deletionTimestamp"):
             self._end(_Stop(self._context.grace(), deleted=True))
 
+    def _granted_pod(self) -> Object:
+        """Return the pod with the resources that its node has granted."""
+        return self._resizes.grant.applied(self.pod)
+
     def _retry_resize(self) -> None:
         """Ask again for the resources for which the pod waits."""
         if self._stop is None:
@@ -148,7 +153,11 @@ class PodWorker:
 
     def _follow_resize(self) -> None:
         """End a resize when all containers have what they were granted."""
-        self._resizes.follow(any(one.is_resizing for one in self.all))
+        is_resizing = any(one.is_resizing for one in self.all)
+        if not is_resizing:
+            # Sooner, a container that still uses more than it will be granted would be ended.
+            self._context.groups.narrow(self._granted_pod())
+        self._resizes.follow(is_resizing)
 
     def handle_removal(self) -> None:
         """Kill the processes of a pod that is no longer in the API. Release its ports and resources at once."""
@@ -361,6 +370,7 @@ class PodWorker:
 
     async def _make_sandbox(self) -> bool:
         try:
+            self._context.groups.open(self._granted_pod())
             await self._context.make_sandbox()
         except (OSError, ApiError) as error:
             why = error.message if isinstance(error, ApiError) else error.strerror or str(error)

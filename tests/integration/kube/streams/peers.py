@@ -1,4 +1,4 @@
-"""What speaks over forwarded connections: a client, and servers in place of pods."""
+"""The ends of forwarded connections: a client, and servers in place of pods."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_hosts() -> None:
     # A host's rules that do not match leave the request to those of the wildcard, then to those without a host.
     assert found(routes, "a.example", "/other") == "wildcard"
     assert found(routes, "b.example", "/") == "wildcard"
-    # A wildcard stands for one label.
+    # A wildcard matches one label.
     assert found(routes, "b.a.example", "/") == found(routes, "example", "/") == found(routes, "", "/") == "all"
 
 

@@ -71,7 +71,7 @@ async def test_a_services_endpoints_are_targets_and_not_twice() -> None:
 
 
 async def test_only_the_clusters_own_state_metrics_keep_their_labels() -> None:
-    """Whoever may make a Service elsewhere must not make up series of other namespaces."""
+    """A user who may create a Service in one namespace cannot make series of other namespaces."""
     honored = {}
     for namespace, name in (
         ("kube-system", "kube-state-metrics"),

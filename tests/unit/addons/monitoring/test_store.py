@@ -1,4 +1,4 @@
-"""The store: compression loses nothing, restarts keep the samples, bounds hold."""
+"""The store: compression keeps all samples, restarts keep them too, and limits are kept."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_samples_survive_a_restart_in_blocks_and_in_the_journal(tmp_path: Path) 
     again = TimeSeriesStore(directory=tmp_path)
     assert _content(again) == before
     assert len(again.blocks) == 2 and again.head_samples == 7 * 12
-    # New samples go on where the old ones ended, older ones are refused.
+    # New samples follow the old ones; older samples are refused.
     _append(again, _labels("m", number="0"), [(205, 1.0), (300, 2.0)])
     assert len(_content(again)[_labels("m", number="0")]) == 37
     assert again.out_of_order == 1

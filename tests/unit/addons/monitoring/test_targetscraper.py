@@ -151,7 +151,7 @@ async def test_millions_of_series_stop_at_the_stores_limit() -> None:
     source.pieces = ("".join(f'a{{n="{n}"}} 1\n' for n in range(5000, 10_000)),)
     await scraper.scrape(_START + 15_000)
     assert len(store.index) == 100
-    # Series that are stored already go on.
+    # Series that are stored already continue.
     source.pieces = ('a{n="3"} 8\n',)
     await scraper.scrape(_START + 30_000)
     assert _one(store, 'a{n="3"}', _START + 30_000) == 8

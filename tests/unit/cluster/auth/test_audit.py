@@ -1,4 +1,4 @@
-"""The audit log: what it writes, what it keeps quiet about, and that nobody waits for it."""
+"""The audit log: what it writes, what it leaves out, and that requests do not wait for it."""
 
 from __future__ import annotations
 

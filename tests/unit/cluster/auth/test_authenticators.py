@@ -1,4 +1,4 @@
-"""Requests and who makes them."""
+"""Requests and their users."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ async def test_failures_are_limited(
 
     assert await attempt("ada", "x") == 200
     assert [await attempt("ada", f"wrong{i}") for i in range(12)].count(429) == 2
-    # All at once is no way around it; those who do not exist share one limit.
+    # Many attempts at once do not avoid the limit; unknown users share one limit.
     assert (await asyncio.gather(*(attempt(f"nobody{i}", "z") for i in range(12)))).count(429) == 2
     # Who is in stays in, and another user is not locked out.
     assert await attempt("ada", "x") == 200
@@ -304,7 +304,7 @@ async def test_one_check_for_many_requests(
     head = request("/", Authorization=password("ada", "x"))
     asked = [asyncio.ensure_future(authenticator.authenticate(head)) for _ in range(5)]  # type: ignore[arg-type]
     await asyncio.sleep(0)
-    # One who hangs up does not take the others along.
+    # A client that disconnects does not cancel the requests of others.
     asked[0].cancel()
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(found[0], asyncio.CancelledError)
@@ -343,7 +343,7 @@ def test_credentials_are_a_name_and_a_password_or_nothing(raw: bytes) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(protocols=st.lists(st.sampled_from([*"ab,. =-_", BEARER_PROTOCOL.decode()]), max_size=8).map("".join))
 def test_any_sub_protocols(authenticator: Authenticator, protocols: str) -> None:
-    """They are nobody's, or refused; never a crash."""
+    """They are anonymous, or refused; never an internal error."""
     try:
         assert who(authenticator, socket(protocols)) == ANONYMOUS
     except ApiError as error:

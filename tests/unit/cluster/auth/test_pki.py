@@ -69,7 +69,7 @@ def test_subjects_and_names(tmp_path: Path) -> None:
     assert user(found.admin) == ("kubernetes-admin", ("system:masters",))
     assert user(found.kubelet_client) == ("kube-apiserver-kubelet-client", ("system:masters",))
     assert user(found.kubelet("node-1")) == ("system:node:node-1", ("system:nodes",))
-    # A server's certificate is nobody's credential.
+    # A server's certificate is no credential of a client.
     assert user(found.apiserver) is None
 
 

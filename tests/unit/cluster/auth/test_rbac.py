@@ -80,7 +80,7 @@ REQUESTS = RESOURCE_REQUESTS | URL_REQUESTS
 
 
 def naive(rule: Rule, asked: Attributes) -> bool:
-    """What the documentation of PolicyRule says, spelled out by enumerating what each entry stands for."""
+    """The documentation of PolicyRule, by listing all that each entry means."""
     if not ({"*", asked.verb} & set(rule.verbs)):
         return False
     if asked.path:
@@ -107,7 +107,7 @@ def test_a_rule_allows_what_its_documentation_says(rule: Rule, asked: Attributes
 
 @given(st.lists(RULES, max_size=4), RULES, REQUESTS)
 def test_what_is_covered_gives_nothing_new(owned: list[Rule], wanted: Rule, asked: Attributes) -> None:
-    """Who holds `owned` may give away `wanted`: then nothing that `wanted` allows is news."""
+    """A user with the rules `owned` may grant `wanted`, if `wanted` allows nothing more."""
     if not uncovered(owned, [wanted]) and wanted.allows(asked):
         assert any(rule.allows(asked) for rule in owned)
 
@@ -333,7 +333,7 @@ def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
     )
     # What one has may be granted.
     check_escalation(authorizer, ALICE, "roles", "n", {"metadata": {"name": "x"}, "rules": [rule("get", "pods")]})
-    # Members of system:masters, and who may escalate, are free.
+    # Members of system:masters and users with the verb `escalate` are not restricted.
     check_escalation(authorizer, LOOPBACK_USER, "roles", "n", ROLE)
     source.role("free", rule("escalate", "roles", "rbac.authorization.k8s.io", names="esc"), namespace="n")
     source.bind("free", "free", "User:alice", namespace="n")

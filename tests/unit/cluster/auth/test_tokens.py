@@ -1,4 +1,4 @@
-"""Bearer tokens of every kind: good ones are somebody, all others nobody."""
+"""Bearer tokens of all kinds: a valid one gives a user, all others none."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_no_byte_may_change(position: int, change: int) -> None:
     at = position % len(token)
     changed = token[:at] + bytes([token[at] ^ change]) + token[at + 1 :]
     text = changed.decode("latin-1")
-    # The last character of a part holds bits that mean nothing; only what decodes to other bytes is another token.
+    # The last character of a part has unused bits; only a change of the decoded bytes makes another token.
     padded = [part + b"=" * (-len(part) % 4) for part in changed.split(b".")]
     try:
         same = [base64.urlsafe_b64decode(part) for part in padded] == [
@@ -161,7 +161,7 @@ def test_garbage_never_raises_anything_else(text: str) -> None:
     )
 )
 def test_signed_nonsense_never_raises_anything_else(payload: Any) -> None:
-    """Whoever could sign nonsense is trusted; still, nonsense must be nobody and not a crash."""
+    """A wrong token with a valid signature gives no user, and no internal error."""
     token = jwt.api_jws.encode(json.dumps(payload).encode(), KEY, algorithm="ES256")
     tokens.issuer_of(token)
     assert refused(token)
@@ -240,7 +240,7 @@ def test_a_pods_token(accounts: ServiceAccountTokens, source: FakeSource) -> Non
     assert found.user.uid == "u1"
     assert found.user.extra["authentication.kubernetes.io/pod-name"] == ("web-0",)
     assert found.user.extra["authentication.kubernetes.io/node-uid"] == ("n1",)
-    # The node is named, not what the token lives by.
+    # The token names the node, but is not bound to it.
     source.remove("nodes", "", "node-1")
     accounts.check(found)
     source.put("pods", {**POD, "metadata": {**POD["metadata"], "uid": "p2"}})

@@ -1,4 +1,4 @@
-"""What holds for every cluster: no pod is placed where a filter refuses it, and counting step by step is right."""
+"""True for every cluster: no pod is placed on a node that a filter refuses, and counting step by step is correct."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from hatchway.wire.spdyevents import SpdyLimits
 
 
 class Wire(asyncio.Transport):
-    """One direction's sender: what it is given waits until `pass_on` hands it to the other end's protocol."""
+    """The sender of one direction: data waits until `pass_on` gives it to the protocol of the other end."""
 
     other: Wire
 
@@ -78,7 +78,7 @@ class Wire(asyncio.Transport):
 
 
 class Peer(asyncio.Protocol):
-    """One end of a stream: what it has sent and got, and how far it is."""
+    """One end of a stream: the data that it has sent and received, and its state."""
 
     def __init__(self) -> None:
         self.sent = bytearray()

@@ -20,7 +20,7 @@ class ApiProblem(Exception):
 
     Args:
         type: Prometheus' errorType.
-        message: what is wrong.
+        message: the text of the error.
         parameter: the parameter that the message names; "" for none.
     """
 

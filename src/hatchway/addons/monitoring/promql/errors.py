@@ -15,7 +15,7 @@ class QueryParseError(PromqlError):
     Args:
         query: the whole query.
         position: the offset of the error in it, in characters.
-        message: what is wrong.
+        message: the text of the error.
     """
 
     type = "bad_data"

@@ -124,7 +124,7 @@ class TargetDiscovery:
         yield self._behind_api("apiserver", "kubernetes.default.svc:443", "/metrics", "/metrics", {})
         for node in self._nodes.items.values():
             yield from self._of_node(node)
-        # By namespace: whoever writes endpoints in one cannot take the targets of another one.
+        # By namespace, so that endpoints in one namespace cannot replace the targets of another one.
         seen: dict[str, set[str]] = {}
         for service in self._services.items.values():
             urls = seen.setdefault(service["metadata"]["namespace"], set())

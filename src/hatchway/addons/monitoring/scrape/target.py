@@ -40,11 +40,11 @@ class ScrapeTarget:
     """A target.
 
     job: the name of the group of targets.
-    url: what people know it by.
-    labels: what its series get, `job` and `instance` included.
+    url: the URL that is shown to people.
+    labels: the labels of its series, with `job` and `instance`.
     source: where its metrics are fetched.
-    discovered: what is known of it, for people.
-    honor_labels: whether a series keeps its own labels where the target has labels of the same names.
+    discovered: the facts about it that are shown to people.
+    honor_labels: True if a series keeps its own labels where the target has labels of the same names.
     """
 
     job: str

@@ -144,7 +144,7 @@ class TargetScraper:
         batch += [(series, at, value) for series, value in zip(self._own(), values, strict=False)]
         self._store.append(batch)
         if len(self._known) > 2 * self._limits.samples:
-            # Without this, the texts of ended series would be kept for ever.
+            # Without this, the texts of ended series would never be deleted.
             self._forget_texts()
 
     def _fail(self, why: str) -> None:

@@ -29,7 +29,7 @@ def encode(times: array[int], values: array[float]) -> bytes:
 
     Args:
         times: milliseconds, ascending ("q"); 1 to `LONGEST`.
-        values: as many ("d").
+        values: the same number of values ("d").
     """
     count = len(times)
     flags = 0

@@ -1,4 +1,4 @@
-"""The admission plugins of certificate requests: check who approves and signs them, and which are refused.
+"""The admission plugins of certificate requests: check the rights to approve and to sign them, and refuse some of them.
 
 The behaviour is that of Kubernetes' admission plugins CertificateApproval, CertificateSigning and
 CertificateSubjectRestriction (`plugin/pkg/admission/certificates`).
@@ -23,7 +23,7 @@ _RESOURCE = f"{_PLURAL}.{_GROUP}"
 
 
 class CertificateAdmission(AdmissionPlugin):
-    """Checks writes of CertificateSigningRequests. authorizer: knows who may approve and sign for which signer."""
+    """Checks writes of CertificateSigningRequests. authorizer: decides who may approve and sign for a signer."""
 
     name = "CertificateApproval"
 
@@ -60,7 +60,7 @@ class CertificateAdmission(AdmissionPlugin):
 
 
 def _check_subject(name: str, obj: Object) -> None:
-    """Raise ApiError 403 for a client certificate of the group that may do everything."""
+    """Raise ApiError 403 for a client certificate of the group `system:masters`, which has all rights."""
     spec = obj.get("spec") or {}
     if spec.get("signerName") != API_CLIENT:
         return

@@ -70,7 +70,7 @@ def _overriding(plugins: Iterable[AdmissionPlugin], method: str) -> _Plugins:
 class AdmissionChain:
     """Runs admission plugins in the order of `ORDER`.
 
-    plugins: in any order. Raises ValueError when the name of one is not in `ORDER`, or two have the same name.
+    plugins: the plugins, in any order. Raises ValueError for a name that is not in `ORDER`, and for a repeated name.
     """
 
     def __init__(self, plugins: Iterable[AdmissionPlugin]) -> None:

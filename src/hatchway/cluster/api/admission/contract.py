@@ -29,7 +29,7 @@ class AdmissionAttributes:
     """The facts about one write (`admission.Attributes`).
 
     Attributes:
-        user: who writes.
+        user: the user of the request.
         operation: CREATE, UPDATE, DELETE or CONNECT.
         row: the registry's row of the resource in the URL.
         subresource: "" for none.
@@ -48,7 +48,7 @@ class AdmissionAttributes:
         audit_annotations: annotations for the audit event, by key; plugins add to them.
         reinvoke: set by a plugin when the mutating halves must run once more, because it has changed the object.
         is_reinvocation: True while they run for the second time.
-        state: what plugins keep between their calls for the same write, by name; None until one does.
+        state: data of plugins between their calls for the same write, by the plugin's name; None at first.
     """
 
     user: UserInfo

@@ -30,7 +30,7 @@ def escalation_check(
 ) -> Callable[[], None] | None:
     """Prepare the check that writing `obj` grants no rights that `user` lacks: look up everything that it needs.
 
-    resource: roles, clusterroles, rolebindings or clusterrolebindings. old: what is being replaced, None on create.
+    resource: roles, clusterroles, rolebindings or clusterrolebindings. old: the former object; None on create.
 
     The rights that a role grants depend on more than its rules: its labels decide which aggregated roles include them.
     So every change needs the role's rights, except changes by which an object is garbage collected.

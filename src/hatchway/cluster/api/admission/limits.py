@@ -115,7 +115,7 @@ def _is_beyond(key: str, amount: Amount, bound: Amount) -> bool:
 
 
 def _problems(item: Json, requests: Amounts, limits: Amounts) -> list[str]:
-    """Return what is wrong with the requests and limits of a container or a pod."""
+    """Return the errors in the requests and limits of a container or a pod."""
     kind, problems = item["type"], []
     # A minimum needs a request, a maximum needs a limit.
     for key, needed in (("min", "request"), ("max", "limit")):

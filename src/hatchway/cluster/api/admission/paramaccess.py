@@ -1,6 +1,7 @@
 """The check of parameters of admission policies before a policy or a binding is stored.
 
-Expressions can put what they read into messages. So no user makes a policy read objects that the user may not read. The
+Expressions can write parts of the objects that they read into messages. So a user must not be able to make a policy
+read objects that the user may not read. The
 behaviour is that of `authz.go` in Kubernetes' `pkg/registry/admissionregistration/{validating,mutating}admissionpolicy`
 and `{validating,mutating}admissionpolicybinding`.
 """
@@ -34,7 +35,7 @@ Json = dict[str, Any]
 class ParamAccess:
     """Checks that the writer of a policy or a binding may read its parameters.
 
-    authorizer: knows who may read what. store: has the policies. rows: returns the rows of all types.
+    authorizer: decides about the right to read. store: has the policies. rows: returns the rows of all types.
     """
 
     def __init__(self, authorizer: Authorizer, store: Store, rows: Callable[[], Iterable[Resource]]) -> None:
@@ -47,7 +48,7 @@ class ParamAccess:
         return resource in _KINDS
 
     def check(self, user: UserInfo, resource: str, obj: Object, old: Object | None) -> None:
-        """Raise ApiError 422 when the user may not read the parameters. old: what is being replaced, None on create."""
+        """Raise ApiError 422 when the user may not read the parameters. old: the former object; None on create."""
         if PRIVILEGED_GROUP in user.groups:
             return
         spec, before = obj.get("spec") or {}, (old or {}).get("spec") or {}

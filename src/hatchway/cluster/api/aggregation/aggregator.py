@@ -66,7 +66,7 @@ class Aggregator:
         self._served = served
         self._local_changed = asyncio.Event()
         self._client = client
-        # What CustomResourceDefinitions bring is not among them: there, an APIService comes first, as in Kubernetes.
+        # Types of CustomResourceDefinitions are not among them: an APIService has precedence over them.
         self._apis = RemoteApis(source, (pair for pair in served() if is_builtin(pair[0])))
         backends = RemoteBackends(locator, certificate, key)
         self._proxy = RemoteProxy(backends)

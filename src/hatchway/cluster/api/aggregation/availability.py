@@ -168,7 +168,7 @@ class AvailabilityChecks:
         return bool(condition["status"] == "True") and version.current
 
     def _service_fault(self, api: RemoteApi) -> Json | None:
-        """Return the condition for a service that has no such port or no endpoints; None when it can be asked."""
+        """Return the condition for a service that has no such port or no endpoints; None if it can be called."""
         where = f'service/{api.service} in "{api.namespace}"'
         service = self._objects.get("services", api.namespace, api.service)
         if service is None:

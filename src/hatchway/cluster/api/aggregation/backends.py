@@ -50,7 +50,7 @@ class RemoteBackends:
 
 
 def identity_fields(user: UserInfo) -> Headers:
-    """Return the fields that tell another server who sends a request (client-go `transport.SetAuthProxyHeaders`).
+    """Return the fields that tell another server the user of a request (client-go `transport.SetAuthProxyHeaders`).
 
     Raises ValueError for a name that cannot be sent in a field.
     """

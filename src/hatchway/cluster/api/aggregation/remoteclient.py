@@ -18,7 +18,7 @@ from hatchway.proxy.routing import ProxyError
 
 __all__ = ["AGGREGATOR", "RemoteAnswer", "RemoteClient", "RemoteError"]
 
-# The identity of the aggregator's own requests, which may read everything (as kube-aggregator's).
+# The user of the aggregator's own requests, who may read all objects (as in kube-aggregator).
 AGGREGATOR = UserInfo("system:kube-aggregator", ("system:masters",))
 # The longest body that is read, in bytes.
 _LIMIT = 8 * 1024 * 1024

@@ -32,17 +32,17 @@ class SizeRange:
     most: int
 
     def plus(self, other: SizeRange) -> SizeRange:
-        """Return the size of two values together."""
+        """Return the size that two values have together: the sum of their sizes."""
         return SizeRange(min(self.least + other.least, UNBOUNDED), min(self.most + other.most, UNBOUNDED))
 
     def times(self, other: SizeRange) -> SizeRange:
-        """Return the size of as many values as the other says."""
+        """Return the size of several values of this size. other: how many values there are."""
         return SizeRange(min(self.least * other.least, UNBOUNDED), min(self.most * other.most, UNBOUNDED))
 
 
 @dataclass(frozen=True, slots=True)
 class CallEstimate:
-    """The highest cost of a call. size: of its result, None when it is not known."""
+    """The highest cost of a call. size: the size of the call's result; None if it is not known."""
 
     cost: int
     size: SizeRange | None = None
@@ -57,9 +57,11 @@ def scaled(size: int, factor: float) -> int:
 def estimate_call(
     node: CallNode, overload: Overload, target: SizeRange | None, sizes: list[SizeRange], element: SizeRange | None
 ) -> CallEstimate:
-    """Return the cost of a call without that of its arguments.
+    """Return the highest cost of a call, without the cost of computing its arguments.
 
-    target: the size of a method's object. sizes: of the arguments. element: of the elements of a list's method.
+    target: the size of the object of a method; None for a function.
+    sizes: the sizes of the arguments.
+    element: the size of an element, if the object of the method is a list.
     """
     name = overload.function
     if name in _NOMINAL or overload.id == "cidr_ip":
@@ -145,18 +147,18 @@ def _method(
 
 
 def _made(size: int) -> CallEstimate:
-    """Return the cost of a call that makes a list of so many elements."""
+    """Return the cost of a call that makes a list. size: the number of its elements."""
     return CallEstimate(min(11 + size, UNBOUNDED), SizeRange(size, size))
 
 
 def _constant_size(node: SyntaxNode, otherwise: int) -> int:
-    """Return the value of a constant integer, else `otherwise`."""
+    """Return the value of a node that is a constant integer; `otherwise` for any other node."""
     found = getattr(node, "value", None)
     return found % (UNBOUNDED + 1) if isinstance(node, Literal) and isinstance(found, int) else otherwise
 
 
 def _replaced(target: SizeRange, old: SizeRange, new: SizeRange) -> SizeRange:
-    """Return the size of a text in which a part is replaced."""
+    """Return the size of a text after `replace`. target: the text's size. old, new: the sizes of both arguments."""
     most_count, most_kept, least_count, least_kept = 0, 0, 0, 0
     if old.least == 0:
         most_count, most_kept = min(target.most + 1, UNBOUNDED), target.most

@@ -1,4 +1,4 @@
-"""The types of CEL, and which type may stand where another one is expected (cel-go `checker/types.go`)."""
+"""The types of CEL, and which types are accepted in place of others (cel-go `checker/types.go`)."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class CelType:
     Attributes:
         kind: bool, bytes, double, duration, int, null, string, timestamp, uint, list, map, type, object, opaque,
             dyn, error or parameter.
-        name: as messages and `type()` name it.
-        parameters: the types of elements, of keys and values, and the like.
+        name: the name in messages and in results of `type()`.
+        parameters: the types of its parts, such as the elements of a list or the keys and values of a map.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class CelType:
 
     @property
     def is_dyn(self) -> bool:
-        """Return True for types that are known only when the expression is evaluated."""
+        """Return True for a type that is not known before the expression is evaluated."""
         return self.kind in ("dyn", "error", "parameter")
 
     @property
@@ -85,40 +85,40 @@ def map_of(key: CelType, value: CelType) -> CelType:
 
 
 def optional_of(value: CelType) -> CelType:
-    """Return the type of a value that may be missing."""
+    """Return the type of an optional value."""
     return CelType("opaque", "optional_type", (value,))
 
 
 def type_of(value: CelType) -> CelType:
-    """Return the type of a type's name in an expression."""
+    """Return the type of an expression that is the name of a type."""
     return CelType("type", "type", (value,))
 
 
 def opaque(name: str) -> CelType:
-    """Return a type whose values only functions can handle."""
+    """Return a type without fields. Only functions can use its values."""
     return CelType("opaque", name)
 
 
 def object_type(name: str) -> CelType:
-    """Return a type with fields, which the environment knows by its name."""
+    """Return a type with fields. The environment knows the fields by the type's name."""
     return CelType("object", name)
 
 
 def parameter(name: str) -> CelType:
-    """Return a type that follows from the others of a signature."""
+    """Return a type parameter. The types of a call's arguments decide its value."""
     return CelType("parameter", name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overload:
-    """One signature of a function, and what it does.
+    """One signature of a function, with its implementation.
 
     Attributes:
-        id: its name in cel-go's tables, by which costs are found.
+        id: the name in cel-go's tables; costs are found by it.
         function: the function's name.
-        is_member: it is called as a method; then the first of `arguments` is the object.
-        call: takes the arguments' values and returns the result. Raises EvaluationError.
-        cost: takes the arguments' values and the result, and returns the cost; None for 1.
+        is_member: True if it is called as a method. Then the first of `arguments` is the object.
+        call: computes the result from the values of the arguments. Raises EvaluationError.
+        cost: computes the cost of a call from the values of the arguments and the result; None if the cost is 1.
     """
 
     id: str
@@ -131,19 +131,19 @@ class Overload:
 
 
 class Bindings:
-    """The types that stand for the parameters of signatures and of empty lists, found so far."""
+    """The values of type parameters (of signatures and of empty lists) that were found so far."""
 
     def __init__(self) -> None:
         self._bound: dict[str, CelType] = {}
         self._count = 0
 
     def fresh(self) -> CelType:
-        """Return a new parameter."""
+        """Return a new type parameter."""
         self._count += 1
         return parameter(f"_var{self._count}")
 
     def resolve(self, given: CelType, *, final: bool = False) -> CelType:
-        """Return a type with its parameters replaced. final: those that nothing is known of become dyn."""
+        """Return a type with its parameters replaced. final: True to replace unknown parameters by dyn."""
         if given.kind == "parameter":
             bound = self._bound.get(given.name)
             if bound is not None:
@@ -155,11 +155,11 @@ class Bindings:
         return given if parts == given.parameters else CelType(given.kind, given.name, parts)
 
     def accepts(self, wanted: CelType, found: CelType) -> bool:
-        """Return True when a value of the type `found` may stand where `wanted` is expected; bind parameters then."""
+        """Return True if a value of type `found` is accepted as a value of type `wanted`; then also bind parameters."""
         return self.accepts_all((wanted,), (found,))
 
     def accepts_all(self, wanted: Iterable[CelType], found: Iterable[CelType]) -> bool:
-        """Like `accepts`, for all of them or none."""
+        """Return True if each type is accepted, as by `accepts`. If one is not accepted, no parameter is bound."""
         before = self._bound
         self._bound = dict(before)
         if all(self._matches(one, other) for one, other in zip(wanted, found, strict=True)):
@@ -168,7 +168,7 @@ class Bindings:
         return False
 
     def instantiate(self, overload: Overload) -> tuple[tuple[CelType, ...], CelType]:
-        """Return the arguments and the result of a signature, with new parameters in place of its own."""
+        """Return the types of a signature's arguments and result, with new type parameters in place of its own."""
         names: dict[str, CelType] = {}
         for one in (*overload.arguments, overload.result):
             self._collect(one, names)
@@ -226,7 +226,7 @@ def _replace(given: CelType, names: Mapping[str, CelType]) -> CelType:
 
 
 def most_general(first: CelType, second: CelType) -> CelType:
-    """Return the type of a list with elements of two types that may stand for each other."""
+    """Return the common type of two elements of a list, of which one type is accepted as the other."""
     return first if first.is_dyn and first.kind != "parameter" else second if second.is_dyn else first
 
 

@@ -49,7 +49,7 @@ _LITERALS: dict[type, CelType] = {
 
 
 def check(root: SyntaxNode, environment: CelEnvironment, issues: Issues) -> CelType:
-    """Find the type of each part, and return that of the whole; errors are added to `issues`."""
+    """Find the type of each part of an expression, and return the type of the whole. Errors are added to `issues`."""
     checker = _ExpressionChecker(environment, issues)
     try:
         checker.visit(root)
@@ -69,7 +69,7 @@ class _ExpressionChecker(TreeWalk[CelType]):
         self._environment = environment
         self._issues = issues
         self._scopes: list[dict[str, CelType]] = []
-        # The calls of `format` around the part that is being checked.
+        # The calls of `format` that contain the part that is being checked.
         self._formatted = 0
 
     def finish(self, node: SyntaxNode, found: CelType) -> CelType:
@@ -80,7 +80,7 @@ class _ExpressionChecker(TreeWalk[CelType]):
     # Names
 
     def _find(self, name: str) -> CelType | None:
-        """Return the type of a variable or of a type's name, or None."""
+        """Return the type of a name: of a variable, or of the name of a type; None if there is no such name."""
         if not name.startswith("."):
             for scope in reversed(self._scopes):
                 if name in scope:
@@ -105,7 +105,7 @@ class _ExpressionChecker(TreeWalk[CelType]):
         return self._undeclared(node, node.name) if found is None else found
 
     def _qualified(self, node: SyntaxNode) -> str:
-        """Return `a.b.c` for such a selection, "" for others."""
+        """Return the name `a.b.c` that a selection spells; "" for other nodes."""
         names: list[str] = []
         while isinstance(node, Select) and not node.test:
             names.append(node.field)
@@ -298,7 +298,7 @@ class _ExpressionChecker(TreeWalk[CelType]):
         return self.bindings.resolve(result)
 
     def _elements(self, node: Comprehension, source: CelType) -> tuple[CelType, CelType]:
-        """Return the types of the variables of each round."""
+        """Return the types of the variables that each iteration sets."""
         if source.kind == "list":
             element = source.parameters[0]
             return (INT, element) if node.second else (element, element)

@@ -1,4 +1,4 @@
-"""Turns a checked expression into a program, which runs within a limit of cost (cel-go `interpreter/planner.go`)."""
+"""Compiles a checked expression into a program, whose cost is limited (cel-go `interpreter/planner.go`)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _CONVERSIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of an evaluation: a value or an error, and what it cost."""
+    """The result of an evaluation: a value or an error, and the cost."""
 
     value: Value
     cost: int
@@ -68,7 +68,7 @@ class Outcome:
 class Program:
     """An expression that can be evaluated.
 
-    type: of its result. names: the variables that it uses.
+    type: the type of its result. names: the variables that it uses.
     """
 
     step: Step
@@ -79,7 +79,9 @@ class Program:
     def evaluate(self, variables: Mapping[str, Value], limit: int, deadline: float) -> Outcome:
         """Evaluate the expression.
 
-        variables: their values. limit: units of cost. deadline: of this thread's processor time, in seconds.
+        variables: the values of variables, by name.
+        limit: the most units of cost.
+        deadline: the processor time of this thread, in seconds, at which the evaluation ends.
         """
         state = Evaluation(variables, self.slots, limit, deadline)
         try:
@@ -104,7 +106,7 @@ def is_constant(node: SyntaxNode) -> bool:
 
 
 def _converted(node: CallNode, value: Value) -> Step | None:
-    """Return the step of a constant's conversion, which is made once and costs nothing; None when it fails."""
+    """Return a step with the converted value of a constant, which costs nothing; None if the conversion fails."""
     try:
         found = node.overloads[0].call(value)
     except EvaluationError:
@@ -126,7 +128,7 @@ class _Compiler(TreeWalk[Step]):
         self.slots = 0
         self.names: set[str] = set()
         self._scopes: list[dict[str, int]] = []
-        # Steps of constants: a list of nothing else costs nothing.
+        # The steps that are constants. A list of constants costs nothing.
         self._constants: set[Step] = set()
 
     def visit_literal(self, node: Literal) -> Step:

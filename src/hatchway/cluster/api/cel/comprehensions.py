@@ -1,7 +1,7 @@
-"""Compiles the rounds of macros: all, exists, existsOne, map, filter, transformMap and their like.
+"""Compiles macros that iterate: all, exists, existsOne, map, filter, transformMap and similar ones.
 
-The expansions of `macros.py` are not run: a list that is collected in place needs no copy in each round. The cost is
-that of the expansion.
+The expansions of `macros.py` are not run, because they would copy the collected list in each iteration. But the cost is
+the cost of the expansion.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
 __all__ = ["compile_comprehension"]
 
-# Costs of a round's condition and of the accumulator in its step.
+# The cost of the condition in an iteration, and of reading the accumulator in its step.
 _ALL, _EXISTS = 3, 4
-# Of adding an element: the accumulator, a list of one element, the addition.
+# The cost of adding an element: of the accumulator, of a list with one element, and of the addition.
 _APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
 
 
@@ -63,14 +63,14 @@ def _bind(value: Step, slot: int, body: Step) -> Step:
 
 
 class _Rounds:
-    """The rounds of a comprehension: sets the variables of each."""
+    """The iterations of a comprehension. It sets the variables of each iteration."""
 
     def __init__(self, source: Step, slots: list[int]) -> None:
         self._source = source
         self._slots = slots
 
     def run(self, state: Evaluation) -> Iterator[Value]:
-        """Yield the key or the index of each round (with one variable, the element), once the variables are set."""
+        """Set the variables of each iteration, and yield its key or index (with one variable, its element)."""
         found = self._source(state)
         slots, first = state.slots, self._slots[0]
         if len(self._slots) == 1:

@@ -29,14 +29,14 @@ from hatchway.cluster.api.cel.lexer import RESERVED
 __all__ = ["PATCH_OPERATION", "PATCH_ROOT", "TYPE_NAMES", "CelEnvironment", "JoinedTypes", "ObjectTypes"]
 
 # The types of an operation of a JSON patch, and of an object that is merged into another one (apiserver
-# `pkg/cel/mutation/typeresolver.go`). The types of its parts have their places in their names: `Object.spec`.
+# `pkg/cel/mutation/typeresolver.go`). The name of the type of a part contains the part's path: `Object.spec`.
 PATCH_OPERATION, PATCH_ROOT = "JSONPatch", "Object"
 _PATCH_FIELDS = {"op": STRING, "from": STRING, "path": STRING, "value": DYN}
 
 # The fields of object types, by the name of the type: field to type.
 ObjectTypes = Mapping[str, Mapping[str, CelType]]
 
-# Types that an expression can name, and the names as which `type()` returns them.
+# The types that an expression can name, with the names that `type()` returns for them.
 TYPE_NAMES: Mapping[str, tuple[CelType, str]] = {
     "bool": (type_of(BOOL), "bool"),
     "bytes": (type_of(BYTES), "bytes"),
@@ -68,14 +68,14 @@ TYPE_NAMES: Mapping[str, tuple[CelType, str]] = {
 
 
 class JoinedTypes(Mapping[str, Mapping[str, CelType]]):
-    """The object types of two mappings, which may grow; those of the second one are preferred."""
+    """The object types of two mappings. Types may be added later. The second mapping is looked up first."""
 
     def __init__(self, first: ObjectTypes, second: ObjectTypes) -> None:
         self._first = first
         self._second = second
 
     def __getitem__(self, name: str) -> Mapping[str, CelType]:
-        """Return the fields of a type. Raises KeyError."""
+        """Return the fields of a type. Raises KeyError for an unknown type."""
         return self._second[name] if name in self._second else self._first[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -87,14 +87,14 @@ class JoinedTypes(Mapping[str, Mapping[str, CelType]]):
 
 @dataclass(frozen=True)
 class CelEnvironment:
-    """The names of an expression.
+    """The names that an expression may use.
 
     Attributes:
         functions: the overloads by the function's name.
         variables: the type of each variable.
         types: the object types.
-        has_bindings: expressions may use `cel.bind`.
-        makes_patches: an expression may make objects of the types Object, Object.spec and the like, and JSONPatch.
+        has_bindings: True if expressions may use `cel.bind`.
+        makes_patches: True if expressions may make objects of the types JSONPatch, Object, Object.spec ...
     """
 
     functions: Mapping[str, list[Overload]]
@@ -104,7 +104,7 @@ class CelEnvironment:
     makes_patches: bool = False
 
     def is_patch_type(self, name: str) -> bool:
-        """Return True for the name of a type of which the expression may make objects."""
+        """Return True if an expression may make objects of the type with this name."""
         return self.makes_patches and (name in (PATCH_OPERATION, PATCH_ROOT) or name.startswith(f"{PATCH_ROOT}."))
 
     def has_fields(self, name: str) -> bool:
@@ -112,7 +112,7 @@ class CelEnvironment:
         return name in self.types or self.is_patch_type(name)
 
     def field_type(self, name: str, field_name: str) -> CelType | None:
-        """Return the type of an object's field, or None. A reserved word is found in its escaped form, too."""
+        """Return the type of an object's field; None if there is no such field. Reserved words may be escaped."""
         if self.is_patch_type(name):
             # The type of a field is not known: it follows from the object that is patched.
             return _PATCH_FIELDS.get(field_name) if name == PATCH_OPERATION else DYN

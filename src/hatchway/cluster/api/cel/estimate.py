@@ -27,7 +27,7 @@ from hatchway.cluster.api.cel.syntax import (
 __all__ = ["UNBOUNDED", "SizeOf", "estimate_cost"]
 
 Path = tuple[str, ...]
-# Returns the largest size of the value at a path (`("self", "names", "@items")`); None when it is not known.
+# Returns the most elements of the value at a path (`("self", "names", "@items")`); None when it is not known.
 SizeOf = Callable[[Path], int | None]
 _SCALARS = ("bool", "double", "duration", "int", "timestamp", "uint")
 
@@ -51,9 +51,9 @@ class _Local:
 
 
 def estimate_cost(root: SyntaxNode, size_of: SizeOf) -> int:
-    """Return the highest cost of a checked expression, at most 2**64 - 1.
+    """Return the highest possible cost of a checked expression, at most 2**64 - 1.
 
-    size_of: the largest sizes of the variables' parts.
+    size_of: returns the largest size of a part of a variable.
     """
     return min(_Estimate(size_of).visit(root), UNBOUNDED)
 
@@ -82,7 +82,7 @@ class _Estimate(TreeWalk[int]):
         return self._paths.get(id(node), ())
 
     def size(self, node: SyntaxNode) -> SizeRange | None:
-        """Return the size of a value: computed, of a constant, by its path, or by its type."""
+        """Return the size of a value. It was computed before, or follows from a constant, from its path or its type."""
         if (known := self._sizes.get(id(node))) is not None:
             return known
         if isinstance(node, Literal):
@@ -213,7 +213,7 @@ class _Estimate(TreeWalk[int]):
         return CallEstimate(min(found.cost + sum_of_args, UNBOUNDED), found.size)
 
     def _element_size(self, node: SyntaxNode) -> SizeRange | None:
-        """Return the size of a list's elements by the list's path; None when the node is no list."""
+        """Return the size of the elements of a list, by the path of the list; None for other nodes."""
         if node.type.kind != "list":
             return None
         path = self.path(node)

@@ -1,4 +1,4 @@
-"""Compiles the text of an expression into a program: parses it, checks its types, and makes its steps."""
+"""Compiles the text of an expression into a program: parses the text, checks the types, and makes the steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CompiledExpression", "compile_expression"]
 
 @dataclass(frozen=True, slots=True)
 class CompiledExpression:
-    """A compiled expression. root: its tree, with types."""
+    """A compiled expression. root: its syntax tree, with types."""
 
     text: str
     root: SyntaxNode
@@ -30,7 +30,7 @@ class CompiledExpression:
 
 
 def compile_expression(text: str, environment: CelEnvironment) -> CompiledExpression:
-    """Return a compiled expression. Raises ExpressionIssues, with the errors as cel-go writes them."""
+    """Compile an expression. Raises ExpressionIssues, whose text has the errors in cel-go's format."""
     issues = Issues(text)
     root = parse(text, issues, has_bindings=environment.has_bindings)
     if root is not None:

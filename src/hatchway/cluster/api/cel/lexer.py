@@ -36,7 +36,7 @@ _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v"
 
 @dataclass(frozen=True, slots=True)
 class SyntaxToken:
-    """A token. kind: name, quoted, literal, op or end. text: as it was written. value: of a literal."""
+    """A token. kind: name, quoted, literal, op or end. text: as it is written. value: the value of a literal."""
 
     kind: str
     text: str
@@ -45,7 +45,7 @@ class SyntaxToken:
 
 
 def tokenize(text: str, issues: Issues) -> list[SyntaxToken]:
-    """Return the tokens of a text, and one of the kind `end`. Errors are added to `issues`."""
+    """Return the tokens of a text. The last token has the kind `end`. Errors are added to `issues`."""
     found: list[SyntaxToken] = []
     at = 0
     while at < len(text):
@@ -83,7 +83,7 @@ def _value(kind: str, word: str) -> Any:
         if number >= 1 << 64:
             raise ValueError("invalid uint literal")
         return UInt(number)
-    # One more than the largest, for the literal with a minus sign; `parser.py` checks the rest.
+    # One more than the largest integer: a minus sign may stand before it, which `parser.py` checks.
     if number > 1 << 63:
         raise ValueError("invalid int literal")
     return number

@@ -23,7 +23,7 @@ __all__ = ["check_literals", "parts_of"]
 
 
 def parts_of(node: SyntaxNode) -> Iterator[SyntaxNode]:
-    """Yield the parts of a node that its author wrote, some of them more than once."""
+    """Yield the parts of a node that are in the text of the expression. Some parts are yielded more than once."""
     if isinstance(node, Select):
         yield node.operand
     elif isinstance(node, CallNode):
@@ -41,7 +41,7 @@ def parts_of(node: SyntaxNode) -> Iterator[SyntaxNode]:
 
 
 def check_literals(root: SyntaxNode, issues: Issues) -> None:
-    """Add errors about constants that can never be converted."""
+    """Add an error for each constant argument whose conversion must fail."""
     waiting, seen = [root], set[int]()
     while waiting:
         node = waiting.pop()

@@ -18,12 +18,12 @@ from hatchway.cluster.api.cel.syntax import (
 
 __all__ = ["MacroError", "expand_macro"]
 
-# The variable of a comprehension that has none, as the macro of optional values.
+# The name for the variable of a comprehension that needs no variable, such as the macros of optional values.
 _UNUSED = "#unused"
 
 
 class MacroError(ValueError):
-    """A macro with wrong arguments. offset: its place."""
+    """Raised for a macro with wrong arguments. offset: its position in the text, in characters."""
 
     def __init__(self, offset: int, message: str) -> None:
         super().__init__(message)
@@ -31,9 +31,9 @@ class MacroError(ValueError):
 
 
 def expand_macro(call: CallNode, *, has_bindings: bool = False) -> SyntaxNode | None:
-    """Return what a macro stands for; None for a call of a function. Raises MacroError.
+    """Return the expansion of a macro; None for a call of a function. Raises MacroError.
 
-    has_bindings: whether `cel.bind` is one.
+    has_bindings: True if `cel.bind` is a macro.
     """
     is_of_cel = isinstance(call.target, Ident) and call.target.name == "cel"
     if has_bindings and is_of_cel and call.name == "bind" and len(call.args) == 3:
@@ -81,7 +81,7 @@ def _variables(call: CallNode, count: int) -> tuple[str, str]:
 
 
 def _quantifier(kind: str, count: int) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
-    """Return the expansion of all, exists or existsOne. count: of the variables."""
+    """Return the expansion of all, exists or existsOne. count: the number of variables."""
 
     def expand(call: CallNode, target: SyntaxNode) -> SyntaxNode:
         at, body = call.offset, call.args[-1]

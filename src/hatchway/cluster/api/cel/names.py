@@ -1,4 +1,4 @@
-"""Field names that are no identifiers of CEL, and how expressions write them (apiserver `pkg/cel/escaping.go`)."""
+"""Escapes field names that are not identifiers of CEL (apiserver `pkg/cel/escaping.go`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slas
 
 
 def escape(name: str) -> str | None:
-    """Return the identifier for a field (`a-b` is `a__dash__b`, `in` is `__in__`); None when there is none."""
+    """Return the identifier for a field (`a-b` is `a__dash__b`, `in` is `__in__`); None if there is none."""
     if name in _RESERVED:
         return f"__{name}__"
     if _PLAIN.fullmatch(name):

@@ -1,4 +1,4 @@
-"""The values that only mutations make: objects of named types, and operations of JSON patches.
+"""The values that only mutation expressions make: objects of named types, and operations of JSON patches.
 
 From apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/cel/mutation/jsonpatch.go`.
 """
@@ -18,7 +18,7 @@ __all__ = ["UNSET", "ObjectValue", "PatchOperation"]
 class ObjectValue:
     """An object that an expression has made, such as `Object.spec{replicas: 1}`. Expressions cannot read its fields.
 
-    type_name: `Object`, or the place in one: `Object.spec`.
+    type_name: `Object`, or for a part of it the path of the part: `Object.spec`.
     """
 
     type_name: str
@@ -33,13 +33,13 @@ class ObjectValue:
     __hash__ = None  # type: ignore[assignment]
 
 
-# The value of an operation that has none.
+# Stands for the value of an operation without a value.
 UNSET: Value = object()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PatchOperation:
-    """An operation of a JSON patch. value: UNSET when it has none."""
+    """An operation of a JSON patch. value: UNSET if it has no value."""
 
     op: str = ""
     path: str = ""
@@ -49,7 +49,7 @@ class PatchOperation:
 
     @classmethod
     def of(cls, fields: Mapping[str, Value]) -> PatchOperation:
-        """Return the operation with some fields. Raises EvaluationError for a path that is no text."""
+        """Return an operation with these fields. Raises EvaluationError for a path that is not a string."""
         for name, value in fields.items():
             if name != "value" and not isinstance(value, str):
                 found = _GO_TYPES.get(type(value), "map[string]interface {}")
@@ -57,11 +57,11 @@ class PatchOperation:
         return cls(fields.get("op", ""), fields.get("path", ""), fields.get("from", ""), fields.get("value", UNSET))
 
     def has(self, field: str) -> bool:
-        """Return True for a field that is set."""
+        """Return True if a field is set."""
         return self.value is not UNSET if field == "value" else bool(self.get(field))
 
     def get(self, field: str) -> Value:
-        """Return a field; None for a value that is not set."""
+        """Return the value of a field; None if `value` is not set."""
         if field == "value":
             return None if self.value is UNSET else self.value
         return {"op": self.op, "path": self.path, "from": self.source}.get(field, "")

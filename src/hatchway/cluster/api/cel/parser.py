@@ -21,9 +21,9 @@ from hatchway.cluster.api.cel.syntax import (
 
 __all__ = ["parse"]
 
-# Characters of an expression (cel-go's default is 100,000).
+# The most characters of an expression (cel-go's default is 100,000).
 _LONGEST = 100_000
-# Levels of nested parts. cel-go's limit is 250; Python's own stack allows fewer.
+# The most levels of nested parts. cel-go allows 250; Python's stack allows fewer.
 _DEEPEST = 100
 _LEVELS = {
     "*": 3, "/": 3, "%": 3, "+": 2, "-": 2, "<": 1, "<=": 1, ">=": 1, ">": 1, "==": 1, "!=": 1, "in": 1,
@@ -36,13 +36,13 @@ _LARGEST = 1 << 63
 
 
 class _SyntaxEnd(Exception):
-    """Ends parsing after a syntax error."""
+    """Raised to end parsing after a syntax error."""
 
 
 def parse(text: str, issues: Issues, *, has_bindings: bool = False) -> SyntaxNode | None:
-    """Return the tree of an expression; None when it has errors, which are added to `issues`.
+    """Return the syntax tree of an expression; None if it has errors, which are added to `issues`.
 
-    has_bindings: whether the expression may use `cel.bind`.
+    has_bindings: True if the expression may use `cel.bind`.
     """
     if len(text) > _LONGEST:
         issues.add(0, f"expression code point size exceeds limit: size: {len(text)}, limit {_LONGEST}")
@@ -60,7 +60,7 @@ def parse(text: str, issues: Issues, *, has_bindings: bool = False) -> SyntaxNod
 
 @dataclass(slots=True)
 class _Deep:
-    """A part of the tree, and how many levels it has."""
+    """A part of the syntax tree, with the number of its levels."""
 
     node: SyntaxNode
     levels: int
@@ -129,7 +129,7 @@ class _ExpressionParser:
         return found
 
     def _chain(self, operator: str) -> _Deep:
-        """Parse operands joined by `||` or `&&`, which become one call with all of them."""
+        """Parse operands that are joined by `||` or `&&`. They become one call with all operands as arguments."""
         first = self._chain("&&") if operator == "||" else self._binary(1)
         if not self._is(operator):
             return first
@@ -189,7 +189,7 @@ class _ExpressionParser:
     def _select(self, operand: _Deep, dot: SyntaxToken) -> _Deep:
         optional = self._take("?") is not None
         token = self._tokens[self._at]
-        # `in`, `true` and the like are tokens of their own, other reserved words may be fields.
+        # `in`, `true`, `false` and `null` are separate tokens. Other reserved words may be fields.
         if token.kind not in ("name", "quoted") or token.text in ("in", "true", "false", "null"):
             self._stop(token, f"Syntax error: mismatched input '{token.text}' expecting {{IDENTIFIER, ESC_IDENTIFIER}}")
         self._at += 1
@@ -270,7 +270,7 @@ class _ExpressionParser:
         return _Deep(Ident(token.offset, leading + token.text), 1)
 
     def _struct(self, token: SyntaxToken, leading: str) -> _Deep | None:
-        """Parse `a.b.C{field: value}`; None when the name is not followed by a brace."""
+        """Parse `a.b.C{field: value}`. Return None if no brace follows the name."""
         tokens, at = self._tokens, self._at
         names = [token.text]
         while tokens[at].text == "." and tokens[at].kind == "op" and tokens[at + 1].kind == "name":

@@ -1,6 +1,7 @@
 """The types of values that a schema describes (apiserver `pkg/cel/types.go`, `pkg/cel/common/schemas.go`).
 
-Besides the type of CEL, they have what the cost of an expression is estimated by: how many elements a value may have.
+In addition to the type of CEL, they have the most elements of a value, from which the cost of an expression is
+estimated.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ from hatchway.cluster.api.cel.celtypes import CelType, list_of, map_of, object_t
 
 __all__ = ["MAX_REQUEST", "DeclaredType", "assign_names", "list_type", "map_type", "most_occurrences", "size_at"]
 
-# Bytes of the largest request.
+# The size of the largest request, in bytes.
 MAX_REQUEST = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeclaredType:
-    """The type of a value.
+    """The type of a value that a schema describes.
 
     Attributes:
-        type: the type of CEL; for objects, without a name until `assign_names`.
-        most: elements, entries, characters or bytes that a value has at most.
-        least_json: bytes of JSON of the smallest value.
-        fields: of an object, by their escaped names.
-        key, element: of a map; of a list, only the element.
+        type: the type of CEL. The type of an object has no name before `assign_names`.
+        most: the most elements, entries, characters or bytes of a value.
+        least_json: the size of the smallest value as JSON, in bytes.
+        fields: the fields of an object, by their escaped names.
+        key, element: the types of the keys and values of a map. For a list, `element` is the type of its elements.
     """
 
     type: CelType
@@ -47,7 +48,7 @@ def map_type(key: DeclaredType, element: DeclaredType, most: int) -> DeclaredTyp
 
 
 def assign_names(declared: DeclaredType, name: str, types: dict[str, Mapping[str, CelType]]) -> CelType:
-    """Give each object type a name that tells its place, and return the type; `types` gets the fields by name."""
+    """Give each object type a name that contains its path, and return the type. types: gets the fields by this name."""
     if declared.type.kind == "object":
         types[name] = {key: assign_names(one, f"{name}.{key}", types) for key, one in declared.fields.items()}
         return object_type(name)
@@ -59,9 +60,9 @@ def assign_names(declared: DeclaredType, name: str, types: dict[str, Mapping[str
 
 
 def size_at(declared: DeclaredType, path: tuple[str, ...]) -> int | None:
-    """Return how many elements the value at a path may have; None when the schema does not say.
+    """Return the most elements of the value at a path; None if the schema does not limit them.
 
-    path: field names, `@items`, `@values` and `@keys`, without the variable's name.
+    path: names of fields, `@items`, `@values` and `@keys`, without the name of the variable.
     """
     found: DeclaredType | None = declared
     for name in path:
@@ -77,5 +78,5 @@ def size_at(declared: DeclaredType, path: tuple[str, ...]) -> int | None:
 
 
 def most_occurrences(declared: DeclaredType) -> int:
-    """Return how often the smallest value may stand in a request, which bounds unbounded lists and maps."""
+    """Return how many of the smallest values fit into a request. This limits lists and maps that have no limit."""
     return MAX_REQUEST // (declared.least_json + 1)

@@ -1,4 +1,4 @@
-"""The state of one evaluation: values of variables, and what may still be used."""
+"""The state of one evaluation: the values of variables, and what it may still use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
 __all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "Step", "insert"]
 
-# Rounds of a comprehension after which the processor time is looked at (apiserver `pkg/apis/cel/config.go`).
+# The number of iterations after which the processor time is checked (apiserver `pkg/apis/cel/config.go`).
 _ROUNDS = 100
-# Elements of lists, entries of maps and characters of strings that one evaluation may make.
+# The most elements of lists, entries of maps and characters of strings that one evaluation may make.
 MAX_MADE = 4 * 1024 * 1024
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 
@@ -21,9 +21,9 @@ class Evaluation:
 
     Attributes:
         variables: the values of the environment's variables.
-        slots: the values of the comprehensions' variables.
-        cost: units used so far.
-        limit: units that may be used.
+        slots: the values of the variables of comprehensions.
+        cost: the units of cost used so far.
+        limit: the most units of cost.
         deadline: processor time of this thread, in seconds, at which the evaluation ends.
     """
 
@@ -39,7 +39,7 @@ class Evaluation:
         self._made = 0
 
     def made(self, size: int) -> None:
-        """Count the parts of a large value that a function has made. Raises CostExceeded when there are too many."""
+        """Count the parts of a large value that a function has made. Raises CostExceeded if there are too many."""
         self._made += size
         if self._made > MAX_MADE:
             raise CostExceeded
@@ -51,7 +51,7 @@ class Evaluation:
             raise CostExceeded
 
     def round(self) -> None:
-        """Count a round of a comprehension. Raises CostExceeded."""
+        """Count one iteration of a comprehension. Raises CostExceeded."""
         if self.cost > self.limit:
             raise CostExceeded
         self._rounds += 1
@@ -69,7 +69,7 @@ Step = Callable[[Evaluation], Value]
 
 
 def insert(found: dict[Value, Value], key: Value, value: Value) -> None:
-    """Add an entry to a map that is being made. Raises EvaluationError for repeated and for unsuitable keys."""
+    """Add an entry to a map that is being made. Raises EvaluationError for a repeated key or one of a wrong type."""
     if not isinstance(key, str | int):
         raise EvaluationError("unsupported key type")
     if key in found:

@@ -22,12 +22,12 @@ from hatchway.cluster.api.cel.values import (
     type_name,
 )
 
-# Values with fewer parts do not count as large.
+# A value with at least this many parts counts as large.
 _LARGE = 256
 
 
 def no_overload() -> EvaluationError:
-    """Return the error of a function that does not take such values."""
+    """Return the error for a call whose arguments have types that the function does not accept."""
     return EvaluationError("no such overload")
 
 
@@ -152,7 +152,7 @@ def fallback(operand: Step, other: Step, *, unwrap: bool) -> Step:
 
 
 def all_of(parts: list[Step]) -> Step:
-    """Return the step of `&&`. An error counts only when no part is false."""
+    """Return the step of `&&`. It fails with the error of an operand only if no operand is false."""
 
     def run(state: Evaluation) -> Value:
         failed: EvaluationError | None = None
@@ -174,7 +174,7 @@ def all_of(parts: list[Step]) -> Step:
 
 
 def any_of(parts: list[Step]) -> Step:
-    """Return the step of `||`. An error counts only when no part is true."""
+    """Return the step of `||`. It fails with the error of an operand only if no operand is true."""
 
     def run(state: Evaluation) -> Value:
         failed: EvaluationError | None = None
@@ -210,11 +210,11 @@ def choice(condition: Step, chosen: Step, other: Step) -> Step:
 
 
 def equality(first: Step, second: Step, *, wanted: bool) -> Step:
-    """Return the step of `==` (wanted) or `!=`."""
+    """Return the step of `==` (`wanted` is True) or `!=`."""
 
     def run(state: Evaluation) -> Value:
         one, other = first(state), second(state)
-        # Sizes of texts, lists and maps by which cel-go computes the cost of comparing them.
+        # The sizes of texts, lists and maps, from which cel-go computes the cost of a comparison.
         size = min(size_of(one), size_of(other))
         state.add(-(-size // 10))
         if size > 1000:
@@ -225,7 +225,7 @@ def equality(first: Step, second: Step, *, wanted: bool) -> Step:
 
 
 def membership(item: Step, container: Step, *, constant: bool) -> Step:
-    """Return the step of `item in container`. constant: the container is a list of constants."""
+    """Return the step of `item in container`. constant: True if the container is a list of constants."""
 
     def run(state: Evaluation) -> Value:
         value, found = item(state), container(state)
@@ -276,7 +276,7 @@ def _apply(
 
 
 def dispatched(overloads: list[Overload], args: list[Step]) -> Step:
-    """Return the step of a call whose overload follows from the values."""
+    """Return the step of a call whose overload is chosen by the types of the values."""
 
     def run(state: Evaluation) -> Value:
         values = tuple([one(state) for one in args])

@@ -25,11 +25,11 @@ __all__ = [
     "TreeWalk",
 ]  # fmt: skip
 
-# The variable in which a comprehension collects its result. No expression can name it.
+# The name of the variable in which a comprehension collects its result. Expressions cannot write this name.
 ACCUMULATOR = "@result"
-# Errors of one expression that are reported (cel-go `common/errors.go`).
+# The most errors of one expression that are reported (cel-go `common/errors.go`).
 _MOST_ISSUES = 100
-# Characters of a line that is quoted with an error (`common/error.go`).
+# The most characters of a line that is quoted with an error (`common/error.go`).
 _LONGEST_SNIPPET = 16384
 
 
@@ -38,8 +38,8 @@ class SyntaxNode:
     """A part of an expression.
 
     Attributes:
-        offset: its place in the text, in characters.
-        type: its type, once it has been checked.
+        offset: the position in the text, in characters.
+        type: the type, after checking.
     """
 
     offset: int
@@ -62,9 +62,9 @@ class Ident(SyntaxNode):
 
 @dataclass(slots=True, eq=False)
 class Select(SyntaxNode):
-    """A field. test: `has(operand.field)`. optional: `operand.?field`.
+    """The selection of a field. test: True for `has(operand.field)`. optional: True for `operand.?field`.
 
-    qualified: the name of the type or variable that the whole selection stands for, "" for a field.
+    qualified: the name of a variable or a type, if the selection is such a name; "" for a field.
     """
 
     operand: SyntaxNode
@@ -76,10 +76,10 @@ class Select(SyntaxNode):
 
 @dataclass(slots=True, eq=False)
 class CallNode(SyntaxNode):
-    """A call of a function or an operator (`_+_`). target: the object of a method, None for functions.
+    """A call of a function or an operator (`_+_`). target: the object of a method; None for a function.
 
-    overloads: those that fit the types of the arguments, set by the checker, which also drops a `target` that was a
-    namespace of functions.
+    overloads: the signatures that fit the types of the arguments. The checker sets them. It also removes a `target`
+    that is not an object, but a part of the function's name.
     """
 
     name: str
@@ -95,7 +95,7 @@ class CallNode(SyntaxNode):
 
 @dataclass(slots=True, eq=False)
 class ListExpr(SyntaxNode):
-    """A list. optional: the indices of elements that are left out when they have no value."""
+    """A list. optional: the indices of optional elements, which are left out if they have no value."""
 
     items: list[SyntaxNode]
     optional: frozenset[int] = frozenset()
@@ -103,7 +103,7 @@ class ListExpr(SyntaxNode):
 
 @dataclass(slots=True, eq=False)
 class MapExpr(SyntaxNode):
-    """A map. optional: the indices of entries that are left out when they have no value."""
+    """A map. optional: the indices of optional entries, which are left out if they have no value."""
 
     entries: list[tuple[SyntaxNode, SyntaxNode]]
     optional: frozenset[int] = frozenset()
@@ -124,9 +124,10 @@ class Comprehension(SyntaxNode):
 
     Attributes:
         kind: the macro: all, exists, existsOne, map, filter, transformMap, transformMapEntry or bind.
-        variable, second: the variables of each round; `second` is "" for macros with one.
-        condition, step, result: the expansion, by which types and costs are found.
-        body: what is evaluated in each round. filter: rounds for which it is false add nothing; None without one.
+        variable, second: the variables of each iteration; `second` is "" for a macro with one variable.
+        condition, step, result: the expansion, from which types and costs are found.
+        body: the expression that is evaluated in each iteration.
+        filter: an iteration adds nothing if this expression is false; None if there is no filter.
         accumulator: the variable of the result; for `bind` the variable that is bound.
     """
 
@@ -147,9 +148,10 @@ R = TypeVar("R")
 
 
 class TreeWalk(ABC, Generic[R]):
-    """Computes something of each part of an expression, from what it computes of the part's own parts.
+    """Computes a result for each part of an expression, from the results of the parts inside it.
 
-    A part is visited once, also one that a macro uses twice: nested macros would double the work at each level.
+    Each part is visited once, even if a macro uses it twice. Otherwise nested macros would double the work at each
+    level.
     """
 
     def __init__(self) -> None:
@@ -163,7 +165,7 @@ class TreeWalk(ABC, Generic[R]):
         return found
 
     def finish(self, node: SyntaxNode, found: R) -> R:
-        """Return the result to keep for a part. found: what the method of its kind has returned."""
+        """Return the result to store for a part. found: the result of the method for its kind."""
         return found
 
     @abstractmethod

@@ -64,7 +64,7 @@ class Backend:
     locator: finds the addresses of services, pods and nodes.
     rewriting: the default mode in which the proxy verb rewrites answers: `full`, `kubernetes` or `off`.
     pod_networks: the networks of pods; None when only kubelets can reach pods.
-    http: sends requests to kubelets when the answer cannot be relayed as bytes. Whoever makes the Backend closes it.
+    http: sends requests to kubelets when the answer cannot be relayed as bytes. The caller closes it.
     """
 
     objects: CommittedObjects

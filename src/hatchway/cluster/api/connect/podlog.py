@@ -3,7 +3,7 @@
 The behaviour is that of Kubernetes' `LogLocation` (`pkg/registry/core/pod/strategy.go`), `ValidatePodLogOptions` and
 `LocationStreamer` with its response checker (apiserver `pkg/registry/generic/rest`). The kubelet's certificate is
 always verified: `insecureSkipTLSVerifyBackend` is accepted and ignored. Over a WebSocket, the log comes as messages
-(`responsewriters.StreamObject`); requests for other upgrades are answered as if they did not ask for one.
+(`responsewriters.StreamObject`); requests for other upgrades are answered without an upgrade.
 """
 
 from __future__ import annotations

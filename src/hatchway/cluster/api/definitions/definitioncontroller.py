@@ -21,7 +21,7 @@ from hatchway.kube.api import Client, Object
 __all__ = ["DefinitionController"]
 
 _log = logging.getLogger(__name__)
-# Seconds until a definition that could not be handled, or still has objects, is looked at again.
+# The seconds until the next attempt for a definition that could not be handled or still has objects.
 _AGAIN = 0.5
 # Objects that are deleted at a time.
 _AT_ONCE = 20
@@ -201,7 +201,7 @@ class DefinitionController:
     async def _release(self, name: str) -> None:
         """Remove the finalizer by a write of the status, as Kubernetes does (crd_finalizer.go).
 
-        Policies and webhooks about definitions, such as those of the Gateway API, are not asked about that.
+        Admission policies and webhooks for definitions, such as those of the Gateway API, do not apply to it.
         """
         definition = self._source.get(DEFINITIONS, "", name)
         if definition is None:

@@ -20,7 +20,7 @@ __all__ = ["PolicyStatusController"]
 
 _log = logging.getLogger(__name__)
 _POLICIES = "validatingadmissionpolicies.admissionregistration.k8s.io"
-# Seconds until a policy whose status could not be written is looked at again.
+# The seconds until the next attempt for a policy whose status could not be written.
 _AGAIN = 0.5
 # Processor time, in seconds, that the check of one policy may take.
 _SECONDS = 2.0

@@ -309,7 +309,7 @@ def _element(field: Field, prefix: str) -> Json:
 
 
 class _OperationWriter:
-    """Writes operations in the format of v2 or v3. rows: those whose operations are written."""
+    """Writes operations in the format of v2 or v3. rows: the types whose operations are written."""
 
     def __init__(self, prefix: str, rows: Iterable[Resource]) -> None:
         self.prefix = prefix

@@ -55,7 +55,7 @@ def custom_name(group: str, version: str, kind: str) -> str:
 
 
 def custom_definitions(row: Resource, schema: CustomSchema, prefix: str, *, v2: bool) -> dict[str, Json]:
-    """Return the definitions of a custom type and of its lists. prefix: what references begin with."""
+    """Return the definitions of a custom type and of its lists. prefix: the beginning of references."""
     name = custom_name(row.group, row.version, row.kind)
     preserves = bool(schema.source.get("x-kubernetes-preserve-unknown-fields"))
     if not schema.source or (v2 and preserves):

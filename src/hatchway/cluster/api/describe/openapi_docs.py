@@ -1,7 +1,7 @@
 """Reads descriptions for `kubectl explain` from an installed package.
 
 `lightkube-models` carries Kubernetes' descriptions as docstrings. Its files are read as text: importing them would
-load a client and thousands of classes for nothing else.
+load a client and thousands of classes for these texts only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Encodes OpenAPI v2 as protobuf, which older kubectls require (gnostic's `openapiv2/OpenAPIv2.proto`).
 
-Only what the v2 document of `openapi.py` holds is encoded. Values without a field of their own are sent as YAML text,
-of which JSON is a subset.
+Only the contents of the v2 document of `openapi.py` are encoded. Values without a field of their own are sent as YAML
+text, of which JSON is a subset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
 
 
 def wants_protobuf(accept: str) -> bool:
-    """Return True when an Accept header asks for this encoding before JSON."""
+    """Return True if an Accept header prefers this encoding to JSON."""
     for media_type in accept.split(","):
         name = media_type.partition(";")[0].strip()
         if name in _ACCEPTED:

@@ -27,8 +27,8 @@ class RemoteVersion:
     """One version of a group behind an APIService.
 
     group_priority, version_priority: its place in the order of groups and versions.
-    resources: what it serves, as `APIResourceDiscovery` objects; empty until its server has answered.
-    current: whether `resources` were read from the server at the last attempt.
+    resources: its resources, as `APIResourceDiscovery` objects; empty until its server has answered.
+    current: True if `resources` were read from the server at the last attempt.
     openapi: the URL of its OpenAPI v3 document with its hash; "" when its server has none.
     document: its part of OpenAPI v2; None when its server has none.
     """
@@ -53,7 +53,7 @@ class RemoteVersion:
 def add_document(paths: Json, definitions: Json, document: RemoteDocument) -> None:
     """Add a remote document to the paths and definitions of OpenAPI v2.
 
-    A path that is there already stays as it is. A definition whose name is taken by a different one gets a number
+    An existing path is not changed. A definition whose name is used by a different definition gets a number
     (kube-openapi `aggregator`, MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters).
     """
     names = {}

@@ -66,7 +66,7 @@ class ManagerIdentity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OwnedFields:
-    """The fields of one manager, of an object of `api_version`. time: of its last change, RFC 3339; "" for none."""
+    """The fields of one manager, in `api_version`. time: the time of its last change, RFC 3339; "" for none."""
 
     fields: PathSet
     api_version: str

@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def errors_in(atom: Atom, value: Json) -> list[str]:
-    """Return what is wrong with an applied object, each as `PATH: MESSAGE`."""
+    """Return the errors in an applied object, each as `PATH: MESSAGE`."""
     found: list[str] = []
     _check(atom, value, "", found)
     return found

@@ -111,10 +111,11 @@ class FieldType:
 class FieldWrite:
     """One write.
 
-    manager: who writes; "" for `unknown`. api_version: of the written object. subresource: "" for the object itself.
+    manager: the field manager; "" for `unknown`. api_version: the version of the written object.
+    subresource: "" for the object itself.
     types: the type in each version that managers may name. blank: the object before anything is set.
     reset: the fields that the server ignores in this write; the writer does not come to own them. now: RFC 3339.
-    is_large: whether the object may have very many fields. is_custom: its type may change at any time.
+    is_large: True if the object may have very many fields. is_custom: its type may change at any time.
     """
 
     manager: str

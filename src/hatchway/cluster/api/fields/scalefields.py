@@ -46,7 +46,7 @@ def to_scale(entries: list[Json], paths: ReplicasPaths) -> list[Json]:
 def to_object(entries: list[Json], scale: list[Json] | None, paths: ReplicasPaths, api_version: str) -> list[Json]:
     """Return an object's managed fields after a change of its Scale.
 
-    entries: those before it. scale: those of the Scale after it. api_version: of the object.
+    entries: the entries before the write. scale: those of the Scale after it. api_version: the object's version.
     """
     changed = {(one.manager, one.kind, one.subresource): (one, owned) for one, owned in _decoded(scale or []).items()}
     found: Managed = {}

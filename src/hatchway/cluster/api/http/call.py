@@ -335,7 +335,7 @@ class Call:
         """
         body = await self.body()
         content_type = self.header(b"content-type")
-        # YAML always counts as heavy work, because with aliases a few bytes can stand for many values.
+        # YAML always counts as heavy work, because with aliases a few bytes can mean many values.
         size = HEAVY if media_type(content_type).endswith("yaml") else len(body)
         found = await run_sized(size, decode_body, content_type, body, gvk[2])
         request.size = self.size = size = request.row.work(size)

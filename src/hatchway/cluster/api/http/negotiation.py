@@ -23,7 +23,7 @@ from hatchway.errors import ApiError, bad_request, unsupported_media_type
 MAX_BODY = 3 * 1024 * 1024
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 _ACCEPTED = f"{JSON}, {YAML}, {PROTOBUF}"
-# Limits of a YAML body. Parsing YAML is slow; with aliases and merges, a few bytes can stand for many values; and
+# Limits of a YAML body. Parsing YAML is slow; with aliases and merges, a few bytes can mean many values; and
 # libyaml recurses on the C stack, without a limit, for nested values.
 _MAX_NODES = MAX_VALUES
 # Numbers with more digits are refused, because the time to parse a number grows with the square of its digits.
@@ -342,7 +342,7 @@ def yaml_duplicates(body: bytes) -> tuple[str, ...]:
 
 
 def _plain(value: Any, count: list[int]) -> Any:
-    # With aliases, a few bytes can stand for many values, or a value can contain itself. So values are counted, and
+    # With aliases, a few bytes can mean many values, or a value can contain itself. So values are counted, and
     # copied instead of shared.
     count[0] += 1
     if count[0] > _MAX_NODES:

@@ -22,7 +22,7 @@ _CHUNK: Final = 2048
 _BINARY: Final = "binary.k8s.io"
 _BASE64: Final = "base64.binary.k8s.io"
 _PROTOBUF: Final = b"application/vnd.kubernetes.protobuf"
-# In a watch in protobuf, so many bytes before each event are its length.
+# The number of bytes before each event of a watch in protobuf; they are the event's length.
 _LENGTH: Final = 4
 _scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:").match
 

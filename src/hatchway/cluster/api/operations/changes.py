@@ -69,7 +69,7 @@ async def converted_changes(
 ) -> list[Change]:
     """Return the changes that events make to a selection of objects in the version of a watch.
 
-    namespace, options: of the watch. matches: the predicate that follows from them. Raises ApiError 500, 504.
+    namespace, options: those of the watch. matches: selects objects by them. Raises ApiError 500, 504.
     """
     # Selectors are about the version of the watch, so the former states must be converted, too.
     is_selective = bool(options.labels.requirements or options.fields.terms)

@@ -31,7 +31,7 @@ class LocalClient:
     It handles objects of custom types in the versions in which they are stored: controllers use only their metadata and
     their Scale, so none of them waits for a conversion webhook.
 
-    Objects that it is given are copied, so the caller may go on using them. manager: the field manager of its writes.
+    Objects from the caller are copied, so the caller may change them later. manager: the field manager of its writes.
     """
 
     def __init__(self, api: Api, user: UserInfo = LOOPBACK_USER, manager: str = "kube-controller-manager") -> None:
@@ -203,7 +203,7 @@ class LocalClient:
 async def _copied(obj: Object) -> tuple[Object, int]:
     """Return a copy of an object that a controller passed, and its size.
 
-    Controllers may pass many large objects at once: each is copied in a turn of the event loop of its own.
+    Controllers may pass many large objects at once: each is copied in a separate turn of the event loop.
     """
     await begin_request()
     data = encode(obj)

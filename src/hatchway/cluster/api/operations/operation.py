@@ -31,9 +31,10 @@ class Operation:
 
     namespace, name: "" for none. warnings: texts that are sent in addition to the answer; the verbs add to them. size:
     bytes of JSON of the object or the patch, 0 when it is small; it decides whether work is done on the thread.
-    manager: the field manager, who owns what the write sets. subresource: the one that is written, "" for the object.
-    sees_managed: whether a patch is applied to the object with its managed fields, which takes longer.
-    is_apply, force: whether it is a server-side apply, and takes fields from other managers. managed: the managed
+    manager: the field manager, which owns the fields that the write sets.
+    subresource: the subresource that is written; "" for the object itself.
+    sees_managed: True if a patch is applied to the object with its managed fields, which takes longer.
+    is_apply, force: True if it is a server-side apply, and takes fields from other managers. managed: the managed
     fields of the object, which the write computes. has_managed: they are computed before the write itself.
     """
 
@@ -68,7 +69,7 @@ class Operation:
     def options_object(self, operation: str, options: DeleteOptions | None = None) -> Object:
         """Return the request's options as an object of meta.k8s.io/v1, for admission.
 
-        operation: CREATE, UPDATE or DELETE. options: those of a DELETE.
+        operation: CREATE, UPDATE or DELETE. options: the options of a DELETE.
         """
         kind = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions"}.get(operation, "DeleteOptions")
         if self.is_patch and operation == "UPDATE":

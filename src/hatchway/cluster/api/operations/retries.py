@@ -30,7 +30,7 @@ class Retries:
     """Runs writes, and runs them again."""
 
     def __init__(self) -> None:
-        # The lock of each object that writes wait for, and how many hold or want it.
+        # The lock of each object for which writes wait, and the number of writes that have it or wait for it.
         self._locks: dict[_Key, tuple[asyncio.Lock, int]] = {}
 
     async def run(self, request: Operation, attempt: Callable[[], Awaitable[_T | None]]) -> _T:

@@ -1,4 +1,4 @@
-"""Reads the object of a write from the store, and hands it over: in the stored version, and within its limits."""
+"""Reads the object of a write from the store, and stores the result, in the stored version and within its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Field ownership of writes: what `fields/` needs to know of a write, and what an applied configuration makes."""
+"""Field ownership of writes: gives the facts about a write to `fields/`, and applies configurations."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def scale_write(request: Operation, now: str) -> FieldWrite:
 def track(write: FieldWrite, request: Operation, obj: Object, old: Object | None, given: Any) -> None:
     """Record in the request the managed fields that the object gets by its write.
 
-    obj, old: as they are stored; old is None for a new object. given: the managed fields that the client sent.
+    obj, old: the new and the former stored object; old is None for a new object.
+    given: the managed fields that the client sent.
     """
     if request.has_managed:
         return

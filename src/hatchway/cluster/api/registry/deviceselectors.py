@@ -81,7 +81,7 @@ class _Domains(dict[str, dict[str, Value]]):
 def device_matches(text: str, driver: str, device: Object) -> bool:
     """Return True when an expression selects a device. Raises ValueError when it does not give an answer.
 
-    driver: its name, which is the domain of names without one. device: as in a ResourceSlice.
+    driver: the driver's name, which is the domain of names without one. device: an entry of a ResourceSlice.
     """
     compiled = compile_selector(text)
     if compiled.program is None:

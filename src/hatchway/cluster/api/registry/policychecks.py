@@ -35,7 +35,7 @@ class _CheckedKind:
 class PolicyCheck:
     """The check of one policy; on a thread, since it may take long.
 
-    spec: of the policy. rows: those of all types. seconds: processor time that the check may take.
+    spec: the spec of the policy. rows: the rows of all types. seconds: the most processor time for the check.
     """
 
     def __init__(self, spec: Json, rows: Iterable[Resource], seconds: float) -> None:
@@ -102,7 +102,7 @@ class PolicyCheck:
 def _named(rule: Json, rows: list[Resource]) -> list[Resource]:
     """Return the resources that a rule names; none for a rule with wildcards in groups or versions.
 
-    An empty group stands for any group, as for a name that kubectl is given.
+    An empty group means any group, as for a name that kubectl is given.
     """
     groups, versions = set(rule.get("apiGroups") or ()), set(rule.get("apiVersions") or ())
     if any("*" in one for one in (*groups, *versions)):

@@ -135,7 +135,7 @@ def checked_environment(obj: CheckedType, params: CheckedType | None, *, has_par
 
 
 class PolicyCompiler:
-    """Compiles the expressions of one policy, in the order in which they stand.
+    """Compiles the expressions of one policy, in the order in which they are written.
 
     environment: the names that they can use, besides the policy's variables.
     """
@@ -175,7 +175,7 @@ class PolicyCompiler:
         return _compile(environment, text, (_MUTATIONS[patch_type],))
 
     def issues(self, text: str) -> str:
-        """Return what is wrong with an expression that may have any result; "" when it can be compiled."""
+        """Return the errors in an expression that may have any result; "" when it can be compiled."""
         try:
             compile_expression(text, self._composed())
         except ExpressionIssues as issues:
@@ -226,10 +226,10 @@ class CompiledPolicy:
 
     Attributes:
         conditions: the match conditions.
-        variables: in the order in which they may use each other.
-        validations, messages: for each validation its expression and its messageExpression, None without one.
+        variables: the variables. Each may use those before it.
+        validations, messages: the expression and the messageExpression of each validation; None if it has none.
         annotations: (key, expression) of the audit annotations.
-        mutations: of a MutatingAdmissionPolicy.
+        mutations: the mutations of a MutatingAdmissionPolicy.
     """
 
     conditions: tuple[CompiledText, ...] = ()

@@ -49,7 +49,7 @@ _METADATA = "meta.v1.ObjectMeta"
 
 @dataclass(frozen=True, slots=True)
 class CheckedType:
-    """The type of an object. fields: of it and of all objects in it, by the names of their types."""
+    """The type of an object. fields: the fields of it and of all objects in it, by the names of their types."""
 
     type: CelType
     fields: ObjectTypes

@@ -48,7 +48,7 @@ _FEW = 4
 
 @dataclass(frozen=True, slots=True)
 class LabelSelector:
-    """Requirements that all must hold; without any, everything matches."""
+    """Requirements that must all be true. Without requirements, all labels match."""
 
     requirements: tuple[Requirement, ...] = ()
 
@@ -315,7 +315,7 @@ class FieldTerm:
 
 @dataclass(frozen=True, slots=True)
 class FieldSelector:
-    """Terms that all must hold."""
+    """Terms that must all be true."""
 
     terms: tuple[FieldTerm, ...] = ()
 

@@ -425,7 +425,7 @@ class Registry:
             self._by_name.setdefault(name, row)
 
     def set_custom(self, rows: Iterable[Resource]) -> None:
-        """Replace the rows of all custom types, and tell it to those who have subscribed.
+        """Replace the rows of all custom types, and call the subscribers.
 
         A custom type never takes the place of a built-in one.
         """

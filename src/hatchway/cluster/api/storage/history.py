@@ -1,8 +1,7 @@
 """The latest events of one resource, which watches read.
 
-A watch is a cursor into this history and has no queue of its own. So a slow reader costs no more than the events that
-it was given last. A watch that falls behind the oldest event that is kept, or asks for a version before it, gets 410
-Expired.
+A watch is a position in this history and has no queue. So a slow reader needs memory only for the events that it read
+last. A watch gets 410 Expired if it needs events that are older than the oldest kept event.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from typing import Literal
 from hatchway.errors import gone
 from hatchway.kube.api import Object
 
-# About how many bytes of JSON are handed out at once.
+# About how many bytes of JSON one read returns.
 _BATCH = 256 * 1024
-# Seconds for which watches are told of events in one turn of the event loop.
+# The most seconds of one turn of the event loop in which watches are woken.
 _SLICE = 0.002
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -95,7 +94,7 @@ class History:
         self._wake()
 
     def _wake(self) -> None:
-        # Done later in this turn of the loop, so that a watch is told once of all changes of a transaction.
+        # Done later in this turn of the loop, so that a watch is woken once for all changes of a transaction.
         if self._waiting and not self._telling:
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell)
@@ -144,7 +143,7 @@ class History:
 def _call_some(waiting: Iterator[Callable[[], None]]) -> None:
     """Call functions for a few milliseconds, and the others in the next turns of the event loop.
 
-    All at once, they would hold the loop for as long as it takes to send an event to every watcher.
+    Calling all of them in one turn would block the loop until the event was sent to every watcher.
     """
     until = time.perf_counter() + _SLICE
     for notify in waiting:
@@ -179,7 +178,7 @@ class Cursor:
     async def wait(self, pass_on: Callable[[], bool] | None = None) -> None:
         """Wait until `read` has events, the store is closed (`closed`), or `pass_on` returns False.
 
-        pass_on: reads the events that have come, and returns True to go on waiting. The event loop calls it directly,
+        pass_on: reads the new events, and returns True to continue waiting. The event loop calls it directly,
         so that events reach a client that has received all others without a turn of this task. What it raises is
         raised here.
         """

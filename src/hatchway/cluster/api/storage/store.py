@@ -86,7 +86,7 @@ class Store:
     ) -> None:
         self._connection = connection
         self._objects = objects
-        # The sorted names of each namespace, kept from the first time that they are listed.
+        # The sorted names in each namespace, cached after its first list.
         self._names: dict[tuple[str, str], list[str]] = {}
         # Bytes of JSON of the large objects, by resource and (namespace, name), writes in progress included.
         self._weights = weights if weights is not None else {}
@@ -115,7 +115,7 @@ class Store:
         """Open or create the store at `path` (None: in memory only) and read everything.
 
         fault: returns why an object cannot be used, "" when it can; unusable objects are set aside.
-        durable: False for a store that nobody needs after the machine's crash: nothing waits for the disk then.
+        durable: False for a store that is not needed after a crash of the machine. Its writes do not wait for the disk.
 
         Raises HatchwayError when the file cannot be opened or is not a store of Hatchway.
         """
@@ -196,7 +196,7 @@ class Store:
         return True
 
     def end_watches(self) -> None:
-        """End every watch, those that have not begun yet too. Reading and writing go on."""
+        """End all watches, also those that have not begun yet. Reads and writes continue to work."""
         self._unwatched = True
         for history in self._histories.values():
             history.close()
@@ -417,7 +417,7 @@ class Store:
             weights.pop(key[1:], None)
 
     async def close(self) -> None:
-        """Finish what is being written, then close the file. Writes after this fail."""
+        """Finish the writes in progress, then close the file. Later writes fail."""
         if self._closed:
             return
         self._closed = True

@@ -1,6 +1,6 @@
 """Creates, opens and reads the SQLite file of a store. Unusable objects are set aside and reported.
 
-A row without a valid object never keeps a cluster from starting: it is moved into the table `quarantine`, with the
+A row without a valid object does not prevent the start of a cluster. It is moved into the table `quarantine`, with the
 reason, and the log names it.
 """
 
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Loaded:
-    """An open store file and everything in it.
+    """An open store file with its contents.
 
     revision: the highest revision that was ever used. weights: bytes of JSON of the large objects, by resource and
     (namespace, name).
@@ -57,7 +57,7 @@ class Loaded:
 def load(path: Path | None, fault: Fault, *, durable: bool = True) -> Loaded:
     """Open or create the file at `path` (None: in memory only) and read everything.
 
-    durable: whether what is committed survives a crash of the machine; False is quicker.
+    durable: True if commits must survive a crash of the machine; False is quicker.
 
     Raises HatchwayError when the file cannot be opened or is not a store of Hatchway.
     """

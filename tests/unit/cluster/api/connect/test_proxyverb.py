@@ -306,7 +306,7 @@ EXACT: Headers = [(b"Host", b"h"), (b"X-Hatchway-Path", b"exact")]
         ("/a%2F..%2F..%2Fb%20c%3Fd", "/b%20c%3Fd", "/b%20c%3Fd"),
         ("/a%252Fb", "/a%252Fb", "/a%252Fb"),
         ("/a%2Fb%252F!", "/a/b%252F%21", "/a/b%252F%21"),
-        # With a slash of its own a path means what it says: GitLab's projects, registries' repositories.
+        # A path that also has a literal slash is not decoded: GitLab's projects, registries' repositories.
         ("/projects/group%2Fproject", "/projects/group/project", "/projects/group%2Fproject"),
         ("/api%2Fhealth/", "/api/health/", "/api%2Fhealth/"),
         ("/~!$&'()*,=@:x[]%7e", "/~%21$&%27%28%29%2A,=@:x%5B%5D~", "/~!$&'()*,=@:x[]%7e"),
@@ -681,7 +681,7 @@ def test_what_was_edited_once_is_edited_so_again_and_nothing_else(cluster: FakeC
         assert edit is not None
         transform = edit(answer)
         found = answer.headers[:]
-        answer.headers.clear()  # whoever writes it may do with it what he likes
+        answer.headers.clear()  # the request may be changed by its user
         return found, transform is not None
 
     location, cookie = (b"Location", b"/x"), (b"Set-Cookie", b"a=b; Path=/")

@@ -51,7 +51,7 @@ def test_definitions_of_a_type_and_its_list(expected: dict[str, Any]) -> None:
 
 
 def test_every_kind_of_property() -> None:
-    """All properties at once: the objects of one definition's versions would hold them, too."""
+    """All properties at once, as the objects of all versions of a definition have them together."""
     definition = copy.deepcopy(_WHOLE[0]["definition"])
     root = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     root["properties"] = {name: part["schema"] for name, part in _PARTS.items()}

@@ -197,7 +197,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.parametrize(("file", "recording"), RECORDED, ids=[f"{file}-{one['id']}" for file, one in RECORDED])
 def test_recorded(recorded: Server, file: str, recording: Recording) -> None:
-    """Who was refused is refused with the same words, and nothing is forwarded; who was let in is let in."""
+    """A refused request is refused again with the same text, and not forwarded; an admitted one is admitted."""
     wanted = recording["response"]
     # A backend of the recordings answers 401 itself.
     ends_here = wanted["status"] in (401, 403) and wanted["body"].startswith('{"kind":"Status"')
@@ -435,14 +435,14 @@ def test_who_may_be_impersonated(server: Server, headers: dict[str, str], messag
 
 def test_impersonation_needs_a_user(server: Server) -> None:
     assert server.refused(request("/api", token="admin", Impersonate_Group="devs"))["code"] == 400
-    # Nobody becomes somebody by being nobody.
+    # An anonymous request gets no user by impersonating the anonymous user.
     assert server.refused(request("/api", Impersonate_User="admin"))["code"] == 403
 
 
 def test_rights_are_those_of_the_impersonated(server: Server) -> None:
     found = server.refused(request("/api/v1/nodes", token="admin", Impersonate_User="alice"))
     assert 'User "alice"' in found["message"]
-    # Headers that nobody knows are not an impersonation.
+    # Unknown fields are no impersonation.
     assert isinstance(server.ask(request("/api/v1/nodes", token="admin", Impersonate_Foo="alice")), App)
 
 

@@ -19,7 +19,7 @@ ENVIRONMENT = policy_environment(has_params=False)
 
 
 class Recorder:
-    """Allows `get`, and keeps what it is asked."""
+    """Allows `get`, and records the questions."""
 
     def __init__(self) -> None:
         self.asked: list[Attributes] = []

@@ -1,4 +1,4 @@
-"""Selectors of many terms match what they would match if each term were looked at."""
+"""A selector of many terms has the same result as a check of each term."""
 
 from __future__ import annotations
 

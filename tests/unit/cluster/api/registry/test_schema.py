@@ -224,7 +224,7 @@ def test_each_repeated_field_is_found_whatever_stands_in_strings(text: str) -> N
 
 
 def test_strict_errors_are_in_the_order_of_the_document() -> None:
-    """As Kubernetes reports them: unknown fields are not looked into, and each is named once."""
+    """As in Kubernetes: the fields inside an unknown field are not reported, and each is named once."""
     body = b"""{"nope": {"a": 1, "a": 2}, "metadata": {"name": "p", "labels": {"l": "1", "l": "2"}, "name": "q"},
         "spec": {"containers": [{"name": "c", "x": 1, "name": "d"}], "y": 1, "y": 2}, "nope": 1}"""
     assert schema.strict_errors(POD, body) == (

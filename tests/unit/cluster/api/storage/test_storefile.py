@@ -1,4 +1,4 @@
-"""What the file of a store may hold without keeping the cluster from coming up."""
+"""Damaged contents of a store's file that do not prevent the start of the cluster."""
 
 from __future__ import annotations
 

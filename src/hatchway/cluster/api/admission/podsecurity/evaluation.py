@@ -1,4 +1,4 @@
-"""Which checks a level has in which version, and what they find in a pod. Pure.
+"""The checks of each level and version, and the violations that they find in a pod. Pure.
 
 From pod-security-admission `policy/registry.go`. The checks of `baseline` are made first, then those of `restricted`,
 each in the order of their names.

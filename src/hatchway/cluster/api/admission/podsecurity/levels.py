@@ -18,7 +18,7 @@ Level = Literal["privileged", "baseline", "restricted"]
 _LEVELS: tuple[Level, ...] = ("privileged", "baseline", "restricted")
 _PREFIX = "pod-security.kubernetes.io/"
 _VERSION = re.compile(r"v1\.(0|[1-9][0-9]{0,5})").fullmatch
-# The minor version that stands for `latest`, which is newer than any other.
+# The minor version for `latest`. It is higher than any real one.
 LATEST = 10**6
 _LEVEL_ERROR = "must be one of privileged, baseline, restricted"
 _VERSION_ERROR = 'must be "latest" or "v1.x"'
@@ -57,7 +57,7 @@ def policy_of(labels: Mapping[str, str] | None) -> tuple[Policy, list[Cause]]:
     """Return the policy that a namespace's labels choose, and what is wrong with them (`PolicyToEvaluate`).
 
     There is always a policy: a wrong level to enforce counts as restricted, a wrong one to audit or to warn about as
-    privileged, a wrong version as the latest one. Without labels everything is privileged.
+    privileged, a wrong version as the latest one. Without labels the level is privileged.
     """
     causes: list[Cause] = []
     labels = labels or {}

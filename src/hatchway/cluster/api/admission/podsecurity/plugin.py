@@ -1,6 +1,6 @@
-"""The admission plugin PodSecurity: what the labels of a namespace demand of its pods.
+"""The admission plugin PodSecurity: checks pods against the levels in the labels of their namespace.
 
-From pod-security-admission `admission/admission.go`. Nothing is exempt, and without labels everything is allowed.
+From pod-security-admission `admission/admission.go`. There are no exemptions. Without labels, all pods are allowed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TEMPLATES = {
     "jobs.batch": ("spec", "template"),
     "cronjobs.batch": ("spec", "jobTemplate", "spec", "template"),
 }
-# How many pods of a namespace are looked at when its level changes (`namespaceMaxPodsToCheck`).
+# The most pods of a namespace that are checked when its level changes (`namespaceMaxPodsToCheck`).
 _MAX_PODS = 3000
 
 

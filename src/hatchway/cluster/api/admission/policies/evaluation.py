@@ -38,7 +38,7 @@ OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further
 class PolicyDecision:
     """The result of one validation.
 
-    index: of the validation. message: why the write is refused; "" when it is admitted.
+    index: the index of the validation. message: why the write is refused; "" if it is admitted.
     """
 
     index: int

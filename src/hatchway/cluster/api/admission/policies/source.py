@@ -88,7 +88,7 @@ class PolicyBinding:
 
 @dataclass(slots=True, eq=False)
 class StoredPolicy:
-    """A policy with its bindings. spec: as it is stored. fails_open: errors do not refuse a write."""
+    """A policy with its bindings. spec: the stored spec. fails_open: True if errors do not refuse a write."""
 
     name: str
     spec: Json

@@ -17,7 +17,7 @@ __all__ = ["QuotaRefusal", "charged"]
 
 Json = dict[str, Any]
 
-# If a quota limits one of these, every container must ask for it.
+# If a quota limits one of these, each container must set it.
 _REQUIRED = frozenset(("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
 
 
@@ -67,7 +67,7 @@ def charged(
 
 
 def _unset(pod: Json, names: Iterable[str]) -> str:
-    """Return what containers of a pod must ask for and do not: `limits.cpu for: a,b; memory for: a`."""
+    """Return what containers of a pod must set but do not: `limits.cpu for: a,b; memory for: a`."""
     required = _REQUIRED.intersection(names)
     missing: dict[str, set[str]] = {}
     for container in containers_of(pod.get("spec") or {}):

@@ -99,13 +99,13 @@ class ResourceQuotaAdmission(AdmissionPlugin):
     def _check_names(self, attributes: AdmissionAttributes, obj: Object) -> None:
         """Raise ApiError 403 when the quotas of a namespace would limit too many resources."""
         others = latest_with_new(self._store, QUOTAS, attributes.namespace, attributes.object_name)
-        # Each quota counts as one more, because it is looked at even if it limits nothing.
+        # Each quota adds one, because it is read even if it limits nothing.
         if sum(1 + len((one.get("spec") or {}).get("hard") or ()) for one in (*others, obj)) > MAX_NAMES:
             why = f"the quotas of a namespace may limit at most {MAX_NAMES} resources together"
             raise forbidden(QUOTAS, attributes.object_name, why)
 
 
 def _both(resource: str, obj: Object, old: Object | None) -> tuple[Amounts, Amounts]:
-    """Return what an object uses, and what it has used before a change."""
+    """Return the resources that an object uses, and those that it used before a change."""
     now = time.time()
     return usage(resource, obj, now), usage(resource, old, now) if old is not None else {}

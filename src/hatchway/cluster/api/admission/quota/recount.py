@@ -1,4 +1,4 @@
-"""Counts what the quotas of a namespace limit, and writes it into their status.
+"""Counts the resources that the quotas of a namespace limit, and writes the counts into their status.
 
 This is the part of `pkg/controller/resourcequota`. It runs in the API server, because a count must know of objects that
 are being written: it begins with what the store has in one turn of the event loop, writes in progress included. What
@@ -158,7 +158,7 @@ class QuotaRecount:
             self._write(quota, counted)
 
     async def _total(self, quotas: list[Object], objects: dict[str, list[Object]]) -> list[Amounts]:
-        """Return what is used of each quota."""
+        """Return the used amounts of each quota."""
         pace, now = Pace(), time.time()
         hards = [(quota.get("spec") or {}).get("hard") or {} for quota in quotas]
         totals: list[Amounts] = [{name: ZERO for name in hard if resource_of(name)} for hard in hards]
@@ -180,7 +180,7 @@ class QuotaRecount:
         return totals
 
     def _write(self, before: Object, counted: Amounts) -> None:
-        """Write what was counted. before: the quota as it was when the count began."""
+        """Write the counts. before: the quota at the beginning of the count."""
         metadata = before["metadata"]
         latest = self._store.latest(QUOTAS, metadata["namespace"], metadata["name"])
         if latest is None or latest["metadata"].get("uid") != metadata.get("uid") or latest["spec"] != before["spec"]:

@@ -107,7 +107,7 @@ def _may_run(pod: Json, now: float) -> bool:
     grace = metadata.get("deletionGracePeriodSeconds")
     if not metadata.get("deletionTimestamp") or grace is None:
         return True
-    # The pod of a node that is gone ends by itself; its quota is not held back.
+    # The pod of a lost node will end, so it does not count for the quota.
     return bool(now <= _seconds(metadata["deletionTimestamp"]) + grace)
 
 

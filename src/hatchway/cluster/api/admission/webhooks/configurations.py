@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class WebhookRule:
-    """Which requests a webhook wants; "*" in a set stands for everything.
+    """The requests that a webhook is called for; "*" in a set means all.
 
     resources: (resource, subresource) pairs. scope: `*`, `Cluster` or `Namespaced`.
     """
@@ -55,7 +55,7 @@ class Webhook:
 
     Attributes:
         uid: a text that no other webhook has.
-        configuration, name: where it stands.
+        configuration, name: the names of its configuration and of the webhook.
         rules: the requests that it wants.
         is_equivalent: it also wants requests for other versions of the same objects (`matchPolicy`).
         namespace_selector, object_selector: None when everything matches.

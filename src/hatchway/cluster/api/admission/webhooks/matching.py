@@ -45,7 +45,7 @@ ConditionCheck = Callable[[Invocation, AdmissionAttributes], Awaitable[bool]]
 
 
 def is_exempt(resource: str) -> bool:
-    """Return True for a resource whose writes no webhook judges. resource: as `AdmissionAttributes.resource`."""
+    """Return True for a resource for which no webhook is called. resource: as `AdmissionAttributes.resource`."""
     return resource in _EXEMPT
 
 

@@ -1,7 +1,7 @@
 """AdmissionReviews: the request that a webhook is sent, and the check of its response.
 
 From apiserver's `pkg/admission/plugin/webhook/request/admissionreview.go` and `errors/statuserror.go`; the types are
-those of `admission.k8s.io` v1 and v1beta1, which differ in nothing that matters here but in what is checked.
+those of `admission.k8s.io` v1 and v1beta1. Here they differ only in the checks of the answer.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def make_review(
 ) -> tuple[str, Object]:
     """Return the request's uid, and the AdmissionReview that the webhook is sent.
 
-    objects: those of the write in the webhook's version.
+    objects: the objects of the write in the webhook's version.
     """
     row, own = invocation.row, attributes.row
     uid = new_uid()

@@ -45,7 +45,7 @@ AskAccess = Callable[[Attributes], AccessAnswer]
 
 
 class AccessUnknown(Exception):
-    """The authorizer could not be asked. Its text says why."""
+    """Raised when the authorizer cannot decide. The text says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +63,7 @@ class _Uncomparable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AuthorizerValue(_Uncomparable):
-    """The variable `authorizer`. user: whose rights are asked for. ask: the cluster's authorizer."""
+    """The variable `authorizer`. user: the user whose rights are checked. ask: the cluster's authorizer."""
 
     user: UserInfo
     ask: AskAccess

@@ -22,7 +22,7 @@ __all__ = ["kubernetes_functions"]
 
 @dataclass(frozen=True, slots=True)
 class FormatValue:
-    """A named format. validate: returns what is wrong with a text. size: of its regular expression, for costs."""
+    """A named format. validate: returns the errors in a text. size: the size of its regular expression, for costs."""
 
     name: str
     validate: Callable[[str], list[str]]

@@ -25,7 +25,7 @@ class _Kept:
 class ConvertedObjects:
     """The latest conversions of stored objects; the oldest are dropped first.
 
-    A watch cache of Kubernetes holds a type's objects in each version, too. size: how many bytes of JSON are kept.
+    Kubernetes' watch cache also has a type's objects in each version. size: how many bytes of JSON are kept.
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:

@@ -46,7 +46,7 @@ def coerce_metadata(value: Json, node: SchemaNode | None, unknown: list[str], pa
 
 
 def embedded_errors(value: Json, node: SchemaNode | None, path: str = "") -> list[Cause]:
-    """Return what is wrong with apiVersion, kind and metadata of objects inside an object."""
+    """Return the errors in apiVersion, kind and metadata of objects inside an object."""
     return list(_errors(value, node, path))
 
 

@@ -27,7 +27,7 @@ _KEY = "x-kubernetes-validations"
 
 
 def rule_errors(source: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    """Yield what is wrong with the fields of a schema's own rules, besides their expressions.
+    """Yield the errors in the fields of a schema's own rules, besides their expressions.
 
     path: the schema's field.
     """
@@ -97,7 +97,7 @@ class _Total:
 
 
 def expression_errors(source: Mapping[str, Any], path: str) -> list[Cause]:
-    """Return what is wrong with the expressions of a schema's rules: their types, and what they cost.
+    """Return the errors in the expressions of a schema's rules: their types, and what they cost.
 
     source: an `openAPIV3Schema` that is structural. path: its field.
     """

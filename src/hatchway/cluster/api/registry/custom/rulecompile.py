@@ -23,10 +23,10 @@ __all__ = ["CompiledRule", "RuleCompiler"]
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule, and what is wrong with it.
+    """A rule, and the errors in it.
 
     Attributes:
-        rule: as its author wrote it.
+        rule: the rule in the schema.
         program: None when the rule is wrong.
         error, message_error: why the rule, or its messageExpression, cannot be compiled; "" when they can.
         message: the program of messageExpression; None without one.

@@ -90,7 +90,7 @@ def _reported(rule: Rule, node: SchemaNode) -> str:
 class _Former:
     """Compares a value with what it was before the update: rules that were broken already only warn.
 
-    current: the value. former: what it was; None when that is not known. parent: of the list or object around it.
+    current: the value. former: its former value; None if not known. parent: the place of the list or object around it.
     """
 
     __slots__ = ("_current", "_former", "_is_same", "_parent")

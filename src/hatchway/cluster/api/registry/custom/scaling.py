@@ -61,7 +61,7 @@ class ScalePaths:
         obj[last] = replicas
 
     def errors(self, obj: Object, *, spec: bool) -> list[Cause]:
-        """Return what is wrong with the fields of a Scale. spec: check the wanted number, too."""
+        """Return the errors in the fields of a Scale. spec: check the wanted number, too."""
         found = [*_number_errors(obj, self.spec)] if spec else []
         found += _number_errors(obj, self.status)
         selector = _find(obj, self.selector) if self.selector else None

@@ -43,7 +43,7 @@ _AT_ROOT = {
 
 
 def schema_errors(source: Source, path: str, *, has_status: bool) -> list[Cause]:
-    """Return what is wrong with a schema.
+    """Return the errors in a schema.
 
     Args:
         source: the `openAPIV3Schema`.

@@ -33,7 +33,7 @@ _RANGES = {"int32": 31, "int64": 63}
 
 
 def check_value(value: Json, node: SchemaNode, path: str, old: Json = MISSING) -> list[Cause]:
-    """Return what is wrong with a value.
+    """Return the errors in a value.
 
     Args:
         value: the value, after defaults were set and unknown fields were removed.

@@ -1,4 +1,4 @@
-"""Checks an object's shape: whether it fits its type, which fields are unknown, what the server keeps.
+"""Checks the shape of an object against its type, finds unknown fields, and makes the object that is stored.
 
 The results are those of Kubernetes, which decodes JSON into Go structs and encodes them again. Here the table alone is
 used. Wrong types are a 400, unknown fields are reported (fieldValidation) and dropped, null and empty optional values
@@ -57,7 +57,7 @@ class ShapeError(ApiError):
 class CheckedObject:
     """An object that has passed the check.
 
-    object: what the server keeps, a new dictionary that shares nothing mutable with the input except raw extensions.
+    object: the object to store, a new dictionary that shares nothing mutable with the input except raw extensions.
     unknown: one message for each field that was dropped, `unknown field "spec.foo"`: the warnings of
     fieldValidation=Warn.
     """
@@ -68,7 +68,7 @@ class CheckedObject:
     def strict(self, gvk: tuple[str, str, str], errors: tuple[str, ...] = ()) -> None:
         """Raise ShapeError 400 when there are unknown or duplicate fields (fieldValidation=Strict).
 
-        errors: what is wrong with the document (`strict_errors`), when that is more than unknown fields.
+        errors: the errors in the document (`strict_errors`), if there are others than unknown fields.
         """
         found = errors or self.unknown
         if found:

@@ -71,7 +71,7 @@ def encode_watch_event(type: str, obj: Json) -> bytes:
 
 def _envelope(api_version: str, kind: str, raw: bytes) -> bytes:
     named = length_delimited(1, api_version.encode()) + length_delimited(2, kind.encode())
-    # As generated code writes them, contentEncoding and contentType are there, and empty.
+    # contentEncoding and contentType are written although they are empty, as generated code does.
     empty = length_delimited(3, b"") + length_delimited(4, b"")
     return b"".join((MAGIC, length_delimited(1, named), length_delimited(2, raw), empty))
 
@@ -139,7 +139,7 @@ def _content(field: Field) -> tuple[int, _Writer]:
 
 
 def _alternative(kind: str, ref: str, value: Any) -> bytes:
-    """Return a schema, or what stands in its place: a list of schemas, a boolean, a list of strings."""
+    """Return a schema, or one of the values that may replace it: a list of schemas, a boolean, a list of strings."""
     if kind == "schemaOrBoolean":
         if isinstance(value, bool):
             return _ALLOWS + (b"\x01" if value else b"\x00")

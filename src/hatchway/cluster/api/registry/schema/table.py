@@ -48,7 +48,7 @@ class UnknownKind(LookupError):
 class Field(msgspec.Struct, omit_defaults=True, gc=False):
     """One JSON field of a type.
 
-    kind: what one element is: `string`, `bytes` (base64 in JSON), `boolean`, `int32`, `int64`, `double`, `time`,
+    kind: the kind of one element: `string`, `bytes` (base64 in JSON), `boolean`, `int32`, `int64`, `double`, `time`,
         `microTime`, `quantity`, `intOrString`, `raw` (any JSON object), `json` (any JSON value), `strings` (a list of
         strings that protobuf wraps into a message), `message` (then `ref` names it), `schemaOrList`, `schemaOrBoolean`
         and `schemaOrStrings` (a message that `ref` names, or a list of them, a boolean, a list of strings).
@@ -57,7 +57,7 @@ class Field(msgspec.Struct, omit_defaults=True, gc=False):
     always: a struct that Go encodes even when it is empty (`status: {}`).
     left_out: a required field that Go leaves out when it is empty (`omitempty`).
     list_type, map_keys: `atomic`, `set` or `map` with its keys (x-kubernetes-list-type). map_type: `atomic` or "".
-    strategy, merge_key: of strategic merge patch (`merge`, `replace`, `merge,retainKeys` ...).
+    strategy, merge_key: the values for strategic merge patch (`merge`, `replace`, `merge,retainKeys` ...).
     enum: the published values of the type, which are not necessarily all that are accepted.
     go: the Go type (without pointer) where it does not follow from the rest; error messages name it.
     """

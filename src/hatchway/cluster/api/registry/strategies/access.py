@@ -1,6 +1,6 @@
 """RBAC objects (rbac/v1): the validation of Kubernetes' `pkg/apis/rbac/validation`.
 
-Whether their writer may grant such rights is checked elsewhere (`admission/escalation.py`).
+`admission/escalation.py` checks that the client has the rights that it grants.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RoleStrategy(_RbacStrategy):
                 causes.append(v.required(at, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
             terms = sum(max(1, v.selector_terms(one)) for one in selectors)
             if terms > v.MAX_SELECTOR_TERMS:
-                # The selectors are compared with every ClusterRole whenever one changes.
+                # After each change of a ClusterRole, the selectors are compared with all ClusterRoles.
                 causes.append(v.too_many(at, terms, v.MAX_SELECTOR_TERMS))
                 selectors = []
             for index, selector in enumerate(selectors):

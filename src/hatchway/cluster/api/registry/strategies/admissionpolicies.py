@@ -44,7 +44,7 @@ class PolicyStrategy(AdmissionPolicyStrategy):
         obj["status"] = {}
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return what is wrong with a policy, its expressions included."""
+        """Return the errors in a policy, its expressions included."""
         return list(_policy(obj["metadata"].get("name") or "", obj.get("spec") or {}))
 
 
@@ -52,7 +52,7 @@ class PolicyBindingStrategy(AdmissionBindingStrategy):
     """The rules of ValidatingAdmissionPolicyBindings."""
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return what is wrong with a binding."""
+        """Return the errors in a binding."""
         return list(_binding(obj.get("spec") or {}))
 
 

@@ -1,4 +1,4 @@
-"""APIServices (apiregistration.k8s.io/v1): the groups that the API server serves itself, and those of other servers."""
+"""APIServices (apiregistration.k8s.io/v1): groups that this API server serves, and groups that other servers serve."""
 
 from __future__ import annotations
 

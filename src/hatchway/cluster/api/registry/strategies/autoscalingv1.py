@@ -1,7 +1,7 @@
 """Conversion between autoscaling/v1 and autoscaling/v2 (`pkg/apis/autoscaling/v1/conversion.go`).
 
-Objects are stored as v2. What v1 has no field for is in annotations there, as JSON in v1's own shapes, so that a client
-of v1 can read an object and write it back without a loss.
+Objects are stored as v2. The v1 object has annotations for everything that has no field in v1, as JSON in the shapes of
+v1. So a client of v1 can read an object and write it back without a loss.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rules that a type may override, with the defaults of ordinary types.
+"""The rules that a type may override. The defaults are the rules of ordinary types.
 
 A strategy is stateless: one instance per row of the registry. The verbs in `verbs.py` call it in the order of
 kube-apiserver's registry stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare → validate.
@@ -21,7 +21,7 @@ from hatchway.cluster.auth.user import UserInfo
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-# Reads one value of an object for a field selector.
+# A function that reads the value of an object for a field selector.
 FieldReader = Callable[[Object], str]
 
 
@@ -57,7 +57,7 @@ def readers(found: dict[str, FieldReader]) -> Mapping[str, FieldReader]:
 
 
 class Strategy:
-    """The rules of an ordinary type: nothing is special, and metadata.generation is not kept."""
+    """The rules of an ordinary type. metadata.generation is not counted."""
 
     # True when metadata.generation counts changes of the spec.
     generation = False
@@ -73,13 +73,13 @@ class Strategy:
     gives_rights = False
     # True when a new object has an empty status, which a JSON patch of the status needs.
     empty_status = False
-    # What happens to dependents when a DELETE does not say (`DefaultGarbageCollectionPolicy`): "" for Background.
+    # The propagation policy of a DELETE that does not name one (`DefaultGarbageCollectionPolicy`): "" for Background.
     default_propagation = ""
-    # The warning for a DELETE that leaves that open; "" for none.
+    # The warning for a DELETE that names no propagation policy; "" for none.
     propagation_warning = ""
     # True when a finalizer must have a domain, or be one of Kubernetes' own; custom types may have any.
     qualifies_finalizers = True
-    # True when even a small object can be much work, which must be done on a thread.
+    # True when even a small object may need much work, which is then done on a thread.
     is_costly = False
     # The warning that every client of the type gets; "" for none.
     deprecation = ""
@@ -87,7 +87,7 @@ class Strategy:
     selectable: Mapping[str, FieldReader] = MappingProxyType({})
 
     def name_errors(self, name: str, prefix: bool) -> list[str]:
-        """Return the errors in a name. prefix: whether it is a generateName, which may end with a dash."""
+        """Return the errors in a name. prefix: True for a generateName, which may end with a dash."""
         return v.dns1123_subdomain(_masked(name) if prefix else name)
 
     def default(self, obj: Object, old: Object | None = None) -> None:
@@ -100,7 +100,7 @@ class Strategy:
         """Raise ApiError 403 when the object must stay."""
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Refuse what the type never takes (policies: `api/admission/`). `old` is None on create. Raises ApiError."""
+        """Refuse objects that the type never accepts (see also `api/admission/`). Raises ApiError."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Set the fields that the server owns, and drop those that clients may not set. Raises ApiError."""
@@ -130,11 +130,11 @@ class Strategy:
         return True
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return everything that is wrong with the object beyond its metadata and its shape."""
+        """Return all errors in the object beyond its metadata and its shape."""
         return []
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return everything that is wrong with the change; by default, everything that is wrong with the new object."""
+        """Return all errors in the change; by default, everything that is wrong with the new object."""
         return self.validate(obj)
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
@@ -146,13 +146,13 @@ class Strategy:
         return []
 
     def grace_period(self, obj: Object, asked: int | None) -> int | None:
-        """Return the seconds that a deletion waits to be confirmed; None when it happens at once."""
+        """Return how many seconds a deletion waits for its confirmation; None for a deletion at once."""
         return None
 
     def begin_deletion(self, obj: Object) -> bool:
-        """Mark `obj` as being deleted, in the type's own way.
+        """Mark `obj` as being deleted.
 
-        Return True when it stays until another step removes it.
+        Return True when the object stays in the store until another request removes it.
         """
         return False
 

@@ -46,7 +46,7 @@ class CertificateSigningRequestStrategy(Strategy):
         return v.path_segment(name)
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Write who made the request into it; drop a status that the client sent."""
+        """Set the fields that name the client; drop a status that the client sent."""
         spec = obj.setdefault("spec", {})
         for key in ("username", "uid", "groups", "extra"):
             spec.pop(key, None)
@@ -102,7 +102,7 @@ class CertificateSigningRequestStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return nothing: spec and status stay as they are."""
+        """Return no errors: spec and status do not change here."""
         return []
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:

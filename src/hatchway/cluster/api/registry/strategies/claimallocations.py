@@ -1,4 +1,4 @@
-"""The status of ResourceClaims: allocations, consumers, and what drivers say of devices.
+"""The status of ResourceClaims: allocations, consumers, and the statuses of devices, which drivers write.
 
 From `ValidateResourceClaimStatusUpdate` in `pkg/apis/resource/validation`.
 """
@@ -57,7 +57,7 @@ def _allocated(claim: Object) -> set[_Device]:
 
 
 def drop_deallocated(obj: Object, old: Object) -> None:
-    """Drop what drivers said of devices that the change takes from the claim (`dropDeallocatedStatusDevices`)."""
+    """Drop the statuses of devices that the change removes from the claim (`dropDeallocatedStatusDevices`)."""
     gone = _allocated(old) - _allocated(obj)
     status = obj.get("status") or {}
     if gone and status.get("devices"):

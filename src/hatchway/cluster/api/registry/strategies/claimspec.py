@@ -15,7 +15,7 @@ VOLUME_MODES = ("Block", "Filesystem")
 
 
 def validate_claim_spec(spec: Json, at: str) -> list[Cause]:
-    """Return everything that is wrong with the spec of a claim. at: its path."""
+    """Return all errors in the spec of a claim. at: its path."""
     modes = spec.get("accessModes") or []
     causes = [] if modes else [v.required(f"{at}.accessModes", "at least 1 access mode is required")]
     causes += v.label_selector(spec.get("selector"), f"{at}.selector")
@@ -57,7 +57,7 @@ def volume_mode(mode: str | None, at: str) -> list[Cause]:
 
 
 def positive_quantity(value: str | int | float, at: str) -> list[Cause]:
-    """Return the error in an amount that must be more than nothing (`ValidatePositiveQuantityValue`)."""
+    """Return the error in an amount that must be more than 0 (`ValidatePositiveQuantityValue`)."""
     return [] if quantity_value(value) > 0 else [v.invalid(at, str(value), "must be greater than zero")]
 
 

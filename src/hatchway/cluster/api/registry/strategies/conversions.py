@@ -36,7 +36,7 @@ def set_conversion_defaults(conversion: dict[str, Json]) -> None:
 
 
 def conversion_errors(conversion: Source, before: Source | None) -> list[Cause]:
-    """Return what is wrong with a conversion. before: the stored one; None for a new definition."""
+    """Return the errors in a conversion. before: the stored one; None for a new definition."""
     strategy, hook = conversion.get("strategy") or "", conversion.get("webhook")
     config, versions = (hook or {}).get("clientConfig"), (hook or {}).get("conversionReviewVersions") or []
     if not strategy:

@@ -11,7 +11,7 @@ from hatchway.kube.api import Object
 class LeaseStrategy(Strategy):
     """Leases, as node heartbeats and leader election use them (`pkg/registry/coordination/lease`)."""
 
-    # A client that updates a lock must prove that no other one has taken it meanwhile.
+    # A client that updates a lock must show that no other client has changed it meanwhile.
     unconditional_update = False
 
     def validate(self, obj: Object) -> list[Cause]:

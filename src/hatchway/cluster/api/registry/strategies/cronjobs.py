@@ -25,7 +25,7 @@ class CronJobStrategy(Strategy):
         obj["status"] = {}
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return everything that is wrong with a new CronJob."""
+        """Return all errors in a new CronJob."""
         name = obj["metadata"].get("name") or ""
         causes = _validate_spec(obj, None)
         if len(name) > _MAX_NAME:
@@ -33,7 +33,7 @@ class CronJobStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return everything that is wrong with a change."""
+        """Return all errors in a change."""
         return _validate_spec(obj, old)
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:

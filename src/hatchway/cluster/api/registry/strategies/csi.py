@@ -1,6 +1,6 @@
 """The types of CSI drivers (storage.k8s.io/v1): validation (`pkg/apis/storage/validation`).
 
-The cluster has no driver; these objects are stored for those who bring one, or read them.
+The cluster has no driver. These objects are only stored, for clients that read or write them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class VolumeAttachmentStrategy(Strategy):
     requires_spec = True
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Make it not attached."""
+        """Set the status to not attached."""
         obj["status"] = {"attached": False}
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -32,7 +32,7 @@ class CustomStrategy(Strategy):
 
     Args:
         schema: its schema.
-        has_status: whether it has the subresource `status`; then only that changes the status.
+        has_status: True if it has the subresource `status`; then only that changes the status.
         scale: the paths of its Scale; None without one.
         selectable: the paths of its selectable fields.
         deprecation: the warning that every client of the version gets; "" for none.
@@ -90,7 +90,7 @@ class CustomStrategy(Strategy):
         return any(not same_value(obj.get(key), old.get(key)) for key in set(obj) | set(old) if key != "metadata")
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return what is wrong with an object: values, the Scale's fields, embedded objects, and repeated items."""
+        """Return the errors in an object: values, the Scale's fields, embedded objects, and repeated items."""
         causes = check_value(obj, self._schema.node, "")
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=True)
@@ -98,7 +98,7 @@ class CustomStrategy(Strategy):
         return causes + self._broken_rules(causes, obj, None)
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return what is wrong with the values that have changed, and with the rest of the object."""
+        """Return the errors in the values that have changed, and with the rest of the object."""
         causes = check_value(obj, self._schema.node, "", old)
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=True)
@@ -106,7 +106,7 @@ class CustomStrategy(Strategy):
         return causes + self._broken_rules(causes, obj, old)
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
-        """Return what is wrong with a changed status."""
+        """Return the errors in a changed status."""
         causes: list[Cause] = []
         node = self._schema.node.properties.get("status")
         if node is not None and "status" in obj:

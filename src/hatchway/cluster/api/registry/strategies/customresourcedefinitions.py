@@ -51,7 +51,7 @@ class CustomResourceDefinitionStrategy(Strategy):
     is_costly = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set the names that follow from others, and the strategy of conversion."""
+        """Set the names that are derived from other names, and the strategy of conversion."""
         spec = obj.setdefault("spec", {})
         names = spec.setdefault("names", {})
         kind = names.get("kind") or ""
@@ -97,11 +97,11 @@ class CustomResourceDefinitionStrategy(Strategy):
         return True
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return what is wrong with the names, the versions, the schemas and the conversion of a definition."""
+        """Return the errors in the names, the versions, the schemas and the conversion of a definition."""
         return self._errors(obj, None)
 
     def _errors(self, obj: Object, before: Source | None) -> list[Cause]:
-        """Return what is wrong with a definition. before: the stored `spec.conversion`; None for a new one."""
+        """Return the errors in a definition. before: the stored `spec.conversion`; None for a new one."""
         spec, name = obj.get("spec") or {}, obj["metadata"].get("name") or ""
         causes: list[Cause] = []
         names = spec.get("names") or {}
@@ -114,7 +114,7 @@ class CustomResourceDefinitionStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors of the new definition, and the changes of what cannot be changed."""
+        """Return the errors in the new definition, and errors for changes of immutable fields."""
         spec, former = obj.get("spec") or {}, old["spec"]
         names, known = spec.get("names") or {}, former.get("names") or {}
         causes = self._errors(obj, former.get("conversion") or {})

@@ -21,7 +21,7 @@ class DaemonSetStrategy(WorkloadStrategy):
     """DaemonSets. An annotation counts the changes of their template, for old clients."""
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set the annotation, so that who writes the object owns it (`pkg/apis/apps/v1/conversion.go`)."""
+        """Set the annotation, whose owner is the client that writes the object (`pkg/apis/apps/v1/conversion.go`)."""
         super().default(obj, old)
         former = (old["metadata"].get("annotations") or {}).get(_GENERATION) if old is not None else None
         annotations = obj["metadata"].get("annotations") or {}
@@ -29,7 +29,7 @@ class DaemonSetStrategy(WorkloadStrategy):
             obj["metadata"]["annotations"] = {**annotations, _GENERATION: former or "0"}
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no pods, and the first generation of the template."""
+        """Set the status of a DaemonSet without pods, and the first generation of its template."""
         counts = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
         obj["status"] = dict.fromkeys(counts, 0)
         annotations = obj["metadata"].setdefault("annotations", {})
@@ -44,7 +44,7 @@ class DaemonSetStrategy(WorkloadStrategy):
         obj["metadata"]["annotations"] = {**annotations, _GENERATION: str(former + changed)}
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return everything that is wrong with a DaemonSet."""
+        """Return all errors in a DaemonSet."""
         spec, at = obj["spec"], "spec.selector"
         selector, template = spec.get("selector"), spec.get("template") or {}
         wrong = v.label_selector(selector, at)

@@ -42,7 +42,7 @@ class ResourceClaimStrategy(Strategy):
             _check_admin(ctx, obj, obj.get("spec") or {}, "ResourceClaim")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep everything but the status; drop what drivers said of devices that are no longer allocated."""
+        """Keep everything except the status; drop the statuses of devices that are no longer allocated."""
         super().prepare_status(ctx, obj, old)
         drop_deallocated(obj, old)
         results = _results(obj)
@@ -112,7 +112,7 @@ def _require_mark(ctx: WriteContext, obj: Object, at: str, kind: str) -> None:
 
 
 def validate_claim_spec(spec: Json, at: str) -> list[Cause]:
-    """Return everything that is wrong with the spec of a claim. at: its path."""
+    """Return all errors in the spec of a claim. at: its path."""
     devices, at = spec.get("devices") or {}, f"{at}.devices"
     requests, names = devices.get("requests"), request_names(devices)
     causes = parts.each_item(requests, _MAX_REQUESTS, _request, f"{at}.requests")

@@ -23,7 +23,7 @@ class PodDisruptionBudgetStrategy(Strategy):
         obj["status"] = dict.fromkeys(_COUNTS, 0)
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return everything that is wrong with a PodDisruptionBudget."""
+        """Return all errors in a PodDisruptionBudget."""
         spec, causes = obj["spec"], []
         if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
             causes.append(v.invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))

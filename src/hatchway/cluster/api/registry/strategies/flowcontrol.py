@@ -1,6 +1,7 @@
 """FlowSchemas and PriorityLevelConfigurations (flowcontrol.apiserver.k8s.io/v1): defaults and validation.
 
-They are stored and served only: Hatchway limits requests in its own way (`http/filters.py`) and tells writers so.
+They are only stored and served. Hatchway limits requests in another way (`http/filters.py`), and warns clients that
+write them.
 The rules are those of `pkg/apis/flowcontrol/validation`.
 """
 
@@ -34,7 +35,7 @@ class _FlowControlStrategy(Strategy):
     kinds = ""
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Say that the object has no effect, when it is new or changed."""
+        """Warn that a new or changed object has no effect."""
         return [NOT_APPLIED.format(self.kinds)] if old is None or obj.get("spec") != old.get("spec") else []
 
 

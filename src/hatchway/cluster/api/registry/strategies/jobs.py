@@ -36,7 +36,7 @@ _IMMUTABLE = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "man
 
 
 class JobStrategy(Strategy):
-    """Jobs. Their default deletion policy is to leave their pods, for old clients."""
+    """Jobs. By default, the deletion of a Job leaves its pods, as old clients expect."""
 
     requires_spec = True
     generation = True
@@ -64,7 +64,7 @@ class JobStrategy(Strategy):
             metadata["labels"] = dict(template["labels"])
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return everything that is wrong with a Job."""
+        """Return all errors in a Job."""
         spec, name = obj["spec"], obj["metadata"].get("name") or ""
         causes = _generated_selector(obj) + validate_job_spec(spec, "spec")
         selector = spec.get("selector")
@@ -132,7 +132,7 @@ def job_warnings(spec: Json, at: str) -> list[str]:
 
 
 def validate_job_spec(spec: Json, at: str) -> list[Cause]:
-    """Return everything that is wrong with a Job's spec but its selector. at: its path."""
+    """Return all errors in a Job's spec but its selector. at: its path."""
     causes = []
     for key in (
         "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished",
@@ -212,7 +212,7 @@ def _managed_by(value: str, at: str) -> list[Cause]:
 
 
 def _generated_selector(obj: Object) -> list[Cause]:
-    """Return the errors in the selector and labels that the server generates, which users may have set otherwise."""
+    """Return the errors in the selector and labels that the server generates, if a user has set other ones."""
     spec, metadata = obj["spec"], obj["metadata"]
     if spec.get("manualSelector") or spec.get("selector") is None:
         return []
@@ -232,7 +232,7 @@ def _generated_selector(obj: Object) -> list[Cause]:
 
 
 def _with_scheduling(before: Json, template: Json) -> Json:
-    """Return the former template with what may change while a suspended Job has never started."""
+    """Return the former template with the new values of the fields that may change before a suspended Job starts."""
     before = copy.deepcopy(before)
     spec, new = before.setdefault("spec", {}), template.get("spec") or {}
     for key in ("nodeSelector", "tolerations", "schedulingGates"):

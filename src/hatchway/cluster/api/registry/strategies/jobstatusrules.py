@@ -1,7 +1,7 @@
 """The rules of a Job's status (`validateJobStatus`, `ValidateJobStatusUpdate` in `pkg/apis/batch/validation`).
 
-Jobs with `managedBy` have other controllers; clients rely on what a finished Job looks like. Rules about a part are
-applied only when that part has changed.
+Other controllers manage Jobs with `managedBy`, but clients rely on the status of a finished Job. The rules about a part
+are applied only if that part has changed.
 """
 
 from __future__ import annotations

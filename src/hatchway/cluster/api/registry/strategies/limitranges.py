@@ -1,7 +1,7 @@
 """LimitRanges: limits and defaults for the containers, pods and claims of a namespace (`pkg/registry/core/limitrange`).
 
-The rules are those of `ValidateLimitRange` in `pkg/apis/core/validation/validation.go`. What they do to pods is in
-`admission/limits.py`.
+The rules are those of `ValidateLimitRange` in `pkg/apis/core/validation/validation.go`. `admission/limits.py`
+applies them to pods.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def _validate_item(item: Json, kind: str, at: str) -> list[Cause]:
 
 
 def _validate_amounts(name: str, given: Amounts, at: str) -> list[Cause]:
-    """Return the errors in the amounts of one resource. given: by the names of the fields, those that are set."""
+    """Return the errors in the amounts of one resource. given: the amounts that are set, by field name."""
     causes: list[Cause] = []
-    # (the lower field, the upper one, the field of the error, how the message calls both)
+    # (the lower field, the upper field, the field of the error, the names of both in the message)
     for low, high, field, lower, upper in (
         ("min", "max", "min", "min", "max"),
         ("min", "defaultRequest", "defaultRequest", "min", "default request"),

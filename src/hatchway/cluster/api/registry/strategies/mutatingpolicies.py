@@ -40,7 +40,7 @@ class MutatingPolicyStrategy(AdmissionPolicyStrategy):
     """The rules of MutatingAdmissionPolicies."""
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return what is wrong with a policy, its expressions included."""
+        """Return the errors in a policy, its expressions included."""
         return list(_policy(obj.get("spec") or {}))
 
 
@@ -48,7 +48,7 @@ class MutatingBindingStrategy(AdmissionBindingStrategy):
     """The rules of MutatingAdmissionPolicyBindings."""
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return what is wrong with a binding."""
+        """Return the errors in a binding."""
         return list(_binding(obj.get("spec") or {}))
 
 

@@ -1,6 +1,6 @@
 """NetworkPolicies (networking.k8s.io/v1): defaults and validation (`pkg/apis/networking`).
 
-`cluster/policies/` enforces them. Where it cannot, each writer is told so.
+`cluster/policies/` enforces them. If it cannot, each client that writes one gets a warning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 NOT_ENFORCED = "This cluster stores NetworkPolicies but does not enforce them, so all pods can reach each other"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _TYPES = ("Egress", "Ingress")
-# More than a policy needs: a bound on the work of one validation.
+# The limit of the work of one validation; real policies need less.
 _MOST_ADDRESSES = 10_000
 
 
@@ -68,7 +68,7 @@ class NetworkPolicyStrategy(Strategy):
         ]
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Say that the policy has no effect, if that is so, when it is new or changed."""
+        """Warn that a new or changed policy has no effect, if nothing enforces policies."""
         changed = old is None or obj.get("spec") != old.get("spec")
         return [f"{NOT_ENFORCED}: {self._not_enforced}"] if self._not_enforced and changed else []
 

@@ -21,7 +21,7 @@ class PersistentVolumeClaimStrategy(Strategy):
     requires_spec = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Let `dataSource` and `dataSourceRef` say the same (`NormalizeDataSources`)."""
+        """Make `dataSource` and `dataSourceRef` equal (`NormalizeDataSources`)."""
         spec = obj["spec"]
         source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
         if source is not None and reference is None:
@@ -97,6 +97,6 @@ class PersistentVolumeClaimStrategy(Strategy):
 
 
 def _storage(claim: Object) -> Decimal:
-    """Return how many bytes a claim requests; 0 when it does not say."""
+    """Return how many bytes a claim requests; 0 if it has no request."""
     found = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
     return quantity_value(found) if found is not None else Decimal(0)

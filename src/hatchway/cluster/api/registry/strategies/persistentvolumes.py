@@ -40,7 +40,7 @@ class PersistentVolumeStrategy(Strategy):
         keep(obj, old, "status")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Note when the phase changes."""
+        """Set the time of a change of the phase."""
         super().prepare_status(ctx, obj, old)
         status, former = obj.setdefault("status", {}), old.get("status") or {}
         if status.get("phase") == former.get("phase"):
@@ -70,7 +70,7 @@ class PersistentVolumeStrategy(Strategy):
 
 
 def validate_volume_spec(spec: Json, at: str) -> list[Cause]:
-    """Return everything that is wrong with the spec of a volume (`ValidatePersistentVolumeSpec`). at: its path."""
+    """Return all errors in the spec of a volume (`ValidatePersistentVolumeSpec`). at: its path."""
     modes = spec.get("accessModes") or []
     causes = [] if modes else [v.required(f"{at}.accessModes")]
     causes += access_modes(modes, f"{at}.accessModes")
@@ -89,7 +89,7 @@ def validate_volume_spec(spec: Json, at: str) -> list[Cause]:
         if affinity.get("required") is None:
             causes.append(v.required(f"{at}.nodeAffinity.required", "must specify required node constraints"))
         else:
-            # The scheduler compares them with every node, again and again.
+            # The scheduler compares them with each node, many times.
             terms = _count_terms(affinity["required"])
             if terms > v.MAX_SELECTOR_TERMS:
                 causes.append(v.too_many(f"{at}.nodeAffinity.required", terms, v.MAX_SELECTOR_TERMS))

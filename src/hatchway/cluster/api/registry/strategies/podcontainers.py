@@ -88,7 +88,7 @@ def validate_containers(spec: Spec, at: str, volumes: VolumeNames, causes: list[
 
 
 def validate_container(container: Spec, at: str, volumes: VolumeNames, spec: Spec, causes: list[Cause]) -> None:
-    """Check what containers of every kind have in common."""
+    """Check the fields that all kinds of containers have."""
     name = container.get("name", "")
     if not name:
         causes.append(v.required(f"{at}.name"))

@@ -48,7 +48,7 @@ def _validate_toleration(toleration: Spec, at: str) -> list[Cause]:
 
 
 def validate_affinity(affinity: Spec, at: str, causes: list[Cause]) -> None:
-    """Add to `causes` what is wrong with an affinity. at: its path."""
+    """Add the errors in an affinity to `causes`. at: its path."""
     node = affinity.get("nodeAffinity") or {}
     required = node.get(_REQUIRED)
     if required is not None:
@@ -68,7 +68,7 @@ def validate_affinity(affinity: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def validate_node_selector(selector: Spec, at: str, causes: list[Cause]) -> None:
-    """Add to `causes` what is wrong with a NodeSelector (`ValidateNodeSelector`). at: its path."""
+    """Add the errors in a NodeSelector (`ValidateNodeSelector`) to `causes`. at: its path."""
     here = f"{at}.nodeSelectorTerms"
     terms = selector.get("nodeSelectorTerms") or []
     if not terms:
@@ -144,7 +144,7 @@ def _validate_pod_term(term: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def validate_topology_spread(constraints: list[Spec], at: str, causes: list[Cause]) -> None:
-    """Add to `causes` what is wrong with topologySpreadConstraints. at: their path."""
+    """Add the errors in topologySpreadConstraints to `causes`. at: their path."""
     actions = ("DoNotSchedule", "ScheduleAnyway")
     # Of several equal constraints, all but the last are reported as duplicates, as in Kubernetes.
     following = Counter((one.get("topologyKey"), one.get("whenUnsatisfiable")) for one in constraints)

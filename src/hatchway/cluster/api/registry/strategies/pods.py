@@ -1,4 +1,4 @@
-"""Pods: permitted changes, graceful deletion. What is admission is in `api/admission/`.
+"""Pods: permitted changes, graceful deletion. Admission is in `api/admission/`.
 
 From `pkg/registry/core/pod/strategy.go` and `pkg/apis/core/validation/validation.go` (ValidatePodUpdate).
 """
@@ -45,7 +45,7 @@ class PodStrategy(Strategy):
     )
 
     async def before_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Wait a moment for the default service account of a namespace that was just made."""
+        """Wait a short time for the default service account of a new namespace."""
         spec = obj.get("spec") or {}
         name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
         if name != "default" or ctx.store.latest("namespaces", "", ctx.namespace) is None:
@@ -78,9 +78,8 @@ class PodStrategy(Strategy):
             obj["status"]["conditions"] = [condition]
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep everything but the status. The kubelet decides neither about owners nor about the class of service."""
+        """Keep everything except the status. The kubelet cannot change owners or the QoS class."""
         super().prepare_status(ctx, obj, old)
-        # The kubelet decides neither about owners nor about the class of service.
         keep(obj["metadata"], old["metadata"], "ownerReferences")
         status = obj.setdefault("status", {})
         status["qosClass"] = (old.get("status") or {}).get("qosClass", qos_class(old["spec"]))
@@ -111,7 +110,7 @@ class PodStrategy(Strategy):
         status, former = obj.get("status") or {}, old.get("status") or {}
         causes = []
         for key in ("podIPs", "hostIPs"):
-            # Only changes are checked, so that an older object does not keep a kubelet from reporting.
+            # Only changes are checked, so that the kubelet can report the status of an older pod with errors, too.
             if status.get(key) != former.get(key):
                 causes += several_addresses(status.get(key) or [], f"status.{key}")
         hosts = status.get("hostIPs") or []

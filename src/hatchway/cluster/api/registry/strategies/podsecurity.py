@@ -25,7 +25,7 @@ _IPC_PREFIXES = ("kernel.shm", "kernel.msg", "fs.mqueue.")
 
 
 def validate_pod_security(spec: Spec, at: str, causes: list[Cause]) -> None:
-    """Add to `causes` what is wrong with a pod's securityContext and sysctls. at: the path of the spec."""
+    """Add the errors in a pod's securityContext and sysctls to `causes`. at: the path of the spec."""
     context, here = spec.get("securityContext") or {}, f"{at}.securityContext"
     for key in ("fsGroup", "runAsUser", "runAsGroup"):
         _validate_id(context.get(key), f"{here}.{key}", causes)
@@ -133,7 +133,7 @@ def validate_host_users(spec: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def validate_container_security(context: Spec | None, at: str, spec: Spec, causes: list[Cause]) -> None:
-    """Add to `causes` what is wrong with a container's securityContext. at: its path. spec: the pod's."""
+    """Add the errors in a container's securityContext to `causes`. at: its path. spec: the pod's."""
     if context is None:
         return
     for key in ("runAsUser", "runAsGroup"):

@@ -33,9 +33,9 @@ def containers(spec: Spec) -> list[Spec]:
 
 
 def validate_spec(spec: Spec, at: str, *, is_pod: bool = False) -> list[Cause]:
-    """Return everything that is wrong with a pod spec.
+    """Return all errors in a pod spec.
 
-    at: its path, for example `spec.template.spec`. is_pod: whether it is a pod's own spec, not a template's.
+    at: its path, for example `spec.template.spec`. is_pod: True for the spec of a pod, False for that of a template.
     """
     causes: list[Cause] = []
     volumes = validate_volumes(spec.get("volumes") or [], f"{at}.volumes", causes)
@@ -80,7 +80,7 @@ def validate_spec(spec: Spec, at: str, *, is_pod: bool = False) -> list[Cause]:
 
 
 def _validate_pod_only(spec: Spec, at: str, causes: list[Cause]) -> None:
-    """Check what pods may not have, but templates may for historical reasons."""
+    """Check fields that are errors in pods, but for historical reasons not in templates."""
     for kind in ("containers", "initContainers"):
         for index, container in enumerate(spec.get(kind) or ()):
             image = container.get("image", "")

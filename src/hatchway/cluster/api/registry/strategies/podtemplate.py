@@ -22,7 +22,7 @@ _AT = "spec.template"
 
 
 def validate_template(template: Json, at: str) -> list[Cause]:
-    """Return everything that is wrong with a pod template by itself. at: its path."""
+    """Return all errors in a pod template by itself. at: its path."""
     metadata = template.get("metadata") or {}
     causes = v.labels(metadata.get("labels"), f"{at}.metadata.labels")
     for key in metadata.get("annotations") or ():
@@ -54,7 +54,7 @@ def validate_always(template: Json, kind: str, at: str = _AT) -> list[Cause]:
 
 
 def validate_template_of(selector: Json | None, template: Json | None, kind: str) -> list[Cause]:
-    """Return everything that is wrong with the template of a workload whose pods run for ever."""
+    """Return all errors in the template of a workload whose pods run for ever."""
     if template is None:
         return [v.required(_AT)]
     return validate_match(selector, template) + validate_template(template, _AT) + validate_always(template, kind)

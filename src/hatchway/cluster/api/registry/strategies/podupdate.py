@@ -78,7 +78,7 @@ def _validate_gates(new: Spec, before: Spec) -> list[Cause]:
 
 
 def _validate_gated(new: Spec, before: Spec) -> list[Cause]:
-    """Check that the change of a pod with scheduling gates only limits it to fewer nodes.
+    """Check that the change of a pod with scheduling gates only reduces the nodes on which it may run.
 
     Afterwards `new` has the former values.
     """

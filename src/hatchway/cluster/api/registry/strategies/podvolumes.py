@@ -37,7 +37,7 @@ _SIZES = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "
 
 
 def validate_volumes(volumes: list[Spec], at: str, causes: list[Cause]) -> VolumeNames:
-    """Add to `causes` what is wrong with volumes. Return the names that containers may mount. at: their path."""
+    """Add the errors in volumes to `causes`. Return the names that containers may mount. at: their path."""
     names: VolumeNames = set()
     for index, volume in enumerate(volumes):
         here = f"{at}[{index}]"
@@ -99,7 +99,7 @@ def _validate_source(volume: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def validate_host_path(host: Spec, at: str, causes: list[Cause]) -> None:
-    """Add to `causes` what is wrong with a hostPath source, of a pod or of a PersistentVolume. at: its path."""
+    """Add the errors in a hostPath source, of a pod or of a PersistentVolume to `causes`. at: its path."""
     path = host.get("path", "")
     if not path:
         causes.append(v.required(f"{at}.path"))
@@ -213,7 +213,7 @@ def _visible_path(path: str, at: str, causes: list[Cause]) -> None:
 
 
 def validate_field_ref(reference: Spec, at: str, supported: tuple[str, ...], causes: list[Cause]) -> None:
-    """Add to `causes` what is wrong with a fieldRef. at: its path. supported: the paths that are allowed."""
+    """Add the errors in a fieldRef to `causes`. at: its path. supported: the paths that are allowed."""
     path = reference.get("fieldPath", "")
     if not path:
         causes.append(v.required(f"{at}.fieldPath"))

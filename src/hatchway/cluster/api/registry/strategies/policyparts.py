@@ -45,7 +45,7 @@ class AdmissionPolicyStrategy(Strategy):
     """The rules of policies of both kinds."""
 
     generation = True
-    # Messages of its expressions show what they read (`admission/paramaccess.py`).
+    # Messages of its expressions may contain parts of the objects that they read (`admission/paramaccess.py`).
     gives_rights = True
     unconditional_update = False
     # Its expressions are compiled.
@@ -72,7 +72,7 @@ class AdmissionBindingStrategy(Strategy):
     unconditional_update = False
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set the defaults of what the binding matches."""
+        """Set the defaults of the binding's match rules."""
         spec = obj.setdefault("spec", {})
         if spec.get("matchResources") is not None:
             _default_matching(spec["matchResources"])
@@ -103,7 +103,7 @@ def policy_compiler(spec: Json) -> PolicyCompiler:
 
 
 def policy_errors(spec: Json) -> Iterator[Cause]:
-    """Yield what is wrong with failurePolicy, paramKind and matchConstraints."""
+    """Yield the errors in failurePolicy, paramKind and matchConstraints."""
     if spec.get("failurePolicy") not in ("Fail", "Ignore"):
         yield v.not_supported("spec.failurePolicy", spec.get("failurePolicy"), ("Fail", "Ignore"))
     if spec.get("paramKind") is not None:
@@ -129,7 +129,7 @@ def text_errors(spec: Json, *texts: str | None) -> list[Cause]:
 
 
 def compiled_errors(spec: Json, compiler: PolicyCompiler) -> Iterator[Cause]:
-    """Yield what is wrong with match conditions and variables, which the compiler then knows."""
+    """Yield the errors in match conditions and variables, which the compiler then knows."""
     yield from condition_errors(spec.get("matchConditions") or [], "spec.matchConditions", compiler)
     for index, one in enumerate(spec.get("variables") or ()):
         at = f"spec.variables[{index}]"
@@ -166,7 +166,7 @@ def _param_kind(kind: Json, at: str) -> Iterator[Cause]:
 
 
 def matching_errors(found: Json, at: str) -> Iterator[Cause]:
-    """Yield what is wrong with `matchConstraints` or `matchResources`. at: its field."""
+    """Yield the errors in `matchConstraints` or `matchResources`. at: its field."""
     if found.get("matchPolicy") not in ("Equivalent", "Exact"):
         yield v.not_supported(f"{at}.matchPolicy", found.get("matchPolicy"), ("Equivalent", "Exact"))
     for key in ("namespaceSelector", "objectSelector"):
@@ -187,7 +187,7 @@ def _named_rule(rule: Json, at: str) -> Iterator[Cause]:
 
 
 def binding_errors(spec: Json) -> Iterator[Cause]:
-    """Yield what is wrong with the policyName and the paramRef of a binding."""
+    """Yield the errors in the policyName and the paramRef of a binding."""
     policy = spec.get("policyName") or ""
     if not policy:
         yield v.required("spec.policyName")

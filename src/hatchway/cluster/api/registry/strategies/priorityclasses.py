@@ -21,7 +21,7 @@ class PriorityClassStrategy(Strategy):
     generation = True
 
     def changed(self, obj: Object, old: Object) -> bool:
-        """Return False: the generation stays 1, since nothing of importance may change."""
+        """Return False: the generation stays 1, because only metadata may change."""
         return False
 
     def default(self, obj: Object, old: Object | None = None) -> None:

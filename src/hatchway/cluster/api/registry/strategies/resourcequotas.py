@@ -42,13 +42,13 @@ _PAIRS = (frozenset(("BestEffort", "NotBestEffort")), frozenset(("Terminating", 
 
 
 class ResourceQuotaStrategy(Strategy):
-    """ResourceQuotas: the status is the controller's and that of admission."""
+    """ResourceQuotas. The controller and the admission plugin write the status."""
 
     requires_spec = True
     return_deleted = True
 
     def prepare_create(self, ctx: Any, obj: Object) -> None:
-        """Start without a status, which is filled when what exists has been counted."""
+        """Start with an empty status. The controller fills it after it has counted the existing objects."""
         obj["status"] = {}
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -45,7 +45,7 @@ class ResourceSliceStrategy(Strategy):
         return False
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set when taints were added (`SetDefaults_DeviceTaint`): now, unless they were there before."""
+        """Set the times at which taints were added (`SetDefaults_DeviceTaint`): the present time for new taints."""
         former = {one.get("name"): one for one in ((old or {}).get("spec") or {}).get("devices") or ()}
         for device in (obj.get("spec") or {}).get("devices") or ():
             known = {_without_time(one): one for one in (former.get(device.get("name")) or {}).get("taints") or ()}

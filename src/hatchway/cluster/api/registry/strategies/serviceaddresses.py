@@ -1,8 +1,8 @@
 """Addresses and ports of Services: families, ClusterIPs, node ports (`pkg/registry/core/service/storage/alloc.go`).
 
-As in Kubernetes, allocation comes before validation, so an error names the allocation alone. What other Services hold
-is read from an index over the store, writes in progress included (`serviceclaims.py`): there is nothing to release or
-to repair.
+As in Kubernetes, allocation comes before validation, so an error of the allocation is the only error of the answer. The
+addresses and ports of other Services are read from an index over the store, which includes writes in progress
+(`serviceclaims.py`). So nothing has to be released or repaired.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hatchway.kube.api import Object
 
 Spec = dict[str, Any]
 
-# Of a range with so few addresses none is kept back.
+# In a range with at most this many addresses, none is reserved.
 _SMALL = 16
 _FIRST_DYNAMIC_PORT = min(max(16, len(plan.NODE_PORTS) // 32), 128)
 _FAMILIES = {4: "IPv4", 6: "IPv6"}
@@ -112,7 +112,7 @@ def allocate(ctx: WriteContext, obj: Object, old: Object | None) -> None:
         _claim_address(ctx.store, spec["clusterIP"], others, name)
     node_ports = _NodePorts(others, old, name)
     if spec["type"] in EXTERNAL:
-        # Without allocation, node ports that are asked for are claimed even so.
+        # Node ports that the Service names are claimed even if none are allocated.
         node_ports.claim(spec.get("ports") or [], allocate=spec["type"] == "NodePort" or _allocates(spec))
     if needs_health_check(spec):
         node_ports.claim_health_check(spec)
@@ -172,7 +172,7 @@ class _NodePorts:
         # The numbers of this Service as it is stored, with any protocol: of its ports, and of its health check.
         self._stored_health = (old["spec"].get("healthCheckNodePort") or 0) if old is not None else 0
         self._stored = {number for _, number in node_ports_of(old)} if old is not None else set()
-        # Numbers that this Service holds, or has just been given.
+        # The numbers that this Service has, including new ones.
         self._numbers = set(self._stored)
         self._stored.discard(self._stored_health)
         # One iterator for all ports, so that each candidate is tried only once.
@@ -218,7 +218,7 @@ class _NodePorts:
     def _problem(self, wanted: int, *, kept: bool, own: bool) -> str:
         """Return why a number cannot be claimed; "" when it can.
 
-        kept: whether this Service has it for the same purpose. own: whether it has it for another one.
+        kept: True if this Service has the number for the same purpose. own: True if it has it for another purpose.
         """
         if wanted not in plan.NODE_PORTS:
             low, high = plan.NODE_PORTS[0], plan.NODE_PORTS[-1]

@@ -16,7 +16,7 @@ _ONE_OF_EACH = "may specify no more than one IP for each IP family, i.e 192.168.
 
 
 class IPAddressStrategy(Strategy):
-    """IPAddresses (`pkg/registry/networking/ipaddress`): an object's name is the address that is taken."""
+    """IPAddresses (`pkg/registry/networking/ipaddress`): the name of the object is the address."""
 
     generation = True
 
@@ -73,7 +73,7 @@ class ServiceCIDRStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: a range of the other family may be added, and nothing else."""
+        """Return the errors in a change: only a range of the other family may be added."""
         at, new, before = "spec.cidrs", _ranges(obj), _ranges(old)
         if len(new) == len(before):
             return [

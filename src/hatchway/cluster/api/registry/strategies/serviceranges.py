@@ -1,4 +1,4 @@
-"""The ranges from which Services get cluster addresses, as the ServiceCIDRs in the store say, and what is taken there.
+"""The ranges from which Services get cluster addresses (the ServiceCIDRs in the store), and the addresses in use.
 
 From `pkg/registry/core/service/ipallocator/cidrallocator.go`.
 """
@@ -62,15 +62,15 @@ def _is_ready(obj: Object) -> bool:
         return False
     conditions = (obj.get("status") or {}).get("conditions") or ()
     if metadata["name"] == DEFAULT_SERVICE_CIDR:
-        # It is used from the first moment on, when nothing has written its status yet.
+        # The default range is used from the start, before a controller has written its status.
         return (obj.get("spec") or {}).get("cidrs") == [str(plan.SERVICE_CIDR)]
     return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
 
 
 def is_reserved(store: Store, address: str) -> bool:
-    """Return True when an IPAddress says that something else than a Service has the address.
+    """Return True if the IPAddress of an address names another object than a Service.
 
-    The IPAddresses of Services follow the Services, so they say nothing new.
+    IPAddresses that name Services are made from the Services, so they are not needed here.
     """
     found = store.latest(IP_ADDRESSES, "", address)
     return found is not None and not is_service_address(found)

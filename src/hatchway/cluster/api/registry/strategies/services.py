@@ -1,4 +1,4 @@
-"""Services: what a change keeps and drops (`pkg/registry/core/service/{strategy.go,storage/storage.go}`).
+"""Services: which fields a change keeps and drops (`pkg/registry/core/service/{strategy.go,storage/storage.go}`).
 
 Addresses and ports are in `serviceaddresses.py`, validation is in `servicevalidation.py`.
 """

@@ -40,7 +40,7 @@ def needs_health_check(spec: Spec) -> bool:
 
 
 def validate_service(obj: Object) -> list[Cause]:
-    """Return everything that is wrong with a service."""
+    """Return all errors in a service."""
     spec = obj["spec"]
     annotations = obj["metadata"].get("annotations") or {}
     causes: list[Cause] = []

@@ -34,7 +34,7 @@ class StatefulSetStrategy(WorkloadStrategy):
         obj["status"] = {"replicas": 0, "availableReplicas": 0}
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return everything that is wrong with a StatefulSet."""
+        """Return all errors in a StatefulSet."""
         spec = obj["spec"]
         causes = _management(spec.get("podManagementPolicy")) + _strategy(spec.get("updateStrategy") or {})
         for key, value in (spec.get("persistentVolumeClaimRetentionPolicy") or {}).items():

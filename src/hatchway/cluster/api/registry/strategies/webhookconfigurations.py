@@ -41,7 +41,7 @@ class WebhookConfigurationStrategy(Strategy):
     is_costly = True
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return everything that is wrong with the webhooks."""
+        """Return all errors in the webhooks."""
         causes: list[Cause] = []
         names: set[str] = set()
         causes += _conditions(obj.get("webhooks") or [])
@@ -120,7 +120,7 @@ def _qualified(name: str, at: str) -> list[Cause]:
 
 
 def rule_errors(rule: Json, at: str) -> list[Cause]:
-    """Return what is wrong with a rule that says which requests are wanted. at: its field."""
+    """Return the errors in a rule that says which requests are wanted. at: its field."""
     causes: list[Cause] = []
     operations = rule.get("operations") or []
     if not operations:

@@ -1,0 +1,302 @@
+"""Registries that lie, that do not end, and that lead elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from hatchway.images import download, registryauth
+from hatchway.images.pull import PullError
+from hatchway.images.registries import Registries, RegistrySettings
+from tests.images.making import built, digest_of
+from tests.images.registrystub import Answer, Request, StubRegistry, endless, index_with, redirect, serving
+from tests.integration.images.conftest import Puller
+from tests.integration.images.test_pull import LARGE, WEB, stub_with
+
+
+async def refused(puller: Puller, stub: StubRegistry, words: str, name: str = "team/web:1") -> PullError:
+    """Pull, and return the error. Nothing that is not verified may be in the store afterwards."""
+    with pytest.raises(PullError, match=words) as caught:
+        await puller(f"{stub.address}/{name}")
+    assert puller.store.images() == []
+    return caught.value
+
+
+def answering(part: str, answer: Answer) -> object:
+    return lambda request: answer if part in request.path else None
+
+
+@pytest.mark.parametrize("path", ["/v2/team/web/manifests", "/token"])
+async def test_an_endless_document(puller: Puller, path: str) -> None:
+    stub = stub_with()
+    stub.auth = "token" if path == "/token" else ""
+    stub.handler = answering(path, Answer(body=endless()))  # type: ignore[assignment]
+    async with serving(stub):
+        await refused(puller, stub, "longer than")
+
+
+async def test_an_endless_page_and_an_endless_error(puller: Puller) -> None:
+    stub = stub_with()
+    stub.handler = lambda request: Answer(404, {}, endless(b"x" * 65536)) if "/manifests/" in request.path else None
+    async with serving(stub):
+        await refused(puller, stub, "not found")
+
+
+async def test_an_endless_blob(puller: Puller) -> None:
+    stub = stub_with()
+    stub.handler = answering(WEB.layers[0], Answer(body=endless()))  # type: ignore[assignment]
+    async with serving(stub):
+        await refused(puller, stub, "is longer than the .* bytes of its manifest")
+
+
+async def test_a_blob_with_another_content(puller: Puller) -> None:
+    blob = WEB.blobs[WEB.layers[0]]
+    stub = stub_with()
+    stub.handler = answering(WEB.layers[0], Answer(body=b"\0" * len(blob)))  # type: ignore[assignment]
+    async with serving(stub):
+        await refused(puller, stub, "has another content")
+    assert not puller.store.has_blob(WEB.layers[0])
+    assert WEB.layers[0].removeprefix("sha256:") not in puller.leftovers()
+
+
+async def test_a_blob_that_is_shorter(puller: Puller) -> None:
+    stub = stub_with()
+    stub.handler = answering(WEB.layers[0], Answer(body=b"\0"))  # type: ignore[assignment]
+    async with serving(stub):
+        await refused(puller, stub, "failed to copy: unexpected EOF")
+
+
+async def test_a_blob_with_a_content_coding(puller: Puller) -> None:
+    blob = WEB.blobs[WEB.layers[0]]
+    stub = stub_with()
+    stub.handler = answering(WEB.layers[0], Answer(200, {"Content-Encoding": "gzip"}, blob))  # type: ignore[assignment]
+    async with serving(stub):
+        await refused(puller, stub, "content coding gzip")
+
+
+async def test_a_slow_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.2)
+
+    async def drop_by_drop(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    stub = stub_with(LARGE)
+    size = len(LARGE.blobs[LARGE.layers[1]])
+    stub.handler = answering(LARGE.layers[1], Answer(200, {}, drop_by_drop, size))  # type: ignore[assignment]
+    stub.ranges = False
+    async with serving(stub), asyncio.timeout(60):
+        error = await refused(puller, stub, "failed to copy: less than 16384 bytes in 0.2 s")
+    assert error.retryable
+
+
+@pytest.mark.parametrize("path", ["/v2/team/web/manifests/1", "/token"])
+async def test_a_slow_document(puller: Puller, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Each byte comes in time, and the end never does."""
+
+    async def drop_by_drop(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(registryauth.read_all, "__defaults__", (0.2,))
+    stub = stub_with()
+    stub.auth = "token" if path == "/token" else ""
+    stub.handler = answering(path, Answer(200, {}, drop_by_drop, 1000))  # type: ignore[assignment]
+    async with serving(stub), asyncio.timeout(60):
+        await refused(puller, stub, "no complete answer in 0.2 s")
+
+
+async def test_a_silent_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.1)
+
+    async def nothing(_: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    stub = stub_with()
+    size = len(WEB.blobs[WEB.layers[0]])
+    stub.handler = answering(WEB.layers[0], Answer(200, {}, nothing, size))  # type: ignore[assignment]
+    async with serving(stub), asyncio.timeout(60):
+        await refused(puller, stub, "no answer in 0.1 s")
+
+
+async def test_a_manifest_with_another_digest(puller: Puller) -> None:
+    stub = stub_with()
+    other = built("", {"x": "y"})
+    stub.manifests["team/web"][WEB.manifest] = other.blobs[other.manifest]
+    async with serving(stub):
+        await refused(puller, stub, "unexpected commit digest sha256:.*, expected sha256:", f"team/web@{WEB.manifest}")
+        content = WEB.blobs[WEB.manifest]
+        lie = Answer(200, {"Docker-Content-Digest": f"sha256:{'0' * 64}"}, content)
+        stub.handler = answering("/manifests/1", lie)  # type: ignore[assignment]
+        await refused(puller, stub, "unexpected commit digest")
+
+
+async def test_a_registry_cannot_name_what_it_does_not_have(puller: Puller) -> None:
+    """HEAD names the digest of another image in the store, which the registry itself could not give."""
+    secret = stub_with(repository="secret")
+    stub = stub_with(built("", {"a": "public"}))
+    async with serving(secret, stub):
+        await puller(f"{secret.address}/secret:1")
+        first = await puller(f"{stub.address}/team/web:1")
+        with pytest.raises(PullError, match="not found"):
+            await puller(f"{stub.address}/team/web@{WEB.manifest}")
+        stub.handler = lambda request: (
+            Answer(200, {"Docker-Content-Digest": WEB.manifest}) if request.method == "HEAD" else None
+        )
+        again = await puller(f"{stub.address}/team/web:1")
+    assert first.image_id != WEB.config
+    assert again.image_id == first.image_id
+
+
+@pytest.mark.parametrize(
+    ("entry", "count", "words"),
+    [
+        ({"mediaType": "x", "digest": WEB.manifest, "size": 1}, 100_000, "longer than 4194304 bytes"),
+        ({"mediaType": "x", "digest": WEB.manifest, "size": 1}, 10_000, "more than 20000 values"),
+        ([], 1_000_000, "more than 20000 values"),
+    ],
+)
+async def test_an_index_that_is_too_long(puller: Puller, entry: Any, count: int, words: str) -> None:
+    stub = stub_with()
+    stub.handler = answering("/manifests/", Answer(body=index_with([entry] * count)))  # type: ignore[assignment]
+    async with serving(stub):
+        await refused(puller, stub, words)
+
+
+async def test_indexes_of_indexes(puller: Puller) -> None:
+    stub = stub_with()
+    content = WEB.blobs[WEB.manifest]
+    for _ in range(10):
+        entry = {
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "digest": digest_of(content),
+            "size": len(content),
+        }
+        content = index_with([entry])
+        stub.add_manifest("team/web", content, "deep")
+    async with serving(stub):
+        await refused(puller, stub, "more than 4 indexes", "team/web:deep")
+
+
+async def test_an_index_that_lies_about_sizes(puller: Puller) -> None:
+    stub = stub_with()
+    platform = {"os": "linux", "architecture": "amd64"}
+    entry = {"mediaType": "x", "digest": WEB.manifest, "size": 7, "platform": platform}
+    stub.add_manifest("team/web", index_with([entry, {**entry, "platform": {}}]), "lie")
+    async with serving(stub):
+        await refused(puller, stub, "another size than its index says", "team/web:lie")
+
+
+async def test_a_config_that_is_too_large(puller: Puller) -> None:
+    manifest = json.loads(WEB.blobs[WEB.manifest])
+    manifest["config"]["size"] = 1 << 30
+    stub = stub_with()
+    stub.add_manifest("team/web", json.dumps(manifest).encode(), "large")
+    async with serving(stub):
+        await refused(puller, stub, "configuration has 1073741824 bytes", "team/web:large")
+    assert not stub.asked("/blobs/")
+
+
+async def test_redirects_in_a_circle(puller: Puller) -> None:
+    stub = stub_with()
+    stub.handler = lambda request: redirect(request.path) if "/blobs/" in request.path else None
+    async with serving(stub):
+        await refused(puller, stub, "stopped after 10 redirects")
+    assert len(stub.asked("/blobs/")) <= 12
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "file:///etc/passwd",
+        "gopher://127.0.0.1/",
+        "http://user:password@127.0.0.1/",
+        "http://127.0.0.1:0/",
+        "http://[::1/",
+        "http://\x01host/",
+        "http://127.0.0.1/" + "x" * 20_000,
+    ],
+)
+async def test_redirects_to_what_is_no_url(puller: Puller, location: str) -> None:
+    stub = stub_with()
+    stub.handler = lambda request: redirect(location) if "/manifests/" in request.path else None
+    async with serving(stub):
+        error = await refused(puller, stub, "is not a URL that can be used|Invalid header value")
+    assert len(error.message) < 1000
+
+
+async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry elsewhere cannot make Hatchway ask servers of this machine."""
+    victim, stub = StubRegistry(), stub_with()
+    async with serving(victim, stub):
+        stub.handler = lambda request: (
+            redirect(f"http://{victim.address}/admin") if "/manifests/" in request.path else None
+        )
+        # The registry is reached through a proxy, as one elsewhere would be.
+        settings = {"registry.test:80": RegistrySettings(insecure=True)}
+        proxy = Tunnel(stub.address)
+        async with proxy:
+            with pytest.raises(PullError, match="an address of this machine"):
+                await puller(
+                    "registry.test:80/team/web:1",
+                    registries=Registries(settings),
+                    environment={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url},
+                )
+    assert proxy.asked[-1] == "registry.test:80"
+    assert victim.requests == []
+
+
+class Tunnel:
+    """A proxy that leads every CONNECT to one address. asked: the hosts that were asked for."""
+
+    def __init__(self, address: str) -> None:
+        self.asked: list[str] = []
+        self.url = ""
+        self._host, _, self._port = address.partition(":")
+
+    async def __aenter__(self) -> Tunnel:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head.decode().split()[1])
+        there, back = await asyncio.open_connection(self._host, int(self._port))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            back.close()
+            writer.close()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(65536):
+        target.write(data)
+        await target.drain()
+    target.close()
+
+
+async def test_challenges_that_are_no_challenges(puller: Puller) -> None:
+    stub = stub_with()
+    for value in ("", "Bearer", "Bearer realm", '"', "Bearer " + 'a="b",' * 2000, "Basic", "Digest x", "," * 9000):
+
+        def handler(request: Request, value: str = value) -> Answer:
+            return Answer(401, {"WWW-Authenticate": value}, b"")
+
+        stub.handler = handler
+        async with serving(stub):
+            await refused(puller, stub, "pull access denied")
