@@ -178,3 +178,25 @@ async def test_many_queries_at_once(place: Place) -> None:
     await place.until("www.example.com", "203.0.113.1")
     found = await asyncio.gather(*(place.address_of(f"n{number}.example.com") for number in range(150)))
     assert set(found) == {"203.0.113.1"}
+
+
+async def test_one_client_does_not_take_all_queries_and_connections(place: Place) -> None:
+    silent, speaking = await place.resolver(lambda _: None), await place.resolver(address("203.0.113.1"))
+    place.use(speaking)
+    place.start()
+    await place.until("www.example.com", "203.0.113.1")
+    assert place.names is not None
+    place.use(silent)
+    query = bytes(DNSRecord.question("slow.example.com").pack())
+    for _ in range(300):
+        place.names.datagram(query, ("127.0.0.9", 9))
+    assert place.names.under_way("127.0.0.9") == 200
+    # Of many connections, the oldest are closed.
+    first, closing = await asyncio.open_connection(*place.where)
+    others = [await asyncio.open_connection(*place.where) for _ in range(64)]
+    async with asyncio.timeout(60):
+        assert await first.read() == b""
+    place.use(speaking)
+    await place.until("www.example.com", "203.0.113.1")
+    for writer in (closing, *(writer for _, writer in others)):
+        writer.close()
