@@ -1,4 +1,4 @@
-"""What becomes of code that reads addresses: one table for the rewriter of the server and for that of the browser.
+"""The results of rewriting code that reads addresses: one table for the rewriter of the server and for that of the browser.
 
 H( and G( stand for the address function, bare and with a default; M( and N( for that of `import.meta`,
 I( and J( for that

@@ -1,4 +1,4 @@
-"""What a test knows of a web application: how to install it, how to start it, what a person does with it."""
+"""The description of a web application for tests: how to install it, how to start it, and how a user uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page said and asked for, for the report of a failure."""
+"""Records the messages and requests of a page, for the report of a failure."""
 
 from __future__ import annotations
 

@@ -442,7 +442,7 @@ def test_hostile_labels_stay_text(visit: Open) -> None:
     ],
 )  # fmt: skip
 def test_hostile_addresses(visit: Open, address: str) -> None:
-    """What is in an address is data: the page shows what it can, runs nothing, and asks for nothing else."""
+    """An address with hostile parts is only data: the page shows its valid parts, runs no script of it, and loads nothing."""
     page = visit(address)
     assert page.locator("main img, main script, header img").count() == 0
     assert page.inner_text("h1")

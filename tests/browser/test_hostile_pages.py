@@ -99,7 +99,7 @@ WINDOW = """url => new Promise(done => {
 
 
 def attempt(page: Page, script: str, url: str) -> str:
-    """What an attack learns; refusals of every kind are ""."""
+    """Return the text that an attack has read; "" if it was refused."""
     return attempts(page, [(script, url)])[0]
 
 
@@ -181,7 +181,7 @@ class Services:
     token: str
 
     def log(self) -> list[str]:
-        """What has reached the victim."""
+        """Return the requests that have reached the victim."""
         path = f"/api/v1/namespaces/{NAMESPACE}/services/victim/proxy/log"
         found: list[str] = self.cluster.get(path, token=self.token).json
         return [line for line in found if not line.endswith("/log")]

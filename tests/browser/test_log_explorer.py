@@ -233,7 +233,7 @@ def test_a_link_to_a_line(visit: Open) -> None:
 
 
 def test_hostile_addresses(visit: Open) -> None:
-    """What is in an address is checked: the page shows what it can, and runs nothing."""
+    """The parts of an address are checked: the page shows the valid ones, and runs no script of it."""
     for address in (
         "#from=now-1h&to=1&by=__proto__&columns=__proto__,constructor,json:__proto__,json:<img>&f=%2B__proto__=x",
         "#f=%2Blevel=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&f=-pod=" + "x" * 3000 + "&open=%22%5D%3Cscript%3E",

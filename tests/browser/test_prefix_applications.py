@@ -1,4 +1,4 @@
-"""What was seen to break under Kubernetes' own rewriting, one by one, through the API server's proxy verb.
+"""Features of applications that fail with Kubernetes' rewriting, one by one, through the API server's proxy verb.
 
 Nothing here is brought back by its Referer: what is lost is a 404.
 """

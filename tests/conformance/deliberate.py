@@ -1,4 +1,4 @@
-"""Where Hatchway answers otherwise than the recorded kube-apiserver 1.36, and why.
+"""The answers of Hatchway that differ from the recorded kube-apiserver 1.36 on purpose, with reasons.
 
 id -> (reason, changes as `replay.expected` takes them).
 """

@@ -139,7 +139,7 @@ def expected(recording: Recording, changes: Mapping[str, Any], real: Mapping[str
 
 
 def differences(wanted: Recording, answer: Answer) -> list[str]:
-    """What differs, one line each; nothing when the answer meets the recording."""
+    """Return the differences, one line each; empty if the answer agrees with the recording."""
     found = []
     if answer.status != wanted["status"]:
         found.append(f"status {answer.status}, not {wanted['status']}")

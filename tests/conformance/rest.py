@@ -102,7 +102,7 @@ def _decoded(body: str, accept: str) -> Any:
 
 
 def _events(body: str) -> list[Any]:
-    """Of a watch: types, names and order."""
+    """Return the types and names of a watch's events, in their order."""
     found = []
     for line in body.splitlines():
         event = json.loads(line)
@@ -120,7 +120,7 @@ def _is_watch(recording: Recording) -> bool:
 
 
 def compare(recording: Recording, answer: Answer, deliberate: Deliberate = REST_DELIBERATE) -> list[str]:
-    """What differs, a line each. deliberate: those of `api.jsonl` by default."""
+    """Return the differences, one line each. deliberate: the intended ones; those of `api.jsonl` by default."""
     number, response = recording["id"], recording["response"]
     changes = deliberate.get(number, ("", {}))[1]
     head = f"{number} {recording['method']} {recording['path']}"
@@ -193,7 +193,7 @@ def _compare_tables(head: str, wanted: Any, got: Any) -> list[str]:
 
 
 def _compare_discovery(head: str, wanted: Any, got: Any) -> list[str]:
-    """What is served here must be described as there; what is not yet served is not missed."""
+    """Types that are served here must be described as there; types that are not served yet may be missing."""
     key = "groups" if wanted["kind"] == "APIGroupList" else "resources"
     there = {one["name"]: one for one in wanted[key]}
     found = []

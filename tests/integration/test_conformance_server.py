@@ -126,7 +126,7 @@ async def running(backends: Backends, tmp_path: Path) -> AsyncIterator[Running]:
 
 @pytest.mark.parametrize("mode", ["kubernetes", "full"])
 async def test_recordings(running: Running, mode: str) -> None:
-    """They change nothing: several at a time."""
+    """These requests change nothing, so several run at the same time."""
     deliberate = DELIBERATE | (FULL if mode == "full" else {})
     left = [one for one in RECORDINGS if mode == "kubernetes" or one["id"] not in ONLY_KUBERNETES]
     found: dict[str, list[str]] = {}

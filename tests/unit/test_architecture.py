@@ -41,7 +41,7 @@ def test_no_two_classes_share_a_name() -> None:
 
 
 def test_only_one_test_file_makes_syntax_trees_itself() -> None:
-    """It does so safely: see `tests/syntax.py`."""
+    """It makes syntax trees safely: see `tests/syntax.py`."""
     tests = (_ROOT / "tests").rglob("*.py")
     assert [path.name for path in tests if re.search(r"\bast\.parse\(|\bPyCF_ONLY_AST\b", path.read_text())] == [
         "syntax.py"

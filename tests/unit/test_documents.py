@@ -1,4 +1,4 @@
-"""What the documents name is there: files, sections, commands and their options."""
+"""Everything that the documents name exists: files, sections, commands and their options."""
 
 from __future__ import annotations
 

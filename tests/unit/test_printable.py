@@ -1,4 +1,4 @@
-"""What others write is shown in Hatchway's messages, and does nothing to the terminal."""
+"""Texts of others in Hatchway's messages are readable, and cannot control the terminal."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def definition(config: dict[str, Any], *, stored: str = "v1", **more: Any) -> di
 
 
 def converted(obj: dict[str, Any], api_version: str) -> dict[str, Any]:
-    """What a right webhook makes of a host."""
+    """Convert a host as a correct webhook does."""
     spec: dict[str, Any] = dict(obj.get("spec") or {})
     if api_version.endswith("/v2"):
         if "address" in spec:

@@ -26,7 +26,7 @@ def find(
     method: str = "GET",
     upgrade: bytes | None = None,
 ) -> PlainRead | None:
-    """What answers a request without the application."""
+    """Return the function that answers a request without the application."""
     path, _, query = target.encode().partition(b"?")
     fields = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     head = RequestHead(method, target.encode(), path, query or None, fields, "1.1", Peer(None, "https"), upgrade)
@@ -40,7 +40,7 @@ def plainly(
     method: str = "GET",
     upgrade: bytes | None = None,
 ) -> Respond | None:
-    """What the filters answer without the application."""
+    """Return the answer that the filters give without the application."""
     read = find(made, target, headers, method, upgrade)
     return read() if read is not None else None
 

@@ -1,4 +1,4 @@
-"""What Ingresses and IngressClasses may be and become."""
+"""Valid Ingresses and IngressClasses, and valid changes of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pods may be and become: validation, admission, changes, warnings (beside the recordings in `whole.jsonl`)."""
+"""Rules of pods: validation, admission, changes, warnings (in addition to the recordings in `whole.jsonl`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Services may be and become (beside the recordings in `whole.jsonl`)."""
+"""Valid Services and valid changes of them (in addition to the recordings in `whole.jsonl`)."""
 
 from __future__ import annotations
 

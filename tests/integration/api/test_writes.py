@@ -1,4 +1,4 @@
-"""What writes do beyond storing: identity, generations, admission, allocation, and every kind of deletion."""
+"""The further effects of writes: identity, generations, admission, allocation, and every kind of deletion."""
 
 from __future__ import annotations
 

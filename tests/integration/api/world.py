@@ -49,7 +49,7 @@ class World:
         self.app = RestApp(self.api)
 
     async def namespace(self, name: str) -> None:
-        """What the controllers make of a new namespace; made first when it does not exist."""
+        """Make a namespace if it does not exist, and the objects that controllers make in a new namespace."""
         if self.store.get("namespaces", "", name) is None:
             await self.client.create("namespaces", {"metadata": {"name": name}})
         await self.client.create("serviceaccounts", {"metadata": {"name": "default", "namespace": name}})

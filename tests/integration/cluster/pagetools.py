@@ -1,4 +1,4 @@
-"""What the tests of the documentation's pages share: curl, addresses as kubectl shows them, Deployments of a script."""
+"""Helpers for the tests of the documentation's pages: curl, addresses as kubectl shows them, Deployments of a script."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def informed(make_cluster: Callable[..., Cluster]) -> Cluster:
 
 
 def lines(cluster: Cluster) -> list[str]:
-    """What `kubectl cluster-info` and `hatchway info` print: the same, without colours."""
+    """Return the output of `kubectl cluster-info`, without colours; `hatchway info` must print the same."""
     said = cluster.kubectl("cluster-info")
     for colour in ("\x1b[0;32m", "\x1b[0;33m", "\x1b[0m"):
         said = said.replace(colour, "")

@@ -98,7 +98,7 @@ def test_completion_scripts_are_read_by_their_shells(shell: str) -> None:
 
 
 def completed(words: str, **environment: str) -> list[str]:
-    """What bash is offered for the last word."""
+    """Return the completions that bash gets for the last word."""
     found = run(COMP_WORDS=words, COMP_CWORD=str(words.count(" ")), _HATCHWAY_COMPLETE="bash_complete", **environment)
     return [line.partition(",")[2] for line in found.stdout.splitlines() if line]
 
@@ -272,7 +272,7 @@ def test_the_variable_names_the_cluster_of_every_command(cluster: Cluster, tmp_p
 
 
 def test_a_name_that_no_cluster_has(cluster: Cluster, tmp_path: Path) -> None:
-    """Who names a cluster hears of clusters, and not of contexts."""
+    """Errors after `--name` are about clusters, not about contexts."""
     where = {"HATCHWAY_STATE_DIR": str(cluster.base), "KUBECONFIG": str(cluster.kubeconfig)}
     for command in (["ls"], ["info"], ["url", "web"], ["proxy", "--port", "0"]):
         assert run(*command, "--name", "nope", **where).stderr == (

@@ -110,7 +110,7 @@ def services(known: FakeCluster, addresses: dict[str, str]) -> Iterator[Object]:
 
 
 def access() -> Iterator[Object]:
-    """What alice and bob may."""
+    """The rights of alice and bob."""
     group = "rbac.authorization.k8s.io"
 
     def binding(namespace: str, name: str, role: str, kind: str, subject: Object) -> Object:

@@ -1,4 +1,4 @@
-"""What a pod of a real cluster finds of the cluster's own: its files, its kubelets, its API with the pod's rights."""
+"""The parts of the cluster that a pod can reach: files, kubelets, and the API with the pod's rights."""
 
 from __future__ import annotations
 

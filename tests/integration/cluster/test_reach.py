@@ -448,7 +448,7 @@ def refusal(code: int, message: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Where the browser notes what it was asked to open, and the environment that makes it the browser."""
+    """The file in which a simulated browser writes the URL, and the environment that chooses this browser."""
     noted, script = tmp_path / "opened", tmp_path / "browser"
     script.write_text(f'#!/bin/sh\nprintf %s "$1" >{shlex.quote(str(noted))}\n')
     script.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What the door's tests ask with."""
+"""Clients for the tests of the door."""
 
 from __future__ import annotations
 

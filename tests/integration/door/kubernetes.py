@@ -141,7 +141,7 @@ def _without_deflate(forward: Forward) -> Forward:
 
 
 class Answer:
-    """What a door has answered."""
+    """An answer of the door."""
 
     def __init__(self, data: bytes) -> None:
         head, _, self.body = data.partition(b"\r\n\r\n")

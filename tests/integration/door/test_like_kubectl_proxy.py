@@ -106,7 +106,7 @@ def wrong(cases: list[Case], found: list[tuple[Got, Seen | None]], program: str)
 
 
 def compared(got: Got, seen: Seen | None) -> dict[str, object]:
-    """What must be the same of two exchanges."""
+    """Return the parts of an exchange that must be equal for both proxies."""
     facts: dict[str, object] = {f"answer's {name}": got.header(name) for name in _ANSWER_HEADERS}
     facts |= {"status": got.status, "body": got.body}
     if seen is not None:

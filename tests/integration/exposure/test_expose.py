@@ -70,7 +70,7 @@ def expose(shop: Cluster, *arguments: str, check: bool = True) -> subprocess.Com
 
 
 def _asked(service: dict[str, Any]) -> dict[str, Any]:
-    """What a client asks for: without what kubectl's types add (an empty status)."""
+    """Return the object of a client, without the empty status that kubectl's types add."""
     metadata = service["metadata"]
     return {"name": metadata["name"], "labels": metadata.get("labels"), "spec": service["spec"]}
 

@@ -110,7 +110,7 @@ CASES: dict[str, str | bytes] = {
 
 
 def view(path: Path) -> dict[str, Any] | None:
-    """What kubectl reads, None when it does not. Lists without items are left out: kubectl writes them as null."""
+    """Return the kubeconfig as kubectl reads it; None if it cannot. Empty lists are left out: kubectl writes null."""
     done = subprocess.run(
         [find_kubectl(), "config", "view", "--raw", "-o", "json", f"--kubeconfig={path}"],
         capture_output=True,
@@ -138,7 +138,7 @@ def ours(path: Path) -> dict[str, Any] | None:
 
 
 def there_and_back(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """What kubectl reads of a file while our cluster is in it, less what is ours, and after it."""
+    """Return a file as kubectl reads it, without our cluster: while the cluster is in it, and afterwards."""
     before = kubeconfig.merge(path, ENTRY)
     during = view(path)
     assert during is not None

@@ -128,7 +128,7 @@ class World:
             await connection.aclose()
 
     async def both(self, **config: str) -> list[dict[str, Any]]:
-        """What kubectl and what this project made of the same kubeconfig."""
+        """The results of kubectl and of Hatchway for the same kubeconfig."""
         found = []
         for name, run in (("kubectl", self.kubectl), ("hatchway", self.hatchway)):
             path = self.write(name, **config)
@@ -147,7 +147,7 @@ def world(api: ApiServer, issuer: Issuer, authority: Authority, tmp_path: Path) 
 
 
 def alike(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """What both did. Their words differ."""
+    """Return the results of both, without their messages, which differ."""
     theirs, ours = ({key: item for key, item in one.items() if key != "said"} for one in found)
     assert ours == theirs, found[1]["said"]
     return ours

@@ -54,7 +54,7 @@ def service(name: str, where: str) -> dict[str, Any]:
 
 
 def rights(user: str, where: str, *rules: dict[str, Any]) -> list[dict[str, Any]]:
-    """What lets a user do this, in a namespace or ("") everywhere."""
+    """Return the objects that give a user a right in a namespace, or ("") in all."""
     kind = "Role" if where else "ClusterRole"
     metadata = {"name": f"{user}-{where or 'all'}", **({"namespace": where} if where else {})}
     version = {"apiVersion": "rbac.authorization.k8s.io/v1"}

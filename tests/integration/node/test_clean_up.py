@@ -1,4 +1,4 @@
-"""What removed pods have left behind is deleted, and nothing else."""
+"""The files of removed pods are deleted, and no others."""
 
 from __future__ import annotations
 

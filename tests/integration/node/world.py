@@ -157,7 +157,7 @@ class World:
             await listener.close()
 
     def volume(self, pod: Object, name: str) -> Path:
-        """Where the agent keeps a pod's volume: ConfigMaps and emptyDirs on the disk, all others in memory."""
+        """Return the directory of a pod's volume: ConfigMaps and emptyDirs are on the disk, all others in memory."""
         found = [base / pod["metadata"]["uid"] / "volumes" / name for base in (self.state.pods, self.state.memory)]
         return next((path for path in found if path.exists()), found[0])
 

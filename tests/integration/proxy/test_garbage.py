@@ -1,4 +1,4 @@
-"""What an exchange was made of is freed when it ends, without waiting for the garbage collector.
+"""The objects of an exchange are freed at its end, without the garbage collector.
 
 A TLS connection takes some fifty kilobytes outside of Python's sight, so that the collector, which counts objects, runs
 long after they matter; a process that sets old objects aside (`gc.freeze`) would keep them.

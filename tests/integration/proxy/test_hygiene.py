@@ -1,4 +1,4 @@
-"""What is not acceptable HTTP/1.1 is refused at once, with an answer, and nothing of it reaches the routing function."""
+"""Invalid HTTP/1.1 is refused at once with an answer, and does not reach the routing function."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_bad_chunks_are_refused(world: World, body: bytes) -> None:
 
 
 async def test_a_smuggled_request_is_a_body(world: World) -> None:
-    """What an `Upgrade` field or a GET with a body would let slip past llhttp stays inside the body."""
+    """With an `Upgrade` field, or a GET with a body, llhttp would miss the body's end; it is still read as a body."""
     seen: list[bytes] = []
 
     def route(head: RequestHead) -> Decision:

@@ -250,7 +250,7 @@ UPSTREAM_PHASES = {
 
 @pytest.mark.parametrize("path", UPSTREAM_PHASES)
 async def test_an_upstream_that_resets_ends_the_exchange(ground: Ground, path: str) -> None:
-    """What came of the answer before is relayed where it arrived; the client's connection ends or goes on."""
+    """The part of an answer before the reset is relayed if it arrived; the client's connection ends or continues."""
     status, _ = UPSTREAM_PHASES[path]
     extra = UPGRADE if status == 101 else b"Connection: close\r\n\r\n"
 

@@ -61,7 +61,7 @@ async def ask(server: Server, context: ssl.SSLContext, name: str) -> bytes:
 
 
 async def end_of(reader: asyncio.StreamReader) -> bytes:
-    """What comes before the end of a connection; a reset is an end, too: the first message stays in the socket."""
+    """Return the data before the end of a connection. A reset is an end, too: the first message stays in the socket."""
     try:
         return await asyncio.wait_for(reader.read(), 20)
     except ConnectionResetError:

@@ -83,7 +83,7 @@ def _client(context: Context) -> tuple[ClientConnection, Wire]:
 
 
 def _requests(loop: asyncio.AbstractEventLoop, data: list[bytes]) -> tuple[list[Any], bytes, bool]:
-    """What the routing function saw with the bodies' sizes, and what the client got."""
+    """The requests of the routing function with the sizes of their bodies, and the client's answers."""
     seen: list[Any] = []
 
     def route(head: RequestHead) -> Decision:

@@ -210,7 +210,7 @@ def forward(upstream: Upstream, *, keep: bool = True, **more: Any) -> RoutingFun
 
 
 class World:
-    """What a test has started."""
+    """The servers and connections that a test has started."""
 
     def __init__(self) -> None:
         self._servers: list[Server] = []

@@ -1,4 +1,4 @@
-"""What stays when a cluster is stopped and started again: a load balancer's address, `--publish`."""
+"""A load balancer's address and `--publish` stay when a cluster is stopped and started again."""
 
 from __future__ import annotations
 

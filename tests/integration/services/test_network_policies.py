@@ -115,7 +115,7 @@ def test_policies_of_ports(reach: Reach) -> None:
 
 
 def test_policies_of_egress(reach: Reach) -> None:
-    """What a pod may reach: by selectors, names of ports and address ranges; both ends must allow a connection."""
+    """Egress: selectors, names of ports and address ranges; both ends must allow a connection."""
     ip = reach.ips
     egress = [
         {"to": [{**_in(Y), **_pods(pod="b")}], "ports": [{"port": "first"}]},
@@ -244,7 +244,7 @@ def test_the_pages_policies_deny_all_but_dns(reach: Reach) -> None:
 
 
 def test_a_pod_on_its_nodes_network_is_its_node(reach: Reach) -> None:
-    """It reaches the pods of its node; those of others if a policy allows the node's address."""
+    """It reaches the pods of its node, and pods of other nodes if a policy allows the node's address."""
     host = Reach(reach.cluster)
     host.start([pod(Z, "host", "node-1", host_network=True)])
     host.ips = {name: ip for name, ip in reach.ips.items() if name.startswith(X)}

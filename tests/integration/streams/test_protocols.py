@@ -1,4 +1,4 @@
-"""What kubectl does not do: other versions of the protocols, refusals, rights, and clients and pods that misbehave."""
+"""Cases that kubectl does not make: other versions of the protocols, refusals, rights, and clients and pods that misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What starts an add-on on first use: one write, however often it is used; requests are held in bounded numbers."""
+"""The start of an add-on on first use: one write for all uses, and a limited number of waiting requests."""
 
 # ruff: noqa: ASYNC110  what holds clients reports no events
 

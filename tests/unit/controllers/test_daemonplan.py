@@ -1,4 +1,4 @@
-"""What a DaemonSet does next; and that it ends with one pod of its template on each of its nodes."""
+"""The next step of a DaemonSet. At the end there is one pod of its template on each of its nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What belonged to something that is gone goes too: in the background, in the foreground, or not at all."""
+"""Objects whose owners are gone are deleted: in the background, in the foreground, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an index finds is what a look at all objects finds, whatever was added, changed and deleted before."""
+"""An index finds the same objects as a search over all objects, after any changes."""
 
 from __future__ import annotations
 

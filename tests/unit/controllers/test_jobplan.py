@@ -1,4 +1,4 @@
-"""What a Job does next, from the Job and its pods alone (cases of `job_controller_test.go`)."""
+"""The next step of a Job, from the Job and its pods alone (cases of `job_controller_test.go`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a StatefulSet does next; and that, whatever happens to its pods, it ends as specified and in order."""
+"""The next step of a StatefulSet. After any change of its pods, it reaches the specified state, in order."""
 
 from __future__ import annotations
 

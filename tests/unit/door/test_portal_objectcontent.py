@@ -1,4 +1,4 @@
-"""What the pages of one object show: nothing that looks like a secret, the last events first, containers as kubectl."""
+"""The pages of one object: they show no secrets, the last events first, and containers as kubectl does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a response to a request without credentials is."""
+"""The kinds of responses to a request without credentials."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ async def read(found: Iterable[Object], namespace: str = "", **server: object) -
 
 
 def reported(exposures: Iterable[Exposure]) -> set[tuple[str, str, str]]:
-    """What counts as a finding: not that of an object which is exposed on purpose."""
+    """Return the findings that count: not those of objects that are exposed on purpose."""
     return {(way.namespace, way.spelled, issue.rule) for way, issue in findings(exposures) if not way.accepted}
 
 

@@ -1,4 +1,4 @@
-"""What is spoken on ports, which one is meant, and how they are named."""
+"""Ports: their protocols, the default one, and their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a context of a kubeconfig means, and what cannot be used, said in words that name the context."""
+"""The settings of a context of a kubeconfig; errors about unusable settings name the context."""
 
 from __future__ import annotations
 

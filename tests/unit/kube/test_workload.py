@@ -1,4 +1,4 @@
-"""What a command about pods is pointed at."""
+"""Targets of commands about pods."""
 
 from __future__ import annotations
 

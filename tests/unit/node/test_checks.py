@@ -1,4 +1,4 @@
-"""What probes and hooks do: what counts as success, what is said of failures."""
+"""Probes and hooks: which results are successes, and the messages of failures."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def write(directory: Path, payload: dict[str, Content]) -> bool:
 
 
 def shown(directory: Path) -> dict[str, bytes]:
-    """What a container sees by ordinary names."""
+    """Return the files that a container sees, by their ordinary names."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in directory.rglob("*")

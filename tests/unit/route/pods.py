@@ -59,7 +59,7 @@ class Client(FakeClient):
 
 
 class FakeConnection:
-    """What the route needs of `kube.connection.Connection`."""
+    """The part of `kube.connection.Connection` that the route uses."""
 
     context, namespace, label, server = "test", "shop", "the test cluster", "https://test"
     identity: tuple[str, ...] = ("server",)

@@ -1,4 +1,4 @@
-"""What a test waits for: the forms of `kubectl wait --for`, and functions."""
+"""The conditions that a test can wait for: the forms of `kubectl wait --for`, and functions."""
 
 from __future__ import annotations
 

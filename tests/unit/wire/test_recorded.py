@@ -19,7 +19,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 
 def bytes_of(name: str, side: str) -> bytes:
-    """What one side (c or s) sent after the handshake."""
+    """Return the bytes that one side (c or s) sent after the handshake."""
     whole = b""
     for line in (RECORDED / f"{name}.jsonl").read_text().splitlines():
         _, sender, data = json.loads(line)

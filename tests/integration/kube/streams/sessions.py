@@ -1,4 +1,4 @@
-"""What every session of port-forward must do, at whichever server it ends."""
+"""Tests that every session of a port-forward must pass, with every kind of server."""
 
 from __future__ import annotations
 

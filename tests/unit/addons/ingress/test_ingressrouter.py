@@ -1,4 +1,4 @@
-"""What is decided about requests: the backend, the fields that it sees, and the pages for errors."""
+"""Decisions about requests: the backend, its fields, and the pages for errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is vendored is what its archive has: the hashes in vendor/README.md are those of the files."""
+"""Vendored files are those of their archive: they have the hashes in vendor/README.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What multiplies is bounded, and what Kubernetes takes is not."""
+"""Bodies that would multiply are refused; bodies that Kubernetes accepts are accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes may read, and what they may write: no more than their own pods need."""
+"""Nodes may read and write only what their own pods need."""
 
 from __future__ import annotations
 

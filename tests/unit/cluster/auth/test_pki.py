@@ -94,7 +94,7 @@ def test_tls_takes_them(tmp_path: Path) -> None:
 
 
 def test_strict_verification_takes_them(tmp_path: Path) -> None:
-    """What Python 3.13 makes the default."""
+    """Checks that are the default from Python 3.13 on."""
     found = ensure(tmp_path)
     client = found.client_context(found.admin)
     client.verify_flags |= ssl.VERIFY_X509_STRICT

@@ -1,4 +1,4 @@
-"""What LimitRanges do to pods and claims, in the words of Kubernetes."""
+"""The effects of LimitRanges on pods and claims, with Kubernetes' error texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each check of the Pod Security Standards finds, and from which version on.
+"""The violations that each check of the Pod Security Standards finds, and its first version.
 
 The cases are those of pod-security-admission's fixtures; the texts are those of its checks.
 """

@@ -1,4 +1,4 @@
-"""What objects use of quotas, which quotas count them, and what is refused."""
+"""Quotas: the resources that objects use, the quotas that count them, and refused objects."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Client:
         return head, decision
 
     def status(self) -> int:
-        """What it is answered with; 200 for whatever was let through."""
+        """Return the status of its answer; 200 for an admitted request."""
         _, decision = self.begin()
         assert not inspect.isawaitable(decision)
         return decision.status if isinstance(decision, Respond) else 200

@@ -46,7 +46,7 @@ async def rest(scope: Any, receive: Any, send: Any) -> None:
 
 
 class FakeProxy:
-    """What was let through to be forwarded."""
+    """The requests that were admitted and forwarded."""
 
     def __init__(self) -> None:
         self.requests: list[ConnectRequest] = []

@@ -1,4 +1,4 @@
-"""What is counted, and that clients cannot make it grow."""
+"""The counted requests; clients cannot make the metrics grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request is about: the table of apiserver's `requestinfo_test.go`, spellings of names, hostile paths."""
+"""The parts of a request's path: the table of apiserver's `requestinfo_test.go`, spellings of names, hostile paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of conversions, and the fields that a version does not have."""
+"""The cache of conversions, and fields that a version does not have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What LimitRanges and ResourceQuotas may say, in the words of Kubernetes' validation."""
+"""Validation of LimitRanges and ResourceQuotas, with Kubernetes' error texts."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ DEPLOYMENT = ("apps", "v1", "Deployment")
 
 
 def made(gvk: tuple[str, str, str], obj: dict[str, Any]) -> dict[str, Any]:
-    """What a server makes of an object."""
+    """Return an object as the server stores it."""
     return schema.apply_defaults(gvk, schema.check(gvk, obj).object)
 
 
