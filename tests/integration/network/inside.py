@@ -216,7 +216,17 @@ async def secrets(runtime: Runtime, directory: Path) -> Any:
 async def writes(runtime: Runtime, directory: Path) -> Any:
     """Where a container can write, and what becomes of it."""
     pod = await sandbox(runtime)
-    places = ["/tmp/written-by-a-container", "/etc/x", "/root/x", "/x", "/var/log/x", "/run/x", "/usr/x", "/usr/bin/x", "/opt/x"]
+    places = [
+        "/tmp/written-by-a-container",
+        "/etc/x",
+        "/root/x",
+        "/x",
+        "/var/log/x",
+        "/run/x",
+        "/usr/x",
+        "/usr/bin/x",
+        "/opt/x",
+    ]
     script = 'for p in "$@"; do (echo 1 > "$p") 2>/dev/null && echo "$p"; done; true'
     _, first = await run(pod, ["sh", "-c", script, "sh", *places])
     _, second = await shell(pod, "cat /tmp/written-by-a-container /x /var/log/x 2>&1 | grep -c 'No such file'")

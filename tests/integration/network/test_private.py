@@ -97,7 +97,15 @@ def test_the_file_system_of_a_node_shows_no_process(make_run: MakeRun) -> None:
 
 def test_what_a_container_writes_stays_its_own(make_run: MakeRun) -> None:
     found = make_run("private", "writes").result()
-    assert found["written"] == ["/tmp/written-by-a-container", "/etc/x", "/root/x", "/x", "/var/log/x", "/run/x", "/opt/x"]
+    assert found["written"] == [
+        "/tmp/written-by-a-container",
+        "/etc/x",
+        "/root/x",
+        "/x",
+        "/var/log/x",
+        "/run/x",
+        "/opt/x",
+    ]
     assert found["gone"] == "3"
     assert found["read only"] == ["/dev/shm/x"]
     for path in found["written"]:
