@@ -267,7 +267,8 @@ def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         cluster = Cluster(name, base, base / "kubeconfig")
         made.append(cluster)
         if up:
-            cluster.hatchway("up", "--detach", "--api-port", "0", *options)
+            # No test may reach another machine, whatever is installed on this one.
+            cluster.hatchway("up", "--detach", "--api-port", "0", "--egress", "none", *options)
         return cluster
 
     yield make

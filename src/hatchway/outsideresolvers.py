@@ -43,6 +43,7 @@ class OutsideResolvers:
     Args:
         servers: addresses with ports.
         udp_seconds, tcp_seconds: how long one resolver may take to answer.
+        at_once: how many queries may be under way.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class OutsideResolvers:
         servers: Iterable[tuple[str, int]],
         udp_seconds: float = _UDP_SECONDS,
         tcp_seconds: float = _TCP_SECONDS,
+        at_once: int = _AT_ONCE,
     ) -> None:
         self._servers = [_OutsideResolver(address) for address in servers]
         self._udp_seconds = udp_seconds
         self._tcp_seconds = tcp_seconds
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(at_once)
 
     async def start(self) -> None:
         """Probe all resolvers; this takes at most as long as one query."""

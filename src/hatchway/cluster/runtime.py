@@ -7,6 +7,7 @@ has.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -240,6 +241,15 @@ class ContainerProcess(Protocol):
         """
         ...
 
+    @property
+    def new_user(self) -> asyncio.Future[str]:
+        """Return a future that is done when a container goes on as a user that it does not get: `UID:GID`.
+
+        Its start script has asked for that user and executed the next program (`Runtime.users` is "one"). It should
+        have begun as that user.
+        """
+        ...
+
     async def wait(self) -> Exit:
         """Wait until it has ended. May be called any number of times."""
         ...
@@ -309,7 +319,7 @@ class NodeFiles(Protocol):
         ...
 
     def unmount(self, path: str) -> None:
-        """Unmount what `mount_memory` has mounted; nothing happens when nothing is. Raises OSError."""
+        """Unmount what is mounted at `path`; nothing happens when nothing is. Raises OSError."""
         ...
 
 
@@ -386,6 +396,14 @@ class Runtime(NodeFiles, Protocol):
     @property
     def sockets(self) -> ServiceSockets:
         """Return what opens sockets on addresses of nodes and services."""
+        ...
+
+    async def show_image(self, root: ImageRoot, path: str) -> str:
+        """Make the files of an image visible, for volumes; return the directory that has them.
+
+        path: an empty directory, which may become a mount point. Nothing is done when it is one already. Raises OSError
+        and StartError.
+        """
         ...
 
     async def create_sandbox(self, config: SandboxConfig) -> Sandbox:

@@ -25,6 +25,10 @@ LARGEST_CONFIG = 1 << 20
 # The user name by which credential helpers mark an identity token.
 _TOKEN_USER = "<token>"
 _MOST_ENTRIES = 1000
+# The most values in a configuration, and the longest key and pattern of a label: a Secret may be a stranger's.
+_MOST_VALUES = 20_000
+_LONGEST_KEY = 1024
+_LONGEST_PATTERN = 128
 
 
 class BadCredentials(ValueError):
@@ -50,6 +54,8 @@ class Credential:
     @property
     def key(self) -> str:
         """Return host and path without the scheme, as the kubelet indexes entries; "" when the server is no URL."""
+        if len(self.server) > _LONGEST_KEY:
+            return ""
         text = self.server if self.server.startswith(("https://", "http://")) else f"https://{self.server}"
         try:
             parts = urlsplit(text)
@@ -81,10 +87,13 @@ def parse_docker_config(text: bytes | str, *, legacy: bool = False) -> list[Cred
 
 def parse_json(text: bytes | str) -> dict[str, Any]:
     """Return a JSON object. Raises BadCredentials."""
-    if len(text) > LARGEST_CONFIG:
+    data = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+    if len(data) > LARGEST_CONFIG:
         raise BadCredentials(f"it is larger than {LARGEST_CONFIG} bytes")
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise BadCredentials(f"it has more than {_MOST_VALUES} values")
     try:
-        found = json.loads(text)
+        found = json.loads(data)
     except (ValueError, RecursionError):
         # The parser's message would show a part of the text, which may be secret.
         raise BadCredentials("it is not valid JSON") from None
@@ -183,4 +192,4 @@ def _glob(pattern: str, text: str) -> bool:
     """Match one label of a host name as Go's `filepath.Match` does; an IPv6 address only matches itself."""
     if text.startswith("["):
         return pattern == text
-    return fnmatch.fnmatchcase(text, pattern.replace("[^", "[!"))
+    return len(pattern) <= _LONGEST_PATTERN and fnmatch.fnmatchcase(text, pattern.replace("[^", "[!"))

@@ -7,11 +7,12 @@ protocol of `docker/docker-credential-helpers`: `docker-credential-NAME get` rea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hatchway.images.credentials import (
     HUB_SERVER,
@@ -122,10 +123,12 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
     except OSError as error:
         raise BadCredentials(f"the credential helper {program} cannot be started: {error.strerror}") from error
     try:
-        pipe = transport.get_pipe_transport(0)
-        assert isinstance(pipe, asyncio.WriteTransport)
-        pipe.write(server.encode())
-        pipe.close()
+        # uvloop's pipes are no subclass of asyncio's.
+        pipe = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
+        # A helper that has ended already has closed it: uvloop says so by a RuntimeError.
+        with contextlib.suppress(OSError, RuntimeError):
+            pipe.write(server.encode())
+            pipe.close()
         async with asyncio.timeout(_PATIENCE):
             await conversation.ended.wait()
             await conversation.output_ended.wait()

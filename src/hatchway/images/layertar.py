@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hatchway.images.layererrors import BadLayer, UnpackLimits
+from hatchway.images.layertree import shown
 from hatchway.images.sparsemaps import Pieces, SparseMap, old_map, pax_map, pax_size, stored_map
 from hatchway.images.tarheaders import (
     BLOCK,
@@ -153,7 +154,7 @@ class LayerTar:
             raise BadLayer(f"there are more than {self._limits.entries} entries")
         kind = _KINDS.get(header.kind)
         if kind is None:
-            raise BadLayer(f"{_shown(header.name)}: entries of type {header.kind.decode('latin-1')!a} are unknown")
+            raise BadLayer(f"{shown(header.name)}: entries of type {header.kind.decode('latin-1')!a} are unknown")
         entry = LayerEntry(
             header.name, kind, header.mode, header.uid, header.gid, header.mtime, header.size, header.link,
             header.device,
@@ -167,7 +168,7 @@ class LayerTar:
             # Older formats than ustar mark a directory by a slash.
             entry.kind, entry.size = EntryKind.DIRECTORY, 0
         if not (0 <= entry.uid <= _LARGEST_ID and 0 <= entry.gid <= _LARGEST_ID):
-            raise BadLayer(f"{_shown(entry.name)}: the number of its owner is out of range")
+            raise BadLayer(f"{shown(entry.name)}: the number of its owner is out of range")
         self._left, self._padding = entry.size, -entry.size % BLOCK
         if entry.kind is EntryKind.FILE:
             self._find_holes(entry, header, block, extensions)
@@ -185,7 +186,7 @@ class LayerTar:
         if found is not None:
             entry.size, entry.pieces = found.size, found.pieces
             if sum(length for _, length in found.pieces) != self._left:
-                raise BadLayer(f"{_shown(entry.name)}: the archive does not hold what the map of its holes says")
+                raise BadLayer(f"{shown(entry.name)}: the archive does not hold what the map of its holes says")
 
     def _pax_holes(self, extensions: _Extensions) -> SparseMap | None:
         records = extensions.records
@@ -288,7 +289,3 @@ def _apply(entry: LayerEntry, extensions: _Extensions) -> None:
     entry.link = entry.link if extensions.link is None else extensions.link
     if b"\0" in entry.name or b"\0" in entry.link or b"\0" in extensions.records.get(b"GNU.sparse.name", b""):
         raise BadLayer("the name of an entry has a NUL")
-
-
-def _shown(name: bytes) -> str:
-    return ascii(name[:200].decode("utf-8", "backslashreplace"))

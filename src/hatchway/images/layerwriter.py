@@ -59,13 +59,11 @@ class LayerWriter:
 
     hides_all: whether the layer hides all lower layers: a whiteout of everything in the root directory. An overlay file
     system cannot express that, so those layers have to be left out of it.
-    left_out: how many devices were left out.
     """
 
     def __init__(self, root: int, lowers: LowerLayers, attributes: AttributeWriter, limits: UnpackLimits) -> None:
         """Write below the open, empty directory `root`. limits: `size` must be known here, not 0."""
         self.hides_all = False
-        self.left_out = 0
         self._root_descriptor = root
         self._lowers = lowers
         self._attributes = attributes
@@ -104,8 +102,7 @@ class LayerWriter:
             self._write_hard_link(parts, entry)
             return
         if entry.kind in (EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE):
-            if entry.kind is EntryKind.BLOCK_DEVICE or entry.device != (0, 0):
-                self.left_out += 1
+            # A whiteout in overlay's own form is such a device, too.
             self._hide(parts[:-1], name, replace=True)
             return
         folder = self._folder(parts[:-1])
@@ -216,10 +213,11 @@ class LayerWriter:
 
     def _write_whiteout(self, parents: tuple[bytes, ...], name: bytes) -> None:
         if name == OPAQUE_MARKER:
-            if not parents:
+            folder = self._folder(parents)
+            if folder is self._root:
                 self.hides_all = True
             elif self._lowers:
-                make_opaque(self._open(self._folder(parents)))
+                make_opaque(self._open(folder))
             return
         if name.startswith(AUFS_PREFIX):
             return

@@ -96,7 +96,7 @@ async def pull(
             try:
                 return await one.try_credentials(credentials)
             except PullError as error:
-                if error.kind in ("storage", "unsupported") or not endpoint.mirror_of:
+                if error.kind == "storage" or not endpoint.mirror_of:
                     raise _with_mirrors(error, failures) from None
                 failures.append((endpoint, error))
     finally:
@@ -137,7 +137,9 @@ class _Pull:
     async def try_credentials(self, credentials: Sequence[Credential]) -> Image:
         """Pull with each matching credential in turn, as the kubelet does; without any when none matches."""
         name = f"{self._endpoint.name}/{self._endpoint.prefix}{self._reference.repository}"
-        chosen: list[Credential | None] = [*matching(credentials, name)[:_MOST_CREDENTIALS]]
+        # In a thread, because entries of a stranger's Secret may be many patterns.
+        found = await asyncio.to_thread(matching, credentials, name)
+        chosen: list[Credential | None] = [*found[:_MOST_CREDENTIALS]]
         refused: PullError | None = None
         for credential in chosen or [None]:
             client = RepositoryClient(self._http, self._endpoint, self._reference.repository, credential)

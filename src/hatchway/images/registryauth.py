@@ -20,7 +20,7 @@ from hatchway.proxy.routing import ProxyError
 
 _CLIENT = "hatchway"
 # The longest answer with a token, and the longest token, in bytes.
-LARGEST_ANSWER = 1 << 20
+LARGEST_ANSWER = 128 * 1024
 _LONGEST_TOKEN = 64 * 1024
 # The lifetime of a token that names none (token.md), and the time before its end at which it is renewed; in seconds.
 _LIFETIME = 60.0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from hatchway.images.blobs import hash_of
 from hatchway.images.challenge import AuthChallenge, parse_challenges
 from hatchway.images.credentials import Credential
 from hatchway.images.documents import (
@@ -116,7 +116,7 @@ class RepositoryClient:
                 await asyncio.sleep(delay_before(attempt) or 0)
                 continue
             wanted = tag_or_digest if is_digest(tag_or_digest) else said or "sha256:"
-            found = f"{wanted.partition(':')[0]}:{hashlib.new(wanted.partition(':')[0], content).hexdigest()}"
+            found = await asyncio.to_thread(hash_of, wanted, content)
             if wanted not in (found, "sha256:"):
                 raise PullError("invalid", f"unexpected commit digest {found}, expected {wanted}: failed precondition")
             return ManifestDocument(content, found)

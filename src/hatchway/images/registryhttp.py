@@ -248,6 +248,8 @@ def unreachable(error: ProxyError, method: str, url: str, registry: str) -> Pull
     if error.stage == "tls" and "certificate" in why:
         hint = f'name its CA in registries.toml (ca-file of [registry."{registry}"])'
         return PullError("unreachable", words + why, hint)
+    if error.stage == "dial" and why.startswith("proxy "):
+        return PullError("unreachable", f"{words}proxyconnect tcp: {why}", "check HTTPS_PROXY and HTTP_PROXY")
     if error.stage == "dial":
         address = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
         known = "connection refused" in why or "unreachable" in why or "timeout" in why

@@ -96,6 +96,17 @@ def pods(cluster: Cluster) -> dict[str, Any]:
     return {pod["metadata"]["name"]: pod for pod in found}
 
 
+def test_containers_of_images_do_not_start_and_say_why(loopback: Cluster) -> None:
+    loopback.kubectl("run", "real", "--image=web.test/real:1", "--command", "--", "sleep", "9")
+    try:
+        message = "jsonpath={.status.containerStatuses[0].state.waiting.message}"
+        told = wait_for(lambda: loopback.kubectl("get", "pod", "real", "-o", message))
+        assert "containers of images need the private network, which this cluster does not have" in told
+        assert "the image hatchway/host runs a command with this machine's programs" in told
+    finally:
+        loopback.kubectl("delete", "pod", "real", "--wait=false")
+
+
 def test_network_policies_are_stored_and_their_writers_warned(loopback: Cluster) -> None:
     made = loopback.kubectl("create", "-f", "-", check=False, stdin=json.dumps(_POLICY))
     assert "networkpolicy.networking.k8s.io/all created" in made

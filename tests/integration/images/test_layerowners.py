@@ -29,13 +29,14 @@ from pathlib import Path
 from hatchway import usermaps
 from hatchway.images.layers import LayerStore
 from hatchway.images.store import ImageStore
-from tests.images.making import Entry, directory, make_image, symlink, whiteout
+from tests.images.making import directory, hardlink, make_image, symlink, whiteout
 from tests.images.unpacking import file
 
 path, way, inside = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store = ImageStore(path)
 capability = (b"\\x01\\0\\0\\x02\\0\\x04" + bytes(14)).decode("latin-1")
-make_image(store, "good", {"a": ""}, [
+make_image(store, "good", [file("a"), file("theirs", uid=33, gid=44, mode=0o4711)], [
+    hardlink("same", "theirs"),
     directory("d", 0o500, uid=33, gid=44), file("d/f", uid=33, gid=44, mode=0o4711), symlink("l", "x", uid=33), whiteout("a"),
     file("ping", pax={"SCHILY.xattr.security.capability": capability}),
 ])
@@ -63,7 +64,7 @@ store, layers = ImageStore(path), LayerStore(path, way)
 async def main():
     top, _ = await layers.unpack(store.find(parse("good")))
     root = Path(top)
-    found = {name: (root / name).lstat()[4:6] for name in ("d", "d/f", "l")}
+    found = {name: (root / name).lstat()[4:6] for name in ("d", "d/f", "l", "same")}
     found["mode"] = stat.S_IMODE((root / "d/f").lstat().st_mode)
     found["whiteout"] = stat.S_ISCHR((root / "a").lstat().st_mode)
     found["capability"] = os.getxattr(root / "ping", "security.capability").hex()
@@ -113,6 +114,7 @@ def _unpacked(way: str, subids: str, path: Path) -> dict[str, Any]:
 def test_a_range_of_subuid_gives_files_their_owners_and_the_user_can_remove_them(store_path: Path) -> None:
     found = _unpacked("mapped", f"{NOBODY}:300000:65536\n", store_path)
     assert (found["d"], found["d/f"], found["l"]) == ([33, 44], [33, 44], [33, 0])
+    assert found["same"] == [33, 44]
     assert found["outside"] == 300_000 + 32
     assert found["mode"] == 0o4711 and found["whiteout"]
     assert found["capability"].startswith("01000002")

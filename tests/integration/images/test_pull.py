@@ -237,7 +237,8 @@ async def test_the_next_pull_continues_a_failed_one(puller: Puller) -> None:
         with pytest.raises(PullError, match="failed to copy: EOF") as caught:
             await puller(f"{stub.address}/team/web:1")
         assert caught.value.retryable
-        assert puller.leftovers() == [LARGE.layers[1].removeprefix("sha256:")]
+        # Parts of the other layers may be there, too: they were cancelled.
+        assert LARGE.layers[1].removeprefix("sha256:") in puller.leftovers()
         assert puller.store.images() == []
         stub.handler = None
         stub.requests.clear()
@@ -279,7 +280,7 @@ async def test_cancelling_keeps_the_part_and_the_store_clean(puller: Puller) -> 
         pulling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pulling
-        assert puller.leftovers() == [layer.removeprefix("sha256:")]
+        assert layer.removeprefix("sha256:") in puller.leftovers()
         assert puller.store.images() == []
         stub.handler = None
         image = await puller(f"{stub.address}/team/web:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -91,6 +92,25 @@ async def test_an_identity_token(puller: Puller) -> None:
     token = stub.asked("/token")[0]
     assert token.method == "POST"
     assert b"grant_type=refresh_token&refresh_token=refresh-me&service=registry.test" in token.body
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_token_server_with_oauth_only(puller: Puller, status: int) -> None:
+    stub = hub()
+    stub._tokens["granted"] = "repository:team/web:pull"
+
+    def handler(request: Request) -> Answer | None:
+        if request.path != "/token":
+            return None
+        if request.method == "GET":
+            return Answer(status)
+        form = parse_qs(request.body.decode())
+        good = form["grant_type"] == ["password"] and form["username"] == ["ann"] and form["password"] == ["p&w"]
+        return Answer(body=b'{"access_token":"granted"}') if good else Answer(401)
+
+    stub.handler = handler
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1", ann(stub, "p&w"))
 
 
 async def test_a_registry_token(puller: Puller) -> None:
@@ -248,7 +268,7 @@ async def test_realms_that_are_no_urls(puller: Puller, realm: str) -> None:
         (json.dumps({"token": "ä"}).encode(), "did not include a token"),
         (json.dumps({"token": "x" * 100_000}).encode(), "did not include a token"),
         (json.dumps({"token": ["x"]}).encode(), "did not include a token"),
-        (b" " * 2_000_000, "longer than 1048576 bytes"),
+        (b" " * 2_000_000, "longer than 131072 bytes"),
     ],
 )
 async def test_answers_that_are_no_tokens(puller: Puller, body: bytes, words: str) -> None:

@@ -142,6 +142,7 @@ async def servers_of_images(runtime: Runtime, directory: Path) -> Any:
         found["postgres id"] = (await at.run("id", "postgres", container=postgres))[1]
         found["postgres files"] = (await at.run("stat -c %u:%g /var/lib/postgresql/data/PG_VERSION /etc/passwd",
                                                 "postgres", container=postgres))[1].split()  # fmt: skip
+        found["go on"] = [process.new_user.done() for process in (nginx, redis, postgres)]
         found["by root"] = await at.run("initdb -D /tmp/d -A trust")
         found["by itself"] = await at.run("exec setpriv --reuid=postgres --regid=postgres --clear-groups id -u")
     await pod.remove()
@@ -183,6 +184,44 @@ async def changes_of_users(runtime: Runtime, directory: Path) -> Any:
     found["host program maps"] = await shell(
         pod, "unshare -U sleep 1 & sleep 0.3; echo '0 1 1' > /proc/$!/uid_map; cat /proc/$!/uid_map; wait", mounts=mount
     )
+    await pod.remove()
+    return found
+
+
+async def scripts_that_start_again(runtime: Runtime, directory: Path) -> Any:
+    """Start scripts that run themselves again as another user, and ask whether they are it."""
+    pod = await sandbox(runtime)
+    at = Servers(directory, runtime, pod)
+    found: dict[str, Any] = {"users": runtime.users}
+    script = directory / "volume/start.sh"
+    script.parent.mkdir()
+    script.write_text(
+        '#!/bin/sh\n[ "$(id -u)" != 0 ] || exec setpriv --reuid=redis --regid=postgres --clear-groups "$0"\n'
+        "id; touch /v/ready; exec sleep 1000\n"
+    )
+    script.chmod(0o755)
+    script.parent.chmod(0o777)
+    more: dict[str, Any] = {"mounts": [Mount(str(script.parent), "/v")]}
+    async with asyncio.timeout(60):
+        first = await at.start("exec /v/start.sh", **more)
+        if runtime.users == "one":
+            user = found["user"] = await first.new_user
+            first.kill(9)
+            await first.wait()
+            first = await at.start("exec /v/start.sh", user, **more)
+        await until(script.parent / "ready")
+        found["id"] = (await at.run("id", container=first))[1]
+        # A container that asks without an end waits; others do not.
+        asking = asyncio.ensure_future(
+            at.run("i=0; while [ $i -lt 150 ]; do setpriv --reuid=1 --regid=1 --clear-groups true; i=$((i+1)); done")
+        )
+        found["beside"] = await at.run("echo started")
+        found["asking"] = await asking
+        # Only the first process counts: others are commands that a script runs as another user.
+        other = await at.start("setpriv --reuid=1 --clear-groups sleep 0.2; exec sleep 1000")
+        await asyncio.sleep(0)
+        found["later"] = await at.run("sleep 0.7; cat /proc/1/comm", container=other)
+        found["of others"] = other.new_user.done()
     await pod.remove()
     return found
 

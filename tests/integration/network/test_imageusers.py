@@ -186,9 +186,21 @@ def test_servers_of_images_run_as_their_users(way: Way) -> None:
     assert found["postgres id"] == f"uid=999(postgres) gid=999(postgres) {groups}"
     # What is root's for a cluster with one user is everyone's for a user of its own namespace.
     assert found["postgres files"][0] == "999:999"
+    assert found["go on"] == [False, one, False], "redis was started by a program that had become another user"
     code, text = found["by root"]
     assert code == 1 and "cannot be run as root" in text
     assert found["by itself"] == [0, "0" if one else "999"]
+
+
+def test_a_script_that_runs_itself_again_as_another_user_comes_to_an_end(way: Way) -> None:
+    found = way.run("scripts_that_start_again").result()
+    assert found.get("user") == ("101:999" if way.name == "one" else None)
+    # Without a change of the user such a script would run itself again for ever.
+    assert found["id"].startswith("uid=101(redis) gid=999(postgres)") == (way.name == "one")
+    assert found["beside"] == [0, "started"]
+    assert found["asking"] == [0, ""]
+    assert found["later"] == [0, "sleep"]
+    assert found["of others"] is False
 
 
 def test_what_containers_may_do_with_users(way: Way) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from hatchway.cluster.node import backoff, imagemanager
 from hatchway.cluster.node.imagestock import ImageStock
-from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Privileges, Sandbox, SandboxConfig
+from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, ImageRoot, Privileges, Sandbox, SandboxConfig
 from hatchway.images.contents import BadImage, Image
 from hatchway.images.credentials import Credential
 from hatchway.images.pullmessages import Pulled, PullRequest
@@ -400,3 +400,35 @@ async def test_all_images_with_a_command_may_stand_for_host_programs(tmp_path: P
             await world.create("image", image="web:1")
             await world.pod("image", ready)
             assert node.started[1].root is not None
+
+
+async def test_a_pod_waits_for_the_image_of_a_volume(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/motd").write_text("hello")
+    roots: list[ImageRoot] = []
+
+    async def show_image(root: ImageRoot, path: str) -> str:
+        roots.append(root)
+        return str(tmp_path / "files")
+
+    node.world.runtime.show_image = show_image  # type: ignore[method-assign]
+    volume = {"name": "v", "image": {"reference": "data:1", "pullPolicy": "Never"}}
+    await node.world.create(
+        "web",
+        *SERVE,
+        image="hatchway/host",
+        volumes=[volume],
+        volumeMounts=[{"name": "v", "mountPath": "/v"}],
+    )
+    pod = await node.world.pod("web", waiting("ErrImageNeverPull"))
+    message = 'Container image "data:1" is not present with pull policy of Never'
+    assert container(pod)["state"]["waiting"]["message"] == message and node.started == []
+    assert await node.events("web", 2) == [("ErrImageNeverPull", message), ("Failed", "Error: ErrImageNeverPull")]
+    image = make_image(node.store, "data:1", {"etc/motd": "hello"})
+    await node.world.pod("web", ready)
+    assert [mount.source for mount in node.started[0].mounts if mount.path == "/v"] == [str(tmp_path / "files")]
+    assert all(mount.read_only for mount in node.started[0].mounts if mount.path == "/v")
+    assert len(roots) == 1 and roots[0].layers and node.store.users(image) == ["pod default/web of cluster test"]
+    await node.world.client.delete("pods", "web", "default")
+    await node.world.gone("web")
+    await eventually(lambda: node.store.users(image) == [])

@@ -100,6 +100,7 @@ def test_forms_of_secrets() -> None:
         "[" * 100_000,
         json.dumps({"auths": {str(number): {} for number in range(1001)}}),
         '{"auths": {}}' + " " * (1 << 20),
+        '{"auths": {}, "x": [' + "[]," * 100_000 + "1]}",
     ],
 )
 def test_what_cannot_be_read_is_told_without_secrets(text: str) -> None:
@@ -111,6 +112,14 @@ def test_what_cannot_be_read_is_told_without_secrets(text: str) -> None:
 def test_secrets_are_not_shown() -> None:
     shown = repr(Credential("ghcr.io", "ann", "secret1", "secret2", "secret3"))
     assert "ann" in shown and "secret" not in shown
+
+
+def test_many_long_patterns_end() -> None:
+    """Keys of a stranger's Secret are regular expressions in the end; some would take years to match."""
+    star = "*?[a-z]" * 1000
+    assert matching([Credential(f"{number}{star}.io", "u") for number in range(1000)], "a" * 63 + ".io/x") == []
+    backtracking = [Credential(f"{number}" + "*a" * 60 + ".io", "u") for number in range(300)]
+    assert matching(backtracking, "a" * 63 + ".io/x") == []
 
 
 @given(st.text(), st.text())

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from hatchway.images import dockerconfig
 from hatchway.images.credentials import Credential
@@ -116,3 +117,24 @@ async def test_an_identity_token_of_a_helper(tmp_path: Path) -> None:
     write(tmp_path / ".docker/config.json", {"credsStore": "x"})
     found = await find_credentials(["a.test"], environment)
     assert found.credentials == [Credential("a.test", identity_token="refresh")]
+
+
+@pytest.mark.parametrize(
+    ("script", "credentials", "problem"),
+    [
+        ("""echo '{"Username": "u", "Secret": "p"}' """, [Credential("a.test", "u", "p")], ""),
+        ("exit 3", [], "exit code 3"),
+        ("yes", [], "did not end in 0.5 s"),
+    ],
+)
+def test_helpers_in_a_process_with_uvloop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, credentials: list[Credential], problem: str
+) -> None:
+    """The process that pulls for nodes uses uvloop."""
+    if problem.startswith("did not end"):
+        monkeypatch.setattr(dockerconfig, "_PATIENCE", 0.5)
+    environment = helper(tmp_path, "x", script)
+    write(tmp_path / ".docker/config.json", {"credsStore": "x"})
+    found = uvloop.run(find_credentials(["a.test"], environment))
+    assert found.credentials == credentials
+    assert problem in " ".join(found.problems)

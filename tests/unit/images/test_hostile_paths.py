@@ -265,6 +265,10 @@ def test_an_opaque_root_deletes_nothing_outside_and_hides_all(attack: Attack, tm
     assert listed(attack.root) == {"b": b"new"} and listed(lower) == {"a": b"new"}
 
 
+def test_an_opaque_root_by_a_link(attack: Attack) -> None:
+    assert unpack(attack.root, [symlink("a", "/"), Entry("a/.wh..wh..opq")]) is True
+
+
 def test_names_of_aufs_are_left_out(attack: Attack) -> None:
     assert attack.run([directory(".wh..wh.plnk"), file(".wh..wh.plnk/1.2"), file(".wh..wh.aufs"), file("a")]) == {
         "a": b"new"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,13 @@ def test_which_file(tmp_path: Path) -> None:
     (tmp_path / "hatchway" / "registries.toml").write_text('[registry."a.test"]\ninsecure = true\n')
     found = Registries.load(environment={"XDG_CONFIG_HOME": str(tmp_path)})
     assert not found.endpoints("a.test")[0].verify
+
+
+def test_the_example_in_the_documentation(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "images.md").read_text()
+    [example] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    found = load(tmp_path, example)
+    mirror, with_path, hub = found.endpoints("docker.io")
+    assert (mirror.name, with_path.shown, hub.name) == ("mirror.example.com", "registry.local:5000/hub", "docker.io")
+    assert (mirror.verify, with_path.verify) == (True, False)
+    assert found.files("private.example.com").ca == str(tmp_path / "private.pem")

@@ -133,6 +133,9 @@ def test_the_guard_forbids_namespaces_of_control_groups_and_of_mounts() -> None:
     strict = callfilter.namespace_guard(mounts=True, machine="x86_64")
     assert answer(strict, X86_64, 308, 9, 0x20000) == errno.EPERM
     assert answer(strict, X86_64, 308, 9, 0x40000000) == ALLOWED
+    # Neither 32-bit calls nor those of x32 are a way around it.
+    assert answer(strict, I386, 346, 9, 0x20000) == errno.EPERM
+    assert answer(strict, X86_64, 0x40000000 + 308, 9, 0x20000) == errno.ENOSYS
 
 
 def test_names_of_capabilities() -> None:

@@ -222,6 +222,17 @@ def test_pods_and_containers(tree: Path, groups: Groups) -> None:
     assert [entry.name for entry in (tree / "burstable").iterdir() if entry.is_dir()] == []
 
 
+def test_controllers_that_were_taken_away_are_taken_back(tree: Path, groups: Groups) -> None:
+    pods = GroupTree(tree)
+    pods.make_pod("u1", "Burstable", GroupLimits())
+    chain = [groups.root, tree, tree / "burstable", tree / "burstable/podu1"]
+    for group in chain:
+        (group / "cgroup.subtree_control").write_text("pids\n")
+    pods.make_container("u1", "c", GroupLimits())
+    for group in chain:
+        assert {"cpu", "memory"} <= set((group / "cgroup.subtree_control").read_text().split())
+
+
 def test_what_a_container_uses(tree: Path) -> None:
     pods = GroupTree(tree)
     pods.make_pod("u1", "BestEffort", GroupLimits())

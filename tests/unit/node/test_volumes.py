@@ -490,3 +490,13 @@ async def test_the_claim_of_an_ephemeral_volume_belongs_to_the_pod(volumes: Volu
         await volumes.set_up(pod(volume), FACTS)
     claim["metadata"]["ownerReferences"] = [{"controller": True, "uid": "u1"}]
     assert await mounted(volumes, volume) == Path("/data")
+
+
+def test_the_places_of_an_image_begin_empty(volumes: Volumes) -> None:
+    changes, place = volumes.make_image_places("data")
+    assert Path(place).parent.name == "volumes" and list(Path(place).iterdir()) == []
+    (Path(changes) / "left").mkdir()
+    assert volumes.make_image_places("data") == (changes, place)
+    assert list(Path(changes).iterdir()) == []
+    with pytest.raises(OSError, match="invalid volume name"):
+        volumes.make_image_places("../data")

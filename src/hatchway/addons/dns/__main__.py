@@ -37,9 +37,8 @@ from hatchway.outsideresolvers import OutsideResolvers, read_servers
 log = logging.getLogger("hatchway.dns")
 
 _PORT, _UNPRIVILEGED_PORT = 53, 10053
-# A little less than clients wait (resolv.conf(5): 5 seconds). The control plane, which forwards queries to this
-# machine's resolvers, may try several of them in this time.
-_UDP_SECONDS, _TCP_SECONDS = 4.5, 4.5
+# What all resolvers outside together may take: a little less than clients wait (resolv.conf(5): 5 seconds).
+_OUTSIDE_SECONDS = 4.5
 
 
 def main() -> int:
@@ -60,7 +59,8 @@ async def _run() -> None:
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(Connection.fixed(from_service_account(account=account)).client)
         servers = read_servers(Path("/etc/resolv.conf"), address)
-        server = DnsServer(_resolver(), OutsideResolvers(servers, _UDP_SECONDS, _TCP_SECONDS))
+        seconds = _OUTSIDE_SECONDS / max(1, len(servers))
+        server = DnsServer(_resolver(), OutsideResolvers(servers, seconds, seconds))
         stack.push_async_callback(server.close)
         await _listen(server, address)
         async with asyncio.TaskGroup() as group:

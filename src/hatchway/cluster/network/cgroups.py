@@ -190,6 +190,7 @@ class GroupTree:
         """Make a pod's group, or change its limits when it is there."""
         group = self._pod(uid, qos)
         if not group.is_dir():
+            self._enable_above(group)
             group.mkdir()
             _enable(group)
         _set(group, resources)
@@ -200,6 +201,7 @@ class GroupTree:
         _check_name(name)
         qos, _ = self._pods[uid]
         group = self._pod(uid, qos) / name
+        self._enable_above(group)
         group.mkdir()
         try:
             _set(group, resources)
@@ -209,6 +211,13 @@ class GroupTree:
             group.rmdir()
             raise
         return str(group)
+
+    def _enable_above(self, group: Path) -> None:
+        """Give groups above a new one their controllers, if they have lost them: systemd takes away unused ones."""
+        above = [path for path in group.parents if path == self._tree.parent or self._tree.parent in path.parents]
+        for path in reversed(above):
+            if not set(_read(path / "cgroup.subtree_control").split()) >= NEEDED:
+                _enable(path)
 
     def update_container(self, group: str, resources: GroupLimits) -> None:
         """Change the limits of a container. OSError EBUSY: it uses more memory than the new limit."""

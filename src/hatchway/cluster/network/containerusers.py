@@ -16,8 +16,8 @@ import socket
 from collections.abc import Sequence
 
 from hatchway.cluster.network import syscalls as linux
-from hatchway.cluster.network.forked import ask_for_users
-from hatchway.cluster.network.ownerchanges import ignore_owner_changes, ignore_user_changes
+from hatchway.cluster.network.forked import ask_for_users, report_listener
+from hatchway.cluster.network.ownerchanges import follow_user_changes, ignore_owner_changes, ignore_user_changes
 from hatchway.usermaps import Way
 
 # CAP_CHOWN, CAP_SETGID and CAP_SETUID.
@@ -45,13 +45,23 @@ def take_user(report: socket.socket, way: Way, uid: int, gid: int, groups: Seque
             os.close(users)
 
 
-def filter_changes(way: Way, uid: int, *, is_image: bool) -> None:
+def filter_changes(way: Way, uid: int, *, is_image: bool, report: socket.socket | None = None) -> None:
     """Let changes of users and owners that the container cannot make succeed without an effect. Raises OSError.
 
     Call it after `set_no_new_privileges`, or with CAP_SYS_ADMIN. uid: as for `take_user`. is_image: False for a
-    container of this machine's programs.
+    container of this machine's programs. report: the child's end of `report_pair`, when the network's first process
+    shall follow the changes of users (`userchanges.py`), for the first process of a container.
     """
     if not is_image:
         ignore_owner_changes()
     elif way == "one" and uid == 0:
-        ignore_user_changes()
+        try:
+            listener = -1 if report is None else follow_user_changes()
+        except OSError:
+            # A kernel that cannot ask.
+            listener = -1
+        if listener < 0 or report is None:
+            ignore_user_changes()
+        else:
+            report_listener(report, listener)
+            os.close(listener)

@@ -21,6 +21,8 @@ _MESSAGE_BYTES = 1 << 20
 # The beginnings of messages that are no errors: a question for a user namespace, and the user of a container.
 _WANTED_USERS, _ACCOUNT = b"\0users ", b"\0account "
 
+_LISTENER = b"listener"
+
 
 def report_pair() -> tuple[socket.socket, socket.socket]:
     """Return the parent's socket, non-blocking, and the child's. Raises OSError.
@@ -43,6 +45,11 @@ def report_mounts(report: socket.socket) -> None:
         report.sendmsg([b"mounts"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))])
     finally:
         os.close(descriptor)
+
+
+def report_listener(report: socket.socket, listener: int) -> None:
+    """Send the parent the descriptor that answers a container's changes of users (`userchanges.py`). Raises OSError."""
+    report.sendmsg([_LISTENER], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))])
 
 
 def report_account(report: socket.socket, account: Mapping[str, Any]) -> None:
@@ -79,13 +86,14 @@ class Report(NamedTuple):
 
     text: an error; "" when its program runs, and with one of the others. mounts: what `report_mounts` sends, which the
     receiver owns; -1 for none. users: the user and group for which `ask_for_users` wants a namespace. account: what
-    `report_account` sends.
+    `report_account` sends. listener: what `report_listener` sends, which the receiver owns; -1 for none.
     """
 
     text: str = ""
     mounts: int = -1
     users: tuple[int, int] | None = None
     account: dict[str, Any] | None = None
+    listener: int = -1
 
 
 def read_report(report: socket.socket) -> Report:
@@ -95,7 +103,7 @@ def read_report(report: socket.socket) -> Report:
     """
     data, descriptor = _receive(report)
     if descriptor >= 0:
-        return Report(mounts=descriptor)
+        return Report(listener=descriptor) if data == _LISTENER else Report(mounts=descriptor)
     if data.startswith(_WANTED_USERS):
         uid, gid = data.removeprefix(_WANTED_USERS).split()
         return Report(users=(int(uid), int(gid)))

@@ -92,7 +92,7 @@ def start_in_image(
     except AccountError as error:
         raise StartFailure(str(error)) from error
     report_account(report, account._asdict())
-    execute(_environment(config, account), lambda: take_rights(report, account, rights))
+    execute(_environment(config, account), lambda: take_rights(report, account, rights, is_first=True))
 
 
 def enter_image(

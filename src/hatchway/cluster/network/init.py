@@ -36,6 +36,7 @@ from hatchway.cluster.network.pidspace import PidSpace
 from hatchway.cluster.network.programs import StartFailure
 from hatchway.cluster.network.residents import Child, PodNamespaces
 from hatchway.cluster.network.topology import Topology
+from hatchway.cluster.network.userchanges import FollowedContainers
 from hatchway.usermaps import UserMap
 
 
@@ -60,6 +61,9 @@ class Init:
         # Children whose program does not run yet, by number, the earliest deadline first.
         self._starting: dict[int, Child] = {}
         self._start_seconds: float = config["start_seconds"]
+        self._followed = FollowedContainers(
+            self._watch, self._unwatch, lambda key, uid, gid: self._tell_agent({"user": key, "uid": uid, "gid": gid})
+        )
         self._deaths = Deaths()
         self._scores = OomScores()
         self._unsafe = imagestart.why_not_safe()
@@ -317,6 +321,7 @@ class Init:
             self._tell_agent({"id": child.request, "error": why_not})
         else:
             self._tell_agent({"id": child.request, "pid": child.pid})
+            self._followed.add(child.key, child.changes)
 
     def _end_late_starts(self) -> None:
         """Kill children whose program should run by now: a container can stop (SIGSTOP) what is started in it."""
@@ -364,6 +369,7 @@ class Init:
                 self._clear(child)
             if child.guest_of is not None:
                 self._clear_guest(child, child.guest_of)
+            self._followed.remove(child.key)
             child.close()
             if self._by_key.pop(child.key, None) is not None:
                 self._tell_agent({"exit": child.key, "status": status})
@@ -415,6 +421,10 @@ class Init:
         self._handlers[descriptor] = handler
         self._poll.register(descriptor, select.POLLIN)
 
+    def _unwatch(self, descriptor: int) -> None:
+        if self._handlers.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+
     def run(self) -> NoReturn:
         """Serve until the network ends, then exit."""
         users = {"way": self._users.way, "reason": self._users.reason}
@@ -429,11 +439,12 @@ class Init:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 os._exit(0)
             self._end_late_starts()
+            self._followed.check()
 
     def _timeout(self) -> float | None:
         """Return the milliseconds until the next deadline; None when there is none."""
         first = next(iter(self._starting.values()), None)
-        deadlines = [self._deadline, None if first is None else first.deadline]
+        deadlines = [self._deadline, None if first is None else first.deadline, *self._followed.next_checks()]
         known = [deadline for deadline in deadlines if deadline is not None]
         return max(0.0, min(known) - time.monotonic()) * 1000 if known else None
 

@@ -33,6 +33,7 @@ from hatchway.cluster.runtime import (
     ContainerProcess,
     ControlGroups,
     Exit,
+    ImageRoot,
     SandboxConfig,
     StartError,
     Users,
@@ -67,6 +68,7 @@ class LoopbackProcess:
         self._process = process
         self._execs: list[LoopbackProcess] = []
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        self.new_user: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.root = root
         self.pid = process.pid
         self.terminal = terminal
@@ -285,6 +287,10 @@ class LoopbackRuntime:
     def mount_memory(self, path: str, size: int | None = None) -> bool:
         """Return False: nothing can be mounted without a mount namespace."""
         return False
+
+    async def show_image(self, root: ImageRoot, path: str) -> str:
+        """Refuse: images need namespaces."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     def unmount(self, path: str) -> None:
         """Do nothing: nothing is mounted."""

@@ -23,7 +23,7 @@ from hatchway.cluster.network import syscalls as linux
 # Instructions of classic BPF (linux/bpf_common.h).
 _LOAD, _AND, _JUMP, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x35, 0x06
 # seccomp(2). The second one, with the error number 0, is a success.
-_ALLOW, _ANSWER = 0x7FFF0000, 0x00050000
+_ALLOW, _ANSWER, _ASK = 0x7FFF0000, 0x00050000, 0x7FC00000
 # Fields of struct seccomp_data; arguments have 64 bits, of which user, group and mode are the low half.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 # The only user and group of a container, and -1 for "leave it".
@@ -53,6 +53,20 @@ class _Calls:
     narrow_owners: tuple[int, ...] = ()
 
 
+# The calls of which the kernel asks (`make_program`): what they change, and the index of the argument with the new
+# effective user or group, by architecture and number. In this order: set...id, setre...id, setres...id.
+_FOLLOWED = {
+    (architecture, number): (kind, index)
+    for architecture, kind, numbers in (
+        (0xC000003E, "user", ((105, 0), (113, 1), (117, 1))),
+        (0xC000003E, "group", ((106, 0), (114, 1), (119, 1))),
+        (0x40000003, "user", ((23, 0), (70, 1), (164, 1), (213, 0), (203, 1), (208, 1))),
+        (0x40000003, "group", ((46, 0), (71, 1), (170, 1), (214, 0), (204, 1), (210, 1))),
+        *((generic, "user", ((146, 0), (145, 1), (147, 1))) for generic in (0xC00000B7, 0xC00000F3, 0xC0000102)),
+        *((generic, "group", ((144, 0), (143, 1), (149, 1))) for generic in (0xC00000B7, 0xC00000F3, 0xC0000102)),
+    )
+    for number, index in numbers
+}
 # setregid, setgid, setreuid, setuid, setresuid, setresgid, setfsuid, setfsgid, setgroups
 _GENERIC_USERS = (143, 144, 145, 146, 147, 149, 151, 152, 159)
 # fchown, fchownat; mknodat
@@ -106,16 +120,31 @@ def ignore_user_changes() -> None:
     _set(users_too=True)
 
 
+def follow_user_changes() -> int:
+    """Do as `ignore_user_changes`, but let another process answer setuid(2) and the like (`userchanges.py`).
+
+    Return the descriptor for that process; until it answers, the caller of setuid(2) waits. -1 on machines whose calls
+    are not listed here. Raises OSError where the kernel cannot ask (before Linux 5.0).
+    """
+    program = make_program(platform.machine(), users_too=True, ask=True)
+    return linux.set_listening_filter(program) if program else -1
+
+
+def find_change(architecture: int, number: int) -> tuple[str, int] | None:
+    """Return what a call changes, "user" or "group", and the index of its argument with the new one; None: neither."""
+    return _FOLLOWED.get((architecture, number))
+
+
 def _set(*, users_too: bool) -> None:
     program = make_program(platform.machine(), users_too=users_too)
     if program:
         linux.set_filter(program)
 
 
-def make_program(machine: str, *, users_too: bool) -> bytes:
+def make_program(machine: str, *, users_too: bool, ask: bool = False) -> bytes:
     """Return a filter's instructions (struct sock_filter); nothing for an unknown machine.
 
-    users_too: as `ignore_user_changes`, else as `ignore_owner_changes`.
+    users_too: as `ignore_user_changes`, else as `ignore_owner_changes`. ask: as `follow_user_changes`.
     """
     architectures = _MACHINES.get(machine)
     if architectures is None:
@@ -125,18 +154,21 @@ def make_program(machine: str, *, users_too: bool) -> bytes:
         block = _load(_NUMBER)
         if machine == "x86_64" and calls is architectures[0]:
             block += _instruction(_IF_AT_LEAST, _X32, 0, 1) + _answer(errno.ENOSYS)
-        block += b"".join(_checks(calls, users_too=users_too)) + _allow()
+        block += b"".join(_checks(calls, users_too=users_too, ask=ask)) + _allow()
         # The jump behind a long block needs the wide operand of an unconditional jump.
         program += _instruction(_IF_EQUAL, calls.architecture, 1, 0) + _instruction(_JUMP, len(block) // 8) + block
     return program + _allow()
 
 
-def _checks(calls: _Calls, *, users_too: bool) -> Iterator[bytes]:
+def _checks(calls: _Calls, *, users_too: bool, ask: bool) -> Iterator[bytes]:
     for argument, numbers in calls.owners:
         yield _for(numbers, _unless_unchanged(argument, _NO_CHANGE))
     if calls.narrow_owners:
         yield _for(calls.narrow_owners, _unless_unchanged(1, (0, 0xFFFF)))
     if users_too:
+        followed = [number for number in calls.users if ask and find_change(calls.architecture, number) is not None]
+        if followed:
+            yield _for(followed, _instruction(_RETURN, _ASK))
         yield _for(calls.users, _answer(0))
         for argument, numbers in calls.nodes:
             is_device = b"".join(_instruction(_IF_EQUAL, kind, 0, 1) + _answer(0) for kind in _DEVICES)

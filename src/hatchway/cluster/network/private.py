@@ -17,10 +17,11 @@ from hatchway.cluster import plan, sockets
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.channel import Channel, Message, close_all
 from hatchway.cluster.network.etcdefaults import etc_files
-from hatchway.cluster.network.imagechanges import ImageChanges, ImageRoots
+from hatchway.cluster.network.imagechanges import COPY, ImageChanges, ImageRoots
 from hatchway.cluster.network.nodedirs import NodeDirectories
 from hatchway.cluster.network.nodenetworks import NodeNetworks
 from hatchway.cluster.network.noderoot import NodeRoots
+from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.network.podaddresses import AddressPools
 from hatchway.cluster.network.terminals import receive_terminal
 from hatchway.cluster.packetrules import PacketFilter
@@ -29,6 +30,7 @@ from hatchway.cluster.runtime import (
     ContainerProcess,
     ControlGroups,
     Exit,
+    ImageRoot,
     SandboxConfig,
     StartError,
     Users,
@@ -37,8 +39,8 @@ from hatchway.cluster.runtime import (
 _LOOPBACK, _LOOPBACK_IPV6 = "127.0.0.1", "::1"
 
 LIMITS = (
-    "containers see this machine's programs read-only and run as one user (setuid fails, chown changes nothing), "
-    "and pods reach one another and services"
+    "containers without an image see this machine's programs read-only and run as one user (setuid fails, chown "
+    "changes nothing), and pods reach one another and services"
 )
 
 
@@ -56,6 +58,7 @@ class PrivateProcess:
         self.terminal = -1
         self.changes: ImageChanges | None = None
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.new_user: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Exit:
         """Wait until it has ended."""
@@ -287,6 +290,16 @@ class PrivateRuntime:
             linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
         return True
 
+    async def show_image(self, root: ImageRoot, path: str) -> str:
+        """Mount an image's layers at `path`, or copy them where no overlay is possible. Raises OSError, StartError."""
+        if os.path.ismount(path):
+            return path
+        message, _ = await self.images.prepare(root)
+        if message["copied"]:
+            return f"{root.changes}/{COPY}"
+        await asyncio.to_thread(mount_overlay, root.layers, root.changes, path)
+        return path
+
     def unmount(self, path: str) -> None:
         """Unmount what is mounted at `path`; nothing happens when nothing is. Raises OSError."""
         try:
@@ -371,6 +384,12 @@ class PrivateRuntime:
             process = self._processes.pop(message["exit"], None)
             if process is not None:
                 process.ended.set_result(_exit(message["status"]))
+            return
+        if "user" in message:
+            close_all(descriptors)
+            process = self._processes.get(message["user"])
+            if process is not None and not process.new_user.done():
+                process.new_user.set_result(f"{message['uid']}:{message['gid']}")
             return
         answer = self._answers.get(message["id"])
         if answer is not None and not answer.done():

@@ -11,6 +11,7 @@ from hatchway.cluster.network.forked import answer_users, read_report
 from hatchway.cluster.network.linuxnamespaces import Namespaces
 from hatchway.cluster.network.nestedusers import make_nested_users
 from hatchway.cluster.network.pidspace import PidSpace
+from hatchway.cluster.network.userchanges import UserChanges
 
 
 class NodeNamespaces:
@@ -49,7 +50,8 @@ class Child:
     mounts: a descriptor of the mount namespace with which a container was started, whatever it has entered since; -1
     while unknown. users: the user and group of a container, and a descriptor of its own user namespace.
     privileges, account: those of a container of an image, as messages have them, for the processes that exec starts in
-    it; None: it is not one, or its account is not known yet.
+    it; None: it is not one, or its account is not known yet. changes: answers changes of users in a container; None
+    where the kernel does not ask.
     """
 
     shared: PidSpace | None = None
@@ -57,6 +59,7 @@ class Child:
     guest_of: PidSpace | None = None
     users: tuple[int, int, int] | None = None
     mounts = -1
+    changes: UserChanges | None = None
     privileges: dict[str, Any] | None = None
     account: dict[str, Any] | None = None
 
@@ -89,6 +92,8 @@ class Child:
                 return None
             if found.users is not None:
                 answer_users(self.report, self._nested_users(*found.users))
+            elif found.listener >= 0:
+                self.changes = UserChanges(found.listener, self.pid)
             elif found.mounts >= 0:
                 self._close_mounts()
                 self.mounts = found.mounts
@@ -117,6 +122,9 @@ class Child:
         """Close the descriptors. Idempotent."""
         self._close_mounts()
         self.close_users()
+        if self.changes is not None:
+            self.changes.close()
+            self.changes = None
 
     def close_users(self) -> None:
         """Close the descriptor of `users`. Idempotent."""

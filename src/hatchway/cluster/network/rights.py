@@ -60,11 +60,12 @@ class Rights(NamedTuple):
         return not self.unmasked_proc or self.root_of_machine
 
 
-def take_rights(report: socket.socket, account: Account, rights: Rights) -> None:
+def take_rights(report: socket.socket, account: Account, rights: Rights, *, is_first: bool = False) -> None:
     """Become the user, with its rights. After it this process is as its program will be. Raises StartFailure.
 
-    report: the child's end of `report_pair`.
+    report: the child's end of `report_pair`. is_first: whether it is the first process of its container.
     """
+    followed = report if is_first else None
     kept = capabilities.numbers(rights.capabilities)
     one = rights.way == "one"
     try:
@@ -74,13 +75,13 @@ def take_rights(report: socket.socket, account: Account, rights: Rights) -> None
             containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_bounding_set(kept)
         if not rights.no_new_privileges:
-            _set_filters(account, rights)
+            _set_filters(account, rights, followed)
         if not one:
             containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_to(kept if account.uid == 0 else frozenset())
         if rights.no_new_privileges:
             linux.set_no_new_privileges()
-            _set_filters(account, rights)
+            _set_filters(account, rights, followed)
     except OSError as error:
         if error.errno == errno.EINVAL and not one:
             numbers = f"{account.uid}:{account.gid}"
@@ -102,16 +103,19 @@ def _own_streams(uid: int) -> None:
             os.fchown(descriptor, uid, -1)
 
 
-def _set_filters(account: Account, rights: Rights) -> None:
-    """Forbid system calls. Raises OSError: EACCES without CAP_SYS_ADMIN and without no_new_privs."""
+def _set_filters(account: Account, rights: Rights, report: socket.socket | None) -> None:
+    """Forbid system calls. Call it with CAP_SYS_ADMIN, or with no_new_privs. Raises StartFailure."""
     programs: list[bytes | None] = []
     if rights.seccomp:
         programs.append(callfilter.default_profile(rights.capabilities))
     if rights.administers:
         programs.append(callfilter.namespace_guard(mounts=rights.root_of_machine))
-    for program in programs:
-        if program is not None:
-            linux.set_filter(program)
+    try:
+        for program in programs:
+            if program is not None:
+                linux.set_filter(program)
+    except OSError as error:
+        raise StartFailure(f"cannot filter the container's system calls (seccomp): {reason(error)}") from error
     # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of users and owners fail; all else works.
     with contextlib.suppress(OSError):
-        containerusers.filter_changes(rights.way, account.uid, is_image=True)
+        containerusers.filter_changes(rights.way, account.uid, is_image=True, report=report)

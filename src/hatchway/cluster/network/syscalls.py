@@ -47,6 +47,7 @@ _MOUNT_ATTR_RDONLY = 0x1
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
+_SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 
 # mount_setattr (Linux 5.12) has the same number on all machines; older calls have different ones on x86.
 _SYS_MOUNT_SETATTR = 442
@@ -156,6 +157,22 @@ def set_filter(program: bytes) -> None:
         ctypes.byref(_FilterProgram(len(program) // 8, program)),
     )
     _check(result, "seccomp")
+
+
+def set_listening_filter(program: bytes) -> int:
+    """Set a filter as `set_filter` does; return a descriptor that answers the calls of which it asks (Linux 5.0).
+
+    The descriptor is close-on-exec. Raises OSError: EBUSY when another filter of this process has one already.
+    """
+    if _SYS_SECCOMP is None:
+        raise OSError(errno.ENOSYS, f"seccomp: unknown machine {platform.machine()}")
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_SECCOMP),
+        ctypes.c_uint(_SECCOMP_SET_MODE_FILTER),
+        ctypes.c_uint(_SECCOMP_FILTER_FLAG_SPEC_ALLOW | _SECCOMP_FILTER_FLAG_NEW_LISTENER),
+        ctypes.byref(_FilterProgram(len(program) // 8, program)),
+    )
+    return _check(result, "seccomp")
 
 
 def keep_memory_private(private: bool = True) -> None:

@@ -12,7 +12,7 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 from hatchway.cluster.node import clock, probes
@@ -24,14 +24,14 @@ from hatchway.cluster.node.containeruser import container_user
 from hatchway.cluster.node.env import ConfigError
 from hatchway.cluster.node.imagemanager import LOOK_SECONDS, ImageError
 from hatchway.cluster.node.logfiles import ContainerLog
-from hatchway.cluster.node.logreader import LogReadOptions, read_log
+from hatchway.cluster.node.logreader import last_lines
 from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podgroups import ContainerGroup
 from hatchway.cluster.node.podstatus import ContainerState
-from hatchway.cluster.node.programs import ContainerProgram, prepare_program
+from hatchway.cluster.node.programs import PreparedStart, prepare_program
 from hatchway.cluster.node.resizing import needs_restart, same_resources
-from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, Mount, StartError
+from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, StartError
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
@@ -43,18 +43,6 @@ _CONFIG_RETRY = 10.0
 _RESIZE_RETRY = 2.0
 _UNKNOWN = 255
 _START_FAILED = 128
-_LAST_LINES, _LAST_BYTES = 80, 2048
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Everything that one attempt needs. image: as the container's spec named it when the attempt began."""
-
-    image: str
-    program: ContainerProgram
-    argv: list[str]
-    environment: dict[str, str]
-    mounts: list[Mount]
 
 
 class ContainerWorker:
@@ -88,6 +76,7 @@ class ContainerWorker:
         self.streams: ContainerStreams | None = None
         self.probed: Counter[tuple[probes.ProbeKind, str]] = Counter()
         self._attempt: Attempt | None = None
+        self._user = ""
         self.group = ContainerGroup(context.groups)
         self._backoff = BackOff()
         self._spec_changed = asyncio.Event()
@@ -288,7 +277,7 @@ class ContainerWorker:
         await self._not_configured(reason, message, changed)
         return None
 
-    async def _prepare(self) -> _Start:
+    async def _prepare(self) -> PreparedStart:
         """Get everything that the next attempt needs. Raises ImageError, CreateError, ConfigError, ApiError."""
         spec = self.spec
         program = await prepare_program(self._context, spec)
@@ -296,7 +285,7 @@ class ContainerWorker:
             own = await self._context.environment(spec)
             mounts = self._context.prepare_mounts(spec, program.variables(own))
             self._target()
-            return _Start(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
+            return PreparedStart(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
         except BaseException:
             program.close()
             raise
@@ -337,7 +326,7 @@ class ContainerWorker:
             for task in waiting:
                 task.cancel()
 
-    async def _start(self, start: _Start, end_turn: Callable[[], None]) -> tuple[int, float, EndOrder | None]:
+    async def _start(self, start: PreparedStart, end_turn: Callable[[], None]) -> tuple[int, float, EndOrder | None]:
         loop = asyncio.get_running_loop()
         state = self.state
         if terminated := state.state.get("terminated"):
@@ -385,7 +374,7 @@ class ContainerWorker:
     async def _accompany(
         self,
         process: ContainerProcess,
-        start: _Start,
+        start: PreparedStart,
         config: ContainerConfig,
         streams: ContainerStreams,
         posted: Callable[[], None],
@@ -406,12 +395,20 @@ class ContainerWorker:
         )
         if self._stop_by is not None:
             attempt.end(self._stop_order(max(0.0, self._stop_by - asyncio.get_running_loop().time())))
+        process.new_user.add_done_callback(lambda done: self._begin_as(done, attempt))
         try:
             return await attempt.run()
         finally:
             self._attempt = self.process = self.streams = None
             # The process has already ended, unless the worker was cancelled.
             process.kill(signal.SIGKILL)
+
+    def _begin_as(self, found: asyncio.Future[str], attempt: Attempt) -> None:
+        """Start the container again as the user that its image wants to be (`ContainerProcess.new_user`)."""
+        if self._attempt is attempt and not self._stopping:
+            self._user = found.result()
+            message = f"Container {self.name} goes on as user {self._user}, will be restarted as this user"
+            attempt.end(EndOrder(message, 0.0, restart=True, at_once=True))
 
     def _count(self, kind: probes.ProbeKind, result: probes.Result) -> None:
         self.probed[kind, "unknown" if result.errored else "successful" if result.success else "failed"] += 1
@@ -424,7 +421,7 @@ class ContainerWorker:
         except OSError as error:
             raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
 
-    def _config(self, start: _Start, streams: ContainerStreams) -> ContainerConfig:
+    def _config(self, start: PreparedStart, streams: ContainerStreams) -> ContainerConfig:
         security = self.spec.get("securityContext") or {}
         return ContainerConfig(
             name=self.name,
@@ -440,7 +437,7 @@ class ContainerWorker:
             oom_score=oom_score(self._context.pod, self.spec, self._context.node.allocatable),
             processes_of=self._find_process(self.spec.get("targetContainerName") or ""),
             root=start.program.root,
-            privileges=start.program.privileges,
+            privileges=replace(start.program.privileges, user=self._user or start.program.privileges.user),
             group=self.group.path,
         )
 
@@ -464,7 +461,8 @@ class ContainerWorker:
     async def _record_end(self, end: Exit, began_at: str) -> None:
         message = self._context.volumes.read_termination_log(self.name)
         if not message and end.code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            message = await self._last_lines()
+            assert self.live_log is not None
+            message = await last_lines(self.live_log.path)
         ended = {
             "exitCode": end.code,
             "reason": self.group.end_reason(end),
@@ -476,16 +474,6 @@ class ContainerWorker:
         if not message:
             del ended["message"]
         self._terminated(ended)
-
-    async def _last_lines(self) -> str:
-        assert self.live_log is not None
-        chunks = []
-        try:
-            async for chunk in read_log(self.live_log.path, LogReadOptions(tail_lines=_LAST_LINES)):
-                chunks.append(chunk)
-        except OSError as error:
-            log.debug("no last lines of %s: %s", self.name, error)
-        return b"".join(chunks)[-_LAST_BYTES:].decode("utf-8", "replace")
 
     def _waiting(self, reason: str, message: str) -> None:
         self.state.wait(reason, message)

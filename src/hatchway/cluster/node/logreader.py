@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from hatchway.cluster.node.logfiles import KEPT_FILES, ContainerLog
 _BLOCK = 65536
 # After this many seconds without new output, a follower checks if its file was rotated or removed.
 _POLL_SECONDS = 10.0
+_LAST_LINES, _LAST_BYTES = 80, 2048
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +186,14 @@ def _seek(files: list[BinaryIO], lines: int | None) -> int:
         skipped += file.seek(position)
         wanted -= found
     return skipped
+
+
+async def last_lines(path: Path) -> str:
+    """Return the end of a log, for the message of a container that has failed (FallbackToLogsOnError)."""
+    chunks = []
+    try:
+        async for chunk in read_log(path, LogReadOptions(tail_lines=_LAST_LINES)):
+            chunks.append(chunk)
+    except OSError as error:
+        log.debug("no last lines of %s: %s", path, error)
+    return b"".join(chunks)[-_LAST_BYTES:].decode("utf-8", "replace")

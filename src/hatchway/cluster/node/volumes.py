@@ -101,6 +101,7 @@ class Volumes:
         self._read = read
         self._users = users
         self._sources: dict[str, _MountSource] = {}
+        self._images: dict[str, str] = {}
 
     async def set_up(self, pod: Object, facts: PodFacts) -> None:
         """Make all volumes. Idempotent. Raises MountError."""
@@ -195,6 +196,27 @@ class Volumes:
             raise ConfigError(f"cannot make the container's directory: {error.strerror}") from error
         return str(directory / _CHANGES)
 
+    def make_image_places(self, name: str) -> tuple[str, str]:
+        """Make the directories of a volume with an image; return `ImageRoot.changes` and the place of its files.
+
+        Blocks. Raises OSError.
+        """
+        if not _SAFE.match(name):
+            raise OSError(errno.EINVAL, f"invalid volume name {name!r}")
+        changes, place = self._directory / "images" / name, self._directory / "volumes" / name
+        changes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not place.is_mount():
+            # An earlier agent, or an attempt that failed, may have left something.
+            with beneath.opened(os.open(changes.parent, _DIRECTORY)) as parent:
+                trees.remove_tree(parent, name)
+        changes.mkdir(mode=0o700, exist_ok=True)
+        return str(changes), str(place)
+
+    def add_image(self, name: str, directory: str) -> None:
+        """Let the volume `name` be the files of an image in `directory`."""
+        self._images[name] = directory
+
     def measure(self, name: str) -> int:
         """Return how many bytes an emptyDir uses on disk; 0 when it does not exist. Blocks. Raises OSError."""
         return _measure(self._directory / "volumes" / name)
@@ -219,11 +241,13 @@ class Volumes:
             if found.exists and not found.read_only:
                 await asyncio.to_thread(self._give, pod, located)
             return located
+        if name in self._images:
+            return _MountSource(Path(self._images[name]), read_only=True, is_image=True)
         kind: str = next((key for key in volume if key != "name"), "emptyDir")
         if kind not in ("emptyDir", *_RENDERED):
             raise MountError(
                 f'volume "{name}" : {kind} volumes are not supported by Hatchway: it has emptyDir, hostPath, '
-                "configMap, secret, downwardAPI, projected, persistentVolumeClaim and ephemeral volumes"
+                "configMap, secret, downwardAPI, projected, image, persistentVolumeClaim and ephemeral volumes"
             )
         if not _SAFE.match(name):
             raise ProjectionError(f"invalid volume name {name!r}")
@@ -288,12 +312,14 @@ class _MountSource:
     path: a directory.
     inside: the path inside it.
     read_only: True for a read-only mount.
+    is_image: True for an image's files, which are not changed.
     """
 
-    def __init__(self, path: Path, *, inside: str = "", read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, inside: str = "", read_only: bool = False, is_image: bool = False) -> None:
         self.path = path
         self.inside = inside
         self.read_only = read_only
+        self.is_image = is_image
 
     @contextmanager
     def opened(self) -> Iterator[int]:
@@ -364,7 +390,10 @@ def _make_sub_path(source: _MountSource, below: str, name: str) -> None:
         raise ConfigError(f"{failure}: {below!r} must be relative and must not contain ..")
     try:
         with source.opened() as volume:
-            _make_like(volume, below)
+            if source.is_image:
+                os.close(beneath.open_beneath(volume, below))
+            else:
+                _make_like(volume, below)
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise ConfigError(f"{failure}: {below!r} leads out of the volume") from error

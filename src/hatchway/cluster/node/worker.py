@@ -20,6 +20,7 @@ from hatchway.cluster.node.attempt import LEAST_GRACE
 from hatchway.cluster.node.container import ContainerKind, ContainerWorker
 from hatchway.cluster.node.deviceclaims import unprepared
 from hatchway.cluster.node.ephemeralcontainers import EphemeralContainers
+from hatchway.cluster.node.imagevolumes import ImageVolumes
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import NodeServices, PodContext
 from hatchway.cluster.node.podobject import PodObjectWriter, version_of
@@ -88,6 +89,7 @@ class PodWorker:
             granted=self._resizes.grant.pod,
             resizes=self._resizes.conditions,
         )
+        self._image_volumes = ImageVolumes(self._context)
         self._object = PodObjectWriter(self._context, self._state, self._follow_resize)
         if known.get("phase") == "Failed" and known.get("reason"):
             self._state.reason, self._state.message = known["reason"], known.get("message", "")
@@ -266,6 +268,7 @@ class PodWorker:
             await self._finish()
         finally:
             self._context.node.ledger.release(self.uid)
+            self._image_volumes.close()
             await self._context.remove_sandbox()
 
     async def _live(self) -> None:
@@ -327,6 +330,7 @@ class PodWorker:
 
     async def _work(self) -> None:
         await self._retry(self._prepare_devices)
+        await self._retry(self._get_image_volumes)
         await self._retry(self._set_up_volumes)
         await self._retry(self._make_sandbox)
         async with asyncio.TaskGroup() as beside:
@@ -358,6 +362,9 @@ class PodWorker:
         if why := unprepared(self.pod):
             self._context.event("Warning", "FailedPrepareDynamicResources", why)
         return not why
+
+    async def _get_image_volumes(self) -> bool:
+        return await self._image_volumes.prepare([*self._state.init, *self._state.containers])
 
     async def _set_up_volumes(self) -> bool:
         try:

@@ -37,6 +37,7 @@ class EgressLink:
     def __init__(self, sock: socket.socket, settings: EgressSettings) -> None:
         self._settings = settings
         self._names: HostNames | None = None
+        self._final = False
         self._channel = Channel(asyncio.get_running_loop(), sock, self._received, self._lost)
 
     async def close(self) -> None:
@@ -59,6 +60,7 @@ class EgressLink:
         elif "why" in message:
             why = str(message["why"])[:_WHY_BYTES]
             if message.get("final"):
+                self._final = True
                 why = f"this machine's kernel cannot do it: {why}"
             else:
                 why = f"{name} has ended, and is started again: {why}"
@@ -66,6 +68,8 @@ class EgressLink:
             self._settings.changed(False, why)
 
     def _lost(self) -> None:
+        if self._final:
+            return
         self._settings.changed(
             False, f"the process that starts {self._settings.tool.name} has ended; a new `hatchway up` starts it"
         )

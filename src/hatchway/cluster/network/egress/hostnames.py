@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,9 +25,11 @@ _FILE: Final = Path("/etc/resolv.conf")
 _SERVERS: Final = 3
 # What all servers together may take: a little less than clients wait.
 _SECONDS: Final = 4.0
-# The longest query; the most queries by UDP under way; the most TCP connections, and how long one may be idle.
+# The longest query; the most queries by UDP under way, of all clients and of one (the cluster's name server has as
+# many); the most TCP connections, and how long one may be idle.
 _LONGEST_QUERY: Final = 4096
 _QUERIES: Final = 512
+_OF_ONE_CLIENT: Final = 200
 _CONNECTIONS: Final = 64
 _IDLE_SECONDS: Final = 10.0
 _SERVFAIL: Final = 2
@@ -45,7 +48,9 @@ class HostNames:
         self._resolvers = OutsideResolvers([])
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._connections = 0
+        self._by_client: Counter[str] = Counter()
+        # The tasks of TCP connections, the oldest first.
+        self._connections: dict[asyncio.Task[Any], None] = {}
         self._server: asyncio.Server | None = None
         self._udp: asyncio.DatagramTransport | None = None
         self._begin(self._open(queries, connections))
@@ -70,8 +75,15 @@ class HostNames:
 
     def datagram(self, data: bytes, address: Any) -> None:
         """Answer a query by UDP, later. Too many at once are dropped: their clients ask again."""
-        if len(self._tasks) < _QUERIES and is_query(data):
-            self._begin(self._answer_datagram(data, address))
+        client = address[0]
+        if self._by_client.total() >= _QUERIES or self._by_client[client] >= _OF_ONE_CLIENT or not is_query(data):
+            return
+        self._by_client[client] += 1
+        self._begin(self._answer_datagram(data, address))
+
+    def under_way(self, client: str) -> int:
+        """Return how many queries by UDP of a client's address are under way."""
+        return self._by_client[client]
 
     def _begin(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -79,7 +91,12 @@ class HostNames:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer_datagram(self, data: bytes, address: Any) -> None:
-        answer = await self._answer(data, tcp=False)
+        try:
+            answer = await self._answer(data, tcp=False)
+        finally:
+            self._by_client[address[0]] -= 1
+            if not self._by_client[address[0]]:
+                del self._by_client[address[0]]
         if self._udp is not None and not self._udp.is_closing():
             self._udp.sendto(answer, address)
 
@@ -100,7 +117,7 @@ class HostNames:
             self._read = state
             servers = read_servers(self._file)[:_SERVERS]
             seconds = _SECONDS / max(1, len(servers))
-            old, self._resolvers = self._resolvers, OutsideResolvers(servers, seconds, seconds)
+            old, self._resolvers = self._resolvers, OutsideResolvers(servers, seconds, seconds, _QUERIES)
             self._begin(old.close())
         return self._resolvers
 
@@ -108,10 +125,13 @@ class HostNames:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        self._connections += 1
+        if len(self._connections) >= _CONNECTIONS:
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.cancel()
+        self._connections[task] = None
         try:
-            # One that is too many is closed at once.
-            while self._connections <= _CONNECTIONS:
+            while True:
                 async with asyncio.timeout(_IDLE_SECONDS):
                     length = int.from_bytes(await reader.readexactly(2), "big")
                     data = await reader.readexactly(length)
@@ -124,10 +144,10 @@ class HostNames:
         except (OSError, EOFError, TimeoutError) as error:
             log.debug("a connection for DNS has ended: %s", error)
         except asyncio.CancelledError:
-            # The server is closing. asyncio would log a cancelled handler as an error.
+            # The server is closing, or has too many connections. asyncio would log a cancelled handler as an error.
             log.debug("a connection for DNS is closed")
         finally:
-            self._connections -= 1
+            self._connections.pop(task, None)
             self._tasks.discard(task)
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):

@@ -1,0 +1,113 @@
+"""Which calls the kernel asks about, and when a container's first process has executed another program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hatchway.cluster.network import userchanges
+from hatchway.cluster.network.ownerchanges import find_change, make_program
+from hatchway.cluster.network.userchanges import FollowedContainers, UserChanges
+from tests.unit.network.test_ownerchanges import AARCH64, ALLOW, I386, SUCCEED, X86_64, answer
+
+ASK = 0x7FC00000
+
+
+@pytest.mark.parametrize(
+    ("machine", "architecture", "users", "groups", "answered"),
+    [
+        ("x86_64", X86_64, (105, 113, 117), (106, 114, 119), (116, 122, 123)),
+        ("x86_64", I386, (23, 70, 164, 213, 203, 208), (46, 71, 170, 214, 204, 210), (81, 206, 138, 215)),
+        ("aarch64", AARCH64, (146, 145, 147), (144, 143, 149), (159, 151, 152)),
+    ],
+)
+def test_what_the_kernel_asks(
+    machine: str, architecture: int, users: tuple[int, ...], groups: tuple[int, ...], answered: tuple[int, ...]
+) -> None:
+    program = make_program(machine, users_too=True, ask=True)
+    asked = {number for number in range(600) if answer(program, architecture, number, 1, 1, 1) == ASK}
+    assert asked == {*users, *groups}
+    for number in users:
+        found = find_change(architecture, number)
+        assert found is not None and found[0] == "user"
+    assert {find_change(architecture, number)[0] for number in groups} == {"group"}  # type: ignore[index]
+    assert [answer(program, architecture, number, 1) for number in answered] == [SUCCEED] * len(answered)
+    assert answer(program, architecture, 1, 1) == ALLOW
+    assert answer(make_program(machine, users_too=True), architecture, users[0], 1) == SUCCEED
+
+
+@pytest.mark.parametrize("executes", [True, False])
+def test_a_process_that_executes_another_program(executes: bool) -> None:
+    after = "os.execvp('sleep', ['sleep', '60'])" if executes else "time.sleep(60)"
+    code = f"import os, sys, time; print('x', flush=True); sys.stdin.readline(); print('y', flush=True); {after}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    reading, writing = os.pipe()
+    changes = UserChanges(reading, process.pid)
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+        # Another process, no change, and root again: nothing to look at.
+        changes._note(os.getpid(), ("user", 0), [999])
+        changes._note(process.pid, ("user", 1), [5, 0xFFFFFFFF])
+        changes._note(process.pid, ("user", 0), [0])
+        changes._note(process.pid, None, [])
+        assert changes.next_check is None
+        changes._note(process.pid, ("group", 1), [0, 998])
+        changes._note(process.pid, ("user", 0), [(7 << 32) + 999])
+        due = changes.next_check
+        assert due is not None
+        assert changes.check(due - 1) is None
+        process.stdin.write("\n")
+        process.stdout.readline()
+        deadline = time.monotonic() + 30
+        while executes and time.monotonic() < deadline:
+            with open(f"/proc/{process.pid}/comm", encoding="ascii") as comm:
+                if comm.read().strip() == "sleep":
+                    break
+        assert changes.check(time.monotonic() + 0.05) == ((999, 998) if executes else None)
+        assert changes.check(time.monotonic() + 10) is None
+        assert changes.next_check is None
+    finally:
+        process.kill()
+        process.communicate()
+        changes.close()
+        changes.close()
+        os.close(writing)
+
+
+def test_questions_are_read_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: dict[int, Callable[[], None]] = {}
+    reading, writing = os.pipe()
+    changes = UserChanges(reading, os.getpid())
+    followed = FollowedContainers(
+        watched.__setitem__, lambda descriptor: watched.pop(descriptor, None) and None, lambda *_: None
+    )
+    monkeypatch.setattr(changes, "answer", lambda: True)
+    followed.add(1, None)
+    followed.add(2, changes)
+    watched[reading]()
+    assert list(watched) == [reading]
+    changes.paused_until = time.monotonic() - 1
+    watched[reading]()
+    assert watched == {} and len(followed.next_checks()) == 1
+    followed.check()
+    assert list(watched) == [reading] and followed.next_checks() == []
+    # The last process of the container has ended.
+    monkeypatch.setattr(changes, "answer", lambda: False)
+    watched[reading]()
+    assert watched == {}
+    followed.remove(2)
+    followed.remove(2)
+    changes.close()
+    os.close(writing)
+
+
+def test_a_process_that_has_ended_executes_nothing() -> None:
+    assert userchanges._executed_program(1 << 30) is None
