@@ -1,4 +1,4 @@
-"""Starts the process that pulls images (`hatchway/images/service.py`) when a node first asks for one.
+"""Starts the process that pulls images (`hatchway/images/pullservice/service.py`) when a node first asks for one.
 
 The control plane listens on the socket, in the network of this machine, and hands it over to the process; when the
 process has ended because it had nothing to do, the control plane waits for the next connection.
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hatchway.images import unixsockets
+from hatchway.images.pullservice import unixsockets
 
 __all__ = ["ImageService"]
 
@@ -38,7 +38,7 @@ class ImageService:
         path: Path,
         store: Path,
         log_file: Path,
-        program: Sequence[str] = (sys.executable, "-m", "hatchway.images.service"),
+        program: Sequence[str] = (sys.executable, "-m", "hatchway.images.pullservice.service"),
     ) -> None:
         self._path = path
         self._store = store

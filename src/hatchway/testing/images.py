@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from hatchway.images.building import ImageSettings, build_from_directory, build_from_wheels
+from hatchway.images.archives.loading import load_archive, load_directory
+from hatchway.images.building.building import ImageSettings, build_from_directory, build_from_wheels
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.loading import load_archive, load_directory
 from hatchway.images.reference import ImageNameError, Reference, parse
-from hatchway.images.store import ImageStore, ImageUse
+from hatchway.images.store.store import ImageStore, ImageUse
 from hatchway.testing.problems import ClusterError
 
 # Names of images that no registry has (RFC 6761: `.test` is for tests).

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hatchway.images import download, registryauth
-from hatchway.images.pull import PullError
-from hatchway.images.registries import Registries, RegistrySettings
+from hatchway.images.pulling import download, registryauth
+from hatchway.images.pulling.pull import PullError
+from hatchway.images.pulling.registries import Registries, RegistrySettings
 from tests.images.making import built, digest_of
 from tests.images.registrystub import Answer, Request, StubRegistry, endless, index_with, redirect, serving
 from tests.integration.images.conftest import Puller

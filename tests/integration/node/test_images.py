@@ -21,9 +21,9 @@ from hatchway.cluster.node import backoff, imagemanager
 from hatchway.cluster.node.imagestock import ImageStock
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, ImageRoot, Privileges, Sandbox, SandboxConfig
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.credentials import Credential
-from hatchway.images.pullmessages import Pulled, PullRequest
-from hatchway.images.store import ImageStore
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pullservice.pullmessages import Pulled, PullRequest
+from hatchway.images.store.store import ImageStore
 from tests.images.making import make_image
 from tests.integration.node.test_kubelet import SERVE
 from tests.integration.node.world import World, container, eventually, open_world, phase, ready, waiting

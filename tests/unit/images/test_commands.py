@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from hatchway.cli.run import run as run_command_line
-from hatchway.images.store import ImageStore, store_path
+from hatchway.images.store.store import ImageStore, store_path
 from tests.images.making import built, docker_archive, make_image, oci_archive, oci_directory
 
 Run = Callable[..., SimpleNamespace]

@@ -88,7 +88,7 @@ def _measure(path: str) -> int:
 
 def main(target: str, layers: list[str]) -> int:
     """Copy layers to a new directory, and print the bytes that they take. Return the exit code."""
-    from hatchway.images.layercopies import copy_layers
+    from hatchway.images.layers.layercopies import copy_layers
 
     try:
         copy_layers(layers, target)

@@ -13,7 +13,7 @@ from hatchway.cluster.node.imagestock import ImageStock, UnpackedImage
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.pullsecrets import pull_credentials
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.pullmessages import PullRequest
+from hatchway.images.pullservice.pullmessages import PullRequest
 from hatchway.images.reference import DEFAULT_TAG, ImageNameError, Reference, parse
 from hatchway.kube.api import Object
 

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from hatchway.errors import HatchwayError
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.pullmessages import Pulled, PullRequest
+from hatchway.images.pullservice.pullmessages import Pulled, PullRequest
 from hatchway.images.reference import Reference
-from hatchway.images.store import ImageStore, ImageUse
+from hatchway.images.store.store import ImageStore, ImageUse
 from hatchway.kube.api import Object
 
 __all__ = ["ImageStock", "ImageUnpacker", "PullingService", "UnpackedImage"]
@@ -31,7 +31,7 @@ _UNPACKED_AT_ONCE = 2
 
 
 class PullingService(Protocol):
-    """What pulls images into the store (`images/serviceclient.py`)."""
+    """What pulls images into the store (`images/pullservice/serviceclient.py`)."""
 
     async def pull(self, request: PullRequest) -> Pulled:
         """Pull an image. Raises BadImage with the registry's reason."""
@@ -39,7 +39,7 @@ class PullingService(Protocol):
 
 
 class ImageUnpacker(Protocol):
-    """What unpacks the layers of images (`images/layers.py`)."""
+    """What unpacks the layers of images (`images/layers/layerstore.py`)."""
 
     def directories(self, image: Image) -> tuple[str, ...] | None:
         """Return the directories of an image's layers, the topmost first; None when it is not unpacked."""

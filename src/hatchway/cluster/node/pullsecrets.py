@@ -9,7 +9,7 @@ import logging
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.errors import ApiError
 from hatchway.images.contents import BadImage
-from hatchway.images.credentials import BadCredentials, Credential, parse_docker_config
+from hatchway.images.pulling.credentials import BadCredentials, Credential, parse_docker_config
 from hatchway.kube.api import Object
 
 __all__ = ["pull_credentials"]
