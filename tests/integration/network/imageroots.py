@@ -21,8 +21,8 @@ from typing import Any
 from unittest import mock
 
 from hatchway import removal
+from hatchway.cluster.capabilitynames import ALL_CAPABILITIES
 from hatchway.cluster.network import mountcalls
-from hatchway.cluster.network.capabilities import NAMES
 from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.runtime import (
     ContainerConfig,
@@ -361,7 +361,7 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
     images = await _open(runtime, directory)
     programs = images.layer(lib="-> usr/lib", lib64="-> usr/lib64", usr="/")
     found: dict[str, Any] = {"users": runtime.users, "outside root": os.stat("/proc/1").st_uid}
-    for name, capabilities in (("privileged", NAMES), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
+    for name, capabilities in (("privileged", ALL_CAPABILITIES), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
         rights = Privileges(capabilities=capabilities, seccomp="", unmasked_proc=name == "privileged")
         more = {"layers": [programs], "mounts": [Mount("/usr", "/usr", read_only=True)], "privileges": rights}
         code, output = await images.run(["/usr/bin/python3", "-c", ATTACK], **more)
@@ -474,7 +474,7 @@ async def _other_programs(images: Images) -> Any:
     program = Path(f"/proc/{os.getpid()}/exe").resolve()
     before = program.stat().st_mtime_ns
     # Even one that may do everything in its own namespaces.
-    rights = Privileges(capabilities=NAMES, seccomp="", unmasked_proc=True)
+    rights = Privileges(capabilities=ALL_CAPABILITIES, seccomp="", unmasked_proc=True)
     container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2, privileges=rights))
     for _ in range(20):
         await images.text("true", container)

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hatchway.cluster.capabilitynames import DEFAULT_CAPABILITIES
 from hatchway.cluster.network import callfilter, capabilities, containerusers
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.accounts import Account
@@ -38,7 +39,7 @@ class Rights(NamedTuple):
         """Read the privileges of a message."""
         names = privileges["capabilities"]
         return cls(
-            frozenset(capabilities.DEFAULT if names is None else (name.upper().removeprefix("CAP_") for name in names)),
+            frozenset(DEFAULT_CAPABILITIES if names is None else (name.upper().removeprefix("CAP_") for name in names)),
             bool(privileges["no_new_privileges"]),
             str(privileges["seccomp"]),
             bool(privileges["unmasked_proc"]),

@@ -9,65 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from hatchway.cluster.capabilitynames import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from hatchway.cluster.node.env import ConfigError
 from hatchway.cluster.runtime import Privileges
 from hatchway.kube.api import Object
 from hatchway.numerals import is_digits
 
 __all__ = ["CreateError", "check_non_root", "privileges_of", "setting"]
-
-# The capabilities that container engines leave (moby's `oci/caps/defaults.go`).
-DEFAULT_CAPABILITIES = (
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-)
-# All capabilities of Linux (capabilities(7)).
-_ALL_CAPABILITIES = tuple(
-    sorted(
-        (
-            *DEFAULT_CAPABILITIES,
-            "AUDIT_CONTROL",
-            "AUDIT_READ",
-            "BLOCK_SUSPEND",
-            "BPF",
-            "CHECKPOINT_RESTORE",
-            "DAC_READ_SEARCH",
-            "IPC_LOCK",
-            "IPC_OWNER",
-            "LEASE",
-            "LINUX_IMMUTABLE",
-            "MAC_ADMIN",
-            "MAC_OVERRIDE",
-            "NET_ADMIN",
-            "NET_BROADCAST",
-            "PERFMON",
-            "SYSLOG",
-            "SYS_ADMIN",
-            "SYS_BOOT",
-            "SYS_MODULE",
-            "SYS_NICE",
-            "SYS_PACCT",
-            "SYS_PTRACE",
-            "SYS_RAWIO",
-            "SYS_RESOURCE",
-            "SYS_TIME",
-            "SYS_TTY_CONFIG",
-            "WAKE_ALARM",
-        )
-    )
-)
 
 
 class CreateError(Exception):
@@ -119,7 +67,7 @@ def privileges_of(pod: Object, container: Object, image_user: str) -> Privileges
         user=_user(pod, container, image_user),
         groups=tuple(dict.fromkeys(groups)),
         merge_groups=shared.get("supplementalGroupsPolicy") != "Strict",
-        capabilities=_ALL_CAPABILITIES if privileged else _capabilities(own.get("capabilities") or {}),
+        capabilities=ALL_CAPABILITIES if privileged else _capabilities(own.get("capabilities") or {}),
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,
         seccomp="" if privileged else _seccomp(setting(pod, container, "seccompProfile") or {}),
         unmasked_proc=privileged or own.get("procMount") == "Unmasked",
@@ -139,7 +87,7 @@ def _capabilities(wanted: Object) -> tuple[str, ...] | None:
     added, dropped = _names(wanted.get("add") or ()), _names(wanted.get("drop") or ())
     if not added and not dropped:
         return None
-    found = set(_ALL_CAPABILITIES if "ALL" in added else DEFAULT_CAPABILITIES)
+    found = set(ALL_CAPABILITIES if "ALL" in added else DEFAULT_CAPABILITIES)
     if "ALL" in dropped:
         # As in containerd, single capabilities that are added win against dropping all of them.
         found = set()
@@ -149,7 +97,7 @@ def _capabilities(wanted: Object) -> tuple[str, ...] | None:
 def _names(names: Iterable[str]) -> set[str]:
     """Return names of capabilities in capitals and without `CAP_`. Raises CreateError for unknown ones."""
     found = {str(name).upper().removeprefix("CAP_") for name in names}
-    if unknown := sorted(found - {"ALL", *_ALL_CAPABILITIES}):
+    if unknown := sorted(found - {"ALL", *ALL_CAPABILITIES}):
         raise CreateError(f'failed to generate container spec: unknown capability "CAP_{unknown[0]}"')
     return found
 
