@@ -1,7 +1,7 @@
-"""The files of an image archive or directory, as far as an image needs them. They come from strangers.
+"""The files of an image archive or of a directory with an image layout. Both are untrusted input.
 
-An archive is read once, from its beginning to its end, since it may come from a pipe. What it holds becomes blobs of
-the store; names in it are keys of a dictionary and never paths of this machine, and links in it lead to such keys.
+An archive is read once, from its beginning to its end, because it may come from a pipe. Its files become blobs of the
+store. Names and links in it are only keys of a dictionary, never paths of this machine.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from hatchway.images.layers.layertar import EntryKind, LayerEntry, LayerTar
 from hatchway.images.reference import is_digest
 from hatchway.images.store.store import BlobWriter, ImageStore
 
-# The most entries of an archive: some hundred images of some hundred layers, with a directory and three files each.
+# The most entries of an archive: about a hundred images with a hundred layers, each with a directory and three files.
 _MOST_ENTRIES = 100_000
-# Smaller files are kept in memory until the end, at most so many bytes of them.
+# Files up to this size (bytes) are kept in memory until the end, and the most bytes of such files together.
 _SMALL = 64 << 10
 _MOST_IN_MEMORY = 16 << 20
 # The longest chain of links.
 _MOST_LINKS = 8
 # The most bytes of all names.
 _MOST_NAMES = 16 << 20
-# Files of `docker save` that repeat what is in the configuration.
+# Files of `docker save` that only repeat the configuration.
 _IGNORED = ("/json", "/VERSION")
 _CHUNK = 1 << 20
 # The most pieces (of half a MiB) that are read after the archive's end.
@@ -39,7 +39,7 @@ _MOST_PADDING = 8
 
 
 class ImageFiles(Protocol):
-    """Where an image comes from."""
+    """The files from which an image is loaded."""
 
     def has(self, name: str) -> bool:
         """Return True when there is a file with this name."""
@@ -84,7 +84,7 @@ class ArchiveFiles:
         while entry is not None:
             self._add(entry)
             entry = self._tar.next_entry()
-        # What pads the archive: the program at the other end of a pipe must not fail because nobody reads it.
+        # Read the padding, too: otherwise the program at the other end of a pipe fails (SIGPIPE).
         for _, piece in zip(range(_MOST_PADDING), pieces, strict=False):
             del piece
 
@@ -144,7 +144,7 @@ class ArchiveFiles:
             self._files[name] = self._take(entry.size)
 
     def _take(self, size: int) -> _File:
-        """Return the present entry's content: in memory if it is small, else as a blob."""
+        """Return the current entry's content: in memory if it is small, else as a blob."""
         if size <= _SMALL and self._in_memory + size <= _MOST_IN_MEMORY:
             self._in_memory += size
             parts = []
@@ -155,9 +155,9 @@ class ArchiveFiles:
         return _File(None, _write_whole(writer, iter(self._tar.read_piece, b"")), size)
 
     def _write(self, digest: str, size: int) -> None:
-        """Make the present entry's content the blob that its name says."""
+        """Write the current entry's content as the blob that its name (blobs/ALGORITHM/HEX) denotes."""
         if self._store.has_blob(digest):
-            # Its content is skipped, and what the store has was verified.
+            # The store has this blob, verified; the entry's content is skipped.
             return
         _write_whole(self._store.begin_blob(digest, size), iter(self._tar.read_piece, b""))
 
@@ -211,7 +211,7 @@ class DirectoryFiles:
             _write_whole(self._store.begin_blob(digest, size), iter(lambda: file.read(_CHUNK), b""))
 
     def _open(self, name: str) -> BinaryIO:
-        """Open a file of the directory, not through a link, and not a FIFO, which would wait for a writer."""
+        """Open a regular file of the directory. Links are refused, and FIFOs, which would block."""
         folder, _, last = _normal(name.encode("utf-8", "surrogatepass")).rpartition("/")
         path = self._path / folder / last
         root = parent = -1
@@ -237,7 +237,7 @@ class DirectoryFiles:
 
 
 def _write_whole(writer: BlobWriter, pieces: Iterator[bytes | memoryview]) -> str:
-    """Write a whole blob; return its digest. What an earlier download has left of it is not used."""
+    """Write a whole blob; return its digest. The part of an earlier download is not used."""
     try:
         writer.restart()
         for piece in pieces:
@@ -248,12 +248,12 @@ def _write_whole(writer: BlobWriter, pieces: Iterator[bytes | memoryview]) -> st
 
 
 def _normal(name: bytes, *, resolve: bool = False) -> str:
-    """Return a name without "." and doubled slashes.
+    """Return a name without "." and repeated slashes.
 
-    resolve: whether ".." may lead to a directory above, but not out of the archive.
+    resolve: whether ".." is allowed, as long as it stays within the archive.
 
     Raises:
-        BadImage: it leads out of the archive, or it is not UTF-8.
+        BadImage: the name leads out of the archive, or is not UTF-8.
     """
     try:
         parts = name.decode().split("/")

@@ -1,7 +1,7 @@
-"""Bring images into the store: from an OCI image layout, as an archive or a directory, or from `docker save`.
+"""Load images into the store: from an archive or directory with an OCI image layout, or from a `docker save` archive.
 
-The forms: image-spec `image-layout.md`; Moby's `image/tarexport` and `image/spec/spec.md` (manifest.json). Since Docker
-25 `docker save` writes both; then the OCI's counts, because it keeps the manifests' digests.
+The formats: image-spec `image-layout.md`; Moby's `image/tarexport` and `image/spec/spec.md` (manifest.json). Since
+Docker 25, `docker save` writes both; then the OCI layout is used, because it keeps the manifests' digests.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from hatchway.images.platforms import Platform, choose, matches, this_machine
 from hatchway.images.reference import ImageNameError, Reference, parse
 from hatchway.images.store.store import ImageStore
 
-# The most images of an archive, and the most names of one of them.
+# The most images of an archive, and the most names of an image.
 _MOST_IMAGES = 1000
 _MOST_NAMES = 1000
-# How deep an index may refer to others.
+# How deeply indexes may be nested.
 _DEEPEST_INDEX = 3
 _INDEX = "index.json"
 _DOCKER = "manifest.json"
@@ -42,7 +42,7 @@ _DOCKER = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """An image that was loaded. names: those that it was given; none when the archive has no name for it."""
+    """A loaded image. names: the names that it was given; () when the archive has no name for it."""
 
     image: Image
     names: tuple[Reference, ...]
@@ -60,16 +60,16 @@ class _Found:
 def load_archive(
     store: ImageStore, archive: BinaryIO, *, name: Reference | None = None, platform: Platform | None = None
 ) -> list[LoadedImage]:
-    """Bring the images of an archive into the store: plain, or compressed with gzip or zstd.
+    """Load the images of an archive, which may be compressed with gzip or zstd, into the store.
 
     Args:
-        archive: is read once, from its present position to the tar archive's end.
-        name: what to name the image in place of the archive's names; the archive then has only one.
-        platform: which image of an index; None is this machine's. If it is given, all images must be made for it.
+        archive: read once, from its current position to the end of the tar archive.
+        name: the image's name, in place of the archive's names; the archive must then have only one image.
+        platform: which image of an index to load; None for this machine's. If given, all images must be for it.
 
     Raises:
-        BadImage: it is malformed, or an image in it is. No image has been added.
-        OSError: it cannot be read, or the store cannot take it.
+        BadImage: the archive or an image in it is malformed. No image has been added.
+        OSError: the archive cannot be read, or the store cannot be written.
         StoreError: the store cannot be used.
     """
     return _load(store, lambda: ArchiveFiles(store, archive), name, platform)
@@ -78,7 +78,7 @@ def load_archive(
 def load_directory(
     store: ImageStore, path: Path, *, name: Reference | None = None, platform: Platform | None = None
 ) -> list[LoadedImage]:
-    """Bring the images of a directory with an OCI image layout into the store; as `load_archive`."""
+    """Load the images of a directory with an OCI image layout into the store, as `load_archive` does."""
     return _load(store, lambda: DirectoryFiles(store, path), name, platform)
 
 
@@ -95,10 +95,10 @@ def _load(store: ImageStore, open_files: Any, name: Reference | None, platform: 
                 if len({one.manifest for one in found}) > 1:
                     raise BadImage(f"it has {len(found)} images, which cannot all be named {name.familiar}")
                 found = [_Found(found[0].manifest, found[0].index, (name,))]
-            # All are known to be whole before the first one is named.
+            # Check all images before the first one is named.
             return [_add(store, one) for one in found]
     finally:
-        # What the archive had besides, and everything if it was refused.
+        # Delete blobs that no image uses; all new blobs if the archive was refused.
         store.collect_garbage()
 
 
@@ -110,7 +110,7 @@ def _add(store: ImageStore, found: _Found) -> LoadedImage:
 
 
 def _check_platform(store: ImageStore, found: list[_Found], platform: Platform) -> None:
-    """Raise BadImage when an image is not made for the platform that was asked for."""
+    """Raise BadImage when an image is not for the requested platform."""
     for one in found:
         manifest = parse_manifest(store.read_blob(one.manifest, MANIFEST_LIMIT))
         config = parse_config(store.read_blob(manifest.config.digest, CONFIG_LIMIT))
@@ -137,8 +137,8 @@ def _oci_images(store: ImageStore, files: ImageFiles, platform: Platform) -> Ite
     entries = [one for one in parse_index(files.read(_INDEX, MANIFEST_LIMIT), "index.json") if not one.is_attestation]
     if len(entries) > _MOST_IMAGES:
         raise BadImage(f"it has {len(entries)} images; at most {_MOST_IMAGES} are loaded at once")
-    # One image for each name, for the platform that is wanted; entries without a name are platforms of one image,
-    # when they all say which platform they are for.
+    # Each name is one image, of which the entry for the wanted platform is used. Entries without a name, which all have
+    # a platform, are one image for several platforms.
     groups: dict[tuple[Reference, ...] | str, list[IndexEntry]] = {}
     all_platforms = all(one.architecture for one in entries) and len({one.architecture for one in entries}) > 1
     for entry in entries:
@@ -154,7 +154,7 @@ def _oci_images(store: ImageStore, files: ImageFiles, platform: Platform) -> Ite
 
 
 def _annotated_names(entry: IndexEntry) -> tuple[Reference, ...]:
-    """Return the name that an entry's annotations give its image; a single word is a tag without a name."""
+    """Return the image name in an entry's annotations. A single word there is only a tag, and gives no name."""
     for text in entry.names:
         if any(sign in text for sign in "/:@"):
             try:
@@ -167,7 +167,7 @@ def _annotated_names(entry: IndexEntry) -> tuple[Reference, ...]:
 def _resolve(
     store: ImageStore, files: ImageFiles, descriptor: Descriptor, platform: Platform, depth: int = 0
 ) -> tuple[str, str]:
-    """Bring an image's blobs into the store; return the digests of its manifest, and of the index around it or ""."""
+    """Load an image's blobs into the store; return the digests of its manifest, and of the index that has it or ""."""
     if depth > _DEEPEST_INDEX:
         raise BadImage("its indexes refer to each other too deeply")
     _store_document(files, descriptor)
@@ -190,7 +190,7 @@ def _store_document(files: ImageFiles, descriptor: Descriptor) -> None:
 
 
 def _check(store: ImageStore, manifest_digest: str) -> None:
-    """Raise BadImage unless the image's configuration can be read, so that an archive is refused as a whole."""
+    """Raise BadImage unless the image's configuration can be read. Then the whole archive is refused."""
     manifest = parse_manifest(store.read_blob(manifest_digest, MANIFEST_LIMIT))
     config = parse_config(store.read_blob(manifest.config.digest, CONFIG_LIMIT))
     if len(config.diff_ids) != len(manifest.layers):
@@ -225,7 +225,7 @@ def _repo_tags(found: Any) -> tuple[Reference, ...]:
 
 
 def _write_manifest(store: ImageStore, files: ImageFiles, found: dict[str, Any]) -> str:
-    """Write the manifest that an image of `docker save` has none of; return its digest."""
+    """Make a manifest for an image of `docker save`, which has none; return its digest."""
     config_name, layer_names = found.get("Config"), found.get("Layers")
     if not isinstance(config_name, str):
         raise BadImage("manifest.json has an image without Config")
@@ -251,7 +251,7 @@ def _write_manifest(store: ImageStore, files: ImageFiles, found: dict[str, Any])
 
 
 def _layer_type(store: ImageStore, digest: str) -> str:
-    """Return a layer's media type, by its first bytes."""
+    """Return a layer's media type, which its first bytes tell."""
     with store.open_blob(digest) as file:
         start = file.read(4)
     if start.startswith(b"\x1f\x8b"):

@@ -1,7 +1,7 @@
-"""Write images as one archive that Docker, Podman and skopeo read: an OCI image layout with Docker's manifest.json.
+"""Save images to an archive that Docker, Podman and skopeo read: an OCI image layout with Docker's manifest.json.
 
-Since Docker 25 `docker save` writes the same files (Moby's `image/tarexport/save.go`). The same images give the same
-bytes.
+Since Docker 25, `docker save` writes the same files (Moby's `image/tarexport/save.go`). The output is reproducible: the
+same images always give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 
 
 def save(store: ImageStore, images: Sequence[tuple[Image, Sequence[Reference]]], output: BinaryIO) -> None:
-    """Write images to an archive. images: each with the names that it has there.
+    """Write images to an archive. images: each with its names in the archive.
 
     Raises:
         BadImage: a blob is missing or damaged.
@@ -45,7 +45,7 @@ def save(store: ImageStore, images: Sequence[tuple[Image, Sequence[Reference]]],
             listed.append(
                 {
                     "Config": _path(image.image_id),
-                    # Whole names: Podman takes a short one for a name of its own registry "localhost".
+                    # Complete names: Podman would put a short name under its own registry "localhost".
                     "RepoTags": [str(name) for name in names] or None,
                     "Layers": [_path(layer.digest) for layer in image.layers],
                 }
@@ -56,7 +56,7 @@ def save(store: ImageStore, images: Sequence[tuple[Image, Sequence[Reference]]],
 
 
 def _annotations(name: Reference) -> dict[str, str]:
-    """Return the names that tools look for: containerd and Docker for the whole name, others for the tag."""
+    """Return the name in the annotations that tools read: containerd and Docker read the whole name, others the tag."""
     return {"io.containerd.image.name": str(name), "org.opencontainers.image.ref.name": name.tag}
 
 
@@ -83,7 +83,7 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
 
 
 class _VerifyingReader:
-    """Reads a blob's file and computes its digest, so that a damaged one is not passed on."""
+    """Reads a blob's file and computes its digest, so that a damaged blob is noticed."""
 
     def __init__(self, file: BinaryIO, digest: str) -> None:
         self._file = file
@@ -97,6 +97,6 @@ class _VerifyingReader:
         return data
 
     def verify(self) -> None:
-        """Raise BadImage unless what was read is the blob."""
+        """Raise BadImage unless the bytes read have the blob's digest."""
         if self._hash.hexdigest() != self._digest.partition(":")[2]:
             raise BadImage(f"the file of the blob {self._digest} is damaged; pull or load the image again")

@@ -2,7 +2,7 @@
 
     image = build_from_directory(store, path, ImageSettings(entrypoint=("/bin/web",)), name=parse("web:1"))
 
-An image may stand on another one in the store, or on a directory with a root file system.
+The base of an image is another image in the store, a directory with a root file system, or nothing.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from hatchway.images.platforms import this_machine
 from hatchway.images.reference import Reference
 from hatchway.images.store.store import ImageStore
 
-# Where wheels are in an image.
+# The directory of wheels in an image.
 WHEELS_PLACE = "/opt/wheels"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
-    """What an image's configuration says besides what its base says; None leaves that as it is.
+    """The settings of a new image's configuration; None keeps the base's value.
 
-    entrypoint, cmd: as in a Dockerfile; Kubernetes' `command` and `args` replace them. A new entrypoint takes the
-    base's cmd away. env: added to the base's variables. working_dir: a path. user: a name or number, with `:` and a
+    entrypoint, cmd: as in a Dockerfile; Kubernetes' `command` and `args` replace them. A new entrypoint removes the
+    base's cmd. env: added to the base's variables. working_dir: a path. user: a name or number, with `:` and a
     group's. ports: such as "8080/tcp". stop_signal: a name or a number.
     """
 
@@ -64,17 +64,17 @@ def build_from_directory(
     owner: tuple[int, int] = (0, 0),
     name: Reference | None = None,
 ) -> Image:
-    """Make an image of a directory's files.
+    """Make an image from the files of a directory.
 
     Args:
-        base: the image below, or a directory with a root file system; None for nothing.
-        place: where the files are in the image.
-        ignore: patterns of what is left out (`directory_sources`).
+        base: the base image, or a directory with a root file system; None for an image of these files alone.
+        place: the path of the files in the image.
+        ignore: patterns of files to leave out (`directory_sources`).
         owner: the numbers of the user and the group that own the files.
 
     Raises:
-        BadImage: there is something that an image cannot have, or the base is damaged.
-        OSError: something cannot be read or written.
+        BadImage: a file cannot be in an image (a socket, a device), or the base is damaged.
+        OSError: a file cannot be read or written.
     """
     with store.keep():
         return _build(store, base, moved(directory_sources(directory, ignore), place), owner, settings, name)
@@ -89,14 +89,15 @@ def build_from_wheels(
     python: str = "python3",
     name: Reference | None = None,
 ) -> Image:
-    """Make an image of Python wheels on an image with a Python. Nothing is resolved, downloaded or compiled.
+    """Make an image from Python wheels and a base image that has Python. Nothing is resolved, downloaded or compiled.
 
-    The packages are in /opt/wheels/site, which $PYTHONPATH names, and their programs in /opt/wheels/bin, in $PATH.
+    The packages are in /opt/wheels/site, which is in $PYTHONPATH, and their programs in /opt/wheels/bin, which is in
+    $PATH.
 
     Args:
-        wheels: files, or directories of them: also those of what the first one needs.
-        base: an image with a Python for which the wheels are made, or a directory with a root file system.
-        python: what runs the programs: `python3`, which is looked for in the container's $PATH, or a path.
+        wheels: wheel files, or directories of them, including the wheels of all dependencies.
+        base: an image, or a directory with a root file system, that has the Python for which the wheels are made.
+        python: the interpreter of the programs: `python3`, which is looked up in the container's $PATH, or a path.
 
     Raises:
         BadImage: a wheel is damaged, there are two of one project, or the base is damaged.
@@ -129,7 +130,7 @@ def _build(
     settings: ImageSettings,
     name: Reference | None,
 ) -> Image:
-    """Write a layer on the base's, and the documents. Within the store's `keep`."""
+    """Write the base's layers, the new layer and the documents. Call it within the store's `keep`."""
     layers: list[dict[str, Any]] = []
     document: dict[str, Any] = {"created": MADE_TEXT, "os": "linux", "architecture": this_machine().architecture}
     if this_machine().variant not in ("", "v1"):
@@ -144,7 +145,7 @@ def _build(
         _append(layers, diff_ids, write_layer(store, entries, owner))
     document["config"] = _configured(document.get("config") or {}, settings)
     document["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
-    # A history must have an entry for each layer; a wrong one is worse than none.
+    # A history must have an entry for each layer, so an incomplete one is dropped.
     document.pop("history", None)
     config = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     manifest = {

@@ -1,7 +1,7 @@
-"""Make layers of files: the same files give the same bytes, wherever and whenever it is done.
+"""Make layers of files reproducibly: the same files always give the same bytes.
 
-Entries are in the order of their names. Owners, and the time of the last change, are the same for all. What a group may
-write, because of the umask of whoever made the file, only its owner may write in the layer.
+Entries are sorted by name, and have the same owner and modification time. The group's right to write is removed,
+because it depends on the umask of the user who made the file.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ def text_source(name: str, text: str, mode: int = 0o644) -> LayerSource:
 
 
 def directory_sources(root: Path, ignore: Sequence[str] = (), *, exact: bool = False) -> Iterator[LayerSource]:
-    """Yield all that is in a directory. Symbolic links stay links, hard links too.
+    """Yield the entries of a directory tree. Symbolic links and hard links stay links.
 
-    ignore: patterns (`*.pyc`, `.git`) of names, or of paths below the directory, that are left out with all below them.
-    exact: whether modes and times are kept, as a root file system needs; its devices and sockets are left out.
+    ignore: patterns (`*.pyc`, `.git`) of names, or of paths below the directory. A matching directory is left out with
+    its content.
+    exact: True for a root file system: modes and times are kept, devices and sockets are left out.
 
     Raises:
-        BadImage: there is something that an image cannot have: a socket, a device, a name that is not UTF-8.
-        OSError: it cannot be read.
+        BadImage: an entry cannot be in an image: a socket, a device, a name that is not UTF-8.
+        OSError: a file cannot be read.
     """
     inodes: dict[tuple[int, int], str] = {}
 
@@ -126,9 +127,9 @@ def moved(sources: Iterable[LayerSource], place: str) -> Iterator[LayerSource]:
 
 
 def write_layer(store: ImageStore, sources: Iterable[LayerSource], owner: tuple[int, int] = (0, 0)) -> tuple[str, int]:
-    """Write a layer into the store, not compressed; return its digest, which is its diff id too, and its size.
+    """Write an uncompressed layer into the store; return its digest, which is also its diff id, and its size in bytes.
 
-    owner: the numbers of the user and the group that own everything.
+    owner: the numbers of the user and the group that own all files.
 
     Raises:
         BadImage: a file changed while it was read.

@@ -1,7 +1,8 @@
-"""The files of Python wheels, as they are in an image: below one directory, for `PYTHONPATH`.
+"""Lays out the files of Python wheels for an image: all below one directory, for `PYTHONPATH`.
 
-Wheels are taken apart as the specification says (packaging.python.org, "Binary distribution format"): `.data/purelib`
-and `.data/platlib` beside the packages, scripts and console entry points in a directory of programs.
+Wheels are unpacked by their specification (packaging.python.org, "Binary distribution format"): the content of
+`.data/purelib` and `.data/platlib` goes beside the packages; scripts and console entry points go to a directory of
+programs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import BinaryIO
 from hatchway.images.building.layersources import LayerSource, text_source
 from hatchway.images.contents import BadImage
 
-# Directories below the place where wheels are put.
+# The directories of packages and programs below the wheels' directory.
 SITE = "site"
 PROGRAMS = "bin"
 _FILE_NAME = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(-\d[^-]*)?-[^-]+-[^-]+-(?P<platform>[^-]+)\.whl")
@@ -34,7 +35,10 @@ if __name__ == "__main__":
 
 
 def find_wheels(paths: Sequence[Path]) -> list[Path]:
-    """Return the wheels: files, or those in directories. Raises BadImage when there is none, or two of one project."""
+    """Return the wheel files in `paths`, which may be directories.
+
+    Raises BadImage for no wheel, or two of one project.
+    """
     found: dict[str, Path] = {}
     for path in paths:
         for wheel in sorted(path.glob("*.whl")) if path.is_dir() else [path]:
@@ -55,7 +59,7 @@ def find_wheels(paths: Sequence[Path]) -> list[Path]:
 def wheel_sources(wheels: Sequence[Path], python: str) -> list[LayerSource]:
     """Return the entries of a layer with these wheels: `site/`, and `bin/` with their programs.
 
-    python: what runs the programs: `python3`, which is looked for in $PATH, or the path of one.
+    python: the interpreter of the programs: `python3`, which is looked up in $PATH, or a path.
 
     Raises:
         BadImage: a wheel is damaged, or two have a file in common.
@@ -108,7 +112,7 @@ def _member_source(
 
 def _opener(wheel: Path, name: str) -> Callable[[], BinaryIO]:
     def open_member() -> BinaryIO:
-        # The member keeps the archive's file open until it is closed itself.
+        # The archive's file stays open until the member is closed.
         with zipfile.ZipFile(wheel) as archive:
             return archive.open(name)  # type: ignore[return-value]
 

@@ -1,6 +1,6 @@
-"""Opens directories below another one so that the kernel itself refuses any way out: openat2(2), Linux 5.6.
+"""Opens directories below another one; the kernel refuses paths that lead out of it (openat2(2), Linux 5.6).
 
-Where that call is missing or forbidden, each component is opened by itself without following links. That is as safe,
+Where openat2 is missing or forbidden, each component of the path is opened without following links. This is as safe,
 and a little slower.
 """
 
@@ -14,7 +14,7 @@ import struct
 import sys
 from typing import Final
 
-# The same number on every machine (asm-generic/unistd.h), except alpha, for which there is no Hatchway.
+# The same number on every architecture (asm-generic/unistd.h) except alpha, which Hatchway does not support.
 _SYS_OPENAT2: Final = 437
 _RESOLVE_NO_XDEV: Final = 0x01
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -79,7 +79,7 @@ def _has_openat2() -> bool:
     try:
         os.close(_openat2(root, b"."))
     except OSError:
-        # ENOSYS of an old kernel, EPERM of a container engine's filter.
+        # ENOSYS: an old kernel. EPERM: a container engine's seccomp filter.
         return False
     finally:
         os.close(root)

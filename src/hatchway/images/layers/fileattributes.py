@@ -11,19 +11,20 @@ from hatchway.images.layers.layererrors import BadLayer
 from hatchway.images.layers.layertar import EntryKind, LayerEntry
 from hatchway.images.layers.layertree import Folder, shown
 
-# Attributes that a layer may set. Others belong to the system (`trusted.`, other ones of `security.`), or would be
-# orders to the overlay file system (`user.overlay.`).
+# Attributes that a layer may set. Others belong to the system (`trusted.`, the rest of `security.`), or would control
+# the overlay file system (`user.overlay.`).
 _CAPABILITY: Final = b"security.capability"
 _USER: Final = b"user."
 _OVERLAY: Final = b"user.overlay."
-# The file system keeps no such attributes, or this process may not set them: containers run without them.
+# Errors that are ignored: the file system has no such attributes, or this process may not set them.
 _UNSUPPORTED: Final = frozenset({errno.ENOTSUP, errno.EPERM})
 
 
 class AttributeWriter:
     """Sets attributes of files.
 
-    keeps_owners: whether files get the owners that the archive says; otherwise all are this process's.
+    keeps_owners: True to give files the owners that are in the archive; False to leave all files to this process's
+    user.
     """
 
     def __init__(self, *, keeps_owners: bool) -> None:
@@ -32,7 +33,7 @@ class AttributeWriter:
 
     def set_of_file(self, file: int, entry: LayerEntry) -> None:
         """Set the attributes of an open file that this process has made. Raises OSError, BadLayer."""
-        # The owner comes first: changing it takes away setuid bits and capabilities.
+        # Set the owner first: changing it removes setuid bits and capabilities.
         self._set_owner(file, (entry.uid, entry.gid))
         if entry.xattrs:
             self.set_xattrs(file, entry.xattrs)
@@ -49,7 +50,7 @@ class AttributeWriter:
             except OSError as error:
                 raise _not_mapped(error, owner) from error
         if entry.kind is EntryKind.FIFO:
-            # Nobody else can have replaced it: no process but this one may change the tree.
+            # The name cannot have been replaced: no other process may change the tree.
             os.chmod(name, entry.mode, dir_fd=parent)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
 
@@ -72,7 +73,7 @@ class AttributeWriter:
                 os.setxattr(file, name, _of_any_namespace(value) if name == _CAPABILITY else value)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
-                    # Most file systems say so of an attribute that is larger than they take.
+                    # Most file systems report an attribute that is too large by this error.
                     raise BadLayer(f"there is no room for the extended attribute {shown(name)}") from error
                 if error.errno not in _UNSUPPORTED:
                     raise
@@ -99,7 +100,7 @@ class AttributeWriter:
 def _of_any_namespace(capability: bytes) -> bytes:
     """Return a file's capabilities without the user namespace in which they count (capabilities(7), version 3).
 
-    That one belonged to the machine on which the image was built. The kernel adds this process's own.
+    That namespace belonged to the machine on which the image was built. The kernel stores this process's own instead.
     """
     if len(capability) == 24 and capability[3] == 3:
         return capability[:3] + b"\x02" + capability[4:20]

@@ -1,7 +1,7 @@
 """Makes one writable tree of an image's layers, where no overlay file system can be mounted.
 
-Files share their blocks with the layer's where the file system can do that (btrfs, XFS: FICLONE), and are copied
-otherwise. Whiteouts and opaque directories are applied, so that the tree is what an overlay of the layers shows.
+Where the file system supports it (FICLONE on btrfs and XFS), files share their blocks with the layers' files; elsewhere
+they are copied. Whiteouts and opaque directories are applied, so the tree has the content of an overlay of the layers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, er
 
 
 def copy_layers(layers: Sequence[str], target: str) -> None:
-    """Copy what an overlay of `layers` shows into the new directory `target`. Blocks.
+    """Copy the merged content of `layers` into the new directory `target`. Blocks.
 
     layers: directories, the topmost first, as `LayerStore.directories` returns them. target: must not exist, in a
     directory that no container can change. The caller removes it after an error.
@@ -52,13 +52,14 @@ class _LayerCopier:
     def __init__(self, layers: list[int], target: int) -> None:
         self._layers = layers
         self._target = target
-        # Files with several names: where the first one was copied to, by the file's own number.
+        # Files with several hard links: the path of the first copy, by inode number.
         self._linked: dict[tuple[int, int], bytes] = {}
         self._can_clone = True
 
     def copy(self) -> None:
         """Copy everything."""
-        # Directories get their attributes after their content: entering them needs permission, and changes their times.
+        # Directories get their attributes after their content, because copying needs write permission and changes
+        # times.
         waiting: list[tuple[bytes, list[int], bool]] = [(b"", list(range(len(self._layers))), False)]
         while waiting:
             path, places, is_filled = waiting.pop()
@@ -69,9 +70,9 @@ class _LayerCopier:
             waiting += [(inner, where, False) for inner, where in self._copy_directory(path, places)]
 
     def _copy_directory(self, path: bytes, places: list[int]) -> list[tuple[bytes, list[int]]]:
-        """Copy the entries of one merged directory; return the directories in it, with the layers that have them."""
+        """Copy the entries of one merged directory; return its subdirectories, each with the layers that have it."""
         seen: set[bytes] = set()
-        # Directories whose lower layers are still merged.
+        # Subdirectories that are still merged with lower layers.
         merging: dict[bytes, list[int]] = {}
         found: dict[bytes, list[int]] = {}
         with contextlib.ExitStack() as opened:
@@ -99,7 +100,7 @@ class _LayerCopier:
         return [(path + b"/" + name if path else name, where) for name, where in found.items()]
 
     def _copy_entry(self, source: int, target: int, name: bytes, path: bytes, status: os.stat_result) -> None:
-        """Copy what is no directory."""
+        """Copy an entry that is not a directory."""
         number = (status.st_dev, status.st_ino)
         if status.st_nlink > 1 and number in self._linked:
             first = self._linked[number]
@@ -177,7 +178,7 @@ def _copy_range(original: int, copy: int, begin: int, count: int) -> int:
     try:
         return os.copy_file_range(original, copy, count, begin, begin)
     except OSError as error:
-        # Between different kinds of file systems only sendfile(2) copies.
+        # Between different types of file systems only sendfile(2) works.
         if error.errno not in _UNSUPPORTED:
             raise
         os.lseek(copy, begin, os.SEEK_SET)

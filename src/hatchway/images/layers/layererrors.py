@@ -20,11 +20,11 @@ class NoRoomForLayer(BadImage):
 class UnpackLimits:
     """The limits of one layer.
 
-    size: the most bytes of the uncompressed archive, and of all sizes of its files together, holes included; 0 is what
-    the disk has free, without a reserve of a fiftieth of it.
-    is_of_disk: whether `size` is what the disk has room for.
+    size: the most bytes of the uncompressed archive, and of the sizes of its files together, including holes. 0 stands
+    for the free space of the disk less a reserve of 2 %.
+    is_of_disk: whether `size` was computed from the free space.
     entries: the most files, directories and links. depth: the most components of a path.
-    steps: the most components that are looked up one by one, for all paths together; links cost what they lead to.
+    steps: the most path components that are looked up in the layer; components of symbolic links' targets count, too.
     """
 
     size: int = 0

@@ -3,7 +3,7 @@
     layers = LayerStore(store_path, "mapped")
     directories = layers.directories(image) or await layers.unpack(image)
 
-Each way of users has its own, because files have different owners in each.
+Each kind of user map has its own directories, because files have other owners in each.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from hatchway.images.layers.layerunpacking import PackedLayer
 from hatchway.images.layers.unpack import UnpackAnswer, UnpackRequest, decode_answer
 from hatchway.images.store.layerplaces import FILES, LayerPlaces, UsersWay, chain_ids
 
-# Seconds in which a process that is asked to end removes what it has written.
+# Seconds that a process has, after SIGTERM, to remove what it has written.
 _STOP_SECONDS: Final = 30.0
 
 
 class LayerStore:
-    """The layers that were unpacked with one way of users."""
+    """The layers that were unpacked for one kind of user map."""
 
     def __init__(self, path: Path, users: UsersWay, limits: UnpackLimits | None = None) -> None:
         """Use the image store at `path`.
 
-        users: who owns the files; the cluster's way of users. limits: None takes those of the environment.
+        users: the cluster's kind of user map, which decides who owns the files. limits: None reads them from the
+            environment.
         """
         self._path = path
         self._users = users
@@ -41,8 +42,8 @@ class LayerStore:
     def directories(self, image: Image) -> tuple[str, ...] | None:
         """Return the directories of an image's layers, the topmost first; None when they are not all unpacked.
 
-        Layers that are hidden entirely are left out. Mark the image as used first (`ImageStore.use`): otherwise its
-        layers may be removed at any time. Raises BadImage.
+        Layers that are completely hidden by higher layers are left out. Mark the image as used first
+        (`ImageStore.use`): otherwise its layers may be removed at any time. Raises BadImage.
         """
         found: list[str] = []
         is_hidden = False
@@ -57,9 +58,10 @@ class LayerStore:
         return tuple(found)
 
     async def unpack(self, image: Image) -> tuple[str, ...]:
-        """Unpack the layers that are not unpacked yet; return what `directories` does.
+        """Unpack the layers that are not unpacked yet; return the same as `directories`.
 
-        Another process that unpacks the same layer is waited for. After an error, or a cancellation, nothing is left.
+        While another process unpacks one of the layers, this waits. After an error or a cancellation, no incomplete
+        layer is left.
 
         Raises:
             BadImage: a layer is malformed, exceeds a limit, or is not what the configuration says.
@@ -84,7 +86,7 @@ class LayerStore:
         return found
 
     async def close(self) -> None:
-        """Wait until what was unpacked is on the disk."""
+        """Wait until all unpacked layers are synced to disk."""
         await asyncio.gather(*self._syncing)
 
     async def _ask(self, request: UnpackRequest) -> UnpackAnswer:
@@ -100,7 +102,7 @@ class LayerStore:
         except BaseException:
             await _stop(process)
             raise
-        # It ends after it has waited for the disk; nobody needs to wait for that.
+        # The process still syncs the layers to disk; the caller need not wait for that.
         task = asyncio.create_task(_wait(process))
         self._syncing.add(task)
         task.add_done_callback(self._syncing.discard)
@@ -114,7 +116,7 @@ async def _wait(process: asyncio.subprocess.Process) -> None:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End a process; give it time to remove what is not complete."""
+    """Stop a process: by SIGTERM, so that it removes its incomplete layer; after `_STOP_SECONDS`, by SIGKILL."""
     if process.returncode is None:
         process.terminate()
         try:

@@ -1,7 +1,7 @@
-"""Decompresses a layer's blob and verifies its digest, in threads beside the one that writes files.
+"""Decompresses a layer's blob and verifies its digest, in threads besides the one that writes files.
 
-isal and backports.zstd release Python's lock while they work, as `hashlib` does. So on two processors, unpacking takes
-as long as the slower one of decompressing and writing.
+isal, backports.zstd and `hashlib` release Python's global lock while they work. So on two processors, unpacking takes
+only as long as the slower of decompressing and writing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# Bytes that are read and decompressed at a time, and how many such pieces may wait for the writer.
+# The bytes that are read and decompressed at a time, and the most such pieces that wait for the writer.
 _FEED: Final = 256 * 1024
 _PIECE: Final = 512 * 1024
 _AHEAD: Final = 4
-# The largest window of zstd, as a power of two: what its command line accepts, 128 MiB of memory.
+# The largest window of zstd, as a power of two (128 MiB of memory). The command `zstd` has the same limit.
 _ZSTD_WINDOW: Final = 27
 
 _GZIP: Final = b"\x1f\x8b\x08"
@@ -37,7 +37,7 @@ _REFUSED: Final = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 
 
 class _Decompressor(Protocol):
-    """What the decompressors of all formats have in common, with `bz2.BZ2Decompressor`."""
+    """The common interface of all decompressors; it is that of `bz2.BZ2Decompressor`."""
 
     @property
     def eof(self) -> bool: ...
@@ -52,10 +52,12 @@ class _Decompressor(Protocol):
 
 
 def decompress(blob: BinaryIO) -> Iterator[bytes]:
-    """Yield a blob's content in pieces of at most `_PIECE` bytes: of gzip, zstd or no compression.
+    """Yield a blob's uncompressed content in pieces of at most `_PIECE` bytes.
 
-    The first bytes decide, as for Docker and containerd (`DetectCompression`), not the media type. Several members or
-    frames one after the other are one content. Raises BadLayer.
+    The blob is gzip, zstd or not compressed.
+
+    As in Docker and containerd (`DetectCompression`), the first bytes tell the format, not the media type. Several
+    members or frames in a row are one content. Raises BadLayer.
     """
     start = blob.read(_FEED)
     if start.startswith(_GZIP):
@@ -100,7 +102,7 @@ class LayerStream:
     """
 
     def __init__(self, blob: BinaryIO, diff_id: str, limits: UnpackLimits) -> None:
-        """Read `blob`. diff_id: the digest of the uncompressed bytes. limits: `size` is obeyed."""
+        """Read `blob`. diff_id: the expected digest of the uncompressed bytes. limits: only `size` is used."""
         algorithm, _, self._expected = diff_id.partition(":")
         if algorithm not in ("sha256", "sha512"):
             raise BadLayer(f"the digest {diff_id[:100]!r} of the uncompressed layer is of an unknown kind")
@@ -139,7 +141,7 @@ class LayerStream:
         return piece
 
     def verify(self) -> None:
-        """Read what is left, and compare the digest of everything. Raises BadLayer."""
+        """Read the rest, and verify the digest of all bytes. Raises BadLayer."""
         while self.read():
             continue
         while self._hashing:

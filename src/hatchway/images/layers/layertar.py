@@ -1,4 +1,4 @@
-"""Reads the entries of a layer's tar archive as its bytes arrive; memory is bounded whatever the archive says.
+"""Reads the entries of a layer's tar archive as its bytes arrive, with bounded memory for any archive.
 
     tar = LayerTar(read_chunk, limits)
     while (entry := tar.next_entry()) is not None:
@@ -27,7 +27,7 @@ from hatchway.images.layers.tarheaders import (
     text,
 )
 
-# As Go reads (`maxSpecialFileSize`), and as many headers as may stand before one entry.
+# The largest special header, as in Go (`maxSpecialFileSize`), and the most special headers before one entry.
 _LARGEST_HEADER: Final = 1 << 20
 _MOST_HEADERS: Final = 16
 _LARGEST_ID: Final = (1 << 32) - 2
@@ -62,11 +62,11 @@ _KINDS: Final = {
 
 @dataclass(slots=True)
 class LayerEntry:
-    """One entry.
+    """One entry of the archive.
 
-    name: as it is written in the archive. mtime: nanoseconds since 1970. link: the target of a link.
-    size: the file's whole size in bytes. pieces: for a sparse file what is not a hole, as (offset, length); None
-    otherwise. xattrs: extended attributes by their names. device: major and minor number.
+    name: as written in the archive. mtime: nanoseconds since 1970. link: the target of a link.
+    size: the file's whole size in bytes, including holes. pieces: for a sparse file, its data as (offset, length), else
+    None. xattrs: extended attributes by their names. device: major and minor number.
     """
 
     name: bytes
@@ -84,7 +84,7 @@ class LayerEntry:
 
 @dataclass(slots=True)
 class _Extensions:
-    """What special headers say of the entry that follows them."""
+    """The fields that special headers set for the next entry."""
 
     name: bytes | None = None
     link: bytes | None = None
@@ -95,17 +95,17 @@ class _Extensions:
 class LayerTar:
     """Reads one archive.
 
-    entries: how many entries there were.
+    entries: the number of entries so far.
     """
 
     def __init__(self, read_chunk: Callable[[], bytes], limits: UnpackLimits) -> None:
-        """Read with `read_chunk`, which returns the next bytes, b"" at the end."""
+        """Read the archive by `read_chunk`, which returns the next bytes, and b"" at the end."""
         self.entries = 0
         self._read_chunk = read_chunk
         self._limits = limits
         self._chunk = memoryview(b"")
         self._at = 0
-        # Bytes of the current entry's content that are not read yet, and the zeros after them.
+        # The unread bytes of the current entry's content, and the padding after them.
         self._left = 0
         self._padding = 0
         self._ended = False
@@ -162,7 +162,7 @@ class LayerTar:
         if extensions is not None:
             _apply(entry, extensions)
         if kind is not EntryKind.FILE:
-            # Such entries have no content, whatever their size says (Go's `isHeaderOnly`).
+            # These entries have no content, even if their size is not 0 (Go's `isHeaderOnly`).
             entry.size = 0
         elif header.kind == b"\0" and entry.name.endswith(b"/"):
             # Older formats than ustar mark a directory by a slash.
@@ -175,10 +175,10 @@ class LayerTar:
         return entry
 
     def _find_holes(self, entry: LayerEntry, header: TarHeader, block: bytes, extensions: _Extensions | None) -> None:
-        """Fill in `size` and `pieces` of a sparse file."""
+        """Set `size` and `pieces` of a sparse file."""
         found: SparseMap | None = None
         if header.kind == b"S":
-            # The map's further blocks are not part of the content that `size` counts.
+            # `size` does not count the further blocks of the map.
             found = old_map(block, self._take)
         elif extensions is not None:
             found = self._pax_holes(extensions)
@@ -219,7 +219,7 @@ class LayerTar:
             raise BadLayer("the archive is cut off")
 
     def _take(self, count: int) -> bytes:
-        """Return exactly so many bytes of the archive."""
+        """Read exactly `count` bytes of the archive."""
         end = self._at + count
         if end <= len(self._chunk):
             found = bytes(self._chunk[self._at : end])
@@ -236,7 +236,7 @@ class LayerTar:
         return b"".join(parts)
 
     def _take_content(self, count: int) -> bytes:
-        """Return exactly so many bytes of the entry's content."""
+        """Read exactly `count` bytes of the entry's content."""
         if count > self._left:
             raise BadLayer("the map of a sparse file is cut off")
         self._left -= count
@@ -271,7 +271,7 @@ def _apply(entry: LayerEntry, extensions: _Extensions) -> None:
         if key.startswith(b"SCHILY.xattr."):
             entry.xattrs[key[13:]] = value
         elif not value:
-            # An empty value means that the field of the header counts.
+            # An empty value cancels the pax record: the header's own field is used.
             continue
         elif key == b"path":
             entry.name = value

@@ -1,7 +1,7 @@
-"""The directories and links that a layer has so far, as its writer remembers them, and the names in an archive. Pure.
+"""The layer writer's record of directories and links, and the checks of names in an archive. Pure.
 
-The writer makes everything in the layer's tree itself, so it knows which component of a path is a directory, and which
-is a link, without asking the file system. The kernel checks each path again when it is opened (`confinedopen.py`).
+The writer creates everything in the layer's tree itself. So it knows which component of a path is a directory, and
+which is a link, without a system call. The kernel checks each path again when it is opened (`confinedopen.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from hatchway.images.layers.layererrors import BadLayer
 
 LONGEST_NAME: Final = 255
-# PATH_MAX without its NUL: nothing can open a longer path.
+# PATH_MAX without its NUL: a longer path cannot be opened.
 LONGEST_PATH: Final = 4095
 WHITEOUT_PREFIX: Final = b".wh."
 OPAQUE_MARKER: Final = b".wh..wh..opq"
@@ -21,7 +21,7 @@ AUFS_PREFIX: Final = b".wh..wh."
 
 
 class KnownName(enum.Enum):
-    """What the writer remembers of a name that is no directory. Files are not remembered."""
+    """What the writer records of a name that is not a directory. Files are not recorded."""
 
     LINK = "a symbolic link"
     WHITEOUT = "a whiteout"
@@ -30,7 +30,7 @@ class KnownName(enum.Enum):
 class Folder:
     """A directory of the layer.
 
-    owner: numbers of user and group; None leaves those of the process. mtime: nanoseconds since 1970; None leaves it.
+    owner: the numbers of user and group; None keeps those of the process. mtime: nanoseconds since 1970; None keeps it.
     """
 
     __slots__ = ("children", "depth", "mode", "mtime", "name", "owner", "parent")
@@ -63,8 +63,8 @@ class Folder:
 def clean_name(name: bytes) -> tuple[bytes, ...]:
     """Return the components of a name in an archive; () is the root. An absolute name starts at the layer's root.
 
-    Components `..` are taken away with the one before, as Go's `filepath.Clean` does. Raises BadLayer for a name that
-    leads out of the root, as Docker does ("breakout"), or is too long for a file system.
+    Each `..` is removed together with the component before it, as by Go's `filepath.Clean`. Raises BadLayer for a name
+    that leads out of the root (as Docker's "breakout" error), or is too long for a file system.
     """
     if len(name) > LONGEST_PATH:
         raise BadLayer(f"{shown(name)}: the name is longer than {LONGEST_PATH} bytes")
@@ -89,7 +89,7 @@ def split_link(target: bytes) -> list[bytes]:
 
 
 def hidden_name(name: bytes) -> bytes:
-    """Return the name that a whiteout's name stands for. Raises BadLayer."""
+    """Return the name that a whiteout hides. name: the whiteout's own name. Raises BadLayer."""
     hidden = name[len(WHITEOUT_PREFIX) :]
     if hidden in (b"", b".", b".."):
         raise BadLayer(f"{shown(name)}: this is no whiteout's name")
@@ -97,7 +97,7 @@ def hidden_name(name: bytes) -> bytes:
 
 
 def shown(name: bytes) -> str:
-    """Return a name for an error's text: in quotes, without control characters, not too long."""
+    """Return a name for an error message: quoted, shortened, without control characters."""
     text = name.decode("utf-8", "backslashreplace")
     text = text if len(text) <= 200 else text[:100] + "..." + text[-80:]
     return '"' + "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text) + '"'

@@ -1,7 +1,7 @@
 """Unpack an image's layers in this process, the lowest first. This blocks; `unpack.py` is the process that does it.
 
-While a layer is written, its directory is also this process's root directory where the system allows that. So a mistake
-in the code that follows paths would find nothing outside either, as Docker does it (`chrootarchive`).
+While a layer is written, its directory is also the root directory of this process, where the system allows that. So
+even an error in the code that follows paths could reach nothing outside. Docker does the same (`chrootarchive`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hatchway.images.store.blobs import BlobFiles
 from hatchway.images.store.layerplaces import FILES, LayerMark, LayerPlaces, UsersWay, chain_ids
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# The part of a disk that unpacking leaves free, unless the limits say otherwise.
+# The fraction of the disk that unpacking leaves free, unless the limits set a size.
 _RESERVE: Final = 50
 
 
@@ -38,7 +38,9 @@ class PackedLayer:
 
 
 def unpack_layers(store: Path, users: UsersWay, layers: Sequence[PackedLayer], limits: UnpackLimits) -> list[Path]:
-    """Unpack those layers that are not unpacked yet; return the places that are new. Nothing is left after an error.
+    """Unpack the layers that are not unpacked yet; return their directories.
+
+    After an error no incomplete layer is left.
 
     Raises BadImage; NoRoomForLayer when the disk is full; OSError.
     """
@@ -64,7 +66,7 @@ def unpack_layers(store: Path, users: UsersWay, layers: Sequence[PackedLayer], l
 
 
 def sync_layers(store: Path, users: UsersWay, new: Sequence[Path]) -> None:
-    """Wait until new layers are on the disk, and note that. Raises OSError."""
+    """Sync new layers to disk, and record that in their marks. Raises OSError."""
     if not new:
         return
     places = LayerPlaces(store, users)
@@ -79,7 +81,7 @@ def sync_layers(store: Path, users: UsersWay, new: Sequence[Path]) -> None:
 
 
 def _sync_disk(path: Path) -> None:
-    """Wait until everything on a path's file system is on the disk (syncfs(2))."""
+    """Sync the file system of a path to disk (syncfs(2))."""
     directory = os.open(path, _DIRECTORY)
     try:
         if sys.platform != "linux" or ctypes.CDLL(None).syncfs(ctypes.c_int(directory)):
@@ -127,7 +129,7 @@ def write_layer(
 ) -> bool:
     """Write a layer below the open, empty directory `root`. Return True when it hides all layers below.
 
-    What was written before an error stays. Raises BadLayer, NoRoomForLayer, OSError.
+    After an error, the caller removes what was written. Raises BadLayer, NoRoomForLayer, OSError.
     """
     limits = _limits_of_disk(root, limits)
     with LayerStream(blob, diff_id, limits) as stream:
@@ -141,18 +143,18 @@ def write_layer(
 
 
 def _limits_of_disk(root: int, limits: UnpackLimits) -> UnpackLimits:
-    """Return the limits, with those that follow from what the disk has free."""
+    """Return the limits; a `size` of 0 is replaced by the free space of the disk."""
     disk = os.fstatvfs(root)
     room = max(0, (disk.f_bavail - disk.f_blocks // _RESERVE) * disk.f_frsize)
     is_of_disk = not limits.size or room < limits.size
-    # Some file systems make places for files as they are needed, and say 0.
+    # Some file systems allocate inodes on demand, and report 0.
     entries = min(limits.entries, disk.f_favail) if disk.f_files else limits.entries
     return replace(limits, size=room if is_of_disk else limits.size, entries=entries, is_of_disk=is_of_disk)
 
 
 @contextlib.contextmanager
 def _root_directory(root: int) -> Iterator[None]:
-    """Make a directory this process's root directory for the block, where the system allows that."""
+    """Within the block, make a directory this process's root directory, where the system allows that."""
     before = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     current = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,19 +1,19 @@
 """Writes the entries of one layer below one directory, and nowhere else.
 
-What an entry means is what it means to Docker and containerd with overlay file systems (Moby `pkg/archive`, containerd
+Entries have the same effect as in Docker and containerd with overlay file systems (Moby `pkg/archive`, containerd
 `archive/tar.go`, image-spec `layer.md`):
 
-- Links in a parent's path are followed as if the layer's root were the root directory; a link of a lower layer is not:
-  the layer gets a directory of its own there.
-- An entry replaces what the layer has at its name, a link as well; only a directory over a directory is merged.
-- Missing parents are made, with the attributes that the lower layers' directory has there.
-- Whiteouts become overlay's marks. They hide what lower layers have, and nothing of their own layer.
-- A hard link may lead to a file of a lower layer: both names are then one file on disk, which nobody changes.
-- Devices are left out, as in every container engine without root; what they would replace is hidden.
+- Symbolic links in the path of an entry's parent are followed as if the layer's root were the root directory. A link of
+  a lower layer is not followed: the layer gets a directory of its own there.
+- An entry replaces an earlier entry of the layer with the same name, also a link; two directories are merged.
+- A missing parent is created, with the attributes of the lower layers' directory at this path.
+- Whiteouts become overlay's marks. They hide entries of lower layers, never entries of their own layer.
+- A hard link may lead to a file of a lower layer. Both layers then share one file on disk; unpacked files never change.
+- Devices are not created, as in every container engine without root; entries that they would replace are hidden.
 - The root directory's own attributes are ignored.
 
-Directories are written with mode 0700, and get their owners, modes and times at the end. No process but this one may
-change the tree meanwhile.
+Directories are created with mode 0700, and get their owners, modes and times at the end. No other process may change
+the tree meanwhile.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ _LINKS: Final = 40
 _OPEN_FOLDERS: Final = 64
 _RESOLVED_PATHS: Final = 4096
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-# Errors that are this machine's fault, and not the layer's.
+# Errors that come from this machine, not from the layer.
 _OF_MACHINE: Final = frozenset({errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class LayerWriter:
     """Writes one layer. Call `write_all`, then `close` in any case.
 
-    hides_all: whether the layer hides all lower layers: a whiteout of everything in the root directory. An overlay file
-    system cannot express that, so those layers have to be left out of it.
+    hides_all: whether the layer hides all lower layers, by an opaque whiteout in its root directory. An overlay file
+    system cannot express that, so the lower layers must be left out of the overlay.
     """
 
     def __init__(self, root: int, lowers: LowerLayers, attributes: AttributeWriter, limits: UnpackLimits) -> None:
-        """Write below the open, empty directory `root`. limits: `size` must be known here, not 0."""
+        """Write below the open, empty directory `root`. limits: `size` must not be 0."""
         self.hides_all = False
         self._root_descriptor = root
         self._lowers = lowers
@@ -148,7 +148,7 @@ class LayerWriter:
             self._attributes.set_xattrs(self._open(made), entry.xattrs)
 
     def _make(self, folder: Folder, parent: int, name: bytes) -> Folder:
-        """Make a directory where the layer has none."""
+        """Create a directory at a name where the layer has no directory."""
         if folder.depth >= self._limits.depth:
             raise BadLayer(f"the path has more than {self._limits.depth} components")
         replaced = False
@@ -160,7 +160,7 @@ class LayerWriter:
             replaced = True
         made = folder.children[name] = Folder(name, folder)
         if replaced and self._lowers:
-            # What was here hid what lower layers have at this name, and so does its replacement.
+            # The replaced entry hid the lower layers' entry of this name, so the new directory must hide it, too.
             make_opaque(self._open(made))
         return made
 
@@ -224,7 +224,7 @@ class LayerWriter:
         self._hide(parents, hidden_name(name), replace=False)
 
     def _hide(self, parents: tuple[bytes, ...], name: bytes, *, replace: bool) -> None:
-        """Hide what lower layers have at a name. replace: whether this layer's own file there goes, too."""
+        """Hide the lower layers' entry of a name. replace: True to remove this layer's own file there, too."""
         folder = self._find(parents)
         if folder is not None:
             parent = self._open(folder)
@@ -252,7 +252,7 @@ class LayerWriter:
     # Paths
 
     def _folder(self, parts: tuple[bytes, ...]) -> Folder:
-        """Return the directory at a path; make what is missing."""
+        """Return the directory at a path; create missing components."""
         known = self._resolved.get(parts)
         if known is None:
             known = self._resolve(parts, self._make_implied)
@@ -292,7 +292,7 @@ class LayerWriter:
         return folder
 
     def _make_implied(self, folder: Folder, name: bytes) -> Folder:
-        """Make a directory that the archive needs and does not mention, like that of the lower layers."""
+        """Create a directory for which the archive has no entry, with the attributes of the lower layers' one."""
         parent = self._open(folder)
         if name not in folder.children and self._has(parent, name):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -311,7 +311,7 @@ class LayerWriter:
         return made
 
     def _open(self, folder: Folder) -> int:
-        """Return a descriptor of a directory, which stays open for some time."""
+        """Return a descriptor of a directory. It is cached: another call of this method may close it."""
         known = self._open_folders.get(folder)
         if known is not None:
             self._open_folders.move_to_end(folder)
@@ -330,7 +330,7 @@ class LayerWriter:
         return True
 
     def _replacing(self, folder: Folder, parent: int, name: bytes, make: Callable[[], None]) -> None:
-        """Make something; if there is something else at its name, remove that first."""
+        """Create an entry by `make`; if its name is taken, remove the old entry and call `make` again."""
         try:
             make()
         except FileExistsError:
@@ -338,12 +338,12 @@ class LayerWriter:
             make()
 
     def _remove(self, folder: Folder, parent: int, name: bytes) -> None:
-        """Remove what the layer has at a name."""
+        """Remove the layer's own entry of a name."""
         child = folder.children.pop(name, None)
         if child is None or child is KnownName.WHITEOUT:
             os.unlink(name, dir_fd=parent)
             return
-        # KnownName paths may lead through it.
+        # Resolved paths may lead through the removed entry.
         self._resolved.clear()
         if child is KnownName.LINK:
             os.unlink(name, dir_fd=parent)
@@ -355,7 +355,7 @@ class LayerWriter:
     # The end
 
     def _finish(self) -> None:
-        """Give all directories their owners, modes and times: those further down first."""
+        """Set the owners, modes and times of all directories, the deepest first."""
         self.close()
         os.fchmod(self._root_descriptor, 0o755)
         stack = [(self._root, iter(list(self._root.children.values())))]
@@ -382,7 +382,7 @@ def _write_whole(file: int, piece: memoryview) -> None:
 
 
 def _write_sparse(file: int, entry: LayerEntry, tar: LayerTar) -> None:
-    """Write the pieces of a sparse file at their places; the rest stays a hole."""
+    """Write the pieces of a sparse file at their offsets; the rest stays a hole."""
     os.ftruncate(file, entry.size)
     rest = memoryview(b"")
     for offset, length in entry.pieces or ():
@@ -397,7 +397,7 @@ def _write_sparse(file: int, entry: LayerEntry, tar: LayerTar) -> None:
 
 
 class _EntryErrors(contextlib.AbstractContextManager[None]):
-    """Turns the system's errors into those of the entry `name`."""
+    """Converts OSError into errors that name the entry `name`."""
 
     def __init__(self, name: bytes) -> None:
         self._name = name

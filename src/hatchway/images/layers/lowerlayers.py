@@ -1,6 +1,6 @@
-"""Looks up paths in the unpacked layers below the one that is being unpacked, as an overlay of them shows them.
+"""Looks up paths in the merged lower layers of the layer that is being unpacked, as an overlay would show them.
 
-Unpacked layers do not change, and none of their links is followed: what is looked up is the entry itself.
+Unpacked layers never change. Symbolic links are not followed: a lookup returns the link itself.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from hatchway.images.layers.layererrors import BadLayer
 OPAQUE_NAMES: Final = (b"user.overlay.opaque", b"trusted.overlay.opaque")
 _OPAQUE_VALUE: Final = b"y"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# How many directories' places are remembered, and how often a name is looked up in one layer while one is unpacked.
+# The most directories that are cached, and the most lookups in single layers while one layer is unpacked.
 _REMEMBERED: Final = 4096
 _MOST_LOOKUPS: Final = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class LowerEntry:
-    """What the lower layers have at a path.
+    """The lower layers' entry at a path.
 
-    layer: the descriptor of the topmost layer that has it. path: relative to that. status: of the entry itself.
+    layer: the descriptor of the topmost layer that has it. path: relative to that layer. status: of the entry itself.
     """
 
     layer: int
@@ -52,7 +52,7 @@ class LowerLayers:
         """Open the layers' directories, the topmost first."""
         self._layers: list[int] = []
         self._lookups = 0
-        # For a directory's path: the layers, by their places in the list, whose directories are merged there.
+        # For a directory's path: the indices of the layers whose directories are merged there.
         self._merged: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
         try:
             for directory in directories:
@@ -81,7 +81,7 @@ class LowerLayers:
             os.close(self._layers.pop())
 
     def find(self, path: bytes) -> LowerEntry | None:
-        """Return what is at a path without `..`, whose parents are looked up as directories; None when nothing is.
+        """Return the entry at a path without `..`; None when there is none, or when a parent is not a directory.
 
         Raises OSError; BadLayer after too many lookups.
         """
@@ -95,7 +95,10 @@ class LowerLayers:
         return None
 
     def _places(self, path: bytes) -> tuple[int, ...]:
-        """Return the layers whose directories are merged at a path, the topmost first; () when it is no directory."""
+        """Return the indices of the layers whose directories are merged at a path; () without a directory.
+
+        The topmost layer is first.
+        """
         if not path:
             return tuple(range(len(self._layers)))
         known = self._merged.get(path)
@@ -140,12 +143,12 @@ class LowerLayers:
 
 
 def is_whiteout(status: os.stat_result) -> bool:
-    """Return True for overlay's mark of a name that is deleted: the character device 0/0."""
+    """Return True for overlay's whiteout, a mark for a deleted name: the character device 0/0."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def is_opaque(directory: int) -> bool:
-    """Return True when an open directory hides what lower layers have in it."""
+    """Return True when an open directory is marked as hiding its content in lower layers."""
     for name in OPAQUE_NAMES:
         with contextlib.suppress(OSError):
             if os.getxattr(directory, name) == _OPAQUE_VALUE:
@@ -154,9 +157,9 @@ def is_opaque(directory: int) -> bool:
 
 
 def make_opaque(directory: int) -> None:
-    """Mark an open directory as hiding what lower layers have in it. Raises OSError.
+    """Mark an open directory as hiding its content in lower layers. Raises OSError.
 
-    Both marks are set where this process may, so that it does not matter how the overlay is mounted.
+    Both marks are set if this process may set them, so that the overlay may be mounted with or without `userxattr`.
     """
     try:
         os.setxattr(directory, OPAQUE_NAMES[0], _OPAQUE_VALUE)

@@ -1,7 +1,7 @@
-"""Parses which parts of a sparse file an archive holds: GNU tar's old format, and its three in pax headers. Pure.
+"""Parses the maps of sparse files: which parts of a file are in the archive. The rest of the file are holes. Pure.
 
-GNU tar manual, "Storing Sparse Files"; the old format is in "Basic Tar Format" (`struct sparse`). The rest of such a
-file are holes, which stay holes.
+The formats are GNU tar's old one, and its three in pax headers (GNU tar manual, "Storing Sparse Files"; "Basic Tar
+Format" for the old one, `struct sparse`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from hatchway.images.layers.layererrors import BadLayer
 from hatchway.images.layers.tarheaders import BLOCK, number, pax_number
 
-# As many bytes as a map may have, in pieces or in all: what Go reads of any header (`maxSpecialFileSize`).
+# The most bytes of a map, as in Go (`maxSpecialFileSize`).
 _LARGEST_MAP: Final = 1 << 20
 _LARGEST_FILE: Final = 1 << 62
 _OLD_PIECE: Final = 24
@@ -23,14 +23,14 @@ Pieces = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class SparseMap:
-    """The layout of a sparse file: `size` is its whole size; pieces are (offset, length) of what the archive holds."""
+    """The map of a sparse file. size: its whole size. pieces: (offset, length) of the data in the archive."""
 
     size: int
     pieces: Pieces
 
 
 def old_map(block: bytes, take: Callable[[int], bytes]) -> SparseMap:
-    """Return the map of GNU's old format, which begins in the header. take: gives the next bytes of the archive."""
+    """Return the map in GNU's old format, which begins in the header. take: reads the next bytes of the archive."""
     size = number(block[483:495])
     pieces: list[tuple[int, int]] = []
     more = _old_pieces(block[386:482], pieces) and block[482] != 0
@@ -45,7 +45,7 @@ def old_map(block: bytes, take: Callable[[int], bytes]) -> SparseMap:
 
 
 def _old_pieces(table: bytes, pieces: list[tuple[int, int]]) -> bool:
-    """Add the pieces of a table. Return False when the table has ended before its last place."""
+    """Add the pieces of a table. Return False when the table ends before its last slot."""
     for at in range(0, len(table), _OLD_PIECE):
         if table[at] == 0:
             return False
@@ -74,14 +74,14 @@ def pax_map(records: dict[bytes, bytes], blocks: list[tuple[bytes, bytes]]) -> S
 
 
 def pax_size(records: dict[bytes, bytes]) -> int:
-    """Return the whole size of a sparse file as its pax header says it."""
+    """Return the whole size of a sparse file from its pax header."""
     return pax_number(records.get(b"GNU.sparse.realsize", records.get(b"GNU.sparse.size", b"")))
 
 
 def stored_map(size: int, take: Callable[[int], bytes]) -> SparseMap:
-    """Return the map of format 1.0, which stands before the file's content.
+    """Return the map of format 1.0, which precedes the file's content.
 
-    size: the whole size of the file. take: gives the next bytes of the content.
+    size: the whole size of the file. take: reads the next bytes of the content.
     """
     text = b""
     read = 0

@@ -1,8 +1,8 @@
 """Parses the 512 bytes of a tar header, and the records of a pax header. Pure.
 
-Formats: POSIX.1-2017 "pax Interchange Format" and "ustar"; GNU tar manual "Basic Tar Format". Where readers differ,
-this one does what Go's `archive/tar` does (`reader.go`, `strconv.go`), because Docker and containerd read layers with
-it: an archive means the same here as there.
+Formats: POSIX.1-2017 "pax Interchange Format" and "ustar"; GNU tar manual "Basic Tar Format". Where implementations
+differ, this one follows Go's `archive/tar` (`reader.go`, `strconv.go`), which Docker and containerd use. So a layer has
+the same content here as there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hatchway.images.layers.layererrors import BadLayer
 
 BLOCK: Final = 512
 _FIELDS: Final = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
-# Seconds since 1970 that fit into 64 bits as nanoseconds (the year 2255). Later times are cut.
+# The latest time: seconds since 1970 that fit into 64 bits as nanoseconds (the year 2255). Later times become this one.
 _LATEST_SECONDS: Final = 9_000_000_000
 
 
@@ -62,7 +62,10 @@ def parse_header(block: bytes) -> TarHeader:
 
 
 def _check(block: bytes, checksum: bytes) -> None:
-    """Raise BadLayer unless the checksum is right; old programs computed it of signed bytes."""
+    """Raise BadLayer unless the checksum is right.
+
+    A sum of signed bytes is accepted, too, because old programs wrote it.
+    """
     try:
         expected = number(checksum)
     except BadLayer:
@@ -103,7 +106,7 @@ def parse_pax(content: bytes) -> list[tuple[bytes, bytes]]:
         if blank < 0 or not digits.isdigit():
             raise _malformed()
         end = at + int(digits)
-        # A record of length 0 to 3 cannot be: "N k=\n". So `at` always grows.
+        # A record must end after its blank, so `at` always grows.
         if end > len(content) or end <= blank + 1 or content[end - 1] != 0x0A:
             raise _malformed()
         key, equals, value = content[blank + 1 : end - 1].partition(b"=")
@@ -115,7 +118,7 @@ def parse_pax(content: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def pax_number(value: bytes) -> int:
-    """Return the whole number, not negative, of a pax record. Raises BadLayer."""
+    """Return the non-negative whole number of a pax record. Raises BadLayer."""
     if not value.isdigit() or len(value) > 19:
         raise _malformed()
     return int(value)

@@ -1,8 +1,8 @@
 """The process that unpacks an image's layers: `python -m hatchway.images.layers.unpack`, started by `layerstore.py`.
 
-It runs as root of the cluster's user namespace, so that files get their owners. It reads one request from its standard
-input, and answers with one line on its standard output: `{}`, or `{"error": ..., "is_full": ...}`. After that answer it
-waits until the files are on the disk, and notes that. It ends with the process that has started it.
+It runs as root of the cluster's user namespace, so that it can set the owners of files. It reads one request from its
+standard input, and writes one line to its standard output: `{}`, or `{"error": ..., "is_full": ...}`. Then it syncs the
+files to disk, and records that in the layers' marks. It ends when its parent process ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hatchway.images.layers.layerunpacking import PackedLayer, sync_layers, unpa
 from hatchway.images.store.layerplaces import UsersWay
 
 _PR_SET_PDEATHSIG: Final = 1
-# As many bytes as a request may have.
+# The largest request, in bytes.
 _LONGEST: Final = 1 << 20
 
 
@@ -45,7 +45,7 @@ class UnpackRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpackAnswer:
-    """How it ended. error: why an image was not unpacked; "" when it was. is_full: whether the disk is full."""
+    """The result. error: why the image was not unpacked; "" for success. is_full: whether the disk is full."""
 
     error: str = ""
     is_full: bool = False
@@ -107,13 +107,13 @@ def main() -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    # A second signal would end what this one begins: the removal of a layer that is not complete.
+    # Ignore further signals: they would interrupt the removal of the incomplete layer.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _Stopped
 
 
 def _ends_with(parent: int) -> bool:
-    """Have the kernel end this process with its parent. Return False when that has ended already."""
+    """Let the kernel end this process with its parent. Return False when the parent has already ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(signal.SIGKILL))
     return os.getppid() == parent

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# The most bytes of all challenges that are read, and the most parameters of one.
+# The most bytes that are read of all challenges together, and the most parameters of one challenge.
 _LONGEST = 8192
 _MOST_PARAMETERS = 32
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -19,14 +19,17 @@ _TOKEN68 = re.compile(r"\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))")
 
 @dataclass(frozen=True, slots=True)
 class AuthChallenge:
-    """One way to authenticate. scheme: in lower case. parameters: their names in lower case."""
+    """One authentication challenge. scheme: in lower case. parameters: values by their names in lower case."""
 
     scheme: str
     parameters: dict[str, str] = field(default_factory=dict)
 
 
 def parse_challenges(values: Iterable[bytes]) -> list[AuthChallenge]:
-    """Return the challenges of a response's `WWW-Authenticate` fields. A part that cannot be read ends its field's."""
+    """Return the challenges of a response's `WWW-Authenticate` fields.
+
+    A field is read up to its first malformed part.
+    """
     found: list[AuthChallenge] = []
     left = _LONGEST
     for value in values:

@@ -1,7 +1,7 @@
-"""Credentials for registries: their forms in Docker's configuration and in Secrets, and which an image gets. Pure.
+"""Credentials for registries: parses them from Docker's configuration and Secrets, and matches them to images. Pure.
 
-The forms are those of `docker/cli` (`cli/config/configfile`) and of Secrets of the types
-`kubernetes.io/dockerconfigjson` and `kubernetes.io/dockercfg`. Which entries match is decided as by the kubelet
+The formats are those of `docker/cli` (`cli/config/configfile`) and of Secrets of the types
+`kubernetes.io/dockerconfigjson` and `kubernetes.io/dockercfg`. Entries are matched by the kubelet's rules
 (`pkg/credentialprovider/keyring.go`).
 """
 
@@ -25,7 +25,7 @@ LARGEST_CONFIG = 1 << 20
 # The user name by which credential helpers mark an identity token.
 _TOKEN_USER = "<token>"
 _MOST_ENTRIES = 1000
-# The most values in a configuration, and the longest key and pattern of a label: a Secret may be a stranger's.
+# The most values in a configuration, and the longest key and label pattern: a Secret is untrusted input.
 _MOST_VALUES = 20_000
 _LONGEST_KEY = 1024
 _LONGEST_PATTERN = 128
@@ -37,11 +37,11 @@ class BadCredentials(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a registry is sent to prove who asks. Secrets do not appear in its `repr`.
+    """Credentials for one registry or repository. Its `repr` shows no secret.
 
     server: the key of its entry, such as `ghcr.io`, `*.example.com/team` or `https://index.docker.io/v1/`.
     username, password: for Basic authentication, and for requests for tokens.
-    identity_token: an OAuth 2 refresh token, which replaces both of them.
+    identity_token: an OAuth 2 refresh token, used in place of username and password.
     registry_token: a bearer token that is sent to the registry itself.
     """
 
@@ -72,7 +72,7 @@ def parse_docker_config(text: bytes | str, *, legacy: bool = False) -> list[Cred
 
     Args:
         text: JSON.
-        legacy: True for the older form (`.dockercfg`), which is the map of entries itself.
+        legacy: True for the older format (`.dockercfg`), which is only the map of entries.
 
     Raises:
         BadCredentials: it cannot be read.
@@ -103,7 +103,7 @@ def parse_json(text: bytes | str) -> dict[str, Any]:
 
 
 def _entry(server: str, entry: Any) -> Credential | None:
-    """Return one entry's credential; None when it has none (a credential helper may have it)."""
+    """Return one entry's credential; None when the entry has none (then a credential helper may know it)."""
     if not isinstance(entry, dict):
         raise BadCredentials(f'its entry "{server}" is not an object')
     values = {
@@ -132,10 +132,12 @@ def _decode(server: str, auth: str) -> tuple[str, str]:
 def make_credential(
     server: str, username: str, password: str, identity_token: str = "", registry_token: str = ""
 ) -> Credential | None:
-    """Return a credential, or None when all is empty. The user name `<token>` marks the password as identity token.
+    """Return a credential, or None when all fields are empty.
+
+    The user name `<token>` marks the password as identity token.
 
     Raises:
-        BadCredentials: a token contains characters that no token has.
+        BadCredentials: a token contains characters that are not allowed in tokens.
     """
     if username == _TOKEN_USER:
         username, password, identity_token = "", "", password
@@ -157,8 +159,8 @@ def matching(credentials: Iterable[Credential], name: str) -> list[Credential]:
 
     name: the image's registry and repository, `docker.io/library/nginx`.
 
-    Keys are compared in reverse order, so that longer paths come first and globs after names. When none matches an
-    image of Docker Hub, entries for index.docker.io are used.
+    Entries are tried in reverse alphabetical order of their keys, so longer paths come before shorter ones, and names
+    before globs. When no entry matches an image of Docker Hub, the entries for index.docker.io are used.
     """
     indexed: dict[str, list[Credential]] = {}
     for credential in credentials:

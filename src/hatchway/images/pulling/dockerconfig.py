@@ -1,7 +1,7 @@
 """The user's own credentials for registries: files of Docker and Podman, and credential helpers.
 
-The places are those of `docker/cli` (`cli/config/config.go`) and of containers-auth.json(5). Helpers follow the
-protocol of `docker/docker-credential-helpers`: `docker-credential-NAME get` reads a server's name and prints JSON.
+The paths are those of `docker/cli` (`cli/config/config.go`) and of containers-auth.json(5). Helpers follow the protocol
+of `docker/docker-credential-helpers`: `docker-credential-NAME get` reads a server's name and prints JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hatchway.images.pulling.credentials import (
 )
 from hatchway.images.reference import DEFAULT_REGISTRY
 
-# Seconds that a helper may take. It may ask the user to unlock a key ring.
+# Seconds that a helper may take. This is long because it may ask the user to unlock a key ring.
 _PATIENCE = 60.0
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # What helpers print when they have no credentials for a server (`credentials/error.go`).
@@ -34,10 +34,11 @@ _NONE = "credentials not found in native keychain"
 
 @dataclass(slots=True)
 class UserCredentials:
-    """What was found for some registries.
+    """The user's credentials for some registries.
 
-    credentials: in the order of the files. problems: files and helpers that cannot be used, one line each; a public
-    image needs none of them, so that they are shown only when a registry refuses.
+    credentials: in the order of the files.
+    problems: one line for each file and helper that cannot be used. They are shown only when a registry refuses a pull,
+    because public images need no credentials.
     """
 
     credentials: list[Credential] = field(default_factory=list)
@@ -45,7 +46,7 @@ class UserCredentials:
 
 
 def config_paths(environment: Mapping[str, str]) -> list[Path]:
-    """Return the files that may have credentials, Docker's first."""
+    """Return the paths of files that may have credentials, Docker's first."""
     home = Path(environment.get("HOME") or Path.home())
     docker = environment.get("DOCKER_CONFIG")
     config = environment.get("XDG_CONFIG_HOME")
@@ -59,7 +60,7 @@ def config_paths(environment: Mapping[str, str]) -> list[Path]:
 
 
 async def find_credentials(registries: Iterable[str], environment: Mapping[str, str]) -> UserCredentials:
-    """Return the user's credentials: all that files hold, and those that helpers have for `registries`.
+    """Return the user's credentials: all in the files, and those of helpers for `registries`.
 
     registries: host names, as in `Reference.registry`.
     """
@@ -125,7 +126,7 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
     try:
         # uvloop's pipes are no subclass of asyncio's.
         pipe = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-        # A helper that has ended already has closed it: uvloop says so by a RuntimeError.
+        # When the helper has already exited, its input is closed; uvloop reports this by a RuntimeError.
         with contextlib.suppress(OSError, RuntimeError):
             pipe.write(server.encode())
             pipe.close()
@@ -135,7 +136,7 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
     except TimeoutError:
         raise BadCredentials(f"the credential helper {program} did not end in {_PATIENCE:g} s") from None
     finally:
-        # This kills the program, and closes its output even if another process holds that open, too.
+        # This kills the program, and stops reading its output even if another process keeps the pipe open.
         transport.close()
     output = bytes(conversation.output)
     if code := transport.get_returncode():
@@ -154,7 +155,10 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
 
 
 class _Conversation(asyncio.SubprocessProtocol):
-    """What a helper prints on its standard output. ended, output_ended: set when it and its output have ended."""
+    """Collects a helper's standard output.
+
+    ended, output_ended: set when the helper has exited, and its output ended.
+    """
 
     def __init__(self) -> None:
         self.output = bytearray()

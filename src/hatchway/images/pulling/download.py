@@ -1,4 +1,4 @@
-"""Download one blob into the store: verified while it streams, continued where it broke off."""
+"""Download one blob into the store: verify it while it streams, and resume it after an interruption."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from hatchway.proxy.routing import ProxyError
 
 # Bytes that are hashed and written at once, in a thread.
 _BATCH = 1 << 20
-# The most interruptions in a row, without `_PROGRESS` bytes between them.
+# The most interruptions in a row with fewer than `_PROGRESS` bytes between them.
 _INTERRUPTIONS = 5
 _PROGRESS = 1 << 20
-# A download that brings less than this in PATIENCE seconds counts as broken off.
+# A download that receives fewer bytes than this in PATIENCE seconds counts as interrupted.
 _SLOWEST = 16 * 1024
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
-# Blobs that this process downloads, by store and digest: two images with a common layer fetch it once.
+# The downloads of this process, by store and digest: a layer that two images share is downloaded once.
 _under_way: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-# Called with the bytes that are there, and a remark on an interruption ("" for none).
+# Called with the number of bytes present, and the reason of an interruption ("" for none).
 Report = Callable[[int, str], None]
 
 
 async def download(store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report) -> bool:
-    """Bring a blob into the store. What an interrupted download has left is continued; a cancelled one leaves its part.
+    """Download a blob into the store. It continues the part of an earlier download; when cancelled, it leaves its part.
 
     Returns:
-        False when the store had it already.
+        False when the store already had the blob.
 
     Raises:
-        PullError: the registry does not give it, or gives something else.
+        PullError: the registry does not serve the blob, or serves other content.
         OSError: the store cannot be written.
     """
     lock = _under_way.setdefault((str(store.path), blob.digest), asyncio.Lock())
@@ -65,10 +65,10 @@ async def download(store: ImageStore, client: RepositoryClient, blob: Descriptor
 
 @asynccontextmanager
 async def _writer(store: ImageStore, blob: Descriptor) -> AsyncIterator[BlobWriter]:
-    """Open the blob's writer; in the end keep what was written, whatever happens.
+    """Open the blob's writer; on every exit, keep the part that was written.
 
-    The thread that opens it hashes what is there already. If this is cancelled meanwhile, the writer is closed when the
-    thread has ended.
+    The writer is opened in a thread, because it hashes the existing part. If this is cancelled meanwhile, the writer is
+    closed when the thread has ended.
     """
     opening = asyncio.create_task(asyncio.to_thread(store.begin_blob, blob.digest, blob.size))
     try:
@@ -79,7 +79,7 @@ async def _writer(store: ImageStore, blob: Descriptor) -> AsyncIterator[BlobWrit
     try:
         yield writer
     finally:
-        # Files are closed here, not in a thread: a cancelled task must not wait for another one.
+        # Files are closed here, not in a thread: a cancelled task must not wait for a thread.
         writer.abandon()
 
 
@@ -89,7 +89,7 @@ def _close_late(opening: asyncio.Task[BlobWriter]) -> None:
 
 
 async def _fill(client: RepositoryClient, writer: BlobWriter, blob: Descriptor, report: Report) -> None:
-    """Write the missing bytes, with as many requests as interruptions make necessary."""
+    """Download the missing bytes; after an interruption, send another request."""
     interruptions = 0
     before = writer.offset
     while writer.offset < blob.size:
@@ -110,7 +110,7 @@ async def _fill(client: RepositoryClient, writer: BlobWriter, blob: Descriptor, 
 
 
 async def _position(answer: HttpAnswer, writer: BlobWriter) -> None:
-    """Begin again at the first byte unless the answer continues where the writer is."""
+    """Restart the writer at the first byte, unless the answer continues at the writer's offset."""
     if not writer.offset:
         if answer.status != 200:
             raise ProxyError("protocol", f"unexpected status {answer.status} for a blob")
@@ -156,13 +156,13 @@ async def _copy(answer: HttpAnswer, writer: BlobWriter, blob: Descriptor, report
 async def _write(writer: BlobWriter, batch: bytearray, blob: Descriptor) -> None:
     if not batch:
         return
-    # The thread is waited for even when this is cancelled: it uses the writer.
+    # Wait for the thread even when this is cancelled, because it uses the writer.
     writing = asyncio.create_task(asyncio.to_thread(writer.write, batch))
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
         await asyncio.wait([writing])
-        writing.exception()  # the cancellation counts, but asyncio complains of exceptions that nobody has asked for
+        writing.exception()  # The cancellation is raised; retrieving the exception avoids asyncio's warning.
         raise
     except BadImage as error:
         raise PullError("invalid", str(error)) from error

@@ -1,4 +1,4 @@
-"""Refuse manifests that are well-formed but no images that can be run here. Pure."""
+"""Refuse well-formed manifests that are not images, or not images that can run here. Pure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LAYERS = frozenset(
         f"{OCI_LAYER}+zstd",
         _DOCKER_LAYER,
         f"{_DOCKER_LAYER}.gzip",
-        # What buildkit writes for zstd with Docker's media types.
+        # BuildKit's media type for zstd layers in Docker manifests.
         f"{_DOCKER_LAYER}.zstd",
     }
 )
-# What configurations of other artifacts are, by their media types.
+# The artifacts other than images, by the media types of their configurations.
 _ARTIFACTS = {
     "application/vnd.cncf.helm.config.v1+json": "a Helm chart",
     "application/vnd.cncf.flux.config.v1+json": "a Flux artifact",
@@ -36,10 +36,10 @@ _LARGEST_IMAGE = 1 << 40
 
 
 def check_shape(document: dict[str, Any]) -> None:
-    """Refuse documents of Docker's schema 1, and those that could be read both as manifest and as index.
+    """Refuse documents of Docker's schema 1, and documents that are both manifest and index (CVE-2021-41190).
 
     Raises:
-        BadImage: it is one (for the second kind see CVE-2021-41190).
+        BadImage: the document is refused.
     """
     media_type = document.get("mediaType")
     if document.get("schemaVersion") == 1 or (isinstance(media_type, str) and media_type.startswith(_SCHEMA_1)):
@@ -52,7 +52,7 @@ def check_shape(document: dict[str, Any]) -> None:
 
 
 def check_manifest(manifest: Manifest) -> None:
-    """Refuse artifacts that are no container images, and layers that cannot be had or read. Raises BadImage."""
+    """Refuse artifacts that are no container images, and layers that cannot be downloaded or read. Raises BadImage."""
     kind = manifest.config.media_type
     if kind not in (OCI_CONFIG, _DOCKER_CONFIG):
         known = f" ({_ARTIFACTS[kind]})" if kind in _ARTIFACTS else ""
@@ -75,10 +75,10 @@ def check_manifest(manifest: Manifest) -> None:
 
 
 def check_config(config: ImageConfig, manifest: Manifest, platform: Platform) -> None:
-    """Refuse images for another platform than the wanted one, and configurations of another image.
+    """Refuse an image for another platform than `platform`, and a configuration that does not belong to `manifest`.
 
     Raises:
-        BadImage: it cannot be used.
+        BadImage: the image is refused.
     """
     if not matches(platform, config.os, config.architecture):
         made_for = "/".join(part for part in (config.os, config.architecture) if part)

@@ -46,10 +46,10 @@ State = Literal["waiting", "downloading", "retrying", "complete", "exists"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a blob is.
+    """The progress of one blob.
 
-    digest: of the blob; "" while the manifest is being found, with `state` "waiting". done, total: bytes. note: why the
-    download was interrupted, with `state` "retrying"; the server that is asked, where there is no blob yet.
+    digest: of the blob; "" while the manifest is fetched, with `state` "waiting". done, total: bytes.
+    note: with `state` "retrying", why the download was interrupted; while `digest` is "", the name of the server.
     """
 
     digest: str
@@ -69,22 +69,22 @@ async def pull(
     progress: Callable[[Progress], None] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Image:
-    """Bring an image into the store; only what is missing is fetched. Return the image.
+    """Pull an image into the store: download what is missing, and return the image.
 
-    A cancelled or failed pull leaves whole blobs and parts of blobs, with which the next pull continues; the store
-    deletes them when none comes.
+    A cancelled or failed pull leaves whole blobs and parts of blobs, which the next pull uses. The store deletes them
+    later if no pull uses them.
 
     Args:
-        store: where to.
-        reference: its name. A tag is looked up at the registry even when the store has it.
-        credentials: all that the caller has; those that match the image are tried in turn (`credentials.matching`).
+        store: the store to pull into.
+        reference: the image's name. A tag is looked up at the registry even when the store has it.
+        credentials: all known credentials; those that match the image are tried in turn (`credentials.matching`).
         registries: mirrors, certificates and the like.
-        platform: for which machine; None for this one. An image for another machine is refused unless it is asked for.
+        platform: the image's platform; None for this machine's. An image for another platform is refused.
         progress: called on the event loop for each change; it must return quickly.
         environment: with HTTPS_PROXY and the like; None for this process's.
 
     Raises:
-        PullError: it cannot be pulled; the message has the registry's own reason.
+        PullError: the image cannot be pulled; the message has the registry's own reason.
     """
     report = progress or (lambda _: None)
     http = RegistryHttp(registries, environment)
@@ -137,7 +137,7 @@ class _Pull:
     async def try_credentials(self, credentials: Sequence[Credential]) -> Image:
         """Pull with each matching credential in turn, as the kubelet does; without any when none matches."""
         name = f"{self._endpoint.name}/{self._endpoint.prefix}{self._reference.repository}"
-        # In a thread, because entries of a stranger's Secret may be many patterns.
+        # In a thread, because an untrusted Secret may have many patterns.
         found = await asyncio.to_thread(matching, credentials, name)
         chosen: list[Credential | None] = [*found[:_MOST_CREDENTIALS]]
         refused: PullError | None = None
@@ -189,10 +189,11 @@ class _Pull:
         )
 
     async def _find_root(self, client: RepositoryClient) -> ManifestDocument:
-        """Return what the name stands for now. What the store has by this name is not fetched: registries count that.
+        """Return the manifest or index that the name refers to now. It is downloaded only if the store lacks it.
 
-        The registry is asked in any case, with HEAD: who may not pull an image must not get it because somebody else
-        could; and a registry must not give its name to an image that others have pulled from elsewhere.
+        Registries count each download of a manifest as a pull. The registry is always asked by HEAD, for two reasons: a
+        user without the right to pull must not get an image that another user has pulled; and a registry must not
+        serve under its own name an image that was pulled from another registry.
         """
         reference = self._reference
         wanted = reference.digest or reference.tag
@@ -203,7 +204,7 @@ class _Pull:
             except PullError as error:
                 if error.retryable:
                     raise
-                digest = ""  # the answer to a GET has the reason, and some servers do not know HEAD
+                digest = ""  # Only the answer to a GET has the reason, and some servers do not support HEAD.
             if digest and f"{reference.name}@{digest}" in known.digests:
                 document = await self._known(digest)
                 if document is not None:
@@ -213,7 +214,7 @@ class _Pull:
     async def _find_manifest(
         self, client: RepositoryClient, root: ManifestDocument
     ) -> tuple[ManifestDocument | None, ManifestDocument]:
-        """Return (the index that the name stands for, or None; the manifest for the platform)."""
+        """Return (the index that the name refers to, or None; the manifest for the platform)."""
         found = root
         for _ in range(_DEEPEST):
             document = read_json(found.content, "the manifest")
@@ -235,7 +236,7 @@ class _Pull:
         try:
             content = await asyncio.to_thread(self._store.read_blob, digest, MANIFEST_LIMIT)
         except BadImage:
-            return None  # it is damaged: fetch it again
+            return None  # The blob is damaged: download it again.
         return ManifestDocument(content, digest)
 
     async def _put(self, document: ManifestDocument) -> None:
@@ -276,7 +277,7 @@ class _Pull:
 async def _keeping(store: ImageStore) -> AsyncIterator[None]:
     """Keep the blobs of a pull from being deleted as garbage (`ImageStore.keep`).
 
-    It is entered in a thread, because it waits for a process that deletes garbage.
+    `keep` is entered in a thread, because it may wait for a process that deletes garbage.
     """
     keep = store.keep()
     entering = asyncio.create_task(asyncio.to_thread(keep.__enter__))

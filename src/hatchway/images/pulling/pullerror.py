@@ -37,9 +37,8 @@ _MESSAGES = {
 class PullError(HatchwayError):
     """An image cannot be pulled.
 
-    message: the whole story, beginning with what was tried, as containerd words it. reason: its last part, what the
-    registry or the system said. kind: which kind of failure it is. retryable: True when the same pull may succeed later
-    without any change; the kubelet retries in any case.
+    message: begins with what was tried, in containerd's words. reason: the last part of it: what the registry or the
+    system reported. kind: the kind of failure.
     """
 
     def __init__(self, kind: Kind, reason: str, hint: str = "", *, doing: str = "") -> None:
@@ -50,11 +49,11 @@ class PullError(HatchwayError):
 
     @property
     def retryable(self) -> bool:
-        """Return True when the same may succeed later."""
+        """Return True when the same pull may succeed later without any change. The kubelet retries in any case."""
         return self.kind in _PASSING
 
     def while_doing(self, doing: str) -> PullError:
-        """Return the error with what was being done before its message."""
+        """Return the error with `doing` in front of its message."""
         if self.message != self.reason:
             return self
         return PullError(self.kind, self.reason, self.hint, doing=doing)
@@ -83,7 +82,7 @@ def explain_body(status: int, body: bytes) -> str:
 
 
 def _one(error: dict[str, Any]) -> str:
-    """Word one error as `errcode.Error` of distribution does, with the detail where it is a text."""
+    """Return one error's text as distribution's `errcode.Error` formats it, with the detail if that is a string."""
     code, message, detail = error.get("code"), error.get("message"), error.get("detail")
     name = code.lower().replace("_", " ") if isinstance(code, str) and code != "UNKNOWN" else ""
     parts = [name, message if isinstance(message, str) else "", detail if isinstance(detail, str) else ""]
@@ -94,7 +93,7 @@ def _one(error: dict[str, Any]) -> str:
 
 def _plain(body: bytes) -> str:
     text = " ".join(body[:_LONGEST].decode(errors="replace").split())
-    # Pages of proxies and load balancers say nothing that the status does not say.
+    # HTML pages of proxies and load balancers add nothing to the status.
     return "" if text.startswith("<") else _shown(text)
 
 
@@ -119,7 +118,7 @@ def refusal(status: int, body: bytes, what: str, registry: str, *, with_credenti
     """
     said = explain_body(status, body)
     if status in (404, 410):
-        # A registry may answer 404 so that nobody can find out which private repositories there are.
+        # A registry may answer 404 to hide which private repositories exist.
         hint = f"check its name and tag; if it is private: {log_in(registry)}"
         return PullError("not-found", f"{what}: not found" + (f": {said}" if said else ""), hint)
     if status in (401, 403):

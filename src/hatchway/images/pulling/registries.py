@@ -1,4 +1,4 @@
-"""How registries are reached: mirrors, plain HTTP, certificates. From `registries.toml` and from options.
+"""Settings of registries: mirrors, plain HTTP, certificates. They come from `registries.toml` and from options.
 
 docs/images.md describes the file.
 """
@@ -42,10 +42,10 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """What the file says about one host.
+    """The file's settings for one host.
 
-    mirrors: URLs or hosts that are tried first, in this order. insecure: certificates are not verified, and plain HTTP
-    is used where there is no TLS.
+    mirrors: URLs or hosts that are tried first, in this order. insecure: True to accept any certificate, and to use
+    plain HTTP when the host has no TLS.
     """
 
     mirrors: tuple[str, ...] = ()
@@ -55,9 +55,9 @@ class RegistrySettings:
 
 @dataclass(frozen=True, slots=True)
 class RegistryServer:
-    """A server that has the images of a registry.
+    """A server that serves the images of a registry.
 
-    name: host and port as in names of images, without path; credentials are chosen by it.
+    name: host and port as in names of images, without a path; it selects the credentials.
     authority: host and port to connect to. prefix: a path before the repository's name; "" or `team/`.
     schemes: those to try, in this order. verify: True when the certificate must be valid.
     mirror_of: the registry whose mirror it is; "" for the registry itself.
@@ -136,15 +136,18 @@ class Registries:
         ]
 
     def _with_schemes(self, endpoint: RegistryServer, scheme: str) -> RegistryServer:
-        """Choose how to reach a host: by its settings; a host of this machine by plain HTTP, too, as Docker does."""
+        """Choose the schemes for a host by its settings.
+
+        As in Docker, plain HTTP is also tried for a host on this machine.
+        """
         insecure = self._settings.get(endpoint.name, RegistrySettings()).insecure
-        # Whoever names a CA for a host means that host to have TLS.
+        # A host with a CA of its own must have TLS.
         local = is_local(urlsplit(f"//{endpoint.authority}").hostname or "") and not self.files(endpoint.name).ca
         schemes = (scheme,) if scheme else ("https", "http") if insecure or local else ("https",)
         return replace(endpoint, schemes=schemes, verify=not (insecure or local))
 
     def files(self, name: str) -> TlsFiles:
-        """Return the certificates for a host. name: host and port, without a port that is the scheme's own."""
+        """Return the certificates for a host. name: host and port; without the port if it is the scheme's default."""
         known = self._settings.get(DEFAULT_REGISTRY if name == HUB_HOST else name)
         return known.files if known is not None else TlsFiles()
 
@@ -159,7 +162,7 @@ class Registries:
 
 
 def default_path(environment: Mapping[str, str]) -> Path:
-    """Return the path of the file that is read when none is named."""
+    """Return the path of the default settings file."""
     config = environment.get("XDG_CONFIG_HOME")
     base = Path(config) if config else Path(environment.get("HOME") or Path.home()) / ".config"
     return base / "hatchway" / "registries.toml"
@@ -229,7 +232,7 @@ def _settings(table: dict[str, Any], host: str, where: str, folder: Path) -> Reg
 
 
 def _path(text: str, folder: Path) -> str:
-    """Return an absolute path; one that is not absolute begins at the file's directory."""
+    """Return an absolute path; a relative one is relative to the settings file's directory."""
     return str(folder / Path(text).expanduser()) if text else ""
 
 

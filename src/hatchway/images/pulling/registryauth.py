@@ -34,7 +34,10 @@ _Key = tuple[str, str, str, str, Credential | None]
 
 
 class TokenCache:
-    """Tokens by registry, realm, service, scope and credential. The one that was used longest ago is dropped first."""
+    """A cache of tokens by registry, realm, service, scope and credential.
+
+    Drops the least recently used token first.
+    """
 
     def __init__(self) -> None:
         self._tokens: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
@@ -64,9 +67,9 @@ _tokens = TokenCache()
 
 
 class RegistryAuthenticator:
-    """Makes the Authorization of requests to one registry, from its challenges.
+    """Makes the Authorization field of requests to one registry, from its challenges.
 
-    host: the registry. registry: its name, for messages. scope: what is asked for where a challenge does not say it.
+    host: the registry. registry: its name, for messages. scope: the scope to request when a challenge names none.
     credential: None for an anonymous pull.
     """
 
@@ -92,20 +95,21 @@ class RegistryAuthenticator:
         return {"Authorization": self._authorization} if self._authorization else {}
 
     async def respond(self, challenges: Sequence[AuthChallenge], said: str, sent: Mapping[str, str]) -> bool:
-        """Prepare the Authorization that a registry has asked for with its 401.
+        """Prepare the Authorization that a registry requires by its 401.
 
         Args:
             challenges: those of the 401. said: the reason in it.
-            sent: what `fields` was for the refused request.
+            sent: the return value of `fields` that was used for the refused request.
 
         Returns:
-            True when the Authorization is new, so that another 401 is final; False when it was known before.
+            True when the Authorization is new: another 401 is then final. False when another request had already
+            prepared it.
 
         Raises:
-            PullError: there is nothing that could be sent.
+            PullError: no credential or token can be sent.
         """
         if self.fields() != sent:
-            return False  # another request has renewed it meanwhile
+            return False  # Another request has renewed it meanwhile.
         bearer = _bearer(challenges)
         if bearer is not None:
             return await self._use_token(bearer.parameters, sent)
@@ -161,7 +165,7 @@ class RegistryAuthenticator:
             fields["Authorization"] = _basic(credential)
         status, body = await self._ask("GET", parts._replace(query=urlencode(query), fragment="").geturl(), fields)
         if status in _OAUTH_MISSING and "Authorization" in fields:
-            # Some servers have OAuth 2's endpoint only.
+            # Some servers only have the OAuth 2 endpoint (POST).
             assert credential is not None
             form = {"grant_type": "password", "username": credential.username, "password": credential.password}
             found = await self._oauth(realm, service, scope, form)

@@ -35,12 +35,12 @@ from hatchway.kube.http import HttpAnswer
 from hatchway.proxy.routing import ProxyError
 
 _MANIFESTS = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
-# Media types that a registry may use for a manifest without an image's form, so that it can be refused with a reason.
+# Other manifests are accepted, too, so that they can be refused with a reason.
 _ACCEPT = _MANIFESTS + ", application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.5, */*;q=0.1"
-# The most bytes of an error's body that are read, and the seconds that are waited for them.
+# The most bytes that are read of an error's body, and the seconds to wait for them.
 _LARGEST_ERROR = 64 * 1024
 _ERROR_PATIENCE = 10.0
-# The most 401 that one request is answered with before it has failed.
+# A request fails after so many answers with status 401.
 _CHALLENGES = 4
 
 
@@ -53,7 +53,7 @@ class ManifestDocument:
 
 
 class RepositoryClient:
-    """Fetches from one repository of one endpoint, with at most one credential.
+    """Fetches manifests and blobs from one repository of one endpoint, with at most one credential.
 
     endpoint: the registry or mirror. repository: its path there. credential: None for an anonymous pull.
     """
@@ -67,7 +67,7 @@ class RepositoryClient:
         self._scope = f"repository:{self._path}:pull"
         self._credential = credential
         self._registry = endpoint.name
-        # Which registry's image a mirror is asked for, as containerd tells it.
+        # As containerd does, tell a mirror from which registry the image is.
         self._query = f"?{urlencode({'ns': endpoint.mirror_of})}" if endpoint.mirror_of else ""
         self._host: Host | None = None
         self._auth: RegistryAuthenticator | None = None
@@ -78,7 +78,7 @@ class RepositoryClient:
         return self._credential is not None
 
     async def connect(self) -> None:
-        """Ask whether this is a registry, and how to authenticate (`GET /v2/`). Choose between TLS and plain HTTP.
+        """Find out by `GET /v2/` how to authenticate, and choose between TLS and plain HTTP.
 
         Raises PullError.
         """
@@ -95,12 +95,12 @@ class RepositoryClient:
                     raise error.error from error
 
     async def find_digest(self, tag: str) -> str:
-        """Return the digest that the registry says a tag has now (HEAD); "" when it does not say. Raises PullError."""
+        """Return the present digest of a tag (by HEAD); "" when the registry does not send it. Raises PullError."""
         async with self._answer("HEAD", self._manifest_path(tag), {"Accept": _ACCEPT}) as answer:
             return _digest(answer)
 
     async def fetch_manifest(self, tag_or_digest: str) -> ManifestDocument:
-        """Return a manifest or an index. The digest of its bytes is verified. Raises PullError."""
+        """Fetch a manifest or an index, and verify its digest. Raises PullError."""
         for attempt in range(1, ATTEMPTS + 1):
             async with self._answer("GET", self._manifest_path(tag_or_digest), {"Accept": _ACCEPT}) as answer:
                 try:
@@ -124,7 +124,7 @@ class RepositoryClient:
 
     @asynccontextmanager
     async def open_blob(self, digest: str, offset: int) -> AsyncIterator[HttpAnswer]:
-        """Request a blob, from `offset` bytes on if the server can; its status says so (206, else 200).
+        """Request a blob, beginning at byte `offset` if the server supports that: then its status is 206, else 200.
 
         Raises PullError. An interrupted body raises ProxyError from the answer's `read`.
         """
@@ -153,9 +153,9 @@ class RepositoryClient:
         ping: bool = False,
         retry: bool = True,
     ) -> AsyncIterator[HttpAnswer]:
-        """Send a request, authenticated, and again after passing faults. Yield the answer; its status is 2xx or 416.
+        """Send an authenticated request, and retry after temporary errors. Yield the answer; its status is 2xx or 416.
 
-        ping: True to send it without authentication, and to yield answers with errors, too, unless they are passing.
+        ping: True to send it without authentication, and to yield answers with permanent errors, too.
         retry: False to raise _NoConnection at once when there is no answer.
         """
         for attempt in range(1, ATTEMPTS + 1):
@@ -169,7 +169,7 @@ class RepositoryClient:
                 failure = unreachable(error, method, self._url(path), self._registry)
                 if not retry:
                     raise _NoConnection(failure) from error
-                # A host that does not exist or refuses will do so again at once; the caller has its own patience.
+                # Retrying at once does not help when the host does not exist or refuses connections.
                 if attempt == ATTEMPTS or failure.kind == "unreachable":
                     raise failure from error
             else:
@@ -186,9 +186,9 @@ class RepositoryClient:
             await asyncio.sleep(delay or 0)
 
     async def _ping(self, path: str) -> HttpAnswer:
-        """Ask without authentication, and prepare the one that the registry asks for.
+        """Send a request without authentication, and prepare the authentication that the registry requires.
 
-        A status with an error says nothing about whether its images can be read.
+        An error status is no failure: images may be readable all the same.
         """
         assert self._host is not None and self._auth is not None
         sent = self._auth.fields()
@@ -198,7 +198,7 @@ class RepositoryClient:
         try:
             challenges, said = await _challenges(answer)
             for challenge in challenges:
-                # GHCR names the scope of an imaginary repository here; Amazon's public registry names "aws".
+                # Here GHCR names the scope of a placeholder repository, and Amazon's public registry names "aws".
                 if ":" in challenge.parameters.get("scope", ":"):
                     challenge.parameters["scope"] = self._scope
             if self._credential is not None or any(one.scheme == "bearer" for one in challenges):
@@ -211,7 +211,7 @@ class RepositoryClient:
     async def _authenticated(
         self, method: str, path: str, fields: Mapping[str, str], plain_redirects: bool
     ) -> HttpAnswer:
-        """Send a request, and send it again with what the registry's own 401 asks for."""
+        """Send a request; after a 401 of the registry itself, send it again with the required authentication."""
         assert self._host is not None and self._auth is not None
         is_final = False
         for _ in range(_CHALLENGES):
@@ -242,7 +242,7 @@ class RepositoryClient:
 
 
 class _NoConnection(Exception):
-    """No answer came by this scheme. error: what to raise when there is no other scheme."""
+    """The host does not answer by this scheme. error: the error to raise when there is no other scheme."""
 
     def __init__(self, error: PullError) -> None:
         super().__init__(error.message)
@@ -255,13 +255,13 @@ def _digest(answer: HttpAnswer) -> str:
 
 
 async def _challenges(answer: HttpAnswer) -> tuple[list[AuthChallenge], str]:
-    """Return (how to authenticate, the reason) of a 401."""
+    """Return (the challenges, the reason) of a 401."""
     challenges = parse_challenges(value for name, value in answer.fields if name.lower() == b"www-authenticate")
     return challenges, explain_body(401, await _beginning(answer))
 
 
 async def _beginning(answer: HttpAnswer) -> bytes:
-    """Return the beginning of an error's body; what does not arrive soon is left out."""
+    """Return the beginning of an error's body, as far as it arrives within `_ERROR_PATIENCE` seconds."""
     found = bytearray()
     try:
         async with asyncio.timeout(_ERROR_PATIENCE):

@@ -28,7 +28,7 @@ from hatchway.proxy.routing import ProxyError, Upstream
 
 # Seconds without a byte after which a registry counts as silent.
 PATIENCE = 60.0
-# Seconds for a connection, with the proxy's part of it.
+# Seconds for opening a connection, including the way through a proxy.
 _CONNECTING = 20.0
 # As in Go's net/http.
 _REDIRECTS = 10
@@ -37,7 +37,7 @@ _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 # The most times that a request is sent, and the delays between them in seconds: doubled each time.
 ATTEMPTS = 4
 FIRST_DELAY = 0.5
-# The longest delay that a registry may ask for (Retry-After); one that asks for more is not waited for.
+# The longest Retry-After that is obeyed; after a longer one the request fails.
 LONGEST_DELAY = 30.0
 # What OpenSSL says when the server does not speak TLS.
 _NO_TLS = ("wrong version number", "record layer failure", "packet length too long", "http request")
@@ -95,7 +95,7 @@ class RegistryHttp:
             The answer, whose `leave` the caller must call; and True when it comes from the registry itself, False when
             redirects led to another host, which must get no credentials, whatever it asks for.
 
-        Authorization is sent to the URL's own scheme, host and port only. A redirect to a loopback or link-local
+        Authorization is sent only to the URL's own scheme, host and port. A redirect to a loopback or link-local
         address is refused, unless the request itself went to this machine.
 
         Args:
@@ -114,7 +114,7 @@ class RegistryHttp:
         parts = first
         for _ in range(_REDIRECTS + 1):
             own = parts.netloc == host.authority
-            # With a proxy nothing is known of the registry's address but its name.
+            # With a proxy, only the registry's name is known, not its address.
             local = host.authority in self._local or is_local(host_name(urlsplit(f"//{host.authority}")))
             upstream = await self._upstream(parts, verify=host.verify or not own, own=own, guarded=not (own or local))
             answer = await self._http.ask(upstream, method, _head(method, parts, fields, body), body, PATIENCE)
@@ -131,7 +131,10 @@ class RegistryHttp:
         raise PullError("invalid", f"stopped after {_REDIRECTS} redirects")
 
     def _parts(self, url: str, base: str = "") -> SplitResult:
-        """Return the parts of a URL that a registry may name. base: what a relative one begins at. Raises PullError."""
+        """Return the parts of a URL that a registry has sent. base: the URL to which it may be relative.
+
+        Raises PullError.
+        """
         try:
             parts = urlsplit(urljoin(base, url))
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -193,7 +196,7 @@ def _make_context(registries: Registries, name: str, verify: bool) -> ssl.SSLCon
 
 
 def _may_reach(host: str) -> bool:
-    """Return True unless it is a loopback or link-local address (of this machine, or of a cloud's metadata)."""
+    """Return False for loopback and link-local addresses: those of this machine, and of a cloud's metadata service."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -227,8 +230,8 @@ def _head(method: str, parts: SplitResult, fields: Mapping[str, str], body: byte
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-# What stands in a URL's path and query as it is, besides letters and digits (RFC 3986 section 3.3); `%` is not quoted
-# a second time.
+# The characters, besides letters and digits, that are not quoted in a URL's path and query (RFC 3986 section 3.3).
+# `%` is among them: it is already quoted.
 _SAFE = "/%:@!$&'()*+,;=~"
 
 
@@ -259,12 +262,12 @@ def unreachable(error: ProxyError, method: str, url: str, registry: str) -> Pull
 
 
 def is_passing(status: int) -> bool:
-    """Return True for an error status after which the same request may succeed."""
+    """Return True for a temporary error: the same request may succeed later."""
     return status in _PASSING
 
 
 def retry_after(answer: HttpAnswer) -> float | None:
-    """Return the seconds that the server asks a client to wait (RFC 9110 section 10.2.3); None for nothing."""
+    """Return the seconds of Retry-After (RFC 9110 section 10.2.3); None when the answer has none."""
     text = (answer.field(b"retry-after") or b"").decode("latin-1").strip()
     if not text:
         return None
@@ -278,9 +281,9 @@ def retry_after(answer: HttpAnswer) -> float | None:
 
 
 def delay_before(attempt: int, wanted: float | None = None) -> float | None:
-    """Return the seconds to wait before another attempt; None when the server wants a longer pause than is waited.
+    """Return the seconds to wait before another attempt; None when the server asks for more than is accepted.
 
-    attempt: how many have failed. wanted: what the server has asked for.
+    attempt: how many attempts have failed. wanted: the seconds of the server's Retry-After.
     """
     if wanted is not None:
         return wanted if wanted <= LONGEST_DELAY else None

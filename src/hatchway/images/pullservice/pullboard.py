@@ -1,4 +1,4 @@
-"""The pulls that are under way: each image is pulled once for all who ask for it, and only a few at a time."""
+"""The pulls in progress. Clients that want the same image share one pull, and only a few pulls run at a time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from hatchway.images.pullservice.pullmessages import PullAnswer, Pulled, PullFai
 
 __all__ = ["AT_ONCE", "PullBoard", "PullFunction"]
 
-# The most pulls at a time; others wait. Each pull has several connections.
+# The most pulls that run at a time; others wait. Each pull has several connections.
 AT_ONCE = 4
-# pull(request, report): pulls an image; report(done, total) tells how many bytes there are.
+# pull(request, report): pulls an image, and calls report(done, total) with its progress in bytes.
 PullFunction = Callable[[PullRequest, Callable[[int, int], None]], Awaitable[Image]]
 
 
 class PullBoard:
     """Pulls images, at most `at_once` at a time.
 
-    explain: returns the message for people when it is an error that a pull may end with; other errors are the
-    service's own, and are not caught.
+    explain: returns the message for the client when a pull fails with an expected error, else None. Other errors are
+    bugs of the service, and are raised.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class PullBoard:
     async def answers(self, request: PullRequest) -> AsyncGenerator[PullAnswer, None]:
         """Pull an image, or wait for a pull of the same image with the same credentials.
 
-        Yields its progress every few seconds, then its result. A pull ends when nobody waits for it any more; what it
-        has downloaded stays for the next one.
+        Yields its progress every few seconds, then its result. A pull is cancelled when no client waits for it any
+        more; the next pull uses what it has downloaded.
         """
         pull = self._running.get(request)
         if pull is None:
@@ -74,7 +74,7 @@ class PullBoard:
                 raise
             return PullFailure(message)
         finally:
-            # Who asks from now on starts anew: the tag may lead to another image by then.
+            # A later request starts a new pull, because the tag may have moved to another image.
             if self._running.get(request) is running:
                 del self._running[request]
 

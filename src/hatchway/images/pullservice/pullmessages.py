@@ -1,7 +1,7 @@
-"""What a client and the service that pulls images say to each other: JSON, one object a line. Pure.
+"""The messages between the process that pulls images and its clients: JSON, one object per line. Pure.
 
-A connection has one request. The answers are any number of progress reports, at least one every few seconds, and then
-one result.
+A client sends one request per connection. The process answers with progress reports, at least one every few seconds,
+and then with one result.
 
     {"image": "docker.io/library/nginx:1.27", "credentials": [{"server": "ghcr.io", "username": "u", "password": "p"}]}
     {"progress": {"done": 1048576, "total": 71000000}}
@@ -38,12 +38,12 @@ _CREDENTIAL = frozenset(Credential.__dataclass_fields__)
 
 
 class BadPullMessage(ValueError):
-    """A line is not what the other side may send. The message contains no secret."""
+    """A line is not a valid message. The error's text contains no secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """The request to pull an image. credentials: those that the pod gives, in the order of its Secrets."""
+    """The request to pull an image. credentials: those of the pod, in the order of its Secrets."""
 
     reference: Reference
     credentials: tuple[Credential, ...] = ()
@@ -67,7 +67,7 @@ class PullRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pulling:
-    """How far a pull is, in bytes of compressed layers. total: 0 while it is not known."""
+    """The progress of a pull, in bytes of compressed layers. total: 0 while it is not known."""
 
     done: int = 0
     total: int = 0
@@ -75,7 +75,7 @@ class Pulling:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A finished pull. size: the bytes of all blobs. seconds: how long it took, without waiting for other pulls."""
+    """A finished pull. size: the bytes of all blobs. seconds: how long it took, without the time in the queue."""
 
     image_id: str
     size: int
@@ -84,7 +84,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class PullFailure:
-    """A failed pull. message: the registry's reason, for people."""
+    """A failed pull. message: the registry's reason, for the user."""
 
     message: str
 

@@ -44,7 +44,7 @@ log = logging.getLogger("hatchway.images.pullservice.service")
 IDLE_SECONDS = 60.0
 _MOST_CONNECTIONS = 512
 _REQUEST_SECONDS = 10.0
-# The largest answer that may wait for a client that does not read.
+# The most bytes of answers that are buffered for a client that does not read.
 _UNREAD_BYTES = 64 << 10
 
 
@@ -61,9 +61,9 @@ class PullService:
         self._left = asyncio.Event()
 
     async def run(self, sock: socket.socket) -> None:
-        """Answer until there has been no request for a while. sock: stays open in other processes, and keeps its queue.
+        """Answer requests until there has been none for `idle` seconds. Raises OSError.
 
-        Raises OSError.
+        sock: the listening socket. It stays open in other processes, so its queue of connections is kept.
         """
         server = await asyncio.start_unix_server(self._answer, sock=sock, limit=LONGEST_REQUEST)
         try:
@@ -76,9 +76,9 @@ class PullService:
                 if not self._clients:
                     break
         finally:
-            # Accepted connections are served to their end; others wait in the queue for the next process.
+            # Serve the accepted connections to their end. Others wait in the socket's queue for the next process.
             server.close()
-        # A connection that was accepted last has not been noted yet.
+        # Let the handler of a connection that was just accepted start.
         await asyncio.sleep(0.1)
         while self._clients:
             self._left.clear()
@@ -126,16 +126,16 @@ class PullService:
 
 
 async def _until_gone(reader: asyncio.StreamReader) -> None:
-    """Wait for the end of a client that has sent its request."""
+    """Wait until a client that has sent its request disconnects."""
     with contextlib.suppress(OSError):
         while await reader.read(4096):
             pass
 
 
 async def serve_pulls(store: ImageStore, sock: socket.socket) -> None:
-    """Pull images for those who ask on a listening socket, with this user's own settings and credentials.
+    """Serve pulls on a listening socket, with this user's settings and credentials.
 
-    Settings and credentials are read for each pull, so that changes have an effect at once.
+    Both are read again for each pull, so that changes take effect at once.
     """
 
     async def pull_one(request: PullRequest, report: Callable[[int, int], None]) -> Image:

@@ -19,7 +19,7 @@ from hatchway.images.pullservice.pullmessages import (
 
 __all__ = ["PullClient"]
 
-# The service reports every few seconds; it starts, and reads the user's settings, before the first report.
+# Seconds without a report. Before the first report the service starts and reads the user's settings.
 _PATIENCE = 60.0
 
 
@@ -31,7 +31,7 @@ class PullClient:
         self._patience = patience
 
     async def pull(self, request: PullRequest) -> Pulled:
-        """Pull an image. When cancelled, the pull ends, too, unless others wait for it.
+        """Pull an image. A cancelled call also cancels the pull, unless another client waits for it.
 
         Raises:
             BadImage: the image cannot be pulled; the message is the registry's reason, or why the service does not

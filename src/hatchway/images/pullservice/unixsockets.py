@@ -1,7 +1,7 @@
-"""Unix sockets by the paths of their files, however long these are.
+"""Listens at and connects to Unix sockets whose paths may be longer than a socket's address.
 
-A socket's address holds 107 bytes (unix(7)), and state directories may have longer paths: on Linux the directory is
-opened, and the address goes through `/proc/self/fd`.
+An address holds 107 bytes (unix(7)), and state directories may have longer paths. So on Linux the directory is opened,
+and the address goes through `/proc/self/fd`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def listen(path: Path, backlog: int = 64) -> socket.socket:
         try:
             sock.setblocking(False)
             sock.bind(address)
-            # Before it listens, nobody can connect.
+            # No client can connect before `listen`, so the mode may be set here.
             path.chmod(0o600)
             sock.listen(backlog)
         except BaseException:

@@ -1,8 +1,8 @@
-"""The files of an image store that are named by their digests, and downloads that are not complete.
+"""The blobs of an image store, as files named by their digests, and the parts of unfinished downloads.
 
 blobs/ALGORITHM/HEX    whole and verified; such a file never changes
 partial/HEX            the beginning of a blob, kept when its download breaks off; locked while it is written
-partial/HEX.RANDOM     the same, of a process that found the first one locked; nothing continues it
+partial/HEX.RANDOM     the same, written while another process had partial/HEX locked; it is never continued
 partial/new.RANDOM     a blob whose digest is not known yet
 """
 
@@ -38,7 +38,7 @@ class BlobFiles:
         self._partial = path / "partial"
 
     def path(self, digest: str) -> Path:
-        """Return the path of a blob's file, which may not exist. Raises BadImage for what is no digest."""
+        """Return the path of a blob's file, which may not exist. Raises BadImage for an invalid digest."""
         if not is_digest(digest):
             raise BadImage(f"{digest[:100]!r} is not a digest")
         algorithm, _, digits = digest.partition(":")
@@ -63,9 +63,9 @@ class BlobFiles:
             raise BadImage(f"the blob {digest} is not in the store") from None
 
     def read(self, digest: str, limit: int) -> bytes:
-        """Return a small blob, verified again.
+        """Read a small blob into memory, and verify its digest.
 
-        limit: the most bytes.
+        limit: the largest accepted size, in bytes.
 
         Raises:
             BadImage: it is not in the store, it is larger, or its file is damaged.
@@ -115,9 +115,9 @@ class BlobFiles:
             raise
 
     def delete_broken_downloads(self, now: float | None = None) -> int:
-        """Delete parts that no process writes, if nothing can continue them or they are a day old.
+        """Delete parts that no process writes, if they cannot be continued or are a day old.
 
-        Returns the bytes that they had.
+        Returns the number of bytes freed.
         """
         freed = 0
         oldest = (time.time() if now is None else now) - KEPT_SECONDS
@@ -129,9 +129,9 @@ class BlobFiles:
 
 
 class BlobWriter:
-    """Writes one blob. Use it from one thread at a time; its methods block while the disk does.
+    """Writes one blob. Not thread-safe; its methods block on disk I/O.
 
-    offset: how many bytes there are already. It is not 0 at first when the beginning was kept by an earlier writer.
+    offset: the number of bytes written so far. It does not start at 0 when an earlier writer left a part.
     """
 
     def __init__(
@@ -170,8 +170,8 @@ class BlobWriter:
 
         Raises:
             BadImage: there are more than the blob's size; what was written is deleted.
-            OSError: they cannot be written. When the disk is full, what was written is deleted, so that it is not
-                the reason why the disk stays full.
+            OSError: they cannot be written. When the disk is full, the part that was written is deleted, to free the
+                space again.
         """
         if self._descriptor < 0:
             raise ValueError("the blob is closed")
@@ -189,20 +189,20 @@ class BlobWriter:
             raise self._failed(error) from error
 
     def restart(self) -> None:
-        """Drop what has been written, and begin again at offset 0."""
+        """Discard what was written, and start again at offset 0."""
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._hash = hashlib.new(self._algorithm)
         self.offset = 0
 
     def commit(self) -> str:
-        """Verify the blob, and make it one of the store's, on the disk. The writer is closed in any case.
+        """Verify the blob, and add it to the store, synced to disk. The writer is closed in any case.
 
         Returns:
             Its digest.
 
         Raises:
-            BadImage: its digest or its size is another one. What was written is deleted.
+            BadImage: its digest or its size is not the expected one. The part is deleted.
             OSError: it cannot be written.
         """
         if self._descriptor < 0:
@@ -219,7 +219,7 @@ class BlobWriter:
             if not target.parent.is_dir():
                 _make_directories(target.parent)
             os.fsync(self._descriptor)
-            # Registered before it is visible, so that no collection of garbage can come between.
+            # Marked as used before it is visible. Otherwise a garbage collection in between would delete it.
             self._committed(found)
             os.replace(self._path, target)
             sync_directory(target.parent)
@@ -230,7 +230,7 @@ class BlobWriter:
         return found
 
     def abandon(self) -> None:
-        """Close the writer, and keep what was written for the next one. Nothing happens after `commit`."""
+        """Close the writer, and keep the part for the next writer. Does nothing after `commit`."""
         if self._descriptor < 0:
             return
         if not self.offset or not self._digest:
@@ -238,7 +238,7 @@ class BlobWriter:
         self._close()
 
     def discard(self) -> None:
-        """Close the writer, and delete what was written. Nothing happens after `commit`."""
+        """Close the writer, and delete the part. Does nothing after `commit`."""
         if self._descriptor >= 0:
             self._path.unlink(missing_ok=True)
             self._close()
@@ -264,7 +264,7 @@ def hash_of(digest: str, data: bytes) -> str:
 
 
 def _make_directories(path: Path) -> None:
-    """Make a directory and those above it, on the disk."""
+    """Make a directory and its parents, and sync them to disk."""
     if path.is_dir():
         return
     _make_directories(path.parent)
@@ -273,7 +273,7 @@ def _make_directories(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Write a directory's entries to the disk. Raises OSError."""
+    """Sync a directory's entries to disk (fsync(2)). Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -287,7 +287,7 @@ def _open_locked(path: Path) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # It may have become a blob, or have been deleted, between opening and locking.
+            # Between open and lock, another process may have committed the file as a blob, or deleted it.
             if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
                 return descriptor
         except BlockingIOError:
@@ -299,7 +299,7 @@ def _open_locked(path: Path) -> int | None:
 
 
 def _check_room(descriptor: int, size: int, path: Path) -> None:
-    """Raise OSError when the disk cannot take a blob of this size, before most of it is written for nothing."""
+    """Raise OSError (ENOSPC) when the disk has no room for a blob of this size."""
     system = os.fstatvfs(descriptor)
     if size - os.fstat(descriptor).st_size > system.f_bavail * system.f_frsize:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

@@ -1,4 +1,4 @@
-"""Remove images by what people call them, by Docker's rules (Moby's `daemon/images/image_delete.go`)."""
+"""Remove images by name or ID, with Docker's rules (Moby's `daemon/images/image_delete.go`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hatchway.images.store.storeuses import described
 
 
 def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bool = False) -> list[str]:
-    """Take a name from an image; remove the image when it has no other, or when it is meant by its ID.
+    """Remove a name of an image; remove the image itself with its last name, or when it is given by its ID.
 
     Args:
         name: the name by which it was found; None when it was found by its ID.
@@ -26,7 +26,7 @@ def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bo
         left = store.untag(name)
         kept = (*left.tags, *left.digests) if left is not None else ()
         return [f"Untagged: {parse(one).familiar}" for one in (*image.tags, *image.digests) if one not in kept]
-    # An image that came with differently compressed layers, too, has an entry for each.
+    # The store has one entry for each manifest: an image may also be there with differently compressed layers.
     entries = [one for one in store.images() if one.image_id == image.image_id]
     tags = [tag for one in entries for tag in one.tags]
     if name is None and not force and len({parse(one).name for one in tags}) > 1:
@@ -52,7 +52,7 @@ def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bo
 
 
 def _others(image: Image, name: Reference) -> bool:
-    """Return True when the image has names besides this one and the digests that belong to it."""
+    """Return True when the image has another name than this one and its digests."""
     if name.digest:
         return bool(image.tags) or any(parse(one).name != name.name for one in image.digests)
     others = [one for one in image.tags if one != f"{name.name}:{name.tag}"]

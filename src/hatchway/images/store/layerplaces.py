@@ -1,10 +1,11 @@
-"""The places of unpacked layers in the store: `layers/USERS/CHAIN/` with `fs/` and, when that is complete, a mark.
+"""The directories of unpacked layers: `layers/USERS/CHAIN/` has `fs/`, and the file `complete` when `fs/` is complete.
 
-Several processes may use the store. Whoever writes or removes a layer holds a lock on its directory (flock(2)), which
-ends with the process. A layer whose mark is missing, and which is not locked, is what a killed process has left.
+Several processes may use the store. A process that writes or removes a layer holds a lock on its directory (flock(2));
+the kernel releases the lock when the process ends. A directory without `complete` (the mark) and without a lock was
+left by a killed process.
 
-After a crash of the machine, files that were written shortly before may be empty. So a mark says in which run of the
-machine it was written, and whether everything was on the disk then; if not, the layer is unpacked again after a start.
+After a crash of the machine, files that were written shortly before may be empty. So a mark holds the boot ID of the
+machine, and whether the layer was synced to disk. A layer of an earlier boot that was not synced is unpacked again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ USERS_WAYS: Final[tuple[UsersWay, ...]] = get_args(UsersWay)
 FILES: Final = "fs"
 _MARK: Final = "complete"
 _LONGEST_MARK: Final = 4096
-# How many layers one process has locked at a time; each takes a descriptor.
+# The most layers that one process locks at a time; each lock takes a descriptor.
 _MOST_LOCKED: Final = 100
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -41,8 +42,8 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class LayerMark:
     """What is known of a complete layer.
 
-    diff_id: the digest of its archive. hides_all: whether it hides all layers below it.
-    is_synced: whether all of it is on the disk, whatever happens to the machine.
+    diff_id: the digest of its uncompressed archive. hides_all: whether it hides all layers below it.
+    is_synced: whether all its files are synced to disk, so that they survive a crash of the machine.
     """
 
     diff_id: str
@@ -62,14 +63,17 @@ def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
 
 
 class LayerPlaces:
-    """The places of layers that were unpacked with one way of users. All methods may block, and raise OSError."""
+    """The directories of layers that were unpacked for one kind of user map.
+
+    All methods may block, and raise OSError.
+    """
 
     def __init__(self, store: Path, users: UsersWay) -> None:
-        """Use the image store at `store`."""
+        """Use the image store in the directory `store`. users: the kind of user map (`usermaps.py`)."""
         self.path = store / "layers" / users
 
     def place(self, chain_id: str) -> Path:
-        """Return the directory of a layer, whether it is there or not."""
+        """Return the path of a layer's directory, which may not exist."""
         return self.path / chain_id.replace(":", "-")
 
     def read_mark(self, place: Path) -> LayerMark | None:
@@ -83,7 +87,7 @@ class LayerPlaces:
             return None
 
     def write_mark(self, place: Path, mark: LayerMark) -> None:
-        """Say that a layer is complete."""
+        """Mark a layer as complete."""
         text = json.dumps({**asdict(mark), "boot": _boot_id()})
         new = place / f".{_MARK}"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -100,7 +104,7 @@ class LayerPlaces:
 
     @contextlib.contextmanager
     def locked(self, place: Path) -> Iterator[int]:
-        """Make a layer's directory, and lock it; wait for another process that has it. Yields its descriptor."""
+        """Make a layer's directory, and lock it; wait while another process has it locked. Yields its descriptor."""
         while True:
             with contextlib.suppress(FileExistsError):
                 place.mkdir(mode=0o700)
@@ -158,12 +162,12 @@ class LayerPlaces:
         return removed
 
     def empty(self, directory: int) -> None:
-        """Remove what is in a layer's directory, which this process has locked: the mark first."""
+        """Remove the content of a layer's directory, the mark first. This process must have it locked."""
         for name in sorted(os.listdir(directory), key=lambda name: name != _MARK):
             remove_owned(directory, name)
 
     def sweep(self) -> None:
-        """Remove what processes that were killed have left."""
+        """Remove incomplete layers that killed processes have left."""
         for place in self._places():
             if self.read_mark(place) is None:
                 with (
@@ -191,9 +195,9 @@ class LayerPlaces:
 
 
 def _try_lock(directory: int) -> bool:
-    """Lock a directory unless another process keeps it locked.
+    """Try to lock a directory; return False when another process keeps it locked.
 
-    The process that notes that a layer is on the disk has it locked for a moment only.
+    It tries several times, because `sync_layers` locks a layer only for a moment.
     """
     for wait in (0.0, 0.01, 0.02, 0.05):
         time.sleep(wait)
@@ -224,7 +228,7 @@ def _is_at(directory: int, place: Path) -> bool:
 
 @functools.cache
 def _boot_id() -> str:
-    """Return the number of this run of the machine; "" where the system has none."""
+    """Return the kernel's boot ID; "" where the system has none."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""

@@ -3,14 +3,15 @@
 blobs/, partial/   blobs, and parts of downloads (blobs.py)
 names.json         which images there are, under which names (storenames.py)
 uses/              what is in use now (storeuses.py)
-lock               held exclusively while names change or garbage is deleted, in shared mode while a use is noted
+lock               locked exclusively while names change or garbage is deleted; shared while a use is recorded
 layers/            unpacked layers (layerplaces.py)
 
-A blob is visible only when it is whole, verified and on the disk. An image is named after all its blobs are. A process
-that is killed at any moment leaves garbage at most. Any number of processes may use a store at the same time.
+A blob becomes visible only when it is whole, verified and synced to disk. An image gets its name after all its blobs
+are visible. So a killed process leaves only garbage, never a damaged image. Several processes may use a store at a
+time.
 
-Every method may wait for the disk, and for another process that deletes garbage: call them from a thread where an event
-loop runs, except `find` and `images`, which only look at files.
+Every method may block on the disk, and on another process that deletes garbage. Call them in a thread where an event
+loop runs, except `find` and `images`, which only read small files.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from hatchway.images.store.storeuses import FoundUse, Use, live_uses
 
 __all__ = ["BlobWriter", "Garbage", "ImageStore", "ImageUse", "StoreError", "store_path"]
 
-# The least hexadecimal digits that count as the beginning of an image's ID.
+# The fewest hexadecimal digits that are accepted as the beginning of an image's ID.
 _SHORTEST_ID = 4
 # The most parsed images that are remembered.
 _REMEMBERED = 1000
@@ -54,8 +55,8 @@ def store_path(state_dir: str | None = None) -> Path:
 class Garbage:
     """What was deleted.
 
-    images: those that are gone. size: the bytes of all deleted blobs and parts of downloads.
-    layers: how many unpacked layers. problems: why others could not be deleted, in sentences.
+    images: the removed images. blobs: the number of blobs. size: the bytes of all deleted blobs and parts of downloads.
+    layers: the number of unpacked layers. problems: sentences that say why other layers could not be deleted.
     """
 
     images: tuple[Image, ...] = ()
@@ -66,7 +67,7 @@ class Garbage:
 
 
 class ImageUse:
-    """An image that is in use: its blobs and unpacked layers are not deleted until `close`, or the process's end."""
+    """A use of an image: its blobs and unpacked layers are not deleted until `close`, or until the process ends."""
 
     def __init__(self, store: ImageStore, use: Use, user: str) -> None:
         self._store = store
@@ -113,8 +114,8 @@ class ImageStore:
     def find(self, wanted: Reference | str) -> Image | None:
         """Return an image by its name, its ID, or the beginning of its ID; None when there is none.
 
-        A reference with a digest is found when the image has that digest under that name. The beginning of an ID that
-        several images share finds none.
+        A reference with a digest matches an image that was pulled by that name and digest. When several images' IDs
+        have the given beginning, the result is None.
 
         Raises:
             StoreError: the store cannot be read.
@@ -128,17 +129,17 @@ class ImageStore:
             return None
 
     def added(self, image: Image) -> float:
-        """Return when an image was added, in seconds since 1970; 0 when it is not there."""
+        """Return the time at which an image was added, in seconds since 1970; 0 when it is not in the store."""
         return next((one.added for one in self._names.read() if one.manifest == image.manifest_digest), 0.0)
 
     def users(self, image: Image) -> list[str]:
-        """Return who uses an image now, in any process, as given to `use`. Raises StoreError."""
+        """Return the users of an image in all processes, as they were given to `use`. Raises StoreError."""
         with self._locked(shared=False):
             uses = self._live_uses()
         return [user for use in uses if use.manifest == image.manifest_digest for user in use.users]
 
     def has_blob(self, digest: str) -> bool:
-        """Return True when the store has this blob, whole. Within `keep` it then stays."""
+        """Return True when the store has this blob. Within `keep`, also keep it from being deleted."""
         with self._guard:
             if not self._keeps:
                 return self._blobs.has(digest)
@@ -153,9 +154,9 @@ class ImageStore:
         return self._blobs.size(digest)
 
     def read_blob(self, digest: str, limit: int) -> bytes:
-        """Return a small blob, verified again.
+        """Read a small blob into memory, and verify its digest.
 
-        limit: the most bytes.
+        limit: the largest accepted size, in bytes.
 
         Raises:
             BadImage: it is not in the store, it is larger, or its file is damaged.
@@ -170,7 +171,7 @@ class ImageStore:
 
     @contextlib.contextmanager
     def keep(self) -> Iterator[None]:
-        """Keep the blobs that this store object writes or asks for in the block: no process deletes them as garbage.
+        """Within the block, keep all processes from deleting the blobs that this object writes or finds (`has_blob`).
 
         Raises:
             StoreError: the store's directory cannot be used.
@@ -186,12 +187,12 @@ class ImageStore:
             use.close()
 
     def begin_blob(self, digest: str, size: int) -> BlobWriter:
-        """Begin to write a blob. What an earlier writer left of it is kept, and read to compute its digest.
+        """Begin to write a blob. The part that an earlier writer left is continued; it is read to compute its digest.
 
-        digest: what the content must have. size: in bytes.
+        digest: the expected digest. size: the expected size in bytes.
 
         Raises:
-            BadImage: the digest or the size is impossible.
+            BadImage: the digest or the size is invalid.
             OSError: no file can be made.
         """
         self._blobs.path(digest)
@@ -216,11 +217,11 @@ class ImageStore:
         return digest
 
     def add(self, reference: Reference | None, manifest_digest: str, index_digest: str = "") -> Image:
-        """Add an image whose blobs are all there, and give it a name. A tag is taken from the image that had it.
+        """Add an image, whose blobs are all in the store, and give it a name. A tag moves from the image that had it.
 
         Args:
-            reference: its name; None for an image without a name. Then an image with the same configuration that is
-                there already is returned instead.
+            reference: its name; None for an image without a name. In that case, an image with the same
+                configuration that is already in the store is returned instead.
             manifest_digest: of the image's manifest.
             index_digest: of the index from which the manifest was chosen, if it was.
 
@@ -268,7 +269,7 @@ class ImageStore:
     # -- removing ------------------------------------------------------------------------------------------------------
 
     def untag(self, reference: Reference) -> Image | None:
-        """Take a name from its image; return the image as it is then, None when no image has the name.
+        """Remove a name from its image; return the image without it, or None when no image has the name.
 
         The image stays, even without a name, until `remove` or `prune`.
         """
@@ -287,9 +288,9 @@ class ImageStore:
         return None
 
     def remove(self, image: Image) -> Garbage:
-        """Remove an image with all its names, and delete what no other image needs. Raises StoreError.
+        """Remove an image with all its names, and delete the blobs and layers that no other image needs.
 
-        What is in use stays until the next collection of garbage.
+        Blobs and layers that are in use stay until a later garbage collection. Raises StoreError.
         """
         with self._locked(shared=False):
             before = self._names.read()
@@ -344,9 +345,9 @@ class ImageStore:
     # -- uses ----------------------------------------------------------------------------------------------------------
 
     def use(self, image: Image, user: str) -> ImageUse:
-        """Mark an image as used, until the answer is closed or this process ends.
+        """Mark an image as used, until the returned object is closed or this process ends.
 
-        user: who uses it, for messages: `pod default/web of cluster hatchway`.
+        user: the user's description for messages, such as `pod default/web of cluster hatchway`.
 
         Raises:
             BadImage: the image is no longer there.
@@ -378,7 +379,7 @@ class ImageStore:
                 use.close()
 
     def needed_images(self) -> list[Image]:
-        """Return the images whose unpacked layers are needed: those with an entry, those in use. Raises StoreError."""
+        """Return the images whose unpacked layers are needed: all in the index, and all in use. Raises StoreError."""
         with self._locked(shared=False):
             used = {use.manifest for use in self._live_uses() if use.manifest}
             found = {named.manifest: named for named in self._names.read()}
@@ -427,7 +428,7 @@ class ImageStore:
         return NamedImage(manifest_digest, manifest.config.digest, tuple(layer.digest for layer in manifest.layers))
 
     def _parse(self, manifest_digest: str) -> tuple[Manifest, ImageConfig]:
-        """Return manifest and configuration; both never change. Raises BadImage."""
+        """Return an image's manifest and configuration. They are cached: blobs never change. Raises BadImage."""
         found = self._parsed.get(manifest_digest)
         if found is None or not self._blobs.has(manifest_digest) or not self._blobs.has(found[0]):
             manifest = parse_manifest(self._blobs.read(manifest_digest, MANIFEST_LIMIT))
@@ -439,7 +440,7 @@ class ImageStore:
         return found[1], found[2]
 
     def _collect(self) -> Garbage:
-        """Delete what is not needed. The caller holds the lock exclusively."""
+        """Delete the blobs that are not needed. The caller holds the lock exclusively."""
         needed: set[str] = set()
         for named in self._names.read():
             needed.update(named.blobs())
@@ -500,7 +501,7 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _locked(self, *, shared: bool) -> Iterator[None]:
-        """Hold the store's lock for the length of a block. Raises StoreError when there is no such file."""
+        """Hold the store's lock within the block. Raises StoreError when the lock file cannot be used."""
         self._create()
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -518,7 +519,7 @@ def _moved_tag(
 ) -> tuple[NamedImage, list[NamedImage]]:
     """Return an image that is given a tag, and the others without it. They keep their digests, as in Docker.
 
-    One with the same configuration, and so with the same files, that is left without a tag is replaced by the image.
+    An image that loses its last tag, and has the same configuration (so the same files), is replaced by the new one.
     """
     left = []
     for one in others:

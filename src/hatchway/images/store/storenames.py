@@ -1,8 +1,8 @@
 """The index of an image store: which images it has, under which names.
 
 It is one JSON file, which is replaced as a whole: {"version": 1, "images": [{"manifest": DIGEST, "config": DIGEST,
-"layers": [DIGEST], "index": DIGEST, "tags": [...], "digests": [...], "added": SECONDS}]}. A tag stands at one
-image only.
+"layers": [DIGEST], "index": DIGEST, "tags": [...], "digests": [...], "added": SECONDS}]}. Each tag belongs to one
+image.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class StoreError(HatchwayError):
 class NamedImage:
     """An image of the index.
 
-    manifest, config, layers, index: the digests of its blobs; index is "" when it was not chosen from one.
-    tags, digests: complete names, as in `Image`. added: when it was added, in seconds since 1970.
+    manifest, config, layers, index: the digests of its blobs; index is "" when the manifest was not chosen from an
+    index. tags, digests: complete names, as in `Image`. added: when it was added, in seconds since 1970.
     """
 
     manifest: str
@@ -74,7 +74,7 @@ class NameIndex:
                 f"cannot read the list of images {self._path}: {error}",
                 "move the file away; then pull or load the images again",
             ) from error
-        # In this order: another thread that reads at the same time must not take old images for new ones.
+        # The order matters: another thread that reads at the same time must not get old images with the new stamp.
         self._stamp = ()
         self._images = images
         self._stamp = stamp
@@ -82,7 +82,7 @@ class NameIndex:
 
     def write(self, images: tuple[NamedImage, ...]) -> None:
         """Replace the file. The caller holds the store's lock exclusively. Raises OSError."""
-        # What a writer that was killed has left.
+        # Remove the temporary file that a killed writer has left.
         for path in self._path.parent.glob(f".{self._path.name}.*"):
             path.unlink(missing_ok=True)
         document = {"version": _VERSION, "images": [asdict(image) for image in images]}

@@ -1,9 +1,10 @@
 """Which images and blobs of a store are in use, by any process of this user.
 
-uses/RANDOM    one use: a JSON object, in a file that its process has locked. The kernel releases the lock when the
-               process ends, however it ends; then the file means nothing, and the next collection deletes it.
+uses/RANDOM    one use: a JSON object, in a file that its process has locked. When the process ends, even by kill -9,
+               the kernel releases the lock; the use is then over, and the next garbage collection deletes the file.
 
-A use is made and changed while the store's lock is held in shared mode, and read while it is held exclusively.
+A process makes or changes a use while it holds the store's lock in shared mode, and reads uses while it holds the lock
+exclusively.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ _SHOWN = 3
 
 @dataclass(slots=True)
 class FoundUse:
-    """What a process uses. manifest: the digest of an image's manifest, or "". blobs: digests. users: for messages."""
+    """A use by some process.
+
+    manifest: the digest of an image's manifest, or "". blobs: digests. users: descriptions for messages.
+    """
 
     manifest: str
     blobs: tuple[str, ...] = ()
@@ -71,11 +75,11 @@ class Use:
             self._write(self.blobs, [*self.users, user])
 
     def remove_user(self, user: str) -> None:
-        """Forget a user; a use without users is to be closed."""
+        """Remove a user. The caller must close a use that has no users left."""
         users = list(self.users)
         users.remove(user)
         with self.lock():
-            # It is shorter than the one before, so that a full disk does not matter.
+            # The new state is shorter than the old one, so this succeeds on a full disk.
             self._write(self.blobs, users)
 
     def close(self) -> None:
@@ -87,11 +91,11 @@ class Use:
             os.close(descriptor)
 
     def _write(self, blobs: dict[str, None], users: list[str]) -> None:
-        """Write a new state, and take it over. When that fails, the file has the old one."""
+        """Write a new state to the file, then set it. When writing fails, the file keeps the old state."""
         text = json.dumps({"manifest": self.manifest, "blobs": list(blobs), "users": users}).encode()
         size = os.fstat(self.descriptor).st_size
         try:
-            # First what may fail on a full disk: to make the file longer.
+            # Make the file longer first: only this can fail on a full disk.
             if len(text) > size:
                 os.pwrite(self.descriptor, b" " * (len(text) - size), size)
             if os.fstat(self.descriptor).st_size < len(text):
@@ -106,7 +110,7 @@ class Use:
 
 
 def live_uses(directory: Path) -> list[FoundUse]:
-    """Return the uses of all processes that run, and delete those of others. The caller holds the store's lock.
+    """Return the uses of all running processes, and delete the others. The caller holds the store's lock.
 
     Raises OSError or ValueError when a use cannot be read: then nothing may be deleted.
     """
