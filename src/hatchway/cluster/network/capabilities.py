@@ -1,8 +1,7 @@
 """Takes capabilities away from a container's processes, as runc and containerd do.
 
-The bounding set is what the container may have; the inheritable and the ambient set are
-empty, so that a process of another user than root has none, and a program with file capabilities or a setuid bit gets
-at most the bounding set.
+The bounding set has the container's capabilities. The inheritable and the ambient set are empty. So a process of a user
+other than root has no capabilities, and a program with file capabilities or a setuid bit gets at most the bounding set.
 """
 
 from __future__ import annotations
@@ -31,21 +30,24 @@ class _Data(ctypes.Structure):
 
 
 def numbers(names: Iterable[str]) -> frozenset[int]:
-    """Return the numbers of capabilities. Names that are not known here are left out; they may begin with `CAP_`."""
+    """Return the numbers of capabilities. Names may begin with `CAP_`; unknown names are skipped."""
     return frozenset(_NUMBERS[short] for name in names if (short := name.upper().removeprefix("CAP_")) in _NUMBERS)
 
 
 def limit_bounding_set(kept: frozenset[int]) -> None:
-    """Take all other capabilities away from everything that this process executes from now on. Raises OSError."""
+    """Drop all other capabilities from the bounding set, which limits the programs that are executed.
+
+    Raises OSError.
+    """
     for capability in range(linux.capabilities()):
         if capability not in kept:
             linux.drop_bounding_capability(capability)
 
 
 def limit_to(kept: frozenset[int]) -> None:
-    """Take all other capabilities away from this process, and empty its inheritable and ambient sets. Raises OSError.
+    """Drop all other capabilities of this process, and clear its inheritable and ambient sets. Raises OSError.
 
-    kept: those that it has and keeps.
+    kept: the capabilities to keep, as far as the process has them.
     """
     zero = ctypes.c_ulong(0)
     # Kernels before 4.3 have no ambient set.

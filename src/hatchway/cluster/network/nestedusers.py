@@ -1,12 +1,12 @@
 """Makes user namespaces for containers whose user is not root, where the cluster has one user.
 
-Such a namespace gives the one user another number: that of the image or of runAsUser. So id(1) shows it, files of the
-container belong to it, and programs that refuse to run as root (postgres) start. The number of its group is given in
-the same way; other users and groups do not exist in it.
+Such a namespace gives the one user another number: that of the image's user or of runAsUser. So id(1) shows this
+number, the container's files belong to it, and programs that refuse to run as root (postgres) start. Its group gets its
+number in the same way; other users and groups do not exist there.
 
-The network's first process makes the namespace, because the process that maps it must let itself be inspected for a
-moment, and no container can see the processes in the PID namespace of the first one. A container's process asks for it
-over its report socket (`forked.py`), when it has looked up its user, and then enters it.
+The network's first process makes the namespace. A process that maps a user namespace must be dumpable (inspectable by
+ptrace) for a moment, and no container can see the processes in the first one's PID namespace. When a container's
+process has looked up its user, it requests the namespace over its report socket (`forked.py`), and enters it.
 """
 
 from __future__ import annotations
