@@ -29,7 +29,7 @@ def setting(pod: Object, container: Object, name: str) -> Any:
 
 
 def check_non_root(pod: Object, container: Object, image_user: str) -> None:
-    """Raise ConfigError when a container that must not run as root would do so (verifyRunAsNonRoot).
+    """Raise ConfigError when a container would run as root against runAsNonRoot (verifyRunAsNonRoot).
 
     image_user: the user in the image's configuration.
     """
@@ -56,7 +56,7 @@ def check_non_root(pod: Object, container: Object, image_user: str) -> None:
 def privileges_of(pod: Object, container: Object, image_user: str) -> Privileges:
     """Return the user and the rights of a container of an image.
 
-    image_user: the user in the image's configuration. Raises CreateError for settings that do not exist here.
+    image_user: the user in the image's configuration. Raises CreateError for settings that are not supported.
     """
     own = container.get("securityContext") or {}
     shared = pod["spec"].get("securityContext") or {}
@@ -83,13 +83,13 @@ def _user(pod: Object, container: Object, image_user: str) -> str:
 
 
 def _capabilities(wanted: Object) -> tuple[str, ...] | None:
-    """Return the capabilities of a container; None when they are the usual ones."""
+    """Return the capabilities of a container; None for the default ones."""
     added, dropped = _names(wanted.get("add") or ()), _names(wanted.get("drop") or ())
     if not added and not dropped:
         return None
     found = set(ALL_CAPABILITIES if "ALL" in added else DEFAULT_CAPABILITIES)
     if "ALL" in dropped:
-        # As in containerd, single capabilities that are added win against dropping all of them.
+        # As in containerd, `add` of single capabilities wins over `drop` of ALL.
         found = set()
     return tuple(sorted((found | (added - {"ALL"})) - (dropped - {"ALL"})))
 
