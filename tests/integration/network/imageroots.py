@@ -161,6 +161,10 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
         "layers": await images.text("ls / | grep -c ^layer", layers=many),
         "etc": await images.text("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname"),
         "linked": await images.text("cat /etc/resolv.conf; ls -l /etc/resolv.conf", layers=[resolved]),
+        # Changes that would change nothing, since these are this machine's own.
+        "kept devices": await images.text(
+            "for path in /dev/null /dev/full /proc/self/fd/0; do chmod 666 $path; chown 0:0 $path; done 2>&1; true"
+        ),
         "devices": await images.text("ls /dev; echo x > /dev/null; head -c 4 /dev/urandom | wc -c; ls /dev/pts"),
         "shm": await images.text("echo x > /dev/shm/x && cat /dev/shm/x; stat -c %a /dev/shm; df /dev/shm | tail -1"),
         "proc": await images.text(

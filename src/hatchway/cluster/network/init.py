@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from hatchway.cluster import descriptors
-from hatchway.cluster.network import channel, containerstart, imagestart, linuxnamespaces, processes
+from hatchway.cluster.network import channel, containerstart, imagestart, kernelfiles, linuxnamespaces, processes
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.agentlink import AgentLink
 from hatchway.cluster.network.deaths import Deaths
@@ -462,6 +462,7 @@ def main() -> None:
             channel.send(lifeline, {"pid": pid})
             os._exit(0)
         linuxnamespaces.leave_keyring()
+        kernelfiles.keep_devices()
         # The agent needs a socket for every service and connection; container engines do the same for pods.
         descriptors.raise_limit()
         keeper = None
