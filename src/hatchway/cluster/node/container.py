@@ -317,8 +317,9 @@ class ContainerWorker:
             self._context.event("Warning", "Failed", f"Error: {error.reason}", self.name)
             if error.reason == "ErrImagePull" and self.state.image_id == HOST_PROGRAMS_ID:
                 # Clusters of earlier releases, and those with --host-programs, ran it.
-                message = "It ran with this machine's programs before: the image hatchway/host does, or " + (
-                    "`hatchway up --host-programs` for every image with a command"
+                message = (
+                    "It ran with this machine's programs before. Now the image hatchway/host does so; after "
+                    "`hatchway up --host-programs` every image with a command"
                 )
                 self._context.event("Warning", "HostProgramsOff", message, self.name)
         self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
