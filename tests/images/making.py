@@ -105,7 +105,7 @@ def layer_of(layer: Layer) -> bytes:
     if isinstance(layer, bytes):
         return layer
     if isinstance(layer, Path):
-        return tar_of(_entries_below(layer))
+        return tar_of(entries_below(layer))
     if isinstance(layer, Mapping):
         return tar_of(_entries_of(layer))
     return tar_of(layer)
@@ -125,12 +125,13 @@ def _entries_of(files: Mapping[str, bytes | str]) -> list[Entry]:
     return entries
 
 
-def _entries_below(root: Path) -> list[Entry]:
-    """Return everything below a directory; all of it belongs to root."""
+def entries_below(root: Path, without: Sequence[str] = ()) -> list[Entry]:
+    """Return everything below a directory but the paths in `without`; all of it belongs to root."""
     entries: list[Entry] = []
     inodes: dict[tuple[int, int], str] = {}
     for folder, names, files in os.walk(root):
-        names.sort()
+        inside_of = os.path.relpath(folder, root)
+        names[:] = sorted(name for name in names if os.path.normpath(f"{inside_of}/{name}") not in without)
         for name in sorted([*names, *files]):
             path = Path(folder, name)
             status, inside = path.lstat(), str(path.relative_to(root))
