@@ -192,13 +192,15 @@ def built(
     """
     plain = [layer_of(layer) for layer in layers]
     packed = [compressed(layer, compression) for layer in plain]
+    diff_ids = tuple(map(digest_of, plain))
+    layer_digests = tuple(map(digest_of, packed)) if compression else diff_ids
     document = {
         "created": "2020-01-01T00:00:00Z",
         "os": "linux",
         "architecture": ARCHITECTURE,
         **(platform or {}),
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in plain]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
         **(whole_config or {}),
     }
     config_bytes = json.dumps(document).encode()
@@ -216,17 +218,20 @@ def built(
             "schemaVersion": 2,
             "mediaType": kinds[0],
             "config": {"mediaType": kinds[1], "digest": digest_of(config_bytes), "size": len(config_bytes)},
-            "layers": [{"mediaType": kinds[2], "digest": digest_of(blob), "size": len(blob)} for blob in packed],
+            "layers": [
+                {"mediaType": kinds[2], "digest": digest, "size": len(blob)}
+                for digest, blob in zip(layer_digests, packed, strict=True)
+            ],
         }
     ).encode()
-    blobs = {digest_of(blob): blob for blob in (*packed, config_bytes, manifest)}
+    blobs = dict(zip(layer_digests, packed, strict=True)) | {digest_of(blob): blob for blob in (config_bytes, manifest)}
     return BuiltImage(
         name,
         blobs,
         digest_of(manifest),
         digest_of(config_bytes),
-        tuple(map(digest_of, packed)),
-        tuple(map(digest_of, plain)),
+        layer_digests,
+        diff_ids,
         kinds[0],
     )
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -258,11 +258,11 @@ def test_processes_and_files_have_the_images_users(kube: Cluster) -> None:
     nginx = run(kube, "nginx", "sh", "-c", owners).splitlines()
     assert ("nginx 0" in nginx, "nginx 33" in nginx) == (True, not one), nginx
     # These gave up root's rights in their start scripts, and made their files as their users.
-    assert "redis-server 101" in run(kube, "redis", "sh", "-c", owners).splitlines()
-    assert run(kube, "redis", "stat", "-c", "%u:%g", "/data", "/data/dump.rdb") == "101:101\n" * 2
-    assert "postgres 999" in run(kube, "postgres", "sh", "-c", owners).splitlines()
-    own = "/var/lib/postgresql/data/own"
-    assert run(kube, "postgres", "stat", "-c", "%u:%g %a", own, f"{own}/PG_VERSION") == "999:999 700\n999:999 600\n"
+    redis = run(kube, "redis", "sh", "-c", f"redis-cli save; {owners}; stat -c %u:%g /data dump.rdb").splitlines()
+    assert "redis-server 101" in redis and redis[-2:] == ["101:101"] * 2, redis
+    files = "cd /var/lib/postgresql/data/own && stat -c '%u:%g %a' . PG_VERSION"
+    postgres = run(kube, "postgres", "sh", "-c", f"{owners}; {files}").splitlines()
+    assert "postgres 999" in postgres and postgres[-2:] == ["999:999 700", "999:999 600"], postgres
     # Where there is one user, the start script was followed by a second start as that user.
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/"
     restarts = {name: kube.get(path + name).json["status"]["containerStatuses"][0]["restartCount"] for name in
@@ -296,7 +296,6 @@ def test_volumes_have_the_right_owners(kube: Cluster) -> None:
 def test_images_without_a_shell_and_with_many_layers(kube: Cluster) -> None:
     assert run(kube, "static", "/app/busybox", "id", "-u") == "65532\n"
     assert '"sh": executable file not found in $PATH' in run(kube, "static", "sh", check=False)
-    assert run(kube, "static", "/app/busybox", "ls", "/site", "/app") == "/app:\nbusybox\n\n/site:\nindex.html\n"
     script = "ls /www/layer-* | wc -l; ls /www | grep passing; cat /www/index.html"
     assert run(kube, "layers", "sh", "-c", script) == "59\npassing-59\n59\n"
     # /bin/ls and the others are hard links to one program.
@@ -305,17 +304,10 @@ def test_images_without_a_shell_and_with_many_layers(kube: Cluster) -> None:
 
 def test_layers_that_delete_hide_replace_and_link(kube: Cluster) -> None:
     script = "cd /www && ls -A . dir && cat kept replaced linked again && [ linked -ef again ] && echo same"
-    found = run(kube, "changed", "sh", "-c", script)
-    assert found == (
-        ".:\nagain\ndir\nindex.html\nkept\nlinked\nreplaced\n\ndir:\nnew\nthird\nsecond\nfirst\nfirst\nsame\n"
-    )
     # A file that has names in several layers is written in the container's own one only.
-    script = "cd /www && echo changed > linked && cat linked && rm again && ls"
-    assert run(kube, "changed", "sh", "-c", script).split() == [
-        "changed",
-        "dir",
-        "index.html",
-        "kept",
-        "linked",
-        "replaced",
-    ]
+    script += "; echo changed > linked && rm again && cat linked && ls"
+    found = run(kube, "changed", "sh", "-c", script).split("same\n")
+    assert found[0] == (
+        ".:\nagain\ndir\nindex.html\nkept\nlinked\nreplaced\n\ndir:\nnew\nthird\nsecond\nfirst\nfirst\n"
+    )
+    assert found[1].split() == ["changed", "dir", "index.html", "kept", "linked", "replaced"]
