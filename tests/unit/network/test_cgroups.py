@@ -56,6 +56,15 @@ class Groups:
         enabled = (path.parent / "cgroup.subtree_control").read_text()
         self.fill(path, " ".join(enabled.replace("+", " ").split()))
 
+    def vet(self, group: Path, enable: set[str]) -> None:
+        """Refuse controllers as the kernel's cgroup_vet_subtree_control_enable does."""
+        threaded = {"cpu", "cpuset", "pids"}
+        if group == self.root or not enable - threaded or not (group / "cgroup.procs").read_text():
+            return
+        enabled = set((group / "cgroup.subtree_control").read_text().split())
+        number = errno.EOPNOTSUPP if enabled & threaded else errno.EBUSY
+        raise OSError(number, os.strerror(number), str(group / "cgroup.subtree_control"))
+
     def rmdir(self, path: Path) -> None:
         if self.busy:
             self.busy -= 1
@@ -70,12 +79,17 @@ class Groups:
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Groups:
     found = Groups(monkeypatch, tmp_path / "fs/cgroup")
-    # The kernel adds to the file, where a file is overwritten.
     written = cgroups._write
 
     def write(path: Path, text: str) -> None:
         if path.name == "cgroup.subtree_control":
-            text = f"{path.read_text()} {text[1:]}"
+            found.vet(path.parent, {name.removeprefix("+") for name in text.split()})
+            # The kernel adds to the file, where a file is overwritten.
+            text = f"{path.read_text()} {text.replace('+', '')}"
+        elif path.name == "cgroup.procs" and path.parent.name == "hatchway-main":
+            above = path.parent.parent / path.name
+            above.write_text("".join(f"{pid}\n" for pid in above.read_text().split() if pid != text))
+            text = f"{path.read_text()}{text}\n"
         os.truncate(path, 0)
         written(path, text)
 
@@ -108,14 +122,28 @@ def test_root_uses_the_hierarchy_and_others_their_own_group(
 
 
 @pytest.mark.parametrize(
-    ("controllers", "why"),
-    [("", "has no controllers cpu, memory"), ("cpu pids", "has no controllers memory"), ("cpu memory", "delegated")],
+    ("user", "writable", "controllers", "why"),
+    [
+        (0, True, "", "has no controllers cpu, memory$"),
+        (0, True, "cpu pids", "has no controllers memory$"),
+        (0, False, "cpu memory", "not delegated to this user; `systemd-run --user --scope"),
+        # The group of a session has fewer controllers than one that systemd delegates.
+        (1000, False, "pids", "not delegated to this user; `systemd-run --user --scope"),
+        (1000, True, "memory pids", "has no controllers cpu; the machine's administrator can delegate them"),
+    ],
 )
 def test_why_there_are_no_groups(
-    groups: Groups, proc: Path, monkeypatch: pytest.MonkeyPatch, controllers: str, why: str
+    groups: Groups,
+    proc: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    user: int,
+    writable: bool,
+    controllers: str,
+    why: str,
 ) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "access", lambda path, mode: writable)
+    (proc / "cgroup").write_text("0::/\n")
     (groups.root / "cgroup.controllers").write_text(controllers)
     with pytest.raises(NoGroups, match=why) as caught:
         find_base(proc)
@@ -162,29 +190,25 @@ def test_limits_that_do_not_hold(groups: Groups, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("others", [False, True])
-def test_only_the_clusters_own_processes_are_moved(
-    groups: Groups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool
-) -> None:
-    pids = [os.getpid(), os.getppid(), *([1 << 30] if others else [])]
-    (groups.root / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
-    write, moved = cgroups._write, []
-
-    def refuse(path: Path, text: str) -> None:
-        if path.name == "cgroup.procs":
-            moved.append((path.parent.name, int(text)))
-        elif path == groups.root / "cgroup.subtree_control" and not moved:
-            raise OSError(errno.EBUSY, "busy")
-        else:
-            write(path, text)
-
-    monkeypatch.setattr(cgroups, "_write", refuse)
+@pytest.mark.parametrize("enabled", ["", "cpu pids"])
+def test_only_the_clusters_own_processes_are_moved(groups: Groups, tmp_path: Path, others: bool, enabled: str) -> None:
+    scope = groups.root / "hatchway.scope"
+    scope.mkdir()
+    groups.fill(scope, "cpu memory pids")
+    (scope / "cgroup.subtree_control").write_text(enabled)
+    pids = "".join(f"{pid}\n" for pid in (os.getpid(), os.getppid(), *([1 << 30] if others else [])))
+    (scope / "cgroup.procs").write_text(pids)
     if others:
         with pytest.raises(NoGroups, match="other processes than the cluster's; `systemd-run --user --scope"):
-            make_tree(groups.root, "dev", tmp_path)
-        assert not moved
+            make_tree(scope, "dev", tmp_path)
+        # Nothing has changed.
+        assert (scope / "cgroup.subtree_control").read_text() == enabled
+        assert (scope / "cgroup.procs").read_text() == pids
+        assert not (scope / "hatchway-main").exists()
     else:
-        make_tree(groups.root, "dev", tmp_path)
-        assert moved == [("hatchway-main", pid) for pid in pids]
+        tree = make_tree(scope, "dev", tmp_path)
+        assert (scope / "hatchway-main/cgroup.procs").read_text() == pids
+        assert {"cpu", "memory", "pids"} == set((tree / "cgroup.subtree_control").read_text().split())
 
 
 def read(group: Path | str, *names: str) -> list[str]:

@@ -33,7 +33,11 @@ _PERIOD = 100_000
 _READ_BYTES = 64 << 10
 _MOUNTS_BYTES = 4 << 20
 _OWN = "hatchway-main"
+# How the kernel refuses controllers to the groups below one with processes. The second: it gives some already that
+# take threads, such as `cpu` or `pids` (cgroup_vet_subtree_control_enable).
+_HAS_PROCESSES = frozenset({errno.EBUSY, errno.EOPNOTSUPP})
 _DELEGATE = "`systemd-run --user --scope -p Delegate=yes hatchway up -d` starts the cluster where they are enforced"
+_ADMINISTRATOR = "the machine's administrator can delegate them with `Delegate=cpu memory pids` for user@.service"
 _REMOVE_SECONDS = 1.0
 _SAFE = re.compile(r"[A-Za-z0-9][-_.A-Za-z0-9]{0,200}\Z")
 _LEAST_WEIGHT, _MOST_WEIGHT = 1, 10_000
@@ -56,12 +60,13 @@ def find_base(proc: Path = Path("/proc/self")) -> Path:
     own = next((line[3:] for line in _lines(proc / "cgroup") if line.startswith("0::")), "/")
     inside = os.path.relpath(own, root)
     base = point if os.geteuid() == 0 or inside.startswith("..") else point / inside
-    missing = NEEDED - set(_read(base / "cgroup.controllers").split())
-    if missing:
-        raise NoGroups(f"the control group {base} has no controllers {', '.join(sorted(missing))}")
     writable = all(os.access(base / name, os.W_OK) for name in (".", "cgroup.procs", "cgroup.subtree_control"))
     if not writable:
         raise NoGroups(f"the control group {base} was not delegated to this user; {_DELEGATE}")
+    missing = NEEDED - set(_read(base / "cgroup.controllers").split())
+    if missing:
+        hint = "" if os.geteuid() == 0 else f"; {_ADMINISTRATOR}"
+        raise NoGroups(f"the control group {base} has no controllers {', '.join(sorted(missing))}{hint}")
     return base
 
 
@@ -128,15 +133,17 @@ def _enable(group: Path) -> None:
     """Enable the controllers for the groups below `group`."""
     there = set(_read(group / "cgroup.controllers").split())
     enabled = set(_read(group / "cgroup.subtree_control").split())
-    for name in sorted(NEEDED - enabled):
+    if missing := NEEDED - enabled:
+        # Together: a group with processes takes `cpu` alone, and then refuses `memory` (it is a root of threads then).
+        wanted = " ".join(f"+{name}" for name in sorted(missing))
         try:
-            _write(group / "cgroup.subtree_control", f"+{name}")
+            _write(group / "cgroup.subtree_control", wanted)
         except OSError as error:
-            if error.errno != errno.EBUSY:
+            if error.errno not in _HAS_PROCESSES:
                 raise
-            # A group with processes cannot enable controllers for groups below it, except the root of the hierarchy.
+            # A group with processes gives no controllers to groups below it; only the hierarchy's root does.
             _move_own_processes(group)
-            _write(group / "cgroup.subtree_control", f"+{name}")
+            _write(group / "cgroup.subtree_control", wanted)
     for name in _USEFUL:
         if name in there and name not in enabled:
             # Only for measuring; the kernel may refuse it in a threaded group.
