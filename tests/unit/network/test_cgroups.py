@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.cluster.network import cgroups
+from hatchway.cluster.network import cgroups, processes
 from hatchway.cluster.network.cgroups import GroupTree, NoGroups, find_base, make_tree, remove_tree, weight_of
 from hatchway.cluster.runtime import GroupLimits, GroupUsage
 
@@ -29,6 +29,7 @@ _FILES = {
     "memory.oom.group": "0\n",
     "memory.stat": "anon 0\n",
     "memory.swap.max": "max\n",
+    "pids.max": "max\n",
 }
 
 
@@ -244,6 +245,25 @@ def test_pods_and_containers(tree: Path, groups: Groups) -> None:
         pods.remove_pod(uid)
     assert read(tree / "burstable", "cpu.weight") == ["1"]
     assert [entry.name for entry in (tree / "burstable").iterdir() if entry.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    ("cluster", "container"),
+    [(str(processes.of_cluster()), str(processes.of_cluster() // 4)), ("max", "max"), ("", "")],
+)
+def test_processes_are_limited(tree: Path, cluster: str, container: str) -> None:
+    """cluster, container: what is in the file; "" where the controller is not there."""
+    assert read(tree, "pids.max") == [str(processes.of_cluster())]
+    if cluster:
+        (tree / "pids.max").write_text(cluster)
+    else:
+        (tree / "pids.max").unlink()
+    pods = GroupTree(tree)
+    pods.make_pod("u1", "BestEffort", GroupLimits())
+    group = pods.make_container("u1", "c", GroupLimits())
+    if cluster:
+        assert read(group, "pids.max") == [container]
+    assert read(tree / "besteffort/podu1", "pids.max") == ["max"]
 
 
 def test_controllers_that_were_taken_away_are_taken_back(tree: Path, groups: Groups) -> None:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hatchway.cluster.network import processes
 from hatchway.cluster.runtime import GroupLimits, GroupUsage, QosClass
 
 NEEDED = frozenset({"cpu", "memory"})
@@ -88,12 +89,19 @@ def make_tree(base: Path, name: str, state: Path) -> Path:
             (tree / kind).mkdir()
             _enable(tree / kind)
         _write(tree / "besteffort" / "cpu.weight", str(_LEAST_WEIGHT))
+        _limit_processes(tree, processes.of_cluster())
         _try_limit(tree)
     except BaseException:
         with contextlib.suppress(OSError):
             remove_tree(tree)
         raise
     return tree
+
+
+def _limit_processes(group: Path, number: int) -> None:
+    """Limit the processes of a group and those below it, where the controller `pids` is there."""
+    with contextlib.suppress(FileNotFoundError):
+        _write(group / "pids.max", str(number))
 
 
 def _try_limit(tree: Path) -> None:
@@ -219,10 +227,18 @@ class GroupTree:
             _set(group, resources)
             # The kernel kills all processes of the container together, so that none continues without the others.
             _write(group / "memory.oom.group", "1")
+            self._limit_processes(group)
         except BaseException:
             group.rmdir()
             raise
         return str(group)
+
+    def _limit_processes(self, group: Path) -> None:
+        """Give a container a quarter of the cluster's processes, as `processes.py` does where the kernel can."""
+        with contextlib.suppress(FileNotFoundError):
+            # 0 for "max": the cluster has no limit of its own.
+            if limit := _number(self._tree / "pids.max"):
+                _limit_processes(group, max(limit // 4, 1))
 
     def _enable_above(self, group: Path) -> None:
         """Enable the controllers of the groups above a new one again: systemd disables unused ones."""

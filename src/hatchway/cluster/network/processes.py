@@ -1,7 +1,8 @@
 """Limits processes: the cluster may have half of this machine's, a node half of that, a container half of that.
 
 Since Linux 6.14 each PID namespace has its own `pid_max`, which also holds for all namespaces below it. On older
-kernels there is only RLIMIT_NPROC (see `container.py`), which the kernel does not apply to this machine's root.
+kernels there are RLIMIT_NPROC (see `containerstart.py`), which the kernel does not apply to this machine's root, and
+control groups where the cluster may make some (`cgroups.py`).
 """
 
 from __future__ import annotations
