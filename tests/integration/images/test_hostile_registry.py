@@ -253,6 +253,18 @@ async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.Mo
     assert victim.requests == []
 
 
+async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Puller) -> None:
+    """It may be a pod, behind a node port; pods do not reach the metadata services of clouds."""
+    stub = stub_with()
+    location = "http://169.254.169.254/latest/meta-data/"
+    stub.handler = lambda request: redirect(location) if "/manifests/" in request.path else None
+    # With a proxy nothing is sent to that address where this fails.
+    async with serving(stub), Tunnel(stub.address) as proxy:
+        with pytest.raises(PullError, match=r"169\.254\.169\.254, an address of this machine"):
+            await puller(f"{stub.address}/team/web:1", environment={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url})
+    assert proxy.asked == []
+
+
 class Tunnel:
     """A proxy that leads every CONNECT to one address. asked: the hosts that were asked for."""
 

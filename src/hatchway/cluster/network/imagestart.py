@@ -63,6 +63,11 @@ def start_in_image(
     if config["unsafe"]:
         raise StartFailure(config["unsafe"])
     rights = _rights(config)
+    users = config["node_users"]
+    if rights.administers and users < 0:
+        raise StartFailure(
+            "containers that may mount need user namespaces in user namespaces, which this machine forbids"
+        )
     try:
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)
@@ -78,12 +83,12 @@ def start_in_image(
         )
         # From here on, /proc is the container's. It can be trusted: nothing is mounted over it (`RootError`), and no
         # program has run here yet.
-        _close_all_but(report.fileno(), config.get("console", -1))
+        _close_all_but(report.fileno(), config.get("console", -1), users)
         _make_working_directory(config["cwd"])
         if config["read_only_root"]:
             remount_one_read_only("/")
-        if rights.administers and rights.root_of_machine:
-            _lock_mounts()
+        if rights.administers:
+            _lock_mounts(users)
         report_mounts(report)
     except RootError as error:
         raise StartFailure(str(error)) from error
@@ -95,7 +100,7 @@ def start_in_image(
     except AccountError as error:
         raise StartFailure(str(error)) from error
     report_account(report, account._asdict())
-    execute(_environment(config, account), lambda: take_rights(report, account, rights, is_first=True))
+    execute(_environment(config, account), lambda: take_rights(report, account, rights, users, is_first=True))
 
 
 def enter_image(
@@ -114,8 +119,9 @@ def enter_image(
         linux.setns(mount_namespace, linux.CLONE_NEWNS)
     except OSError as error:
         raise StartFailure(f"cannot enter the container: {reason(error)}") from error
-    _close_all_but(report.fileno(), config.get("console", -1))
-    execute(_environment(config, account), lambda: take_rights(report, account, rights))
+    users = config["node_users"]
+    _close_all_but(report.fileno(), config.get("console", -1), users)
+    execute(_environment(config, account), lambda: take_rights(report, account, rights, users))
 
 
 def _enter_control_groups(pid: int) -> None:
@@ -158,19 +164,22 @@ def _make_working_directory(cwd: str | None) -> None:
         raise StartFailure(f'mkdir cwd ("{cwd}") set in config.json failed: {reason(error)}') from error
 
 
-def _lock_mounts() -> None:
-    """Move this process to a copy of its mount namespace in which no existing mount can be removed or made writable.
+def _lock_mounts(users: int) -> None:
+    """Move this process to a copy of its mount namespace in which no present mount can be removed or made writable.
 
-    Otherwise a container that may mount could unmount what hides parts of /proc and /sys, and if its root is this
-    machine's root, it could write there. The kernel locks mounts that are copied into the mount namespace of another
-    user namespace (mount_namespaces(7)).
+    A container that may mount could otherwise uncover what is hidden in /proc and /sys, where this machine's root may
+    write, and make the programs writable that a `hostPath` shows, some of which belong to this user. The kernel locks
+    mounts that are copied into a namespace of other users (mount_namespaces(7)).
+
+    users: a descriptor of the user namespace that the copy belongs to.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         pid = os.fork()
         if pid == 0:
             try:
-                linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+                linux.setns(users, linux.CLONE_NEWUSER)
+                linux.unshare(linux.CLONE_NEWNS)
                 report_mounts(theirs)
             finally:
                 os._exit(0)

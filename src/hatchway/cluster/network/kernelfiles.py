@@ -9,7 +9,7 @@ import errno
 import os
 
 from hatchway.cluster.network import syscalls as linux
-from hatchway.cluster.network.mounts import bind, mask
+from hatchway.cluster.network.mounts import bind, mask, remount_one_read_only
 
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
@@ -21,6 +21,18 @@ _PROC_MASKED = (
 _PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 _SYS_MASKED = ("firmware", "kernel/debug", "kernel/security", "devices/virtual/powercap")
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+
+
+def keep_devices() -> None:
+    """Make the devices that containers get read-only mounts in this process's mount namespace. Raises OSError.
+
+    They can be written to all the same, but their owner and mode cannot be changed: this machine's root, who may be
+    root in a container, owns them. This holds for what is bound from them, and for descriptors that are opened later.
+    """
+    for name in _DEVICES:
+        path = f"/dev/{name}"
+        linux.mount(path, path, None, linux.MS_BIND)
+        remount_one_read_only(path)
 
 
 def make_devices(dev: str) -> None:

@@ -62,18 +62,22 @@ class Rights(NamedTuple):
         return not self.unmasked_proc or self.root_of_machine
 
 
-def take_rights(report: socket.socket, account: Account, rights: Rights, *, is_first: bool = False) -> None:
+def take_rights(report: socket.socket, account: Account, rights: Rights, users: int, *, is_first: bool = False) -> None:
     """Change to the container's user and rights. Nothing changes between this and its program. Raises StartFailure.
 
-    report: the child's end of `report_pair`. is_first: whether it is the first process of its container.
+    report: the child's end of `report_pair`. users: a descriptor of the user namespace of its node's pods; below 0 for
+    this process's. is_first: whether it is the first process of its container.
     """
     followed = report if is_first else None
     kept = capabilities.numbers(rights.capabilities)
     one = rights.way == "one"
     try:
         _own_streams(0 if one else account.uid)
+        if users >= 0:
+            # Like the next one, it takes all rights outside of the new namespace, and gives all rights in it.
+            linux.setns(users, linux.CLONE_NEWUSER)
         if one:
-            # First, because entering a user namespace drops all rights outside it, and gives all rights in it.
+            # Before rights are limited.
             containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_bounding_set(kept)
         if not rights.no_new_privileges:
@@ -110,8 +114,8 @@ def _set_filters(account: Account, rights: Rights, report: socket.socket | None)
     programs: list[bytes | None] = []
     if rights.seccomp:
         programs.append(callfilter.default_profile(rights.capabilities))
-    if rights.administers:
-        programs.append(callfilter.namespace_guard(mounts=rights.root_of_machine))
+    if rights.administers or not rights.seccomp:
+        programs.append(callfilter.namespace_guard(mounts=rights.administers and rights.root_of_machine))
     try:
         for program in programs:
             if program is not None:

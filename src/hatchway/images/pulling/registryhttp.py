@@ -95,8 +95,8 @@ class RegistryHttp:
             The answer, whose `leave` the caller must call; and True when it comes from the registry itself, False when
             redirects led to another host, which must get no credentials, whatever it asks for.
 
-        Authorization is sent only to the URL's own scheme, host and port. A redirect to a loopback or link-local
-        address is refused, unless the request itself went to this machine.
+        Authorization is sent to the URL's own scheme, host and port only. A redirect to a loopback
+        address is refused, unless the request itself went to this machine; one to a link-local address always.
 
         Args:
             host: the registry; its `verify` holds for the same authority, other hosts are always verified.
@@ -158,13 +158,13 @@ class RegistryHttp:
         key = ("registry", parts.scheme, name, port, verify, guarded)
 
         async def connect() -> socket.socket:
-            if guarded and dialer.proxy and not _may_reach(name):
+            if dialer.proxy and not own and not _may_reach(name, from_here=not guarded):
                 raise ConnectionError(f"the registry names {name}, an address of this machine")
             sock = await dialer()
             if not dialer.proxy and not _may_reach(sock.getpeername()[0]):
                 if own:
                     self._local.add(parts.netloc)
-                elif guarded:
+                elif not _may_reach(sock.getpeername()[0], from_here=not guarded):
                     sock.close()
                     raise ConnectionError(f"the registry names {name}, which is an address of this machine")
             return sock
@@ -195,14 +195,18 @@ def _make_context(registries: Registries, name: str, verify: bool) -> ssl.SSLCon
     return context
 
 
-def _may_reach(host: str) -> bool:
-    """Return False for loopback and link-local addresses: those of this machine, and of a cloud's metadata service."""
+def _may_reach(host: str, *, from_here: bool = False) -> bool:
+    """Return True unless it is a loopback or link-local address (of this machine, or of a cloud's metadata).
+
+    from_here: whether a registry on this machine has named it, which may name others there. It may be a pod's, behind
+    a node port, so that it may not name a link-local one.
+    """
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
-        return not is_local(host)
+        return from_here or not is_local(host)
     mapped = getattr(address, "ipv4_mapped", None) or address
-    return not (mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
+    return not (mapped.is_link_local or (not from_here and (mapped.is_loopback or mapped.is_unspecified)))
 
 
 def host_name(parts: SplitResult) -> str:
