@@ -65,6 +65,9 @@ def load(file: str, name: str | None, platform: str | None, state_dir: str | Non
     for one in loaded:
         for tag in one.names:
             say(printable(f"Loaded image: {tag.familiar}"))
+            if tag.tag == "latest":
+                told = f"note: pods pull {tag.familiar} again, unless their imagePullPolicy is IfNotPresent or Never"
+                click.echo(printable(told), err=True)
         if not one.names:
             say(f"Loaded image ID: {one.image.image_id}")
         config = one.image.config

@@ -402,6 +402,22 @@ async def test_all_images_with_a_command_may_stand_for_host_programs(tmp_path: P
             assert node.started[1].root is not None
 
 
+async def test_a_container_that_ran_with_host_programs_is_told_where_they_have_gone(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = Node(world, ImageStore(tmp_path / ".images"))
+        async with world.node(node.stock, host_programs=True):
+            await world.create("old", *SERVE, image="any")
+            await world.pod("old", ready)
+        node.registry.refusal = "no such host"
+        async with world.node(node.stock, host_programs=False):
+            await world.create("new", *SERVE, image="any")
+            for pod in ("old", "new"):
+                await world.pod(pod, lambda pod: waiting("ImagePullBackOff")(pod))
+            [(_, told)] = await world.events("old", reason="HostProgramsOff")
+            assert "the image hatchway/host" in told and "`hatchway up --host-programs`" in told
+            assert "HostProgramsOff" not in [reason for reason, _ in await node.events("new", 4)]
+
+
 async def test_a_pod_waits_for_the_image_of_a_volume(node: Node, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files/motd").write_text("hello")

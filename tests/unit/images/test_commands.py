@@ -52,6 +52,13 @@ def test_load_says_what_was_loaded(image: Run, tmp_path: Path, monkeypatch: pyte
     assert image("load", "-").out == "Loaded image: web:1\n"
 
 
+def test_load_says_that_pods_pull_the_tag_latest(image: Run, tmp_path: Path) -> None:
+    path = oci_archive(tmp_path / "web.tar", built("web:latest", {"a": "1"}))
+    done = image("load", str(path))
+    assert done.out == "Loaded image: web:latest\n" and "imagePullPolicy is IfNotPresent or Never" in done.err
+    assert image("load", str(path), "--name", "web:1").err == ""
+
+
 def test_load_says_what_is_wrong(image: Run, tmp_path: Path) -> None:
     (tmp_path / "script").write_text("#!/bin/sh\n" * 100)
     done = image("load", str(tmp_path / "script"))

@@ -14,6 +14,8 @@ from hatchway.cluster.node.containersecurity import CreateError
 
 # The image whose containers run a command with this machine's programs.
 HOST = "hatchway/host"
+# The imageID of containers whose own command runs with this machine's programs.
+HOST_PROGRAMS_ID = "hatchway://host-programs"
 # The commands of Hatchway's own images, by the image's name without tag and digest.
 SHIPPED: Mapping[str, Sequence[str]] = {
     "hatchway/dns": (sys.executable, "-m", "hatchway.addons.dns"),
@@ -82,7 +84,7 @@ def host_program(
         note = present
         if name != HOST:
             note = f'Container image "{image}" is not pulled: the command runs with this machine\'s programs'
-        return HostProgram(argv, "hatchway://host-programs", note)
+        return HostProgram(argv, HOST_PROGRAMS_ID, note)
     if command:
         argv = [*command, *args]
     else:

@@ -109,7 +109,7 @@ def _with_mirrors(error: PullError, failures: Sequence[tuple[RegistryServer, Pul
     if not failures:
         return error
     lines = [f"mirror {endpoint.shown}: {failure.reason}" for endpoint, failure in failures]
-    found = PullError(error.kind, error.reason, "\n".join([error.hint, *lines] if error.hint else lines))
+    found = PullError(error.kind, error.reason, "\n  ".join([error.hint, *lines] if error.hint else lines))
     found.message = error.message
     return found
 
