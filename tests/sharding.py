@@ -13,6 +13,7 @@ _APPLICATIONS = "tests/apps/test_apps.py"
 LONG = (
     "tests/integration/test_documents.py",
     "tests/apps/test_apps.py[jupyterlab",
+    "tests/integration/cluster/test_real_images.py",
     "tests/integration/cluster/test_killed.py",
     "tests/integration/testing/test_plugin.py",
     "tests/integration/door/test_flags_like_kubectl.py",
@@ -25,6 +26,7 @@ LONG = (
     "tests/browser/test_dashboards.py",
     "tests/integration/operators/test_helm.py",
     "tests/apps/test_apps.py[node-red",
+    "tests/integration/cluster/test_published_applications.py",
     "tests/integration/cluster/test_reach.py",
     "tests/integration/network/test_entering.py",
     "tests/integration/remote/test_cp.py",

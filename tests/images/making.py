@@ -105,7 +105,7 @@ def layer_of(layer: Layer) -> bytes:
     if isinstance(layer, bytes):
         return layer
     if isinstance(layer, Path):
-        return tar_of(_entries_below(layer))
+        return tar_of(entries_below(layer))
     if isinstance(layer, Mapping):
         return tar_of(_entries_of(layer))
     return tar_of(layer)
@@ -125,12 +125,13 @@ def _entries_of(files: Mapping[str, bytes | str]) -> list[Entry]:
     return entries
 
 
-def _entries_below(root: Path) -> list[Entry]:
-    """Return everything below a directory; all of it belongs to root."""
+def entries_below(root: Path, without: Sequence[str] = ()) -> list[Entry]:
+    """Return everything below a directory but the paths in `without`; all of it belongs to root."""
     entries: list[Entry] = []
     inodes: dict[tuple[int, int], str] = {}
     for folder, names, files in os.walk(root):
-        names.sort()
+        inside_of = os.path.relpath(folder, root)
+        names[:] = sorted(name for name in names if os.path.normpath(f"{inside_of}/{name}") not in without)
         for name in sorted([*names, *files]):
             path = Path(folder, name)
             status, inside = path.lstat(), str(path.relative_to(root))
@@ -191,13 +192,15 @@ def built(
     """
     plain = [layer_of(layer) for layer in layers]
     packed = [compressed(layer, compression) for layer in plain]
+    diff_ids = tuple(map(digest_of, plain))
+    layer_digests = tuple(map(digest_of, packed)) if compression else diff_ids
     document = {
         "created": "2020-01-01T00:00:00Z",
         "os": "linux",
         "architecture": ARCHITECTURE,
         **(platform or {}),
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in plain]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
         **(whole_config or {}),
     }
     config_bytes = json.dumps(document).encode()
@@ -215,17 +218,20 @@ def built(
             "schemaVersion": 2,
             "mediaType": kinds[0],
             "config": {"mediaType": kinds[1], "digest": digest_of(config_bytes), "size": len(config_bytes)},
-            "layers": [{"mediaType": kinds[2], "digest": digest_of(blob), "size": len(blob)} for blob in packed],
+            "layers": [
+                {"mediaType": kinds[2], "digest": digest, "size": len(blob)}
+                for digest, blob in zip(layer_digests, packed, strict=True)
+            ],
         }
     ).encode()
-    blobs = {digest_of(blob): blob for blob in (*packed, config_bytes, manifest)}
+    blobs = dict(zip(layer_digests, packed, strict=True)) | {digest_of(blob): blob for blob in (config_bytes, manifest)}
     return BuiltImage(
         name,
         blobs,
         digest_of(manifest),
         digest_of(config_bytes),
-        tuple(map(digest_of, packed)),
-        tuple(map(digest_of, plain)),
+        layer_digests,
+        diff_ids,
         kinds[0],
     )
 
