@@ -74,10 +74,10 @@ def take_rights(report: socket.socket, account: Account, rights: Rights, users: 
     try:
         _own_streams(0 if one else account.uid)
         if users >= 0:
-            # Like the next one, it takes all rights outside of the new namespace, and gives all rights in it.
+            # As below, this drops all rights outside the new namespace, and gives all rights in it.
             linux.setns(users, linux.CLONE_NEWUSER)
         if one:
-            # Before rights are limited.
+            # First, because entering a user namespace drops all rights outside it, and gives all rights in it.
             containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_bounding_set(kept)
         if not rights.no_new_privileges:
