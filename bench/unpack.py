@@ -24,9 +24,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.compare import ratio
-from hatchway.images.layererrors import UnpackLimits
-from hatchway.images.layerunpacking import PackedLayer
-from hatchway.images.unpack import UnpackRequest
+from hatchway.images.layers.layererrors import UnpackLimits
+from hatchway.images.layers.layerunpacking import PackedLayer
+from hatchway.images.layers.unpack import UnpackRequest
 from tests.images.making import BuiltImage, built, debian_root, layer_of, oci_directory
 
 _PACKAGES = ("python3", "perl", "git", "nginx-light", "tzdata", "vim-runtime", "linux-libc-dev", "publicsuffix")
@@ -72,7 +72,7 @@ def _contenders(work: Path, image: BuiltImage, layer: bytes) -> dict[str, Callab
             parent=os.getpid(),
         )
         child = subprocess.Popen(
-            [sys.executable, "-m", "hatchway.images.unpack"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "hatchway.images.layers.unpack"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         out, _ = child.communicate(request.encode())
         assert out.startswith(b'{"error": ""'), out

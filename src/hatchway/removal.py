@@ -1,8 +1,8 @@
-"""Deletes what a cluster has kept, also the files of containers' users.
+"""Deletes files of a cluster, including files that belong to containers' users.
 
-Where the users of images are a range of /etc/subuid (`usermaps.py`), this user may not delete their files. A child
-process, which is root of a namespace with those users, then does it: `python -m hatchway.removal DIRECTORY NAME`, with
-the descriptor of the directory that holds NAME.
+When images' users are a range of /etc/subuid (`usermaps.py`), this user may not delete their files. Then a child
+process deletes them, as root of a namespace with these users: `python -m hatchway.removal DIRECTORY NAME`, where
+DIRECTORY is the descriptor of the directory that has NAME.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _SECONDS = 600.0
 
 
 def remove_path(path: Path) -> None:
-    """Delete a file or directory, with all that is in it; nothing happens when it is not there. Blocks. Raises OSError.
+    """Delete a file, or a directory with its content; do nothing when it does not exist. Blocks. Raises OSError.
 
-    path: its parents must be directories that no container can change.
+    path: containers must not be able to change any of its parent directories.
     """
     try:
         parent = open_directory(path.parent)
@@ -34,7 +34,7 @@ def remove_path(path: Path) -> None:
 
 
 def remove_owned(parent: int, name: str) -> None:
-    """Delete `name` in the directory `parent` as `trees.remove_tree` does, whichever containers' users own it. Blocks.
+    """Delete `name` in the directory `parent` as `trees.remove_tree` does, also files of containers' users. Blocks.
 
     Raises OSError.
     """

@@ -1,13 +1,13 @@
 """Chooses the users and groups of the cluster's user namespace, and makes such namespaces.
 
-There are three ways (user_namespaces(7)), the first that this machine allows is taken:
+There are three kinds of user maps (user_namespaces(7)); the first one that this machine allows is used:
 
     real     root has started the cluster: the numbers 0 to 65535 are this machine's own
     mapped   an ordinary user with newuidmap(1): 0 is the user, 1 to 65536 are a range of /etc/subuid and /etc/subgid
     one      an ordinary user without that: 0 is the user, and there is no other number
 
-A process cannot map more than itself from inside its new namespace. So a child makes the namespace, this process maps
-it from outside, and then enters it; nothing is left behind when the mapping fails.
+From inside its new namespace, a process can only map its own user. So a child makes the namespace, this process maps it
+from outside, and then enters it. When mapping fails, this process has not changed.
 
     users = usermaps.enter()                  # this process, which must have one thread
     usermaps.run([sys.executable, "-m", ...]) # a program in a namespace of its own
@@ -30,10 +30,10 @@ from typing import Literal, NoReturn
 
 Way = Literal["real", "mapped", "one"]
 
-# How many numbers a container has: up to that of `nobody` and its group (65534), with one to spare.
+# The size of a map: it includes 65534, the number of `nobody` and its group.
 NUMBERS = 65536
 _NEW_USER = 0x10000000
-# Files of other users' ranges can be long, and programs' answers must end.
+# The most bytes that are read of a file with ranges, and of a program's output.
 _MOST_BYTES = 1 << 20
 _SECONDS = 10.0
 
@@ -46,9 +46,9 @@ _ADD = f"{_RANGES} (by root) would give it one"
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Numbers of a namespace that stand for numbers of this one.
+    """A range of a map: numbers in a namespace, and the numbers outside to which they are mapped.
 
-    inside: the first number in the namespace. outside: the first number here. count: how many there are.
+    inside: the first number in the namespace. outside: the first number outside. count: the length of the range.
     """
 
     inside: int
@@ -63,8 +63,8 @@ class Extent:
 class UserMap:
     """The users and groups of a namespace.
 
-    way: see the module. users, groups: what the namespace's numbers stand for.
-    reason: why it is not a wider map, and what would change that; "" for `real` and `mapped`.
+    way: the kind of map; see the module. users, groups: the maps of both.
+    reason: why this is not a wider map, and how to get one; "" for `real` and `mapped`.
     """
 
     way: Way
@@ -99,7 +99,7 @@ def enter() -> UserMap:
 
 
 def choose() -> UserMap:
-    """Return the widest map that this machine seems to allow. Raises MapError when a wider one was set up wrongly."""
+    """Return the widest map that this machine seems to allow. Raises MapError when a wider one is misconfigured."""
     if os.geteuid() == 0:
         users, groups = (_read_own(f"/proc/self/{kind}_map") for kind in ("uid", "gid"))
         if not (_covers(users) and _covers(groups)):
@@ -125,7 +125,7 @@ def one() -> UserMap:
 
 
 def explain(way: Way, reason: str = "") -> str:
-    """Return one sentence about the users that containers of images have. reason: see `UserMap`."""
+    """Return a sentence that describes the users of images' containers. reason: see `UserMap`."""
     if way == "real":
         return (
             "real: the users of images are this machine's users with the same numbers, up to 65535, "
@@ -166,12 +166,13 @@ def parse_ranges(lines: Iterable[str], names: Iterable[str]) -> list[range]:
 def run(
     argv: Sequence[str], *, descriptors: Sequence[int] = (), timeout: float | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program as root of a namespace with the users of `enter`, and wait for it.
+    """Run a program as root of a namespace with the same map as `enter`, and wait for it.
 
-    For files that containers own: only in such a namespace may this user delete or read them. Return its exit code,
-    and what it has written to stderr. Raises OSError, subprocess.TimeoutExpired.
+    Only in such a namespace may this user read or delete the files of containers' users. Returns the exit code and the
+    output on stderr. Raises OSError, subprocess.TimeoutExpired.
 
-    descriptors: those that it inherits, with their numbers. timeout: seconds after which it is killed.
+    descriptors: descriptors that the program inherits, with the same numbers. timeout: seconds after which it is
+    killed.
     """
     return subprocess.run(
         [sys.executable, "-m", __name__, *argv],
@@ -191,7 +192,7 @@ def _parse_range(fields: Sequence[str]) -> range | None:
     if len(fields) != 2 or not all(field.isascii() and field.isdigit() and len(field) <= 10 for field in fields):
         return None
     first, count = map(int, fields)
-    # 0 would be this machine's root, and the last number is no user (user_namespaces(7)).
+    # A range must not have 0, this machine's root, nor the last number, which is invalid (user_namespaces(7)).
     if not first > 0 or not count > 0 or first + count > 0xFFFFFFFF:
         return None
     return range(first, first + count)
@@ -215,7 +216,7 @@ def _own_names() -> list[str]:
 
 
 def _ask_getsubids(path: str) -> list[range]:
-    """Return what getsubids(1) knows, which also asks name services. Return nothing where it is missing or fails."""
+    """Return the ranges of getsubids(1), which also asks name services; none when it is missing or fails."""
     program = shutil.which("getsubids")
     if program is None:
         return []
@@ -253,7 +254,10 @@ def _covers(numbers: Iterable[range]) -> bool:
 
 
 def _enter_mapped(wanted: UserMap) -> None:
-    """Make a namespace in a child, map it from here, and enter it. Raises OSError, or MapError for the map."""
+    """Make a namespace in a child, map it from outside, and enter it.
+
+    Raises OSError; MapError when the map is refused.
+    """
     made, made_in_child = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -276,7 +280,7 @@ def _enter_mapped(wanted: UserMap) -> None:
 
 
 def _hold_namespace(report: int) -> NoReturn:
-    """Make a user namespace, say so, and wait until this process is killed. The end of its parent ends it, too."""
+    """Make a user namespace, report it, and wait until this process is killed. It ends with its parent."""
     try:
         parent_death_signal = 1
         _libc().prctl(ctypes.c_int(parent_death_signal), ctypes.c_ulong(signal.SIGKILL))

@@ -24,7 +24,7 @@ from typing import Any
 
 from hatchway.images.contents import Image
 from hatchway.images.reference import Reference, parse
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 
 OCI = "application/vnd.oci.image."
 DOCKER = "application/vnd.docker."

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from hatchway.images.fileattributes import AttributeWriter
-from hatchway.images.layererrors import BadLayer, UnpackLimits
-from hatchway.images.layerunpacking import write_layer
-from hatchway.images.lowerlayers import LowerLayers
+from hatchway.images.layers.fileattributes import AttributeWriter
+from hatchway.images.layers.layererrors import BadLayer, UnpackLimits
+from hatchway.images.layers.layerunpacking import write_layer
+from hatchway.images.layers.lowerlayers import LowerLayers
 from tests.images.making import Entry, Layer, layer_of
 
 IS_ROOT = os.geteuid() == 0

@@ -43,7 +43,14 @@ _OTHER_NAMES = {
     "clusters": "list",
     "cluster-info": "info",
     "get": "ls",
-    "images": "image",
+    "images": "image ls",
+    "pull": "image pull",
+    "load": "image load",
+    "save": "image save",
+    "tag": "image tag",
+    "rmi": "image rm",
+    "prune": "image prune",
+    "port-forward": "forward",
 }
 
 

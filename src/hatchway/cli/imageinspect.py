@@ -25,7 +25,7 @@ def inspect(images: tuple[str, ...], output: str, state_dir: str | None) -> None
 
     IMAGE: a name, an ID, or the first digits of an ID.
     """
-    from hatchway.images.inspection import describe
+    from hatchway.images.store.inspection import describe
 
     store = open_store(state_dir)
     print_data([describe(store, find_image(store, name)[0]) for name in images], output)

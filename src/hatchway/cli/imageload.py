@@ -40,8 +40,8 @@ def load(file: str, name: str | None, platform: str | None, state_dir: str | Non
     """
     if file == "-" and sys.stdin.isatty():
         raise click.BadParameter("standard input is a terminal; write a file, or pipe an archive", param_hint="FILE")
+    from hatchway.images.archives.loading import load_archive, load_directory
     from hatchway.images.contents import BadImage
-    from hatchway.images.loading import load_archive, load_directory
     from hatchway.images.platforms import matches, parse_platform, this_machine
 
     reference = parse_name(name, "--name") if name is not None else None
@@ -65,6 +65,9 @@ def load(file: str, name: str | None, platform: str | None, state_dir: str | Non
     for one in loaded:
         for tag in one.names:
             say(printable(f"Loaded image: {tag.familiar}"))
+            if tag.tag == "latest":
+                told = f"note: pods pull {tag.familiar} again, unless their imagePullPolicy is IfNotPresent or Never"
+                click.echo(printable(told), err=True)
         if not one.names:
             say(f"Loaded image ID: {one.image.image_id}")
         config = one.image.config

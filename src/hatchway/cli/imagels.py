@@ -15,7 +15,7 @@ from hatchway.cli.printing import print_data, print_table, size
 if TYPE_CHECKING:
     from hatchway.images.contents import Image
     from hatchway.images.reference import Reference
-    from hatchway.images.store import ImageStore
+    from hatchway.images.store.store import ImageStore
 
 
 @click.command(

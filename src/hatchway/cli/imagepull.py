@@ -16,12 +16,12 @@ from hatchway.cli.registryflags import registry_options
 if TYPE_CHECKING:
     from hatchway.cli.pullscreen import PullScreen
     from hatchway.images.contents import Image
-    from hatchway.images.dockerconfig import UserCredentials
     from hatchway.images.platforms import Platform
-    from hatchway.images.pull import PullError
+    from hatchway.images.pulling.dockerconfig import UserCredentials
+    from hatchway.images.pulling.pull import PullError
+    from hatchway.images.pulling.registries import Registries
     from hatchway.images.reference import Reference
-    from hatchway.images.registries import Registries
-    from hatchway.images.store import ImageStore
+    from hatchway.images.store.store import ImageStore
 
 
 @click.command(
@@ -69,8 +69,8 @@ async def _pull_all(
 ) -> None:
     """Pull the images one after the other. The first that fails ends the command."""
     from hatchway.cli.pullscreen import PullScreen
-    from hatchway.images.dockerconfig import find_credentials
-    from hatchway.images.pull import PullError, pull
+    from hatchway.images.pulling.dockerconfig import find_credentials
+    from hatchway.images.pulling.pull import PullError, pull
     from hatchway.remote.console import ending_signals
 
     hosts = [server.name for one in references for server in registries.endpoints(one.registry)]

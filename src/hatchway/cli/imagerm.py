@@ -13,7 +13,7 @@ from hatchway.errors import HatchwayError
 from hatchway.printable import printable
 
 if TYPE_CHECKING:
-    from hatchway.images.store import ImageStore
+    from hatchway.images.store.store import ImageStore
 
 
 @click.command(
@@ -52,7 +52,7 @@ def rm(ctx: click.Context, images: tuple[str, ...], force: bool, state_dir: str 
 
 
 def _remove(store: ImageStore, name: str, force: bool) -> None:
-    from hatchway.images.removal import remove
+    from hatchway.images.store.imageremoval import remove
 
     for line in remove(store, *find_image(store, name), force=force):
         say(printable(line))

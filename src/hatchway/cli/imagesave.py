@@ -42,7 +42,7 @@ def save(images: tuple[str, ...], output: str | None, state_dir: str | None) -> 
     """
     if output is None and sys.stdout.isatty():
         raise click.BadParameter("standard output is a terminal; write to a file, or to a pipe", param_hint="--output")
-    from hatchway.images.saving import save as write_archive
+    from hatchway.images.archives.saving import save as write_archive
 
     store = open_store(state_dir)
     wanted: dict[str, tuple[Image, list[Reference]]] = {}

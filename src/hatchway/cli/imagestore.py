@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from hatchway.images.contents import Image
     from hatchway.images.reference import Reference
-    from hatchway.images.store import ImageStore
+    from hatchway.images.store.store import ImageStore
 
 NONE = "<none>"
 
 
 def open_store(state_dir: str | None) -> ImageStore:
     """Return the image store of this user."""
-    from hatchway.images.store import ImageStore, store_path
+    from hatchway.images.store.store import ImageStore, store_path
 
     return ImageStore(store_path(state_dir))
 

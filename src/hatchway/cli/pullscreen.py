@@ -11,7 +11,7 @@ from hatchway.cli.printing import size
 from hatchway.printable import printable
 
 if TYPE_CHECKING:
-    from hatchway.images.pull import Progress
+    from hatchway.images.pulling.pull import Progress
 
 # Seconds between two drawings.
 _PAUSE = 0.1

@@ -22,7 +22,7 @@ def registry_options(function: _Function) -> _Function:
         registry_mirror: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        from hatchway.images.registries import Registries
+        from hatchway.images.pulling.registries import Registries
 
         found = Registries.load(registries, insecure=insecure_registry, mirrors=registry_mirror)
         return function(*args, registries=found, **rest)

@@ -79,6 +79,8 @@ def _show(found: dict[str, Any]) -> None:
         print(f"    egress          {_egress(egress)}")
     if found["no_policies"]:
         print(f"    policies        network policies are not enforced: {printable(found['no_policies'])}")
+    if found["host_programs"]:
+        print("    images          the command of any image runs with this machine's programs (--host-programs)")
     print(f"    users           {printable(found['users'])}")
     print(f"    resources       {printable(found['resources'])}")
     print(f"    memory          {found['memory_mib']} MiB in {counted(found['processes'], 'process')}")

@@ -1,7 +1,7 @@
-"""Starts the process that pulls images (`hatchway/images/service.py`) when a node first asks for one.
+"""Starts the process that pulls images (`hatchway/images/pullservice/service.py`) when a node first asks for one.
 
-The control plane listens on the socket, in the network of this machine, and hands it over to the process; when the
-process has ended because it had nothing to do, the control plane waits for the next connection.
+The control plane listens on a Unix socket, and waits for a connection. Then it starts the process, which inherits the
+socket. When the idle process has ended, the control plane waits for the next connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hatchway.images import unixsockets
+from hatchway.images.pullservice import unixsockets
 
 __all__ = ["ImageService"]
 
@@ -38,7 +38,7 @@ class ImageService:
         path: Path,
         store: Path,
         log_file: Path,
-        program: Sequence[str] = (sys.executable, "-m", "hatchway.images.service"),
+        program: Sequence[str] = (sys.executable, "-m", "hatchway.images.pullservice.service"),
     ) -> None:
         self._path = path
         self._store = store
@@ -69,7 +69,7 @@ class ImageService:
             try:
                 code = await self._run(sock)
             except Exception:
-                # Whatever it is, images must be pulled when it has passed.
+                # After any error, try again later: the error may be temporary.
                 log.exception("the process that pulls images cannot be started")
                 code = -1
             if code:
@@ -78,7 +78,7 @@ class ImageService:
 
     async def _run(self, sock: socket.socket) -> int:
         """Run the process to its end; return its exit code. Raises OSError when it cannot be started."""
-        # It ends with the other end of its standard input, so also when this process is killed.
+        # The process ends when its standard input ends, so also when this process is killed.
         lifeline, inner = socket.socketpair()
         with lifeline:
             with inner, self._log_file.open("ab") as output:

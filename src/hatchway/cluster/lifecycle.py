@@ -458,4 +458,10 @@ def delete(state: StateDir) -> None:
     try:
         remove_path(state.path)
     except OSError as error:
-        raise HatchwayError(f"cannot remove {error.filename or state.path}: {error.strerror}") from error
+        # The error's file is a name in some directory of the tree.
+        hint = (
+            "files in it belong to another user, or to a range of /etc/subuid that you had: root can remove it"
+            if isinstance(error, PermissionError)
+            else ""
+        )
+        raise HatchwayError(f"cannot remove {state.path}: {error.strerror}", hint) from error

@@ -33,8 +33,8 @@ from hatchway.cluster.services.nodeplaces import NodePlace, NodePlaces
 from hatchway.cluster.services.serviceproxy import ServiceProxy
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
-from hatchway.images.serviceclient import PullClient
-from hatchway.images.store import ImageStore
+from hatchway.images.pullservice.serviceclient import PullClient
+from hatchway.images.store.store import ImageStore
 from hatchway.kube.informer import Informer
 
 log = logging.getLogger("hatchway.cluster.nodeagent")
@@ -119,7 +119,7 @@ def open_images(config: AgentConfig, runtime: Runtime) -> ImageStock | None:
     state, store = StateDir(Path(config.state_dir)), Path(config.image_store)
 
     def load_unpacker() -> ImageUnpacker:
-        from hatchway.images.layers import LayerStore
+        from hatchway.images.layers.layerstore import LayerStore
 
         return LayerStore(store, runtime.users)
 

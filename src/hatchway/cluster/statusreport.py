@@ -40,6 +40,7 @@ async def gather(state: StateDir) -> StatusReport:
         if running:
             report["error"] = f"it is {'stopping' if state.is_ending() else 'starting or stopping'} right now"
         return report
+    config = state.load_config()
     processes = family(run["pid"], run["network_pid"])
     report |= {
         "pid": run["pid"],
@@ -49,6 +50,7 @@ async def gather(state: StateDir) -> StatusReport:
         "no_policies": run.get("no_policies", "the cluster was started by an earlier release"),
         "users": run.get("users", "unknown: the cluster was started by an earlier release"),
         "resources": run.get("resources", "unknown: the cluster was started by an earlier release"),
+        "host_programs": config is not None and config.host_programs,
         # None on loopback, where pods use this machine's network.
         "egress": state.load_egress(),
         "processes": len(processes),

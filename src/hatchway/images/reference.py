@@ -6,7 +6,7 @@ The grammar and the short forms are those of `github.com/distribution/reference`
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
@@ -61,10 +61,6 @@ class Reference:
 
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
-
-    def with_digest(self, digest: str) -> Reference:
-        """Return the name of the same repository with this digest, and without a tag."""
-        return replace(self, tag="", digest=digest)
 
 
 def parse(text: str) -> Reference:

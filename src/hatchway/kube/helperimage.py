@@ -26,8 +26,9 @@ class Exchanger(Protocol):
 async def helper_image(client: Exchanger, usual: str) -> str:
     """Return the image for a pod that runs only common programs.
 
-    An embedded cluster has these programs without pulling anything; it is known by its version. usual: the image for
-    other clusters, and for one that does not answer in time.
+    An embedded cluster, which is recognized by its version, runs these programs without pulling an image.
+
+    usual: the image for other clusters, and for a cluster that does not answer in time.
     """
     try:
         async with asyncio.timeout(_PATIENCE):

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Final
 
-# Small, widely available, and with the usual tools for debugging.
+# A small and widely available image with the usual tools for debugging.
 SHELL_IMAGE: Final = "busybox:stable"

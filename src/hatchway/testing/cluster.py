@@ -349,7 +349,7 @@ class Cluster(_ClusterScope):
                 "push the image to a registry that this cluster pulls from",
             )
         if self._images is None:
-            from hatchway.images.store import ImageStore
+            from hatchway.images.store.store import ImageStore
             from hatchway.testing.images import LoadedImages
 
             self._images = LoadedImages(ImageStore(self._image_store), f"tests (process {os.getpid()})")

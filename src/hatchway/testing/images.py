@@ -13,23 +13,26 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from hatchway.images.building import ImageSettings, build_from_directory, build_from_wheels
+from hatchway.images.archives.loading import load_archive, load_directory
+from hatchway.images.building.building import ImageSettings, build_from_directory, build_from_wheels
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.loading import load_archive, load_directory
 from hatchway.images.reference import ImageNameError, Reference, parse
-from hatchway.images.store import ImageStore, ImageUse
+from hatchway.images.store.store import ImageStore, ImageUse
 from hatchway.testing.problems import ClusterError
 
 # Names of images that no registry has (RFC 6761: `.test` is for tests).
 _REGISTRY = "hatchway.test"
 _Path = str | PathLike[str]
-# An image of such a name that is older (seconds) and not in use is one that a test process could not remove.
+# The age in seconds after which an unused image with such a name is removed: its test process has been killed.
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """An image that can be made in a store. title: the last part of its name. make: makes it, and names it if told."""
+    """An image that can be made in a store. title: the last part of its name.
+
+    make: makes it, with a name or without.
+    """
 
     title: str
     make: Callable[[ImageStore, Reference | None], Image]
@@ -120,7 +123,7 @@ def _base(store: ImageStore, base: _Path) -> Image | Path:
 
 
 class LoadedImages:
-    """The images that a test process has loaded. They stay until `close`, which removes those that it has named."""
+    """The images that a test process has loaded. `close` removes the images whose names this class has chosen."""
 
     def __init__(self, store: ImageStore, user: str) -> None:
         """Load into `store`. user: who uses the images, for messages."""
@@ -134,8 +137,8 @@ class LoadedImages:
         """Bring an image into the store; return its name for a manifest.
 
         Args:
-            source: what to make it of; or the path of an archive, or of a directory with an OCI image layout.
-            name: what to name it; "" gives it a name of its own, which no other content has, or the archive's.
+            source: the image's source, or the path of an archive or of a directory with an OCI image layout.
+            name: the image's name; "" takes the archive's, or makes one that is unique for the content.
 
         Raises:
             ClusterError: it cannot be made.
@@ -149,7 +152,7 @@ class LoadedImages:
             raise ClusterError(f"the image cannot be loaded: {error}") from error
 
     def close(self) -> None:
-        """End the use of the images; remove those with names of this class's own that nothing else uses."""
+        """End the use of the images; remove those whose names this class has chosen and that no other process uses."""
         for use in self._uses:
             use.close()
         for image in self._own:
@@ -168,7 +171,7 @@ class LoadedImages:
             self._uses.append(self._store.use(image, self._user))
             if reference is not None:
                 return reference.familiar
-            # The content is in the name, so tests that run at the same time cannot take each other's.
+            # The name depends on the content, so tests that run at the same time do not replace each other's images.
             title = re.sub(r"[^a-z0-9]+", "-", source.title.lower()).strip("-") or "image"
             reference = Reference(_REGISTRY, title[:100], image.image_id.partition(":")[2][:16])
             self._own.append(self._store.tag(image, reference))

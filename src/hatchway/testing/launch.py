@@ -21,7 +21,7 @@ from hatchway.cluster import kubecontext, lifecycle
 from hatchway.cluster.process import Process
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
-from hatchway.images.store import store_path
+from hatchway.images.store.store import store_path
 from hatchway.kube import kubeconfig
 from hatchway.removal import remove_path
 

@@ -167,7 +167,7 @@ def _own_cluster(
     found: Cluster | None = None
     try:
         with _readable_errors():
-            from hatchway.images.store import store_path
+            from hatchway.images.store.store import store_path
             from hatchway.testing.cluster import Cluster
 
             found = Cluster(

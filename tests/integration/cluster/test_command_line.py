@@ -55,11 +55,12 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         (("proxy", "--disable-filter=maybe"), '--disable-filter: "maybe" is neither true nor false', "proxy --help"),
         (("stats",), 'there is no command "stats"; did you mean status?', "`hatchway --help`"),
         (("start",), 'there is no command "start"; did you mean up?', "`hatchway --help`"),
+        (("pull", "nginx"), 'there is no command "pull"; did you mean image pull?', "`hatchway --help`"),
         (("forward", "--stop"), "--stop needs a value", "`hatchway forward --help`"),
         (("exec", "web", "ls"), "the command must follow `--`: TARGET -- COMMAND", "exec --help"),
         (("--frob",), "`hatchway` has no option --frob", "`hatchway --help`"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_cannot_be_understood(arguments: tuple[str, ...], message: str, hint: str) -> None:
     done = run(*arguments)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hatchway.images.reference import parse
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from tests.conftest import Cluster, wait_for
 from tests.images.making import BuiltImage, Layer, built, oci_archive, programs_root, whiteout
 from tests.integration.images.dockerregistry import needs_registry, running

@@ -44,6 +44,7 @@ def test_status_tells_what_runs(cluster: Cluster) -> None:
     }
     assert {service["name"] for service in found["built_in"]} == names
     assert 0 < found["memory_mib"] <= 400
+    assert found["host_programs"] is False
     assert cluster.server in cluster.hatchway("status").stdout
 
 

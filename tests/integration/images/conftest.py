@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from hatchway.images import registryauth, registryhttp
 from hatchway.images.contents import Image
-from hatchway.images.credentials import Credential
-from hatchway.images.pull import Progress, pull
+from hatchway.images.pulling import registryauth, registryhttp
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pulling.pull import Progress, pull
+from hatchway.images.pulling.registries import Registries
 from hatchway.images.reference import parse
-from hatchway.images.registries import Registries
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 
 
 class Puller:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images.credentials import Credential
-from hatchway.images.pull import PullError
-from hatchway.images.registries import Registries, RegistrySettings, TlsFiles
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pulling.pull import PullError
+from hatchway.images.pulling.registries import Registries, RegistrySettings, TlsFiles
 from tests.conformance.tls import self_signed
 from tests.images.making import built, oci_archive
 from tests.integration.images.conftest import Puller

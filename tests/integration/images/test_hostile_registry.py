@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hatchway.images import download, registryauth
-from hatchway.images.pull import PullError
-from hatchway.images.registries import Registries, RegistrySettings
+from hatchway.images.pulling import download, registryauth
+from hatchway.images.pulling.pull import PullError
+from hatchway.images.pulling.registries import Registries, RegistrySettings
 from tests.images.making import built, digest_of
 from tests.images.registrystub import Answer, Request, StubRegistry, endless, index_with, redirect, serving
 from tests.integration.images.conftest import Puller
@@ -251,6 +251,18 @@ async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.Mo
                 )
     assert proxy.asked[-1] == "registry.test:80"
     assert victim.requests == []
+
+
+async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Puller) -> None:
+    """It may be a pod, behind a node port; pods do not reach the metadata services of clouds."""
+    stub = stub_with()
+    location = "http://169.254.169.254/latest/meta-data/"
+    stub.handler = lambda request: redirect(location) if "/manifests/" in request.path else None
+    # With a proxy nothing is sent to that address where this fails.
+    async with serving(stub), Tunnel(stub.address) as proxy:
+        with pytest.raises(PullError, match=r"169[.]254[.]169[.]254, an address of this machine"):
+            await puller(f"{stub.address}/team/web:1", environment={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url})
+    assert proxy.asked == []
 
 
 class Tunnel:

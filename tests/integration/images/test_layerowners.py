@@ -27,8 +27,8 @@ _OUTSIDE = """
 import json, os, sys
 from pathlib import Path
 from hatchway import usermaps
-from hatchway.images.layers import LayerStore
-from hatchway.images.store import ImageStore
+from hatchway.images.store.layerplaces import LayerPlaces
+from hatchway.images.store.store import ImageStore
 from tests.images.making import directory, hardlink, make_image, symlink, whiteout
 from tests.images.unpacking import file
 
@@ -46,7 +46,7 @@ assert done.returncode == 0, done.stderr
 found = json.loads((path / "found").read_text())
 (root,) = (path / "layers" / way).glob("*/fs/d")
 found["outside"] = os.stat(root).st_uid
-found["removed"] = LayerStore(path, way).remove_unneeded(lambda: [])
+found["removed"] = LayerPlaces(path, way).remove_unneeded(lambda: [])
 found["left"] = [str(left) for left in (path / "layers").glob("*/*")]
 print(json.dumps(found))
 """
@@ -54,9 +54,9 @@ _INSIDE = """
 import asyncio, json, os, stat, sys
 from pathlib import Path
 from hatchway.images.contents import BadImage
-from hatchway.images.layers import LayerStore
+from hatchway.images.layers.layerstore import LayerStore
 from hatchway.images.reference import parse
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 
 path, way = Path(sys.argv[1]), sys.argv[2]
 store, layers = ImageStore(path), LayerStore(path, way)

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.layercopies import copy_layers
-from hatchway.images.layererrors import BadLayer, UnpackLimits
-from hatchway.images.layerplaces import LayerPlaces, UsersWay, chain_ids
-from hatchway.images.layers import LayerStore
-from hatchway.images.layerunpacking import PackedLayer
-from hatchway.images.store import ImageStore
-from hatchway.images.unpack import UnpackRequest
+from hatchway.images.layers.layercopies import copy_layers
+from hatchway.images.layers.layererrors import BadLayer, UnpackLimits
+from hatchway.images.layers.layerstore import LayerStore
+from hatchway.images.layers.layerunpacking import PackedLayer
+from hatchway.images.layers.unpack import UnpackRequest
+from hatchway.images.store.layerplaces import LayerPlaces, UsersWay, chain_ids
+from hatchway.images.store.store import ImageStore
 from tests.conftest import wait_for
 from tests.images.making import Entry, directory, hardlink, make_image, opaque, symlink, whiteout
 from tests.images.unpacking import IS_ROOT, file, listed
@@ -153,7 +153,7 @@ class _Blocked:
             parent=os.getpid(),
         )
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hatchway.images.unpack"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "hatchway.images.layers.unpack"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self.process.stdin is not None
         self.process.stdin.write(request.encode())
@@ -219,7 +219,7 @@ async def test_a_process_that_is_stopped_removes_what_it_has_written(store: Imag
 
 async def test_the_process_ends_with_the_one_that_has_started_it(store: ImageStore) -> None:
     request = UnpackRequest(store=str(store.path), users=WAY, layers=(), limits=UnpackLimits(), parent=os.getpid() + 1)
-    command = [sys.executable, "-m", "hatchway.images.unpack"]
+    command = [sys.executable, "-m", "hatchway.images.layers.unpack"]
     done = await asyncio.to_thread(subprocess.run, command, input=request.encode(), capture_output=True)
     assert (done.returncode, done.stdout) == (1, b"")
 
@@ -231,7 +231,7 @@ async def test_a_second_process_waits_for_the_first(store: ImageStore, layers: L
         waiting = asyncio.create_task(layers.unpack(big))
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
-        assert layers.remove_unneeded(list) == 0
+        assert LayerPlaces(store.path, WAY).remove_unneeded(list) == 0
         blocked._pipe.write(blocked._content[-10:])
         blocked._pipe.close()
         assert len(listed(Path((await waiting)[0]))) == 61
@@ -259,11 +259,11 @@ async def test_layers_that_no_image_needs_are_removed(store: ImageStore, layers:
     await layers.unpack(one)
     await layers.unpack(two)
     await layers.close()
-    assert layers.remove_unneeded(store.needed_images) == 0
+    assert LayerPlaces(store.path, WAY).remove_unneeded(store.needed_images) == 0
     with store.use(one, "pod default/web"):
         store.remove(one)
-        assert layers.remove_unneeded(store.needed_images) == 0
-    assert layers.remove_unneeded(store.needed_images) == 1
+        assert LayerPlaces(store.path, WAY).remove_unneeded(store.needed_images) == 0
+    assert LayerPlaces(store.path, WAY).remove_unneeded(store.needed_images) == 1
     assert layers.directories(one) is None and layers.directories(two) is not None
     assert store.remove(two).layers == 2
     assert _left(store) == []
@@ -273,7 +273,7 @@ async def test_a_layer_that_becomes_needed_meanwhile_stays(store: ImageStore, la
     image = make_image(store, "web", {"a": ""})
     found = await layers.unpack(image)
     answers: list[list[Image]] = [[], [image]]
-    assert layers.remove_unneeded(lambda: answers.pop(0)) == 0
+    assert LayerPlaces(store.path, WAY).remove_unneeded(lambda: answers.pop(0)) == 0
     assert layers.directories(image) == found
 
 
@@ -283,7 +283,7 @@ async def test_hundreds_of_layers_are_unpacked_and_removed(store: ImageStore, la
     await layers.close()
     assert len(found) == 250 and Path(found[0], "name").read_text() == "249"
     (store.path / "layers" / WAY / "stray file").write_text("")
-    assert layers.remove_unneeded(list) == 250
+    assert LayerPlaces(store.path, WAY).remove_unneeded(list) == 250
     assert _left(store) == ["stray file"]
 
 
@@ -317,8 +317,8 @@ def _in_namespaces(script: str, *arguments: str) -> subprocess.CompletedProcess[
 def test_a_full_disk_leaves_nothing(store: ImageStore, tmp_path: Path) -> None:
     image = make_image(store, "web", [file(f"d/{n}", "x" * 100_000) for n in range(40)])
     program = (
-        "import asyncio, sys; from pathlib import Path; from hatchway.images.layers import LayerStore\n"
-        "from hatchway.images.layererrors import NoRoomForLayer, UnpackLimits; from hatchway.images.store import ImageStore\n"
+        "import asyncio, sys; from pathlib import Path; from hatchway.images.layers.layerstore import LayerStore\n"
+        "from hatchway.images.layers.layererrors import NoRoomForLayer, UnpackLimits; from hatchway.images.store.store import ImageStore\n"
         "store = ImageStore(Path(sys.argv[1])); (image,) = store.images()\n"
         "for limits in (UnpackLimits(), UnpackLimits(size=1 << 40)):\n"
         "    try: print(asyncio.run(LayerStore(store.path, sys.argv[2], limits).unpack(image)))\n"

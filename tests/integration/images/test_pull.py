@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from hatchway.images.blobs import BlobWriter
 from hatchway.images.platforms import Platform
-from hatchway.images.pull import PullError
-from hatchway.images.registries import Registries, RegistrySettings
+from hatchway.images.pulling.pull import PullError
+from hatchway.images.pulling.registries import Registries, RegistrySettings
+from hatchway.images.store.blobs import BlobWriter
 from tests.images.making import BuiltImage, built, digest_of, index_of
 from tests.images.registrystub import Answer, Request, StubRegistry, error, redirect, serving
 from tests.integration.images.conftest import Puller

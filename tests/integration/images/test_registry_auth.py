@@ -7,9 +7,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from hatchway.images.credentials import Credential
-from hatchway.images.pull import PullError
-from hatchway.images.registries import Registries, RegistrySettings
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pulling.pull import PullError
+from hatchway.images.pulling.registries import Registries, RegistrySettings
 from tests.images.registrystub import Answer, Request, StubRegistry, redirect, serving
 from tests.integration.images.conftest import Puller
 from tests.integration.images.test_pull import LARGE, WEB, cutting, stub_with

@@ -76,6 +76,8 @@ mounts("root")
 # In a user namespace of its own it has every capability.
 libc.unshare(0x10000000 | 0x20000)
 mounts("own namespace")
+attempt("own namespace: namespace of control groups", lambda: call("unshare", 0x02000000))
+attempt("own namespace: mount cgroup2", lambda: call("mount", b"x", b"/mnt", b"cgroup2", 0, None))
 for path in facts["written"]:
     attempt("own namespace: write " + path, lambda: write(path))
 print(json.dumps(found))

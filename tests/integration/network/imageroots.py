@@ -21,8 +21,8 @@ from typing import Any
 from unittest import mock
 
 from hatchway import removal
+from hatchway.cluster.capabilitynames import ALL_CAPABILITIES
 from hatchway.cluster.network import mountcalls
-from hatchway.cluster.network.capabilities import NAMES
 from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.runtime import (
     ContainerConfig,
@@ -161,6 +161,10 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
         "layers": await images.text("ls / | grep -c ^layer", layers=many),
         "etc": await images.text("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname"),
         "linked": await images.text("cat /etc/resolv.conf; ls -l /etc/resolv.conf", layers=[resolved]),
+        # Changes that would change nothing, since these are this machine's own.
+        "kept devices": await images.text(
+            "for path in /dev/null /dev/full /proc/self/fd/0; do chmod 666 $path; chown 0:0 $path; done 2>&1; true"
+        ),
         "devices": await images.text("ls /dev; echo x > /dev/null; head -c 4 /dev/urandom | wc -c; ls /dev/pts"),
         "shm": await images.text("echo x > /dev/shm/x && cat /dev/shm/x; stat -c %a /dev/shm; df /dev/shm | tail -1"),
         "proc": await images.text(
@@ -277,6 +281,15 @@ print(json.dumps({name: call(*numbers[name]) for name in numbers}))
 """
 
 
+# Enters a user namespace of its own, and then a namespace of control groups.
+NESTED = """
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+for kind in (0x10000000, 0x02000000):
+    print("done" if libc.unshare(kind) == 0 else errno.errorcode[ctypes.get_errno()])
+"""
+
+
 async def image_calls(runtime: Runtime, directory: Path) -> Any:
     """The answers of the default profile."""
     images = await _open(runtime, directory)
@@ -298,6 +311,9 @@ async def image_calls(runtime: Runtime, directory: Path) -> Any:
         del calls[name]
     found["admin"] = await answers(capabilities=("SYS_ADMIN", "SYS_CHROOT"))
     found["unconfined"] = await answers(seccomp="")
+    more = {"layers": [programs], "mounts": [Mount("/usr", "/usr", read_only=True)]}
+    argv = ["/usr/bin/python3", "-c", NESTED]
+    found["nested"] = (await images.run(argv, privileges=Privileges(seccomp=""), **more))[1].split()
     return found
 
 
@@ -328,6 +344,9 @@ attempt("uncover /proc/sys", lambda: call("umount2", b"/proc/sys", MNT_DETACH))
 attempt("uncover /proc/keys", lambda: call("umount2", b"/proc/keys", MNT_DETACH))
 attempt("make /proc/sys writable", lambda: call("mount", None, b"/proc/sys", None, MS_REMOUNT | MS_BIND, None))
 attempt("make /sys writable", lambda: call("mount", None, b"/sys", None, MS_REMOUNT | MS_BIND, None))
+attempt("make /usr writable", lambda: call("mount", None, b"/usr", None, MS_REMOUNT | MS_BIND, None))
+attempt("uncover what is below /usr", lambda: call("umount2", b"/usr", MNT_DETACH))
+found["user namespace"] = os.readlink("/proc/self/ns/user")
 attempt("make all of /sys writable", lambda: call("mount", None, b"/sys", None, MS_REMOUNT, None))
 attempt("new /proc", lambda: mount("proc", "/tmp/proc"))
 attempt("write in new /proc", lambda: write("/tmp/proc/sys/kernel/core_pattern"))
@@ -361,7 +380,8 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
     images = await _open(runtime, directory)
     programs = images.layer(lib="-> usr/lib", lib64="-> usr/lib64", usr="/")
     found: dict[str, Any] = {"users": runtime.users, "outside root": os.stat("/proc/1").st_uid}
-    for name, capabilities in (("privileged", NAMES), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
+    found["user namespace"] = os.readlink("/proc/self/ns/user")
+    for name, capabilities in (("privileged", ALL_CAPABILITIES), ("admin", ("SYS_ADMIN", "SYS_CHROOT"))):
         rights = Privileges(capabilities=capabilities, seccomp="", unmasked_proc=name == "privileged")
         more = {"layers": [programs], "mounts": [Mount("/usr", "/usr", read_only=True)], "privileges": rights}
         code, output = await images.run(["/usr/bin/python3", "-c", ATTACK], **more)
@@ -474,7 +494,7 @@ async def _other_programs(images: Images) -> Any:
     program = Path(f"/proc/{os.getpid()}/exe").resolve()
     before = program.stat().st_mtime_ns
     # Even one that may do everything in its own namespaces.
-    rights = Privileges(capabilities=NAMES, seccomp="", unmasked_proc=True)
+    rights = Privileges(capabilities=ALL_CAPABILITIES, seccomp="", unmasked_proc=True)
     container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2, privileges=rights))
     for _ in range(20):
         await images.text("true", container)

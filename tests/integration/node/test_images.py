@@ -21,9 +21,9 @@ from hatchway.cluster.node import backoff, imagemanager
 from hatchway.cluster.node.imagestock import ImageStock
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, ImageRoot, Privileges, Sandbox, SandboxConfig
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.credentials import Credential
-from hatchway.images.pullmessages import Pulled, PullRequest
-from hatchway.images.store import ImageStore
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pullservice.pullmessages import Pulled, PullRequest
+from hatchway.images.store.store import ImageStore
 from tests.images.making import make_image
 from tests.integration.node.test_kubelet import SERVE
 from tests.integration.node.world import World, container, eventually, open_world, phase, ready, waiting
@@ -400,6 +400,22 @@ async def test_all_images_with_a_command_may_stand_for_host_programs(tmp_path: P
             await world.create("image", image="web:1")
             await world.pod("image", ready)
             assert node.started[1].root is not None
+
+
+async def test_a_container_that_ran_with_host_programs_is_told_where_they_have_gone(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = Node(world, ImageStore(tmp_path / ".images"))
+        async with world.node(node.stock, host_programs=True):
+            await world.create("old", *SERVE, image="any")
+            await world.pod("old", ready)
+        node.registry.refusal = "no such host"
+        async with world.node(node.stock, host_programs=False):
+            await world.create("new", *SERVE, image="any")
+            for pod in ("old", "new"):
+                await world.pod(pod, lambda pod: waiting("ImagePullBackOff")(pod))
+            [(_, told)] = await world.events("old", reason="HostProgramsOff")
+            assert "the image hatchway/host" in told and "`hatchway up --host-programs`" in told
+            assert "HostProgramsOff" not in [reason for reason, _ in await node.events("new", 4)]
 
 
 async def test_a_pod_waits_for_the_image_of_a_volume(node: Node, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from tests.images.making import programs_root
 from tests.integration.network.conftest import why_not_private
 from tests.integration.testing.test_plugin import Project, project

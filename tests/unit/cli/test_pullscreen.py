@@ -7,7 +7,7 @@ import pytest
 
 from hatchway.cli import pullscreen
 from hatchway.cli.pullscreen import PullScreen
-from hatchway.images.pull import Progress
+from hatchway.images.pulling.pull import Progress
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 

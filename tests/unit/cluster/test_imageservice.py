@@ -15,7 +15,7 @@ import uvloop
 
 from hatchway.cluster import imageservice
 from hatchway.cluster.imageservice import ImageService
-from hatchway.images import unixsockets
+from hatchway.images.pullservice import unixsockets
 
 PATIENCE = 20.0
 # Answers one connection with its process id, then goes on until its standard input ends, or ends by itself.

@@ -251,3 +251,17 @@ def test_a_cluster_keeps_its_way_with_images_until_another_one_is_wanted(state: 
     assert config is not None and config.host_programs
     assert lifecycle.Options(host_programs=False).differing(config) == ["--host-programs"]
     assert not lifecycle.configure(state, lifecycle.Options(host_programs=False)).host_programs
+
+
+def test_a_cluster_with_other_users_files_says_who_can_remove_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", "fs")
+
+    monkeypatch.setattr(lifecycle, "remove_path", refuse)
+    state = StateDir(tmp_path / "mapped")
+    with pytest.raises(HatchwayError, match="Operation not permitted") as caught:
+        lifecycle.delete(state)
+    assert caught.value.message == f"cannot remove {state.path}: Operation not permitted"
+    assert "/etc/subuid" in caught.value.hint and "root" in caught.value.hint

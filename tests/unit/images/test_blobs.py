@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hatchway.images.contents import BadImage
 from hatchway.images.reference import parse
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from tests.images.making import digest_of, make_image
 
 _DATA = os.urandom(300_000)
@@ -156,7 +156,7 @@ def test_a_link_in_place_of_a_part_is_not_followed(store: ImageStore, tmp_path: 
 _FULL = """
 import resource, signal, sys
 from pathlib import Path
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from tests.images.making import digest_of
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store, data = ImageStore(Path(sys.argv[1])), bytes(300_000)
@@ -190,8 +190,8 @@ _LOADING = """
 import io, resource, signal, sys
 from pathlib import Path
 from hatchway.errors import HatchwayError
-from hatchway.images.loading import load_archive
-from hatchway.images.store import ImageStore
+from hatchway.images.archives.loading import load_archive
+from hatchway.images.store.store import ImageStore
 from tests.images.making import built, layer_of, oci_files
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 web = built("web:1", {"base": "b" * 20_000}, {"a": "new"}, compression="")
@@ -225,8 +225,8 @@ def test_a_disk_that_is_full_at_any_step_of_loading_loses_nothing(store: ImageSt
 _ADDING = """
 import os, signal, sys
 from pathlib import Path
-import hatchway.images.blobs, hatchway.images.storenames, hatchway.images.storeuses, hatchway.files
-from hatchway.images.store import ImageStore
+import hatchway.images.store.blobs, hatchway.images.store.storenames, hatchway.images.store.storeuses, hatchway.files
+from hatchway.images.store.store import ImageStore
 from tests.images.making import make_image
 calls, fatal = 0, int(sys.argv[2])
 def counted(function):

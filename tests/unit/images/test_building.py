@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images.building import ImageSettings, build_from_directory, build_from_wheels
+from hatchway.images.building.building import ImageSettings, build_from_directory, build_from_wheels
+from hatchway.images.building.layersources import directory_sources, write_layer
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.layers import LayerStore
-from hatchway.images.layersources import directory_sources, write_layer
+from hatchway.images.layers.layerstore import LayerStore
 from hatchway.images.reference import parse
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from tests.images.making import make_image
 
 _NONE = ImageSettings()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatchway.images.challenge import parse_challenges
+from hatchway.images.pulling.challenge import parse_challenges
 
 HUB = b'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull"'
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from hatchway.cli.run import run as run_command_line
-from hatchway.images.store import ImageStore, store_path
+from hatchway.images.store.store import ImageStore, store_path
 from tests.images.making import built, docker_archive, make_image, oci_archive, oci_directory
 
 Run = Callable[..., SimpleNamespace]
@@ -50,6 +50,13 @@ def test_load_says_what_was_loaded(image: Run, tmp_path: Path, monkeypatch: pyte
     )
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
     assert image("load", "-").out == "Loaded image: web:1\n"
+
+
+def test_load_says_that_pods_pull_the_tag_latest(image: Run, tmp_path: Path) -> None:
+    path = oci_archive(tmp_path / "web.tar", built("web:latest", {"a": "1"}))
+    done = image("load", str(path))
+    assert done.out == "Loaded image: web:latest\n" and "imagePullPolicy is IfNotPresent or Never" in done.err
+    assert image("load", str(path), "--name", "web:1").err == ""
 
 
 def test_load_says_what_is_wrong(image: Run, tmp_path: Path) -> None:

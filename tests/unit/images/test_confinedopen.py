@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images import confinedopen
-from hatchway.images.confinedopen import open_real_directory
+from hatchway.images.layers import confinedopen
+from hatchway.images.layers.confinedopen import open_real_directory
 from tests.images.making import symlink
 from tests.images.unpacking import Attack, Guard, file
 

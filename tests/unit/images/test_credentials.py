@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatchway.images.credentials import BadCredentials, Credential, matching, parse_docker_config
+from hatchway.images.pulling.credentials import BadCredentials, Credential, matching, parse_docker_config
 
 
 def chosen(name: str, *servers: str) -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from hatchway.images import dockerconfig
-from hatchway.images.credentials import Credential
-from hatchway.images.dockerconfig import config_paths, find_credentials
+from hatchway.images.pulling import dockerconfig
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pulling.dockerconfig import config_paths, find_credentials
 
 
 def write(path: Path, content: object) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from hatchway.images.contents import BadImage
-from hatchway.images.layererrors import BadLayer, NoRoomForLayer, UnpackLimits
-from hatchway.images.layerplaces import chain_ids
-from hatchway.images.layerstream import LayerStream
+from hatchway.images.layers.layererrors import BadLayer, NoRoomForLayer, UnpackLimits
+from hatchway.images.layers.layerstream import LayerStream
+from hatchway.images.store.layerplaces import chain_ids
 from tests.images.making import tar_of
 from tests.images.rawtar import END, old_sparse, raw_header, record, special
 from tests.images.unpacking import Attack, file, listed, unpack

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images.layererrors import BadLayer, UnpackLimits
-from hatchway.images.layertree import clean_name
+from hatchway.images.layers.layererrors import BadLayer, UnpackLimits
+from hatchway.images.layers.layertree import clean_name
 from tests.images.making import Entry, directory, hardlink, opaque, symlink, tar_of, whiteout
 from tests.images.rawtar import END, raw_header, record, special
 from tests.images.unpacking import IS_ROOT, Attack, Guard, file, listed, unpack
@@ -295,10 +295,10 @@ def test_the_layers_directory_is_closed_to_others_while_it_is_written_cve_2021_4
             seen.extend(stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "store").rglob("*") if path.is_dir())
             return super().read(size)
 
-    from hatchway.images.fileattributes import AttributeWriter
-    from hatchway.images.layertar import LayerTar
-    from hatchway.images.layerwriter import LayerWriter
-    from hatchway.images.lowerlayers import LowerLayers
+    from hatchway.images.layers.fileattributes import AttributeWriter
+    from hatchway.images.layers.layertar import LayerTar
+    from hatchway.images.layers.layerwriter import LayerWriter
+    from hatchway.images.layers.lowerlayers import LowerLayers
 
     data = tar_of([directory("a", 0o777), directory("a/b", 0o777), file("a/b/su", "x" * 4096, mode=0o4755), file("c")])
     root = tmp_path / "store/root"

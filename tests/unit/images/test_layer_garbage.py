@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images.layers import LayerStore
+from hatchway.images.layers.layerstore import LayerStore
 from hatchway.images.reference import parse
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from tests.images.making import make_image
 
 

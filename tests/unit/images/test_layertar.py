@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatchway.images.contents import BadImage
-from hatchway.images.layererrors import BadLayer, UnpackLimits
-from hatchway.images.layerstream import LayerStream
-from hatchway.images.layertar import EntryKind, LayerEntry, LayerTar
+from hatchway.images.layers.layererrors import BadLayer, UnpackLimits
+from hatchway.images.layers.layerstream import LayerStream
+from hatchway.images.layers.layertar import EntryKind, LayerEntry, LayerTar
 from tests.images.making import compressed, tar_of
 from tests.images.unpacking import file, unpack
 

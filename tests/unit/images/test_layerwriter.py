@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hatchway.images.layererrors import BadLayer
-from hatchway.images.lowerlayers import LowerLayers, is_opaque
+from hatchway.images.layers.layererrors import BadLayer
+from hatchway.images.layers.lowerlayers import LowerLayers, is_opaque
 from tests.images.making import Entry, directory, hardlink, opaque, symlink, tar_of, whiteout
 from tests.images.unpacking import IS_ROOT, Guard, file, listed, unpack, unpack_all
 

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hatchway.images.archives.loading import LoadedImage, load_archive, load_directory
 from hatchway.images.contents import BadImage
-from hatchway.images.loading import LoadedImage, load_archive, load_directory
 from hatchway.images.platforms import Platform
 from hatchway.images.reference import parse
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from tests.images.making import (
     ARCHITECTURE,
     BuiltImage,

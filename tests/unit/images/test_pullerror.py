@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatchway.images.pullerror import explain_body, refusal
+from hatchway.images.pulling.pullerror import explain_body, refusal
 
 
 def errors(*entries: object) -> bytes:

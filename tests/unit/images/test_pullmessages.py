@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatchway.images.credentials import Credential
-from hatchway.images.pullmessages import (
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pullservice.pullmessages import (
     BadPullMessage,
     Pulled,
     PullFailure,

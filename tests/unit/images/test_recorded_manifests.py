@@ -8,8 +8,8 @@ import pytest
 
 from hatchway.images.contents import BadImage
 from hatchway.images.documents import is_index, parse_index, parse_manifest, read_json
-from hatchway.images.manifestchecks import check_manifest, check_shape
 from hatchway.images.platforms import Platform, choose
+from hatchway.images.pulling.manifestchecks import check_manifest, check_shape
 from tests.images.making import digest_of
 
 _RECORDED = Path(__file__).parents[2] / "images" / "recorded"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hatchway.errors import HatchwayError
-from hatchway.images.registries import Registries, RegistryServer, TlsFiles
+from hatchway.images.pulling.registries import Registries, RegistryServer, TlsFiles
 
 
 def load(tmp_path: Path, text: str = "", **options: object) -> Registries:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from hatchway.images import registryauth
-from hatchway.images.credentials import Credential
-from hatchway.images.registryauth import TokenCache
-from hatchway.images.registryhttp import LONGEST_DELAY, delay_before, unreachable
+from hatchway.images.pulling import registryauth
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pulling.registryauth import TokenCache
+from hatchway.images.pulling.registryhttp import LONGEST_DELAY, delay_before, unreachable
 from hatchway.proxy.routing import ProxyError
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from hatchway.images.archives.loading import load_archive
+from hatchway.images.archives.saving import save
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.loading import load_archive
 from hatchway.images.reference import Reference, parse
-from hatchway.images.saving import save
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from tests.images.making import make_image
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.images import unixsockets
 from hatchway.images.contents import BadImage, Image, ImageConfig
-from hatchway.images.credentials import Credential
-from hatchway.images.pullboard import PullBoard
-from hatchway.images.pullmessages import Pulled, Pulling, PullRequest, decode_answer
+from hatchway.images.pulling.credentials import Credential
+from hatchway.images.pullservice import unixsockets
+from hatchway.images.pullservice.pullboard import PullBoard
+from hatchway.images.pullservice.pullmessages import Pulled, Pulling, PullRequest, decode_answer
+from hatchway.images.pullservice.service import PullService
+from hatchway.images.pullservice.serviceclient import PullClient
 from hatchway.images.reference import parse
-from hatchway.images.service import PullService
-from hatchway.images.serviceclient import PullClient
 
 PATIENCE = 20.0
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hatchway.cluster.node import containersecurity, unsupported
+from hatchway.cluster.capabilitynames import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from hatchway.cluster.node import unsupported
 from hatchway.cluster.node.containersecurity import CreateError, privileges_of
 from hatchway.cluster.node.containeruser import container_user, parse_user
 from hatchway.cluster.node.stopsignals import parse_signal, stop_signal
@@ -92,8 +93,8 @@ def test_other_settings() -> None:
 
 
 def test_the_usual_capabilities_are_among_all() -> None:
-    assert set(containersecurity.DEFAULT_CAPABILITIES) < set(containersecurity._ALL_CAPABILITIES)
-    assert len(containersecurity._ALL_CAPABILITIES) == len(set(containersecurity._ALL_CAPABILITIES)) == 41
+    assert set(DEFAULT_CAPABILITIES) < set(ALL_CAPABILITIES)
+    assert len(ALL_CAPABILITIES) == len(set(ALL_CAPABILITIES)) == 41
 
 
 @pytest.mark.parametrize(

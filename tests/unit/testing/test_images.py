@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatchway.images.reference import parse
-from hatchway.images.store import ImageStore
+from hatchway.images.store.store import ImageStore
 from hatchway.testing import Cluster, ClusterError
 from hatchway.testing.images import LoadedImages, from_directory, from_wheels
 from tests.images.making import built, docker_archive, make_image, oci_directory

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 _LARGEST_ID = 2**31 - 1
 _NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
-# What is read of each file. Distributions' files have a few thousand bytes.
+# The most bytes that are read of each file. The files of distributions have a few thousand bytes.
 _FILE_BYTES = 4 << 20
 _LINE_BYTES = 64 << 10
-# More than any user has; the kernel takes 65536 (NGROUPS_MAX).
+# The most supplementary groups of a user; the kernel's own limit is 65536 (NGROUPS_MAX).
 _GROUPS = 16384
 
 
@@ -27,7 +27,7 @@ class AccountError(Exception):
 
 
 class Account(NamedTuple):
-    """A process's user. groups: its supplementary groups, without repetition. home: "" when it is not known."""
+    """A process's user. groups: its supplementary groups, without duplicates. home: "" when it is not known."""
 
     uid: int
     gid: int
@@ -71,7 +71,8 @@ def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account
     for value in (found.uid, gid, *groups):
         if not 0 <= value <= _LARGEST_ID:
             raise AccountError(f"uids and gids must be in range 0-{_LARGEST_ID}")
-    # The user's own group is one of them, so that dropping it gives no more rights (containerd, CVE-2022-36109).
+    # The primary group is also a supplementary one; otherwise a process could gain rights by dropping it
+    # (containerd, CVE-2022-36109).
     together = tuple(dict.fromkeys((gid, *more, *groups)))[:_GROUPS]
     return Account(found.uid, gid, together, found.home)
 
@@ -120,9 +121,9 @@ def _groups() -> Iterator[_GroupEntry]:
 
 
 def _lines(path: str) -> Iterator[list[str]]:
-    """Give the fields of each line of a file; nothing when it is not a regular file of this root."""
+    """Yield the fields of each line of a file; nothing when it is not a regular file."""
     try:
-        # O_NONBLOCK: a FIFO would wait for a writer.
+        # O_NONBLOCK: opening a FIFO would block until it has a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return

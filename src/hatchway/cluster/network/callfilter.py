@@ -1,11 +1,11 @@
 """The system calls that container engines forbid: their default seccomp profile, as a filter in classic BPF.
 
-Moby and containerd list what is allowed and answer all else with EPERM (moby/profiles seccomp/default_linux.go,
-containerd contrib/seccomp/seccomp_default.go). Here are the calls of Linux that their lists leave out, and what each
-capability brings back. Calls newer than their lists do not exist, as runc answers (ENOSYS), so that programs use older
-ones.
+Moby and containerd list the allowed calls, and answer all others with EPERM (moby/profiles seccomp/default_linux.go,
+containerd contrib/seccomp/seccomp_default.go). This file lists the opposite: the calls that are missing there, and the
+capabilities that allow them. As in runc, calls that are newer than the profile fail with ENOSYS, so that programs use
+older calls.
 
-Programs of other architectures than the kernel's find no calls at all, except 32-bit ones of x86.
+For programs of another architecture than the kernel's, all calls fail with ENOSYS, except for 32-bit programs of x86.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from typing import NamedTuple
 # Instructions of classic BPF (linux/bpf_common.h).
 _LOAD, _JUMP, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ANSWER = 0x7FFF0000, 0x00050000
-# Fields of struct seccomp_data. Arguments have 64 bits; all that are compared here are in the low half.
+# Fields of struct seccomp_data. Arguments have 64 bits; only the low half is compared.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
 _NEW_NAMESPACES = 0x7E020000
 _CLONE_NEWNS, _CLONE_NEWCGROUP = 0x00020000, 0x02000000
-# Execution domains that the profile allows: Linux, with UNAME26, 32 bits, both; and the question for the present one.
+# Execution domains (personality(2)) that the profile allows: Linux, with UNAME26, with 32 bits, with both; and
+# 0xFFFFFFFF, which only reads the current one.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
-# AF_ALG and AF_VSOCK: the kernel's cryptography, and the machine's hypervisor.
+# AF_ALG and AF_VSOCK: sockets to the kernel's cryptography, and to the hypervisor.
 _FAMILIES = (38, 40)
 # Numbers from here on are newer than the profile (setxattrat and its like, Linux 6.13, are the last ones).
 _UNKNOWN = 467
@@ -37,7 +38,7 @@ _X32 = 0x40000000
 
 
 class _Numbers(NamedTuple):
-    """A system call's number on x86_64, on 32-bit x86, and on machines with the generic list; -1: it has none."""
+    """A system call's number on x86_64, on 32-bit x86, and on architectures with the generic table; -1 for none."""
 
     x86_64: int
     i386: int
@@ -148,9 +149,9 @@ _MACHINES: Mapping[str, tuple[tuple[int, int], ...]] = {
 
 
 class _CallRule(NamedTuple):
-    """A call that is answered with an error number: always (`values` is None), or by one of its arguments.
+    """A call that fails with an error number: always (`values` is None), or depending on an argument.
 
-    test: "in" and "not in" compare the argument with each of `values`; "any bit" with their bits.
+    test: "in" and "not in" compare the argument with each of `values`; "any bit" tests whether it has a bit of them.
     """
 
     call: _Numbers
@@ -161,9 +162,9 @@ class _CallRule(NamedTuple):
 
 
 def default_profile(capabilities: Collection[str], machine: str = "", release: str = "") -> bytes | None:
-    """Return the default profile's instructions (struct sock_filter); None for a machine that is not known here.
+    """Return the default profile's instructions (struct sock_filter); None for an unknown architecture.
 
-    capabilities: the container's, without `CAP_`. machine, release: as uname(2) has them; "" are this machine's.
+    capabilities: the container's, without `CAP_`. machine, release: as in uname(2); "" takes this machine's.
     """
     rules = [_CallRule(call) for call in _FORBIDDEN.values()]
     for needed, calls in _BY_CAPABILITY.items():
@@ -180,10 +181,11 @@ def default_profile(capabilities: Collection[str], machine: str = "", release: s
 
 
 def namespace_guard(*, mounts: bool, machine: str = "") -> bytes | None:
-    """Return a filter for containers that may make namespaces; None for a machine that is not known here.
+    """Return a filter for containers that may make namespaces; None for an unknown architecture.
 
-    It forbids namespaces of control groups, in which a container could mount a tree of them that holds the cluster's
-    own processes. mounts: whether entering another mount namespace is forbidden, too.
+    These are also those without the default profile: in a user namespace each process may make all others. It forbids
+    namespaces of control groups, in which a container could mount a tree of them that holds the cluster's own
+    processes. mounts: whether entering another mount namespace is forbidden, too.
     """
     entered = _CLONE_NEWCGROUP | (_CLONE_NEWNS if mounts else 0)
     rules = [
@@ -191,7 +193,7 @@ def namespace_guard(*, mounts: bool, machine: str = "") -> bytes | None:
         _CallRule(_CLONE3, errno.ENOSYS),
         _CallRule(_UNSHARE, argument=0, test="any bit", values=(_CLONE_NEWCGROUP,)),
         _CallRule(_SETNS, argument=1, test="any bit", values=(entered,)),
-        # 0 stands for any kind of namespace.
+        # In setns(2), 0 allows any type of namespace.
         _CallRule(_SETNS, argument=1, test="in", values=(0,)),
     ]
     return _program(rules, machine or platform.machine(), unknown=None)
@@ -233,7 +235,7 @@ def _checks(rules: Iterable[_CallRule], column: int) -> Iterator[bytes]:
 
 
 def _test(rule: _CallRule) -> bytes:
-    """Return comparisons that lead to the next instruction where the rule applies, else to the one behind it."""
+    """Return comparisons that continue at the next instruction if the rule applies, and else skip it."""
     count = len(rule.values)
     if rule.test == "any bit":
         return _instruction(_IF_ANY_BIT, rule.values[0], 0, 1)

@@ -1,8 +1,7 @@
-"""Capabilities of a container's processes: their names, those that container engines leave, and taking them away.
+"""Takes capabilities away from a container's processes, as runc and containerd do.
 
-As runc and containerd do: the bounding set is what the container may have; the inheritable and the ambient set are
-empty, so that a process of another user than root has none, and a program with file capabilities or a setuid bit gets
-at most the bounding set.
+The bounding set has the container's capabilities. The inheritable and the ambient set are empty. So a process of a user
+other than root has no capabilities, and a program with file capabilities or a setuid bit gets at most the bounding set.
 """
 
 from __future__ import annotations
@@ -11,24 +10,10 @@ import ctypes
 import os
 from collections.abc import Iterable
 
+from hatchway.cluster.capabilitynames import ALL_CAPABILITIES
 from hatchway.cluster.network import syscalls as linux
 
-# capability.h, by number.
-NAMES = (
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
-    "CHECKPOINT_RESTORE",
-)  # fmt: skip
-_NUMBERS = {name: number for number, name in enumerate(NAMES)}
-
-# What container engines leave (moby's oci/caps/defaults.go, containerd's pkg/oci).
-DEFAULT = (
-    "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "NET_RAW",
-    "SYS_CHROOT", "MKNOD", "AUDIT_WRITE", "SETFCAP",
-)  # fmt: skip
+_NUMBERS = {name: number for number, name in enumerate(ALL_CAPABILITIES)}
 
 _VERSION = 0x20080522
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -45,21 +30,24 @@ class _Data(ctypes.Structure):
 
 
 def numbers(names: Iterable[str]) -> frozenset[int]:
-    """Return the numbers of capabilities. Names that are not known here are left out; they may begin with `CAP_`."""
+    """Return the numbers of capabilities. Names may begin with `CAP_`; unknown names are skipped."""
     return frozenset(_NUMBERS[short] for name in names if (short := name.upper().removeprefix("CAP_")) in _NUMBERS)
 
 
 def limit_bounding_set(kept: frozenset[int]) -> None:
-    """Take all other capabilities away from everything that this process executes from now on. Raises OSError."""
+    """Drop all other capabilities from the bounding set, which limits the programs that are executed.
+
+    Raises OSError.
+    """
     for capability in range(linux.capabilities()):
         if capability not in kept:
             linux.drop_bounding_capability(capability)
 
 
 def limit_to(kept: frozenset[int]) -> None:
-    """Take all other capabilities away from this process, and empty its inheritable and ambient sets. Raises OSError.
+    """Drop all other capabilities of this process, and clear its inheritable and ambient sets. Raises OSError.
 
-    kept: those that it has and keeps.
+    kept: the capabilities to keep, as far as the process has them.
     """
     zero = ctypes.c_ulong(0)
     # Kernels before 4.3 have no ambient set.

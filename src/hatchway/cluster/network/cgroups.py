@@ -1,16 +1,15 @@
-"""Control groups of version 2 (cgroups(7)): finds where the cluster may make some, and makes those of pods.
+"""Control groups of version 2 (cgroups(7)): finds where the cluster may create them, and creates those of pods.
 
-    BASE/hatchway-NAME-NUMBER/          made by the control plane, removed when the cluster ends
+    BASE/hatchway-NAME-NUMBER/          created by the control plane, removed when the cluster ends
         podUID/CONTAINER                Guaranteed pods, as the kubelet has them
         burstable/podUID/CONTAINER
         besteffort/podUID/CONTAINER
 
-BASE is the hierarchy's own root for root, else the group of this process, if it was delegated to this user (systemd:
-`Delegate=yes`). Only directories have processes that have no directories with processes below, so in the second case
-the cluster's own processes move to `hatchway-main`.
+For root, BASE is the root of the hierarchy; for another user, it is this process's own group, if that was delegated to
+the user (systemd: `Delegate=yes`). A group cannot have both processes and groups with controllers below it. So in a
+delegated group the cluster's own processes move to a group of their own, `hatchway-main`.
 
-All files are the kernel's, but a test, or a kernel that is not known yet, may have anything in them: reads are bounded.
-Functions raise OSError.
+Reads of files are bounded, although the kernel writes them. Functions raise OSError.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from pathlib import Path
 from hatchway.cluster.runtime import GroupLimits, GroupUsage, QosClass
 
 NEEDED = frozenset({"cpu", "memory"})
-# Enabled, too, where they are there.
+# Controllers that are enabled where they are available.
 _USEFUL = ("pids", "io")
 _PERIOD = 100_000
 _READ_BYTES = 64 << 10
@@ -42,13 +41,13 @@ _LEAST_SHARES, _MOST_SHARES = 2, 262_144
 
 
 class NoGroups(Exception):
-    """No control groups can be made here; the message says why."""
+    """Control groups cannot be created here; the message says why."""
 
 
 def find_base(proc: Path = Path("/proc/self")) -> Path:
-    """Return the directory of the group in which this process may make groups. Raises NoGroups, OSError.
+    """Return the directory of the group in which this process may create groups. Raises NoGroups, OSError.
 
-    proc: where `mountinfo` and `cgroup` of this process are.
+    proc: the directory with `mountinfo` and `cgroup` of this process.
     """
     mount = _find_mount(proc)
     if mount is None:
@@ -67,9 +66,11 @@ def find_base(proc: Path = Path("/proc/self")) -> Path:
 
 
 def make_tree(base: Path, name: str, state: Path) -> Path:
-    """Make the cluster's group, empty, with its controllers; return its directory. Raises NoGroups, OSError.
+    """Create the cluster's group, without processes, and enable its controllers; return its directory.
 
-    base: see `find_base`. name: the cluster's name. state: its state directory, so that names are unique.
+    base: see `find_base`. name: the cluster's name. state: its state directory, which makes the group's name unique.
+
+    Raises NoGroups, OSError.
     """
     number = hashlib.sha256(os.fsencode(state)).hexdigest()[:8]
     tree = base / f"hatchway-{name}-{number}"
@@ -91,7 +92,7 @@ def make_tree(base: Path, name: str, state: Path) -> Path:
 
 
 def _try_limit(tree: Path) -> None:
-    """Set a limit and read it again. Raises NoGroups where it does not hold."""
+    """Set a limit and read it back. Raises NoGroups when the limit has no effect."""
     group = tree / "try"
     group.mkdir()
     try:
@@ -103,7 +104,7 @@ def _try_limit(tree: Path) -> None:
 
 
 def remove_tree(tree: Path) -> None:
-    """Remove a group and the groups below it, which have no processes any more. Blocks, up to a second."""
+    """Remove a group and the groups below it, whose processes have ended. Blocks, up to a second."""
     for folder, _, _ in os.walk(tree, topdown=False):
         _remove_group(Path(folder))
 
@@ -117,14 +118,14 @@ def _remove_group(group: Path) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            # A process that was killed a moment ago is still in it.
+            # A process that was just killed may still be in it.
             if error.errno != errno.EBUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
 
 def _enable(group: Path) -> None:
-    """Give the groups below `group` their controllers."""
+    """Enable the controllers for the groups below `group`."""
     there = set(_read(group / "cgroup.controllers").split())
     enabled = set(_read(group / "cgroup.subtree_control").split())
     for name in sorted(NEEDED - enabled):
@@ -133,20 +134,21 @@ def _enable(group: Path) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            # A group with processes gives no controllers to groups below it; only the hierarchy's root does.
+            # A group with processes cannot enable controllers for groups below it, except the root of the hierarchy.
             _move_own_processes(group)
             _write(group / "cgroup.subtree_control", f"+{name}")
     for name in _USEFUL:
         if name in there and name not in enabled:
-            # For measuring only; a group with threads of its own may refuse it.
+            # Only for measuring; the kernel may refuse it in a threaded group.
             with contextlib.suppress(OSError):
                 _write(group / "cgroup.subtree_control", f"+{name}")
 
 
 def _move_own_processes(group: Path) -> None:
-    """Move the processes of `group` to one below it, if all of them are this process and its ancestors.
+    """Move the processes of `group` to a group below it, if all of them are this process and its ancestors.
 
-    Raises NoGroups when there are others: those of a terminal, or of a container, which are not the cluster's to move.
+    Raises NoGroups when there are other processes, such as a terminal's or a container's: the cluster must not move
+    them.
     """
     found = [int(line) for line in _read(group / "cgroup.procs").split() if line.isdecimal()]
     others = set(found) - set(_ancestors())
@@ -159,19 +161,19 @@ def _move_own_processes(group: Path) -> None:
 
 
 def _ancestors() -> Iterator[int]:
-    """Yield this process and those above it."""
+    """Yield the numbers of this process and of its ancestors."""
     pid = os.getpid()
     while pid > 0:
         yield pid
         try:
-            # The name in parentheses may hold anything; the parent is the second field after it.
+            # The name in parentheses may have any characters; the parent is the second field after it.
             pid = int(_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[1])
         except (OSError, IndexError, ValueError):
             return
 
 
 def join(group: str) -> None:
-    """Move this process, which must have one thread, to a group. group: its directory."""
+    """Move this process, which must have one thread, to a group. group: the group's directory."""
     _write(Path(group) / "cgroup.procs", "0")
 
 
@@ -187,7 +189,7 @@ class GroupTree:
         return (self._tree if qos == "Guaranteed" else self._tree / qos.lower()) / f"pod{uid}"
 
     def make_pod(self, uid: str, qos: QosClass, resources: GroupLimits) -> None:
-        """Make a pod's group, or change its limits when it is there."""
+        """Create a pod's group, or change its limits if it exists."""
         group = self._pod(uid, qos)
         if not group.is_dir():
             self._enable_above(group)
@@ -197,7 +199,10 @@ class GroupTree:
         self._weigh(uid, (qos, resources.shares))
 
     def make_container(self, uid: str, name: str, resources: GroupLimits) -> str:
-        """Make a container's group in its pod's; return its directory. name: unique in the pod, a directory's name."""
+        """Create a container's group in its pod's group; return its directory.
+
+        name: the directory's name, unique in the pod.
+        """
         _check_name(name)
         qos, _ = self._pods[uid]
         group = self._pod(uid, qos) / name
@@ -205,7 +210,7 @@ class GroupTree:
         group.mkdir()
         try:
             _set(group, resources)
-            # All processes of a container end together, so that none goes on without another that it needs.
+            # The kernel kills all processes of the container together, so that none continues without the others.
             _write(group / "memory.oom.group", "1")
         except BaseException:
             group.rmdir()
@@ -213,20 +218,20 @@ class GroupTree:
         return str(group)
 
     def _enable_above(self, group: Path) -> None:
-        """Give groups above a new one their controllers, if they have lost them: systemd takes away unused ones."""
+        """Enable the controllers of the groups above a new one again: systemd disables unused ones."""
         above = [path for path in group.parents if path == self._tree.parent or self._tree.parent in path.parents]
         for path in reversed(above):
             if not set(_read(path / "cgroup.subtree_control").split()) >= NEEDED:
                 _enable(path)
 
     def update_container(self, group: str, resources: GroupLimits) -> None:
-        """Change the limits of a container. OSError EBUSY: it uses more memory than the new limit."""
+        """Change the limits of a container. Raises OSError; EBUSY when it uses more memory than the new limit."""
         if resources.memory is not None and _number(Path(group) / "memory.current") > resources.memory:
             raise OSError(errno.EBUSY, "it uses more memory than the new limit")
         _set(Path(group), resources)
 
     def was_out_of_memory(self, group: str) -> bool:
-        """Return True when the kernel has ended a process of a container because of its limit of memory."""
+        """Return True when the kernel has killed a process of a container because of its memory limit."""
         return _counters(Path(group) / "memory.events").get("oom_kill", 0) > 0
 
     def usage(self, group: str) -> GroupUsage | None:
@@ -245,11 +250,11 @@ class GroupTree:
         )
 
     def remove_container(self, group: str) -> None:
-        """End what is left in a container's group, and remove it. Blocks, up to a second."""
+        """Kill the remaining processes of a container's group, and remove it. Blocks, up to a second."""
         self._end_and_remove(Path(group))
 
     def remove_pod(self, uid: str) -> None:
-        """Remove a pod's group with all that is in it; nothing happens when it has none. Blocks."""
+        """Remove a pod's group with its containers' groups; does nothing when it has none. Blocks."""
         known = self._pods.get(uid)
         if known is None:
             return
@@ -263,12 +268,12 @@ class GroupTree:
 
     def _end_and_remove(self, group: Path) -> None:
         with contextlib.suppress(OSError):
-            # Linux 5.14; on older kernels the processes end with their PID namespace.
+            # cgroup.kill needs Linux 5.14; on older kernels the processes end with their PID namespace.
             _write(group / "cgroup.kill", "1")
         _remove_group(group)
 
     def _weigh(self, uid: str, known: tuple[QosClass, int] | None) -> None:
-        """Note a pod's class and CPU shares; set the weight of all Burstable pods together (qosContainerManager)."""
+        """Record a pod's class and CPU shares; set the weight of the Burstable pods' group (qosContainerManager)."""
         if known is None:
             self._pods.pop(uid, None)
         else:
@@ -278,7 +283,7 @@ class GroupTree:
 
 
 def weight_of(shares: int) -> int:
-    """Return the weight for a number of CPU shares, as runc does since 1.3.2: 2, 1024, 262144 become 1, 100, 10000."""
+    """Convert CPU shares to a weight, as runc does since 1.3.2: 2, 1024 and 262144 shares become 1, 100 and 10000."""
     if shares <= _LEAST_SHARES:
         return _LEAST_WEIGHT
     if shares >= _MOST_SHARES:
@@ -294,13 +299,13 @@ def _set(group: Path, resources: GroupLimits) -> None:
     _write(group / "cpu.weight", str(weight_of(resources.shares)))
     _write(group / "cpu.max", f"{quota} {_PERIOD}")
     _write(group / "memory.max", memory)
-    # A limit that lets pages go to the disk instead would not end anything (the kubelet's NoSwap).
+    # Without swap, exceeding the limit kills the container instead of swapping pages out (the kubelet's NoSwap).
     with contextlib.suppress(FileNotFoundError):
         _write(group / "memory.swap.max", "max" if resources.memory is None else "0")
 
 
 def _find_mount(proc: Path) -> tuple[str, Path] | None:
-    """Return which group the mounted hierarchy's directory is, and where it is mounted; None without one."""
+    """Return (the group at the mount's root, the mount point) of the version 2 hierarchy; None when not mounted."""
     for line in _read(proc / "mountinfo", _MOUNTS_BYTES).splitlines():
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
@@ -319,7 +324,7 @@ def _read(path: Path, limit: int = _READ_BYTES) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    # Without O_CREAT: a file that this kernel does not have must not be made.
+    # Without O_CREAT: a file that this kernel does not have must not be created.
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode())
@@ -335,7 +340,7 @@ def _number(path: Path) -> int:
 
 
 def _counters(path: Path) -> dict[str, int]:
-    """Return the lines `NAME NUMBER` of a file; others are left out."""
+    """Return the lines `NAME NUMBER` of a file; other lines are skipped."""
     found = {}
     for line in _lines(path):
         name, _, number = line.partition(" ")
@@ -350,6 +355,6 @@ def _check_name(name: str) -> None:
 
 
 def why_none(error: OSError | NoGroups) -> str:
-    """Return one sentence about why limits are not enforced."""
+    """Return one sentence that says why limits are not enforced."""
     why = str(error) if isinstance(error, NoGroups) else f"{error.filename or ''}: {error.strerror}".lstrip(": ")
     return f"limits of CPU and memory are counted, and not enforced: {why}"

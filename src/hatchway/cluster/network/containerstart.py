@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hatchway.cluster.network import cgroups, containerusers, processes, rootfs, terminals
+from hatchway.cluster.network import callfilter, cgroups, containerusers, processes, rootfs, terminals
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.forked import report_mounts
 from hatchway.cluster.network.imagestart import enter_image, start_in_image
@@ -180,4 +180,7 @@ def _give_up_privileges(users: Way) -> None:
     linux.set_no_new_privileges()
     # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of owners fail; all else works.
     with contextlib.suppress(OSError):
+        guard = callfilter.namespace_guard(mounts=False)
+        if guard is not None:
+            linux.set_filter(guard)
         containerusers.filter_changes(users, 0, is_image=False)

@@ -1,12 +1,12 @@
-"""Gives the process of a container its user, in each of the three ways of users (`usermaps.py`).
+"""Sets the user of a container's process, for each of the three kinds of user maps (`usermaps.py`).
 
-    real, mapped   the kernel's own: setgroups, setresgid, setresuid
-    one            root is the one user, and changes of users are answered by a filter (`ownerchanges.py`); any other
-                   number gets a user namespace of its own (`nestedusers.py`)
+    real, mapped   setgroups, setresgid, setresuid
+    one            root stays the one user, and a seccomp filter answers changes of users (`ownerchanges.py`); for any
+    other
+                   user number, a user namespace is made (`nestedusers.py`)
 
-Containers of this machine's programs have one user, called root, in all three. Where there are others, they may not
-become one of these: the capabilities for that are taken away, and a user namespace that they make themselves has no
-other number than their own.
+Containers of this machine's programs always have one user, called root. They may not become another user of the map:
+they lose the capabilities for that, and a user namespace that they make can only map their own number.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ OTHER_USERS = frozenset({0, 6, 7})
 
 
 def take_user(report: socket.socket, way: Way, uid: int, gid: int, groups: Sequence[int]) -> None:
-    """Become a user, with a group and supplementary groups, before the program of an image's container.
+    """Change to a user, a group and supplementary groups, before the program of an image's container is executed.
 
-    In the way "one", a process that is not root has no supplementary groups, and root has no other group than 0.
-    Afterwards the process has root's capabilities only if `uid` is 0, or, in the way "one", until execve(2): take them
-    away after this call. Raises OSError.
-
-    report: the child's end of `report_pair`.
+    With the map "one", a process that is not root gets no supplementary groups, and root only group 0.
+    The process keeps all capabilities if `uid` is 0, and with the map "one" until execve(2): drop them after this call.
+    report: the child's end of `report_pair`. Raises OSError.
     """
     if way != "one":
         os.setgroups(groups)
@@ -46,11 +44,11 @@ def take_user(report: socket.socket, way: Way, uid: int, gid: int, groups: Seque
 
 
 def filter_changes(way: Way, uid: int, *, is_image: bool, report: socket.socket | None = None) -> None:
-    """Let changes of users and owners that the container cannot make succeed without an effect. Raises OSError.
+    """Let changes of users and owners that are impossible here succeed without an effect. Raises OSError.
 
     Call it after `set_no_new_privileges`, or with CAP_SYS_ADMIN. uid: as for `take_user`. is_image: False for a
-    container of this machine's programs. report: the child's end of `report_pair`, when the network's first process
-    shall follow the changes of users (`userchanges.py`), for the first process of a container.
+    container of this machine's programs. report: the child's end of `report_pair`, if the network's first process
+    should answer the changes of users (`userchanges.py`); used for the first process of a container.
     """
     if not is_image:
         ignore_owner_changes()
@@ -58,7 +56,7 @@ def filter_changes(way: Way, uid: int, *, is_image: bool, report: socket.socket 
         try:
             listener = -1 if report is None else follow_user_changes()
         except OSError:
-            # A kernel that cannot ask.
+            # The kernel does not support user notification (Linux 5.0).
             listener = -1
         if listener < 0 or report is None:
             ignore_user_changes()

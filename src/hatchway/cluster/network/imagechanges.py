@@ -1,7 +1,8 @@
-"""What the node agent does for the roots of containers of images: chooses how they are made, and measures them.
+"""Prepares and measures the root file systems of images' containers, for the node agent.
 
-Where no overlay can be mounted (older kernels; a state directory that is on an overlay itself), each container gets a
-copy of its image's files. A child process makes it: `python -m hatchway.cluster.network.imagechanges TARGET LAYER...`.
+Where no overlay can be mounted (older kernels; a state directory that is itself on an overlay), each container gets a
+copy of its image's files. A child process makes the copy: `python -m hatchway.cluster.network.imagechanges TARGET
+LAYER...`.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from hatchway import beneath, trees
 from hatchway.cluster.network.overlay import UPPER, overlay_problem
 from hatchway.cluster.runtime import ImageRoot, StartError
 
-# Below `changes`: the whole root of a container whose image was copied.
+# The directory below `changes` with the whole root of a container whose image was copied.
 COPY = "root"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageChanges:
-    """The directory of a container's own. path: `ImageRoot.changes`. copied: the bytes of a copy of its image in it."""
+    """A container's own directory. path: `ImageRoot.changes`. copied: the bytes of the image's copy in it."""
 
     path: str
     copied: int = 0
 
     def measure(self) -> int:
-        """Return the bytes on disk of what the container has written. Blocks. Raises OSError."""
+        """Return the bytes on disk that the container has written. Blocks. Raises OSError."""
         return max(0, _measure(f"{self.path}/{COPY if self.copied else UPPER}") - self.copied)
 
 
@@ -41,7 +42,7 @@ class ImageRoots:
         self._lock = asyncio.Lock()
 
     async def prepare(self, root: ImageRoot) -> tuple[dict[str, Any], ImageChanges]:
-        """Return a container's root as a message has it (`ImageRootConfig`). Raises StartError."""
+        """Prepare a container's root; return it as it is sent in messages (`ImageRootConfig`). Raises StartError."""
         try:
             problem = await self._problem(root.changes)
             copied = await _copy(root) if problem else 0
@@ -77,7 +78,7 @@ async def _copy(root: ImageRoot) -> int:
     if process.returncode:
         lines = errors.decode(errors="replace").strip().splitlines()
         raise OSError(0, f"its image cannot be copied: {lines[-1] if lines else 'the copying process has ended'}")
-    # An empty image is a copy, too.
+    # An image without layers is an empty copy.
     return max(1, int(output))
 
 
@@ -88,7 +89,7 @@ def _measure(path: str) -> int:
 
 def main(target: str, layers: list[str]) -> int:
     """Copy layers to a new directory, and print the bytes that they take. Return the exit code."""
-    from hatchway.images.layercopies import copy_layers
+    from hatchway.images.layers.layercopies import copy_layers
 
     try:
         copy_layers(layers, target)

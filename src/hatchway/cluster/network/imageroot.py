@@ -1,9 +1,9 @@
-"""Builds the file system of a container of an image: its layers, with a directory for what the container writes.
+"""Builds the root file system of an image's container: the image's layers, and above them the container's changes.
 
-An image is hostile: its `/etc` or `/dev` may be a link to anywhere, a file, or missing. Until this process has changed
-into the new root, every path in it is opened by `beneath`, which cannot leave it. What the kernel makes (/dev, /proc,
-/sys) is first mounted where no container sees it, and then moved. Layers are never changed: mount points, too, are made
-in the container's own directory.
+An image is untrusted: its `/etc` or `/dev` may be a link to anywhere, a file, or missing. Until this process has
+changed into the new root, it opens every path in it by `beneath`, which cannot leave the root. /dev, /proc and /sys are
+first mounted where no container sees them, and then moved. Layers never change: missing mount points are created in the
+container's own directory.
 
 The order, the refusals and their messages are those of runc (libcontainer's rootfs_linux.go).
 """
@@ -31,7 +31,7 @@ _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
 
 class ImageRootConfig(NamedTuple):
-    """An image's root as a message has it; see `ImageRoot` of the runtime's contract.
+    """An image's root, as it is sent in messages; see `ImageRoot` in `cluster/runtime.py`.
 
     copied: whether `changes` has a copy of all layers in `COPY`, in place of an overlay.
     """
@@ -54,15 +54,15 @@ def build_image_root(
 ) -> None:
     """Make a container's root and change into it. Call it in new mount and PID namespaces.
 
-    The root itself is still writable then: `seal` makes it read-only.
+    Afterwards the root is still writable: `seal` makes it read-only.
 
     etc: the sandbox's files of /etc, content by name. mounts: each as `Mount` of the runtime's contract.
     read_only_root: whether the root will be read-only. masked: whether parts of /proc and /sys are hidden or read-only.
-    control_groups: whether the container sees its control group, in a namespace of its own.
+    control_groups: whether the container gets a cgroup namespace, and sees its own control group.
 
     Raises:
         RootError: the image or the pod's spec does not allow it.
-        OSError: with what was tried.
+        OSError: a system call failed; the error names the path.
     """
     root = template.path + "/root"
     if image.copied:
@@ -85,9 +85,10 @@ def build_image_root(
 
 
 class _Builder:
-    """Mounts things in a root that is not this process's root yet.
+    """Mounts file systems in a root that is not this process's root yet.
 
-    top: the new root's descriptor. forbidden: the device number of its /proc, in which nothing is mounted; -1: unknown.
+    top: the new root's descriptor. forbidden: the device number of its /proc, below which nothing may be mounted; -1
+    while it is not known.
     """
 
     def __init__(self, template: Template, top: int) -> None:
@@ -96,9 +97,9 @@ class _Builder:
         self.forbidden = -1
 
     def place(self, kind: str, path: str, fill: Callable[[str], object], *, ordinary: bool = False) -> None:
-        """Have `fill` prepare a directory, and move what is mounted there to `path`.
+        """Let `fill` mount a file system at a hidden directory, and move it to `path` in the new root.
 
-        kind: the file system's name, for errors. ordinary: refuse a path that is a link, as runc does.
+        kind: the file system's name, for errors. ordinary: True to refuse a path that is a link, as runc does.
         """
         wish = f'error mounting "{kind}" to rootfs at "{path}"'
         try:
@@ -108,7 +109,7 @@ class _Builder:
                 if not stat.S_ISDIR(os.fstat(target).st_mode):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 stage = self._template.stage(directory=True)
-                # What cannot be mounted here (a /sys in some user namespaces) is an empty directory.
+                # Where the kernel refuses the mount (/sys in some user namespaces), the directory stays empty.
                 linux.mount("tmpfs", stage, "tmpfs", _QUIET, "mode=755,size=64k")
                 fill(stage)
                 linux.mount(stage, f"/proc/self/fd/{target}", None, linux.MS_MOVE)
@@ -116,7 +117,10 @@ class _Builder:
             raise RootError(f"{wish}: {os.strerror(error.errno or errno.EIO).lower()}") from error
 
     def mount_etc(self, etc: Mapping[str, str], others: set[str], *, read_only: bool) -> None:
-        """Mount the sandbox's files over those of the image. others: paths at which the pod mounts something itself."""
+        """Mount the sandbox's files over those of the image.
+
+        others: paths of the pod's own mounts, which are skipped.
+        """
         stage = self._template.stage(directory=True)
         linux.mount("tmpfs", stage, "tmpfs", _QUIET, "mode=755")
         names = [name for name in _ETC if name in etc and f"/etc/{name}" not in others]
@@ -136,7 +140,7 @@ class _Builder:
         linux.umount(stage, linux.MNT_DETACH)
 
     def mount_all(self, mounts: Sequence[dict[str, Any]], volumes: Sequence[str], *, read_only_root: bool) -> None:
-        """Mount the pod's volumes, and make those of the image, upper directories first."""
+        """Mount the pod's volumes, and create those of the image; parent directories come first."""
         given = [os.path.normpath(mount["path"]) for mount in mounts]
         own = [path for path in map(os.path.normpath, volumes) if not any(_is_at_or_below(path, at) for at in given)]
         steps: list[tuple[str, Callable[[], None]]] = [
@@ -156,9 +160,9 @@ class _Builder:
             step()
 
     def _make_volume(self, path: str, *, writable: bool) -> None:
-        """Make the directory of a VOLUME. writable: as a mount of its own, which stays writable below a read-only root.
+        """Make the directory of a VOLUME. It has the image's files at this path, as a new volume in Docker.
 
-        What the image has there is seen in it, as in the new volumes that Docker makes.
+        writable: True to make it a mount of its own, which stays writable below a read-only root.
         """
         wish = f'error mounting a volume of the image to rootfs at "{path}"'
         try:
@@ -206,7 +210,7 @@ def _fill_sys(stage: str, template: Template, masked: bool, control_groups: bool
         linux.unshare(linux.CLONE_NEWCGROUP)
         linux.mount("cgroup", f"{stage}/fs/cgroup", "cgroup2", _QUIET | linux.MS_RDONLY)
     except OSError:
-        # A kernel without control groups, or an older hierarchy: the directory is empty.
+        # Without control groups of version 2, the directory stays empty.
         return
 
 

@@ -1,9 +1,11 @@
-"""The steps of the new process of an image's container, or of an exec in one, between fork(2) and exec(3).
+"""The steps of a new process in an image's container between fork(2) and exec(3): its first process, or an exec.
 
-When the process follows paths of the container, none of its descriptors leads to a directory of this machine (for
-CVE-2024-21626). A container can make it execute its own program, Python (`/proc/self/exe`), and so get at that file,
-which may belong to the container's user. The kernel lets nobody write to it while the network's first process executes
-it, too, which is as long as any container runs (for CVE-2019-5736; `why_not_safe`).
+CVE-2024-21626: before the process follows a path in the container, it has closed all descriptors that lead to
+directories of this machine.
+
+CVE-2019-5736: a container can make the process execute its own program again (`/proc/self/exe`, which is Python), and
+so open that file, which may belong to the container's user. The kernel refuses to write to it (ETXTBSY), because the
+network's first process executes the same file as long as any container runs. `why_not_safe` finds kernels that do not.
 
 All functions raise `StartFailure`, with the messages of runc and containerd.
 """
@@ -30,9 +32,9 @@ from hatchway.cluster.network.rights import Rights, take_rights
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError
 
-# More than the kernel gives a process (fs.nr_open).
+# Larger than any descriptor (fs.nr_open).
 _MOST_DESCRIPTORS = 1 << 30
-# Given the environment and what changes the user, becomes the program.
+# Called with the environment and a function that changes the user; executes the program.
 Execute = Callable[[dict[str, str], Callable[[], None]], NoReturn]
 
 
@@ -41,7 +43,7 @@ def why_not_safe() -> str:
     try:
         os.close(os.open("/proc/self/exe", os.O_WRONLY | os.O_CLOEXEC))
     except OSError:
-        # ETXTBSY, or it belongs to another user or is on a read-only file system.
+        # ETXTBSY: the file is protected. EACCES, EPERM, EROFS: this user cannot write to it in any case.
         return ""
     return (
         "this machine's kernel lets containers overwrite running programs (Linux 6.11.0 to 6.11.10, 6.12.0, 6.12.1); "
@@ -61,6 +63,11 @@ def start_in_image(
     if config["unsafe"]:
         raise StartFailure(config["unsafe"])
     rights = _rights(config)
+    users = config["node_users"]
+    if rights.administers and users < 0:
+        raise StartFailure(
+            "containers that may mount need user namespaces in user namespaces, which this machine forbids"
+        )
     try:
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)
@@ -71,16 +78,16 @@ def start_in_image(
             mounts=config["mounts"],
             read_only_root=config["read_only_root"],
             masked=rights.masked,
-            # With the right to mount it could see more than its own group.
+            # A container with the right to mount could see more than its own control group.
             control_groups=not rights.administers,
         )
         # From here on /proc is the container's. Nothing is mounted over it (`RootError`), and no program has run here.
-        _close_all_but(report.fileno(), config.get("console", -1))
+        _close_all_but(report.fileno(), config.get("console", -1), users)
         _make_working_directory(config["cwd"])
         if config["read_only_root"]:
             remount_one_read_only("/")
-        if rights.administers and rights.root_of_machine:
-            _lock_mounts()
+        if rights.administers:
+            _lock_mounts(users)
         report_mounts(report)
     except RootError as error:
         raise StartFailure(str(error)) from error
@@ -92,7 +99,7 @@ def start_in_image(
     except AccountError as error:
         raise StartFailure(str(error)) from error
     report_account(report, account._asdict())
-    execute(_environment(config, account), lambda: take_rights(report, account, rights, is_first=True))
+    execute(_environment(config, account), lambda: take_rights(report, account, rights, users, is_first=True))
 
 
 def enter_image(
@@ -111,13 +118,14 @@ def enter_image(
         linux.setns(mount_namespace, linux.CLONE_NEWNS)
     except OSError as error:
         raise StartFailure(f"cannot enter the container: {reason(error)}") from error
-    _close_all_but(report.fileno(), config.get("console", -1))
-    execute(_environment(config, account), lambda: take_rights(report, account, rights))
+    users = config["node_users"]
+    _close_all_but(report.fileno(), config.get("console", -1), users)
+    execute(_environment(config, account), lambda: take_rights(report, account, rights, users))
 
 
 def _enter_control_groups(pid: int) -> None:
     """Enter the namespace of control groups of a container's first process, if it has one of its own."""
-    # It may have ended, or be in the first process's namespace, which nobody may enter again.
+    # The process may have ended, or be in the first process's namespace, which cannot be entered again.
     with contextlib.suppress(OSError), beneath.opened(open_namespace(str(pid), "cgroup")) as groups:
         linux.setns(groups, linux.CLONE_NEWCGROUP)
 
@@ -137,7 +145,7 @@ def _environment(config: dict[str, Any], account: Account) -> dict[str, str]:
 
 def _close_all_but(*kept: int) -> None:
     """Close all descriptors except the standard streams and these; those below 0 are ignored."""
-    # One of them is where the first process is told of signals.
+    # One of them receives the signals of the network's first process (signal.set_wakeup_fd).
     signal.set_wakeup_fd(-1)
     first = 3
     for descriptor in sorted({number for number in kept if number >= first}):
@@ -155,18 +163,22 @@ def _make_working_directory(cwd: str | None) -> None:
         raise StartFailure(f'mkdir cwd ("{cwd}") set in config.json failed: {reason(error)}') from error
 
 
-def _lock_mounts() -> None:
+def _lock_mounts(users: int) -> None:
     """Move this process to a copy of its mount namespace in which no present mount can be removed or made writable.
 
-    A container that may mount could otherwise uncover what is hidden in /proc and /sys, and there this machine's root
-    may write. The kernel locks mounts that are copied into a namespace of other users (mount_namespaces(7)).
+    A container that may mount could otherwise uncover what is hidden in /proc and /sys, where this machine's root may
+    write, and make the programs writable that a `hostPath` shows, some of which belong to this user. The kernel locks
+    mounts that are copied into a namespace of other users (mount_namespaces(7)).
+
+    users: a descriptor of the user namespace that the copy belongs to.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         pid = os.fork()
         if pid == 0:
             try:
-                linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+                linux.setns(users, linux.CLONE_NEWUSER)
+                linux.unshare(linux.CLONE_NEWNS)
                 report_mounts(theirs)
             finally:
                 os._exit(0)

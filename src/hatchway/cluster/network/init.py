@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from hatchway.cluster import descriptors
-from hatchway.cluster.network import channel, containerstart, imagestart, linuxnamespaces, processes
+from hatchway.cluster.network import channel, containerstart, imagestart, kernelfiles, linuxnamespaces, processes
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.agentlink import AgentLink
 from hatchway.cluster.network.deaths import Deaths
@@ -68,7 +68,7 @@ class Init:
         self._scores = OomScores()
         self._unsafe = imagestart.why_not_safe()
         self._deadline: float | None = None
-        self._topology = Topology(config)
+        self._topology = Topology(config, users)
         self._wakeup = self._watch_children()
         if not config["agent"]:
             channel.send(lifeline, {"ready": True})
@@ -137,6 +137,7 @@ class Init:
     def _do_start(self, message: channel.Message, descriptors: list[int]) -> None:
         sandbox = self._sandbox(message)
         config = self._config(message, descriptors)
+        config["node_users"] = sandbox.node.users
         guest = "container" in message
         privileges = config["privileges"] if config["image"] is not None else None
 
@@ -149,14 +150,14 @@ class Init:
                 start = functools.partial(run, is_first=False)
                 child = self._fork(self._forker_into(pids), start, message, descriptors, is_container=True)
                 child.guest_of = PidSpace(target.pid, os.dup(pids))
-                child.privileges = privileges
+                child.privileges, child.node_users = privileges, sandbox.node.users
             return
         fork, shared = self._topology.forker(sandbox)
         # A shared PID namespace has its limit already.
         start = functools.partial(run, is_first=shared is None)
         child = self._fork(fork, start, message, descriptors, is_container=True)
         child.shared = shared
-        child.privileges = privileges
+        child.privileges, child.node_users = privileges, sandbox.node.users
 
     def _do_exec(self, message: channel.Message, descriptors: list[int]) -> None:
         sandbox = self._sandbox(message)
@@ -167,14 +168,15 @@ class Init:
 
             # With the container's rights, whatever the request says.
             config["privileges"], config["account"] = target.privileges, target.account
-            config["container_pid"] = target.pid
+            config["container_pid"], config["node_users"] = target.pid, sandbox.node.users
             if target.privileges is not None and target.account is None:
                 raise StartFailure("the container's user is not known")
 
             def run(report: socket.socket) -> NoReturn:
                 containerstart.enter(sandbox.namespaces, target.mounts, config, report)
 
-            self._fork(self._forker_into(pids), run, message, descriptors, is_container=False).container = target
+            child = self._fork(self._forker_into(pids), run, message, descriptors, is_container=False)
+            child.container, child.node_users = target, sandbox.node.users
 
     @contextlib.contextmanager
     def _entering(self, key: int) -> Iterator[tuple[Child, int]]:
@@ -462,6 +464,7 @@ def main() -> None:
             channel.send(lifeline, {"pid": pid})
             os._exit(0)
         linuxnamespaces.leave_keyring()
+        kernelfiles.keep_devices()
         # The agent needs a socket for every service and connection; container engines do the same for pods.
         descriptors.raise_limit()
         keeper = None

@@ -1,6 +1,6 @@
-"""Mounts what the kernel makes into a container: /dev, /proc and /sys, without what a container must not see or change.
+"""Mounts /dev, /proc and /sys for a container, without the parts that a container must not see or change.
 
-All paths are those of the process that builds the container; nothing of the container is there yet.
+All paths are those of the process that builds the container; no container has access to them yet.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import errno
 import os
 
 from hatchway.cluster.network import syscalls as linux
-from hatchway.cluster.network.mounts import bind, mask
+from hatchway.cluster.network.mounts import bind, mask, remount_one_read_only
 
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
@@ -21,6 +21,18 @@ _PROC_MASKED = (
 _PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 _SYS_MASKED = ("firmware", "kernel/debug", "kernel/security", "devices/virtual/powercap")
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+
+
+def keep_devices() -> None:
+    """Make the devices that containers get read-only mounts in this process's mount namespace. Raises OSError.
+
+    They can be written to all the same, but their owner and mode cannot be changed: this machine's root, who may be
+    root in a container, owns them. This holds for what is bound from them, and for descriptors that are opened later.
+    """
+    for name in _DEVICES:
+        path = f"/dev/{name}"
+        linux.mount(path, path, None, linux.MS_BIND)
+        remount_one_read_only(path)
 
 
 def make_devices(dev: str) -> None:
@@ -51,7 +63,7 @@ def mount_message_queues(dev: str) -> None:
 def mount_proc(proc: str, empty: str, *, masked: bool = True) -> None:
     """Mount this PID namespace's /proc at the directory `proc`.
 
-    masked: without what a container must not see or change. empty: an empty directory.
+    masked: True to hide parts that a container must not see, and to make others read-only. empty: an empty directory.
     """
     linux.mount("proc", proc, "proc", _QUIET)
     if not masked:
@@ -65,10 +77,10 @@ def mount_proc(proc: str, empty: str, *, masked: bool = True) -> None:
 
 
 def mount_sys(sys_: str, empty: str, *, writable: bool = False) -> bool:
-    """Mount /sys at the directory `sys_`, without what a container must not see. Return False where none is allowed.
+    """Mount /sys at the directory `sys_`, without what a container must not see. Return False if the kernel refuses it.
 
-    writable: whether all of it is visible, and writable if this machine's own is. When part of this machine's own /sys
-    is hidden, the kernel refuses to mount a new one: /sys is then empty.
+    writable: True to show all of it, writable where this machine's own /sys is. If parts of this machine's own /sys are
+    covered by other mounts, the kernel refuses to mount a new one, and /sys stays empty.
     """
     for flags in (0, linux.MS_RDONLY) if writable else (linux.MS_RDONLY,):
         try:

@@ -59,7 +59,12 @@ def open_namespace(process: str, kind: str) -> int:
 
 def own_namespaces() -> Namespaces:
     """Return descriptors of the namespaces that this process is in. Raises OSError."""
-    return Namespaces(*(open_namespace("self", kind) for kind in ("net", "uts", "ipc")))
+    return namespaces_of("self")
+
+
+def namespaces_of(process: str) -> Namespaces:
+    """Return descriptors of the namespaces that a process is in. process: its id, or "self". Raises OSError."""
+    return Namespaces(*(open_namespace(process, kind) for kind in ("net", "uts", "ipc")))
 
 
 def set_sysctl(name: str, value: str) -> None:

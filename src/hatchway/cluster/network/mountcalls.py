@@ -1,7 +1,7 @@
 """Linux's newer system calls for mounts: fsopen(2), fsconfig(2), fsmount(2) and move_mount(2), Linux 5.2.
 
-A mount that they make is a descriptor: no path leads to it until it is moved into a tree. All functions raise OSError;
-ENOSYS on older kernels.
+The calls create a mount as a descriptor: no path leads to it until it is moved into a tree. All functions raise
+OSError; ENOSYS on older kernels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-# They have the same numbers on all machines.
+# The calls have the same numbers on all architectures.
 _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
 _CLOEXEC = 1
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
@@ -28,7 +28,7 @@ def _call(number: int, *arguments: object) -> int:
 
 
 def new_file_system(kind: str, options: list[tuple[str, str | None]]) -> int:
-    """Make a file system and return a descriptor of its mount, which is nowhere yet.
+    """Create a file system; return a descriptor of its mount, which is not attached to any path yet.
 
     kind: its name in /proc/filesystems. options: names and values in order; None is a flag.
     """
@@ -54,7 +54,7 @@ def _configure(context: int, command: int, name: str | None, value: str | None) 
 
 
 def attach(mount: int, target: str | int) -> None:
-    """Move the mount of a descriptor to a path, or to the directory or file of another descriptor."""
+    """Attach the mount of a descriptor to a path, or to the directory or file of another descriptor."""
     to = ctypes.c_int(target if isinstance(target, int) else _AT_FDCWD)
     path = ctypes.c_char_p(b"" if isinstance(target, int) else os.fsencode(target))
     flags = _FROM_EMPTY_PATH | (_TO_EMPTY_PATH if isinstance(target, int) else 0)

@@ -1,11 +1,17 @@
-"""Makes user namespaces for containers whose user is not root, where the cluster has one user.
+"""Makes user namespaces below the cluster's own, and namespaces that belong to them.
 
-Such a namespace gives the one user another number: that of the image or of runAsUser. So id(1) shows it, files of the
-container belong to it, and programs that refuse to run as root (postgres) start. The number of its group is given in
-the same way; other users and groups do not exist in it.
+A node's: containers of images are in one that has the cluster's users, and the namespaces of its pods belong to it.
+Root of it has all rights over the pods, and none over the cluster's own processes and mounts. Otherwise a container
+that may mount could make the mounts writable that are read-only for it, and have the kernel execute its own programs in
+place of those of the node agent (binfmt_misc, which each user namespace has since Linux 6.7).
 
-The network's first process makes the namespace, because the process that maps it must let itself be inspected for a
-moment, and no container can see the processes in the PID namespace of the first one. A container's process asks for it
+A container's own, for one whose user is not root, where the cluster has one user: it gives the one user another number,
+that of the image or of runAsUser. So id(1) shows it, files of the container belong to it, and programs that refuse to
+run as root (postgres) start. The number of its group is given in the same way; other users and groups do not exist in
+it.
+
+The network's first process makes the namespaces, because the process in one must let itself be inspected for a moment,
+and no container can see the processes in the PID namespace of the first one. A container's process asks for its own
 over its report socket (`forked.py`), when it has looked up its user, and then enters it.
 """
 
@@ -13,30 +19,76 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from hatchway.cluster.network import linuxnamespaces
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.forked import ERROR_BYTES, child_exits
+from hatchway.cluster.network.linuxnamespaces import Namespaces
+from hatchway.usermaps import UserMap
 
 _MADE = b"\0made"
 
+_Taken = TypeVar("_Taken")
 
-def make_nested_users(uid: int, gid: int) -> int:
-    """Return a descriptor of a new user namespace, in which this process's user is `uid` and its group `gid`.
+
+def make_node_users(users: UserMap) -> int:
+    """Return a descriptor of a new user namespace with the users of this process's namespace, which are `users`.
 
     This process must be the first one of the network, with root's rights in the cluster's user namespace. Raises
     OSError.
     """
+
+    def take(pid: int) -> int:
+        for name, extents in (("uid_map", users.users), ("gid_map", users.groups)):
+            lines = [f"{extent.inside} {extent.inside} {extent.count}\n" for extent in extents]
+            Path(f"/proc/{pid}", name).write_text("".join(lines), encoding="ascii")
+        return linuxnamespaces.open_namespace(str(pid), "user")
+
+    return _made_by_child(lambda: linux.unshare(linux.CLONE_NEWUSER), take)
+
+
+def make_namespaces(users: int, kinds: int) -> Namespaces:
+    """Return new namespaces that belong to a user namespace.
+
+    users: a descriptor of it. kinds: CLONE_NEW... of each; others are this process's own. Raises OSError.
+    """
+
+    def make() -> None:
+        linux.setns(users, linux.CLONE_NEWUSER)
+        linux.unshare(kinds)
+
+    return _made_by_child(make, lambda pid: linuxnamespaces.namespaces_of(str(pid)))
+
+
+def make_nested_users(uid: int, gid: int, above: int) -> int:
+    """Return a descriptor of a new user namespace, in which this process's user is `uid` and its group `gid`.
+
+    above: a descriptor of the namespace in which it is made; below 0 for this process's. This process must be the first
+    one of the network, with root's rights in the cluster's user namespace. Raises OSError.
+    """
+
+    def make() -> None:
+        if above >= 0:
+            linux.setns(above, linux.CLONE_NEWUSER)
+        linux.unshare(linux.CLONE_NEWUSER)
+        for name, content in (("setgroups", "deny"), ("uid_map", f"{uid} 0 1"), ("gid_map", f"{gid} 0 1")):
+            Path("/proc/self", name).write_text(content, encoding="ascii")
+
+    return _made_by_child(make, lambda pid: linuxnamespaces.open_namespace(str(pid), "user"))
+
+
+def _made_by_child(make: Callable[[], None], take: Callable[[int], _Taken]) -> _Taken:
+    """Call `make` in a forked child, and return what `take` returns for the child's process id. Raises OSError."""
     made, report = os.pipe()
     pid = os.fork()
     if pid == 0:
         with child_exits(report):
             linux.set_parent_death_signal(signal.SIGKILL)
             linux.keep_memory_private(False)
-            linux.unshare(linux.CLONE_NEWUSER)
-            for name, content in (("setgroups", "deny"), ("uid_map", f"{uid} 0 1"), ("gid_map", f"{gid} 0 1")):
-                Path("/proc/self", name).write_text(content, encoding="ascii")
+            make()
             os.write(report, _MADE)
             while True:
                 signal.pause()
@@ -45,8 +97,8 @@ def make_nested_users(uid: int, gid: int) -> int:
         with open(made, "rb", buffering=0) as answers:
             answer = answers.read(ERROR_BYTES)
         if answer != _MADE:
-            raise OSError(0, f"no user namespace can be made: {answer.decode(errors='replace')}")
-        return linuxnamespaces.open_namespace(str(pid), "user")
+            raise OSError(0, f"no namespace can be made: {answer.decode(errors='replace')}")
+        return take(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

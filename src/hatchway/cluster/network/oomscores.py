@@ -1,8 +1,8 @@
 """Gives new processes of containers their oom_score_adj (proc_pid_oom_score_adj(5)).
 
-A process cannot set its own while its memory is private, and inside of a container it must be private at all times: a
-privileged container could otherwise read it, and take over its descriptors. So the first process, which no container
-sees, has the value itself for the moment in which it forks.
+A process that is not dumpable cannot set its own value. In a container, a process must never be dumpable before its
+program runs: a privileged container could read its memory, and take over its descriptors. So the network's first
+process, which no container sees, takes the value itself while it forks, and the child inherits it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ _PATH = "/proc/self/oom_score_adj"
 
 
 class OomScores:
-    """This process's own file in /proc, opened once. Make it where no container can see this process."""
+    """Changes this process's oom_score_adj.
+
+    Create it where no container can see this process: it opens the file in /proc.
+    """
 
     def __init__(self) -> None:
         linux.keep_memory_private(False)
@@ -29,13 +32,13 @@ class OomScores:
 
     @contextlib.contextmanager
     def inherited(self, score: int) -> Iterator[None]:
-        """Give children that are forked in the block this oom_score_adj, or this process's own if that is higher.
+        """Within the block, give forked children this oom_score_adj, or this process's own value if that is higher.
 
-        An ordinary user may not lower it. Raises OSError.
+        An ordinary user may not lower the value. Raises OSError.
         """
         os.pwrite(self._file, str(max(score, self._own)).encode(), 0)
         try:
             yield
         finally:
-            # Where it was before, the kernel allows it to be again.
+            # The kernel allows to lower the value to the former one.
             os.pwrite(self._file, str(self._own).encode(), 0)

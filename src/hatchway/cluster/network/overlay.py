@@ -1,8 +1,8 @@
 """Mounts an image's layers with a writable directory on top: Linux's overlay file system, in a user namespace.
 
-Layers are named by descriptors (`/proc/self/fd/7`). So a name is short, needs no escapes, and tells a container nothing
-about this machine. Attributes of the overlay are `user.overlay...` (the option `userxattr`), because a user namespace
-may not write those of `trusted.`; unpacked layers have the same form. Linux 5.11 is the first that allows it.
+Layers are given as descriptors (`/proc/self/fd/7`): such a path is short, needs no escapes, and shows a container
+nothing of this machine. The overlay's attributes are `user.overlay...` (the option `userxattr`, Linux 5.11), because a
+user namespace may not write `trusted.` attributes; unpacked layers have the same ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hatchway.cluster.network import syscalls as linux
 UPPER, _WORK, _NOTHING = "upper", "work", "nothing"
 # The most that mount(2) reads of a file system's options, with its last null character.
 _OPTIONS_BYTES = 4096
-# What says that this machine, or the file system of a directory, does not allow an overlay.
+# Errors by which the kernel reports that an overlay is not supported on this machine or file system.
 UNSUPPORTED = frozenset(
     {errno.EACCES, errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
 )
@@ -29,11 +29,12 @@ UNSUPPORTED = frozenset(
 def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
     """Mount layers at the directory `target`, in this process's mount namespace.
 
-    layers: directories, the topmost first; up to 500. changes: a directory that takes what is written, in `upper` and
-    `work`; both are made when they are missing.
+    layers: directories, the topmost first; up to 500. changes: the directory for what is written; `upper` and `work`
+    are created in it when they are missing.
 
     Raises:
-        OSError: its number is in `UNSUPPORTED` where this machine or the file system of `changes` allows no overlay.
+        OSError: the error number is in `UNSUPPORTED` when this machine or the file system of `changes` allows no
+        overlay.
     """
     for part in (UPPER, _WORK, _NOTHING):
         with contextlib.suppress(FileExistsError):
@@ -51,9 +52,11 @@ def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
 
 
 def overlay_problem(directory: str) -> str:
-    """Return why no overlay can take changes in `directory`, for people; "" when one can. Blocks. Raises OSError.
+    """Return why an overlay cannot have its changes in `directory`, as a message; "" when it can. Blocks.
 
-    This process must be root of its user namespace. Nothing is mounted anywhere, and nothing is left behind.
+    Raises OSError.
+
+    This process must be root of its user namespace. No mount and no file is left.
     """
     with tempfile.TemporaryDirectory(prefix=".try-", dir=directory) as tried:
         parts = [f"{tried}/{name}" for name in (_NOTHING, UPPER, _WORK)]
@@ -68,7 +71,7 @@ def overlay_problem(directory: str) -> str:
                 raise
             return (error.strerror or str(error)).lower()
         finally:
-            # The kernel's own directory there has no permissions, and is empty.
+            # Remove the empty directory without permissions that the kernel has made there.
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(f"{parts[2]}/work")
     return ""
@@ -76,7 +79,7 @@ def overlay_problem(directory: str) -> str:
 
 @contextlib.contextmanager
 def _named(directories: Sequence[str]) -> Iterator[list[str]]:
-    """Open directories, and give their short names while they are open."""
+    """Open directories, and yield their short paths (`/proc/self/fd/N`)."""
     with contextlib.ExitStack() as opened:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         yield [
@@ -87,7 +90,7 @@ def _named(directories: Sequence[str]) -> Iterator[list[str]]:
 
 def _mount_by_parts(lower: list[str], upper: str, work: str, target: str) -> None:
     options: list[tuple[str, str | None]] = [("lowerdir+", layer) for layer in lower]
-    # volatile: nothing is written to disk in order. After a crash of the machine a container starts from its image.
+    # volatile: fsync has no effect. After a crash of the machine, containers start again from their images.
     options += [("upperdir", upper), ("workdir", work), ("userxattr", None), ("volatile", None)]
     mount = mountcalls.new_file_system("overlay", options)
     with beneath.opened(mount):

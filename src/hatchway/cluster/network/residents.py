@@ -15,11 +15,16 @@ from hatchway.cluster.network.userchanges import UserChanges
 
 
 class NodeNamespaces:
-    """A node's namespaces. space: its PID namespace, which is made with the node's first pod."""
+    """A node's namespaces.
 
-    def __init__(self, namespaces: Namespaces, name: str) -> None:
+    users: a descriptor of the user namespace of its pods (`nestedusers.py`); -1 where this machine allows no other than
+    the cluster's. space: its PID namespace, which is made with the node's first pod.
+    """
+
+    def __init__(self, namespaces: Namespaces, name: str, users: int) -> None:
         self.namespaces = namespaces
         self.name = name
+        self.users = users
         self.space: PidSpace | None = None
 
 
@@ -51,7 +56,7 @@ class Child:
     while unknown. users: the user and group of a container, and a descriptor of its own user namespace.
     privileges, account: those of a container of an image, as messages have them, for the processes that exec starts in
     it; None: it is not one, or its account is not known yet. changes: answers changes of users in a container; None
-    where the kernel does not ask.
+    where the kernel does not ask. node_users: `users` of its node.
     """
 
     shared: PidSpace | None = None
@@ -60,6 +65,7 @@ class Child:
     users: tuple[int, int, int] | None = None
     mounts = -1
     changes: UserChanges | None = None
+    node_users = -1
     privileges: dict[str, Any] | None = None
     account: dict[str, Any] | None = None
 
@@ -107,7 +113,7 @@ class Child:
         container = self.container or self
         if container.users is None or container.users[:2] != (uid, gid):
             try:
-                made = make_nested_users(uid, gid)
+                made = make_nested_users(uid, gid, self.node_users)
             except OSError as error:
                 return error
             container.close_users()

@@ -1,7 +1,7 @@
-"""Gives a process of an image's container its user and takes from it what it must not have, before its program runs.
+"""Sets the user of a process in an image's container, and drops its rights, before its program runs.
 
-The order is runc's (libcontainer's init_linux.go, standard_init_linux.go): without no_new_privs a filter of system
-calls can only be set while this process has CAP_SYS_ADMIN, so before its capabilities are limited; otherwise last.
+The order is runc's (libcontainer's init_linux.go, standard_init_linux.go). With no_new_privs, the seccomp filter is set
+last. Without it, setting a filter needs CAP_SYS_ADMIN, so the filter is set before the capabilities are limited.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hatchway.cluster.capabilitynames import DEFAULT_CAPABILITIES
 from hatchway.cluster.network import callfilter, capabilities, containerusers
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.accounts import Account
@@ -21,9 +22,9 @@ from hatchway.usermaps import Way
 
 
 class Rights(NamedTuple):
-    """The privileges of a container's processes; see `Privileges` of the runtime's contract.
+    """The privileges of a container's processes; see `Privileges` in `cluster/runtime.py`.
 
-    way: which users the cluster has (`Users`). root_of_machine: whether the container's root is this machine's root.
+    way: the cluster's kind of user map. root_of_machine: whether the container's root is this machine's root.
     """
 
     capabilities: frozenset[str]
@@ -38,7 +39,7 @@ class Rights(NamedTuple):
         """Read the privileges of a message."""
         names = privileges["capabilities"]
         return cls(
-            frozenset(capabilities.DEFAULT if names is None else (name.upper().removeprefix("CAP_") for name in names)),
+            frozenset(DEFAULT_CAPABILITIES if names is None else (name.upper().removeprefix("CAP_") for name in names)),
             bool(privileges["no_new_privileges"]),
             str(privileges["seccomp"]),
             bool(privileges["unmasked_proc"]),
@@ -55,23 +56,28 @@ class Rights(NamedTuple):
     def masked(self) -> bool:
         """Return True when parts of /proc and /sys are hidden or read-only.
 
-        They always are for this machine's root, to whom the kernel would let them write even from a user namespace.
+        They always are if the container's root is this machine's root: the kernel would let it write there, even from a
+        user namespace.
         """
         return not self.unmasked_proc or self.root_of_machine
 
 
-def take_rights(report: socket.socket, account: Account, rights: Rights, *, is_first: bool = False) -> None:
-    """Become the user, with its rights. After it this process is as its program will be. Raises StartFailure.
+def take_rights(report: socket.socket, account: Account, rights: Rights, users: int, *, is_first: bool = False) -> None:
+    """Change to the container's user and rights. Nothing changes between this and its program. Raises StartFailure.
 
-    report: the child's end of `report_pair`. is_first: whether it is the first process of its container.
+    report: the child's end of `report_pair`. users: a descriptor of the user namespace of its node's pods; below 0 for
+    this process's. is_first: whether it is the first process of its container.
     """
     followed = report if is_first else None
     kept = capabilities.numbers(rights.capabilities)
     one = rights.way == "one"
     try:
         _own_streams(0 if one else account.uid)
+        if users >= 0:
+            # As below, this drops all rights outside the new namespace, and gives all rights in it.
+            linux.setns(users, linux.CLONE_NEWUSER)
         if one:
-            # First, because it takes all rights outside of the new namespace, and gives all rights in it.
+            # First, because entering a user namespace drops all rights outside it, and gives all rights in it.
             containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_bounding_set(kept)
         if not rights.no_new_privileges:
@@ -92,30 +98,30 @@ def take_rights(report: socket.socket, account: Account, rights: Rights, *, is_f
 
 
 def _own_streams(uid: int) -> None:
-    """Give standard streams to the user, so that it can open `/dev/stdout` (runc's fixStdioPermissions)."""
+    """Give the standard streams to the user, so that it can open `/dev/stdout` (runc's fixStdioPermissions)."""
     null = os.stat(os.devnull).st_rdev if os.path.exists(os.devnull) else -1
     for descriptor in range(3):
         found = os.fstat(descriptor)
         if found.st_rdev == null or found.st_uid == uid:
             continue
-        # A stream may come from outside of the user namespace, or from a read-only file system.
+        # A stream may belong to a user outside the user namespace, or be on a read-only file system.
         with contextlib.suppress(OSError):
             os.fchown(descriptor, uid, -1)
 
 
 def _set_filters(account: Account, rights: Rights, report: socket.socket | None) -> None:
-    """Forbid system calls. Call it with CAP_SYS_ADMIN, or with no_new_privs. Raises StartFailure."""
+    """Set the seccomp filters. The process must have CAP_SYS_ADMIN or no_new_privs. Raises StartFailure."""
     programs: list[bytes | None] = []
     if rights.seccomp:
         programs.append(callfilter.default_profile(rights.capabilities))
-    if rights.administers:
-        programs.append(callfilter.namespace_guard(mounts=rights.root_of_machine))
+    if rights.administers or not rights.seccomp:
+        programs.append(callfilter.namespace_guard(mounts=rights.administers and rights.root_of_machine))
     try:
         for program in programs:
             if program is not None:
                 linux.set_filter(program)
     except OSError as error:
         raise StartFailure(f"cannot filter the container's system calls (seccomp): {reason(error)}") from error
-    # On a kernel without filters (CONFIG_SECCOMP_FILTER), changes of users and owners fail; all else works.
+    # On a kernel without seccomp filters (CONFIG_SECCOMP_FILTER), changing users and owners fails; all else works.
     with contextlib.suppress(OSError):
         containerusers.filter_changes(rights.way, account.uid, is_image=True, report=report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from hatchway.cluster.network.egress.egressgateway import EgressGateway, make_ga
 from hatchway.cluster.network.forked import ERROR_BYTES, child_exits
 from hatchway.cluster.network.kernelfiles import mount_proc
 from hatchway.cluster.network.mounts import make_read_only
+from hatchway.cluster.network.nestedusers import make_namespaces, make_node_users
 from hatchway.cluster.network.pidspace import (
     PidSpace,
     fork_below,
@@ -24,6 +26,7 @@ from hatchway.cluster.network.pidspace import (
 )
 from hatchway.cluster.network.residents import NodeNamespaces, PodNamespaces
 from hatchway.cluster.network.router import PacketRouter
+from hatchway.usermaps import UserMap
 
 # As container engines do: users other than root may listen on every port of a pod, and use ping.
 _PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 0"))
@@ -32,14 +35,16 @@ _PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_
 class Topology:
     """The namespaces of the private network, kept open by descriptors. The network's first process makes it.
 
-    config: see `launcher.py`. Raises OSError when this machine does not allow what pods need.
+    config: see `launcher.py`. users: those of the user namespace. Raises OSError when this machine does not allow what
+    pods need.
 
     template: the files of this machine that every container sees. own_pids: the first process's PID namespace.
     processes: how many processes a node may have.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], users: UserMap) -> None:
         self._config = config
+        self._users = users
         self._links = 0
         self._own = linuxnamespaces.own_namespaces()
         self.own_pids = linuxnamespaces.open_namespace("self", "pid")
@@ -60,14 +65,20 @@ class Topology:
     def _make_node(self, index: int, node: dict[str, str]) -> NodeNamespaces:
         """Make the namespaces with a node's address and name, for its kubelet, node ports and pods with hostNetwork."""
         try:
-            linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
+            users = make_node_users(self._users)
+        except OSError as error:
+            # Containers that may mount do not start then.
+            print(f"pods have no user namespace of their own: {error.strerror}", file=sys.stderr)
+            users = -1
+        try:
+            _enter_new(users, linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
             own = linuxnamespaces.own_namespaces()
             socket.sethostname(node["name"])
             self.router.connect(f"hwn-{index}", node["ip"], node["gateway"])
         finally:
             self._own.enter()
         self.router.route_to(f"hwn-{index}", node["ip"], node["gateway"])
-        return NodeNamespaces(own, node["name"])
+        return NodeNamespaces(own, node["name"], users)
 
     def _try_container(self) -> None:
         """Make a sandbox and a container's root, and remove them. Raises OSError when pods could not start here."""
@@ -118,9 +129,10 @@ class Topology:
         link = "" if on_node else f"hw-{self._links}"
         own = None
         try:
-            linux.unshare(
+            _enter_new(
+                node.users,
                 (0 if on_node else linux.CLONE_NEWNET | linux.CLONE_NEWUTS)
-                | (0 if sharing.get("ipc") else linux.CLONE_NEWIPC)
+                | (0 if sharing.get("ipc") else linux.CLONE_NEWIPC),
             )
             if on_node:
                 linux.setns(node.namespaces.net, linux.CLONE_NEWNET)
@@ -193,3 +205,15 @@ class Topology:
         for node in self.nodes:
             if node.space is space:
                 node.space = None
+
+
+def _enter_new(users: int, kinds: int) -> None:
+    """Move this process into new namespaces. users: as `NodeNamespaces.users`. kinds: CLONE_NEW... Raises OSError."""
+    if users < 0:
+        linux.unshare(kinds)
+    elif kinds:
+        made = make_namespaces(users, kinds)
+        try:
+            made.enter()
+        finally:
+            made.close()

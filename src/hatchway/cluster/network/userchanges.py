@@ -1,14 +1,14 @@
-"""Answers the changes of users in a container whose root is the cluster's one user, and notices what they are for.
+"""Answers changes of users in containers whose root is the cluster's one user, and finds containers that need another.
 
-Images often begin as root and go on as another user: their start script runs itself again by `gosu`, `su-exec` or
-`setpriv`, and asks `id -u` whether it has to. Where nothing can change, such a script would never end. So the kernel
-asks here (seccomp_unotify(2)) when a process of the container calls setuid(2) or the like; the answer is that it has
-worked. When the container's first process has asked for another user, and then executes another program, the container
-is one of these, and can begin as that user instead (`nestedusers.py`). Servers that only give up root's rights (nginx)
-execute nothing afterwards, and go on.
+Many images start as root and continue as another user: their start script checks `id -u`, and runs itself again by
+`gosu`, `su-exec` or `setpriv`. If the user never changes, such a script repeats forever. So when a process of the
+container calls
+setuid(2) or the like, the kernel asks this process (seccomp_unotify(2)), which answers with success. If the container's
+first process then executes another program, the container needs the other user, and is started again as that user
+(`nestedusers.py`). Servers that only drop root's rights (nginx) execute no program afterwards, and continue.
 
-The network's first process reads the questions, so each takes little time, and a container that asks all the time
-waits.
+The network's first process has other work. So it spends little time on each question, and limits how often a container
+is answered.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 # struct seccomp_notif: id, pid, flags, and struct seccomp_data. struct seccomp_notif_resp: id, val, error, flags.
 _QUESTION, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 _NO_CHANGE = 0xFFFFFFFF
-# When the first process is looked at after it has asked for another user (seconds).
+# The delays after which the first process is checked for a new program, once it has changed its user (seconds).
 _CHECKS = (0.02, 0.1, 0.5, 2.0)
-# So many questions are answered at once; then one in each period (seconds).
+# The number of questions that are answered without delay; then one is answered in each period (seconds).
 _FREE, _PERIOD = 200, 0.01
 _STAT_BYTES = 4096
 
 
 class _ExecutedProgram(NamedTuple):
-    """What tells that a process has executed another program: its file, and where its stack begins."""
+    """Identifies the program that a process executes: by its file, and by the address of its stack."""
 
     device: int
     inode: int
@@ -55,7 +55,7 @@ class UserChanges:
         self._user = self._group = 0
         self._before: _ExecutedProgram | None = None
         self._checks: list[float] = []
-        # When questions are read again; None while they are read at once.
+        # The time at which questions are read again; None while they are read without delay.
         self.paused_until: float | None = None
 
     @property
@@ -65,7 +65,7 @@ class UserChanges:
         return min(times, default=None)
 
     def answer(self) -> bool:
-        """Answer one question, if there is one. Return False when no more will come."""
+        """Answer one question, if there is one. Return False when the container has ended."""
         events = dict(self._poll.poll(0)).get(self.listener, 0)
         if not events & select.POLLIN:
             return not events
@@ -73,7 +73,7 @@ class UserChanges:
         try:
             fcntl.ioctl(self.listener, _RECEIVE, buffer)
         except OSError:
-            # The process has been killed meanwhile.
+            # The process was killed meanwhile.
             return True
         number, pid, _, call, architecture, _, *arguments = _QUESTION.unpack(buffer)
         self._note(pid, find_change(architecture, call), arguments)
@@ -106,7 +106,10 @@ class UserChanges:
         return os.path.isdir(f"/proc/{self._pid}/task/{pid}")
 
     def check(self, now: float) -> tuple[int, int] | None:
-        """Return the user and group as which the container should have begun; None when it goes on. now: monotonic."""
+        """Return the user and group with which the container must be started again; None for no restart.
+
+        now: monotonic.
+        """
         if self.paused_until is not None and now >= self.paused_until:
             self.paused_until = None
         if not self._checks or now < self._checks[0]:
@@ -128,8 +131,8 @@ class UserChanges:
 class FollowedContainers:
     """The containers whose changes of users are answered, by their numbers.
 
-    watch: calls a function when a descriptor can be read. unwatch: ends that; nothing happens when it has ended.
-    tell: called with the number of a container that should have begun as another user, its user and its group.
+    watch: calls a function when a descriptor is readable. unwatch: ends that; idempotent.
+    tell: called with the number of a container that must be started again, and the user and group for it.
     """
 
     def __init__(
@@ -144,7 +147,7 @@ class FollowedContainers:
         self._all: dict[int, UserChanges] = {}
 
     def add(self, key: int, changes: UserChanges | None) -> None:
-        """Answer a container's changes of users, until it has ended. None: the kernel does not ask."""
+        """Answer a container's changes of users until it ends. changes: None when the kernel does not support that."""
         if changes is not None:
             self._all[key] = changes
             self._read(changes)
@@ -159,7 +162,7 @@ class FollowedContainers:
         return [due for changes in self._all.values() if (due := changes.next_check) is not None]
 
     def check(self) -> None:
-        """Tell of containers that should have begun as another user; read questions that have waited."""
+        """Report containers that must be started again as another user, and read delayed questions."""
         now = time.monotonic()
         for key, changes in self._all.items():
             if (due := changes.next_check) is None or due > now:
@@ -171,7 +174,7 @@ class FollowedContainers:
                 self._read(changes)
 
     def _read(self, changes: UserChanges) -> None:
-        """Read the questions of a container, until no more come or it has asked too often."""
+        """Answer the questions of a container, until it has no more or has asked too often."""
 
         def ready() -> None:
             if not changes.answer() or changes.paused_until is not None:
@@ -181,7 +184,7 @@ class FollowedContainers:
 
 
 def _executed_program(pid: int) -> _ExecutedProgram | None:
-    """Return what a process executes; None when it has ended."""
+    """Return the program that a process executes; None when the process has ended."""
     try:
         file = os.stat(f"/proc/{pid}/exe")
         with open(f"/proc/{pid}/stat", "rb") as stat:

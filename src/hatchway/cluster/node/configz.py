@@ -5,7 +5,7 @@ from __future__ import annotations
 from hatchway.cluster import plan
 from hatchway.cluster.node import apiaccess, backoff, logfiles, registration
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig, NodeSpec
-from hatchway.images.pullboard import AT_ONCE
+from hatchway.images.pullservice.pullboard import AT_ONCE
 from hatchway.kube.api import Object
 
 

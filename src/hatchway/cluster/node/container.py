@@ -23,6 +23,7 @@ from hatchway.cluster.node.containerstreams import ContainerStreams
 from hatchway.cluster.node.containeruser import container_user
 from hatchway.cluster.node.env import ConfigError
 from hatchway.cluster.node.imagemanager import LOOK_SECONDS, ImageError
+from hatchway.cluster.node.images import HOST_PROGRAMS_ID
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.logreader import last_lines
 from hatchway.cluster.node.oomscore import oom_score
@@ -314,6 +315,13 @@ class ContainerWorker:
         self._waiting(error.reason, str(error))
         if error.is_new:
             self._context.event("Warning", "Failed", f"Error: {error.reason}", self.name)
+            if error.reason == "ErrImagePull" and self.state.image_id == HOST_PROGRAMS_ID:
+                # Clusters of earlier releases, and those with --host-programs, ran it.
+                message = (
+                    "It ran with this machine's programs before. Now the image hatchway/host does so; after "
+                    "`hatchway up --host-programs` every image with a command"
+                )
+                self._context.event("Warning", "HostProgramsOff", message, self.name)
         self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
 
     async def _not_configured(self, reason: str, message: str, changed: asyncio.Event) -> None:

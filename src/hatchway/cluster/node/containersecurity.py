@@ -9,65 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from hatchway.cluster.capabilitynames import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from hatchway.cluster.node.env import ConfigError
 from hatchway.cluster.runtime import Privileges
 from hatchway.kube.api import Object
 from hatchway.numerals import is_digits
 
 __all__ = ["CreateError", "check_non_root", "privileges_of", "setting"]
-
-# The capabilities that container engines leave (moby's `oci/caps/defaults.go`).
-DEFAULT_CAPABILITIES = (
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-)
-# All capabilities of Linux (capabilities(7)).
-_ALL_CAPABILITIES = tuple(
-    sorted(
-        (
-            *DEFAULT_CAPABILITIES,
-            "AUDIT_CONTROL",
-            "AUDIT_READ",
-            "BLOCK_SUSPEND",
-            "BPF",
-            "CHECKPOINT_RESTORE",
-            "DAC_READ_SEARCH",
-            "IPC_LOCK",
-            "IPC_OWNER",
-            "LEASE",
-            "LINUX_IMMUTABLE",
-            "MAC_ADMIN",
-            "MAC_OVERRIDE",
-            "NET_ADMIN",
-            "NET_BROADCAST",
-            "PERFMON",
-            "SYSLOG",
-            "SYS_ADMIN",
-            "SYS_BOOT",
-            "SYS_MODULE",
-            "SYS_NICE",
-            "SYS_PACCT",
-            "SYS_PTRACE",
-            "SYS_RAWIO",
-            "SYS_RESOURCE",
-            "SYS_TIME",
-            "SYS_TTY_CONFIG",
-            "WAKE_ALARM",
-        )
-    )
-)
 
 
 class CreateError(Exception):
@@ -81,7 +29,7 @@ def setting(pod: Object, container: Object, name: str) -> Any:
 
 
 def check_non_root(pod: Object, container: Object, image_user: str) -> None:
-    """Raise ConfigError when a container that must not run as root would do so (verifyRunAsNonRoot).
+    """Raise ConfigError when a container would run as root against runAsNonRoot (verifyRunAsNonRoot).
 
     image_user: the user in the image's configuration.
     """
@@ -108,7 +56,7 @@ def check_non_root(pod: Object, container: Object, image_user: str) -> None:
 def privileges_of(pod: Object, container: Object, image_user: str) -> Privileges:
     """Return the user and the rights of a container of an image.
 
-    image_user: the user in the image's configuration. Raises CreateError for settings that do not exist here.
+    image_user: the user in the image's configuration. Raises CreateError for settings that are not supported.
     """
     own = container.get("securityContext") or {}
     shared = pod["spec"].get("securityContext") or {}
@@ -119,7 +67,7 @@ def privileges_of(pod: Object, container: Object, image_user: str) -> Privileges
         user=_user(pod, container, image_user),
         groups=tuple(dict.fromkeys(groups)),
         merge_groups=shared.get("supplementalGroupsPolicy") != "Strict",
-        capabilities=_ALL_CAPABILITIES if privileged else _capabilities(own.get("capabilities") or {}),
+        capabilities=ALL_CAPABILITIES if privileged else _capabilities(own.get("capabilities") or {}),
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,
         seccomp="" if privileged else _seccomp(setting(pod, container, "seccompProfile") or {}),
         unmasked_proc=privileged or own.get("procMount") == "Unmasked",
@@ -135,13 +83,13 @@ def _user(pod: Object, container: Object, image_user: str) -> str:
 
 
 def _capabilities(wanted: Object) -> tuple[str, ...] | None:
-    """Return the capabilities of a container; None when they are the usual ones."""
+    """Return the capabilities of a container; None for the default ones."""
     added, dropped = _names(wanted.get("add") or ()), _names(wanted.get("drop") or ())
     if not added and not dropped:
         return None
-    found = set(_ALL_CAPABILITIES if "ALL" in added else DEFAULT_CAPABILITIES)
+    found = set(ALL_CAPABILITIES if "ALL" in added else DEFAULT_CAPABILITIES)
     if "ALL" in dropped:
-        # As in containerd, single capabilities that are added win against dropping all of them.
+        # As in containerd, `add` of single capabilities wins over `drop` of ALL.
         found = set()
     return tuple(sorted((found | (added - {"ALL"})) - (dropped - {"ALL"})))
 
@@ -149,7 +97,7 @@ def _capabilities(wanted: Object) -> tuple[str, ...] | None:
 def _names(names: Iterable[str]) -> set[str]:
     """Return names of capabilities in capitals and without `CAP_`. Raises CreateError for unknown ones."""
     found = {str(name).upper().removeprefix("CAP_") for name in names}
-    if unknown := sorted(found - {"ALL", *_ALL_CAPABILITIES}):
+    if unknown := sorted(found - {"ALL", *ALL_CAPABILITIES}):
         raise CreateError(f'failed to generate container spec: unknown capability "CAP_{unknown[0]}"')
     return found
 

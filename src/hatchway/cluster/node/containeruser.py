@@ -14,11 +14,11 @@ _ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
 
 
 def container_user(pid: int) -> Object:
-    """Return a core/v1 ContainerUser: what the kernel says of the process; root when it has ended already."""
+    """Return a core/v1 ContainerUser with the users of a process in the kernel; root when it has already ended."""
     try:
         users, groups = "", ""
         if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
-            # Where the cluster has one user, others have a namespace of their own with another number for it.
+            # In a cluster with one user, a container with another user has its own user namespace (`nestedusers.py`).
             users, groups = _read(pid, "uid_map"), _read(pid, "gid_map")
         return parse_user(_read(pid, "status"), users, groups)
     except OSError:
@@ -48,7 +48,7 @@ def parse_user(text: str, users: str = "", groups: str = "") -> Object:
 
 
 def _inside(numbers: str, outside: int) -> int:
-    """Return what a number is in another namespace (user_namespaces(7)): itself where the namespace has no map."""
+    """Convert a number to the one in another user namespace (user_namespaces(7)). Without a map, it is the same."""
     for line in numbers.splitlines():
         first, there, count = map(int, line.split())
         if there <= outside < there + count:

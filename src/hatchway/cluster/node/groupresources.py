@@ -1,4 +1,4 @@
-"""Computes what pods and containers may use, as control groups take it. Pure.
+"""Computes the limits of pods and containers for control groups. Pure.
 
 From the kubelet: `cm/helpers_linux.go` (`MilliCPUToShares`, `MilliCPUToQuota`, `ResourceConfigForPod`) and
 `kuberuntime_container_linux.go` (`calculateLinuxResources`).
@@ -21,24 +21,24 @@ _MILLI, _WHOLE = 10**6, 10**9
 
 
 def qos_class(pod: Object) -> QosClass:
-    """Return a pod's class as its status has it."""
+    """Return the QoS class in a pod's status."""
     found = (pod.get("status") or {}).get("qosClass")
     return found if found in ("Guaranteed", "Burstable") else "BestEffort"
 
 
 def container_resources(container: Object) -> GroupLimits:
-    """Return what a container may use. container: with its granted resources."""
+    """Return a container's limits. container: with the resources that the node has granted."""
     resources: dict[str, Any] = container.get("resources") or {}
     requests, limits = amounts_of(resources.get("requests")), amounts_of(resources.get("limits"))
-    # A container with a limit and without a request has the limit's share.
+    # Without a request, the limit counts as the request.
     asked = requests if requests.get("cpu", ZERO).nano or not limits.get("cpu", ZERO).nano else limits
     return GroupLimits(_shares(asked), _quota(limits), _memory(limits))
 
 
 def pod_group_resources(pod: Object) -> GroupLimits:
-    """Return what the containers of a pod may use together. pod: with its granted resources.
+    """Return a pod's own limits. pod: with the resources that the node has granted.
 
-    It has a limit only if each of its containers has one, or if the pod as a whole has.
+    The pod has a limit only if each of its containers has one, or if `spec.resources` has.
     """
     spec = pod["spec"]
     if qos_class(pod) == "BestEffort":

@@ -13,21 +13,21 @@ from hatchway.cluster.node.imagestock import ImageStock, UnpackedImage
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.pullsecrets import pull_credentials
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.pullmessages import PullRequest
+from hatchway.images.pullservice.pullmessages import PullRequest
 from hatchway.images.reference import DEFAULT_TAG, ImageNameError, Reference, parse
 from hatchway.kube.api import Object
 
 __all__ = ["ImageError", "get_image", "image_names", "parse_image"]
 
-# The seconds until an image is looked for again that a container waits for.
+# The seconds between two lookups of an image for which a container waits.
 LOOK_SECONDS = 2.0
 
 
 class ImageError(Exception):
-    """The container's image cannot be used now. The message is the one in the status.
+    """The container's image cannot be used now. The message is that of the container's status.
 
-    reason: the reason there: ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName or ImageInspectError.
-    is_new: False when it has been reported by an event already.
+    reason: the status' reason: ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName or
+    ImageInspectError. is_new: False when an event has already reported it.
     """
 
     def __init__(self, reason: str, message: str, *, is_new: bool = True) -> None:
@@ -40,8 +40,8 @@ async def get_image(context: PodContext, container: Object) -> UnpackedImage:
     """Find or pull the image of a container, and unpack it. The caller closes it.
 
     Raises:
-        ImageError: it cannot be used; events that say why have been reported, except "Error: REASON".
-        CreateError: it is there, and cannot be unpacked.
+        ImageError: the image cannot be used. The events are already reported, except "Error: REASON".
+        CreateError: the image is in the store, and cannot be unpacked.
     """
     text: str = container.get("image") or ""
     reference = parse_image(context, container)
@@ -78,7 +78,7 @@ def parse_image(context: PodContext, container: Object) -> Reference:
 
 
 def _refusal(context: PodContext, container: Object, event: str, reason: str, message: str) -> ImageError:
-    """Return the error for an image that cannot be looked for; report it in an event, but not too often."""
+    """Return the error for an image that cannot be looked up; report it in an event, at a limited rate."""
     now = asyncio.get_running_loop().time()
     delay = context.pull_delays.setdefault(container.get("image") or "", PullDelay())
     if now >= delay.until:
@@ -127,8 +127,8 @@ async def _pull(
 def image_names(image: Image, wanted: Reference) -> tuple[str, str]:
     """Return `image` and `imageID` for a container's status, as containerd gives them.
 
-    wanted: the name in the pod. `image` is a name with a tag if the image has one; `imageID` is a name with a digest,
-    for images that came without a registry their own ID.
+    wanted: the name in the pod. `image` is a name with a tag, if the image has one. `imageID` is a name with a digest;
+    for images that did not come from a registry, the image's ID.
     """
     tag = next((name for name in (str(wanted), *image.tags) if name in image.tags), str(wanted))
     digests = [one for one in image.digests if one.startswith(f"{wanted.name}@")] or list(image.digests)
@@ -136,7 +136,7 @@ def image_names(image: Image, wanted: Reference) -> tuple[str, str]:
 
 
 def _go_duration(seconds: float) -> str:
-    """Return a time as Go prints it after `Truncate(time.Millisecond)`: `393ms`, `1.2s`, `1m2.5s`."""
+    """Format a duration as Go does after `Truncate(time.Millisecond)`: `393ms`, `1.2s`, `1m2.5s`."""
     milliseconds = int(seconds * 1000)
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds else "0s"

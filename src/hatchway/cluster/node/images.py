@@ -1,6 +1,6 @@
-"""Chooses this machine's program for an image that is not a real one: `hatchway/host`, and images that Hatchway ships.
+"""Chooses the program of this machine for `hatchway/host`, and for the images that are part of Hatchway. Pure.
 
-Pure. All other names are those of container images (`imagemanager.py`).
+All other names are those of container images (`imagemanager.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from hatchway.cluster.node.containersecurity import CreateError
 
 # The image whose containers run a command with this machine's programs.
 HOST = "hatchway/host"
-# The commands of shipped images, by the image's name without tag and digest.
+# The imageID of containers whose own command runs with this machine's programs.
+HOST_PROGRAMS_ID = "hatchway://host-programs"
+# The commands of Hatchway's own images, by the image's name without tag and digest.
 SHIPPED: Mapping[str, Sequence[str]] = {
     "hatchway/dns": (sys.executable, "-m", "hatchway.addons.dns"),
     "hatchway/ingress": (sys.executable, "-m", "hatchway.addons.ingress"),
@@ -33,7 +35,7 @@ class HostProgram:
     """A program of this machine.
 
     argv: the command line; references to variables are not expanded yet.
-    image_id: the imageID in the status.
+    image_id: the imageID in the container's status.
     note: the message of the event.
     """
 
@@ -55,7 +57,8 @@ def is_host_image(
 ) -> bool:
     """Return True when a container runs a program of this machine.
 
-    extra: more shipped images. host_programs: whether the command of any image is one of this machine.
+    extra: further images of this kind. host_programs: True if commands of all images are programs of this machine
+    (`hatchway up --host-programs`).
     """
     name = repository(image)
     return name == HOST or name in extra or name in SHIPPED or (host_programs and bool(command))
@@ -66,7 +69,7 @@ def host_program(
 ) -> HostProgram:
     """Return the command for a container for which `is_host_image` is true.
 
-    It is the container's own, or the shipped image's with the container's args. Raises CreateError when there is none.
+    It is the container's own command, or the image's with the container's args. Raises CreateError when there is none.
     """
     name = repository(image)
     shipped = extra.get(name) or SHIPPED.get(name)
@@ -81,7 +84,7 @@ def host_program(
         note = present
         if name != HOST:
             note = f'Container image "{image}" is not pulled: the command runs with this machine\'s programs'
-        return HostProgram(argv, "hatchway://host-programs", note)
+        return HostProgram(argv, HOST_PROGRAMS_ID, note)
     if command:
         argv = [*command, *args]
     else:

@@ -1,6 +1,6 @@
-"""The container images that the nodes of a cluster can run: found in the store, pulled into it, and unpacked.
+"""The container images of a cluster's nodes: finds them in the store, pulls them into it, and unpacks them.
 
-One stock serves all nodes of the agent. The store is shared with the user's other clusters and with `hatchway image`.
+All nodes of the agent share one stock. The store is shared with the user's other clusters, and with `hatchway image`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Protocol
 
 from hatchway.errors import HatchwayError
 from hatchway.images.contents import BadImage, Image
-from hatchway.images.pullmessages import Pulled, PullRequest
+from hatchway.images.pullservice.pullmessages import Pulled, PullRequest
 from hatchway.images.reference import Reference
-from hatchway.images.store import ImageStore, ImageUse
+from hatchway.images.store.store import ImageStore, ImageUse
 from hatchway.kube.api import Object
 
 __all__ = ["ImageStock", "ImageUnpacker", "PullingService", "UnpackedImage"]
 
 log = logging.getLogger(__name__)
 
-# The most images, and names of one image, in a node's status (`nodestatus/setters.go`).
+# The most images in a node's status, and the most names of an image there (`nodestatus/setters.go`).
 _MOST_IMAGES, _MOST_NAMES = 50, 5
-# More at a time would only compete for the disk.
+# The most images that are unpacked at a time; more would only compete for the disk.
 _UNPACKED_AT_ONCE = 2
 
 
 class PullingService(Protocol):
-    """What pulls images into the store (`images/serviceclient.py`)."""
+    """What pulls images into the store (`images/pullservice/serviceclient.py`)."""
 
     async def pull(self, request: PullRequest) -> Pulled:
         """Pull an image. Raises BadImage with the registry's reason."""
@@ -39,7 +39,7 @@ class PullingService(Protocol):
 
 
 class ImageUnpacker(Protocol):
-    """What unpacks the layers of images (`images/layers.py`)."""
+    """What unpacks the layers of images (`images/layers/layerstore.py`)."""
 
     def directories(self, image: Image) -> tuple[str, ...] | None:
         """Return the directories of an image's layers, the topmost first; None when it is not unpacked."""
@@ -52,7 +52,7 @@ class ImageUnpacker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UnpackedImage:
-    """An image that is ready to run, and stays in the store until it is closed.
+    """An unpacked image, which stays in the store until this is closed.
 
     layers: directories, the topmost first. release: ends the use of the image.
     """
@@ -67,10 +67,10 @@ class UnpackedImage:
 
 
 class ImageStock:
-    """The images of one user, for the nodes of one cluster.
+    """The user's images, for the nodes of one cluster.
 
-    load_unpacker: returns what unpacks; called when the first image is unpacked, since it takes memory.
-    cluster: its name, for messages of `hatchway image rm`.
+    load_unpacker: returns the unpacker. It is called with the first image, because importing it takes memory.
+    cluster: the cluster's name, for messages of `hatchway image rm`.
     why_not: why containers of images cannot run on this machine; "" where they can.
     """
 
@@ -108,7 +108,7 @@ class ImageStock:
         return image, pulled
 
     async def open(self, image: Image, pod: str) -> UnpackedImage:
-        """Unpack an image unless it is unpacked, and keep it for a container. The caller closes it.
+        """Unpack an image if necessary, and keep it in the store for a container. The caller closes it.
 
         pod: NAMESPACE/NAME. Raises BadImage.
         """
@@ -126,8 +126,7 @@ class ImageStock:
             self._release(taking.result())
 
     def _release(self, use: ImageUse) -> None:
-        # Another process may hold the store's lock for a while. The caller may be cancelled meanwhile; the use must end
-        # all the same.
+        # This may wait for the store's lock. If the caller is cancelled meanwhile, the use must still be ended.
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(use.close))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -141,7 +140,7 @@ class ImageStock:
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            # The thread goes on, and nobody would close what it takes.
+            # The thread continues after a cancellation. Close the use that it returns.
             taking.add_done_callback(self._release_taken)
             raise
         except HatchwayError as error:
@@ -150,7 +149,7 @@ class ImageStock:
             raise BadImage(f"the image store cannot be used: {error.strerror or error}") from error
 
     async def _unpack(self, image: Image) -> tuple[str, ...]:
-        # Two containers of one image must not both take a turn: the second one only waits for the first.
+        # Only one container of an image takes a turn; others of the same image wait for its result.
         lock = self._unpacking.setdefault(image.image_id, asyncio.Lock())
         async with lock:
             unpacker = self._load_unpacker()
@@ -161,7 +160,7 @@ class ImageStock:
                 return await unpacker.unpack(image)
 
     async def summary(self) -> list[Object]:
-        """Return the images for a node's status, the largest first; [] where the store cannot be read."""
+        """Return the images for a node's status, the largest first; [] when the store cannot be read."""
         if self.why_not:
             return []
         try:

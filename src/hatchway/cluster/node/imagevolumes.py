@@ -1,6 +1,7 @@
 """Volumes with the files of an image (`volumes[].image`; KEP-4639).
 
-As in the kubelet, their images are got before the pod's containers start, with the same events as those of containers.
+As in the kubelet, these images are pulled before the pod's containers start, with the same events as containers'
+images.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ __all__ = ["ImageVolumes"]
 
 
 class ImageVolumes:
-    """The volumes of one pod that have images. Their images stay in the store until `close`."""
+    """The image volumes of one pod. Their images stay in the store until `close`."""
 
     def __init__(self, context: PodContext) -> None:
         self._context = context
         self._opened: dict[str, UnpackedImage] = {}
 
     async def prepare(self, waiting: Iterable[ContainerState]) -> bool:
-        """Get the images, and make their files visible to `Volumes`. Idempotent.
+        """Get the images, and link their files for `Volumes`. Idempotent.
 
-        waiting: the containers that wait for them. Returns False when an image cannot be used now; events and the
-        containers' states say why.
+        waiting: the containers that wait for the volumes. Returns False when an image cannot be used now; events and
+        the containers' states then give the reason.
         """
         try:
             await self._open()
@@ -52,7 +53,7 @@ class ImageVolumes:
             name, source = volume["name"], volume.get("image")
             if source is None or name in self._opened:
                 continue
-            # Events that are about no container are the pod's.
+            # These events are about the pod, not about a container.
             wanted = {"name": "", "image": source.get("reference"), "imagePullPolicy": source.get("pullPolicy")}
             opened = await get_image(self._context, wanted)
             try:

@@ -1,4 +1,4 @@
-"""The control groups of one pod, which enforce its limits of processor and memory; they do nothing where none are made.
+"""The control groups of one pod, which enforce its limits of CPU and memory, where the cluster has control groups.
 
 Behaviour: `cm/pod_container_manager_linux.go`, and for resizes `doPodResizeAction` in
 `kuberuntime/kuberuntime_manager.go`.
@@ -17,7 +17,7 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
-# Chooses a limit from the present and the wanted one.
+# Chooses a limit from (the current one, the wanted one).
 _Choose = Callable[["int | None", "int | None"], "int | None"]
 
 
@@ -98,7 +98,10 @@ class ContainerGroup:
             raise StartError(f"cannot make the container's control group: {error.strerror}") from error
 
     def resize(self, container: Object) -> bool:
-        """Give the process new limits. Return False when that must wait: it uses more memory than it may from then."""
+        """Give the process new limits.
+
+        Return False when this must wait, because it uses more memory than the new limit.
+        """
         try:
             self._pod.resize(self.path, container)
         except OSError as error:
@@ -107,7 +110,7 @@ class ContainerGroup:
         return True
 
     def usage(self) -> GroupUsage | None:
-        """Return what the process and its children use; None when that is not known. Blocks."""
+        """Return the usage of all processes of the container; None when it is not known. Blocks."""
         path = self.path
         return self._pod.groups.usage(path) if self._pod.groups is not None and path else None
 
@@ -126,5 +129,5 @@ class ContainerGroup:
             try:
                 await asyncio.to_thread(self._pod.groups.remove_container, path)
             except OSError as error:
-                # It is removed with the pod's.
+                # It is removed with the pod's group.
                 log.debug("control group %s: %s", path, error)

@@ -1,4 +1,4 @@
-"""Prepares what a container runs: its image's program, or one of this machine (`kuberuntime_container.go`)."""
+"""Prepares a container's program: that of its image, or a program of this machine (`kuberuntime_container.go`)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from hatchway.kube.api import Object
 
 __all__ = ["ContainerProgram", "PreparedStart", "prepare_program", "runs_host_program"]
 
-# What containerd gives images that set no PATH (`pkg/oci/spec_opts.go`).
+# The PATH for images that set none, as in containerd (`pkg/oci/spec_opts.go`).
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerProgram:
-    """What an attempt of a container runs.
+    """The program of an attempt of a container.
 
     image, image_id: for the container's status.
-    fixed, own: the command line: the image's part, and then the container's, in which `$(VAR)` is expanded.
-    base: variables that come before the container's own. expands_base: whether `$(VAR)` may name them.
+    fixed, own: the two parts of the command line: the image's, then the container's, in which `$(VAR)` is expanded.
+    base: variables that the container's own override. expands_base: whether `$(VAR)` may name them.
     cwd: the working directory; "" is the root directory.
     stop_signal: the number of the signal that ends it.
     root: the image's file system; None for a program of this machine. opened: the image; None for such a program.
@@ -65,7 +65,7 @@ class ContainerProgram:
 
 @dataclass(frozen=True, slots=True)
 class PreparedStart:
-    """Everything that one attempt needs. image: as the container's spec named it when the attempt began."""
+    """The prepared start of one attempt. image: the image in the container's spec when the attempt began."""
 
     image: str
     program: ContainerProgram
@@ -86,12 +86,12 @@ def runs_host_program(context: PodContext, container: Object) -> bool:
 
 
 async def prepare_program(context: PodContext, container: Object) -> ContainerProgram:
-    """Get a container's image, and return what to run of it. The caller closes it.
+    """Get a container's image, and return its program. The caller closes it.
 
     Raises:
         ImageError: the image cannot be used now.
-        ConfigError: the container must not run so.
-        CreateError: the container cannot be made.
+        ConfigError: the container must not run with this configuration.
+        CreateError: the container cannot be created.
     """
     parse_image(context, container)
     if runs_host_program(context, container):
@@ -165,7 +165,7 @@ def _variables(config: ImageConfig) -> dict[str, str]:
 
 
 def _volumes(config: ImageConfig, container: Object) -> tuple[str, ...]:
-    """Return the image's volumes, without those in whose place the pod mounts one of its own."""
+    """Return the image's volumes, without those at paths where the pod mounts a volume of its own."""
     mounted = {_normal(mount["mountPath"]) for mount in container.get("volumeMounts") or ()}
     paths = map(_normal, config.volumes)
     return tuple(dict.fromkeys(path for path in paths if path != "/" and path not in mounted))

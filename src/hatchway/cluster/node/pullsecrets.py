@@ -9,14 +9,14 @@ import logging
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.errors import ApiError
 from hatchway.images.contents import BadImage
-from hatchway.images.credentials import BadCredentials, Credential, parse_docker_config
+from hatchway.images.pulling.credentials import BadCredentials, Credential, parse_docker_config
 from hatchway.kube.api import Object
 
 __all__ = ["pull_credentials"]
 
 log = logging.getLogger(__name__)
 
-# The key of a Secret's data, by the Secret's type, and whether it is the older form.
+# By a Secret's type: the key of its data, and whether it has the older format.
 _FORMS = {
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson", False),
     "kubernetes.io/dockercfg": (".dockercfg", True),
@@ -28,7 +28,7 @@ _MOST_SECRETS = 50
 async def pull_credentials(context: PodContext) -> tuple[Credential, ...]:
     """Return the credentials of the pod's imagePullSecrets, which include those of its service account.
 
-    Secrets that cannot be read are named in an event. Raises BadImage for a Secret whose content is not valid.
+    An event names the Secrets that cannot be read. Raises BadImage for a Secret with invalid content.
     """
     found: list[Credential] = []
     missing = []
@@ -55,7 +55,7 @@ async def pull_credentials(context: PodContext) -> tuple[Credential, ...]:
 
 
 def _credentials(secret: Object) -> list[Credential]:
-    """Return a Secret's credentials; none for a Secret of another type, which the kubelet ignores, too."""
+    """Return a Secret's credentials. As in the kubelet, Secrets of other types are ignored."""
     key, legacy = _FORMS.get(secret.get("type") or "", ("", False))
     text = (secret.get("data") or {}).get(key)
     if not text:

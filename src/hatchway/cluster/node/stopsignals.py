@@ -1,4 +1,4 @@
-"""Names of signals in images (STOPSIGNAL) and in pods (lifecycle.stopSignal). Pure."""
+"""Parses names of signals, in images (STOPSIGNAL) and in pods (lifecycle.stopSignal). Pure."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def parse_signal(text: str) -> int | None:
 def stop_signal(lifecycle: str, image: str = "") -> int:
     """Return the signal that ends a container: the pod's (lifecycle.stopSignal), else the image's, else SIGTERM.
 
-    As in containerd, a name that means nothing is SIGTERM.
+    As in containerd, an unknown name means SIGTERM.
     """
     return (parse_signal(lifecycle) if lifecycle else parse_signal(image)) or int(signal.SIGTERM)

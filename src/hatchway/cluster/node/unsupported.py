@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from hatchway.addresses import is_loopback
-from hatchway.cluster.node.containersecurity import DEFAULT_CAPABILITIES
+from hatchway.cluster.capabilitynames import DEFAULT_CAPABILITIES
 from hatchway.kube.api import Object
 
 

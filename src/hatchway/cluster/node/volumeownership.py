@@ -1,4 +1,4 @@
-"""Gives a volume's files to the pod's fsGroup (`pkg/volume/volume_linux.go`), and tells who may read tokens.
+"""Gives a volume's files to the pod's fsGroup (`pkg/volume/volume_linux.go`), and finds the owner of token files.
 
 The kubelet does this for emptyDir, ConfigMap, Secret, downward API, projected and `local` volumes, not for hostPath.
 Where the cluster has one user and one group (`usermaps.py`), only the permission bits change: every process of the pod
@@ -17,7 +17,7 @@ from hatchway.kube.api import Object
 
 _READ_WRITE, _READ, _ENTER = 0o660, 0o440, 0o110
 _PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC
-# The most directories that are open at a time; files that lie deeper keep their group.
+# The most nested directories that are open at a time; files below deeper directories keep their group.
 _DEPTH = 256
 
 
@@ -25,9 +25,9 @@ _DEPTH = 256
 class VolumeOwnership:
     """The owners of a pod's volumes.
 
-    group: fsGroup; None when files keep their owners. user: the user for files that only one may read (`find_user`).
-    on_mismatch: whether a volume whose own directory is right already is left as it is (fsGroupChangePolicy
-    OnRootMismatch). numbers: whether users and groups have different numbers for the kernel.
+    group: fsGroup; None when files keep their owners. user: the owner of service-account tokens (`find_user`).
+    on_mismatch: True to leave a volume unchanged if its own directory already has the right group and mode
+    (fsGroupChangePolicy OnRootMismatch). numbers: False if the cluster has only one user and one group.
     """
 
     group: int | None = None
@@ -44,11 +44,11 @@ class VolumeOwnership:
 
     @property
     def payload_group(self) -> int | None:
-        """Return the group of files that the node agent makes; None for its own."""
+        """Return the group of files that the node agent creates; None for the agent's own group."""
         return self.group if self.numbers else None
 
     def file_mode(self, mode: int) -> int:
-        """Return the permission bits of a file that the node agent makes."""
+        """Return the permission bits of a file that the node agent creates. mode: those in the pod's spec."""
         return mode if self.group is None else mode | _READ
 
     def directory_mode(self, mode: int) -> int:
@@ -56,11 +56,11 @@ class VolumeOwnership:
         return mode if self.group is None else mode | _READ | _ENTER | stat.S_ISGID
 
     def apply(self, top: int) -> None:
-        """Give everything in the directory `top` to the group, which may then read and write it; at last `top` itself.
+        """Give all files below the directory `top`, and then `top` itself, to the group, which may read and write them.
 
-        Blocks. No link is followed, and other file systems below are left as they are. Raises OSError.
+        Links are not followed, and other file systems below are not changed. Blocks. Raises OSError.
 
-        top: a descriptor of a directory, which may be open only as a path; a file is given away by itself.
+        top: a descriptor of a directory or a file; O_PATH is enough.
         """
         found = os.fstat(top)
         if self.group is None or (self.on_mismatch and self._is_right(found)):
@@ -81,7 +81,7 @@ class VolumeOwnership:
                 try:
                     inner = self._enter(level.directory, name, device, deep=len(levels) >= _DEPTH)
                 except FileNotFoundError:
-                    # A container that uses the volume, too, has removed or renamed it meanwhile.
+                    # Another container with this volume has removed or renamed it meanwhile.
                     continue
                 if inner is not None:
                     levels.append(inner)
@@ -99,7 +99,7 @@ class VolumeOwnership:
         )
 
     def _enter(self, parent: int, name: str, device: int, *, deep: bool) -> _OwnedLevel | None:
-        """Change a file; return a directory, which is changed after its content."""
+        """Change a file. For a directory, return its level instead: it is changed after its content."""
         with opened(os.open(name, _PATH, dir_fd=parent)) as file:
             found = os.fstat(file)
             if found.st_dev != device:
@@ -113,19 +113,19 @@ class VolumeOwnership:
         return None
 
     def _change(self, file: int, found: os.stat_result) -> None:
-        """Change the group and the mode of an open file, which may be open only as a path (changeFilePermission)."""
+        """Change the group and the mode of a file (changeFilePermission). file: a descriptor; O_PATH is enough."""
         path = f"/proc/self/fd/{file}"
         if self.numbers and found.st_gid != self.group:
             os.chown(path, -1, self.group or 0)
         more = _READ_WRITE | (_ENTER | stat.S_ISGID if stat.S_ISDIR(found.st_mode) else 0)
         mode = stat.S_IMODE(found.st_mode)
-        # A change of the group takes bits away.
+        # Set the mode last: changing the group removes setuid and setgid bits.
         if mode | more != stat.S_IMODE(os.fstat(file).st_mode):
             os.chmod(path, mode | more)
 
 
 def _read(file: int) -> int:
-    """Open a directory's descriptor, which may be open only as a path, for reading its names."""
+    """Open a directory for reading its names. file: its descriptor; O_PATH is enough."""
     return os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -143,9 +143,9 @@ class _OwnedLevel:
 
 
 def find_user(pod: Object) -> int | None:
-    """Return the user as whom all containers of a pod run by its spec; None when they differ or one says nothing.
+    """Return the user of all containers of a pod (runAsUser); None when they differ, or one has none.
 
-    Service-account tokens belong to it (`FsUserFrom`).
+    Service-account tokens belong to this user (`FsUserFrom`).
     """
     spec = pod["spec"]
     common = (spec.get("securityContext") or {}).get("runAsUser")

@@ -2,11 +2,11 @@
 
     pods, nodes --- router --- gateway --- uplink (pasta's or slirp4netns' TAP interface)
 
-The router sends it everything that is not for the cluster. It refuses some addresses, and gives all packets that leave
-its own address (masquerading), so that the outside sees one address. While there is no uplink, it answers "network is
-unreachable" at once. Network policies have decided before: packets pass the router first.
+The router sends the gateway all packets that are not for the cluster. The gateway refuses some destinations, and
+replaces the source address of outgoing packets by its own (masquerading), so all pods share one address outside.
+Without an uplink it answers "network is unreachable" at once. Network policies are applied before, in the router.
 
-It has one address of the cluster, at which `hostnames.py` answers DNS queries.
+The gateway has one address of the cluster, at which `hostnames.py` answers DNS queries.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LINK: Final = "hw-egress"
 _DNS_PORT: Final = 53
 _BACKLOG: Final = 128
 _KNOWN: Final = struct.pack("=I", nft.ESTABLISHED | nft.RELATED)
-# NF_IP_PRI_RAW (before connections are tracked), NF_IP_PRI_NAT_SRC.
+# Priorities of chains: NF_IP_PRI_RAW (before connection tracking), NF_IP_PRI_NAT_SRC.
 _RAW: Final = -300
 _SOURCE_NAT: Final = 100
 _TCP: Final = b"\x06"
@@ -42,10 +42,10 @@ _ACK: Final = 0x10
 
 @dataclass(frozen=True, slots=True)
 class EgressGateway:
-    """What the gateway's namespace is reached by.
+    """The descriptors of the gateway's network namespace.
 
-    network: a descriptor of the namespace. routes: for requests to it (`Netlink`). links: receives messages about its
-    interfaces. queries, connections: sockets at the name server's address, UDP, and TCP (listening).
+    network: the namespace itself. routes: a netlink socket for changes of routes (`Netlink`). links: a netlink socket
+    for messages about interfaces. queries, connections: the name server's sockets: UDP, and listening TCP.
     """
 
     network: int
@@ -55,14 +55,14 @@ class EgressGateway:
     connections: socket.socket
 
     def close(self) -> None:
-        """Close all; the namespace stays while a process or an interface of the router keeps it."""
+        """Close all descriptors. The namespace stays while a process or the router's interface uses it."""
         os.close(self.network)
         for sock in (self.routes, self.links, self.queries, self.connections):
             sock.close()
 
 
 def make_gateway(config: dict[str, Any], router: PacketRouter, own: Namespaces) -> EgressGateway:
-    """Make the gateway, and have the router use it. Call it in the router's namespace. Raises OSError.
+    """Create the gateway, and let the router use it. Call it in the router's namespace. Raises OSError.
 
     config: `EgressTool.settings`. own: the router's namespaces.
     """
@@ -103,7 +103,7 @@ def _configure(routes: Netlink, router: int, config: dict[str, Any]) -> None:
         linuxnamespaces.set_sysctl(f"net/ipv6/conf/{which}/disable_ipv6", "1")
         for setting, value in (("rp_filter", "1"), ("accept_redirects", "0"), ("send_redirects", "0")):
             linuxnamespaces.set_sysctl(f"net/ipv4/conf/{which}/{setting}", value)
-    # Each refused packet is answered, not only a few of them.
+    # No rate limit: the kernel answers each refused packet.
     linuxnamespaces.set_sysctl("net/ipv4/icmp_ratelimit", "0")
     linuxnamespaces.set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
     routes.set_up(socket.if_nametoindex("lo"))
@@ -120,11 +120,11 @@ def _configure(routes: Netlink, router: int, config: dict[str, Any]) -> None:
 
 
 def _rules(interface: str) -> list[bytes]:
-    """Return the rules: masquerading, and nothing from the outside but answers."""
+    """Return the rules of the packet filter: masquerading, and from outside only packets of known connections."""
     table = nft.Table("hatchway-egress")
     found = [table.make(), table.make_chain("leave", nft.POSTROUTING, _SOURCE_NAT, "nat")]
     found.append(table.add_rule("leave", nft.leaves_by(interface), nft.masquerade()))
-    # pasta (before April 2023) refuses a connection by a reset without the flag ACK, which clients ignore.
+    # pasta before April 2023 refuses a connection by a RST without the flag ACK, which clients ignore.
     reset = nft.protocol(), nft.compare(_TCP), nft.tcp_flags(), nft.compare(bytes([_RST]))
     found.append(table.make_chain("arrive", nft.PREROUTING, _RAW))
     found.append(table.add_rule("arrive", nft.arrives_at(interface), *reset, *nft.set_tcp_flags(_ACK)))
@@ -144,7 +144,7 @@ class GatewayRoutes:
         self._refused: set[tuple[str, int]] = set()
 
     def connect(self, index: int) -> None:
-        """Use an interface as the uplink. It was made just before, and may be gone again. Raises OSError."""
+        """Use an interface as the uplink. It was just created, and may already be gone. Raises OSError."""
         self._netlink.set_mtu(index, self._config["mtu"])
         with _already():
             self._netlink.add_address(index, self._config["ip"])
@@ -153,7 +153,10 @@ class GatewayRoutes:
             self._netlink.add_route("0.0.0.0", 0, self._config["next_hop"], index)
 
     def refuse_only(self, networks: set[tuple[str, int]]) -> None:
-        """Refuse these networks, and no longer those of the last call that are not among them. Raises OSError."""
+        """Refuse exactly these networks: networks of the last call that are not among them are allowed again.
+
+        Raises OSError.
+        """
         for network in self._refused - networks:
             self._netlink.permit(*network)
             self._refused.discard(network)
@@ -165,7 +168,7 @@ class GatewayRoutes:
 
 @contextlib.contextmanager
 def _already() -> Iterator[None]:
-    """Ignore that something exists already."""
+    """Suppress the error EEXIST."""
     try:
         yield
     except OSError as error:

@@ -1,15 +1,15 @@
-"""The process that runs the egress program (`tools.py`), and starts it again when it has ended.
+"""The keeper: the process that runs the egress program (`tools.py`), and restarts it when it has ended.
 
-It is forked by the network's first process before that leaves this machine's network, so it stays there: so does the
-program. Both are in the private network's user and PID namespaces. So they have no rights on this machine but those of
-the user, and the kernel ends them with the private network, however that ends.
+The network's first process forks the keeper before it leaves this machine's network. So the keeper and the program stay
+in this machine's network, but in the private network's user and PID namespaces: they have only the user's rights on
+this machine, and the kernel ends them with the private network, even after kill -9.
 
-The keeper configures the interface that the program makes, and keeps this machine's own addresses refused. It tells the
-control plane how things are, over a socket pair:
+The keeper configures the interface that the program creates, and lets the gateway refuse this machine's own addresses.
+It reports its state to the control plane over a socket pair:
 
     {"nameserver": true}      with two descriptors: see `hostnames.py`
     {"up": true}              pods reach other networks
-    {"up": false, "why": ..}  they do not: the program has ended, or the gateway cannot be made ("final": true)
+    {"up": false, "why": ..}  they do not: the program has ended, or the gateway cannot be created ("final": true)
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from hatchway.cluster.network.egress import netmessages
 from hatchway.cluster.network.egress.egressgateway import EgressGateway, GatewayRoutes
 from hatchway.cluster.network.forked import child_exits
 
-# Seconds until the program is started again: the first time, and the most. A program that has run this long was well.
+# Seconds before a restart: the first pause, the longest one, and the running time after which the pause is reset.
 _FIRST_PAUSE, _LONGEST_PAUSE, _WELL = 0.25, 30.0, 60.0
-# A program that has not made its interface after this time (seconds) is ended.
+# A program that has not created its interface after this time (seconds) is killed.
 _CONNECT_SECONDS = 10.0
-# How much of what the program has printed last is kept.
+# The most bytes that are kept of the program's output, from its end.
 _KEPT_BYTES = 4096
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 _MARKS = "FATAL:", "ERROR:", "Error:", "error:"
 
 
 class KeeperLink:
-    """The end of the network's first process: tells the keeper what it has made, once."""
+    """The first process's side: gives the keeper the gateway, once."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
 
     def give(self, gateway: EgressGateway) -> None:
-        """Let the keeper begin, and close what was made here. Raises OSError."""
+        """Send the gateway's descriptors to the keeper, and close them here. Raises OSError."""
         sockets = gateway.routes, gateway.links, gateway.queries, gateway.connections
         with self._socket:
             channel.send(self._socket, {}, [gateway.network, *(sock.fileno() for sock in sockets)])
         gateway.close()
 
     def give_up(self, why: str) -> None:
-        """Tell that the gateway cannot be made; the keeper reports it and ends. Raises OSError."""
+        """Tell the keeper that the gateway cannot be created; it reports this and ends. Raises OSError."""
         with self._socket:
             channel.send(self._socket, {"error": why})
 
@@ -63,7 +63,7 @@ def start_keeper(config: dict[str, Any], others: tuple[int, ...]) -> KeeperLink:
     """Fork the keeper. Call it in this machine's network. Raises OSError.
 
     config: `EgressTool.settings`, and `control`: the descriptor of the socket to the control plane.
-    others: descriptors that the keeper must not keep.
+    others: descriptors that the keeper must close.
     """
     ours, theirs = channel.pair()
     if os.fork() == 0:
@@ -79,7 +79,7 @@ def start_keeper(config: dict[str, Any], others: tuple[int, ...]) -> KeeperLink:
 
 
 class EgressKeeper:
-    """See above. config: as of `start_keeper`. init: the socket to the network's first process."""
+    """The state of the keeper. config: as for `start_keeper`. init: the socket to the network's first process."""
 
     def __init__(self, config: dict[str, Any], init: socket.socket) -> None:
         self._config = config
@@ -93,7 +93,7 @@ class EgressKeeper:
         self._began = 0.0
         self._connected = False
         self._pause = _FIRST_PAUSE
-        # When the program is to be started again, or ended because it has not made its interface.
+        # The time to restart the program, or to kill it because it has not created its interface.
         self._deadline: float | None = None
 
     def run(self) -> NoReturn:
@@ -115,7 +115,7 @@ class EgressKeeper:
                 self._late()
 
     def _begin(self) -> socket.socket:
-        """Take over the gateway; return the socket with messages about its interfaces."""
+        """Receive the gateway; return the netlink socket for messages about its interfaces."""
         self._init.setblocking(True)
         received = channel.receive(self._init)
         self._init.close()
@@ -135,7 +135,7 @@ class EgressKeeper:
         return found
 
     def _mount(self, network: int) -> None:
-        """Give the network namespace a name, in a mount namespace of the keeper's own. Raises OSError."""
+        """Mount the network namespace at a path, in the keeper's own mount namespace. Raises OSError."""
         linux.unshare(linux.CLONE_NEWNS)
         path = self._config["namespace"]
         # The host's /run holds sockets of its services, which the program does not need.
@@ -168,7 +168,7 @@ class EgressKeeper:
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        # Python ignores it, and pasta takes that for an error.
+        # Python ignores SIGPIPE; pasta inherits that, and reports an error.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         os.chdir("/")
@@ -187,7 +187,7 @@ class EgressKeeper:
             self._printed = (self._printed + data)[-_KEPT_BYTES:]
 
     def _ended(self) -> None:
-        """Start the program again after a pause, which doubles from time to time."""
+        """Schedule a restart of the program after a pause, which doubles each time."""
         if self._output >= 0:
             self._read_output()
         if self._output >= 0:
@@ -220,15 +220,15 @@ class EgressKeeper:
             try:
                 self._routes.connect(index)
             except OSError as error:
-                # The program has ended meanwhile, or will be ended at its deadline.
+                # The program has ended meanwhile, or will be killed at its deadline.
                 self._printed += f"\n{error.strerror}".encode()
                 continue
             self._connected, self._deadline = True, None
             self._tell({"up": True})
 
     def _host_changed(self, changes: socket.socket) -> None:
-        """Follow changes of this machine's networks: it may have a network again, for which the program waits."""
-        # b"" stands for messages that the kernel had no room for.
+        """Handle changes of this machine's networks. A new network may allow an earlier restart of the program."""
+        # b"" stands for messages that the kernel has dropped.
         if any(not data or netmessages.tells_of_local_network(data) for data in _datagrams(changes)):
             self._refuse_host()
         if not self._pid and self._deadline is not None:
@@ -241,7 +241,7 @@ class EgressKeeper:
     # The control plane
 
     def _check_control(self) -> None:
-        # It sends nothing: this is its end.
+        # The control plane sends nothing, so this is the end of the connection.
         if channel.receive(self._control) is None:
             os._exit(0)
 
@@ -249,7 +249,8 @@ class EgressKeeper:
         try:
             channel.send(self._control, message, descriptors)
         except BlockingIOError:
-            # The control plane has a hundred of them to read: it is stopped. What comes next tells it more.
+            # About a hundred messages are unread, so the control plane is stopped. Drop this one: later messages
+            # replace it.
             return
         except ConnectionError:
             os._exit(0)
@@ -265,7 +266,7 @@ class EgressKeeper:
 
 
 def _datagrams(sock: socket.socket) -> list[bytes]:
-    """Return what a netlink socket holds; b"" where the kernel has dropped some (ENOBUFS)."""
+    """Read all datagrams of a netlink socket; b"" stands for dropped ones (ENOBUFS)."""
     found: list[bytes] = []
     while True:
         try:
@@ -279,7 +280,7 @@ def _datagrams(sock: socket.socket) -> list[bytes]:
 
 
 def why_ended(code: int, printed: bytes) -> str:
-    """Return why the program has ended, in its own words where it has said so.
+    """Return why the program has ended: its own error message if it has printed one.
 
     code: its exit code, negative for a signal.
     """

@@ -1,4 +1,4 @@
-"""The control plane's end of the way to other networks: serves DNS, and knows whether it works (`egresskeeper.py`)."""
+"""The control plane's side of egress: serves DNS, and receives the keeper's reports (`egresskeeper.py`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EgressSettings:
 
 
 class EgressLink:
-    """Receives what the keeper says. Make it in an event loop. sock: the outer end of the keeper's socket pair."""
+    """Receives the keeper's reports. Create it in an event loop. sock: the control plane's end of the socket pair."""
 
     def __init__(self, sock: socket.socket, settings: EgressSettings) -> None:
         self._settings = settings

@@ -1,8 +1,9 @@
 """Answers pods' DNS queries with this machine's name servers.
 
-Pods cannot use this machine's /etc/resolv.conf as it is: the server in it may listen on the loopback interface
-(127.0.0.53, of systemd-resolved). So the control plane, which is in this machine's network, serves one address of the
-private network (`plan.HOST_NAMESERVER`), and passes queries and answers on. It follows changes of resolv.conf.
+Pods cannot use this machine's /etc/resolv.conf directly: its name server may listen only on the loopback interface
+(127.0.0.53 of systemd-resolved). So the control plane, which is in this machine's network, listens on one address of
+the private network (`plan.HOST_NAMESERVER`), and forwards queries and answers. It reads resolv.conf again when it
+changes.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from hatchway.outsideresolvers import NoResolver, OutsideResolvers, read_servers
 log = logging.getLogger(__name__)
 
 _FILE: Final = Path("/etc/resolv.conf")
-# glibc uses as many (resolv.conf(5), MAXNS).
+# The most name servers that are used, as in glibc (resolv.conf(5), MAXNS).
 _SERVERS: Final = 3
-# What all servers together may take: a little less than clients wait.
+# Seconds for all name servers together: a little less than clients wait.
 _SECONDS: Final = 4.0
-# The longest query; the most queries by UDP under way, of all clients and of one (the cluster's name server has as
-# many); the most TCP connections, and how long one may be idle.
+# The longest query in bytes; the most pending UDP queries of all clients, and of one client (the cluster's name server
+# allows itself as many); the most TCP connections, and the seconds that one may be idle.
 _LONGEST_QUERY: Final = 4096
 _QUERIES: Final = 512
 _OF_ONE_CLIENT: Final = 200
@@ -36,9 +37,9 @@ _SERVFAIL: Final = 2
 
 
 class HostNames:
-    """Serves queries until `close`. Make it in an event loop.
+    """Answers queries until `close`. Create it in an event loop.
 
-    queries, connections: the sockets to serve, which this object owns; UDP, and TCP (listening).
+    queries, connections: the UDP socket and the listening TCP socket, which this object closes.
     file: this machine's resolv.conf.
     """
 
@@ -74,7 +75,7 @@ class HostNames:
         await self._current().start()
 
     def datagram(self, data: bytes, address: Any) -> None:
-        """Answer a query by UDP, later. Too many at once are dropped: their clients ask again."""
+        """Start to answer a query by UDP. Queries beyond the limits are dropped: clients send them again."""
         client = address[0]
         if self._by_client.total() >= _QUERIES or self._by_client[client] >= _OF_ONE_CLIENT or not is_query(data):
             return
@@ -82,7 +83,7 @@ class HostNames:
         self._begin(self._answer_datagram(data, address))
 
     def under_way(self, client: str) -> int:
-        """Return how many queries by UDP of a client's address are under way."""
+        """Return the number of pending UDP queries of a client's address."""
         return self._by_client[client]
 
     def _begin(self, work: Any) -> None:
@@ -107,7 +108,7 @@ class HostNames:
             return servfail(data)
 
     def _current(self) -> OutsideResolvers:
-        """Return the resolvers of the file as it is now."""
+        """Return the resolvers of the file; read it again if it has changed."""
         try:
             found = os.stat(self._file)
             state: object = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
@@ -163,7 +164,7 @@ class _QueryDatagrams(asyncio.DatagramProtocol):
 
 
 def is_query(data: bytes) -> bool:
-    """Return True for the bytes of a query with one complete question (RFC 1035 section 4.1)."""
+    """Return True for a query with one complete question (RFC 1035 section 4.1)."""
     if not 17 <= len(data) <= _LONGEST_QUERY or data[2] & 0x80 or data[4:6] != b"\0\1":
         return False
     at = 12
@@ -175,7 +176,7 @@ def is_query(data: bytes) -> bool:
 
 
 def servfail(query: bytes) -> bytes:
-    """Return the answer that tells of a failure. query: as `is_query` accepts it."""
+    """Return the answer SERVFAIL. query: one that `is_query` accepts."""
     end = 12
     while query[end]:
         end += 1 + query[end]

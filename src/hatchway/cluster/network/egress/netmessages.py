@@ -1,4 +1,4 @@
-"""Reads messages of rtnetlink(7) about interfaces and routes. The kernel alone sends them."""
+"""Reads messages of rtnetlink(7) about interfaces and routes. Only the kernel can send them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-# Groups of `netlink.open_socket`: interfaces; IPv4 routes, those of this machine's own addresses included.
+# Multicast groups for `netlink.open_socket`: interfaces; IPv4 routes, including those of this machine's own addresses.
 LINKS, ROUTES = 0x1, 0x40
 
 _HEAD = struct.Struct("=IHHII")
@@ -46,7 +46,7 @@ def attributes(body: bytes, at: int) -> dict[int, bytes]:
 
 
 def new_link(data: bytes, name: str) -> int | None:
-    """Return the index of the interface `name` when a datagram tells of it; else None."""
+    """Return the index of the interface `name` if a datagram reports it as new; else None."""
     for kind, body in messages(data):
         if kind == _RTM_NEWLINK and len(body) >= _IFINFO_BYTES:
             told = attributes(body, _IFINFO_BYTES).get(_IFLA_IFNAME, b"").rstrip(b"\0")
@@ -56,15 +56,15 @@ def new_link(data: bytes, name: str) -> int | None:
 
 
 def local_networks() -> set[tuple[str, int]]:
-    """Return what counts as an address of the current network namespace: IPv4 networks, without 127.0.0.0/8.
+    """Return the local IPv4 addresses of the current network namespace, as networks, without 127.0.0.0/8.
 
-    Each is an address and the length of its prefix. Besides the addresses of interfaces these are networks whose
-    addresses are local by a route ("AnyIP"), as on machines behind some clouds' load balancers. Raises OSError.
+    A network is an address and the length of its prefix. Besides the addresses of interfaces, there are networks that a
+    route makes local ("AnyIP"), as on machines behind some clouds' load balancers. Raises OSError.
     """
     found: set[tuple[str, int]] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
         sock.bind((0, 0))
-        # The kernel then sends this table only (Linux 4.20); the others may be long.
+        # The kernel then sends only this table (Linux 4.20); other tables may be long.
         with contextlib.suppress(OSError):
             sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, _RT_TABLE_LOCAL, 0, 0, 0, 0)
@@ -81,7 +81,7 @@ def local_networks() -> set[tuple[str, int]]:
 
 
 def tells_of_local_network(data: bytes) -> bool:
-    """Return True when a datagram tells of a new or deleted route to this machine itself."""
+    """Return True when a datagram reports a new or deleted route to this machine itself."""
     return any(
         kind in (_RTM_NEWROUTE, _RTM_DELROUTE) and local_network(body) is not None for kind, body in messages(data)
     )

@@ -1,7 +1,8 @@
 """The programs that connect a network namespace to this machine's network without root: pasta and slirp4netns.
 
-Each makes a TAP interface in the namespace, and opens ordinary sockets on this machine for the connections that come
-through it. Neither may lead to this machine's loopback, nor answer DNS: `hostnames.py` does.
+Each creates a TAP interface in the namespace, and opens ordinary sockets on this machine for the connections that
+arrive there. They are started so that they never connect to this machine's loopback, and answer no DNS queries:
+`hostnames.py` answers those.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from hatchway.errors import HatchwayError
 
 AUTO: Final = "auto"
 NONE: Final = "none"
-# In the order of preference: pasta is quicker, and its packages are newer.
+# In the order of preference: pasta is faster, and better maintained.
 TOOLS: Final = ("pasta", "slirp4netns")
 CHOICES: Final = (AUTO, NONE, *TOOLS)
 _PACKAGES: Final = {"pasta": "passt", "slirp4netns": "slirp4netns"}
 MISSING: Final = "pasta (`apt install passt`) connects them at the next start; slirp4netns does, too"
-# What pods never reach: link-local addresses with the metadata services of most clouds; the metadata services that have
-# other addresses (Azure, Alibaba, Oracle); addresses that no host has.
+# Networks that pods never reach: link-local addresses, where most clouds have their metadata services; the other
+# addresses of metadata services (Azure, Alibaba, Oracle); addresses that no host has.
 REFUSED: Final = (
     ("169.254.0.0", 16),
     ("168.63.129.16", 32),
@@ -32,7 +33,7 @@ REFUSED: Final = (
     ("0.0.0.0", 8),
     ("224.0.0.0", 3),
 )
-# The interface in the namespace, and the most bytes of a packet there (the largest that the tools take).
+# The interface in the namespace, and its MTU in bytes (the largest that the programs accept).
 INTERFACE: Final = "uplink"
 MTU: Final = 65520
 _DEVICE: Final = "/dev/net/tun"
@@ -40,13 +41,13 @@ _DEVICE: Final = "/dev/net/tun"
 
 @dataclass(frozen=True, slots=True)
 class EgressTool:
-    """A program of this machine. name: one of TOOLS. path: of its file."""
+    """An installed egress program. name: one of TOOLS. path: the path of its file."""
 
     name: str
     path: str
 
     def command(self, namespace: str) -> list[str]:
-        """Return the program and its arguments for the network namespace that is mounted at a path."""
+        """Return the command line for the network namespace that is mounted at the path `namespace`."""
         return [self.path, *(_pasta(namespace) if self.name == "pasta" else _slirp4netns(namespace))]
 
     def settings(self, *, to_host: bool) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _pasta(namespace: str) -> list[str]:
         *("--gateway", plan.EGRESS_NEXT_HOP, "--no-map-gw"),
         *("--dns", "none", "--search", "none"),
         *("--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra"),
-        # No port is opened in either direction.
+        # Forward no ports in either direction.
         *("--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"),
     ]
 
@@ -93,11 +94,11 @@ def _slirp4netns(namespace: str) -> list[str]:
 
 
 def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> EgressTool | None:
-    """Return the program to use; None when the private network gets no way to the outside.
+    """Return the program to use; None when pods get no access to other networks.
 
-    mode: one of CHOICES. which: finds a program of this machine, as shutil.which.
+    mode: one of CHOICES. which: finds the path of a program, as shutil.which.
 
-    Raises HatchwayError when a named program is not installed, and for another mode.
+    Raises HatchwayError when the requested program is not installed, and for an unknown mode.
     """
     if mode not in CHOICES:
         raise HatchwayError(f"--egress {mode}: there is no such program", f"choose one of {', '.join(CHOICES)}")
@@ -116,7 +117,7 @@ def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> Egre
 
 
 def obstacle(device: str = _DEVICE) -> str:
-    """Return why no program can make its interface on this machine; "" when one can."""
+    """Return why no program can create its interface on this machine; "" when it can."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:

@@ -1,0 +1,1 @@
+"""Images in archives and directories: loaded into the store, and saved from it."""

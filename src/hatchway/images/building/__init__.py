@@ -1,0 +1,1 @@
+"""Images made of directories and of Python wheels, without running anything."""

@@ -1,0 +1,1 @@
+"""Pulling images: registries, credentials, downloads and their errors."""

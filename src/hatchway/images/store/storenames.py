@@ -1,0 +1,117 @@
+"""The index of an image store: which images it has, under which names.
+
+It is one JSON file, which is replaced as a whole: {"version": 1, "images": [{"manifest": DIGEST, "config": DIGEST,
+"layers": [DIGEST], "index": DIGEST, "tags": [...], "digests": [...], "added": SECONDS}]}. Each tag belongs to one
+image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hatchway.errors import HatchwayError
+from hatchway.files import write_private
+from hatchway.images.reference import Reference
+from hatchway.images.store.blobs import sync_directory
+
+_VERSION = 1
+
+
+class StoreError(HatchwayError):
+    """The image store cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """An image of the index.
+
+    manifest, config, layers, index: the digests of its blobs; index is "" when the manifest was not chosen from an
+    index. tags, digests: complete names, as in `Image`. added: when it was added, in seconds since 1970.
+    """
+
+    manifest: str
+    config: str
+    layers: tuple[str, ...]
+    index: str = ""
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    added: float = 0.0
+
+    def blobs(self) -> tuple[str, ...]:
+        """Return the digests of all its blobs."""
+        return (self.manifest, self.config, *self.layers, *([self.index] if self.index else []))
+
+
+class NameIndex:
+    """The index file of a store. Writers hold the store's lock exclusively; readers need none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, ...] = ()
+        self._images: tuple[NamedImage, ...] = ()
+
+    def read(self) -> tuple[NamedImage, ...]:
+        """Return the images, in the order in which they were added. Raises StoreError."""
+        try:
+            with open(self._path, "rb") as file:
+                status = os.fstat(file.fileno())
+                stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+                if stamp == self._stamp:
+                    return self._images
+                images = _parse(file.read())
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise StoreError(
+                f"cannot read the list of images {self._path}: {error.strerror}",
+                f"`ls -ld {self._path.parent}` shows whose it is; --state-dir takes another directory",
+            ) from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise StoreError(
+                f"cannot read the list of images {self._path}: {error}",
+                "move the file away; then pull or load the images again",
+            ) from error
+        # The order matters: another thread that reads at the same time must not get old images with the new stamp.
+        self._stamp = ()
+        self._images = images
+        self._stamp = stamp
+        return images
+
+    def write(self, images: tuple[NamedImage, ...]) -> None:
+        """Replace the file. The caller holds the store's lock exclusively. Raises OSError."""
+        # Remove the temporary file that a killed writer has left.
+        for path in self._path.parent.glob(f".{self._path.name}.*"):
+            path.unlink(missing_ok=True)
+        document = {"version": _VERSION, "images": [asdict(image) for image in images]}
+        write_private(self._path, json.dumps(document, indent=1).encode())
+        sync_directory(self._path.parent)
+
+
+def _parse(text: bytes) -> tuple[NamedImage, ...]:
+    document = json.loads(text)
+    if document["version"] != _VERSION:
+        raise ValueError(f"its version is {document['version']}, of a newer release of Hatchway")
+    return tuple(
+        NamedImage(
+            manifest=found["manifest"],
+            config=found["config"],
+            layers=tuple(found["layers"]),
+            index=found["index"],
+            tags=tuple(found["tags"]),
+            digests=tuple(found["digests"]),
+            added=found["added"],
+        )
+        for found in document["images"]
+    )
+
+
+def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
+    """Return the image without a tag; and without the digests of its repository, when this was its last tag there."""
+    tags = tuple(tag for tag in image.tags if tag != f"{reference.name}:{reference.tag}")
+    digests = image.digests
+    if not any(tag.startswith(f"{reference.name}:") for tag in tags):
+        digests = tuple(name for name in digests if not name.startswith(f"{reference.name}@"))
+    return NamedImage(image.manifest, image.config, image.layers, image.index, tags, digests, image.added)
