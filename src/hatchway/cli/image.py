@@ -7,7 +7,7 @@ import click
 from hatchway.cli import options
 from hatchway.cli.commandgroup import LazyGroup
 
-# From each command's name to its module in this package and the name of the function in it; in the order of the help.
+# By each command's name: its module in this package, and its function there; in the order of the help.
 _COMMANDS = {
     "pull": ("imagepull", "pull"),
     "load": ("imageload", "load"),
@@ -18,7 +18,7 @@ _COMMANDS = {
     "rm": ("imagerm", "rm"),
     "prune": ("imageprune", "prune"),
 }
-# Docker's and Podman's names.
+# Other names of the commands, as in Docker and Podman.
 _OTHER_NAMES = {"list": "ls", "images": "ls", "import": "load", "remove": "rm", "rmi": "rm", "export": "save"}
 
 

@@ -1,4 +1,4 @@
-"""`hatchway image inspect`: what is known of an image, in the form of `docker image inspect`."""
+"""`hatchway image inspect`: describes images with the fields of `docker image inspect`."""
 
 from __future__ import annotations
 

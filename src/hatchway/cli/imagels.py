@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 @options.output("text", "name", "json", "yaml")
 @options.state_dir
 def ls(name: str, digests: bool, dangling: bool, output: str, state_dir: str | None) -> None:
-    """List the images, the newest first; one with several names is listed under each.
+    """List the images, the newest first. An image with several names has a line for each.
 
-    NAME: only images with this name, with any tag unless it has one. SIZE is that of the files that are kept, which
-    are mostly compressed; layers that several images share count for each. -o name prints the ID of an image without
-    a tag.
+    NAME: list only images with this name; without a tag, it matches all tags. SIZE is the size of the stored files,
+    which are mostly compressed; a layer that several images share counts for each of them. -o name prints the ID of an
+    image without a tag.
     """
     wanted = parse_name(name, "NAME") if name else None
     has_tag = ":" in name.rpartition("/")[2]
     store = open_store(state_dir)
     images = store.images()
     tagged = {one.image_id for one in images if one.tags}
-    # The same image may have come with differently compressed layers, too; it is shown by its tags.
+    # The same image may be stored twice, with differently compressed layers; only entries with tags are shown.
     found = [one for one in reversed(images) if (one.tags and not dangling) or one.image_id not in tagged]
     rows = [row for image in found for row in _rows(image) if _matches(row, wanted, has_tag)]
     if output == "name":
@@ -62,7 +62,7 @@ def ls(name: str, digests: bool, dangling: bool, output: str, state_dir: str | N
 
 
 def summary(store: ImageStore, image: Image) -> dict[str, Any]:
-    """Return an image for programs."""
+    """Return an image's description for `-o json` and `-o yaml`."""
     return {
         "id": image.image_id,
         "tags": list(image.tags),
@@ -117,7 +117,7 @@ def _cells(row: dict[str, Any], digests: bool) -> list[str]:
 
 
 def _age(created: str) -> str:
-    """Return how long ago an image was made: `3 weeks ago`; "N/A" when it does not say."""
+    """Return an image's age: `3 weeks ago`; "N/A" when it is not known."""
     try:
         seconds = time.time() - datetime.fromisoformat(created).timestamp()
     except (ValueError, OverflowError):

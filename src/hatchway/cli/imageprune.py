@@ -1,4 +1,4 @@
-"""`hatchway image prune`: removes the images that nothing needs."""
+"""`hatchway image prune`: removes unused images and files."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from hatchway.printable import printable
 def prune(every: bool, yes: bool, state_dir: str | None) -> None:
     """Remove the images without a tag that no container uses, unfinished downloads, and files that no image needs.
 
-    With --all also those with a tag. A cluster that is stopped uses no image: its pods then need theirs to be pulled or
-    loaded again.
+    With --all, images with a tag are removed, too. A stopped cluster uses no images: after its next start, its pods'
+    images must be pulled or loaded again.
     """
     store = open_store(state_dir)
     if every and not yes:

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 def pull(names: tuple[str, ...], platform: str, quiet: bool, registries: Registries, state_dir: str | None) -> None:
     """Bring images into the store; what it has already is not fetched again.
 
-    Credentials are those of `docker login` and `podman login`, with their credential helpers. A registry on this
-    machine may be without TLS. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are obeyed. After an interruption the same command
-    continues where it was. docs/images.md describes mirrors and certificates (registries.toml).
+    Credentials come from `docker login` and `podman login`, and from their credential helpers. A registry on this
+    machine needs no TLS. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used. After an interruption, the same command
+    continues the downloads. docs/images.md describes mirrors and certificates (registries.toml).
     """
     import asyncio
 
@@ -100,7 +100,7 @@ async def _pull_all(
 
 
 def _explained(error: PullError, user: UserCredentials) -> PullError:
-    """Add what was wrong with the user's credentials to the hint of a refusal."""
+    """Add the problems of the user's credentials to the hint of a refused pull."""
     if user.problems and error.kind in ("denied", "not-found", "limited"):
         error.hint = "\n".join([error.hint, *user.problems] if error.hint else user.problems)
     return error

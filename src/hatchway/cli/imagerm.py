@@ -1,4 +1,4 @@
-"""`hatchway image rm`: takes names from images, and removes those that have none left."""
+"""`hatchway image rm`: removes names of images, and images with their last name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @options.state_dir
 @click.pass_context
 def rm(ctx: click.Context, images: tuple[str, ...], force: bool, state_dir: str | None) -> None:
-    """Remove images, as `docker rmi` does: a name only takes that name away while the image has others.
+    """Remove images, as `docker rmi` does. If an image has several names, only the given name is removed.
 
     IMAGE: a name, an ID, or the first digits of an ID. An image that containers use is removed only with --force; its
     files then stay until the last of these containers ends.
@@ -44,7 +44,7 @@ def rm(ctx: click.Context, images: tuple[str, ...], force: bool, state_dir: str 
         except HatchwayError as error:
             if len(images) == 1:
                 raise
-            # The others are removed all the same, as Docker does.
+            # As in Docker, an error for one image does not keep the others.
             warn(f"{error.message}; {error.hint}" if error.hint else error.message)
             failed = True
     if failed:

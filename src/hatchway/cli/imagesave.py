@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def save(images: tuple[str, ...], output: str | None, state_dir: str | None) -> None:
     """Save images to an archive that `hatchway image load`, `docker load`, `podman load` and skopeo read.
 
-    IMAGE: a name, an ID, or the first digits of an ID. The archive has the names by which images are given here.
+    IMAGE: a name, an ID, or the first digits of an ID. In the archive, images have the names that are given here.
     """
     if output is None and sys.stdout.isatty():
         raise click.BadParameter("standard output is a terminal; write to a file, or to a pipe", param_hint="--output")
@@ -59,7 +59,7 @@ def save(images: tuple[str, ...], output: str | None, state_dir: str | None) -> 
     try:
         with os.fdopen(descriptor, "wb") as file:
             write_archive(store, list(wanted.values()), file)
-        # As other programs make files; mkstemp makes them private.
+        # Use the umask's mode; mkstemp makes private files.
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)

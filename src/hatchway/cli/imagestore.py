@@ -1,4 +1,4 @@
-"""What the commands of `hatchway image` share: the store, and images by what people call them."""
+"""Shared by the commands of `hatchway image`: opens the store, and finds images by name or ID."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ _NARROWEST = 40
 class PullScreen:
     """The progress of one image's pull.
 
-    name: the image, for the last line. quiet: True to print nothing. fetched: the bytes of all whole blobs that were
-    fetched now.
+    name: the image's name, for the last line. quiet: True to print nothing. fetched: the bytes of all blobs that this
+    pull has completed.
     """
 
     def __init__(self, name: str, *, quiet: bool, stream: TextIO | None = None) -> None:
@@ -33,14 +33,17 @@ class PullScreen:
         self._stream = sys.stderr if stream is None else stream
         self._live = not quiet and self._stream.isatty()
         self._blobs: dict[str, Progress] = {}
-        # How much of each blob an earlier pull had left.
+        # The bytes of each blob that an earlier pull had left.
         self._offsets: dict[str, int] = {}
         self._begun = time.monotonic()
         self._next = self._begun
         self._lines = 0
 
     def show(self, progress: Progress) -> None:
-        """Take in a change; draw at most every 0.1 s. A change that ends something is printed as a line elsewhere."""
+        """Record a change, and draw at most every 0.1 s.
+
+        Without a terminal, a line is printed when the state of a blob changes.
+        """
         known = self._blobs.get(progress.digest)
         if progress.digest:
             self._blobs[progress.digest] = progress
@@ -78,7 +81,7 @@ class PullScreen:
     def _draw(self) -> None:
         columns, rows = shutil.get_terminal_size()
         shown = list(self._blobs.values())
-        # With more layers than the terminal has lines, only those that are being fetched are shown.
+        # When the terminal has too few lines for all layers, show only those in progress.
         if len(shown) + 2 > rows:
             shown = [one for one in shown if one.state in ("downloading", "retrying")][: max(rows - 2, 1)]
         lines = [self._line(one, columns) for one in shown]
@@ -88,7 +91,7 @@ class PullScreen:
         self._lines = len(lines)
 
     def _above(self) -> str:
-        """Return what moves the cursor to the first line that was drawn."""
+        """Return the control sequence that moves the cursor to the first drawn line."""
         return f"\r\x1b[{self._lines}A" if self._lines else "\r"
 
     def _line(self, one: Progress, columns: int) -> str:

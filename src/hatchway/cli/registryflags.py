@@ -1,4 +1,4 @@
-"""Options that say how registries are reached; for every command that pulls images."""
+"""Options for registries (mirrors, TLS), for every command that pulls images."""
 
 from __future__ import annotations
 

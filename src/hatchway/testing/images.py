@@ -17,7 +17,8 @@ from hatchway.images.archives.loading import load_archive, load_directory
 from hatchway.images.building.building import ImageSettings, build_from_directory, build_from_wheels
 from hatchway.images.contents import BadImage, Image
 from hatchway.images.reference import ImageNameError, Reference, parse
-from hatchway.images.store.store import ImageStore, ImageUse
+from hatchway.images.store.store import ImageStore
+from hatchway.images.store.storeuses import ImageUse
 from hatchway.testing.problems import ClusterError
 
 # Names of images that no registry has (RFC 6761: `.test` is for tests).

@@ -183,9 +183,9 @@ def default_profile(capabilities: Collection[str], machine: str = "", release: s
 def namespace_guard(*, mounts: bool, machine: str = "") -> bytes | None:
     """Return a filter for containers that may make namespaces; None for an unknown architecture.
 
-    These are also those without the default profile: in a user namespace each process may make all others. It forbids
-    namespaces of control groups, in which a container could mount a tree of them that holds the cluster's own
-    processes. mounts: whether entering another mount namespace is forbidden, too.
+    It is also for containers without the default profile, because in a user namespace each process may make namespaces.
+    It forbids cgroup namespaces: in one, a container could mount the tree of control groups that has the cluster's own
+    processes. mounts: True to forbid entering another mount namespace, too.
     """
     entered = _CLONE_NEWCGROUP | (_CLONE_NEWNS if mounts else 0)
     rules = [

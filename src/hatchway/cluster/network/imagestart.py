@@ -81,7 +81,8 @@ def start_in_image(
             # A container with the right to mount could see more than its own control group.
             control_groups=not rights.administers,
         )
-        # From here on /proc is the container's. Nothing is mounted over it (`RootError`), and no program has run here.
+        # From here on, /proc is the container's. It can be trusted: nothing is mounted over it (`RootError`), and no
+        # program has run here yet.
         _close_all_but(report.fileno(), config.get("console", -1), users)
         _make_working_directory(config["cwd"])
         if config["read_only_root"]:

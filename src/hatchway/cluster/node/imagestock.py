@@ -17,7 +17,8 @@ from hatchway.errors import HatchwayError
 from hatchway.images.contents import BadImage, Image
 from hatchway.images.pullservice.pullmessages import Pulled, PullRequest
 from hatchway.images.reference import Reference
-from hatchway.images.store.store import ImageStore, ImageUse
+from hatchway.images.store.store import ImageStore
+from hatchway.images.store.storeuses import ImageUse
 from hatchway.kube.api import Object
 
 __all__ = ["ImageStock", "ImageUnpacker", "PullingService", "UnpackedImage"]

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,9 +32,18 @@ from hatchway.images.contents import BadImage, Image, ImageConfig
 from hatchway.images.documents import CONFIG_LIMIT, MANIFEST_LIMIT, Manifest, parse_config, parse_manifest
 from hatchway.images.reference import Reference
 from hatchway.images.store.blobs import BlobFiles, BlobWriter
+from hatchway.images.store.garbage import Garbage
 from hatchway.images.store.layerplaces import USERS_WAYS, LayerPlaces
-from hatchway.images.store.storenames import NamedImage, NameIndex, StoreError, without_tag
-from hatchway.images.store.storeuses import FoundUse, Use, live_uses
+from hatchway.images.store.storenames import (
+    NamedImage,
+    NameIndex,
+    StoreError,
+    digest_name,
+    move_tag,
+    with_name,
+    without_tag,
+)
+from hatchway.images.store.storeuses import FoundUse, ImageUse, Use, live_uses
 
 __all__ = ["BlobWriter", "Garbage", "ImageStore", "ImageUse", "StoreError", "store_path"]
 
@@ -49,42 +59,6 @@ def store_path(state_dir: str | None = None) -> Path:
     state_dir: where clusters keep their state, as --state-dir says; None takes the default.
     """
     return state_home(state_dir) / ".images"
-
-
-@dataclass(slots=True)
-class Garbage:
-    """What was deleted.
-
-    images: the removed images. blobs: the number of blobs. size: the bytes of all deleted blobs and parts of downloads.
-    layers: the number of unpacked layers. problems: sentences that say why other layers could not be deleted.
-    """
-
-    images: tuple[Image, ...] = ()
-    blobs: int = 0
-    size: int = 0
-    layers: int = 0
-    problems: tuple[str, ...] = ()
-
-
-class ImageUse:
-    """A use of an image: its blobs and unpacked layers are not deleted until `close`, or until the process ends."""
-
-    def __init__(self, store: ImageStore, use: Use, user: str) -> None:
-        self._store = store
-        self._use: Use | None = use
-        self._user = user
-
-    def close(self) -> None:
-        """End the use."""
-        use, self._use = self._use, None
-        if use is not None:
-            self._store._end_use(use, self._user)
-
-    def __enter__(self) -> ImageUse:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class ImageStore:
@@ -255,10 +229,10 @@ class ImageStore:
                 old.added if old else time.time(),
             )
             if reference is not None:
-                named = _named(named, reference, index_digest)
+                named = with_name(named, reference, index_digest)
             others = [one for one in before if one.manifest != manifest_digest]
             if reference is not None and reference.tag:
-                named, others = _moved_tag(named, others, reference)
+                named, others = move_tag(named, others, reference)
             self._write((*others, named))
             return self._image(named)
 
@@ -280,7 +254,7 @@ class ImageStore:
             changed = (
                 without_tag(named, reference)
                 if reference.tag and not reference.digest
-                else replace(named, digests=tuple(one for one in named.digests if one != _digest_name(reference)))
+                else replace(named, digests=tuple(one for one in named.digests if one != digest_name(reference)))
             )
             self._write(tuple(changed if one is named else one for one in self._names.read()))
         with contextlib.suppress(BadImage):
@@ -369,7 +343,7 @@ class ImageStore:
                     del self._image_uses[image.manifest_digest]
                     use.close()
                 raise _unusable(error, self.path) from error
-            return ImageUse(self, use, user)
+            return ImageUse(functools.partial(self._end_use, use, user))
 
     def _end_use(self, use: Use, user: str) -> None:
         with self._guard:
@@ -395,7 +369,7 @@ class ImageStore:
         images = self._names.read()
         if isinstance(wanted, Reference):
             if wanted.digest:
-                name = _digest_name(wanted)
+                name = digest_name(wanted)
                 return next((one for one in reversed(images) if name in one.digests), None)
             return next((one for one in images if str(wanted) in one.tags), None)
         text = wanted.removeprefix("sha256:")
@@ -512,42 +486,6 @@ class ImageStore:
             yield
         finally:
             os.close(descriptor)
-
-
-def _moved_tag(
-    image: NamedImage, others: list[NamedImage], reference: Reference
-) -> tuple[NamedImage, list[NamedImage]]:
-    """Return an image that is given a tag, and the others without it. They keep their digests, as in Docker.
-
-    An image that loses its last tag, and has the same configuration (so the same files), is replaced by the new one.
-    """
-    left = []
-    for one in others:
-        tags = tuple(tag for tag in one.tags if tag != f"{reference.name}:{reference.tag}")
-        if len(tags) == len(one.tags):
-            left.append(one)
-        elif not tags and one.config == image.config:
-            image = replace(image, digests=tuple(dict.fromkeys([*image.digests, *one.digests])))
-        else:
-            left.append(replace(one, tags=tags))
-    return image, left
-
-
-def _named(image: NamedImage, reference: Reference, index_digest: str) -> NamedImage:
-    """Return the image with one more name. Raises BadImage when the name has the digest of another one."""
-    if reference.digest and reference.digest not in (image.manifest, image.index, index_digest):
-        raise BadImage(f"{reference} is not the name of the manifest {image.manifest}")
-    digests = [f"{reference.name}@{digest}" for digest in (index_digest, image.manifest) if digest]
-    tags = [f"{reference.name}:{reference.tag}"] if reference.tag else []
-    return replace(
-        image,
-        tags=tuple(dict.fromkeys([*image.tags, *tags])),
-        digests=tuple(dict.fromkeys([*image.digests, *digests])),
-    )
-
-
-def _digest_name(reference: Reference) -> str:
-    return f"{reference.name}@{reference.digest}"
 
 
 def _unusable(error: OSError, path: Path) -> StoreError:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hatchway.errors import HatchwayError
 from hatchway.files import write_private
+from hatchway.images.contents import BadImage
 from hatchway.images.reference import Reference
 from hatchway.images.store.blobs import sync_directory
 
@@ -115,3 +116,38 @@ def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
     if not any(tag.startswith(f"{reference.name}:") for tag in tags):
         digests = tuple(name for name in digests if not name.startswith(f"{reference.name}@"))
     return NamedImage(image.manifest, image.config, image.layers, image.index, tags, digests, image.added)
+
+
+def move_tag(image: NamedImage, others: list[NamedImage], reference: Reference) -> tuple[NamedImage, list[NamedImage]]:
+    """Return an image that is given a tag, and the others without it. They keep their digests, as in Docker.
+
+    An image that loses its last tag, and has the same configuration (so the same files), is replaced by the new one.
+    """
+    left = []
+    for one in others:
+        tags = tuple(tag for tag in one.tags if tag != f"{reference.name}:{reference.tag}")
+        if len(tags) == len(one.tags):
+            left.append(one)
+        elif not tags and one.config == image.config:
+            image = replace(image, digests=tuple(dict.fromkeys([*image.digests, *one.digests])))
+        else:
+            left.append(replace(one, tags=tags))
+    return image, left
+
+
+def with_name(image: NamedImage, reference: Reference, index_digest: str) -> NamedImage:
+    """Return the image with one more name. Raises BadImage when the name has the digest of another one."""
+    if reference.digest and reference.digest not in (image.manifest, image.index, index_digest):
+        raise BadImage(f"{reference} is not the name of the manifest {image.manifest}")
+    digests = [f"{reference.name}@{digest}" for digest in (index_digest, image.manifest) if digest]
+    tags = [f"{reference.name}:{reference.tag}"] if reference.tag else []
+    return replace(
+        image,
+        tags=tuple(dict.fromkeys([*image.tags, *tags])),
+        digests=tuple(dict.fromkeys([*image.digests, *digests])),
+    )
+
+
+def digest_name(reference: Reference) -> str:
+    """Return the complete name of a reference with a digest."""
+    return f"{reference.name}@{reference.digest}"

@@ -143,3 +143,25 @@ def described(users: list[str]) -> str:
     """Return users for a message: the first few, and how many more."""
     shown = ", ".join(users[:_SHOWN])
     return f"{shown} and {len(users) - _SHOWN} more" if len(users) > _SHOWN else shown
+
+
+class ImageUse:
+    """A use of an image: its blobs and unpacked layers are not deleted until `close`, or until the process ends.
+
+    end: ends the use.
+    """
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end: Callable[[], None] | None = end
+
+    def close(self) -> None:
+        """End the use. Idempotent."""
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+
+    def __enter__(self) -> ImageUse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
