@@ -26,6 +26,7 @@ from hatchway.images.contents import Image
 from hatchway.images.pulling.dockerconfig import find_credentials
 from hatchway.images.pulling.pull import Progress, PullError, pull
 from hatchway.images.pulling.registries import Registries
+from hatchway.images.pullservice import unixsockets
 from hatchway.images.pullservice.pullboard import AT_ONCE, PullBoard
 from hatchway.images.pullservice.pullmessages import (
     LONGEST_REQUEST,
@@ -65,7 +66,7 @@ class PullService:
 
         sock: the listening socket. It stays open in other processes, so its queue of connections is kept.
         """
-        server = await asyncio.start_unix_server(self._answer, sock=sock, limit=LONGEST_REQUEST)
+        server = await unixsockets.serve(self._answer, sock, LONGEST_REQUEST)
         try:
             while True:
                 self._left.clear()

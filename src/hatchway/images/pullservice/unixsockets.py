@@ -1,4 +1,4 @@
-"""Listens at and connects to Unix sockets whose paths may be longer than a socket's address.
+"""Listens at, serves and connects to Unix sockets whose paths may be longer than a socket's address.
 
 An address holds 107 bytes (unix(7)), and state directories may have longer paths. So on Linux the directory is opened,
 and the address goes through `/proc/self/fd`.
@@ -6,14 +6,16 @@ and the address goes through `/proc/self/fd`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["connect", "listen"]
+__all__ = ["connect", "listen", "serve"]
 
 
 def listen(path: Path, backlog: int = 64) -> socket.socket:
@@ -51,6 +53,18 @@ def connect(path: Path) -> socket.socket:
             sock.close()
             raise
     return sock
+
+
+async def serve(
+    handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], sock: socket.socket, limit: int
+) -> asyncio.Server:
+    """Serve connections to a socket that `listen` has returned; its file is left alone. Raises OSError.
+
+    limit: the most bytes that a reader keeps.
+    """
+    # Since Python 3.13 a server deletes the file at the socket's address, which leads through a closed descriptor here.
+    more: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+    return await asyncio.start_unix_server(handler, sock=sock, limit=limit, **more)
 
 
 @contextlib.contextmanager
