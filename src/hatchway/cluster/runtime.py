@@ -147,7 +147,7 @@ class ContainerConfig:
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """What the processes of a container, or of all containers of a pod, may use.
+    """The limits of the processes of a container, or of all containers of a pod.
 
     shares: their part of the processor when it is busy, 2 to 262144; a whole core has 1024. cpu_quota: microseconds of
     processor time in 100 milliseconds; None for no limit. memory: bytes; None for no limit.

@@ -68,7 +68,7 @@ _ALIASES: Final = "nginx.ingress.kubernetes.io/server-alias"
 
 @dataclass(frozen=True, slots=True)
 class IngressOptions:
-    """What an Ingress's controller makes of its annotations.
+    """The settings that a controller reads from an Ingress's annotations.
 
     controller: the name of its class's controller; "" when not known.
     is_internal: True when its load balancer is marked as internal. is_funnel: True when Tailscale publishes it.

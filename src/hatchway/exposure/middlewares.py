@@ -22,7 +22,7 @@ _MOST: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class RouteGuard:
-    """What the middlewares of a route do together.
+    """The combined effect of the middlewares of a route.
 
     allowed: the clients that are let in; None for all.
     has_login: True when they ask for a login.

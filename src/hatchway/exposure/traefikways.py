@@ -46,7 +46,7 @@ class _TraefikRule:
     """One rule of an IngressRoute.
 
     names: the host names for which it counts. backends: the Services to which it leads.
-    internal: one of Traefik's own services that nobody should reach; "" for none.
+    internal: one of Traefik's own services, which clients should not reach; "" for none.
     guard: what its middlewares do. has_others: True when it leads to something else than Services, too.
     """
 

@@ -16,7 +16,7 @@ from hatchway.kube.objects import get_condition, is_ready
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far usage may be from its target without scaling, as a fraction of the target: 0.1 is 10 percent."""
+    """The largest difference from the target without scaling, as a fraction of the target: 0.1 is 10 percent."""
 
     down: float
     up: float

@@ -100,7 +100,7 @@ class ResourceClaimController(Controller):
             pod = await self.client.patch("pods", name, patch, namespace, subresource="status")
             await self.pods.wait_for_write(pod)
         if pod["spec"].get("nodeName"):
-            # A pod that got its node without the scheduler: nobody else reserves its claims.
+            # The scheduler did not place this pod, so it has not reserved its claims.
             await self._reserve_all(pod)
 
     async def _ensure_claim(self, pod: Object, reference: PodDeviceClaim) -> str:

@@ -30,7 +30,7 @@ class BackOff:
 
 @dataclass(slots=True)
 class PullDelay:
-    """Why and until when an image of a pod is not pulled again: 10 s after a failure, then 20 s, ... 5 min.
+    """The reason and the end of a delay before an image is pulled again: 10 s after a failure, then 20 s, ... 5 min.
 
     until: a time of the clock that `failed` is given. failure: the last failure's message. reported: the names of the
     containers of which an event has said that they wait.

@@ -32,7 +32,7 @@ _UNPACKED_AT_ONCE = 2
 
 
 class PullingService(Protocol):
-    """What pulls images into the store (`images/pullservice/serviceclient.py`)."""
+    """Pulls images into the store (`images/pullservice/serviceclient.py`)."""
 
     async def pull(self, request: PullRequest) -> Pulled:
         """Pull an image. Raises BadImage with the registry's reason."""
@@ -40,7 +40,7 @@ class PullingService(Protocol):
 
 
 class ImageUnpacker(Protocol):
-    """What unpacks the layers of images (`images/layers/layerstore.py`)."""
+    """Unpacks the layers of images (`images/layers/layerstore.py`)."""
 
     def directories(self, image: Image) -> tuple[str, ...] | None:
         """Return the directories of an image's layers, the topmost first; None when it is not unpacked."""

@@ -20,7 +20,7 @@ _WHY_BYTES: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class EgressSettings:
-    """How a private network reaches other networks.
+    """The settings with which a private network reaches other networks.
 
     tool: the program that connects it. to_host: whether pods may reach this machine's own addresses.
     changed: called with True when pods reach other networks, and with False and the reason when they do not.
