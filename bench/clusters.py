@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+HATCHWAY = str(Path(sys.executable).parent / "hatchway")
+
 
 @dataclass
 class Cluster:
@@ -68,7 +70,7 @@ def cluster(
         nodes: workers beside the control plane.
         checkout: another checkout, with a `.venv`, whose Hatchway is run; None for this one.
     """
-    hatchway = str((checkout / ".venv/bin" if checkout else Path(sys.executable).parent) / "hatchway")
+    hatchway = str(checkout / ".venv/bin/hatchway") if checkout else HATCHWAY
     name = f"bench-{network}{label}"
     where = ["--name", name, "--state-dir", str(directory / "state")]
     kubeconfig = directory / f"kubeconfig-{network}{label}"
