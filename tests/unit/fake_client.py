@@ -1,7 +1,7 @@
-"""A small API server in memory, behind `kube.api.Client`: enough of its manners for tests of controllers.
+"""A small API server in memory, behind `kube.api.Client`: enough of its behaviour for tests of controllers.
 
 It checks what controllers rely on (uniqueness, resourceVersion and uid preconditions, finalizers, graceful deletion of
-pods, subresources) and writes nothing down. Watches deliver after a turn of the event loop, so that caches lag as in life.
+pods, subresources). Watches deliver after a turn of the event loop, so that caches lag behind.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class FakeClient:
                 queue.put_nowait(WatchEvent(kind, copied(obj)))
 
     async def settle(self, quiet: Iterable[Callable[[], bool]] = (), seconds: float = 60) -> None:
-        """Let everything run until nothing moves: watches delivered, `quiet` all true, for some turns in a row."""
+        """Wait until all events are delivered and all of `quiet` are true, for some turns of the event loop in a row."""
         calm = 0
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -14,7 +14,7 @@ from hatchway.cli.image import image
 
 _CONTEXTS = {**dict(leaf_commands(app, click.Context(app))), "image": click.Context(image, info_name="image")}
 _COMMANDS = list(_CONTEXTS)
-# What chooses a cluster and its user: kubectl's global flags.
+# kubectl's global flags, which choose a cluster and a user.
 _GLOBAL = {"--kubeconfig", "--context", "--server", "--token", "--as", "--request-timeout", "--v"}
 
 
@@ -33,7 +33,7 @@ def options_of(name: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", _COMMANDS)
 def test_every_option_says_what_its_value_is(name: str) -> None:
-    """A path, a name, a time ...: the word "TEXT" describes no value."""
+    """The placeholder is a word such as PATH or NAME; click's own "TEXT" says nothing about the value."""
     assert not [written for written, _ in options_of(name) if re.search(r"\b(TEXT|INTEGER|FLOAT)\b", written)]
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# Interrupts the process as soon as it looks for a module of this name, then runs the command line.
+# A program that runs the command line and interrupts itself at the import of the module of this name.
 PROGRAM = """
 import os, signal, sys
 
@@ -26,10 +26,10 @@ main()
 
 
 def interrupted(module: str, *arguments: str) -> tuple[int, str, str]:
-    """(exit code, standard output, standard error) of a command that is interrupted while it imports `module`."""
+    """Interrupt a command while it imports `module`; return its exit code, standard output and standard error."""
     command = [sys.executable, "-c", PROGRAM, module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    # click ends the line on which a terminal shows ^C.
+    # click writes a line break, because a terminal shows ^C on the present line.
     return done.returncode, done.stdout, done.stderr.strip()
 
 
@@ -42,7 +42,7 @@ def interrupted(module: str, *arguments: str) -> tuple[int, str, str]:
         "hatchway.errors",
         "hatchway.cli.ls",
         "hatchway.kube.overrides",
-        # Imported when the command is at work.
+        # This module is imported after the command has begun its work.
         "hatchway.kube.connection",
         "asyncio",
     ],
@@ -58,7 +58,7 @@ def test_of_any_command(command: str) -> None:
 
 
 def test_a_background_job_ignores_it() -> None:
-    """Background jobs of a shell ignore SIGINT, and continue."""
+    """A shell starts background jobs with SIGINT ignored; the command continues."""
     ignoring = PROGRAM.replace("signal.default_int_handler)", "signal.SIG_IGN)")
     command = [sys.executable, "-c", ignoring, "click", "version", "-o", "name"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 
 def pulled(screen: PullScreen) -> None:
-    """Report a pull of two layers, one of which breaks off once, and of one that is there."""
+    """Report a pull of three layers: one is stored already, and the download of another is interrupted once."""
     for progress in (
         Progress("", "waiting", note="registry.test"),
         *(Progress(digest, "waiting", 0, 2 << 20) for digest in (A, B, C)),
@@ -42,7 +42,7 @@ def test_lines_where_there_is_no_terminal() -> None:
         "bbbbbbbbbbbb: EOF?[31m; trying again",
         "bbbbbbbbbbbb: fetched, 2.0 MiB",
     ]
-    # The first half was there.
+    # The first half was stored before.
     assert screen.fetched == 1 << 20
 
 

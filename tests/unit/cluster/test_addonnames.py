@@ -1,4 +1,4 @@
-"""`hatchway up --addons LIST`: what it takes, what a cluster keeps of it, what the shell completes."""
+"""`hatchway up --addons LIST`: accepted values, the value that a cluster stores, and shell completion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_list_keeps_each_name_once(names: list[str]) -> None:
 def test_all_and_none() -> None:
     assert enabled(parse_list("all")) == ADDONS
     assert enabled(parse_list("none")) == ()
-    # So a cluster gets the add-ons of later releases as well.
+    # With this value a cluster gets the add-ons of later releases as well.
     assert parse_list(",".join(ADDONS)) == [ALL]
 
 

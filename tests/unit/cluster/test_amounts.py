@@ -1,4 +1,4 @@
-"""Amounts add up and look as Kubernetes' quantities do."""
+"""Sums and texts of amounts are those of Kubernetes' quantities."""
 
 from __future__ import annotations
 

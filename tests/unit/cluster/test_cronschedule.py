@@ -1,4 +1,4 @@
-"""Cron schedules: what robfig/cron v3 takes and refuses, and the times that follow."""
+"""Cron schedules: those that robfig/cron v3 accepts and refuses, and their times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.
 
 
 def runs(text: str, start: str, count: int, zone: str = "UTC") -> list[str]:
-    """The next runs, as the zone's clock shows them."""
+    """Return the next runs in the local time of the zone."""
     found = []
     tz = zone_of(zone)
     assert tz is not None
@@ -34,7 +34,7 @@ def runs(text: str, start: str, count: int, zone: str = "UTC") -> list[str]:
         ("20-35/15 * * * *", "2026-07-09T14:45:00", ["2026-07-09 15:20", "2026-07-09 15:35"]),
         ("5/20 9-17 * * Mon-Fri", "2026-07-10T17:44:00", ["2026-07-10 17:45", "2026-07-13 09:05"]),
         ("0 0 29 Feb ?", "2026-07-09T00:00:00", ["2028-02-29 00:00", "2032-02-29 00:00"]),
-        # Both days count when neither is a star, and a star with a step is none.
+        # If neither day field is a star, either may match. A star with a step does not count as a star.
         ("0 0 1 * Mon", "2026-07-09T00:00:00", ["2026-07-13 00:00", "2026-07-20 00:00"]),
         ("0 0 */2 * Sun", "2026-07-09T00:00:00", ["2026-07-11 00:00", "2026-07-12 00:00"]),
         ("0 0 * * Sun", "2026-07-09T00:00:00", ["2026-07-12 00:00"]),
@@ -58,7 +58,7 @@ def test_clocks_that_are_put_forward_and_back() -> None:
         "2012-11-04 01:00",
         "2012-11-05 01:00",
     ]
-    # A zone that had no midnight on that day.
+    # In this zone there was no midnight on that day.
     assert runs("0 * * * *", "2018-11-03T23:30:00", 1, "America/Sao_Paulo") == ["2018-11-04 01:00"]
 
 

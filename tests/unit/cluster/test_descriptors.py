@@ -7,7 +7,7 @@ def test_one_client_never_takes_everything() -> None:
     quota = ClientQuota(total=10, each=6)
     assert [quota.take("a") for _ in range(8)] == [True] * 5 + [False] * 3
     assert [quota.take("b") for _ in range(5)] == [True] * 3 + [False] * 2
-    # Freed parts go to the parts that have less.
+    # What a client gives back goes to clients that hold less.
     quota.give_back("a")
     assert not quota.take("a")
     assert quota.take("c")

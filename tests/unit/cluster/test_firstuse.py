@@ -19,7 +19,7 @@ from hatchway.proxy.routing import ProxyError
 
 
 class Scales:
-    """A client that counts what is scaled."""
+    """A client that counts the changes of scales."""
 
     def __init__(self, error: ApiError | None = None) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -86,7 +86,7 @@ async def test_nothing_else_is_scaled_and_errors_are_no_end() -> None:
 
 
 class Objects:
-    """Services and their slices, as the API server has them."""
+    """Services and their EndpointSlices, as in the API server."""
 
     def __init__(self, *services: Object) -> None:
         self.services = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in services}

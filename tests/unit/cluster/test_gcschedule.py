@@ -1,4 +1,4 @@
-"""Garbage is collected when it suits, and nothing of it is lost sight of."""
+"""Python's garbage collector runs at good times, and all objects are collected in the end."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from hatchway.cluster.imageservice import ImageService
 from hatchway.images.pullservice import unixsockets
 
 PATIENCE = 20.0
-# Answers one connection with its process id, then goes on until its standard input ends, or ends by itself.
+# A program that answers one connection with its process id; then it waits for the end of standard input, or exits.
 _PROGRAM = """
 import os, socket, sys
 listener = socket.socket(fileno=int(sys.argv[2]))
@@ -33,7 +33,7 @@ if sys.argv[1].endswith("stays"):
 
 @pytest.fixture
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """Use the control plane's event loop, which starts processes in a way of its own."""
+    """Use the control plane's event loop, which has its own way of starting processes."""
     return uvloop.EventLoopPolicy()
 
 
@@ -43,7 +43,7 @@ def service(tmp_path: Path, store: str) -> ImageService:
 
 
 async def ask(tmp_path: Path) -> tuple[int, str]:
-    """Connect, and return the process id and the store of the process that answers."""
+    """Connect to the process; return its process id and its store."""
     reader, writer = await asyncio.open_unix_connection(sock=unixsockets.connect(tmp_path / "images.sock"))
     async with asyncio.timeout(PATIENCE):
         pid, store = (await reader.read()).decode().split()

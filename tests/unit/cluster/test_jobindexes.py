@@ -1,4 +1,4 @@
-"""Completion indexes survive their spelling, and unions have every index once."""
+"""Completion indexes keep their value when they are written and parsed; a union has each index once."""
 
 from __future__ import annotations
 

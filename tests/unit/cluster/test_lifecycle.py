@@ -1,4 +1,4 @@
-"""Ending a control plane that does not listen, processes by identity, and state directories that cannot be used."""
+"""The end of a control plane that does not react, the identity of processes, and unusable state directories."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hatchway.cluster.process import Process
 from hatchway.cluster.state import ClusterConfig, Holder, StateDir
 from hatchway.errors import HatchwayError
 
-# A control plane that holds the lock, says so, and then does what it is told.
+# A control plane that takes the lock, prints that it has it, and then does what the test demands.
 HOLDER = """
 import os, signal, sys, time
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_what_is_left_of_its_network_ends_too(state: StateDir, monkeypatch: pyte
         os.close(lock)
         monkeypatch.setattr(Process, "wait", lambda self, seconds: False)
         with pytest.raises(HatchwayError, match="cannot be ended"):
-            # The wait sees no end here: the process has been sent a signal all the same.
+            # The process does not end while it is awaited, but it has been sent a signal.
             lifecycle.end_remains(state)
         assert left.wait(10) == -signal.SIGKILL
 
@@ -125,7 +125,7 @@ def test_only_one_starts_a_cluster(state: StateDir) -> None:
 
 
 def test_a_start_waits_for_an_end(state: StateDir) -> None:
-    """Whichever of `up` and `down` comes second waits for the other, and none of them waits for itself."""
+    """Whichever of `up` and `down` is started second waits for the first."""
     waited = []
     with contextlib.ExitStack() as ending:
         ending.enter_context(lifecycle.ending(state))
@@ -155,7 +155,7 @@ def test_a_control_plane_that_has_heard_its_end_does_not_run_already(
     assert lifecycle.settle(state) == {"pid": 1}
     state.note(lock, replace(holder, stopping=True))
     assert state.is_ending()
-    # It ends while it is waited for.
+    # The process ends during the wait.
     monkeypatch.setattr(lifecycle.time, "sleep", lambda _: os.close(lock))
     assert lifecycle.settle(state) is None
 
@@ -215,7 +215,7 @@ def test_a_configuration_that_no_one_wrote(state: StateDir) -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_hint_names_only_what_is_there(state: StateDir, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ephemeral cluster that cannot start takes its log along."""
+    """The log of an ephemeral cluster that cannot start is deleted with its directory."""
     code = f"""
 import json, shutil
 if not {there}:
@@ -232,7 +232,7 @@ print(json.dumps({{"event": "error", "message": "no", "hint": "see {state.server
 
 
 def test_whose_directory_it_is_can_be_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The directory that the hint names is there: the cluster's own one has not been made yet."""
+    """The hint names a directory that exists, because the cluster's own directory has not been made yet."""
 
     def mkdir(path: Path, **_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))

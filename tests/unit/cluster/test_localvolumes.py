@@ -1,4 +1,4 @@
-"""The directories of provisioned volumes stay in the file system of their node, whatever pods leave there."""
+"""Making and removing the directories of provisioned volumes; links that pods have left there are not followed."""
 
 from __future__ import annotations
 

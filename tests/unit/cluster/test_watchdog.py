@@ -1,4 +1,4 @@
-"""A step of a controller that does not return is found, logged and ended; everything else continues."""
+"""A controller's step that does not return is detected, logged and ended; all others continue."""
 
 from __future__ import annotations
 

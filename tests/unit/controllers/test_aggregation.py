@@ -1,4 +1,4 @@
-"""Aggregated ClusterRoles show the rules of the roles that they select."""
+"""Aggregated ClusterRoles have the rules of the roles that they select."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_rules_are_those_of_the_selected_in_the_order_of_names_once() -> None:
 
 
 def test_the_default_roles_are_what_the_controller_would_make_of_them() -> None:
-    """Else every start of a cluster would write them."""
+    """The default roles are stored in their final form, so that a start of a cluster does not write them."""
     roles = [obj for resource, obj in bootstrap_objects() if resource == ROLES]
     aggregated = [one for one in roles if "aggregationRule" in one]
     assert len(aggregated) == 3

@@ -1,4 +1,4 @@
-"""Objects that own each other, long chains, many dependents: they go, and nothing is held up meanwhile."""
+"""Cycles of owners, long chains and many dependents are deleted, and other work continues meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def reference(owner: Object, **more: object) -> Object:
 
 
 async def circle(world: World, size: int) -> list[Object]:
-    """ConfigMaps of which each owns the next one, and the last one the first, all of them blocking."""
+    """Make ConfigMaps of which each owns the next, and the last owns the first; each blocks its owner's deletion."""
     made = [await make(world, f"c{number}") for number in range(size)]
     for owner, dependent in zip(made, [*made[1:], made[0]], strict=True):
         owners = [reference(owner, blockOwnerDeletion=True)]

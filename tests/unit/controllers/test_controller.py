@@ -220,7 +220,7 @@ async def test_a_key_without_end_is_slowed_down_and_leaves_others_their_turn(
         await asyncio.sleep(0)
     assert controller.runs <= 52
     assert turns >= 50
-    # Once it is due, it has its turn.
+    # It is handled when its time has come.
     controller.queue._timers["a"].cancel()
     controller.queue._due("a", slowed=True)
     before = controller.runs

@@ -1,4 +1,4 @@
-"""The next step of a DaemonSet. At the end there is one pod of its template on each of its nodes."""
+"""The next step of a DaemonSet. After enough steps there is one pod of its template on each of its nodes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pod(name: str, where: str, label: str = "new", *, phase: str = "Running", re
 
 
 def planned(owner: Object, nodes: list[Object], *pods: Object) -> tuple[list[str], list[str]]:
-    """The nodes that get a pod, and the names of the pods that go."""
+    """Return the nodes that get a pod, and the names of the pods to delete."""
     plan = plan_daemon(DaemonView(owner, nodes, list(pods), "new", NOW))
     return plan.create, sorted(one["metadata"]["name"] for one in plan.delete)
 

@@ -1,4 +1,4 @@
-"""Deployments roll out, back, up and down within their limits, and say truly how far they are."""
+"""Deployments roll out, roll back and scale within their limits, and their status is correct."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def current(world: World) -> Object:
 
 
 def sizes(world: World) -> dict[str, int]:
-    """Sizes of the ReplicaSets by image."""
+    """Return the sizes of the ReplicaSets by image."""
     return {
         found["spec"]["template"]["spec"]["containers"][0]["image"]: found["spec"]["replicas"]
         for found in world.client.all(SETS)
@@ -147,7 +147,7 @@ async def test_recreate_never_runs_two_versions() -> None:
     async with world.running():
         await world.kubelets()
         for found in world.client.all("pods"):
-            # Bound pods end gracefully: their kubelet has the last word.
+            # Pods on a node are deleted after their grace period, by the kubelet.
             bound = copied(found)
             bound["spec"]["nodeName"] = "n"
             await world.client.update("pods", bound)
@@ -222,7 +222,7 @@ async def test_a_refused_set_shows_in_the_status() -> None:
 
     world.client.refuse = refuse
     with contextlib.suppress(AssertionError):
-        # It is retried for as long as it is refused.
+        # The creation is tried again until it is accepted.
         async with world.running():
             pass
     assert condition(world, "Progressing") == ("False", "ReplicaSetCreateError")
@@ -235,7 +235,7 @@ def test_proportional_sizes() -> None:
 
     rolling = {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}}
     goal = {"metadata": {}, "spec": {"replicas": 15, **rolling}}
-    # The example of the documentation: 10 with 5 new ones on their way, scaled to 15.
+    # The documentation's example of proportional scaling: from 10 replicas to 15 during a rollout.
     assert proportional_sizes(goal, [sized("new", 5, 13), sized("old", 8, 13)]) == {"old": 11, "new": 7}
     down = {"metadata": {}, "spec": {"replicas": 5, **rolling}}
     assert sum(proportional_sizes(down, [sized("new", 5, 13), sized("old", 8, 13)]).values()) == 8
@@ -282,7 +282,7 @@ async def test_whatever_happens_it_converges(operations: list[tuple[str, int]]) 
                     chosen = found[number % len(found)]["metadata"]["name"]
                     await world.client.delete(resource, chosen, "d", grace_period=0)
         for _ in range(10):
-            # Somebody's update may have met the controller's; the last word is ours.
+            # The update may have had a conflict with the controller's; write it again.
             with contextlib.suppress(ApiError):
                 await change(world, paused=False, replicas=wanted, image=image)
                 break

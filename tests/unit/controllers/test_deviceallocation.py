@@ -1,4 +1,4 @@
-"""Which devices claims get on a node, and the expressions that select them."""
+"""The devices that claims get on a node, and the expressions that select them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def claim(*requests: Object, **more: Any) -> Object:
 def allocated(
     claims: list[Object], *slices: Object, taken: set[DeviceId] | None = None, classes: dict[str, Object] = CLASSES
 ) -> list[list[tuple[str, str]]] | None:
-    """Return for each claim its (request, device); None when there are not enough."""
+    """Return the pairs (request, device) of each claim; None if there are not enough devices."""
     found = allocate_claims(claims, NODE, device_pools(slices), classes, taken or set(), device_matches)
     if found is None:
         return None

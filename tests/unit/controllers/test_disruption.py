@@ -1,4 +1,4 @@
-"""How many pods a PodDisruptionBudget lets go (cases of `disruption_test.go`)."""
+"""The number of evictions that a PodDisruptionBudget allows (cases of `disruption_test.go`)."""
 
 from __future__ import annotations
 

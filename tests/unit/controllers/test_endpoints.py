@@ -1,4 +1,4 @@
-"""Endpoints and EndpointSlices show each service's pods: ready, not ready, named ports, headless, many."""
+"""Endpoints and EndpointSlices of Services: pods that are ready or not, named ports, headless, many pods."""
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ def test_the_key_of_ports_is_made_once_however_many_addresses_have_them(monkeypa
 
 
 class _CountedPorts(list[Any]):
-    """Counts how often it is gone through."""
+    """A list that counts its iterations."""
 
     def __init__(self, ports: list[Any]) -> None:
         super().__init__(ports)

@@ -1,4 +1,4 @@
-"""Services say whether they start on first use, and stop saying so when their Deployment has started."""
+"""The annotation of Services that start on first use is removed when their Deployment has started."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_waiting_starting_started(monkeypatch: pytest.MonkeyPatch) -> None
         await world.settle()
         assert await state(world) == await state(world, name="kibana-logging") == ""
         assert await state(world, "deployments.apps") == ""
-        # Now it is the user's: what is scaled down stays down.
+        # From now on the user decides: a Deployment that was scaled to 0 stays at 0.
         await scale(world, 0)
         assert await state(world) == ""
 

@@ -1,4 +1,4 @@
-"""Objects whose owners are gone are deleted: in the background, in the foreground, or not at all."""
+"""Dependents of deleted objects are deleted in the background, in the foreground, or not at all."""
 
 from __future__ import annotations
 

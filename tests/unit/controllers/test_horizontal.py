@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscalers: the replicas for metrics, the speed of changes, and the status."""
+"""HorizontalPodAutoscalers: the replicas for given metrics, the rate of changes, and the status."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pod(
 
 
 def wanted(current: int, target: int, pods: list[Object], **usage: int) -> int:
-    """How many replicas 'usage' (in thousandths, by pod) asks for; target: percent of the requests."""
+    """Return the replicas for a usage (thousandths of a core, by pod). target: percent of the requests."""
     found = {name: PodUsage(value, START, 15.0) for name, value in usage.items()}
     proposal = propose(
         current,
@@ -59,7 +59,7 @@ def wanted(current: int, target: int, pods: list[Object], **usage: int) -> int:
     return proposal.replicas
 
 
-# The cases are those of replica_calculator_test.go, with three pods that request one core each unless said otherwise.
+# The cases of replica_calculator_test.go; three pods request one core each unless a case says otherwise.
 THREE = [pod("a"), pod("b"), pod("c")]
 
 
@@ -178,7 +178,7 @@ def test_windows_hold_both_directions_back() -> None:
 
 
 class Metrics:
-    """The metrics API. cpu: the usage of each pod in thousandths; None when the API is away."""
+    """The metrics API. cpu: the usage of each pod in thousandths of a core; None if the API cannot be reached."""
 
     def __init__(self) -> None:
         self.cpu: int | None = 500

@@ -63,7 +63,7 @@ def test_an_index_follows_every_change() -> None:
         for labels in LABELS:
             one = {"metadata": {"namespace": "d", "labels": labels}}
             selecting = {key_of(found) for found in here if selector_matches(found["spec"]["selector"], labels)}
-            # More than these may be offered, none may be missing, and none twice.
+            # An index may offer more objects than match, but all that match, and none twice.
             offered = names(indexes.selectors_for(cache, one))
             assert selecting <= set(offered)
             assert len(offered) == len(set(offered))

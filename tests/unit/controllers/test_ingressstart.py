@@ -35,7 +35,7 @@ async def create(world: World, obj: Object) -> None:
 
 
 async def replicas(world: World) -> int | None:
-    """The wanted number of pods; None while there is no Deployment."""
+    """Return the Deployment's replicas; None while there is no Deployment."""
     try:
         found = await world.client.get("deployments.apps", NAME, NAMESPACE)
     except ApiError:

@@ -42,7 +42,7 @@ def view(found: Object, *pods: Object, backoff: Backoff | None = None) -> JobVie
 
 
 def planned(seen: JobView) -> tuple[int, int]:
-    """The numbers of pods to create and to delete."""
+    """Return the numbers of pods to create and to delete."""
     found = jobplan.plan(seen, jobplan.judge(seen))
     return len(found.create), len(found.delete)
 
@@ -55,12 +55,12 @@ def planned(seen: JobView) -> tuple[int, int]:
         ({"parallelism": 3, "completions": 2}, [], (2, 0)),
         ({"parallelism": 3, "completions": 5}, [pod("a"), pod("b"), pod("c"), pod("d")], (0, 1)),
         ({"parallelism": 3, "completions": 3}, [pod("a", "Succeeded"), pod("b", "Succeeded")], (1, 0)),
-        # Without completions, one success is enough, and the others may end by themselves.
+        # Without `completions`, one success is enough; the other pods are left to end by themselves.
         ({"parallelism": 3, "completions": None}, [pod("a", "Succeeded"), pod("b")], (0, 0)),
         ({"parallelism": 3, "completions": None}, [pod("b")], (2, 0)),
         ({"suspend": True}, [pod("a")], (0, 1)),
         ({"parallelism": 0}, [], (0, 0)),
-        # A pod that is being deleted is replaced at once, or only when it has failed.
+        # By its policy, a Job replaces a pod when the pod's deletion begins, or when the pod has failed.
         ({}, [pod("a", metadata={"deletionTimestamp": stamp(100)})], (1, 0)),
         ({"podReplacementPolicy": "Failed"}, [pod("a", metadata={"deletionTimestamp": stamp(0)})], (0, 0)),
     ],
@@ -161,7 +161,7 @@ def test_a_pod_is_counted_once_whatever_is_written_between() -> None:
     ended = [pod("a", "Succeeded"), pod("b", "Failed")]
     found = job(completions=3)
     for _ in range(2):
-        # The first status was written, and the finalizers were not removed.
+        # The controller was stopped after it wrote the status and before it removed the finalizers.
         tracking = JobTracking(view(found, *ended), None)
         assert tracking.count(NOW) == ended
         found["status"] = tracking.status

@@ -1,4 +1,4 @@
-"""Services of type LoadBalancer get addresses, and give them back."""
+"""Services of type LoadBalancer get addresses, which are free again later."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_an_address_that_is_asked_for() -> None:
             ("outside", "loadBalancerIP 192.0.2.1 is not in 127.16.0.0/16, where this cluster's load balancers are"),
             ("taken", "loadBalancerIP 127.16.9.9 belongs to default/a"),
         ]
-        # Another address than the one it has.
+        # The Service asks for another address than it has.
         await world.client.patch("services", "a", {"spec": {"loadBalancerIP": "127.16.9.10"}}, "default")
         await world.settle()
         assert ips(world)["a"] == "127.16.9.10"

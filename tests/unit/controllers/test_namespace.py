@@ -1,4 +1,4 @@
-"""A namespace that is deleted is emptied, pods first, and then gone."""
+"""A deleted namespace is emptied, its pods first; then it is removed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_everything_in_it_goes_and_nothing_else() -> None:
             await world.client.create("events", {"kind": "Event", "metadata": {"name": "e"}}, name)
         await world.client.delete("namespaces", "a")
         await world.client.settle()
-        # The pod's kubelet takes its time; what the pod uses is still there.
+        # The kubelet has not ended the pod yet, so the objects that the pod uses still exist.
         assert len(world.client.all("configmaps", "a")) == 1
         await world.client.settle()
         conditions = {c["type"]: c for c in world.client.objects["namespaces", "", "a"]["status"]["conditions"]}

@@ -1,4 +1,4 @@
-"""Nodes that fall silent, and pods that no kubelet will end."""
+"""Nodes that no longer renew their leases, and pods whose kubelet is gone."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_a_restart_of_the_control_plane_blames_no_node() -> None:
     await world.node("n1")
     await renew(world)
     async with world.running():
-        # The lease is old by any clock; it is only now that this controller begins to listen.
+        # The lease is old already, but the controller has only just started to watch it.
         assert ready(world)[0] == "True"
         assert taints(world) == set()
 
@@ -181,7 +181,7 @@ async def test_a_new_node_keeps_its_taint_until_it_is_ready() -> None:
 
 
 async def test_a_pod_with_limited_patience_is_evicted_from_a_node_whose_taint_has_no_time() -> None:
-    """Kubectl writes no timeAdded: the time begins when the pod is first seen with the taint."""
+    """Kubectl writes no timeAdded, so the toleration's time begins when the controller first sees the taint."""
     world, _, controller = new_world()
     await world.node("n1")
     some = [{"key": "maintenance", "operator": "Exists", "tolerationSeconds": 60}]
@@ -199,7 +199,7 @@ async def test_a_pod_with_limited_patience_is_evicted_from_a_node_whose_taint_ha
         for _ in range(3):
             world.pass_time(15)
             await look(world, controller)
-        # The taint goes, and comes again later: the time begins anew.
+        # The taint is removed and added again, so the time begins again.
         await taint()
         assert world.recorder.events[-1][1:] == ("TaintManagerEviction", "Cancelling deletion of Pod d/stays")
         await taint({"key": "maintenance", "effect": "NoExecute"})

@@ -1,4 +1,4 @@
-"""Pods that ask for nothing are spread over nodes all the same."""
+"""Pods without requests and constraints are spread over the nodes, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ReplicaSets converge to their number of pods, whatever happens to the pods."""
+"""ReplicaSets reach their number of pods after any series of events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def scale(world: World, name: str, replicas: int) -> None:
             await world.client.update(SETS, found)
             return
         except ApiError as error:
-            # The controller may write the status between the look and the deed.
+            # The controller may write the status between the read and the write, which is then a conflict.
             if error.reason != "Conflict":
                 raise
 
@@ -197,7 +197,7 @@ async def test_whatever_happens_it_converges(operations: list[tuple[str, int]]) 
             elif operation == "settle":
                 await world.settle()
             else:
-                # The pod may vanish between the look and the deed.
+                # The pod may have been deleted since it was read.
                 with contextlib.suppress(ApiError):
                     await do(world, operation, number)
         await world.settle()

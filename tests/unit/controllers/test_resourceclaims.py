@@ -1,4 +1,4 @@
-"""Claims made for pods, and the devices that the scheduler gives them: the API server for real, in this process."""
+"""Claims made for pods, and their devices, with a real API server in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pods get a suitable node, or a status that says why there is none."""
+"""The scheduler binds a pod to a suitable node, or writes the reason why there is none."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ async def test_a_pod_whose_decision_takes_long_is_not_decided_for_every_pod_that
             await world.settle()
         assert Counter(decided)["picky"] == before["picky"]
         assert Counter(decided)["quick"] > before["quick"]
-        # A node that fits is found when it is due again.
+        # The next attempt finds the node that fits.
         await world.node("better", allocatable={"cpu": "8"})
         await world.settle()
         for controller in world.controllers:

@@ -1,4 +1,4 @@
-"""The scheduler preempts, keeps room, tries again at the right time, and takes the most important pod first."""
+"""Preemption: victims, the room that is reserved for the preemptor, new attempts, and the order of pods."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_a_more_important_pod_takes_the_place_of_another_one() -> None:
         uid = world.client.objects["pods", "d", "high"]["metadata"]["uid"]
         assert ("low", "Preempted", f"Preempted by pod {uid} on node only") in world.recorder.events
         assert status_of(world, "high")["nominatedNodeName"] == "only"
-        # It waits until the victim has ended, and another one of less importance does not get the room.
+        # It waits until the victim has ended; a pod of lower priority does not get the room.
         await create(world, "late", "1", priority=5)
         await world.settle()
         assert (node_of(world, "high"), node_of(world, "late")) == ("", "")
@@ -64,7 +64,7 @@ async def test_a_nomination_of_a_less_important_pod_is_taken_back() -> None:
         await create(world, "middle", "2", priority=5)
         await world.settle()
         assert status_of(world, "middle")["nominatedNodeName"] == "only"
-        # The first victim is still there, so nothing more has to go for the second one but it.
+        # The first victim has not ended yet, so the second pod needs no other victim.
         await create(world, "high", "2", priority=9)
         await world.settle()
         await world.client.delete("pods", "low", "d", grace_period=0)
@@ -86,7 +86,7 @@ async def test_a_nomination_survives_a_restart_of_the_scheduler() -> None:
 
 
 async def test_the_most_important_pod_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A pod whose decision took long has to wait, whatever its priority, and here the first decision may take long.
+    # A pod whose scheduling took long has to wait, whatever its priority; the first attempt may take long here.
     monkeypatch.setattr(scheduler, "thread_time", lambda: 0.0)
     monkeypatch.setattr(watchdog, "thread_time", lambda: 0.0)
     world = World(Scheduler)

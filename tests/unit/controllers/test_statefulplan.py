@@ -1,4 +1,4 @@
-"""The next step of a StatefulSet. After any change of its pods, it reaches the specified state, in order."""
+"""The next step of a StatefulSet. After any change of its pods, the steps lead to the specified state, in order."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_pod_has_its_name_its_host_name_and_its_labels() -> None:
         ({"minReadySeconds": 60}, [pod(0)], ([], [])),
         ({"podManagementPolicy": "Parallel"}, [pod(1, ready=False)], (["web-0", "web-2"], [])),
         ({"ordinals": {"start": 5}}, [pod(5)], (["web-6"], [])),
-        # Too many: the last one first, and only when the others are well.
+        # Surplus pods: the last one is deleted first, and only while the others are healthy.
         ({}, [pod(one) for one in range(5)], ([], ["web-4"])),
         ({}, [*(pod(one) for one in range(4)), pod(4, going=True)], ([], [])),
         ({}, [*(pod(one) for one in range(4)), pod(4, ready=False)], ([], ["web-4"])),
@@ -86,7 +86,7 @@ def test_a_pod_has_its_name_its_host_name_and_its_labels() -> None:
         ({}, [*(pod(one) for one in range(3)), pod(3, ready=False), pod(4, ready=False)], ([], [])),
         ({}, [pod(0, ready=False), *(pod(one) for one in range(1, 5))], ([], [])),
         ({"podManagementPolicy": "Parallel"}, [pod(one) for one in range(5)], ([], ["web-4", "web-3"])),
-        # A rollout goes from the last to the first.
+        # A rollout updates the pods from the last to the first.
         ({}, [pod(one, "old") for one in range(3)], ([], ["web-2"])),
         ({}, [pod(0, "old"), pod(1, "old"), pod(2)], ([], ["web-1"])),
         ({"updateStrategy": rolling(partition=2)}, [pod(0, "old"), pod(1, "old"), pod(2)], ([], [])),
@@ -155,7 +155,7 @@ def test_it_ends_as_specified(
         for one in plan.delete:
             one["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         busy = bool(plan.create or plan.delete)
-        # The kubelets end what is deleted, and start what is new.
+        # Simulated kubelets end deleted pods and start new ones.
         for ordinal, one in list(pods.items()):
             if "deletionTimestamp" in one["metadata"]:
                 del pods[ordinal]
@@ -170,7 +170,7 @@ def test_it_ends_as_specified(
     surplus = [ordinal for ordinal in pods if ordinal >= size]
     assert sorted(set(pods) - set(surplus)) == list(range(size))
     if surplus:
-        # The last pod and another one are unavailable: a user has to delete a pod.
+        # The last pod and another pod are unavailable, so nothing is done until a user deletes a pod.
         failed = [ordinal for ordinal in surplus if pods[ordinal]["status"]["phase"] == "Failed"]
         assert policy == "OrderedReady" and max(surplus) in failed and len(failed) > 1
         return

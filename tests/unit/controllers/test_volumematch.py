@@ -1,4 +1,4 @@
-"""Properties of the choice of a volume: it suits the claim, no better one is left, and no order of the list matters."""
+"""Property tests of the choice of a volume: it fits the claim, no other fits better, and the list's order is irrelevant."""
 
 from __future__ import annotations
 

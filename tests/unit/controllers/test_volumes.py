@@ -1,4 +1,4 @@
-"""Binding, provisioning and protection of volumes: the API server for real, in this process, and all controllers."""
+"""Binding, provisioning and protection of volumes, with a real API server in this process and all controllers."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Lab:
 
 
 async def until(what: Callable[[], Any]) -> None:
-    """Wait until a function, or one that must be awaited, returns something true."""
+    """Wait until a function, which may be asynchronous, returns a true value."""
     deadline = time.monotonic() + 30
     while True:
         found = what()
@@ -233,7 +233,7 @@ async def test_a_volume_with_an_attributes_class_suits_claims_with_the_same_clas
     claim = await lab.has_phase(CLAIMS, "gold", "Bound")
     assert claim["status"]["currentVolumeAttributesClassName"] == "gold"
     assert await lab.phase(CLAIMS, "plain") == "Pending"
-    # The class stays while a claim or a volume names it.
+    # The class is kept while a claim or a volume uses it.
     await lab.client.delete(ATTRIBUTES, "gold")
     await lab.client.delete(CLAIMS, "gold", "default")
     await lab.has_phase(VOLUMES, "v", "Released")
@@ -298,14 +298,14 @@ async def test_a_volume_is_made_where_the_first_pod_runs_and_deleted_with_its_cl
     directory = f"{name}_default_data"
     assert volume["spec"]["hostPath"] == {"path": f"{ROOT}/{directory}", "type": "DirectoryOrCreate"}
     assert lab.directories() == {("n2", directory)}
-    # Another pod goes where the volume is.
+    # Another pod is scheduled to the volume's node.
     await lab.pod("q", "data")
     assert await lab.node_of("q") == "n2"
     await lab.pod("r", "data", nodeSelector={"kubernetes.io/hostname": "n1"})
     text = await lab.told("r", "FailedScheduling")
     assert text.startswith("0/2 nodes are available: 1 node(s) didn't match P")
     assert "1 node(s) didn't match PersistentVolume's node affinity" in text
-    # Used, it stays.
+    # The volume is kept while it is in use.
     await lab.client.delete(CLAIMS, "data", "default")
     await lab.pod("s", "data")
     assert 'persistentvolumeclaim "data" is being deleted' in await lab.told("s", "FailedScheduling")

@@ -60,7 +60,7 @@ class World:
                     task.cancel()
 
     async def settle(self) -> None:
-        """Until nothing is queued, retried or under way."""
+        """Wait until no controller has work that is queued, to be retried or under way."""
         for _ in range(400):
             await self.client.settle([lambda c=c: c.queue.idle for c in self.controllers])
             loop = asyncio.get_running_loop()
@@ -80,7 +80,7 @@ class World:
     # --- the kubelets ------------------------------------------------------------------------------------------
 
     async def kubelets(self, *, ready: bool = True) -> None:
-        """End what is deleted, start what is not running yet; until nothing is left to do."""
+        """End deleted pods and start new ones until nothing is left to do."""
         for _ in range(500):
             busy = False
             for pod in self.client.all("pods"):

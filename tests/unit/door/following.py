@@ -15,7 +15,7 @@ async def items_of(feed: Feed) -> dict[str, Any]:
 
 
 class Page:
-    """The state of a page after a feed's events: items by key, and the state of the cluster."""
+    """What a page knows after a feed's events: items by key, and the state of the cluster."""
 
     def __init__(self, feed: Feed) -> None:
         self.items: dict[str, Any] = {}
@@ -24,7 +24,7 @@ class Page:
         self._stream: AsyncGenerator[bytes] = feed.follow()
 
     async def read(self, until: str) -> None:
-        """Read events up to one named `until`."""
+        """Read events up to and including one with the name `until`."""
         async with asyncio.timeout(120):
             while True:
                 event = await anext(self._stream)

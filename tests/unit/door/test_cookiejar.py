@@ -1,4 +1,4 @@
-"""Cookies of host names that are one site for a browser: whose they are, and how that is found out."""
+"""Cookies of host names that are one site for a browser: which host name a cookie belongs to."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_what_outlives_the_challenge_is_its_own() -> None:
     assert b"sid=; Domain=default.svc.localhost; Path=/app/; Max-Age=0" in gone
     assert b"sid=; Domain=svc.localhost; Path=/app/page; Max-Age=0" in gone
     assert not any(b"Domain=" + HOST in one or b"Domain=localhost" in one for one in gone)
-    # Requests that left before the browser had the answer prove nothing.
+    # Requests that the browser sent before it had the answer prove nothing.
     assert own.admit(field).passed == b""
     assert own.admit(b"theme=dark; hatchway-own=guessed").passed == b""
     marker = _marker(gone)
     assert own.admit(b"theme=dark; " + marker).passed == b"theme=dark"
     assert own.admit(field) == AdmittedCookies(b"theme=dark", (b"sid",))
-    # Another value is another cookie, and a marker counts once.
+    # A cookie with another value is another cookie, and a marker counts only once.
     assert own.admit(b"theme=light; sid=1; " + marker) == AdmittedCookies(b"", (b"theme", b"sid"))
 
 
@@ -96,7 +96,7 @@ _LABEL = st.text("abcdefghijklmnop", min_size=1, max_size=8)
 
 @given(path=st.lists(_LABEL, max_size=5), attack=st.lists(_LABEL, max_size=5), slash=st.booleans())
 def test_no_cookie_of_a_parent_domain_outlives_a_challenge(path: list[str], attack: list[str], slash: bool) -> None:
-    """The attack is done in a browser's cookie store (that of the standard library)."""
+    """The attack uses the cookie store of the standard library as a browser's."""
     own = jar()
     requested = "/" + "/".join(path)
     under = "/" + "/".join(attack) + ("/" if slash and attack else "")

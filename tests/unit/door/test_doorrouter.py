@@ -95,7 +95,7 @@ def test_a_browsers_program_is_told_that_applications_live_elsewhere() -> None:
 
 
 def test_the_doors_own_address_is_given_from_outside() -> None:
-    """Behind TLS and under another domain, on the port that browsers see."""
+    """The door may be behind TLS, under another domain, on another port: the address that browsers use."""
     address = DoorAddress("dev.example.com", "https", 443)
     assert address.portal_url == "https://dev.example.com/"
     assert address.prefix_url == "https://prefix.dev.example.com/"

@@ -1,4 +1,4 @@
-"""The portal's page "Exposure": its HTML, its states over HTTP, and the making of its reports within limits."""
+"""The portal's page "Exposure": its HTML, its states over HTTP, and the limits on the making of reports."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shown(report: ExposureReport, *, renewing: bool = False) -> str:
 
 
 def words(page: str) -> str:
-    """Return the text of a page, as a reader sees it."""
+    """Return the visible text of a page."""
     body = page.partition("<body")[2].partition(">")[2]
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
@@ -60,7 +60,7 @@ def test_a_finding_with_the_line_that_mends_it() -> None:
     assert MEND in text
     assert "203.0.113.0:30432 203.0.113.1:30432 203.0.113.2:30432 203.0.113.3:30432 and 5 more" in text
     assert "the Internet - sts/db" in text
-    # Objects with pages of their own are links, and so are their namespaces.
+    # Objects that have pages are links, and so are their namespaces.
     assert 'href="/-/hatchway/services/shop/db/yaml"' in page
     assert f'href="{page_address("shop")}"' in page
     assert 'http-equiv="refresh"' not in page
@@ -171,7 +171,7 @@ def test_what_is_no_namespace_is_refused(served: Portal) -> None:
 
 
 class FakeConnection:
-    """The part of `kube.connection.Connection` that is used: a cluster with the namespaces default and shop.
+    """The used part of `kube.connection.Connection`, to a cluster with the namespaces default and shop.
 
     refused: resources that may not be listed. gate: is waited for before each list.
     """
@@ -225,7 +225,7 @@ async def test_a_report_is_kept_for_a_while_and_made_again_when_asked() -> None:
     reports.forget("")
     again, _ = await reports.report("")
     assert again is not report
-    # A page of one namespace knows the names of the others from the whole report.
+    # The page of one namespace has the names of the others from the report on all namespaces.
     only, _ = await reports.report("shop")
     assert only is not None and only.namespaces == report.namespaces
     with pytest.raises(ApiError, match='there is no namespace "shoop"'):
@@ -244,7 +244,7 @@ async def test_many_readers_share_one_look_and_need_not_wait(monkeypatch: pytest
         for number in range(20):
             await reports.report(f"ns-{number}")
     assert caught.value.code == 429
-    # One of them at a time reads.
+    # Only one of them reads at a time.
     assert connection.lists == [("namespaces", None)]
     reports.close()
 

@@ -1,4 +1,4 @@
-"""Which requests come from a page of another origin."""
+"""The detection of requests from pages of another origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Host an application gets."""
+"""The Host field that an application gets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_outer_name_first_then_what_is_not_refused() -> None:
     assert choice.value == SentHost()
     assert choice.try_next(SentHost())
     assert choice.value == SentHost(LOCAL)
-    # Requests that were on their way under the old name only have to be asked again.
+    # Requests that were sent with the old name before the change are only repeated.
     assert choice.try_next(SentHost())
     assert choice.value == SentHost(LOCAL)
     choice.record_accepted(SentHost())
@@ -101,7 +101,7 @@ def test_only_a_certain_refusal_tells_more_than_an_earlier_answer() -> None:
     assert choice.try_next(SentHost(), certain=True)
     assert choice.value == SentHost(LOCAL, False)
     refuse_all(choice)
-    # What was taken once is what it comes back to, and is not left again soon.
+    # A name that was accepted once is used again, and is not given up soon.
     assert choice.value == SentHost() and choice.state is HostState.ACCEPTED
     assert not choice.try_next(SentHost(), certain=True)
 
@@ -155,7 +155,7 @@ def test_a_path_that_refuses_what_others_accept_has_a_choice_of_its_own() -> Non
     assert refused.record_accepted(SentHost(LOCAL, False))
     assert changes.choice_for(b"/ping") is changes.choice_for(b"/other") is shared and shared.value == SentHost()
 
-    # A name that was accepted before is refused for another reason, and the answer is about all paths.
+    # A refusal of a name that was accepted before has another reason, for all paths.
     assert changes.choice_after_refusal(b"/ping", SentHost(), certain=False) is shared
     assert changes.choice_after_refusal(b"/other", SentHost(), certain=True) is shared
     assert changes.choice_after_refusal(b"/late", SentHost(LOCAL), certain=False) is shared

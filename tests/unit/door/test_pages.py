@@ -1,4 +1,4 @@
-"""The door's error answers: readable in a browser, a Status for everyone else, harmless whatever names they carry."""
+"""The door's error answers: a page for browsers, a Status for other clients, and hostile names are escaped."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ EVERY = [
 
 
 class _Reader(HTMLParser):
-    """Tags, attributes and the text outside of style and script."""
+    """Collects tags, attributes and the text outside of style and script."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ def test_hostile_names_stay_text(one: str, two: str, url: str) -> None:
     )
     wanted = [tag for tag in read(error_answer(plain, True)).tags if tag != "p"]
     found = read(error_answer(hostile, True))
-    # An empty hint, rule or text leaves its element out; nothing is ever added.
+    # An empty hint, rule or text omits its element; no element is ever added.
     assert not (set(found.tags) - set(wanted) - {"p"})
     assert len([tag for tag in found.tags if tag in ("script", "style", "img")]) == 2
     assert not any(name.startswith("on") for name, _ in found.attributes)
@@ -261,7 +261,7 @@ def test_a_port_forward_line_is_one_that_an_ordinary_user_may_type() -> None:
 
 def test_every_kind_of_problem_is_in_the_documentation() -> None:
     documented = (Path(__file__).parents[3] / "docs/portal.md").read_text()
-    # The kind of any other error of the API server is its own reason.
+    # Other errors of the API server keep the server's own reason.
     kinds = {problem.kind for problem in EVERY if problem.original is None}
     assert [kind for kind in sorted(kinds) if f"`{kind}`" not in documented] == []
 

@@ -1,4 +1,4 @@
-"""The portal's feed: pages that follow it see what is, by deltas."""
+"""The portal's feed: pages that apply its changes show the present state."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_heartbeats_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_thousands_of_services_leave_the_loop_its_turns() -> None:
-    """5,000 services with a pod each: bounded turns of the event loop, and little to do for one change."""
+    """With 5,000 services and their pods, each turn of the event loop is bounded, and one change costs little."""
     view = many_view(5000)
     feed = Feed(view, FakeDoor())
     turns = 0
@@ -165,9 +165,9 @@ async def test_thousands_of_services_leave_the_loop_its_turns() -> None:
     await page.read("synced")
     counting.cancel()
     assert len(page.items) == 10_000
-    # 25 items in a turn at most.
+    # At most 25 items in one turn of the event loop.
     assert turns >= 400
-    # The first arrive long before the last are made.
+    # The first items arrive long before the last ones are made.
     assert page.events[:3] == ["about", "begin", "items"]
     assert page.events.count("items") >= 25
     page.events.clear()

@@ -1,4 +1,4 @@
-"""What the portal shows about services, pods and nodes."""
+"""The data that the portal shows about services, pods and nodes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_what_nothing_tells_of_is_tried() -> None:
     odd, http = (await shown(view))["services/shop/web"]["ports"]
     assert (odd["scheme"], odd["url"]) == ("http", "http://odd.web.shop.svc.localhost:8001/")
     assert "needs" not in odd
-    # What a host name without a port means is what the door takes it for: what is HTTP for sure comes first.
+    # For a host name without a port, the portal shows the port that the door would choose: certain HTTP ports first.
     assert http["url"] == "http://web.shop.svc.localhost:8001/"
 
 
@@ -125,7 +125,7 @@ async def test_services_with_nothing_behind(service: dict[str, Any], summary: st
     view = FakeView()
     view.put(service)
     item = (await shown(view))["services/a/b"]
-    # What selects pods and has none needs attention; what leads elsewhere has nothing to judge.
+    # A Service that selects pods and has none needs attention; one that leads elsewhere cannot be judged.
     assert (item["state"], item["summary"]) == ("lacking" if said else "empty", summary)
     assert said in str(item.get("reasons"))
     if not said:
@@ -145,7 +145,7 @@ async def test_what_starts_on_first_use_needs_no_attention() -> None:
     assert (item["state"], item["summary"]) == ("empty", "Starts on first use")
     assert "it starts" in item["reasons"][0]["text"]
     assert item["url"]
-    # Only the cluster's own services are believed.
+    # The annotation counts only on the cluster's own services.
     assert items["services/a/prometheus"]["state"] == "lacking"
 
 

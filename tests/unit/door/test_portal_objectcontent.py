@@ -1,4 +1,4 @@
-"""The pages of one object: they show no secrets, the last events first, and containers as kubectl does."""
+"""The page of one object: no secrets, the latest events first, and containers as kubectl shows them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_hostile_texts_cost_little() -> None:
     words = ["- " * 50_000, "-" * 200_000, "a-" * 100_000, "://" * 60_000, "--password" * 20_000, "--x " * 50_000]
     begun = time.process_time()
     yaml_text(pod_with(args=words))
-    # A second for a megabyte; quadratic work would take minutes.
+    # Linear work takes a second for a megabyte; quadratic work would take minutes.
     assert time.process_time() - begun < 5
 
 

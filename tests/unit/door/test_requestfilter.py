@@ -1,4 +1,4 @@
-"""`kubectl proxy`'s filter."""
+"""The filter of requests that `kubectl proxy` has."""
 
 from __future__ import annotations
 

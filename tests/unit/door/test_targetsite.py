@@ -1,4 +1,4 @@
-"""The facts that a site finds in answers of its target, and the calls for subscribers."""
+"""What a site learns from its target's answers, and the calls that tell its subscribers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOST = RouteCapabilities(authorization=False, methods=False, codings=False, unch
 
 
 class ProxyVerb:
-    """The choice of a route that loses what a kube-apiserver's proxy verb loses."""
+    """A route with the losses of a kube-apiserver's proxy verb."""
 
     generation = 1
     _choice = RouteChoice(cast(Route, object()), LOST)
@@ -55,7 +55,7 @@ class ProxyVerb:
 
 
 class Services:
-    """A lookup that knows one service."""
+    """A lookup that finds one service."""
 
     def __init__(self, *ports: Any) -> None:
         self._found = LookupResult(make_service("shop", "web", *ports))
@@ -71,7 +71,7 @@ class Services:
 
 
 class Learning:
-    """A site, and the targets in the calls that it has made."""
+    """A site, and the targets that it has told its subscribers."""
 
     def __init__(
         self, *ports: Any, prefix: bytes = b"", target: Target = WEB, address: DoorAddress | None = None
@@ -97,7 +97,7 @@ class Learning:
         self.site = TargetSite(self.knowledge, session, host=host, prefix=prefix, address=address, diagnosis=diagnosis)
 
     async def ask(self, *fields: tuple[bytes, bytes], page: tuple[tuple[bytes, bytes], ...] = NAVIGATION) -> Forward:
-        """A GET of a browser's navigation, or the request that `page` describes."""
+        """Send a GET of a browser's navigation, or the request that `page` describes."""
         path = self.prefix + b"/"
         head = RequestHead("GET", path, path, None, [*page, *fields], "1.1", Peer(("127.0.0.1", 1), "http"))
         decision = self.site.route(head)
@@ -107,20 +107,20 @@ class Learning:
         return found
 
     def repeats(self, forward: Forward) -> bool:
-        """Whether the next request with the last one's head would be forwarded so without a look."""
+        """Return whether a request with the same head as the last would be forwarded without a new decision."""
         assert self.cached is not None
         repeated = self.cached.begin(lambda: pytest.fail("no head is needed"))
         assert repeated is forward or repeated is None
         return repeated is not None
 
     def news(self) -> list[Target]:
-        """The calls since the last time."""
+        """Return the subscribers' calls since the last time."""
         found, self.told[:] = list(self.told), []
         return found
 
 
 async def refuse(forward: Forward, status: int, body: bytes, *fields: tuple[bytes, bytes]) -> Respond | Forward | None:
-    """The target answers with a refusal. What the site makes of it."""
+    """Give the site a refusal of its target; return the site's decision."""
     assert forward.reconsider is not None
     again = forward.reconsider(ResponseHead(status, b"", list(fields)))
     assert again is not None
@@ -159,7 +159,7 @@ async def test_another_host_is_tried_and_told() -> None:
 
 
 async def test_a_request_whose_cookies_were_left_out_is_looked_at_again() -> None:
-    """The same bytes go with the cookie as soon as it is known."""
+    """The cookie is forwarded in requests with the same bytes as soon as the site knows it."""
     learning = Learning()
     learning.site._cookies.record_set_cookie(b"own=1")
     for cookie, passed, kept in ((b"own=1; new=2", b"own=1", False), (b"own=1", b"own=1", True)):
@@ -177,7 +177,7 @@ def forwarded(forward: Forward) -> bytes | None:
 
 
 async def test_a_401_without_a_challenge_may_be_about_the_host() -> None:
-    """qBittorrent's; one with a challenge is about a password."""
+    """The answer of qBittorrent to a wrong Host; a 401 with a challenge asks for a password."""
     learning = Learning()
     assert await refuse(await learning.ask(), 401, b"", (b"WWW-Authenticate", b"Basic")) is None
     again = await refuse(await learning.ask(), 401, b"")
@@ -187,12 +187,12 @@ async def test_a_401_without_a_challenge_may_be_about_the_host() -> None:
 
 
 async def test_no_forwarded_host_where_it_is_compared_with_another_one() -> None:
-    """As qBittorrent does: it compares Referer, which follows the Host, with X-Forwarded-Host."""
+    """In qBittorrent, for one: it compares Referer, which the door adapts to the Host, with X-Forwarded-Host."""
     learning = Learning()
     again = await refuse(await learning.ask(), 401, b"")
     assert isinstance(again, Forward)
     answer(again)
-    # Two of the page's files at once: neither waits for what the other one learns.
+    # Two of the page's files are requested at once; neither waits for the result of the other.
     for script in [await learning.ask(page=SCRIPT), await learning.ask(page=SCRIPT)]:
         assert forwarded(script) == HOST + b":8001"
         bare = await refuse(script, 401, b"")
@@ -218,7 +218,7 @@ async def test_a_request_without_forwarded_fields_that_is_refused_too_is_not_tri
 
 
 async def test_under_a_prefix_an_application_may_be_at_home_at_its_own_host_name() -> None:
-    """WordPress keeps the address at which it was set up, and sends browsers there."""
+    """WordPress stores the address at which it was installed, and redirects browsers there."""
     learning = Learning(prefix=b"/api/v1/namespaces/shop/services/web/proxy")
     page = ((b"Host", b"prefix.dev.example.com"), *NAVIGATION[1:])
     forward = await learning.ask(page=page)
@@ -228,7 +228,7 @@ async def test_under_a_prefix_an_application_may_be_at_home_at_its_own_host_name
     forward.edit_response(head)
     assert head.headers == [(b"Location", learning.prefix + b"/"), (b"Cache-Control", b"no-store")]
     assert (await learning.ask(page=page)).headers[0] == (b"Host", HOST)
-    # And what refuses the name that all have in common may take its own.
+    # A target that refuses the common name may accept its own host name.
     learning = Learning(prefix=b"/api/v1/namespaces/shop/services/web/proxy")
     again = await refuse(await learning.ask(page=page), 400, b"unknown host")
     assert isinstance(again, Forward) and again.headers[0] == (b"Host", HOST)
@@ -257,7 +257,7 @@ async def test_what_the_route_cannot_carry_is_told_once() -> None:
         said = await refuse(forward, 401, b"", (b"WWW-Authenticate", b"Basic"))
         assert isinstance(said, Respond)
         assert (b"X-Hatchway-Problem", b"needs-forward") in said.headers
-        # The page names the target as this door does.
+        # The page uses the door's name for the target.
         assert b"<dd>port--http.web.shop.svc.dev.example.com</dd>" in said.body
         assert learning.news() == news
     assert "password" in learning.knowledge.needs_forward
@@ -275,7 +275,7 @@ async def test_the_api_servers_refusal_is_no_news(code: int) -> None:
 
 
 async def test_the_root_of_a_node_shows_what_a_kubelet_offers() -> None:
-    """A kubelet answers `404 page not found` there, which tells a person nothing."""
+    """A kubelet answers `404 page not found` there, which does not help a person."""
     learning = Learning(target=Target("nodes", "n1"))
     refusal = 404, b"404 page not found\n", (b"Content-Type", b"text/plain")
     page = await refuse(await learning.ask(), *refusal)
@@ -284,7 +284,7 @@ async def test_the_root_of_a_node_shows_what_a_kubelet_offers() -> None:
     text = page.body.decode()
     assert 'href="http://n1.node.dev.example.com/pods"' in text
     assert 'href="http://n1.node.dev.example.com/metrics/cadvisor"' in text
-    # Programs, and other targets, get the answer as it is.
+    # Programs get the answer unchanged, and so do browsers for other targets.
     assert await refuse(await learning.ask(page=SCRIPT), *refusal) is None
     assert await refuse(await Learning().ask(), *refusal) is None
 
@@ -297,7 +297,7 @@ async def test_the_root_of_a_node_under_a_prefix_links_below_the_prefix() -> Non
 
 
 async def test_a_door_that_browsers_reach_by_https() -> None:
-    """The scheme is a value from outside. It decides Origin, redirects, and the fields for the application."""
+    """The scheme is a setting. It decides Origin, redirects, and the fields for the application."""
     learning = Learning(address=DoorAddress("dev.example.com", "https", 8001))
     origin = b"https://" + HOST + b":8001"
     forward = await learning.ask((b"Origin", origin), page=SCRIPT[:1])

@@ -1,4 +1,4 @@
-"""TargetAddresses in answers, as they are right at the door."""
+"""URLs in fields of answers are translated to the door's addresses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ KNOWN = TargetAddresses(
         (PREFIX + b"ies/x", PREFIX + b"ies/x"),
         (b"http://" + OUTER + PREFIX + b"/x", b"http://OUTER/x"),
         (b"https://WEB.default.svc.localhost:8001/x", b"http://OUTER/x"),
-        # By its names and addresses, with any of its ports, or none.
+        # The service's names and addresses, with one of its ports or none.
         (b"http://web/x", b"http://OUTER/x"),
         (b"http://web.default.svc.cluster.local:8080", b"http://OUTER/"),
         (b"http://web.default.svc.corp.example/x", b"http://OUTER/x"),
@@ -60,17 +60,17 @@ KNOWN = TargetAddresses(
         (b"http://web-0:8080/x", b"http://OUTER/x"),
         (b"http://web:30080/x", b"http://OUTER/x"),
         (b"http://web:7777/x", b"http://OUTER/x"),
-        # The outer name with its own port, or without the door's (nginx).
+        # The door's name with the application's port, or without the door's port (nginx).
         (b"http://web.default.svc.localhost:8080/dir/", b"http://OUTER/dir/"),
         (b"http://web.default.svc.localhost/dir/?a=b#c", b"http://OUTER/dir/?a=b#c"),
         (b"//web.default.svc.localhost:8080/dir/", b"http://OUTER/dir/"),
         (b"http://web.default.svc.localhost:8080" + PREFIX + b"/dir/", b"http://OUTER/dir/"),
-        # Another one of its ports has a host name of its own.
+        # Another port of the service has its own host name.
         (b"http://web.default.svc.localhost:9090/x", b"http://admin/x"),
         (b"http://web:9091/x", b"http://admin/x"),
         (b"https://web.default.svc.localhost/x", b"http://https/x"),
         (b"https://10.96.1.2/x", b"http://https/x"),
-        # Its own machine, with the port that it listens on.
+        # The application's own machine, with the port on which it listens.
         (b"http://localhost:8080/x", b"http://OUTER/x"),
         (b"https://127.0.0.1:8080/x", b"http://OUTER/x"),
         (b"http://0.0.0.0:8080/x", b"http://OUTER/x"),
@@ -79,7 +79,7 @@ KNOWN = TargetAddresses(
         (b"http://localhost/x", b"http://localhost/x"),
         (b"http://localhost:9090/x", b"http://localhost:9090/x"),
         (b"http://localhost:5432/x", b"http://localhost:5432/x"),
-        # Somebody else's.
+        # Addresses of other servers.
         (b"http://web.other/x", b"http://web.other/x"),
         (b"http://10.244.0.8:8080/x", b"http://10.244.0.8:8080/x"),
         (b"http://web@evil.example/x", b"http://web@evil.example/x"),
@@ -161,7 +161,7 @@ def test_tagged_lists_of_webdav_follow_host() -> None:
     ],
 )
 def test_no_field_is_looked_at_twice(name: str, value: bytes) -> None:
-    """With patterns that can match in two ways, or that continue from each possible beginning, these take minutes."""
+    """Regular expressions that match in several ways, or from each possible start, would take minutes for these."""
     begin = time.thread_time()
     outer_field(name.encode(), value, lambda url: url)
     inner_tags(value, outer=b"a", scheme=b"http", sent=b"b")

@@ -1,4 +1,4 @@
-"""Two users over one knowledge: what one has found out serves the other, whose cookies stay apart."""
+"""Two users of one target: both use what was learned of the target; their cookies are kept apart."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class User:
 async def test_two_users_share_what_is_known_and_nothing_else() -> None:
     knowledge = TargetKnowledge(WEB, HOST, host_option="auto")
     ada, eve = User(knowledge), User(knowledge)
-    # Ada finds out which Host the application accepts, and gets a cookie.
+    # Ada's requests find the Host that the application accepts, and she gets a cookie.
     accepted = await refuse(await ada.ask(), 403, b"Forbidden host")
     assert isinstance(accepted, Forward) and accepted.edit_response is not None
     accepted.edit_response(ResponseHead(200, b"", [(b"Set-Cookie", b"sid=ada")]))
     assert knowledge.host_choice.state is HostState.ACCEPTED
-    # Eve's first request has that Host already, and her jar does not know Ada's cookie.
+    # Eve's first request has that Host already; her cookie jar does not have Ada's cookie.
     assert (await eve.ask()).headers[0] == (b"Host", b"localhost")
     assert ada.session.cookies_of(HOST).admit(b"sid=ada").passed == b"sid=ada"
     assert eve.session.cookies_of(HOST).admit(b"sid=ada").unknown == (b"sid",)

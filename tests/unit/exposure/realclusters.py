@@ -1,4 +1,4 @@
-"""Objects with the shape that they have in real clusters, and what `hatchway exposure` has to say of them.
+"""Objects with the shape that they have in real clusters, and the findings that `hatchway exposure` must report.
 
 Names and addresses are made up. What is expected follows from what the provider or the controller documents; `source`
 names that document.
@@ -13,7 +13,7 @@ import yaml
 
 from hatchway.kube.api import Object
 
-# Many clusters have this in common: a Service "web" with pods.
+# Many cases have this in common: a Service "web" with pods.
 _WEB = """
 ---
 apiVersion: v1

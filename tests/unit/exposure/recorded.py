@@ -15,7 +15,7 @@ _PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses", "Ingress
 
 
 def collection_of(obj: Object) -> str:
-    """The path of the collection over all namespaces: /api/v1/pods."""
+    """Return the path of a collection over all namespaces, such as /api/v1/pods."""
     kind, version = obj["kind"], obj["apiVersion"]
     plural = _PLURALS.get(kind, f"{kind.lower()}s")
     return f"/{'apis' if '/' in version else 'api'}/{version}/{plural}"
@@ -34,7 +34,7 @@ class RecordedServer(RestClient):
         self.collections: dict[str, list[Object]] = {}
         for obj in objects:
             self.collections.setdefault(collection_of(obj), []).append(obj)
-        # Kinds of which there are none exist nevertheless.
+        # A kind without recorded objects exists, too: its list is empty.
         for path in ("/api/v1/pods", "/api/v1/services", "/api/v1/nodes", "/api/v1/namespaces"):
             self.collections.setdefault(path, [])
         self.refused = set(refused)

@@ -1,4 +1,4 @@
-"""The kinds of responses to a request without credentials."""
+"""How answers to requests without credentials are classified."""
 
 from __future__ import annotations
 

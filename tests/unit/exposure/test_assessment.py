@@ -1,4 +1,4 @@
-"""Known faults are found, safe objects that look like them are not reported."""
+"""Known faults are found; safe objects that look similar are not reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def read(found: Iterable[Object], namespace: str = "", **server: object) -
 
 
 def reported(exposures: Iterable[Exposure]) -> set[tuple[str, str, str]]:
-    """Return the findings that count: not those of objects that are exposed on purpose."""
+    """Return the findings without those about objects that are exposed on purpose."""
     return {(way.namespace, way.spelled, issue.rule) for way, issue in findings(exposures) if not way.accepted}
 
 
@@ -37,7 +37,7 @@ async def test_all_faults_are_found_and_none_is_invented() -> None:
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
 async def test_a_fault_is_found_in_its_namespace_alone(case: object) -> None:
-    """With -n, shared objects are not read; what they tell is missing, but a fault is not turned into another one."""
+    """With -n, cluster-scoped objects are not read. Their facts are missing, but no fault is reported as another one."""
     name, found, rule = case.name, case.found, case.rule  # type: ignore[attr-defined]
     assert reported(assess(await read(objects(), name))) == {(name, found, rule)}
 
@@ -81,7 +81,7 @@ async def test_nodes_that_cannot_be_read_make_the_answer_unknown() -> None:
     for name in ("np-open", "hp-open", "hn-open"):
         assert found[name].reach == "unknown"
         assert [issue.rule for issue in found[name].issues] == ["unknown-reach"]
-    # Certainly shielded, whatever the nodes' addresses are.
+    # These are shielded with any addresses of the nodes.
     assert found["s-np-denied"].issues == ()
     assert found["kube-system"].issues == ()
 
@@ -145,7 +145,7 @@ async def test_aliases_of_ingress_nginx_are_ways_in(of_class: str, aliases: list
 async def test_an_ingress_of_an_embedded_cluster_is_asked_at_the_node_port(
     namespace: str, embedded: bool, more: list[int]
 ) -> None:
-    """A plain user may not open port 80 of its load balancer's address."""
+    """An ordinary user may not listen on port 80 of the load balancer's address."""
     made = ingress(hosts=("127.16.1.1",))
     made["metadata"]["namespace"] = "shop"
     door = service("LoadBalancer", port=80, node_port=30080, hosts=("127.16.1.1",), name="hatchway-ingress")
@@ -174,7 +174,7 @@ async def test_an_ingress_of_an_embedded_cluster_is_asked_at_the_node_port(
     ],
 )
 async def test_an_embedded_cluster_opens_host_ports_in_its_own_network(host_ip: str, address: str, reach: str) -> None:
-    """Nodes have addresses of this machine only where there is no private network."""
+    """Only without a private network do nodes have addresses of this machine."""
     machine = node("n", address)
     machine["status"]["nodeInfo"] = {"containerRuntimeVersion": "hatchway://0.1"}
     made = pod("p", node="n", host_port=9200, host_ip=host_ip)
@@ -198,7 +198,7 @@ async def test_a_gateway_that_takes_every_namespaces_routes() -> None:
 
 
 async def test_hostile_objects_break_nothing() -> None:
-    """Fields of every wrong type, names that a terminal would execute."""
+    """Fields of wrong types, and names with control sequences of terminals."""
     wrong = [None, 7, "x", [None], {"a": None}]
     spaces = {case.name for case in FAULTS}
     hostile: list[Object] = []

@@ -1,4 +1,4 @@
-"""The command lines that mend Ingresses and routes remove what is wrong, and nothing else."""
+"""The suggested command lines for Ingresses and routes remove the fault and change nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.exposure.recorded import RecordedServer
 
 
 def _objects(case: str, kind: str) -> tuple[list[Object], Object]:
-    """The objects of a case in the namespace `x`, and that of a kind."""
+    """Return the objects of a case in the namespace `x`, and the object of a kind among them."""
     found = json.loads(json.dumps(next(one.objects for one in FAULTS if one.name == case)))
     for one in found:
         one["metadata"]["namespace"] = "x"
@@ -24,7 +24,7 @@ def _objects(case: str, kind: str) -> tuple[list[Object], Object]:
 
 
 async def _mended(objects: list[Object], obj: Object, rule: str) -> Object | None:
-    """The object after the command that mends a finding; None when the command deletes it."""
+    """Run the command that is suggested for a finding; return the changed object, or None if it was deleted."""
     ways = assess(await SnapshotReader(RecordedServer([*objects, *NODES, *SHARED]), "").read())
     [mend] = [issue.mend for way, issue in findings(ways) if (way.namespace, issue.rule) == ("x", rule)]
     words = shlex.split(mend)

@@ -53,7 +53,7 @@ def test_a_selected_pod_is_closed_but_for_what_rules_admit() -> None:
 def test_blocks_have_exceptions() -> None:
     found = sources([policy({"from": [{"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.0/25"]}}]})])
     assert found == AddressSet.parse(["192.0.2.128/25"])
-    # Another rule may admit what one has excepted.
+    # A second rule may allow the addresses that the first one excepts.
     both = [{"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.0/25"]}}, {"ipBlock": {"cidr": "192.0.2.1/32"}}]
     assert sources([policy({"from": both})]) == AddressSet.parse(["192.0.2.128/25", "192.0.2.1"])
 
@@ -101,7 +101,7 @@ def test_peers_by_labels_are_pods_and_not_addresses() -> None:
     assert admits("blue web", pod("other", app="web"))
     assert not admits("blue web", pod("other", app="db"))
     assert admits("by name", pod("other"))
-    # A namespace whose labels may not be read may have any.
+    # If the labels of a namespace may not be read, any label is possible.
     assert admits("blue", pod("unread"))
 
 

@@ -1,4 +1,4 @@
-"""Sets of addresses behave like sets, and are named for what they are."""
+"""Sets of addresses: the operations of sets, and the words for well-known ranges."""
 
 from __future__ import annotations
 

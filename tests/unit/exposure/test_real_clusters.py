@@ -1,4 +1,4 @@
-"""Objects as real clusters have them: the ways in, who reaches them, and the findings are those that providers document."""
+"""Objects shaped as in real clusters: ways in, who reaches them, and findings agree with the providers' documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SARIF logs are valid by the standard's own schema, whatever the names, hosts and addresses are."""
+"""SARIF logs are valid by the standard's own schema, with any names, hosts and addresses."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Validate = Callable[[Any], Any]
 
 @pytest.fixture(scope="module")
 def is_valid() -> Validate:
-    """The schema as a function; compiled once, because that takes a second."""
+    """Return the schema as a function. It is compiled only once, because that takes a second."""
     found: Validate = fastjsonschema.compile(json.loads(SCHEMA.read_text()))
     return found
 
 
 def check(log: dict[str, Any], is_valid: Validate) -> None:
-    """Fail when a log is not valid, as JSON that another program reads."""
+    """Write a log as JSON, parse it, and raise an exception if it is not valid."""
     read = json.loads(json.dumps(log))
     is_valid(read)
     for uri in uris(read):

@@ -20,7 +20,7 @@ DNS = PlannedForward(Target("services", "dns", "shop", port="53"), 53, "dns", 0,
 
 
 class Link:
-    """A way that answers each datagram with itself, twice."""
+    """A link that answers each datagram with two copies of it."""
 
     def __init__(self, receive: Callable[[bytes], None], ended: Callable[[TargetUnreached | None], None]) -> None:
         self.receive = receive
@@ -35,7 +35,7 @@ class Link:
 
 
 class FakeRoute:
-    """A route with such ways. problem: why there is none now."""
+    """A route over such links. problem: the reason why no link can be opened now; None if one can."""
 
     def __init__(self) -> None:
         self.links: list[Link] = []
@@ -51,7 +51,7 @@ class FakeRoute:
 
 
 class Local(asyncio.DatagramProtocol):
-    """A client."""
+    """A client of the local port."""
 
     def __init__(self) -> None:
         self.found: asyncio.Queue[bytes] = asyncio.Queue()
@@ -91,7 +91,7 @@ def route() -> FakeRoute:
 
 async def _until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 (what is waited for tells nobody)
+        while not condition():  # noqa: ASYNC110 (no event reports this)
             await asyncio.sleep(0.005)
 
 

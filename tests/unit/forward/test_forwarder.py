@@ -67,7 +67,7 @@ async def test_connections_are_carried_and_counted(world: World) -> None:
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (what is waited for tells nobody)
+        while not condition():  # noqa: ASYNC110 (no event reports this)
             await asyncio.sleep(0.005)
 
 

@@ -107,7 +107,7 @@ async def test_there_are_no_more_than_so_many_forwards(monkeypatch: pytest.Monke
     many = [make_service("shop", f"a{index}", ("http", 0x4700 + index)) for index in range(3)]
     async with _forwarding(WEB) as (forwarder, forwards):
         changes = await forwards.apply([WEB, *many])
-        # Those that are there stay, whatever sorts before them.
+        # Existing entries keep their place, even if new names sort before them.
         assert _labels(forwarder.forwards) == ["svc/web:http", "svc/a0:http"]
         (line,) = changes.left_out
         assert line.startswith("some ports are left out")

@@ -9,11 +9,11 @@ from tests.images.unpacking import Attack, Guard
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Guard:
-    """Return a guarded directory beside that of the layer."""
+    """Return a directory beside the layer's, whose content is checked for changes."""
     return Guard(tmp_path / "outside")
 
 
 @pytest.fixture
 def attack(tmp_path: Path, guard: Guard) -> Attack:
-    """Return what unpacks a hostile layer beside the guarded directory."""
+    """Return the function that unpacks a hostile layer beside the guarded directory."""
     return Attack(tmp_path, guard)

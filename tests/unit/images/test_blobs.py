@@ -1,4 +1,4 @@
-"""Writing blobs: whole or absent, whatever happens meanwhile."""
+"""Writing blobs: a blob is complete or absent, also after errors and crashes."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ except (OSError, HatchwayError) as error:
 
 @pytest.mark.parametrize("limit", [0, 20, 60, 100, 200, 500, 1000, 1500, 3000, 10_000, 25_000])
 def test_a_disk_that_is_full_at_any_step_of_loading_loses_nothing(store: ImageStore, limit: int) -> None:
-    """The larger the files may be, the later it fails: at the note of the use, a document, a layer, the index file."""
+    """The limit of a file's size decides the failing step: the record of the use, a document, a layer, the index file."""
     kept = make_image(store, "kept:1", {"kept": "1"})
     old = make_image(store, "web:1", {"a": "old"})
     before = sorted((store.path / "blobs/sha256").iterdir())
@@ -247,7 +247,7 @@ print(calls)
 
 
 def test_a_process_that_is_killed_at_any_step_loses_nothing(tmp_path: Path) -> None:
-    """It is killed before every seventh system call by which it adds an image and deletes the old one."""
+    """A process is killed before every seventh system call while it adds an image and deletes the old one."""
     steps = int(run(_ADDING, str(tmp_path / "whole"), "0").stdout)
     assert steps > 60
     for fatal in range(1, steps, 7):

@@ -1,4 +1,4 @@
-"""`hatchway image` as people use it: what it prints, and how it fails."""
+"""`hatchway image` on the command line: its output and its errors."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_many_long_patterns_end() -> None:
-    """Keys of a stranger's Secret are regular expressions in the end; some would take years to match."""
+    """Patterns come from Secrets of any user and become regular expressions; some of those would take years to match."""
     star = "*?[a-z]" * 1000
     assert matching([Credential(f"{number}{star}.io", "u") for number in range(1000)], "a" * 63 + ".io/x") == []
     backtracking = [Credential(f"{number}" + "*a" * 60 + ".io", "u") for number in range(300)]

@@ -18,7 +18,7 @@ def write(path: Path, content: object) -> None:
 
 
 def helper(folder: Path, name: str, script: str) -> dict[str, str]:
-    """Make the program of a credential helper; return the environment in which it is found."""
+    """Write a credential helper; return the environment whose PATH has it."""
     program = folder / "bin" / f"docker-credential-{name}"
     write(program, f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

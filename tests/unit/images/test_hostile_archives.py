@@ -1,4 +1,4 @@
-"""Layers that an attacker would make: sizes, bombs, headers that readers understand differently, digests.
+"""Layers that an attacker would make: sizes, bombs, headers that readers interpret differently, digests.
 
 Nothing outside of the layer's directory is read or changed. Most tests are named after the advisory of another engine in
 which the same layer did harm.
@@ -128,7 +128,7 @@ def test_more_entries_than_the_limit(attack: Attack) -> None:
     attack.refused(layer, "more than 10 entries", limits=UnpackLimits(size=1 << 20, entries=10))
 
 
-# Archives that readers understand differently
+# Archives that readers interpret differently
 
 
 def test_the_size_of_a_pax_header_wins_tarmageddon_cve_2025_62518(attack: Attack) -> None:
@@ -172,7 +172,7 @@ def test_an_archive_that_is_cut_off_is_refused(attack: Attack) -> None:
 
 
 def test_what_is_no_archive_is_refused_containers_storage_cve_2021_20291(attack: Attack) -> None:
-    """There, this was a deadlock."""
+    """containers/storage had a deadlock here."""
     attack.refused(b"#!/bin/sh\n" * 200, "no tar archive")
 
 

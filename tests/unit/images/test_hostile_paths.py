@@ -326,7 +326,7 @@ def test_the_roots_own_attributes_are_ignored(attack: Attack) -> None:
 
 @pytest.mark.parametrize("field", ["uid", "gid"])
 def test_the_owner_that_means_no_change_is_refused_cve_2024_40635(attack: Attack, field: str) -> None:
-    """4294967295 is -1 for chown(2); negative numbers wrapped to root in containerd."""
+    """For chown(2), 4294967295 is -1, which changes nothing. In containerd, too large numbers became root."""
     attack.refused(special(b"x", record(field.encode(), b"4294967295")) + raw_header() + END, "out of range")
     attack.root.rmdir()
     attack.refused(raw_header(**{field: b"\xff" * 8}) + END, "out of range")
@@ -334,7 +334,7 @@ def test_the_owner_that_means_no_change_is_refused_cve_2024_40635(attack: Attack
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root may give files to others")
 def test_names_of_users_do_not_count_cve_2019_14271(attack: Attack) -> None:
-    """Looking them up would load libraries; while a layer is written, those of the image."""
+    """To look them up would load libraries, and during the unpacking these would be libraries of the image."""
     header = tarfile.TarInfo("a")
     header.uid, header.gid, header.uname, header.gname = 1234, 4321, "root", "root"
     attack.run(header.tobuf(tarfile.PAX_FORMAT) + END)

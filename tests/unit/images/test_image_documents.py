@@ -1,4 +1,4 @@
-"""Manifests, indexes and configurations: whatever strangers write is read or refused, and never anything else."""
+"""Manifests, indexes and configurations by strangers: they are parsed, or refused with the right error."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_configuration_with_any_value_in_any_place_is_read_or_refused(path: tu
     texts = [config.architecture, config.os, config.working_dir, config.user, config.stop_signal, config.created]
     texts += [*config.entrypoint, *config.command, *config.env, *config.volumes, *config.exposed_ports]
     texts += [*config.labels, *config.labels.values()]
-    # Such as can be given to a program, and be sent as JSON.
+    # Without NUL and lone surrogates: texts that a program can get as arguments, and that JSON can have.
     assert all(isinstance(text, str) and "\0" not in text and text.encode() is not None for text in texts)
 
 

@@ -1,4 +1,4 @@
-"""Unpacked layers go when no image needs them."""
+"""Unpacked layers are deleted when no image uses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader of layers' archives: formats, sparse files, and any damage."""
+"""The reader of layers' archives: formats, sparse files, and damaged archives."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_damage_raises_only_one_kind_of_error(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(whole) - 1))
         whole[at] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
-        # A right checksum lets the damage in.
+        # With a right checksum, the damaged header is parsed.
         for at in range(0, len(whole), 512):
             block = whole[at : at + 512]
             block[148:156] = b" " * 8

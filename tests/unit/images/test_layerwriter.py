@@ -156,7 +156,7 @@ def test_whiteouts_hide_what_lower_layers_have(tmp_path: Path) -> None:
 
 
 def test_whiteouts_of_what_is_not_there_leave_nothing(tmp_path: Path) -> None:
-    """Otherwise a directory that only this layer has would show them (overlayfs.rst, "whiteouts and opaque")."""
+    """In a directory that only this layer has, overlayfs would show such whiteouts (overlayfs.rst, "whiteouts and opaque")."""
     upper, *_ = unpack_all(
         tmp_path, {"a": "1"}, [whiteout("a")], [whiteout("a"), whiteout("b/c"), file("d"), whiteout("e")]
     )
@@ -241,7 +241,7 @@ _PATHS = st.lists(_SEGMENTS, min_size=1, max_size=5).map("/".join)
 _NAMES = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map("/".join)
 
 
-# An ordinary user could not read what he has written, as root of a user namespace can.
+# Ordinary users could not read their own files with such modes, but root of a user namespace can.
 _MODES = st.integers(0, 0o7777).map(lambda mode: mode if IS_ROOT else mode | 0o700)
 
 
@@ -290,7 +290,7 @@ def test_no_sequence_of_entries_touches_anything_outside(
 
 @st.composite
 def _fitting_entries(draw: st.DrawFn) -> list[Entry]:
-    """Make entries of an archive that GNU tar, too, unpacks without complaint: each name once, parents first."""
+    """Make entries of an archive that GNU tar unpacks without errors, too: each name once, parents first."""
     entries: list[Entry] = []
     folders, files = [""], []
     for number in range(draw(st.integers(0, 12))):

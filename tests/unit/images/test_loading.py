@@ -63,7 +63,7 @@ def blobs_on_disk(store: ImageStore) -> set[str]:
 
 
 def is_empty(store: ImageStore) -> bool:
-    """Return True when nothing at all was kept."""
+    """Return True if the store has no files."""
     partial = store.path / "partial"
     return not blobs_on_disk(store) and not (partial.exists() and any(partial.iterdir())) and store.images() == []
 
@@ -288,7 +288,7 @@ def test_hostile_and_broken_archives_are_refused_and_leave_nothing(store: ImageS
 
 
 def test_a_long_chain_of_indexes_is_not_followed(store: ImageStore) -> None:
-    """A circle is impossible, since each digest is computed of the next one."""
+    """A cycle is impossible, because each index contains the digest of the next."""
     files = oci_files(_WEB)
     descriptor = dict(_WEB.descriptor)
     for _ in range(20):

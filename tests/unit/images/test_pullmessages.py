@@ -1,4 +1,4 @@
-"""What a node and the service that pulls images say to each other."""
+"""The messages between a node and the service that pulls images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests of public images, byte for byte as registries gave them: their digests prove it."""
+"""Manifests of public images, byte for byte as registries sent them; their digests prove it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hatchway.images.pulling.manifestchecks import check_manifest, check_shape
 from tests.images.making import digest_of
 
 _RECORDED = Path(__file__).parents[2] / "images" / "recorded"
-# From each file to its digest, under which it was published.
+# Each file's digest, under which it was published.
 _DIGESTS = {
     # docker.io/library/nginx:1.23.1: a manifest of Docker's schema 2
     "nginx-1.23.1-amd64.json": "sha256:f26fbadb0acab4a21ecb4e337a326907e61fbec36c9a9b52e725669d99ed1261",

@@ -1,4 +1,4 @@
-"""The service that pulls images, and its client, over a real Unix socket; the pulls are the tests' own."""
+"""The service that pulls images, and its client, over a real Unix socket; the pulls themselves are simulated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE = 20.0
 
 
 class Pulls:
-    """Pulls that end when the test says so. most: the highest number at a time."""
+    """Simulated pulls, which the test ends. most: the largest number of pulls at the same time."""
 
     def __init__(self) -> None:
         self.begun: list[PullRequest] = []
@@ -79,7 +79,7 @@ async def serving(path: Path, pulls: Pulls, *, beat: float = PATIENCE) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def asking(path: Path, wanted: PullRequest) -> AsyncIterator[asyncio.StreamReader]:
-    """Send a request; what it gives reads the answers."""
+    """Send a request; yield an object that reads the answers."""
     reader, writer = await asyncio.open_unix_connection(sock=unixsockets.connect(path))
     writer.write(wanted.encode())
     try:
@@ -99,14 +99,14 @@ async def test_one_pull_for_all_who_ask_for_the_same_image(tmp_path: Path, pulls
         async with asyncio.timeout(PATIENCE), contextlib.AsyncExitStack() as stack:
             readers = [await stack.enter_async_context(asking(tmp_path / "s", one)) for one in asked]
             for reader in readers:
-                # Who is told of the progress is among those who wait.
+                # The client that gets the progress is one of those that wait.
                 assert isinstance(decode_answer(await reader.readline()), Pulling)
             pulls.released.set()
             for reader in readers:
                 *_, last = (await reader.read()).splitlines()
                 answer = decode_answer(last)
                 assert isinstance(answer, Pulled) and (answer.image_id, answer.size) == ("sha256:1", 77)
-        # What one pod may pull by its secret, another one may not.
+        # A pull with one pod's secret does not serve a pod without it.
         assert sorted(len(one.credentials) for one in pulls.begun) == [0, 1]
         await client.pull(request("a"))
         assert len(pulls.begun) == 3
@@ -188,7 +188,7 @@ async def test_an_idle_service_ends_after_its_last_client(tmp_path: Path, pulls:
             pulls.released.set()
             await asyncio.gather(reader.read(), task)
         writer.close()
-        # Who connects now waits for the next process.
+        # A client that connects now waits for the next process.
         waiting = asyncio.create_task(PullClient(tmp_path / "s").pull(request("b")))
         again = asyncio.create_task(PullService(board, idle=0.05).run(sock.dup()))
         async with asyncio.timeout(PATIENCE):

@@ -1,4 +1,4 @@
-"""The image store: names, garbage, and what is in use."""
+"""The image store: names, unused blobs, and blobs in use."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_an_image_in_use_is_not_pruned_and_its_files_outlive_its_name(store: Ima
 
 
 def test_a_use_that_cannot_be_noted_changes_nothing(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is full: what was noted before can still be read."""
+    """When the disk is full, the earlier records can still be read."""
     image = make_image(store, "web:1", {"a": "1"})
 
     def full(descriptor: int, data: bytes, offset: int) -> int:
@@ -223,7 +223,7 @@ def test_blobs_that_are_being_written_for_an_image_are_kept(store: ImageStore) -
     kept, other = digest_of(b"kept"), ImageStore(store.path)
     store.put_blob(b"kept")
     with store.keep():
-        # There already: asking for it is enough.
+        # The blob is stored already, so the request for it is enough.
         assert store.has_blob(kept)
         written = store.put_blob(b"written")
         assert other.collect_garbage().blobs == 0
@@ -311,7 +311,7 @@ def test_a_directory_that_cannot_be_used_is_said_in_a_sentence(tmp_path: Path) -
 
 
 def test_many_processes_add_use_and_remove_images_at_once(store: ImageStore) -> None:
-    """Each adds images with a common layer and removes them; what stands at the end is whole."""
+    """Each process adds images with a common layer and removes them; the images that remain are complete."""
     program = """
 import sys
 from pathlib import Path

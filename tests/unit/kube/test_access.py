@@ -1,4 +1,4 @@
-"""Access reviews, remembered; and the rule that is missing, which a cluster can take as it is."""
+"""The cache of access reviews, and the missing RBAC rule in a form that kubectl can apply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hatchway.kube.access import Rules, missing_rule
 
 
 class Server:
-    """Answers reviews; counts them."""
+    """Answers access reviews, and counts them."""
 
     def __init__(self, answer: dict[str, Any] | ApiError) -> None:
         self.answer = answer

@@ -78,9 +78,9 @@ def test_without_pods_the_slices_alone_tell() -> None:
 
 def test_each_endpoint_once_and_those_that_wait_first() -> None:
     slices = [slice_("s1", ("b", False), ("a", False)), slice_("s2", ("a", True))]
-    # Of another protocol family, and of a service whose endpoints are no pods.
+    # Addresses of another family, and a service whose endpoints are no pods.
     slices[0]["endpoints"].append({"addresses": ["192.0.2.7"], "conditions": {}})
-    # Not selected any more, but still among the endpoints: its own word is better than the slice's.
+    # The pod is still among the endpoints, but no longer selected. Its own status counts more than the EndpointSlice's.
     left = pod("b", phase="Running", containerStatuses=[waiting("ImagePullBackOff")])
     left["metadata"]["labels"] = {}
     assert endpoints_of(SERVICE, slices, [left, pod("new", **READY)]) == [
@@ -195,5 +195,5 @@ def test_who_may_not_see_slices_is_told_by_the_pods() -> None:
     found = ready_endpoints(SERVICE, None, pods)
     assert (found.ready, found.total) == (1, 2)
     assert [one.name for one in found.waiting] == ["b"]
-    # To see none is something else.
+    # A user who may see no pods gets another text.
     assert ready_endpoints(SERVICE, [], pods).ready == 0

@@ -1,4 +1,4 @@
-"""Events are counted, combined and limited, and a broken server never breaks the reporter."""
+"""Events are counted, combined and limited, and errors of the server do not stop the reporter."""
 
 from __future__ import annotations
 

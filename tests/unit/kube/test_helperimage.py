@@ -1,4 +1,4 @@
-"""The image of pods that Hatchway's own commands make."""
+"""The image of the pods that Hatchway's commands create."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def made(name: str, version: int = 1, uid: str = "") -> Object:
 
 
 class Lives:
-    """A client with a watch for each of an informer's runs: lists of events; each ends with a refusal."""
+    """A client whose watches are given as lists of events, one for each run of an informer; each ends with a refusal."""
 
     def __init__(self, *lives: list[WatchEvent]) -> None:
         self._lives = iter(lives)

@@ -24,7 +24,7 @@ def test_the_default_port_is_left_out_and_schemes_are_said_by_number() -> None:
             {"name": "odd", "port": 7777},
         ),
     )
-    # The first that is HTTP is meant; the order stays as declared.
+    # The first HTTP port is the default; the order remains as declared.
     assert https.target == Target("services", "web", "x")
     assert http.target == Target("services", "web", "x", port="80")
     assert odd.target == Target("services", "web", "x", port="odd")

@@ -1,4 +1,4 @@
-"""Objects that are read when they are needed, and the names that may have been meant."""
+"""Objects that are read on demand, and suggestions of similar names."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_a_plugin() -> None:
         "certificate-authority-data": CA,
         "config": {"audience": "x"},
     }
-    # What is written down wins.
+    # Values in the kubeconfig take precedence.
     assert found(cluster, {"exec": plugin, "token": "t"}).plugin is None
 
 
@@ -148,7 +148,7 @@ def test_plugins_that_cannot_be_run(plugin: dict[str, Any], word: str) -> None:
 )
 def test_auth_providers_that_cannot_be_used(provider: dict[str, Any], words: str) -> None:
     assert words in problem(user={"auth-provider": provider})
-    # As in kubectl: also where another credential would do.
+    # As in kubectl, this is an error even if there is another credential.
     assert words in problem(user={"auth-provider": provider, "token": "t"})
 
 

@@ -1,4 +1,4 @@
-"""The user that USER or runAsUser means, by files as images have them (moby/sys/user, user_test.go)."""
+"""The user of USER or runAsUser, by an image's /etc/passwd and /etc/group (cases of moby/sys/user, user_test.go)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default profile's filter, run by an interpreter of classic BPF: whatever the machine of the tests is."""
+"""The filter of the default profile, run by an interpreter of classic BPF, so that it is the same on each machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALLOWED = 0
 
 
 def answer(program: bytes | None, architecture: int, call: int, *arguments: int) -> int:
-    """Return the error number that a program gets; ALLOWED (0) when the kernel runs the call."""
+    """Return the error number that a program gets; ALLOWED (0) if the kernel executes the call."""
     assert program is not None
     data = struct.pack("=IIQ6Q", call, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     code = list(struct.iter_unpack("=HBBI", program))
@@ -74,7 +74,7 @@ def test_ordinary_calls_are_allowed() -> None:
 
 def test_new_namespaces_are_forbidden_and_threads_are_not() -> None:
     program = profile()
-    # What pthread_create(3) and fork(2) ask for.
+    # The flags of pthread_create(3) and fork(2).
     for flags in (0x3D0F00, 0x1200011):
         assert answer(program, X86_64, 56, flags) == ALLOWED
     for kind in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
@@ -123,7 +123,7 @@ def test_a_capability_brings_its_calls_back(capability: str, calls: tuple[int, .
     for call in calls:
         assert answer(without, X86_64, call) in (errno.EPERM, errno.ENOSYS)
         assert answer(with_it, X86_64, call) == ALLOWED
-    # keyctl and kexec_load come back with none.
+    # No capability allows keyctl or kexec_load.
     assert {answer(profile(ALL_CAPABILITIES), X86_64, call) for call in (250, 246)} == {errno.EPERM}
 
 
@@ -136,7 +136,7 @@ def test_the_guard_forbids_namespaces_of_control_groups_and_of_mounts() -> None:
     strict = callfilter.namespace_guard(mounts=True, machine="x86_64")
     assert answer(strict, X86_64, 308, 9, 0x20000) == errno.EPERM
     assert answer(strict, X86_64, 308, 9, 0x40000000) == ALLOWED
-    # Neither 32-bit calls nor those of x32 are a way around it.
+    # 32-bit calls and calls of x32 do not evade the filter.
     assert answer(strict, I386, 346, 9, 0x20000) == errno.EPERM
     assert answer(strict, X86_64, 0x40000000 + 308, 9, 0x20000) == errno.ENOSYS
 

@@ -1,4 +1,4 @@
-"""Control groups: where they can be made, and what is written to them. Directories stand in for the kernel's files.
+"""Control groups: where they can be made, and what is written to them. Ordinary directories replace the kernel's.
 
 Nothing in them enforces a limit, and a directory with files stands for an empty group: `Groups.rmdir` removes both.
 """
@@ -173,7 +173,7 @@ def test_the_clusters_own_tree(groups: Groups, tree: Path, tmp_path: Path) -> No
     for group in (groups.root, tree, tree / "burstable", tree / "besteffort"):
         assert set((group / "cgroup.subtree_control").read_text().split()) == {"cpu", "memory", "pids", "io"}
     assert (tree / "besteffort/cpu.weight").read_text() == "1"
-    # What a killed cluster has left is replaced; another cluster of this name has another tree.
+    # The groups that a killed cluster left are replaced; a cluster of the same name elsewhere has another tree.
     (tree / "podx").mkdir()
     assert make_tree(groups.root, "dev", tmp_path / "state/dev") == tree
     assert not (tree / "podx").exists()
@@ -228,7 +228,7 @@ def test_pods_and_containers(tree: Path, groups: Groups) -> None:
     assert read(tree / "podu1", *LIMITS) == ["100", "100000 100000", str(64 << 20), "0"]
     assert read(tree / "burstable/podu2", *LIMITS) == ["59", "max 100000", "max", "max"]
     assert read(tree / "besteffort/podu4", "cpu.weight") == ["1"]
-    # All Burstable pods together weigh as much as their requests.
+    # The weight of all Burstable pods follows the sum of their requests.
     assert read(tree / "burstable", "cpu.weight") == ["100"]
     group = pods.make_container("u1", "c0ffee", GroupLimits(256, 50_000, 32 << 20))
     assert Path(group) == tree / "podu1/c0ffee"
@@ -292,7 +292,7 @@ def test_what_a_container_uses(tree: Path) -> None:
         pods.update_container(group, GroupLimits(memory=9999))
     assert read(group, "memory.max") == ["max"]
     pods.update_container(group, GroupLimits(memory=10000))
-    # Whatever a file holds, it is read within bounds, and counts as nothing when it is no number.
+    # Only a bounded part of a file is read, and a text that is no number counts as 0.
     Path(group, "memory.current").write_text("9" * 100_000)
     Path(group, "cpu.stat").write_text("usage_usec -1\nusage_usec " + "9" * 50 + "\n" + "x" * 1_000_000)
     Path(group, "memory.stat").write_bytes(b"\xff\0anon 7\n")

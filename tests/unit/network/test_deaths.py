@@ -1,4 +1,4 @@
-"""Whether a node agent that has ended is started again."""
+"""The decision whether a node agent that has ended is started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which program connects pods to other networks, and what is said about it; messages of the kernel; DNS queries."""
+"""The program that connects pods to other networks, and its description; messages of the kernel; DNS queries."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def link_message(name: str, kind: int = 16, index: int = 7) -> bytes:
 def test_an_interface_is_found_among_messages() -> None:
     assert netmessages.new_link(link_message("eth0") + link_message("uplink", index=9), "uplink") == 9
     assert netmessages.new_link(link_message("uplink2"), "uplink") is None
-    # It is deleted.
+    # The address is deleted.
     assert netmessages.new_link(link_message("uplink", kind=17), "uplink") is None
 
 

@@ -1,4 +1,4 @@
-"""The filter that answers changes of users and owners, on a small machine for classic BPF."""
+"""The filter that answers changes of users and owners, run by an interpreter of classic BPF."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_owners(machine: str, architecture: int, chown: int, fchownat: int, user
         (0, 0, ALLOW),
         (NONE, NONE, ALLOW),
         (NONE, 0, ALLOW),
-        # The kernel reads 32 bits, whatever is in the upper half.
+        # The kernel reads the lower 32 bits only.
         (7 << 32, 9 << 32, ALLOW),
         ((7 << 32) + 1, 0, SUCCEED),
     ):
@@ -86,7 +86,7 @@ def test_users(machine: str, architecture: int, numbers: tuple[int, ...]) -> Non
     assert answered >= set(numbers)
     for number in numbers:
         assert answer(owners, architecture, number, 1, 1, 1) == ALLOW
-    # Nothing but owners and devices is answered besides.
+    # Other calls are not answered by the filter.
     others = answered - set(numbers)
     assert (
         others

@@ -41,7 +41,7 @@ def test_a_pods_own_files() -> None:
     assert files["resolv.conf"] == "nameserver 10.96.0.10\n"
     assert files["hostname"] == "web-0\n"
     assert "pam_unix.so" in files["pam.d/other"]
-    # Everybody in a container is root: that must not be the password of a web application.
+    # All processes in a container may be root, so the user id must not be a web application's credential.
     assert [name for name, text in files.items() if "pam_rootok" in text] == [
         "pam.d/su", "pam.d/su-l", "pam.d/runuser", "pam.d/runuser-l",
     ]  # fmt: skip

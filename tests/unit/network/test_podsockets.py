@@ -1,4 +1,4 @@
-"""Sockets of pods' networks that are kept for a moment."""
+"""Sockets of pods' networks that are made in advance and kept for a short time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hatchway.cluster.network.podsockets import PodSockets
 
 
 class Maker:
-    """asked: how many sockets each time. released: until then nobody gets any."""
+    """Makes sockets. asked: the number of sockets of each call. released: calls wait for this event."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []

@@ -1,4 +1,4 @@
-"""Which calls the kernel asks about, and when a container's first process has executed another program."""
+"""The system calls that the kernel reports, and when a container's first process has executed another program."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_process_that_executes_another_program(executes: bool) -> None:
     try:
         assert process.stdin is not None and process.stdout is not None
         process.stdout.readline()
-        # Another process, no change, and root again: nothing to look at.
+        # Another process, no change of the user, and a change to root need no action.
         changes._note(os.getpid(), ("user", 0), [999])
         changes._note(process.pid, ("user", 1), [5, 0xFFFFFFFF])
         changes._note(process.pid, ("user", 0), [0])

@@ -274,7 +274,7 @@ async def test_a_body_that_does_not_come_is_waited_for() -> None:
         handler = {"httpGet": {"port": server.sockets[0].getsockname()[1]}}
         result = await checker().check(handler, 0.5)
         assert result.errored and "while reading body" in result.message
-        # A hook takes whatever answers.
+        # A hook accepts any answer.
         assert await checker().run_hook(handler, 0.5) == Result(True)
 
 
@@ -390,7 +390,7 @@ async def test_grpc_gives_up_in_time() -> None:
         assert late == Result(False, "timeout: health rpc did not complete within 0.5s") and calls
     connect = f'timeout: failed to connect service "127.0.0.1:{port}" within 0.1s: context deadline exceeded'
     assert await checker().check({"grpc": {"port": port}}, 0.1) == Result(False, connect)
-    # A web server is no gRPC server, however willing it is.
+    # A web server that answers 200 is still no gRPC server.
     async with http_server(b"HTTP/1.1 200 OK\r\n\r\n") as (port, _):
         result = await checker().check({"grpc": {"port": port}}, 0.1)
         assert result.message.startswith("timeout: failed to connect service")
@@ -401,7 +401,7 @@ def test_protobuf_of_health() -> None:
     long = "s" * 200
     assert checkgrpc.encode_request(long) == b"\x0a\xc8\x01" + long.encode()
     assert checkgrpc.decode_response(b"") == 0
-    # Unknown fields of every kind are passed over.
+    # Unknown fields of every kind are ignored.
     assert checkgrpc.decode_response(b"\x12\x01a\x19" + bytes(8) + b"\x25" + bytes(4) + b"\x08\x01") == 1
     for broken in (b"\x08", b"\x12\x05a", b"\x0b", b"\x19\0", b"\xff" * 12):
         with pytest.raises(checkgrpc.CallError):

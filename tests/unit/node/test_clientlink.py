@@ -1,4 +1,4 @@
-"""The link of a client that sends and does not read."""
+"""The connection of a client that sends and does not read."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_answers_that_a_client_does_not_read_are_bounded() -> None:
         link.pause_writing()
         for _ in range(16):
             link.data_received(b"x" * 65536)
-        # What was there already, and what the user sends by itself, does not count.
+        # Data that were there before, and data that the user sends unasked, do not count.
         user.link.write([b"x" * 4_000_000])
         link.data_received(b"")
         link.resume_writing()

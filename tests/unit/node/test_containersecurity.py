@@ -130,7 +130,7 @@ def test_the_user_of_a_process() -> None:
     text = "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nGid:\t3000\t3000\t3000\t3000\nGroups:\t3000 4000 50000 \n"
     assert parse_user(text) == {"linux": {"uid": 1000, "gid": 3000, "supplementalGroups": [3000, 4000, 50000]}}
     assert parse_user("Uid:\t5\nGid:\t6\nGroups:\t \n") == {"linux": {"uid": 5, "gid": 6, "supplementalGroups": [6]}}
-    # A user of another namespace has the number that it has there.
+    # A user in another user namespace is shown with the number that it has there.
     nested = parse_user("Uid:\t0\nGid:\t0\nGroups:\t0 65534\n", "  999  0  1\n", "998 0 1\n")
     assert nested == {"linux": {"uid": 999, "gid": 998, "supplementalGroups": [998, 65534]}}
     assert container_user(0)["linux"]["uid"] == parse_user("nonsense")["linux"]["uid"] == 0

@@ -18,7 +18,7 @@ from hatchway.wire.channels import STDERR, STDOUT
 
 
 class Watcher:
-    """An attached client. full: it takes no more."""
+    """An attached client. full: whether it accepts no more data."""
 
     def __init__(self) -> None:
         self.found: dict[int, bytes] = {}

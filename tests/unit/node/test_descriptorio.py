@@ -11,7 +11,7 @@ from hatchway.cluster.node.descriptorio import DescriptorReader, DescriptorWrite
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe; its ends are closed afterwards unless the test has closed them."""
+    """Yield a pipe; its ends are closed afterwards unless the test has closed them."""
     reading, writing = os.pipe()
     known = [os.fstat(reading).st_ino, os.fstat(writing).st_ino]
     yield reading, writing
@@ -24,7 +24,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 class Reading:
-    """The calls that a reader has made."""
+    """Records the calls of a reader."""
 
     def __init__(self, descriptor: int) -> None:
         self.data = b""
@@ -80,7 +80,7 @@ async def test_a_terminal_without_processes_has_ended() -> None:
 
 
 class Writing:
-    """The calls that a writer has made."""
+    """Records the calls of a writer."""
 
     def __init__(self, descriptor: int) -> None:
         self.taken = 0

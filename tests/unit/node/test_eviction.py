@@ -1,4 +1,4 @@
-"""Which pods are evicted for what they have on disk, in the kubelet's words."""
+"""Evictions for the use of the disk, with the kubelet's texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What control groups get for a pod's requests and limits. Expected values follow the kubelet's `cm/helpers_linux.go`."""
+"""The values in control groups for a pod's requests and limits; expected values follow the kubelet's `cm/helpers_linux.go`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def container(requests: dict[str, str] | None = None, limits: dict[str, str] | N
         ({}, {}, GroupLimits(2, None, None)),
         ({"cpu": "1"}, {}, GroupLimits(1024, None, None)),
         ({"cpu": "100m", "memory": "1Gi"}, {"cpu": "250m", "memory": "64Mi"}, GroupLimits(102, 25_000, 64 << 20)),
-        # A limit without a request counts as one; less than a thousandth is one.
+        # A limit without a request counts as the request; less than a thousandth is rounded up to a thousandth.
         ({}, {"cpu": "500m"}, GroupLimits(512, 50_000, None)),
         ({"cpu": "0"}, {"cpu": "2"}, GroupLimits(2048, 200_000, None)),
         ({"cpu": "1n"}, {"cpu": "1n", "memory": "1n"}, GroupLimits(2, 1000, 1)),

@@ -193,7 +193,7 @@ async def test_a_talkative_container_is_slowed_down_and_loses_nothing(tmp_path: 
     begun = time.monotonic()
     await process.wait()
     await output.drain(30)
-    # Seven megabytes, of which four may come at once.
+    # Seven megabytes, of which at most four are read at once.
     assert time.monotonic() - begun > 0.2
     lines = (await read(tmp_path / "0.log")).splitlines()
     assert lines == [f"{number:060}".encode() for number in range(1, count + 1)]

@@ -1,4 +1,4 @@
-"""A pod's status: phases, conditions, what is written and what is not."""
+"""A pod's status: phases, conditions, and which changes are written."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ async def test_watch_tells_verdicts_once_and_ends_when_told() -> None:
 
 async def test_a_check_that_could_not_be_carried_out_counts_neither_way() -> None:
     errored = Result(False, "no such command", errored=True)
-    # Three tries for each that errors.
+    # A probe that cannot be run is tried three times.
     results = iter([errored, errored, errored, errored, Result(True), errored, errored, errored, Result(False)])
     observed: list[Result] = []
     verdicts: list[bool] = []

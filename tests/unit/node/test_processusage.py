@@ -15,7 +15,7 @@ DEVICES = """Inter-|   Receive                                                | 
     lo: 10 1 0 0 0 0 0 0 10 1 0 0 0 0 0 0
   eth0: 1000 20 3 4 0 0 0 0 5000 60 7 8 0 0 0 0
 """
-# Memory that both processes share, since neither writes to it after the fork.
+# Both processes share this memory, because neither writes to it after the fork.
 SHARING = """
 import os, sys
 held = bytearray(os.urandom(1 << 20)) * 64

@@ -60,7 +60,7 @@ def test_shipped_images_run_without_a_command() -> None:
     [((), ["sh"]), (("-c", "true"), ["sh", "-c", "true"]), (("sh", "-c", "true"), ["sh", "-c", "true"])],
 )
 def test_arguments_of_a_shell_are_a_command_of_their_own(args: tuple[str, ...], argv: list[str]) -> None:
-    """As with busybox: `kubectl run -it NAME --image=hatchway/shell -- sh -c true`."""
+    """`kubectl run -it NAME --image=hatchway/shell -- sh -c true` works as with busybox."""
     assert images.host_program("hatchway/shell", (), args, {}).argv == argv
 
 
@@ -177,7 +177,7 @@ def test_sysctls() -> None:
 def test_the_control_plane_has_its_taint_and_label() -> None:
     first = registration.node_object(NodeSpec("control-plane", 0, "172.18.0.2"), loopback=False)
     assert first["spec"]["taints"] == [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]
-    # Its role is given to it: no node may claim one.
+    # Another component sets the role label, because a node may not set it itself.
     role = "node-role.kubernetes.io/control-plane"
     assert role not in first["metadata"]["labels"]
     given = registration.control_plane_object(NodeSpec("control-plane", 0, "172.18.0.2"), loopback=False)

@@ -27,7 +27,7 @@ FACTS = PodFacts("172.18.0.3", "10.0.0.9", {"cpu": "4"})
 
 
 class Files:
-    """A machine whose nodes have the directory `node`. mounted: sizes of file systems in memory by path."""
+    """The file systems of nodes, below the directory `node`. mounted: sizes of file systems in memory by path."""
 
     def __init__(self, node: Path) -> None:
         self.node = node
@@ -164,7 +164,7 @@ def volumes(tmp_path: Path, api: Api) -> Volumes:
 
 
 async def mounted(volumes: Volumes, volume: Object, **mount: Any) -> Path:
-    """The directory that a container with one mount of `volume` sees."""
+    """Return the directory that a container with one mount of `volume` sees."""
     await volumes.set_up(pod(volume), FACTS)
     container = {"name": "c", "volumeMounts": [{"name": volume["name"], "mountPath": "/v", **mount}]}
     (found,) = volumes.prepare_mounts(container, {"NAME": "x"})
@@ -409,7 +409,7 @@ async def test_last_words_and_removal(volumes: Volumes, tmp_path: Path) -> None:
 
 
 def claimed(api: Api, **spec: Any) -> None:
-    """A claim `c` of the namespace, and the volume to which it is bound."""
+    """Return a claim `c` of the namespace, and the volume to which it is bound."""
     api.objects["persistentvolumeclaims", "c"] = {
         "metadata": {"name": "c", "namespace": "shop", "uid": "claim"},
         "spec": {"volumeName": "pv"},

@@ -73,7 +73,7 @@ async def test_a_policy_counts_although_its_event_has_not_come() -> None:
     async with running() as world:
         one = await world.pod("one")
         await world.enforcer.admit(one, ONE)
-        # It is in the API, and its watch is late.
+        # The object is in the API, but its watch event comes late.
         made = policy("all", ingress=[])
         world.client.objects[NETWORK_POLICIES, "one", "all"] = made
         two = asyncio.create_task(world.enforcer.admit(await world.pod("two"), TWO))
@@ -119,7 +119,7 @@ async def test_the_node_and_the_pod_itself_are_always_allowed() -> None:
         assert not allows(NODES[1], ONE, 80, "TCP")
         assert allows(ONE, NODES[0], 80, "TCP")
         assert not allows(ONE, NODES[1], 80, "TCP")
-        # The router's own addresses are the cluster's.
+        # The router's own addresses belong to the cluster.
         assert allows("10.244.0.1", ONE, 80, "TCP")
         assert allows("10.96.0.1", ONE, 80, "TCP")
         assert not allows("127.0.0.1", ONE, 80, "TCP")

@@ -104,7 +104,7 @@ class World:
             self.table.pod_changed("ADDED", made)
             self.table.address_known(made["metadata"]["uid"], ip)
             if known is not None:
-                # Its address was given to another pod before this event came.
+                # Another pod got the address before this event came.
                 self.table.pod_changed("DELETED", known)
                 self.table.address_gone(known["metadata"]["uid"])
         else:
@@ -133,7 +133,7 @@ class World:
         return means(policies, self.pods, self.namespaces, source, target, port, protocol)
 
     def check(self) -> None:
-        """Compare the filter, and the answers about connections, with the meaning of the objects."""
+        """Compare the filter, and the decisions about connections, with those that the objects demand."""
         for source in (*IPS, "127.0.0.1"):
             for target in IPS:
                 for protocol, port in WAYS:
@@ -162,7 +162,7 @@ def test_the_filter_does_what_the_policies_mean_after_any_changes(steps: list[tu
     world.filter.reset()
     world.filter.apply(world.table.everything())
     world.check()
-    # Nothing is left of what has gone.
+    # No rule of the deleted objects is left.
     for namespace in NAMESPACES:
         for number in range(3):
             world.step("policy", namespace, number, None)
@@ -192,7 +192,7 @@ def test_each_moment_of_a_change_allows_what_was_or_will_be_allowed() -> None:
 
 
 def test_changes_are_proportional_to_what_has_changed() -> None:
-    """500 policies and 200 pods: a new pod, a new label or a new policy changes a handful of things."""
+    """With 500 policies and 200 pods, a new pod, label or policy changes few elements of the filter."""
     table, packets = PolicyTable(), MemoryFilter()
     for number in range(200):
         made = pod(f"{number}", labels={"app": f"app-{number % 50}"})
@@ -265,7 +265,7 @@ def test_a_namespace_cannot_take_all_the_room() -> None:
     world.step("policy", "two", 0, small)
     world.step("apply")
     assert reports == [(("one", "p0"), True)]
-    # It isolates, and allows nothing.
+    # The policy isolates its pods and allows no connection.
     assert not world.filter.allows(IPS[1], IPS[0], 1, "TCP")
     assert world.filter.allows(IPS[0], IPS[1], 80, "TCP")
     world.step("policy", "one", 1, small)
@@ -316,7 +316,7 @@ def test_policies_without_room_are_not_read_again_while_there_is_none(monkeypatc
     world.step("policy", "one", 0, spec(19))
     world.step("apply")
     assert read == ["p0"]
-    # Without the first one, there is room for one other.
+    # The deletion of the first one makes room for one other.
     world.step("policy", "one", 0, None)
     world.step("apply")
     assert len(read) == 2
@@ -346,7 +346,7 @@ def test_a_pod_on_its_nodes_network_is_its_node() -> None:
 
 
 def test_a_thousand_random_changes_leave_nothing_behind() -> None:
-    """Sets and chains are dropped with their last user, also while work is interrupted."""
+    """Sets and chains are deleted with their last user, also when the work is interrupted."""
     chance, world = random.Random(5), World()
     specs = [
         {

@@ -1,4 +1,4 @@
-"""A packet filter in memory, as strict as the kernel, and what policies mean, computed from the objects alone."""
+"""A packet filter in memory, as strict as the kernel, and the meaning of policies, computed from the objects alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hatchway.kube.selectors import selector_matches
 
 
 class MemoryFilter:
-    """Fails on what the kernel refuses: what exists already, does not exist, or is used."""
+    """Raises the kernel's errors: for elements that exist already, do not exist, or are in use."""
 
     def __init__(self) -> None:
         self.reset()
@@ -88,7 +88,7 @@ class MemoryFilter:
                 (self.blocked.add if blocked else self.blocked.discard)(ip)
 
     def allows(self, source: str, target: str, port: int, protocol: str) -> bool:
-        """Return True when a packet that begins a connection passes."""
+        """Return True if the first packet of a connection passes."""
         return self._passes("egress", source, target, target, port, protocol) and self._passes(
             "ingress", target, source, target, port, protocol
         )

@@ -1,4 +1,4 @@
-"""The bytes of requests as events: the same ones however they are cut, with no connection and no loop."""
+"""Parsing of requests into events, without a connection and an event loop: the division of the bytes does not matter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEANT: dict[bytes, list[object]] = {
 
 
 def read(reader: RequestReader) -> list[object]:
-    """All that can be read; pieces of a body joined."""
+    """Return all events that can be read, with the pieces of a body joined."""
     found: list[object] = []
     while (event := reader.next_event()) is not None:
         if isinstance(event, Request):

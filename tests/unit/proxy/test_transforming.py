@@ -1,4 +1,4 @@
-"""A long body passes a transform in slices, between which the loop has its turns."""
+"""A long body goes through a transform in slices, and other tasks run between the slices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLICE = 64 * 1024
 
 
 class Noted:
-    """A transform that notes in which turn of the loop it was fed how much."""
+    """A transform that records how much it got in each turn of the event loop."""
 
     def __init__(self, fails_at: int = -1) -> None:
         self.fed: list[tuple[int, int]] = []
@@ -56,7 +56,7 @@ class Out:
 
     async def calm(self) -> None:
         async with asyncio.timeout(10):
-            while self.body.busy:  # noqa: ASYNC110  what is under way is handed over by the loop itself
+            while self.body.busy:  # noqa: ASYNC110  no event reports this
                 await asyncio.sleep(0)
 
 

@@ -140,7 +140,7 @@ def test_a_hard_link_to_a_file_that_a_link_has_replaced(to: Destination, deep: i
 
 
 def test_a_hard_link_to_a_file_that_was_replaced_by_another_name(to: Destination) -> None:
-    """On a disk that does not tell upper from lower case, a link `S` replaces the file `s`."""
+    """On a file system that ignores the case of names, a link `S` replaces the file `s`."""
     to.put(directory("src"))
     to.put(directory("src/d"))
     to.put(file("src/d/s"), b"content")

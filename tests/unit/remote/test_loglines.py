@@ -1,4 +1,4 @@
-"""Lines of a log: cut anywhere, and each once however often its reading begins anew."""
+"""Lines of a log: divided anywhere, and each printed once although the log is read again after interruptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CUTS = st.lists(st.integers(0, 3000), max_size=4)
 def test_after_a_break_every_line_comes_once(
     log: list[tuple[int, bytes]], broken_at: int, first: list[int], second: list[int]
 ) -> None:
-    """Times may be the same for several lines; the log is asked for again from the second of the last line."""
+    """Several lines may have the same time; the log is requested again from the second of the last line."""
     log = sorted(log, key=lambda line: line[0])
     stamped = [b"2026-01-01T00:00:0%d.000000001Z %b\n" % line for line in log]
     reader = LogReader(keep_stamps=False)

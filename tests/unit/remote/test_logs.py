@@ -1,4 +1,4 @@
-"""Logs that are followed through breaks, restarts and pods that come and go."""
+"""Following logs through interruptions, restarts, and new and deleted pods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short way of `hatchway exec`: when it is taken, and that it stays short."""
+"""The fast start of `hatchway exec`: when it is used, and that it imports few modules."""
 
 from __future__ import annotations
 

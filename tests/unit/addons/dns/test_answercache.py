@@ -1,4 +1,4 @@
-"""Answers of resolvers outside are kept for a short time, and only those that may be."""
+"""The cache of answers from outside resolvers: what it stores, and for how long."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_answer_is_kept_and_its_ttl_goes_down() -> None:
     got = find(cache, second)
     assert got is not None
     assert got[:2] == second[:2]
-    # The client finds its question as it has asked it.
+    # The answer repeats the question in the client's own spelling.
     assert got[12 : len(second)] == second[12:]
     assert [rr.ttl for rr in DNSRecord.parse(got).rr] == [15, 16]
     clock.now += 20

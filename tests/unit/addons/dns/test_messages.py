@@ -1,4 +1,4 @@
-"""The cluster's names, as a resolver sees them: bytes in, bytes out."""
+"""Answers to questions for names of the cluster, as bytes of DNS messages."""
 
 from __future__ import annotations
 

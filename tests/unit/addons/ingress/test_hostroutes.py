@@ -96,7 +96,7 @@ def test_hosts() -> None:
         )
     )
     assert found(routes, "a.example", "/a") == "exact"
-    # A host's rules that do not match leave the request to those of the wildcard, then to those without a host.
+    # A request that matches no rule of its host is tried with the wildcard's rules, then with the rules without a host.
     assert found(routes, "a.example", "/other") == "wildcard"
     assert found(routes, "b.example", "/") == "wildcard"
     # A wildcard matches one label.
@@ -180,7 +180,7 @@ _PATHS = _ELEMENTS.map(lambda elements: "/" + "/".join(elements))
 
 
 def _matches(rule: str, kind: str, asked: str) -> bool:
-    """The rule as the API describes it, element by element."""
+    """Compare two paths element by element, as the Ingress API describes it."""
     if kind == "Exact":
         return rule == asked
     wanted, given_ = rule.rstrip("/").split("/"), asked.split("/")

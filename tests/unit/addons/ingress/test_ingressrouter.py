@@ -126,7 +126,7 @@ def test_request_that_goes_round_ends(cluster: Cluster) -> None:
     cluster.use(ingress("a", ("", [path("/", "web")])))
     asked, passes = head("/", "x.example", (b"CDN-Loop", b"another")), 0
     while not isinstance(decision := cluster.router.route(asked), Respond):
-        # The backend leads back to the controller.
+        # The backend is the controller itself, so that each request would come back to it.
         assert isinstance(decision, Forward)
         asked = head("/", "x.example", *decision.headers[1:])
         passes += 1
@@ -170,7 +170,7 @@ def test_dot_segments_do_not_get_around_a_rule(cluster: Cluster) -> None:
     for text in ("/public/../admin/x", "/public/%2e%2E/admin/x", "/./admin/x", "/../../admin/x"):
         decision = cluster.forward(head(text))
         assert (address(decision), decision.target) == (("10.1.0.9", 8080), b"/admin/x")
-    # Bytes of other paths are kept.
+    # Other paths are forwarded byte for byte.
     assert cluster.forward(head("/a//b/%41/..c/x..")).target == b"/a//b/%41/..c/x.."
 
 

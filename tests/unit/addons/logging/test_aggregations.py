@@ -1,4 +1,4 @@
-"""Aggregations over real indices, compared with sums made by hand and with a plain reference."""
+"""Aggregations over real indices, compared with values computed by hand and with a simple implementation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEVELS = ("info", "info", "warn", "error", None)
 
 
 def lines() -> list[dict[str, Any]]:
-    """Some 60 lines of two days, each 40 minutes apart."""
+    """Return about 60 log lines of two days, with 40 minutes between them."""
     found = []
     for number in range(60):
         level = LEVELS[number % 5]

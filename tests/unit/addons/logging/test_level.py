@@ -1,4 +1,4 @@
-"""How severe a line is, in the ways in which real programs say it."""
+"""The level of a log line, in the formats of real programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches whose client has left are not run."""
+"""A search is not run after its client has disconnected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_a_search_that_waits_is_dropped(tmp_path: Path) -> None:
         request = Request({"type": "http", "method": "GET", "headers": []}, disconnected)
         with pytest.raises(ClientDisconnect):
             await api.read_on_store_thread(request, lambda: ran.append(1))
-        for _ in range(5):  # turns of the loop, in which the cancellation reaches the executor
+        for _ in range(5):  # The cancellation reaches the executor after some turns of the event loop.
             await asyncio.sleep(0)
         free.set()
         assert busy.result()

@@ -1,4 +1,4 @@
-"""Queries against real indices: what is found, not how."""
+"""Queries against real indices: the documents that they find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics server without sockets: selectors, the text format, usage from counters, the API."""
+"""The metrics server without sockets: selectors, the text format, usage computed from counters, and the API."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_usage_is_the_rate_between_two_scrapes() -> None:
     node = store.node("n", 1016)
     assert node is not None
     assert (node.cpu, node.memory) == (0.4, 1048576.0)
-    # A node that has not answered for a minute shows nothing.
+    # There is no usage of a node that has not answered for a minute.
     assert store.container("n", KEY, 1015 + 61) is None
 
 

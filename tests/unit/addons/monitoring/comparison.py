@@ -12,7 +12,7 @@ def _same_number(ours: str, theirs: str) -> bool:
     a, b = float(ours), float(theirs)
     if a != a or b != b:
         return a != a and b != b
-    # Sums that cancel out leave noise of the last bits, which is another one with another order of summation.
+    # Sums that cancel out leave rounding errors, which depend on the order of the summation.
     return a == b or math.isclose(a, b, rel_tol=RELATIVE, abs_tol=1e-12)
 
 
@@ -27,7 +27,7 @@ def _key(series: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def difference(ours: Any, theirs: Any, *, ordered: bool = False) -> str:
-    """Return what differs between two answers, "" for nothing. ordered: the order of the series counts."""
+    """Return the difference between two answers; "" if there is none. ordered: whether the order of the series counts."""
     if ours["status"] != theirs["status"]:
         return f"status {ours} instead of {str(theirs)[:300]}"
     if theirs["status"] == "error":

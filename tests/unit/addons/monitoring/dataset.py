@@ -1,7 +1,7 @@
-"""The samples that real Prometheus and this project's store are given, to compare what they answer.
+"""The samples in real Prometheus and in this project's store whose answers are compared.
 
-90 minutes at 15 s: counters with resets, gauges, a histogram, gaps, staleness markers, NaN and infinities, samples at odd
-times, labels that need quoting. Everything is computed, so that the data are the same on every machine.
+90 minutes, a sample every 15 s: counters with resets, gauges, a histogram, gaps, staleness markers, NaN and infinities,
+samples at irregular times, labels that need quoting. Everything is computed, so that the data are the same on every machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INF, NAN = math.inf, math.nan
 
 
 def _noise(seed: int) -> Iterator[float]:
-    """Yield numbers from 0 to 1, the same ones everywhere (a linear congruential generator)."""
+    """Yield pseudorandom numbers from 0 to 1, the same on every machine (a linear congruential generator)."""
     state = seed * 7919 + 12345
     while True:
         state = (state * 1_103_515_245 + 12_345) & 0x7FFF_FFFF
@@ -125,7 +125,7 @@ def series() -> list[tuple[Labels, list[Sample]]]:
 
 
 def filled(store: TimeSeriesStore) -> TimeSeriesStore:
-    """Give a store all samples; half of them become a block."""
+    """Write all samples to a store; half of them become a block."""
     rows = series()
     known = [(store.series(labels), samples) for labels, samples in rows]
     for first, last in ((START, START + 180 * STEP), (START + 180 * STEP, END + STEP)):

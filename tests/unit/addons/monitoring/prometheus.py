@@ -1,4 +1,4 @@
-"""Real Prometheus (Debian's package), given samples by remote write and asked by HTTP."""
+"""Real Prometheus (Debian's package): receives samples by remote write and answers queries over HTTP."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Prometheus:
         self.url = url
 
     def write(self, rows: list[tuple[Labels, list[Sample]]], minutes: int = 15) -> None:
-        """Send it samples, by time: it refuses those that are an hour older than the newest."""
+        """Send samples in the order of their times. Prometheus refuses samples that are an hour older than the newest."""
         times = [at for _, samples in rows for at, _ in samples]
         for begin in range(min(times), max(times) + 1, minutes * 60_000):
             end = begin + minutes * 60_000
@@ -65,7 +65,7 @@ class Prometheus:
                 assert answer.status == 204
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """Return the JSON of an answer, of an error as well."""
+        """Return the JSON of an answer, which may be an error."""
         query = urllib.parse.urlencode(parameters, doseq=True)
         try:
             with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=30) as answer:
@@ -75,7 +75,7 @@ class Prometheus:
 
 
 def is_at_hand() -> bool:
-    """Return True when there is a Prometheus of the version whose answers are recorded."""
+    """Return True if a Prometheus of the version whose answers are recorded is installed."""
     program = shutil.which("prometheus")
     if program is None:
         return False
@@ -85,7 +85,7 @@ def is_at_hand() -> bool:
 
 @contextlib.contextmanager
 def running(directory: Path, config: str = "") -> Iterator[Prometheus]:
-    """Run Prometheus during a block. config: its configuration; without, it scrapes nothing."""
+    """Run Prometheus during a block. config: its configuration; None to scrape nothing."""
     file = directory / "prometheus.yml"
     file.write_text(config or "global: {scrape_interval: 1h}\n")
     with socket.socket() as probe:

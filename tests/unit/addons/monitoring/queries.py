@@ -448,11 +448,11 @@ month(special)
 days_in_month(special)
 """.strip("\n").split("\n")
 
-# Asked for one time only. In a range query Prometheus 2.42 moves the window of the first from step to step, in spite of
+# Compared as instant queries only. In a range query Prometheus 2.42 moves the window of the first from step to step, in spite of
 # `@`, over the samples that it has loaded for a window that stays (later versions do not).
 INSTANT = ["predict_linear(temperature[20m] @ 1700003000, 60)"]
 
-# Not in range queries: what has no meaning there is an error, whose text is compared as well.
+# Not compared as range queries: queries without a meaning there give an error, and its text is compared as well.
 ERRORS = (
     """
 

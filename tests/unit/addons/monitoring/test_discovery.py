@@ -1,4 +1,4 @@
-"""Which targets the objects of a cluster give."""
+"""The scrape targets that are found from the objects of a cluster."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_services_endpoints_are_targets_and_not_twice() -> None:
 
 
 async def test_only_the_clusters_own_state_metrics_keep_their_labels() -> None:
-    """A user who may create a Service in one namespace cannot make series of other namespaces."""
+    """A user who may create a Service in one namespace cannot add series that claim to be of another namespace."""
     honored = {}
     for namespace, name in (
         ("kube-system", "kube-state-metrics"),
@@ -96,7 +96,7 @@ async def test_only_the_clusters_own_state_metrics_keep_their_labels() -> None:
 
 
 def _leading(namespace: str, address: str, name: str = "web", ports: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a service with the annotation, and an EndpointSlice of it that names an address."""
+    """Return a Service with the annotation, and its EndpointSlice with the given address."""
     service = _object(name, {"scrape": "true"})
     service["metadata"]["namespace"] = namespace
     meta = {"name": f"{name}-x", "namespace": namespace, "labels": {"kubernetes.io/service-name": name}}

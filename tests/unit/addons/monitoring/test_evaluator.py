@@ -1,4 +1,4 @@
-"""The evaluator: a range query is an instant query at each step; no query ends in another way than a result or an error."""
+"""The evaluator: a range query is an instant query at each step; each query gives a result or an error."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_range_query_is_an_instant_query_at_each_step(query: str) -> None:
     try:
         whole = _points(over_range(_store(), node, _BEGIN, end, _STEP, _budget()))
     except PromqlError:
-        # An error at any step is one of the whole; what a subquery needs may lie between the steps.
+        # An error at any step is an error of the whole query; a subquery may also need times between the steps.
         assert failed or "[" in query
         return
     assert not failed
@@ -80,7 +80,7 @@ def test_a_range_query_is_an_instant_query_at_each_step(query: str) -> None:
 )
 def test_nested_queries_within_the_limit_are_answered(query: str) -> None:
     found: list[object] = []
-    # As in a worker: a thread's stack is smaller than the program's.
+    # In a thread, as in production: its stack is smaller than the main thread's.
     worker = threading.Thread(target=lambda: found.append(instant(_store(), parse(query), dataset.END, _budget())))
     worker.start()
     worker.join()

@@ -1,4 +1,4 @@
-"""The parser: what it prints means the same again, no text makes it fail in another way than an error."""
+"""The parser: a printed query parses to the same query, and each invalid text gives an error of the parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store: compression keeps all samples, restarts keep them too, and limits are kept."""
+"""The store: compression and restarts lose no samples, and limits are obeyed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _append(store: TimeSeriesStore, labels: Labels, samples: list[tuple[int, flo
 
 
 def _content(store: TimeSeriesStore) -> dict[Labels, list[tuple[int, bytes]]]:
-    """Return all samples, values as bytes: NaN has many."""
+    """Return all samples. Values are bytes, because NaN has several representations."""
     found = {}
     for one in store.select([], _FIRST, _LAST):
         found[one.labels] = [
@@ -155,7 +155,7 @@ def test_a_block_and_its_journal_together_do_not_give_samples_twice(tmp_path: Pa
     journal = kept.read_bytes()
     _compact(store)
     store.close()
-    # Killed between the writing of the block and the removal of the journal.
+    # The process was killed after it wrote the block and before it removed the journal.
     kept.write_bytes(journal)
     assert [time for time, _ in _content(TimeSeriesStore(directory=tmp_path))[_labels("m")]] == [1, 2]
 

@@ -1,4 +1,4 @@
-"""Scrapes: samples and labels, staleness as Prometheus', failures, and targets that mean harm."""
+"""Scrapes: samples and labels, staleness as in Prometheus, failures, and hostile targets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _START = 1_700_000_000_000
 
 
 class _Source:
-    """A target whose answers are in `pieces`; an exception among them is raised."""
+    """A target that answers with `pieces`; an exception among them is raised."""
 
     def __init__(self, *pieces: str | Exception, kind: str = "text/plain") -> None:
         self.pieces = pieces
@@ -77,7 +77,7 @@ async def test_a_target_whose_labels_are_honored_keeps_them() -> None:
 
 
 async def test_the_state_of_a_large_cluster_is_read() -> None:
-    """kube-state-metrics has more samples than any other target may have."""
+    """kube-state-metrics may have more samples than other targets."""
     store = TimeSeriesStore()
     labels = make_labels([("job", "kube-state-metrics"), ("instance", "a:1")])
     source = _Source("".join(f'kube_pod_info{{n="{n}"}} 1\n' for n in range(50)))
@@ -151,7 +151,7 @@ async def test_millions_of_series_stop_at_the_stores_limit() -> None:
     source.pieces = ("".join(f'a{{n="{n}"}} 1\n' for n in range(5000, 10_000)),)
     await scraper.scrape(_START + 15_000)
     assert len(store.index) == 100
-    # Series that are stored already continue.
+    # Series that exist already get their new samples.
     source.pieces = ('a{n="3"} 8\n',)
     await scraper.scrape(_START + 30_000)
     assert _one(store, 'a{n="3"}', _START + 30_000) == 8

@@ -1,4 +1,4 @@
-"""The text formats: what targets write is read as Prometheus reads it, and nothing else is accepted."""
+"""The text formats are parsed as Prometheus parses them; all other text is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vendored files are those of their archive: they have the hashes in vendor/README.md."""
+"""Vendored files are unchanged: they have the hashes in vendor/README.md."""
 
 from __future__ import annotations
 

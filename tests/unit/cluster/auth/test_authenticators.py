@@ -1,4 +1,4 @@
-"""Requests and their users."""
+"""The user of a request: tokens, certificates, passwords and WebSockets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def password(user: str, secret: str) -> str:
 
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashes that cost nothing; what they cost is argon2's matter."""
+    """Use fast password hashes; the cost of hashes is not tested here."""
     import argon2
 
     monkeypatch.setattr(basic, "_HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
@@ -66,7 +66,7 @@ def test_static_tokens(authenticator: Authenticator) -> None:
         "testers",
         AUTHENTICATED,
     )
-    # The second time from memory.
+    # The second time it is found in the cache.
     assert who(authenticator, request("/", token="alice-token")).name == "alice"
 
 
@@ -141,7 +141,7 @@ def test_client_certificates(authenticator: Authenticator, keys: Pki) -> None:
         assert who(authenticator, request("/", certificate=found)) == UserInfo(
             "kubernetes-admin", ("system:masters", AUTHENTICATED)
         )
-    # A certificate comes before a token.
+    # A certificate takes precedence over a token.
     assert who(authenticator, request("/", certificate=found, token="alice-token")).name == "kubernetes-admin"
 
 
@@ -177,7 +177,7 @@ def socket(protocols: str, **more: Any) -> RequestHead:
 def test_a_websockets_token(authenticator: Authenticator) -> None:
     assert who(authenticator, socket(f"v4.channel.k8s.io, {protocol('alice-token')}")).name == "alice"
     assert who(authenticator, socket("v4.channel.k8s.io")) == ANONYMOUS
-    # Not an upgrade: only a header.
+    # A header without an upgrade is no WebSocket.
     assert who(authenticator, request("/", Sec_WebSocket_Protocol=f"x, {protocol('alice-token')}")) == ANONYMOUS
 
 
@@ -214,7 +214,7 @@ async def test_basic(authenticator: Authenticator, state: StateDir) -> None:
     first = authenticator.authenticate(good)
     assert inspect.isawaitable(first)
     assert await first == UserInfo("ada", ("devs", AUTHENTICATED))
-    # Checked before: no waiting.
+    # The password was checked before, so nothing is awaited.
     assert who(authenticator, good) == UserInfo("ada", ("devs", AUTHENTICATED))
     for bad in (
         password("ada", "wrong"),
@@ -228,7 +228,7 @@ async def test_basic(authenticator: Authenticator, state: StateDir) -> None:
             await refused
         assert caught.value.code == 401
         assert caught.value.headers() == []
-    # A new password ends the old one's life, and a removed user is forgotten.
+    # After a change of the password the old one is invalid, and a removed user's, too.
     credentialfiles.set_password(state, user="ada", groups=[], password="other")
     changed = authenticator.authenticate(good)
     assert not isinstance(changed, Identity)
@@ -288,7 +288,7 @@ async def test_failures_are_limited(
     assert [await attempt("ada", f"wrong{i}") for i in range(12)].count(429) == 2
     # Many attempts at once do not avoid the limit; unknown users share one limit.
     assert (await asyncio.gather(*(attempt(f"nobody{i}", "z") for i in range(12)))).count(429) == 2
-    # Who is in stays in, and another user is not locked out.
+    # A user who was authenticated before, and other users, are still accepted.
     assert await attempt("ada", "x") == 200
     assert await attempt("bob", "y") == 200
 
@@ -343,7 +343,7 @@ def test_credentials_are_a_name_and_a_password_or_nothing(raw: bytes) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(protocols=st.lists(st.sampled_from([*"ab,. =-_", BEARER_PROTOCOL.decode()]), max_size=8).map("".join))
 def test_any_sub_protocols(authenticator: Authenticator, protocols: str) -> None:
-    """They are anonymous, or refused; never an internal error."""
+    """Requests with any subprotocols are anonymous or refused; none is an internal error."""
     try:
         assert who(authenticator, socket(protocols)) == ANONYMOUS
     except ApiError as error:

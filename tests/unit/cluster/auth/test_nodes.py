@@ -74,7 +74,7 @@ def test_a_node_reads_what_its_pods_name(source: FakeSource) -> None:
     assert not may(authorizer, N2, "create", "serviceaccounts/token", "robot")
     assert not may(authorizer, N1, "create", "serviceaccounts/token", "default")
     assert not may(authorizer, N1, "get", "serviceaccounts", "robot")
-    # Another pod of the node names one of them, too; the first goes, and its rights with it.
+    # Another pod of the node uses one of them, too. The first pod is deleted, and the rights that came from it end.
     source.put("pods", pod("q", imagePullSecrets=[{"name": "pull"}]))
     source.remove("pods", "ns", "p")
     assert may(authorizer, N1, "get", "secrets", "pull")
@@ -173,7 +173,7 @@ def test_who_is_no_node_has_none_of_its_rights(source: FakeSource) -> None:
 
 
 def refused(source: FakeSource, operation: Any, resource: str, *rest: Any) -> str:
-    """Why the node n1 may not write that; "" when it may. rest: subresource, namespace, name, object, old."""
+    """Return why the node n1 may not write an object; "" if it may. rest: subresource, namespace, name, object, old object."""
     try:
         NodeRestriction(source).admit(attributes(N1, operation, resource, *rest))
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""The cluster's certificates: what they say, that TLS takes them, when they are renewed."""
+"""The cluster's certificates: their contents, their use in TLS, and their renewal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read(pair: KeyPair) -> x509.Certificate:
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """A TLS handshake in memory. Raises ssl.SSLError from whichever side refuses."""
+    """Do a TLS handshake in memory. Raises ssl.SSLError if one of the sides refuses."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         server.wrap_bio(to_server, to_client, server_side=True),
@@ -69,7 +69,7 @@ def test_subjects_and_names(tmp_path: Path) -> None:
     assert user(found.admin) == ("kubernetes-admin", ("system:masters",))
     assert user(found.kubelet_client) == ("kube-apiserver-kubelet-client", ("system:masters",))
     assert user(found.kubelet("node-1")) == ("system:node:node-1", ("system:nodes",))
-    # A server's certificate is no credential of a client.
+    # A server's certificate does not authenticate a client.
     assert user(found.apiserver) is None
 
 
@@ -94,7 +94,7 @@ def test_tls_takes_them(tmp_path: Path) -> None:
 
 
 def test_strict_verification_takes_them(tmp_path: Path) -> None:
-    """Checks that are the default from Python 3.13 on."""
+    """Python 3.13 made these checks the default."""
     found = ensure(tmp_path)
     client = found.client_context(found.admin)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -145,7 +145,7 @@ def test_what_ends_soon_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=300)
     monkeypatch.setattr(pki, "_now", lambda: later)
     assert read(ensure(tmp_path).admin).not_valid_after_utc > before.not_valid_after_utc
-    # The authority itself, and with it everything.
+    # The certificate authority is renewed, and so are all certificates that it signed.
     later += datetime.timedelta(days=3650)
     ca = found.ca_pem
     renewed = ensure(tmp_path)
@@ -156,7 +156,7 @@ def test_what_ends_soon_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_begins_in_the_future_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock was set back since the last start."""
+    """A certificate begins in the future if the clock was set back since the last start."""
     earlier = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
     ensure(tmp_path)
     monkeypatch.setattr(pki, "_now", lambda: earlier)
@@ -167,7 +167,7 @@ def test_what_begins_in_the_future_is_made_anew(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_key_without_its_certificate_is_made_anew(tmp_path: Path) -> None:
-    """As a crash between the two writes leaves it."""
+    """A crash between the two writes leaves a key without its certificate."""
     found = ensure(tmp_path)
     found.admin.key.write_bytes(found.apiserver.key.read_bytes())
     handshake(ensure(tmp_path).server_context(), found.client_context(found.admin), "localhost")

@@ -1,4 +1,4 @@
-"""RBAC against a naive model of its documentation, and the wording of its answers."""
+"""RBAC compared with a simple model of its documentation, and the texts of its answers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ REQUESTS = RESOURCE_REQUESTS | URL_REQUESTS
 
 
 def naive(rule: Rule, asked: Attributes) -> bool:
-    """The documentation of PolicyRule, by listing all that each entry means."""
+    """Return all combinations that a PolicyRule allows, by its documentation."""
     if not ({"*", asked.verb} & set(rule.verbs)):
         return False
     if asked.path:
@@ -130,7 +130,7 @@ USERS = st.sampled_from([ALICE, BOB, UserInfo("system:serviceaccount:n1:robot")]
 def test_decisions_follow_every_change(
     grants: list[tuple[str, list[str], list[Rule]]], user: UserInfo, namespace: str, asked: Attributes, random: Any
 ) -> None:
-    """Bindings of the cluster and of the request's namespace count, however they came and went."""
+    """Cluster bindings and bindings of the request's namespace count, after any series of changes."""
     source = FakeSource()
     authorizer = Authorizer(source)
     asked = Attributes(
@@ -208,7 +208,7 @@ def test_a_binding_of_a_missing_role_says_so(source: FakeSource) -> None:
         authorizer.require(Attributes(ALICE, "get", "pods", namespace="n"))
     problem = 'in the namespace "n": RBAC: clusterrole.rbac.authorization.k8s.io "nope" not found'
     assert caught.value.message.endswith(problem)
-    # The role's coming is noticed.
+    # The creation of the role has an effect.
     source.role("nope", rule("get", "pods"))
     assert allowed(authorizer, ALICE, "get", "pods", "n")
 
@@ -331,14 +331,14 @@ def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
         'roles.rbac.authorization.k8s.io "esc" is forbidden: user "alice" (groups=["system:authenticated"]) is attempting '
         'to grant RBAC permissions not currently held:\n{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}'
     )
-    # What one has may be granted.
+    # Users may grant the rights that they have.
     check_escalation(authorizer, ALICE, "roles", "n", {"metadata": {"name": "x"}, "rules": [rule("get", "pods")]})
     # Members of system:masters and users with the verb `escalate` are not restricted.
     check_escalation(authorizer, LOOPBACK_USER, "roles", "n", ROLE)
     source.role("free", rule("escalate", "roles", "rbac.authorization.k8s.io", names="esc"), namespace="n")
     source.bind("free", "free", "User:alice", namespace="n")
     check_escalation(authorizer, ALICE, "roles", "n", ROLE, {**ROLE, "rules": []})
-    # On create there is no name yet that a right could be limited to.
+    # On create there is no name yet, so a right that is limited to names does not apply.
     with pytest.raises(ApiError):
         check_escalation(authorizer, ALICE, "roles", "n", ROLE)
 
@@ -358,7 +358,7 @@ def test_every_change_of_a_role_needs_its_rights(source: FakeSource, metadata: d
     with pytest.raises(ApiError) as caught:
         check_escalation(authorizer, ALICE, "clusterroles", "", {**old, "metadata": metadata}, old)
     assert caught.value.code == 403
-    # What the garbage collector changes gives nothing away.
+    # The garbage collector's changes grant no rights.
     collected = {**old["metadata"], "finalizers": ["a/b"], "ownerReferences": [{"uid": "x"}], "resourceVersion": "7"}
     check_escalation(authorizer, ALICE, "clusterroles", "", {**old, "metadata": collected}, old)
 

@@ -1,4 +1,4 @@
-"""Reviews and token requests, as recorded and as the sources have it."""
+"""Access reviews and token requests, compared with recordings and with Kubernetes' sources."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_recorded(reviews: Reviews, recording: Recording) -> None:
         return
     got = await handler(USERS[recording["user"]], "", "", obj)
     if resource == "selfsubjectrulesreviews":
-        # The order is the bindings'; the recorded distribution lets every user read /.well-known.
+        # The order is that of the bindings. The recorded distribution also lets every user read /.well-known.
         for wanted_rule in wanted["status"]["resourceRules"][1:]:
             assert wanted_rule in got["status"]["resourceRules"]
         urls = [item for item in wanted["status"]["nonResourceRules"] if "/.well-known" not in item["nonResourceURLs"]]
@@ -86,10 +86,10 @@ async def test_recorded(reviews: Reviews, recording: Recording) -> None:
         assert got["status"]["incomplete"] is False
         return
     if recording["id"] == "196":
-        # Which of two bindings is named is chance.
+        # If two bindings allow the request, either may be named.
         del got["status"]["reason"], wanted["status"]["reason"]
     assert got["status"] == wanted["status"]
-    # Empty strings of the question are left out by the original's encoding, which is the encoder's matter here.
+    # Kubernetes' encoding omits empty strings of the request; here the encoder of answers does that later.
     assert got["spec"] == obj["spec"]
     assert "creationTimestamp" not in got["metadata"]
 

@@ -1,4 +1,4 @@
-"""Bearer tokens of all kinds: a valid one gives a user, all others none."""
+"""Bearer tokens of all kinds: a valid one gives a user, an invalid one does not."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_no_algorithm() -> None:
 
 
 def test_a_public_key_is_no_shared_secret(keys: Pki) -> None:
-    """The classical confusion: HS256 with the public key as the secret (RFC 8725, section 2.1)."""
+    """A known attack: HS256 with the public key as the secret (RFC 8725, section 2.1)."""
     import hashlib
     import hmac
 
@@ -161,7 +161,7 @@ def test_garbage_never_raises_anything_else(text: str) -> None:
     )
 )
 def test_signed_nonsense_never_raises_anything_else(payload: Any) -> None:
-    """A wrong token with a valid signature gives no user, and no internal error."""
+    """A malformed token with a valid signature gives no user and no internal error."""
     token = jwt.api_jws.encode(json.dumps(payload).encode(), KEY, algorithm="ES256")
     tokens.issuer_of(token)
     assert refused(token)
@@ -329,7 +329,7 @@ def test_bad_claims_of_service_accounts(accounts: ServiceAccountTokens, changes:
 
 
 def test_the_two_kinds_are_never_taken_for_each_other(keys: Pki, authenticator: Authenticator) -> None:
-    """A user's token signed by the service accounts' key, and the reverse."""
+    """A user's token signed with the service accounts' key is refused, and the reverse."""
     as_user = jwt.encode(claims(sub="root", groups=["system:masters"]), load_key(keys.sa_key), algorithm="ES256")
     private = {"namespace": "n", "serviceaccount": {"name": "robot", "uid": "u1"}}
     as_account = jwt.encode(

@@ -1,4 +1,4 @@
-"""Nodes and pods for tests of the scheduler's rules."""
+"""Makes nodes and pods for tests of the scheduler's rules."""
 
 from __future__ import annotations
 

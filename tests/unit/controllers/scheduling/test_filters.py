@@ -1,4 +1,4 @@
-"""Each filter refuses the nodes that Kubernetes' plugin refuses, in its words (`pkg/scheduler/framework/plugins`)."""
+"""Each filter refuses the same nodes as Kubernetes' plugin, with its texts (`pkg/scheduler/framework/plugins`)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CASES: list[tuple[str, Object, Object, list[Object], str]] = [
     ("PreferNoSchedule", pod("p"), node("n", taints=[{**_TAINT, "effect": "PreferNoSchedule"}]), [], ""),
     ("tolerated", pod("p", tolerations=[{"key": "k", "value": "v"}]), node("n", taints=[_TAINT]), [], ""),
     ("another value", pod("p", tolerations=[{"key": "k", "value": "w"}]), node("n", taints=[_TAINT]), [], _UNTOLERATED),
-    # Lt and Gt are an alpha feature that is off: such a toleration tolerates nothing.
+    # The operators Lt and Gt are an alpha feature that is off, so such a toleration tolerates nothing.
     (
         "numeric",
         pod("p", tolerations=[{"key": "k", "operator": "Gt", "value": "1"}]),
@@ -171,13 +171,13 @@ _MISMATCH = "node(s) didn't match pod topology spread constraints"
     [
         (_spread(), {"a": _MISMATCH, "b": "", "c": f"{_MISMATCH} (missing required label)"}),
         (_spread(2), {"a": "", "b": "", "c": f"{_MISMATCH} (missing required label)"}),
-        # Fewer domains than minDomains: the least one counts as empty.
+        # With fewer domains than minDomains, the smallest number of pods in a domain counts as 0.
         (_spread(1, minDomains=3), {"a": _MISMATCH, "b": "", "c": f"{_MISMATCH} (missing required label)"}),
         (_spread(1, HOST), {"a": _MISMATCH, "b": "", "c": ""}),
-        # A constraint that selects no pod, and one without selector.
+        # A constraint whose selector matches no pod, and a constraint without a selector.
         (_spread(labelSelector={"matchLabels": {"app": "db"}}), {"a": "", "b": ""}),
         (_spread(labelSelector=None), {"a": "", "b": ""}),
-        # A label of the pod narrows the selector: its value is another one than that of the pods which are there.
+        # `matchLabelKeys` adds the pod's label to the selector. The existing pods have another value of the label.
         (_spread(matchLabelKeys=["version"]), {"a": "", "b": ""}),
     ],
 )
@@ -195,7 +195,7 @@ def test_spreading(constraint: Object, expected: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("policies", "refused"),
     [
-        # The tainted, empty node counts: two pods on `a` against none there.
+        # The tainted node counts, and it has no pods: 2 on `a` and 0 there.
         ({}, True),
         ({"nodeTaintsPolicy": "Honor"}, False),
     ],
@@ -233,7 +233,7 @@ def test_room_is_kept_for_a_nominated_pod_of_the_same_or_a_higher_priority() -> 
 
 
 def test_filters_of_other_parts_of_the_cluster() -> None:
-    """Volumes are one: they are asked after the node's resources, and may forbid every node."""
+    """The filter of volumes is one of these: it is asked after the filter of resources, and may refuse every node."""
     cluster = cluster_of([node("a", allocatable={"cpu": "1"}), node("b"), node("c")])
     asked: list[str] = []
 

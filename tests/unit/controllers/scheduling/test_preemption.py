@@ -1,4 +1,4 @@
-"""The pods that must go so that a more important one fits (`framework/plugins/defaultpreemption`)."""
+"""The choice of pods that are evicted for a more important pod (`framework/plugins/defaultpreemption`)."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _HIGH = pod("high", cpu="1", priority=100)
 @pytest.mark.parametrize(
     ("placed", "expected"),
     [
-        # As few as possible, and the newest of equal ones.
+        # As few pods as possible; among pods of equal priority, the newest.
         ({"a": [_low("old"), _low("new", since="2026-01-02T00:00:00Z")]}, ("a", ["new"])),
         ({"a": [_low("more", priority=5), _low("less", priority=1)]}, ("a", ["less"])),
-        # The node whose most important victim is less important.
+        # The node whose most important victim has the lowest priority.
         ({"a": [_low("x", "2", 5)], "b": [_low("y", "2", 1)]}, ("b", ["y"])),
-        # The node with fewer victims.
+        # The node with the fewest victims.
         ({"a": [_low("x", "700m"), _low("y", "700m"), _low("z", "600m")], "b": [_low("v", "2")]}, ("b", ["v"])),
-        # The node whose pods have run for a shorter time.
+        # The node whose victims have run for the shortest time.
         ({"a": [_low("x", "2")], "b": [_low("y", "2", since="2026-01-02T00:00:00Z")]}, ("b", ["y"])),
     ],
 )
@@ -84,7 +84,7 @@ def test_a_rule_about_other_pods_can_be_what_victims_break() -> None:
         (pod("p", cpu="1"), "1 No preemption victims found for incoming pod."),
         (pod("p", cpu="3", priority=9), "1 Preemption is not helpful for scheduling."),
         (pod("p", priority=9, nodeSelector={"a": "b"}), "1 Preemption is not helpful for scheduling."),
-        # Even without all less important pods there is no room.
+        # There is no room even after an eviction of all less important pods.
         (pod("p", cpu="2", priority=1), "1 Insufficient cpu."),
     ],
 )

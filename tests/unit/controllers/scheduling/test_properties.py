@@ -1,4 +1,4 @@
-"""True for every cluster: no pod is placed on a node that a filter refuses, and counting step by step is correct."""
+"""Property tests: no pod is placed on a node that a filter refuses, and incremental counts equal new counts."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def _zones() -> list[Object]:
 @pytest.mark.parametrize(
     ("wanted", "nodes", "placed", "expected"),
     [
-        # 3 x 100 for the taint outweighs what is on the other node.
+        # 3 x 100 points for the taint outweigh the points for free resources.
         (pod("p"), [node("a", taints=[_UNWANTED]), node("b")], {"b": [pod("q", cpu="1")]}, "b"),
         (
             pod("p", tolerations=[{"key": "k", "operator": "Exists"}]),
@@ -46,7 +46,7 @@ def _zones() -> list[Object]:
             "a",
         ),
         (pod("p", cpu="100m"), [node("a"), node("b")], {"a": [pod("q", cpu="500m")]}, "b"),
-        # The larger node has the larger free share.
+        # The larger node has the larger share of free resources.
         (pod("p", cpu="1"), [node("a"), node("b", allocatable={"cpu": "8", "memory": "16Gi"})], {}, "b"),
         (
             pod(
@@ -78,7 +78,7 @@ def _zones() -> list[Object]:
             {"a": [pod("q", _WEB)], "b": [pod("r", cpu="500m")]},
             "b",
         ),
-        # A pod that is there must be with this one's kind: that counts for this one as well.
+        # The required affinity of an existing pod for this pod counts in this pod's score as well.
         (
             pod("p", _WEB),
             [node("a"), node("b")],
@@ -114,7 +114,7 @@ def test_scores_of_spreading() -> None:
         "labelSelector": {"matchLabels": _WEB},
     }
     scores = _spread_of(cluster, pod("p", _WEB, topologySpreadConstraints=[constraint]))
-    # log(2 + 2) a pod, rounded: 3 and 1. A node without the label gets nothing.
+    # Each pod counts log(2 + 2); the rounded sums are 3 and 1. A node without the label gets no points.
     assert scores == {"a": 33, "b": 100, "none": 0}
     assert _spread_of(cluster, pod("p", _WEB)) is None
 
@@ -125,7 +125,7 @@ def test_pods_without_constraints_are_spread_with_those_of_their_controller() ->
     scores = _spread_of(cluster, pod("p", _WEB), selector)
     assert scores is not None and scores["b"] > scores["a"]
     assert decide(pod("p", _WEB), cluster, default_selector=selector).node == "b"
-    # Its own constraints replace them, even those that cannot be fulfilled in another way.
+    # The pod's own constraints replace the default ones.
     own = [{"maxSkew": 1, "topologyKey": HOST, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector}]
     assert _spread_of(cluster, pod("p", _WEB, topologySpreadConstraints=own), selector) is None
 

@@ -1,4 +1,4 @@
-"""Two ends of a session on a pretend network: whatever is done to its streams, what arrives is what was sent."""
+"""Two ends of a SPDY session on a simulated network: after any operations, the received data are those that were sent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Wire(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def pass_on(self, most: int) -> bool:
-        """Deliver up to `most` bytes. Returns False when nothing could be."""
+        """Deliver up to `most` bytes. Returns False if no byte could be delivered."""
         if not self.queue or not self.other.reading or self.other.closing:
             return False
         data = self.queue.popleft()
@@ -132,7 +132,7 @@ class World:
         self.add(stream)
 
     async def settle(self) -> None:
-        """Deliver everything, until nothing moves any more."""
+        """Deliver data until no data wait."""
         idle = 0
         while idle < 5:
             moved = [wire.pass_on(4000) for wire in self.wires]

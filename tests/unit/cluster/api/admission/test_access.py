@@ -1,4 +1,4 @@
-"""Questions of expressions to the authorizer: they are answered in the event loop, once, and not without limit."""
+"""Authorization checks by expressions: made in the event loop, each only once, and limited in number."""
 
 from __future__ import annotations
 

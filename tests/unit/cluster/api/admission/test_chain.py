@@ -24,7 +24,7 @@ def attributes(operation: AdmissionOperation = "CREATE", subresource: str = "") 
 
 
 class Recorder(AdmissionPlugin):
-    """Writes its calls to `log`. waits: it returns an awaitable. resource: what it handles, "" for everything."""
+    """Records its calls in `log`. waits: whether it returns an awaitable. resource: the type that it handles; "" for all."""
 
     def __init__(self, name: str, log: list[str], *, waits: bool = False, resource: str = "") -> None:
         self.name = name
@@ -65,7 +65,7 @@ class Denies(AdmissionPlugin):
 
 
 class Changes(AdmissionPlugin):
-    """Asks for a second round in the first one."""
+    """Asks for a second round in the first round."""
 
     name = "MutatingAdmissionWebhook"
 

@@ -113,7 +113,7 @@ def test_the_sum_of_a_pod_is_bounded() -> None:
     bound = {"spec": {"limits": [{"type": "Pod", "max": {"memory": "1Gi"}}]}}
     two = [container(name, limits={"memory": "600Mi"}) for name in "ab"]
     assert pod_problems(bound, pod(*two)) == ["maximum memory usage per Pod is 1Gi, but limit is 1200Mi"]
-    # An amount for the pod as a whole replaces the sum.
+    # An amount of the whole pod replaces the sum of its containers' amounts.
     assert pod_problems(bound, pod(*two, resources={"limits": {"memory": "1Gi"}})) == []
 
 
@@ -125,7 +125,7 @@ def test_a_pod_uses_its_containers_or_the_peak_of_its_start() -> None:
     one = pod(container(requests={"cpu": "2"}), init=start, overhead={"cpu": "100m"})["spec"]
     assert texts_of(pod_resources(one, "requests")) == {"cpu": "6", "memory": "1Gi"}
     assert texts_of(pod_resources(one, "requests", with_overhead=True)) == {"cpu": "6100m", "memory": "1Gi"}
-    # Without a limit, an overhead makes none.
+    # An overhead does not make a limit where there is none.
     assert pod_resources(one, "limits", with_overhead=True) == {}
 
 
@@ -141,6 +141,6 @@ def test_a_claim_is_bounded_by_what_it_requests() -> None:
     assert claim_problems(bound, claim("1Mi"), None) == [f"minimum storage {here} 1Gi, but request is 1Mi"]
     assert len(claim_problems(bound, claim(""), None)) == 2
     assert claim_problems(bound, claim("2Gi"), None) == []
-    # What it has already is not checked again.
+    # Amounts that do not change are not checked again.
     assert claim_problems(bound, claim("3Gi"), claim("3Gi")) == []
     assert claim_problems(bound, claim("4Gi"), claim("3Gi")) != []

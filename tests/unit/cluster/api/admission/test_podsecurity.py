@@ -26,7 +26,7 @@ for _one in (*SECURE["initContainers"], *SECURE["containers"]):
 
 
 def changed(spec: Json | None = None, **containers: Json) -> Json:
-    """Return the secure pod with other fields. containers: fields of `c` and `i`; nested objects are merged."""
+    """Return the secure pod with changed fields. containers: fields of the containers `c` and `i`; nested objects are merged."""
     pod = copy.deepcopy(SECURE)
     _merge(pod, spec or {})
     for one in (*pod["initContainers"], *pod["containers"]):
@@ -125,7 +125,7 @@ def test_baseline_finds_known_ways_out_of_a_pod(since: int, change: Json, text: 
     if since:
         assert found("baseline", since - 1, pod) == []
     assert found("privileged", LATEST, pod) == []
-    # The stricter level refuses it, too, though sometimes in other words.
+    # The stricter level refuses it, too, sometimes with another message.
     assert found("restricted", LATEST, pod)
 
 
@@ -203,7 +203,7 @@ def test_pods_with_users_of_their_own_may_be_root_since_1_35() -> None:
     )
     assert len(found("restricted", 34, pod)) == 3
     assert found("baseline", 35, pod) == []
-    # /proc stays masked.
+    # `restricted` still demands the default, which hides parts of /proc.
     assert [one.partition(" ")[0] for one in found("restricted", 35, pod)] == ["procMount"]
 
 

@@ -1,4 +1,4 @@
-"""Quotas: the resources that objects use, the quotas that count them, and refused objects."""
+"""Quotas: the amounts that objects use, the quotas that count them, and refused objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a webhook answers becomes a response, a failed call, or an error for the client: never anything else."""
+"""Each answer of a webhook becomes a response, a failed call, or an error for the client."""
 
 from __future__ import annotations
 

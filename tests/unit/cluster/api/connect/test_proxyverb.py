@@ -343,7 +343,7 @@ def test_the_uri_that_kubernetes_tells(cluster: FakeCluster, path: str, uri: str
 
 
 def test_a_location_that_go_cannot_parse(cluster: FakeCluster) -> None:
-    """1.36 answers an error in its place; Hatchway's own rewriting passes it."""
+    """Kubernetes 1.36 answers with an error instead; Hatchway's own rewriting leaves the field unchanged."""
     verb = verb_of(cluster)
     for mode, status in ((KUBERNETES, 500), (None, 302)):
         decision = forward(request(verb, "web-unnamed", headers=mode))
@@ -681,7 +681,7 @@ def test_what_was_edited_once_is_edited_so_again_and_nothing_else(cluster: FakeC
         assert edit is not None
         transform = edit(answer)
         found = answer.headers[:]
-        answer.headers.clear()  # the request may be changed by its user
+        answer.headers.clear()  # Its caller may change the request.
         return found, transform is not None
 
     location, cookie = (b"Location", b"/x"), (b"Set-Cookie", b"a=b; Path=/")

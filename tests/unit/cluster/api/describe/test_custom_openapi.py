@@ -1,4 +1,4 @@
-"""Documents of custom types, compared with those that Kubernetes makes of the same definitions.
+"""OpenAPI documents of custom types, compared with those that Kubernetes makes of the same definitions.
 
 `custom_openapi.json` has definitions, and what `BuildOpenAPIV2` (with `PruneDefaults`) and `BuildOpenAPIV3` of
 apiextensions-apiserver (`pkg/controller/openapi/builder`, 1.36) return for them. `whole`: three schemas of
@@ -51,7 +51,7 @@ def test_definitions_of_a_type_and_its_list(expected: dict[str, Any]) -> None:
 
 
 def test_every_kind_of_property() -> None:
-    """All properties at once, as the objects of all versions of a definition have them together."""
+    """One definition has all properties in all its versions."""
     definition = copy.deepcopy(_WHOLE[0]["definition"])
     root = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     root["properties"] = {name: part["schema"] for name, part in _PARTS.items()}
@@ -69,7 +69,7 @@ def test_operations_of_a_type() -> None:
     group, plural = definition["spec"]["group"], definition["spec"]["names"]["plural"]
     v2, _ = documents(definition)
     replaced = v2["paths"][f"/apis/{group}/v1/{plural}/{{name}}/scale"]["put"]
-    # The body is a Scale, but the operation is one of the type.
+    # The body is a Scale, but the operation belongs to the custom type.
     assert replaced["operationId"] == "replaceTestSelectingExampleComV1SelectingScale"
     assert replaced["x-kubernetes-group-version-kind"] == {"group": group, "kind": "Selecting", "version": "v1"}
     assert replaced["parameters"][-1]["schema"] == {"$ref": "#/definitions/io.k8s.api.autoscaling.v1.Scale"}

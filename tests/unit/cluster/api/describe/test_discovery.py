@@ -55,7 +55,7 @@ def test_resources_are_as_recorded(path: str, number: str) -> None:
     assert {**ours, "resources": []} == {**theirs, "resources": []}
     known = {one["name"]: one for one in theirs["resources"]}
     for one in ours["resources"]:
-        # Newer releases name the singular and evict by policy/v1; services can be deleted all at once.
+        # Newer releases than the recorded one give singular names, evict by policy/v1, and can delete a collection of services.
         expected = {**known[one["name"]], "singularName": one["singularName"]}
         if one["name"] == "pods/eviction":
             expected["version"] = "v1"
@@ -131,7 +131,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_writes_take_field_validation() -> None:
-    """Otherwise kubectl validates by itself, from OpenAPI v2 in protobuf."""
+    """Without this parameter, kubectl would validate by itself with OpenAPI v2 in protobuf."""
     patched = set()
     for document in [*documents(), json.loads(OPENAPI.v2().body)]:
         for path, method, operation in operations(document):

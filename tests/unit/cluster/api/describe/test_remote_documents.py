@@ -1,4 +1,4 @@
-"""OpenAPI v2 of other API servers: what is kept of it, and how it is merged with this server's."""
+"""OpenAPI v2 of aggregated API servers: the parts that are kept, and their merge into this server's document."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_only_the_version_and_what_it_needs_is_kept() -> None:
     operation = found.paths["/apis/shop.example/v1/carts"]["post"]
     assert operation["parameters"] == [BODY, {"in": "query", "name": "pretty", "type": "string"}]
     assert operation["x-kubernetes-action"] == "post" and "deprecated" not in operation
-    # What is a Deployment is said by the server of its group.
+    # The definition of Deployment comes from the server of its API group.
     assert found.definitions["Cart"][GVK] == [{"group": "shop.example", "version": "v1", "kind": "Cart"}]
 
 

@@ -1,4 +1,4 @@
-"""Tables: the recorded ones, cell for cell, and the words for a pod's state."""
+"""Tables: equal to the recorded ones in each cell, and the words for a pod's state."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def owners(obj: Object) -> dict[str, Any]:
     return {one["manager"]: one["fieldsV1"] for one in obj["metadata"].get("managedFields", [])}
 
 
-# What is merged how
+# How each kind of field is merged
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_managed_fields_can_be_removed(given_entries: Any) -> None:
     bare = {**live, "metadata": {"name": "t", "managedFields": given_entries}, "spec": {"map": {"a": "2"}}}
     found = updated(live, "two", bare)
     assert "managedFields" not in found["metadata"]
-    # They are tracked again from the next apply on, and what was there before has an owner, too.
+    # The next apply starts the tracking again, and the earlier fields get an owner, too.
     again = applied(found, "three", thing(map={"b": "1"}))
     assert set(owners(again)) == {"before-first-apply", "three"}
 
@@ -241,7 +241,7 @@ def test_kubectl_takes_over_from_client_side_apply() -> None:
     found = applied(live, "kubectl", changed)
     assert found["spec"]["map"] == {"a": "2"}
     assert '"a":"2"' in found["metadata"]["annotations"][LAST_APPLIED]
-    # Not what another program has changed since.
+    # A field that another program has changed since is a conflict.
     live = updated(live, "editor", {**live, "spec": {"map": {"a": "9"}}})
     with pytest.raises(ApplyConflict):
         applied(live, "kubectl", changed)
@@ -276,14 +276,14 @@ def test_default_values_of_keys_identify_items() -> None:
     assert owners(found)["one"] == {"f:spec": {"f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}}}}}
 
 
-# Properties
+# Property tests
 
 _TEXTS = st.sampled_from(["1", "2"])
 _NAMES = st.sampled_from(["a", "b", "c", "d"])
 
 
 def _specs(names: st.SearchStrategy[str]) -> st.SearchStrategy[Object]:
-    # Not empty: an empty map is a field of its own.
+    # Maps are not empty, because an empty map counts as a field itself.
     lists = st.lists(names, unique=True, min_size=1, max_size=3)
     return st.fixed_dictionaries(
         {"map": st.dictionaries(names, _TEXTS, min_size=1, max_size=3)},
@@ -298,7 +298,7 @@ def _specs(names: st.SearchStrategy[str]) -> st.SearchStrategy[Object]:
 
 
 def _normal(obj: Object) -> Any:
-    """Without what differs by the order of two applies: the order of items, and empty values."""
+    """Return the object in a form that does not depend on the order of two applies: sorted items, no empty values."""
 
     def walk(value: Any) -> Any:
         if isinstance(value, dict):

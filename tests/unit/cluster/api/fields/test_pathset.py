@@ -19,7 +19,7 @@ Paths = frozenset[tuple[str, ...]]
 
 
 def _set(paths: Paths) -> PathSet:
-    """Make a set by its definition: a path is a member when its dictionary is empty, or has `.`."""
+    """Make a set by its definition: a path is a member if its dictionary is empty or has the key `.`."""
     root: PathSet = {}
     for path in paths:
         node = root
@@ -53,7 +53,7 @@ def test_operations_are_those_of_sets(left: Paths, right: Paths) -> None:
 
 @given(_PATHS, _PATHS)
 def test_results_are_in_their_one_form(left: Paths, right: Paths) -> None:
-    """So that equal sets are equal as JSON text, too: managed fields are compared with those of before."""
+    """Equal sets have equal JSON, which the comparison of new and old managed fields needs."""
     one, two = _set(left), _set(right)
     for found in (pathset.union(one, two), pathset.intersection(one, two), pathset.difference(one, two)):
         again = pathset.canonical(found)
