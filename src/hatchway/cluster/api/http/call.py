@@ -338,7 +338,7 @@ class Call:
         # YAML always counts as heavy work, because with aliases a few bytes can mean many values.
         size = HEAVY if media_type(content_type).endswith("yaml") else len(body)
         found = await run_sized(size, decode_body, content_type, body, gvk[2])
-        request.size = self.size = size = request.row.work(size)
+        request.size = self.size = size = request.row.weight_of(size)
         if request.field_validation != "Ignore":
             kind = media_type(content_type) or JSON
             if kind == JSON:

@@ -112,7 +112,7 @@ class Api:
 
     async def reach(self, revision: int | None) -> None:
         """Wait up to `_FUTURE_WAIT` seconds for a revision that does not exist yet. Raises ApiError 504."""
-        if revision is not None and not await self.store.reach(revision, _FUTURE_WAIT):
+        if revision is not None and not await self.store.wait_for_revision(revision, _FUTURE_WAIT):
             raise too_large_version(revision, self.store.revision)
 
     # Writing

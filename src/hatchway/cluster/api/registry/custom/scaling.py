@@ -31,7 +31,7 @@ class ScalePaths:
 
     @classmethod
     def of(cls, scale: Mapping[str, Json] | None) -> ScalePaths | None:
-        """Return the paths of a definition's `subresources.scale`, or None."""
+        """Return the paths of a definition's `subresources.scale`, or None when it has none."""
         if scale is None:
             return None
         return cls(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or "")
@@ -52,7 +52,7 @@ class ScalePaths:
         return found if isinstance(found, str) else ""
 
     def set_replicas(self, obj: Object, replicas: int) -> None:
-        """Set the wanted number of replicas in an object. Raises ValueError when something else is in its way."""
+        """Set the wanted number of replicas in an object. Raises ValueError when a parent of the field is no object."""
         *names, last = _names(self.spec)
         for name in names:
             obj = obj.setdefault(name, {})

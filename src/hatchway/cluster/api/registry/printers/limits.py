@@ -1,6 +1,6 @@
 """Printers of ResourceQuotas and PodTemplates (Kubernetes' `internalversion/printers.go`).
 
-LimitRanges have the table of types without columns of their own.
+LimitRanges have no columns of their own: their table shows the name and the age.
 """
 
 from __future__ import annotations

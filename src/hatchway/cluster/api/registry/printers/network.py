@@ -1,4 +1,4 @@
-"""Printers of Services and their addresses, Endpoints, EndpointSlices and NetworkPolicies.
+"""Printers of Services, ServiceCIDRs, IPAddresses, Endpoints, EndpointSlices and NetworkPolicies.
 
 From `pkg/printers/internalversion/printers.go`.
 """
@@ -67,14 +67,14 @@ def _external_ip(service: Json) -> str:
 
 def _endpoints(obj: Json, now: float) -> Cells:
     subsets = obj.get("subsets") or ()
-    # Only counted: the combinations of ports and addresses may be very many.
+    # The remaining combinations of ports and addresses may be very many, so they are only counted.
     count = sum(len(one.get("addresses") or ()) * max(1, len(one.get("ports") or ())) for one in subsets)
     shown = itertools.islice((pair for one in subsets for pair in _pairs(one)), _MAX_ENDPOINTS)
     return [name_of(obj), _some(shown, count) or NONE, age_of(obj, now)]
 
 
 def _pairs(subset: Json) -> Iterator[str]:
-    """Yield the addresses of a subset of Endpoints, each with each port."""
+    """Yield each combination of an address and a port of a subset of Endpoints."""
     addresses = [one.get("ip", "") for one in subset.get("addresses") or ()]
     ports = subset.get("ports") or ()
     if not ports:

@@ -47,7 +47,7 @@ def _condition(status: Json, kind: str) -> Json:
 
 
 def _exit(terminated: Json) -> str:
-    """Return the word that kubectl prints for how a container ended."""
+    """Return the word that kubectl prints for the way a container ended."""
     if terminated.get("reason"):
         return str(terminated["reason"])
     if terminated.get("signal"):
@@ -126,7 +126,7 @@ class _PodSummary:
 
 
 def _conditions(obj: Json) -> list[Json]:
-    """Return the conditions of a pod's row: `Completed` for a pod that has ended."""
+    """Return the conditions of a pod's row: `Completed` for a pod that has ended, else none."""
     phase = obj.get("status", {}).get("phase")
     if phase == "Succeeded":
         message = "The pod has completed successfully."

@@ -1,4 +1,4 @@
-"""Printers of workloads without an end, and of their revisions (Kubernetes' `internalversion/printers.go`)."""
+"""Printers of workloads (except pods and Jobs) and of their revisions (Kubernetes' `internalversion/printers.go`)."""
 
 from __future__ import annotations
 

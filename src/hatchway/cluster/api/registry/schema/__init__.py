@@ -1,4 +1,4 @@
-"""The schema of the types: one generated table, and the code that reads it.
+"""The schemas of the built-in types: one generated table, and the code that reads it.
 
     check(gvk, obj)            checks the types of fields; reports what is kept, and which fields are unknown
     apply_defaults(gvk, obj)   the defaults of Kubernetes' `SetDefaults_*` functions
