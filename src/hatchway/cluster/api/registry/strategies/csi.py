@@ -160,7 +160,7 @@ class CSIStorageCapacityStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: topology and class stay."""
+        """Return the errors in a change: topology and class must not change."""
         causes = self.validate(obj)
         for key in ("nodeTopology", "storageClassName"):
             causes += v.immutable(obj.get(key), old.get(key), key)

@@ -18,7 +18,7 @@ class DeviceClassStrategy(Strategy):
     """DeviceClasses (`pkg/registry/resource/deviceclass/strategy.go`)."""
 
     generation = True
-    # Compiling expressions takes long for their size.
+    # Even a short expression takes long to compile.
     is_costly = True
 
     def has_status(self, obj: Object) -> bool:

@@ -53,7 +53,7 @@ class PersistentVolumeStrategy(Strategy):
         return validate_volume_spec(obj["spec"], "spec")
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the source, the mode and a node affinity stay."""
+        """Return the errors in a change: the source, the mode and the node affinity never change once they are set."""
         causes = self.validate(obj)
         spec, former = obj["spec"], old["spec"]
         sources = [{key: value for key, value in one.items() if key not in _COMMON} for one in (spec, former)]
@@ -89,7 +89,7 @@ def validate_volume_spec(spec: Json, at: str) -> list[Cause]:
         if affinity.get("required") is None:
             causes.append(v.required(f"{at}.nodeAffinity.required", "must specify required node constraints"))
         else:
-            # The scheduler compares them with each node, many times.
+            # The number is limited because the scheduler compares the terms with each node, many times.
             terms = _count_terms(affinity["required"])
             if terms > v.MAX_SELECTOR_TERMS:
                 causes.append(v.too_many(f"{at}.nodeAffinity.required", terms, v.MAX_SELECTOR_TERMS))

@@ -1,4 +1,4 @@
-"""ResourceQuotas: bounds of what a namespace may hold and use (`pkg/registry/core/resourcequota`).
+"""ResourceQuotas: limits of the objects and resources of a namespace (`pkg/registry/core/resourcequota`).
 
 The rules are those of `ValidateResourceQuota` in `pkg/apis/core/validation/validation.go`. Admission
 (`admission/quota/`) compares writes with the status, and keeps it up to date.
@@ -63,7 +63,7 @@ class ResourceQuotaStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the scopes stay."""
+        """Return the errors in a change: the scopes never change."""
         causes = self.validate(obj)
         new = (obj.get("spec") or {}).get("scopes") or []
         if set(new) != set((old.get("spec") or {}).get("scopes") or ()):
