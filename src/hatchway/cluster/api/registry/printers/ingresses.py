@@ -47,8 +47,8 @@ def _ingress_class(obj: Json, now: float) -> Cells:
 INGRESS = Printer(
     _ingress,
     NAME,
-    Column("Class", description="The class, which says which controller serves it"),
-    Column("Hosts", description="The hosts of its rules"),
+    Column("Class", description="The class, which names the controller that serves the Ingress"),
+    Column("Hosts", description="The hosts of the rules"),
     Column("Address", description="The address of the load balancer"),
     Column("Ports", description="The ports of the rules"),
     AGE,

@@ -103,11 +103,11 @@ SERVICE = Printer(
     _service,
     NAME,
     Column("Type", description="How the service is exposed"),
-    Column("Cluster-IP", description="Its address within the cluster"),
-    Column("External-IP", description="Its addresses outside"),
-    Column("Port(s)", description="Its ports, with the nodes' ports"),
+    Column("Cluster-IP", description="The address within the cluster"),
+    Column("External-IP", description="The addresses outside the cluster"),
+    Column("Port(s)", description="The ports, with their node ports"),
     AGE,
-    Column("Selector", wide=True, description="The labels of its pods"),
+    Column("Selector", wide=True, description="The labels of the pods"),
 )
 ENDPOINTS = Printer(_endpoints, NAME, Column("Endpoints", description="Addresses and ports"), AGE)
 ENDPOINT_SLICE = Printer(
@@ -118,7 +118,9 @@ ENDPOINT_SLICE = Printer(
     Column("Endpoints", description="The endpoints' addresses"),
     AGE,
 )
-NETWORK_POLICY = Printer(_network_policy, NAME, Column("Pod-Selector", description="The pods to which it applies"), AGE)
+NETWORK_POLICY = Printer(
+    _network_policy, NAME, Column("Pod-Selector", description="The pods to which the policy applies"), AGE
+)
 
 
 def _service_cidr(obj: Json, now: float) -> Cells:

@@ -146,7 +146,7 @@ POD = Printer(
     AGE,
     Column("IP", wide=True, description="The pod's address"),
     Column("Node", wide=True, description="The node on which the pod runs"),
-    Column("Nominated Node", wide=True, description="The node on which room is made for the pod"),
+    Column("Nominated Node", wide=True, description="The node on which the scheduler makes room for the pod"),
     Column("Readiness Gates", wide=True, description="How many of the pod's readiness gates are true"),
     conditions=_conditions,
 )
