@@ -121,7 +121,7 @@ def policy_environment(*, has_params: bool) -> CelEnvironment:
 def checked_environment(obj: CheckedType, params: CheckedType | None, *, has_params: bool) -> CelEnvironment:
     """Return the CEL environment for type checks against the type of the object (`typechecking.go`, `buildEnvSet`).
 
-    params: the type of the parameters, None when it is not known. has_params: the policy has a paramKind.
+    params: the type of the parameters, None when that is not known. has_params: the policy has a paramKind.
     """
     found = policy_environment(has_params=has_params)
     variables = {**found.variables, "object": obj.type, "oldObject": obj.type}

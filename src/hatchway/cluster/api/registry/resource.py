@@ -24,7 +24,7 @@ VirtualCreate = Callable[[UserInfo, str, str, Object], Awaitable[Object]]
 
 CRUD = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
-# An object of a custom type takes this many times the work of an object of a built-in type with the same size.
+# Checking an object of a custom type takes this many times as long as with a built-in type and the same size.
 _CUSTOM_FACTOR = 4
 
 
@@ -91,13 +91,13 @@ class Resource:
 
     @property
     def weight(self) -> int:
-        """Return the work that checking any object takes, as bytes of JSON; 0 when checking small objects is cheap."""
+        """Return the size (bytes of JSON) that even a small object counts as: above 0 if checking it takes long."""
         if self.strategy.is_costly:
             return HEAVY
         return self.own_schema.weight if self.own_schema is not None else 0
 
     def weight_of(self, size: int) -> int:
-        """Return the work that an object takes, as bytes of JSON. size: its bytes of JSON, 0 for a small object."""
+        """Return the size (bytes of JSON) that an object counts as. size: its bytes of JSON, 0 for a small object."""
         return max(size * _CUSTOM_FACTOR if self.own_schema is not None else size, self.weight)
 
     @property

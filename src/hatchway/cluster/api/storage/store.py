@@ -147,7 +147,7 @@ class Store:
         weights = self._weights.get(resource)
         return weights.get((namespace, name), 0) if weights else 0
 
-    def has_heavy(self, resource: str) -> bool:
+    def has_large(self, resource: str) -> bool:
         """Return True when any object of the resource is large."""
         return bool(self._weights.get(resource))
 

@@ -148,7 +148,7 @@ def _required_fields(text: str) -> tuple[tuple[str, str], ...]:
         return ()
 
 
-def _asked(authorizer: AuthorizerValue, attributes: Attributes) -> _AccessResult:
+def _ask(authorizer: AuthorizerValue, attributes: Attributes) -> _AccessResult:
     try:
         answer = authorizer.ask(attributes)
     except AccessUnknown as error:
@@ -157,7 +157,7 @@ def _asked(authorizer: AuthorizerValue, attributes: Attributes) -> _AccessResult
 
 
 def _check_path(check: _PathCheck, verb: str) -> _AccessResult:
-    return _asked(check.authorizer, Attributes(check.authorizer.user, verb, path=check.path))
+    return _ask(check.authorizer, Attributes(check.authorizer.user, verb, path=check.path))
 
 
 def _check_resource(check: ResourceCheck, verb: str) -> _AccessResult:
@@ -172,7 +172,7 @@ def _check_resource(check: ResourceCheck, verb: str) -> _AccessResult:
         check.name,
         fields=_required_fields(check.fields),
     )
-    return _asked(check.authorizer, attributes)
+    return _ask(check.authorizer, attributes)
 
 
 def _check_cost(args: tuple[Value, ...], result: Value) -> int:

@@ -37,7 +37,7 @@ INVALID = "conversion_webhook_invalid_converted_object_failure"
 
 
 class ConversionFailed(Exception):
-    """A conversion that failed. The message is meant for the client. failure: the failure's type in the metrics."""
+    """Raised when a conversion fails, with the message for the client. failure: the failure's type in the metrics."""
 
     def __init__(self, message: str, failure: str) -> None:
         super().__init__(message)

@@ -43,7 +43,8 @@ class CustomSchema:
         has_defaults: some field has a default.
         has_rules: some part has rules (x-kubernetes-validations).
         selectable: the JSON paths of its selectable fields, for the OpenAPI documents.
-        weight: estimate of the work that checking any object takes, in bytes of JSON; 0 when checking is cheap.
+        weight: even a small object counts as having this size (bytes of JSON), because checking it takes long; 0 when
+            checking small objects is cheap.
     """
 
     merges_strategically = False

@@ -80,7 +80,7 @@ def _parse(text: str) -> Sequence[_Step]:
         elif text[at] == ".":
             at += 1
             if at == len(text):
-                break  # "." alone is the whole object
+                break  # "." alone selects the whole object.
             if text[at] == "[":
                 continue
             step, at = _named(text, at)
@@ -151,7 +151,7 @@ def _bracket(inner: str) -> _Step:
 
 
 def _condition(inner: str) -> _Step:
-    """Return the step of `?(@.type=="Ready")`."""
+    """Return the step for a filter such as `?(@.type=="Ready")`."""
     found = _filter(inner)
     if found is None or not found[1]:
         raise JSONPathError(f"invalid filter {inner}")
@@ -172,7 +172,7 @@ def _condition(inner: str) -> _Step:
 
 
 def _operand(text: str) -> Callable[[Json], list[Json]]:
-    """Return a reader of one side of a comparison: the values of a path, or a literal."""
+    """Return a function that gives the values of one side of a comparison, which is a path or a literal."""
     if text[:1] in ("@", "$", "."):
         return JSONPath(text).find
     quoted = _quoted(text, 0)

@@ -48,7 +48,7 @@ def schema_errors(source: Source, path: str, *, has_status: bool) -> list[Cause]
     Args:
         source: the `openAPIV3Schema`.
         path: its field.
-        has_status: the type has the subresource `status`.
+        has_status: True if the type has the subresource `status`.
     """
     causes: list[Cause] = []
     if has_status:

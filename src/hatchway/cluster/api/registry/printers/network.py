@@ -28,7 +28,7 @@ _MAX_ENDPOINTS = 3
 
 
 def _some(items: Iterable[str], count: int) -> str:
-    """Return the first three values, and how many more there are."""
+    """Return the first three values and the number of the others, as text. count: the number of all values."""
     shown = ",".join(itertools.islice(items, _MAX_ENDPOINTS))
     return f"{shown} + {count - _MAX_ENDPOINTS} more..." if count > _MAX_ENDPOINTS else shown
 

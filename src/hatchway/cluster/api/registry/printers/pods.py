@@ -68,7 +68,7 @@ class _PodSummary:
         self.reason = str(status.get("reason") or status.get("phase") or "")
         if _condition(status, "PodScheduled").get("reason") == "SchedulingGated":
             self.reason = "SchedulingGated"
-        initializing = self._initialize(status, len(inits))
+        initializing = self._count_init_containers(status, len(inits))
         if not initializing or _condition(status, "Initialized").get("status") == "True":
             self._run(status)
         if pod.get("metadata", {}).get("deletionTimestamp"):
@@ -83,7 +83,7 @@ class _PodSummary:
         if finished is not None and (self.last_restart is None or finished > self.last_restart):
             self.last_restart = finished
 
-    def _initialize(self, status: Json, count: int) -> bool:
+    def _count_init_containers(self, status: Json, count: int) -> bool:
         """Count the init containers; return True when one has not finished, and set its state as the pod's reason."""
         for index, container in enumerate(status.get("initContainerStatuses") or ()):
             self._count(container)

@@ -102,7 +102,7 @@ class RoleBindingStrategy(_RbacStrategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: a binding's role stays the same."""
+        """Return the errors in a change: a binding always refers to the same role."""
         causes = self.validate(obj)
         if obj.get("roleRef") != old.get("roleRef"):
             causes.append(v.invalid("roleRef", obj.get("roleRef"), "cannot change roleRef"))

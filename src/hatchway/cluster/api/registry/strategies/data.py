@@ -131,7 +131,7 @@ class ServiceAccountStrategy(_DataStrategy):
     return_deleted = True
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Return the warning about the annotation that limits the secrets of pods, when it is new."""
+        """Return the warning about a new annotation that limits the secrets of pods."""
         has, had = (ENFORCE_SECRETS in ((one or {}).get("metadata", {}).get("annotations") or {}) for one in (obj, old))
         if had or not has:
             return []

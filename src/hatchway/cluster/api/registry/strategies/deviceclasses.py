@@ -22,7 +22,7 @@ class DeviceClassStrategy(Strategy):
     is_costly = True
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -31,7 +31,7 @@ class LimitRangeStrategy(Strategy):
     requires_spec = True
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status to drop."""
+        """Return False: the type has no status."""
         return False
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:

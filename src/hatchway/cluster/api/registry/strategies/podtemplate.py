@@ -67,7 +67,7 @@ class PodTemplateStrategy(Strategy):
     return_deleted = True
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status to drop."""
+        """Return False: the type has no status."""
         return False
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:

@@ -21,7 +21,7 @@ from hatchway.kube.api import Object
 Json = dict[str, Any]
 
 _COMPUTE = frozenset(("pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
-# The resources that a quota with a scope may limit, besides those with a domain.
+# The resources without a domain that a quota with a scope may limit.
 _SCOPES: dict[str, frozenset[str] | None] = {
     "Terminating": _COMPUTE,
     "NotTerminating": _COMPUTE,

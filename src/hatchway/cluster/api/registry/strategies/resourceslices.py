@@ -41,7 +41,7 @@ class ResourceSliceStrategy(Strategy):
     selectable = readers({"spec.nodeName": field("spec", "nodeName"), "spec.driver": field("spec", "driver")})
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def default(self, obj: Object, old: Object | None = None) -> None:

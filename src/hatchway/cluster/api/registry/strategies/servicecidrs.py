@@ -25,7 +25,7 @@ class IPAddressStrategy(Strategy):
         return _address_errors(name)
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:

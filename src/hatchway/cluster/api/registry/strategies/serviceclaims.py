@@ -69,9 +69,9 @@ class ServiceClaims:
                 continue
             key = _key(service)
             for address in addresses_of(service):
-                _note(self._addresses, address, key, held=service is new)
+                _update(self._addresses, address, key, held=service is new)
             for node_port in node_ports_of(service):
-                _note(self._node_ports, node_port, key, held=service is new)
+                _update(self._node_ports, node_port, key, held=service is new)
 
 
 class OtherClaims:
@@ -120,7 +120,7 @@ def _key(service: Object) -> Key:
     return metadata.get("namespace") or "", metadata.get("name") or ""
 
 
-def _note(index: dict[_Claim, set[Key]], claim: _Claim, key: Key, *, held: bool) -> None:
+def _update(index: dict[_Claim, set[Key]], claim: _Claim, key: Key, *, held: bool) -> None:
     if held:
         index.setdefault(claim, set()).add(key)
         return

@@ -122,7 +122,7 @@ class ControllerRevisionStrategy(Strategy):
     """ControllerRevisions: their data never changes."""
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -15,7 +15,7 @@ class StorageClassStrategy(Strategy):
     """StorageClasses (`pkg/registry/storage/storageclass/strategy.go`)."""
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -44,7 +44,7 @@ class VolumeAttributesClassStrategy(Strategy):
     """VolumeAttributesClasses (`pkg/registry/storage/volumeattributesclass/strategy.go`). They never change."""
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -90,7 +90,7 @@ class ReplicaSetStrategy(WorkloadStrategy):
         return causes + found + self._validate_pod_template(spec)
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the selector stays the same."""
+        """Return the errors in a change: the selector never changes."""
         return self.validate(obj) + self._validate_selector_change(obj, old)
 
 
@@ -146,7 +146,7 @@ class DeploymentStrategy(WorkloadStrategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the selector stays the same."""
+        """Return the errors in a change: the selector never changes."""
         return self.validate(obj) + self._validate_selector_change(obj, old)
 
 
