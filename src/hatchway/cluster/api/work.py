@@ -229,7 +229,7 @@ def _count(text: bytes, limit: int) -> int:
 
 
 def _refused(body: bytes) -> ApiError:
-    """Return the error for a JSON text with too many values, or one that is nested too deeply."""
+    """Return the error for a JSON text with too many values: 400 if it is also nested too deeply, else 413."""
     try:
         _skim(body)
     except RecursionError:

@@ -58,7 +58,7 @@ class LabelSelector:
         return all(one.matches(found) for one in self.requirements)
 
     def matcher(self) -> Callable[[Labels | None], bool]:
-        """Return an equivalent of `matches` for many objects. Its time does not grow with the requirements' number."""
+        """Return an equivalent of `matches` for many objects. Its time is independent of the requirements."""
         return self.matches if len(self.requirements) <= _FEW else _ByKey(self.requirements).matches
 
     def __str__(self) -> str:
@@ -324,7 +324,7 @@ class FieldSelector:
         return all((read(term.field) == term.value) != term.negated for term in self.terms)
 
     def matcher(self) -> Callable[[Callable[[str], str]], bool]:
-        """Return an equivalent of `matches` for many objects: its time does not grow with the number of terms."""
+        """Return an equivalent of `matches` for many objects. Its time does not depend on the number of terms."""
         return self.matches if len(self.terms) <= _FEW else self._by_field()
 
     def _by_field(self) -> Callable[[Callable[[str], str]], bool]:
@@ -343,7 +343,7 @@ class FieldSelector:
         return matches
 
     def exact(self, field: str) -> str | None:
-        """Return the value that `field` must have, or None."""
+        """Return the value that `field` must have, or None when the selector does not demand one."""
         return next((term.value for term in self.terms if term.field == field and not term.negated), None)
 
 

@@ -163,7 +163,7 @@ class Store:
         return None if write.type == "DELETED" else write.new
 
     def pending(self, resource: str | None) -> Iterator[tuple[StoreKey, Object | None]]:
-        """Return the keys that are being written, each with the object as it will be; None when it will be deleted.
+        """Yield the keys that are being written, each with the object as it will be; None when it will be deleted.
 
         resource: None for all resources.
         """
@@ -250,8 +250,8 @@ class Store:
     def begin_update(self, resource: str, obj: Object, old: Object) -> None:
         """Replace `old` with `obj` without waiting for the disk: `latest` gives the new object at once.
 
-        A later write is never on disk before this one, and fails when this one does. Raises like `update`, but not when
-        it cannot be written.
+        A later write is never on disk before this one, and fails when this one fails. Raises like `update`, except
+        when the write to the disk fails.
         """
         key = _key(resource, obj)
         self._check(key, old)

@@ -73,7 +73,7 @@ def review_body(version: str, uid: str, api_version: str, objects: Sequence[byte
     objects: the objects as JSON.
     """
     request = {"uid": uid, "desiredAPIVersion": api_version, "objects": [msgspec.Raw(one) for one in objects]}
-    # Kubernetes also sends an empty response.
+    # Like Kubernetes, the request contains an empty response.
     response: Object = {"uid": "", "convertedObjects": None, "result": {"metadata": {}}}
     review = {"kind": _KIND, "apiVersion": f"{_GROUP}/{version}", "request": request, "response": response}
     return _encode(review)
@@ -82,7 +82,7 @@ def review_body(version: str, uid: str, api_version: str, objects: Sequence[byte
 def converted_objects(
     body: bytes, version: str, uid: str, api_version: str, originals: Sequence[Object], head: str
 ) -> list[Object]:
-    """Return the objects in a webhook's response, with the metadata that a webhook cannot change restored.
+    """Return the objects in a webhook's response. Metadata that a webhook may not change is restored.
 
     originals: the objects that were sent. head: the beginning of error messages, `conversion webhook for GVK`. The
     other parameters have the same meaning as in `review_body`. Raises ConversionFailed.

@@ -65,7 +65,7 @@ def _is_date_time(text: str) -> bool:
 
 
 def _is_uri(text: str) -> bool:
-    """As in Go's url.ParseRequestURI: an absolute URI, or an absolute path."""
+    """Return True for an absolute URI or an absolute path, as Go's url.ParseRequestURI does."""
     if len(text) > _LONGEST or any(ord(one) <= 0x20 or ord(one) == 0x7F for one in text):
         return False
     try:

@@ -127,7 +127,7 @@ def _check_type(value: Json, node: SchemaNode, path: str) -> Iterator[Cause]:
 
 
 def _composite(text: str) -> Cause:
-    # These errors have no field of their own in Kubernetes.
+    # In Kubernetes, these errors name no field.
     return Cause("FieldValueInvalid", f'Invalid value: "": {text}', "<nil>")
 
 

@@ -1,7 +1,7 @@
 """The JSON spellings of Kubernetes' scalar types (quantities, times, bytes), and their canonical forms.
 
-Every function takes what a client has sent and returns what the server stores, or raises ValueError with Kubernetes'
-message: `resource/quantity.go`, `meta/v1/time.go` and `micro_time.go`, Go's `encoding/base64`.
+Every function takes what a client has sent and returns what the server stores, or raises ValueError. The rules and the
+messages are those of `resource/quantity.go`, `meta/v1/time.go`, `meta/v1/micro_time.go` and Go's `encoding/base64`.
 """
 
 from __future__ import annotations

@@ -117,14 +117,14 @@ class CustomStrategy(Strategy):
         return causes + self._broken_rules(causes, obj, old)
 
     def _broken_rules(self, causes: list[Cause], obj: Object, old: Object | None) -> list[Cause]:
-        """Return the errors of the type's rules. causes: all other errors; some of them prevent that rules are run."""
+        """Return the errors of the type's rules. causes: all other errors. With some of them, the rules are not run."""
         rules = self._schema.rules()
         if rules is None:
             return []
         if any(one.reason in BLOCKING for one in causes):
             return [v.invalid("<nil>", None, _NOT_CHECKED)]
         found, warnings = rules.errors(obj, old)
-        # All writes of types with rules use one thread, so no other write comes between `validate` and `warnings`.
+        # Writes of types with rules are checked on one thread, so none comes between `validate` and `warnings`.
         self._unchanged = (obj, warnings)
         return found
 

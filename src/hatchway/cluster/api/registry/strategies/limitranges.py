@@ -35,7 +35,7 @@ class LimitRangeStrategy(Strategy):
         return False
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Let everything change."""
+        """Do nothing: all fields may change."""
 
     def validate(self, obj: Object) -> list[Cause]:
         """Return the errors in the limits: unknown resources, duplicate types, amounts that contradict each other."""

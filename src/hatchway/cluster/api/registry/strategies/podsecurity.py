@@ -75,9 +75,9 @@ def _validate_sysctls(spec: Spec, sysctls: list[Spec], at: str, causes: list[Cau
 
 
 def normalize_sysctl(name: str) -> str:
-    """Return a sysctl's name with dots as separators, also when it uses slashes.
+    """Return a sysctl's name with dots as separators.
 
-    The first separator in the name decides (sysctl.d(5)).
+    If the first separator in the name is a slash, slashes and dots are exchanged (sysctl.d(5)).
     """
     first = re.search("[./]", name)
     if first is None or first[0] == ".":

@@ -71,7 +71,7 @@ class PodTemplateStrategy(Strategy):
         return False
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Let everything change."""
+        """Do nothing: all fields may change."""
 
     def validate(self, obj: Object) -> list[Cause]:
         """Return the errors in the template."""
