@@ -60,7 +60,7 @@ class Recorded:
         store = self.server.api.store
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
-                while await store.reach(store.revision + 1, 0.1):
+                while await store.wait_for_revision(store.revision + 1, 0.1):
                     pass
 
 

@@ -1,14 +1,14 @@
-"""Limits the work of one request, and keeps the event loop free while it is done.
+"""Limits the work of one request, and keeps the event loop responsive meanwhile.
 
-The API server has one event loop. Small requests that come at the same time begin in several turns of it
-(`begin_request`). Long work is done in one of two ways:
+The API server has one event loop. When many small requests arrive together, `begin_request` spreads them over several
+turns of the loop. Long work is done in one of two ways:
 
-- on a thread (`run_sized`, `run_apart`), when it uses no shared state that may change. The thread and the loop take
-turns in the interpreter, a few milliseconds each. But a single call into C is not interrupted, and its time grows with
-the number of values. So a request or a stored object has at most MAX_VALUES values, and some more in its managed
-fields. Few of Kubernetes' objects of up to 1.5 MiB have as many;
-- on the loop in slices (`Pace`), when it is many small steps, such as encoding the items of a list. Each turn of the
-loop does only one slice of all such work, however many requests there are.
+- on a worker thread (`run_sized`, `run_apart`), when it uses no shared mutable state. The interpreter switches between
+the thread and the loop every few milliseconds, but it cannot interrupt a single call into C, whose time grows with the
+number of values. So a request or a stored object may have at most MAX_VALUES values, and some more in its managed
+fields. Few Kubernetes objects of up to 1.5 MiB have that many;
+- on the loop in slices (`Pace`), when it consists of many small steps, such as encoding the items of a list. Each turn
+of the loop runs only one slice of all such work, however many requests there are.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_VALUES = 50_000
-# The same with managed fields, which have two values (a comma, a bracket) for each field that a manager owns: so two
-# managers may own the same 20,000 fields.
+# The limit for an object with managed fields. Each field that a manager owns counts as two values (a comma and a
+# bracket), so two managers may own the same 20,000 fields.
 _MAX_WITH_MANAGED = 120_000
-# Requests and objects of at least this size (bytes of JSON) are handled on the thread.
+# Requests and objects of at least this size (bytes of JSON) are handled on the worker thread.
 HEAVY = 32 * 1024
 # The largest object (bytes of JSON), which is also the largest body of a request.
 MAX_OBJECT = 3 * 1024 * 1024
 _CHUNK = 64 * 1024
-# Seconds of the first slice, which most requests do not use up, and of each further one.
+# Seconds: the length of the first slice, which most requests do not use up, and of each later slice.
 _FIRST_SLICE, _SLICE = 0.002, 0.005
-# How many of the requests that wait for a turn begin in one turn.
-_BEGUN = 8
+# How many waiting requests begin in one turn of the loop.
+_BEGIN_LIMIT = 8
 # A single thread, because more threads would only divide the interpreter's time further.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="large requests")
 
@@ -47,12 +47,12 @@ _under_way = 0
 
 
 def is_busy() -> bool:
-    """Return True while the thread works."""
+    """Return True while the worker thread has work."""
     return _under_way > 0
 
 
 async def run_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function on the thread. It must not use shared state that may change."""
+    """Call a function on the worker thread. The function must not use shared mutable state."""
     global _under_way
     _under_way += 1
     try:
@@ -62,9 +62,9 @@ async def run_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
 
 
 async def run_sized(size: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function at once for a small size, else on the thread. It must not use shared state that may change.
+    """Call a function directly if its input is small, else on the worker thread.
 
-    size: bytes of JSON that it works on.
+    size: bytes of JSON that the function works on. The function must not use shared mutable state.
     """
     if size < HEAVY:
         return function(*args, **kwargs)
@@ -72,7 +72,7 @@ async def run_sized(size: int, function: Callable[P, R], *args: P.args, **kwargs
 
 
 class _Turns:
-    """Lets one slice of long work run on the event loop at a time, in the order of requests."""
+    """Lets one slice of long work run in each turn of the event loop, first come, first served."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,7 +81,7 @@ class _Turns:
     async def next(self) -> None:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            # A process has one loop at a time; what waited in a former loop has ended with it.
+            # A process has one loop at a time. The tasks that waited in a former loop ended with that loop.
             self._loop = loop
             self._waiting.clear()
         waiter = loop.create_future()
@@ -92,7 +92,7 @@ class _Turns:
 
     def _grant(self) -> None:
         waiting = self._waiting
-        # A cancelled waiter uses no turn.
+        # A cancelled waiter must not use up a turn.
         while waiting and waiting[0].done():
             waiting.popleft()
         if waiting:
@@ -106,7 +106,7 @@ _turns = _Turns()
 
 
 class _Beginnings:
-    """Spreads requests that come at the same time over turns of the event loop (`begin_request`)."""
+    """Spreads requests that arrive together over several turns of the event loop (`begin_request`)."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,7 +116,7 @@ class _Beginnings:
     async def next(self) -> None:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            # A process has one loop at a time; what waited in a former loop has ended with it.
+            # A process has one loop at a time. The tasks that waited in a former loop ended with that loop.
             self._loop = loop
             self._waiting.clear()
             self._until = 0.0
@@ -131,7 +131,7 @@ class _Beginnings:
     def _end_turn(self) -> None:
         self._until = 0.0
         waiting, begun = self._waiting, 0
-        while waiting and begun < _BEGUN:
+        while waiting and begun < _BEGIN_LIMIT:
             waiter = waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
@@ -145,9 +145,9 @@ _beginnings = _Beginnings()
 
 
 async def begin_request() -> None:
-    """Return at once, or in a later turn of the event loop if other requests have used this one for some milliseconds.
+    """Return at once, or in a later turn of the event loop if other requests have used up this turn.
 
-    Most of the work of a small write is done in the turn in which it begins.
+    A small write does most of its work in the turn in which it begins.
     """
     await _beginnings.next()
 
@@ -169,7 +169,7 @@ class Pace:
         self.begin()
 
     def begin(self) -> None:
-        """Begin the first slice, at the start or after a time without work."""
+        """Begin a first slice: at the start, and again after a time without work."""
         self._until = time.perf_counter() + _FIRST_SLICE
 
     def due(self) -> bool:
@@ -187,13 +187,13 @@ def too_many_values() -> ApiError:
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: it holds more than {MAX_VALUES} values")
 
 
-# Parses a text without making values of it.
+# Parses a text without creating values from it.
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def check_values(body: bytes) -> None:
-    """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values, 400 if they are nested too deeply, too.
+    """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values, 400 when it is nested too deeply, too.
 
     A text with managed fields may have more values (_MAX_WITH_MANAGED).
     """
@@ -204,7 +204,7 @@ def check_values(body: bytes) -> None:
 
 
 def _estimate(text: bytes) -> int:
-    """Return at least the number of values in a JSON text: of its commas and opening brackets."""
+    """Return an upper bound of the number of values in a JSON text: the number of its commas and opening brackets."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
@@ -229,7 +229,7 @@ def _count(text: bytes, limit: int) -> int:
 
 
 def _refused(body: bytes) -> ApiError:
-    """Return the error for a JSON text with too many values, or one that is nested too deeply."""
+    """Return the error for a JSON text with too many values: 400 if it is also nested too deeply, else 413."""
     try:
         _skim(body)
     except RecursionError:
@@ -240,9 +240,9 @@ def _refused(body: bytes) -> ApiError:
 
 
 def check_object(data: bytes, managed: object = None) -> None:
-    """Raise ApiError 413 when an object has become too large as JSON, even if only by small changes.
+    """Raise ApiError 413 when an object is too large as JSON, even if it grew only by small changes.
 
-    managed: the managed fields in it, which are counted apart, because the server makes them.
+    managed: its managed fields. They are counted separately, because the server writes them.
     """
     if len(data) > MAX_OBJECT:
         raise ApiError(413, "RequestEntityTooLarge", f"the object would become too large: limit is {MAX_OBJECT} bytes")

@@ -246,7 +246,7 @@ class Call:
             metadata["continue"] = page.continue_token
         if page.remaining is not None:
             metadata["remainingItemCount"] = page.remaining
-        heavy = self._weight if self.api.store.has_heavy(row.stored_as) else None
+        heavy = self._weight if self.api.store.has_large(row.stored_as) else None
         if not view.as_ and view.media_type == JSON and not view.pretty and row.from_storage is None:
             head = {"kind": row.listed_as, "apiVersion": row.api_version, "metadata": metadata}
             await self.answer_pieces(view, joined_pieces(head, page.items, self._encoded.encoder(row), heavy))
@@ -338,7 +338,7 @@ class Call:
         # YAML always counts as heavy work, because with aliases a few bytes can mean many values.
         size = HEAVY if media_type(content_type).endswith("yaml") else len(body)
         found = await run_sized(size, decode_body, content_type, body, gvk[2])
-        request.size = self.size = size = request.row.work(size)
+        request.size = self.size = size = request.row.weight_of(size)
         if request.field_validation != "Ignore":
             kind = media_type(content_type) or JSON
             if kind == JSON:

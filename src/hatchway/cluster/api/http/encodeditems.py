@@ -75,7 +75,7 @@ class EncodedItems:
 
         namespace: None for all namespaces, and for types without namespaces.
         """
-        if self._store.has_heavy(row.stored_as):
+        if self._store.has_large(row.stored_as):
             return None
         key = row.gvk, namespace
         lists = self._joined.setdefault(row.stored_as, {})

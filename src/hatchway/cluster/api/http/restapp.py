@@ -241,7 +241,7 @@ class _Verbs(Call):
             return await self._apply_function(request, gvk, body)
         parsed = await run_sized(len(body), patches.parse_patch, found, body)
         request.sees_managed = found == patches.JSON_PATCH and b"managedFields" in body
-        request.size = self.size = request.row.work(parsed.size)
+        request.size = self.size = request.row.weight_of(parsed.size)
         if request.field_validation != "Ignore" and parsed.duplicates:
             request.patch_errors, request.patch_body = parsed.duplicates, body
         return lambda obj: parsed.apply(gvk, obj)
@@ -254,7 +254,7 @@ class _Verbs(Call):
         is_json = config is not None
         if not is_json:
             config = await run_apart(yaml_configuration, body)
-        request.size = self.size = request.row.work(len(body))
+        request.size = self.size = request.row.weight_of(len(body))
         if request.field_validation != "Ignore":
             size, find = (len(body), partial(strict_errors, None)) if is_json else (HEAVY, yaml_duplicates)
             found = await run_sized(size, find, body)

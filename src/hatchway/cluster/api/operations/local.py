@@ -65,7 +65,7 @@ class LocalClient:
     ) -> Operation:
         space = (namespace or "") if row.namespaced else ""
         return Operation(
-            self._user, row, space, name, size=row.work(size), manager=self._manager, subresource=subresource
+            self._user, row, space, name, size=row.weight_of(size), manager=self._manager, subresource=subresource
         )
 
     def _verbs(self, row: Resource, subresource: str) -> SubresourceVerbs:

@@ -95,6 +95,6 @@ class Operation:
         if not errors:
             return
         if self.field_validation == "Strict":
-            checked.strict(gvk, errors)
+            checked.require_strict(gvk, errors)
         elif self.field_validation == "Warn":
             self.warnings.extend(errors)

@@ -112,7 +112,7 @@ class Api:
 
     async def reach(self, revision: int | None) -> None:
         """Wait up to `_FUTURE_WAIT` seconds for a revision that does not exist yet. Raises ApiError 504."""
-        if revision is not None and not await self.store.reach(revision, _FUTURE_WAIT):
+        if revision is not None and not await self.store.wait_for_revision(revision, _FUTURE_WAIT):
             raise too_large_version(revision, self.store.revision)
 
     # Writing
@@ -229,7 +229,7 @@ class Api:
                 raise invalid(row.kind, request.name, causes, row.group)
             size = self._size(request)
             # A second attempt needs the object as the client sent it: the first attempt changes its copy.
-            once = size < HEAVY and not row.strategy.gives_rights
+            once = size < HEAVY and not row.strategy.grants_rights
             once = once and not self.admission.may_wait("UPDATE", row, sub) and not may_wait(row)
             mine = obj if once else await run_sized(size, clone, obj)
             stored = await self._replace(request, mine, await current_of(row, base), base, status, size)
@@ -449,7 +449,7 @@ class Api:
 
     async def _check_access(self, request: Operation, obj: Object, old: Object | None) -> bool:
         """Check the rights that an object grants; return True if other requests ran meanwhile. Raises ApiError 403."""
-        if self.access_check is None or not request.row.strategy.gives_rights:
+        if self.access_check is None or not request.row.strategy.grants_rights:
             return False
         compare = self.access_check(request.user, request.row.plural, request.namespace, obj, old)
         if compare is None:

@@ -1,1 +1,1 @@
-"""The types: their rows, strategies, printers, schema and validation; imports connect and storage."""
+"""The resource types: rows, strategies, printers, schemas, validation. Imports the rooms connect and storage."""

@@ -1,4 +1,4 @@
-"""The contract of conversions: how a row gets the objects of a custom type in its version, and stores them."""
+"""The contract of conversions: how a row reads and stores the objects of a custom type in the row's version."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["ObjectConversion"]
 
 
 class ObjectConversion(Protocol):
-    """Converts objects between the version in which they are stored and that of a row.
+    """Converts objects between the version in which they are stored and a row's version.
 
-    Other requests may run during each call when `may_wait` is True, and the call then raises ApiError 500 when the
-    type's webhook fails, 504 when it takes too long. An object of a version that the definition does not have is an
-    ApiError 500, too. Arguments are shared with others and never changed; so are the results.
+    When `may_wait` is True, other requests may run during a call, and the call raises ApiError 500 when the type's
+    webhook fails, 504 when the webhook takes too long. A call also raises ApiError 500 for an object whose version is
+    not in the definition. Arguments and results are shared and must not be changed.
     """
 
     @property
@@ -29,13 +29,13 @@ class ObjectConversion(Protocol):
         ...
 
     async def read(self, objects: Sequence[Object]) -> list[Object]:
-        """Return stored objects in the row's version, in the same order."""
+        """Convert stored objects to the row's version. The result has the same order."""
         ...
 
     async def write(self, obj: Object) -> Object:
-        """Return an object of the row's version as it is stored."""
+        """Convert an object from the row's version to the stored version."""
         ...
 
     async def translate(self, obj: Object, api_version: str) -> Object:
-        """Return an object of the row's version in another version of its type."""
+        """Convert an object from the row's version to another version of its type."""
         ...

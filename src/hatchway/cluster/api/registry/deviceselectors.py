@@ -1,4 +1,4 @@
-"""Expressions that select devices (`k8s.io/dynamic-resource-allocation/cel/compile.go`)."""
+"""CEL expressions that select devices (`k8s.io/dynamic-resource-allocation/cel/compile.go`)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from hatchway.kube.api import Object
 
 __all__ = ["MAX_COST", "MAX_LENGTH", "DeviceSelector", "compile_selector", "device_matches"]
 
-# Units of cost of one evaluation, and bytes of an expression (`CELSelectorExpressionMaxCost` and `MaxLength`).
+# The highest CEL cost of one evaluation, and the most bytes of an expression (`CELSelectorExpressionMaxCost` and
+# `CELSelectorExpressionMaxLength`).
 MAX_COST = 1_000_000
 MAX_LENGTH = 10 * 1024
 
-# Seconds of processor time of one evaluation.
+# The most seconds of processor time of one evaluation.
 _SECONDS = 0.2
 _ENTRIES = 32
 _DOMAIN, _ID, _DRIVER = (DeclaredType(STRING, most) for most in (63, 32, 63))
@@ -43,7 +44,7 @@ _DEVICE = DeclaredType(
 
 
 class DeviceSelector:
-    """A compiled expression. problem: why it cannot be used; "" when it can. cost: the highest that it may have."""
+    """A compiled expression. problem: why it cannot be used; "" when it can. cost: its highest estimated CEL cost."""
 
     def __init__(self, program: Program | None, problem: str = "", cost: int = 0) -> None:
         self.program = program
@@ -60,7 +61,7 @@ def _environment() -> CelEnvironment:
 
 @lru_cache(256)
 def compile_selector(text: str) -> DeviceSelector:
-    """Return a compiled expression; it is kept, since the same ones are used again and again."""
+    """Compile an expression. The results are cached, because the same expressions are used often."""
     try:
         found = compile_expression(text, _environment())
     except ExpressionIssues as issues:
@@ -72,16 +73,16 @@ def compile_selector(text: str) -> DeviceSelector:
 
 
 class _Domains(dict[str, dict[str, Value]]):
-    """Attributes or capacities by domain; a domain that a device does not have is empty."""
+    """A device's attributes or capacities by domain. A domain that the device does not have is empty."""
 
     def __missing__(self, domain: str) -> dict[str, Value]:
         return {}
 
 
 def device_matches(text: str, driver: str, device: Object) -> bool:
-    """Return True when an expression selects a device. Raises ValueError when it does not give an answer.
+    """Return True when an expression selects a device. Raises ValueError when it has no boolean result.
 
-    driver: the driver's name, which is the domain of names without one. device: an entry of a ResourceSlice.
+    driver: the driver's name, which is also the domain of names without a domain. device: a device of a ResourceSlice.
     """
     compiled = compile_selector(text)
     if compiled.program is None:

@@ -1,4 +1,4 @@
-"""The messages of Go's `encoding/json` about text that is not JSON."""
+"""The error messages of Go's `encoding/json` for text that is not JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 _GO_TYPES = {list: "array", str: "string", bool: "bool", int: "number", float: "number"}
-# What Python says that it expected, and Go's words for the same place.
+# The beginning of a message of Python's `json`, and the words that Go uses for the same error.
 _CONTEXTS = (
     ("Expecting property name", "looking for beginning of object key string"),
     ("Expecting ':' delimiter", "after object key"),
@@ -24,7 +24,7 @@ _CONTEXTS = (
 def object_problem(data: bytes) -> str:
     """Return why `data` is not a JSON object, "" when it is one or null (Go's `json.Unmarshal` into a map)."""
     try:
-        # Nearly all texts are objects, and this checks it without making values.
+        # Nearly all texts are objects. This checks that without creating values for their fields.
         _object(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
@@ -44,7 +44,7 @@ def object_problem(data: bytes) -> str:
         return "exceeded max depth"
     if found is None or isinstance(found, dict):
         return ""
-    # Integers were left as texts, to save the conversion of long ones.
+    # `parse_int=str` has left integers as strings, because converting long ones takes too much time.
     kind = "number" if isinstance(found, str) and not text.lstrip().startswith('"') else _GO_TYPES[type(found)]
     return f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
 

@@ -1,4 +1,4 @@
-"""Makes names and uids."""
+"""Generates names and uids of objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def generate_name(base: str) -> str:
 
 def new_uid() -> str:
     """Return a new object's metadata.uid."""
-    # A random UUID (RFC 9562, version 4): `uuid.uuid4` makes it by an object of many steps.
+    # A random UUID (RFC 9562, version 4), made directly because `uuid.uuid4` is slower.
     text = os.urandom(16).hex()
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"

@@ -1,4 +1,4 @@
-"""Compares the expressions of ValidatingAdmissionPolicies with the types of the objects that they judge.
+"""Checks the expressions of ValidatingAdmissionPolicies against the types of the objects that they are applied to.
 
 From apiserver's `pkg/admission/plugin/policy/validating/typechecking.go`.
 """
@@ -18,24 +18,24 @@ from hatchway.cluster.api.registry.schema.table import UnknownKind
 __all__ = ["PolicyCheck"]
 
 Json = dict[str, Any]
-# Kinds that one rule of a policy is checked against.
+# The most kinds that one rule of a policy is checked against.
 _MOST_KINDS = 10
-# Characters of all warnings of a policy. A warning quotes its line once for each kind.
+# The most characters of all warnings of a policy. A warning quotes the expression once for each kind.
 _MOST_TEXT = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _CheckedKind:
-    """A compiler of a policy's expressions, for one kind. shown: the kind as warnings name it."""
+    """The compiler of a policy's expressions for one kind. shown: the kind's name in warnings."""
 
     shown: str
     compiler: PolicyCompiler
 
 
 class PolicyCheck:
-    """The check of one policy; on a thread, since it may take long.
+    """The check of one policy. Run it on a thread, because it may take long.
 
-    spec: the spec of the policy. rows: the rows of all types. seconds: the most processor time for the check.
+    spec: the spec of the policy. rows: the rows of all types. seconds: the most processor time that the check may use.
     """
 
     def __init__(self, spec: Json, rows: Iterable[Resource], seconds: float) -> None:
@@ -45,7 +45,7 @@ class PolicyCheck:
         self._seconds = seconds
 
     def warnings(self) -> list[Json]:
-        """Return the warnings of all expressions, as many as there is time and room for."""
+        """Return the warnings for all expressions. The list ends early when the time or the size limit is reached."""
         until = time.thread_time() + self._seconds
         self._params = self._params_type()
         kinds: list[_CheckedKind] = []
@@ -100,9 +100,9 @@ class PolicyCheck:
 
 
 def _named(rule: Json, rows: list[Resource]) -> list[Resource]:
-    """Return the resources that a rule names; none for a rule with wildcards in groups or versions.
+    """Return the resources that a rule names; [] for a rule with wildcards in its groups or versions.
 
-    An empty group means any group, as for a name that kubectl is given.
+    As in Kubernetes, an empty group means any group here.
     """
     groups, versions = set(rule.get("apiGroups") or ()), set(rule.get("apiVersions") or ())
     if any("*" in one for one in (*groups, *versions)):
@@ -123,7 +123,7 @@ def _issues(kind: _CheckedKind, text: str, until: float) -> str:
 
 
 def _type_of(row: Resource) -> CheckedType | None:
-    """Return the type of a resource's objects; None for one that has no schema, or one that is nested too deeply."""
+    """Return the type of a resource's objects; None when it has no schema or the schema is nested too deeply."""
     try:
         return builtin_type(row.gvk) if row.own_schema is None else custom_type(row.kind, row.own_schema)
     except (UnknownKind, RecursionError):

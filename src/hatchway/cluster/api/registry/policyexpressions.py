@@ -98,14 +98,14 @@ _AUTHORIZER = {
     "authorizer.requestResource": object_type(f"{_PREFIX}authorization.ResourceCheck"),
 }
 _COMPOSED = f"{_PREFIX}variables"
-# Kinds of types that variables keep. Others are dyn for the expressions that use them (`convertCelTypeToDeclType`).
+# A variable keeps its type if the type is one of these. Otherwise its type is dyn (`convertCelTypeToDeclType`).
 _KEPT = ("bool", "bytes", "double", "duration", "int", "null", "string", "timestamp", "uint")
 _MUTATIONS = {"ApplyConfiguration": object_type(PATCH_ROOT), "JSONPatch": list_of(object_type(PATCH_OPERATION))}
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledText:
-    """One expression. error: why it cannot be evaluated; "" when it can."""
+    """A compiled expression. program: None when it cannot be compiled. error: why not, else ""."""
 
     text: str
     program: Program | None
@@ -113,19 +113,19 @@ class CompiledText:
 
 
 def policy_environment(*, has_params: bool) -> CelEnvironment:
-    """Return the names that all expressions of a policy can use. has_params: the policy has a paramKind."""
+    """Return the CEL environment of all expressions of a policy. has_params: the policy has a paramKind."""
     variables = {**_VARIABLES, **_AUTHORIZER}
     return CelEnvironment(kubernetes_functions(), {**variables, "params": DYN} if has_params else variables, _TYPES)
 
 
 def checked_environment(obj: CheckedType, params: CheckedType | None, *, has_params: bool) -> CelEnvironment:
-    """Return the names for checking expressions against the type of the object (`typechecking.go`, `buildEnvSet`).
+    """Return the CEL environment for type checks against the type of the object (`typechecking.go`, `buildEnvSet`).
 
-    params: the type of the parameters, None when it is not known. has_params: the policy has a paramKind.
+    params: the type of the parameters, None when that is not known. has_params: the policy has a paramKind.
     """
     found = policy_environment(has_params=has_params)
     variables = {**found.variables, "object": obj.type, "oldObject": obj.type}
-    # As in Kubernetes, only the authorizer itself is known to the check.
+    # As in Kubernetes, the type check knows `authorizer`, but not `authorizer.requestResource`.
     del variables["authorizer.requestResource"]
     types = JoinedTypes(obj.fields, found.types)
     if params is not None:
@@ -137,7 +137,7 @@ def checked_environment(obj: CheckedType, params: CheckedType | None, *, has_par
 class PolicyCompiler:
     """Compiles the expressions of one policy, in the order in which they are written.
 
-    environment: the names that they can use, besides the policy's variables.
+    environment: the CEL environment, without the policy's variables.
     """
 
     def __init__(self, environment: CelEnvironment) -> None:
@@ -149,7 +149,7 @@ class PolicyCompiler:
         return _compile(self._plain, text, (BOOL,))
 
     def variable(self, name: str, text: str) -> CompiledText:
-        """Compile a variable; later expressions can use it."""
+        """Compile a variable, which later expressions can use."""
         found = _compile(self._composed(), text, ())
         self._fields[name] = _variable_type(found.program.type) if found.program is not None else DYN
         return found
@@ -175,7 +175,7 @@ class PolicyCompiler:
         return _compile(environment, text, (_MUTATIONS[patch_type],))
 
     def issues(self, text: str) -> str:
-        """Return the errors in an expression that may have any result; "" when it can be compiled."""
+        """Return the errors in an expression, whose result may have any type; "" when it can be compiled."""
         try:
             compile_expression(text, self._composed())
         except ExpressionIssues as issues:
@@ -183,7 +183,7 @@ class PolicyCompiler:
         return ""
 
     def _composed(self) -> CelEnvironment:
-        """Return the names with those of the variables so far."""
+        """Return the environment with the variables that were compiled so far."""
         plain = self._plain
         variables = {**plain.variables, "variables": object_type(_COMPOSED)}
         return replace(plain, variables=variables, types=JoinedTypes(plain.types, {_COMPOSED: dict(self._fields)}))
@@ -226,7 +226,7 @@ class CompiledPolicy:
 
     Attributes:
         conditions: the match conditions.
-        variables: the variables. Each may use those before it.
+        variables: the variables. Each may use the variables before it.
         validations, messages: the expression and the messageExpression of each validation; None if it has none.
         annotations: (key, expression) of the audit annotations.
         mutations: the mutations of a MutatingAdmissionPolicy.
@@ -241,7 +241,7 @@ class CompiledPolicy:
 
 
 def compile_policy(spec: Mapping[str, Any]) -> CompiledPolicy:
-    """Return the compiled expressions of a policy's spec."""
+    """Compile the expressions of a policy's spec."""
     compiler = PolicyCompiler(policy_environment(has_params=spec.get("paramKind") is not None))
     validations = spec.get("validations") or ()
     return CompiledPolicy(
@@ -260,6 +260,6 @@ def compile_policy(spec: Mapping[str, Any]) -> CompiledPolicy:
 
 
 def mutation_text(mutation: Mapping[str, Any]) -> str:
-    """Return the expression of a mutation."""
+    """Return the text of a mutation's expression."""
     field = "jsonPatch" if mutation["patchType"] == "JSONPatch" else "applyConfiguration"
     return (mutation.get(field) or {}).get("expression") or ""

@@ -1,7 +1,7 @@
-"""The types of objects as type checks of policies see them (apiserver `pkg/cel/common/schemas.go`, `pkg/cel/openapi`).
+"""The CEL types of objects, for type checks of policies (apiserver `pkg/cel/common/schemas.go`, `pkg/cel/openapi`).
 
-Built-in types come from the table. As in Kubernetes, whose OpenAPI gives them no type, fields with quantities are not
-there.
+Built-in types come from the schema table. Fields with quantities are missing, as in Kubernetes, whose OpenAPI documents
+give quantities no type.
 """
 
 from __future__ import annotations
@@ -49,20 +49,21 @@ _METADATA = "meta.v1.ObjectMeta"
 
 @dataclass(frozen=True, slots=True)
 class CheckedType:
-    """The type of an object. fields: the fields of it and of all objects in it, by the names of their types."""
+    """The CEL type of an object. fields: the fields of this type and of all types inside it, by type name."""
 
     type: CelType
     fields: ObjectTypes
 
 
 class _BuiltinTypes(Mapping[str, Mapping[str, CelType]]):
-    """The fields of a built-in type and of the types in it, which are looked up when they are needed.
+    """The fields of a built-in type and of the types inside it. They are looked up when they are needed.
 
-    A type's name tells its place: `Deployment.spec.template`.
+    A type is named by its place: `Deployment.spec.template`.
     """
 
     def __init__(self, name: str, message: str) -> None:
-        # The definition of each type, and those around it: a definition in itself has no fields.
+        # The definition of each type, and the definitions around it. A definition inside itself gets no fields, so
+        # that the types are finite.
         self._messages: dict[str, tuple[str, frozenset[str]]] = {name: (message, frozenset())}
         self._known: dict[str, dict[str, CelType]] = {}
 
@@ -106,13 +107,13 @@ class _BuiltinTypes(Mapping[str, Mapping[str, CelType]]):
 
 
 def builtin_type(gvk: tuple[str, str, str]) -> CheckedType:
-    """Return the type of a built-in kind. Raises UnknownKind."""
+    """Return the CEL type of a built-in kind. Raises UnknownKind."""
     name = gvk[2]
     return CheckedType(object_type(name), _BuiltinTypes(name, load().message(gvk).name))
 
 
 def custom_type(kind: str, schema: CustomSchema) -> CheckedType | None:
-    """Return the type of a custom kind; None when its schema describes no object."""
+    """Return the CEL type of a custom kind; None when its schema does not describe an object."""
     declared = declared_type(schema.node, is_whole=False)
     if declared is None or declared.type.kind != "object":
         return None

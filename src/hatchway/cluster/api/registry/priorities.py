@@ -1,7 +1,7 @@
 """The order of API groups and of their versions (kube-apiserver `pkg/controlplane/apiserver/aggregator.go`).
 
 Discovery lists groups by their priority, and clients prefer the first version of a group. The APIService objects of
-the groups that are served here show the same numbers.
+built-in groups show the same numbers.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ def is_builtin(group: str) -> bool:
 
 
 def group_priority(group: str) -> int:
-    """Return the priority of a group that is served here; the highest one is listed first."""
+    """Return the priority of an API group. The group with the highest priority is listed first."""
     return _GROUPS.get(group, _OTHER_GROUP)
 
 
 def version_priority(group: str, version: str) -> int:
-    """Return the priority of a version within its group; the highest one is preferred."""
+    """Return the priority of a version within its group. Clients prefer the version with the highest priority."""
     return _VERSIONS.get((group, version), _OTHER_VERSION if group in _GROUPS else _CUSTOM_VERSION)
 
 
 def version_order(version: str) -> tuple[int, int, int, str]:
-    """Return the key that sorts versions of the same priority as Kubernetes does: v2, v1, v1beta2, v1alpha1, other.
+    """Return a sort key for versions of equal priority. The order is v2, v1, v1beta2, v1alpha1, other names.
 
     From apimachinery's `pkg/version/helpers.go`.
     """

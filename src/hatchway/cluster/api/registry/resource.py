@@ -1,4 +1,4 @@
-"""The row of the registry: everything that the server knows about a type."""
+"""The row of the registry: everything that the server knows about one resource type."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from hatchway.kube.api import Object
 
 __all__ = ["CRUD", "Resource", "Subresource", "VirtualCreate"]
 
-# handler(user, namespace, name, object): answers a POST for a type or subresource that is computed and not stored
-# (reviews, tokens). `name` is "" unless it is for a subresource.
+# Arguments: user, namespace, name, object. Answers a POST to a type or subresource whose objects are computed and not
+# stored (reviews, tokens). `name` is "" except for subresources.
 VirtualCreate = Callable[[UserInfo, str, str, Object], Awaitable[Object]]
 
 CRUD = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
-# How many times the work of a built-in object a custom one of the same size is.
-_CUSTOM_WORK = 4
+# Checking an object of a custom type takes this many times as long as with a built-in type and the same size.
+_CUSTOM_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Subresource:
     """A subresource, such as `pods/log`.
 
-    verbs: Kubernetes' verbs. kind, group, version: the type of the object that it takes or returns, if not the
-    parent's.
-    connect: the handler and rules of a connecting subresource (`exec`). None for other subresources, whose verbs are in
-    `operations/subresources.py`.
-    scale: where the objects of a custom type keep what their `scale` shows; None for built-in types.
+    verbs: Kubernetes' verbs.
+    kind, group, version: the type of the object that the subresource takes or returns; "" means the parent's.
+    connect: the handler and rules of a subresource that connects to something (`exec`). None for other subresources,
+        whose verbs are in `operations/subresources.py`.
+    scale: the paths of the fields that `scale` shows, for a custom type; None for built-in types.
     """
 
     name: str
@@ -52,12 +52,16 @@ class Subresource:
 class Resource:
     """One served type.
 
-    plural, singular, kind: its names. verbs: Kubernetes' verbs. strategy: its special rules. printer: its table.
-    storage: the group-resource under which its objects are stored. For a type that is served by two groups it is the
-    other row's; to_storage and from_storage then convert the objects. Writes handle them in the stored form.
+    plural, singular, kind: its names.
+    verbs: Kubernetes' verbs.
+    strategy: its special rules.
+    printer: its table in `kubectl get`.
+    storage: the group-resource under which its objects are stored, if not its own. A type that two groups serve is
+        stored under one of them; in the other group's row, `to_storage` and `from_storage` convert the objects.
+        Writes handle the stored form.
     conversion: how the objects of a custom type are read and stored; None when they are stored as they are served.
-    Writes handle them in the row's version.
-    list_kind: the kind of its lists, if it is not the kind with `List`.
+        Writes handle the row's version.
+    list_kind: the kind of its lists; "" means the kind with `List` appended.
     own_schema: the schema of a custom type; None for a built-in type, whose schema is in the table.
     """
 
@@ -82,23 +86,23 @@ class Resource:
 
     @property
     def schema(self) -> TypeSchema:
-        """Return the schema of its objects."""
+        """Return the schema of the type's objects."""
         return self.own_schema or builtin_schema(self.gvk)
 
     @property
     def weight(self) -> int:
-        """Return the bytes of JSON that even a small object counts as, because its checks are much work; 0 if not."""
+        """Return the size (bytes of JSON) that even a small object counts as: above 0 if checking it takes long."""
         if self.strategy.is_costly:
             return HEAVY
         return self.own_schema.weight if self.own_schema is not None else 0
 
-    def work(self, size: int) -> int:
-        """Return the bytes of JSON that an object of this size counts as. size: bytes of JSON, 0 for a small object."""
-        return max(size * _CUSTOM_WORK if self.own_schema is not None else size, self.weight)
+    def weight_of(self, size: int) -> int:
+        """Return the size (bytes of JSON) that an object counts as. size: its bytes of JSON, 0 for a small object."""
+        return max(size * _CUSTOM_FACTOR if self.own_schema is not None else size, self.weight)
 
     @property
     def listed_as(self) -> str:
-        """Return the kind of its lists."""
+        """Return the kind of the type's lists."""
         return self.list_kind or f"{self.kind}List"
 
     @property

@@ -1,4 +1,4 @@
-"""Label and field selectors: apimachinery's `pkg/labels/selector.go` and `pkg/fields/selector.go`. Pure."""
+"""Label and field selectors, as in apimachinery's `pkg/labels/selector.go` and `pkg/fields/selector.go`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One term: operator is one of `in`, `notin`, `exists`, `!`, `gt`, `lt`."""
+    """One term of a label selector. operator: one of `in`, `notin`, `exists`, `!`, `gt`, `lt`."""
 
     key: str
     operator: str
@@ -42,7 +42,7 @@ class Requirement:
         return bound is not None and (number > bound if self.operator == "gt" else number < bound)
 
 
-# At most this many requirements are checked one by one.
+# Up to this many requirements, checking them one by one is quicker than a lookup by label.
 _FEW = 4
 
 
@@ -58,7 +58,7 @@ class LabelSelector:
         return all(one.matches(found) for one in self.requirements)
 
     def matcher(self) -> Callable[[Labels | None], bool]:
-        """Return `matches` for many objects: its work does not grow with the number of requirements."""
+        """Return an equivalent of `matches` for many objects. Its time is independent of the requirements."""
         return self.matches if len(self.requirements) <= _FEW else _ByKey(self.requirements).matches
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class LabelSelector:
 class _KeyRule:
     """All requirements on one label.
 
-    required: the label must exist. absent: the label must not exist. values: the values that it may have; None for any.
+    required: the label must exist. absent: the label must not exist. values: the allowed values; None for any value.
     """
 
     __slots__ = ("above", "absent", "below", "refused", "required", "values")
@@ -114,7 +114,7 @@ class _KeyRule:
 
 
 class _ByKey:
-    """Many requirements, found by their label, so that only an object's labels are checked."""
+    """Many requirements, grouped by label, so that only the labels of an object are looked up."""
 
     def __init__(self, requirements: tuple[Requirement, ...]) -> None:
         self._rules: dict[str, _KeyRule] = {}
@@ -151,7 +151,7 @@ def _format(one: Requirement) -> str:
 
 
 _END = ("end", "")
-# One token: a word, or a special symbol. Only blanks are left between them.
+# One token: a word, or a special symbol. Only blanks are between tokens.
 _tokens = re.compile(r"(==|!=|[=!(),><])|([^=!(),>< \t\r\n]+)").finditer
 
 
@@ -270,7 +270,7 @@ EVERYTHING = LabelSelector()
 
 
 def parse_label_selector(text: str) -> LabelSelector:
-    """Parse a label selector such as `app=web,tier in (a,b),!old`. Raises ApiError 400, worded as Kubernetes does."""
+    """Parse a label selector such as `app=web,tier in (a,b),!old`. Raises ApiError 400 with Kubernetes' message."""
     return _SelectorParser(text).parse() if text else EVERYTHING
 
 
@@ -293,7 +293,7 @@ def label_selector_matches(selector: Mapping[str, Any] | None, labels: Labels) -
 
 
 def format_label_selector(selector: Mapping[str, Any] | None) -> str:
-    """Return a metav1.LabelSelector as text (`a=d,tier in (x,y)`), as scale subresources report it."""
+    """Return a metav1.LabelSelector as text (`a=d,tier in (x,y)`), as scale subresources show it."""
     selector = selector or {}
     found = [Requirement(key, "in", frozenset((value,))) for key, value in (selector.get("matchLabels") or {}).items()]
     for one in selector.get("matchExpressions") or ():
@@ -324,7 +324,7 @@ class FieldSelector:
         return all((read(term.field) == term.value) != term.negated for term in self.terms)
 
     def matcher(self) -> Callable[[Callable[[str], str]], bool]:
-        """Return `matches` for many objects: its work does not grow with the number of terms."""
+        """Return an equivalent of `matches` for many objects. Its time does not depend on the number of terms."""
         return self.matches if len(self.terms) <= _FEW else self._by_field()
 
     def _by_field(self) -> Callable[[Callable[[str], str]], bool]:
@@ -343,7 +343,7 @@ class FieldSelector:
         return matches
 
     def exact(self, field: str) -> str | None:
-        """Return the value that `field` must have, or None."""
+        """Return the value that `field` must have, or None when the selector does not demand one."""
         return next((term.value for term in self.terms if term.field == field and not term.negated), None)
 
 
@@ -379,8 +379,7 @@ def parse_field_selector(text: str) -> FieldSelector:
         term, at = match[1], match.end()
         if not term:
             continue
-        # Without the first condition, the time for a text of exclamation marks would grow with the square of its
-        # length.
+        # The first condition avoids quadratic time: the regular expression takes it for a text of exclamation marks.
         split = "=" in term and re.match(r"([^=!]*(?:!(?!=)[^=!]*)*)(!=|==|=)(.*)", term, re.DOTALL)
         if not split:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{term}'")

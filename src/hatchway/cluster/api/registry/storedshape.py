@@ -1,4 +1,4 @@
-"""Checks that a stored object has the shape of its type, on which verbs and controllers rely."""
+"""Checks that a stored object fits its type, because verbs and controllers rely on that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ROWS = {row.group_resource: row for row in ROWS if not row.virtual and not row.
 
 
 def shape_fault(resource: str, namespace: str, _name: str, obj: Object) -> str:
-    """Return why the object cannot be used; "" when it can be used, or when its type is not served."""
+    """Return why an object cannot be used; "" when it can be used, or when its type is not built in."""
     row = _ROWS.get(resource)
     if row is None:
         return ""
@@ -24,7 +24,7 @@ def shape_fault(resource: str, namespace: str, _name: str, obj: Object) -> str:
         schema.check(row.gvk, obj)
     except ApiError as error:
         return error.message
-    except Exception as error:  # noqa: BLE001  whatever it is that cannot be read, the others must be
+    except Exception as error:  # noqa: BLE001  one unreadable object must not prevent the start
         return f"{type(error).__name__}: {error}"
     if row.strategy.requires_spec and not isinstance(obj.get("spec"), dict):
         return f"a {row.kind} without spec"

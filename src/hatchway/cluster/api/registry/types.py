@@ -1,4 +1,4 @@
-"""The rows of the built-in types. A type is named in its row only.
+"""The rows of the built-in types. No other code lists the types.
 
 Routing, authorization, discovery, OpenAPI, tables and the verbs read these rows. A new built-in type needs one row in
 `ROWS` and, if it has special rules or columns, a strategy and a printer.
@@ -109,9 +109,9 @@ def _proxy_verb(backend: Backend) -> ProxyVerb:
 def _stream(
     name: str, kind: str, location: Callable[[Object, StreamQuery], str], *, dials: bool = False
 ) -> Subresource:
-    """Return a connecting subresource that allows more than reading: it needs `create`, whatever the method is.
+    """Return a connecting subresource that does more than read, so that every method needs the right to `create`.
 
-    dials: the API server may connect to pods itself, past their kubelets.
+    dials: the API server may connect to pods directly, without their kubelets.
     """
 
     def make(backend: Backend) -> PodStreams:
@@ -147,7 +147,7 @@ ROWS: tuple[Resource, ...] = (
     ),
     Resource(
         "", "v1", "nodes", "node", "Node", False, ("no",),
-        # An upgrade of nodes/proxy reaches a kubelet, which runs commands, so the right to `get` is not enough.
+        # An upgraded connection to a kubelet can run commands, so the right to `get` is not enough for it.
         subresources=(_proxy("NodeProxyOptions", "create"), _status),
         strategy=NodeStrategy(), printer=others.NODE,
     ),
@@ -366,8 +366,8 @@ ROWS: tuple[Resource, ...] = (
 def rows_for(*, loopback: bool = False, no_policies: str = "") -> tuple[Resource, ...]:
     """Return the rows of a cluster.
 
-    loopback: it has no network of its own, and endpoints have loopback addresses. no_policies: why network policies are
-    not enforced; "" when they are.
+    loopback: the cluster has no network of its own, and endpoints have loopback addresses. no_policies: why network
+    policies are not enforced; "" when they are.
     """
     special: dict[str, Strategy] = {}
     if loopback:
@@ -379,9 +379,10 @@ def rows_for(*, loopback: bool = False, no_policies: str = "") -> tuple[Resource
 
 
 def stored_rows(rows: Iterable[Resource] = ROWS) -> dict[tuple[str, str], Resource]:
-    """Return the row of each (API group, kind) whose objects are stored: what garbage collection follows.
+    """Return the row of each (API group, kind) whose objects are stored. Garbage collection watches these rows.
 
-    A type that two groups serve is followed as the row that stores it. A custom type never replaces a built-in one.
+    Of a type that two groups serve, only the row that stores the objects is returned. A custom type never replaces a
+    built-in type.
     """
     found: dict[tuple[str, str], Resource] = {}
     for row in rows:
@@ -398,11 +399,13 @@ def scalable_resources(rows: Iterable[Resource] = ROWS) -> dict[tuple[str, str],
 class Registry:
     """The rows by name, and the handlers of computed types and subresources.
 
-    Rows of custom types come and go. Who builds something on the rows calls `subscribe`.
+    Rows of custom types are added and removed while the server runs. Use `subscribe` to learn of it.
 
-    Wiring: `registry.virtual["tokenreviews.authentication.k8s.io"] = handler`,
-    `registry.virtual["serviceaccounts/token"] = handler`,
-    `registry.computed["componentstatuses"] = make`, which returns all objects of the type.
+    Attributes:
+        virtual: the handlers of computed types and subresources, by name, such as
+            `tokenreviews.authentication.k8s.io` and `serviceaccounts/token`.
+        computed: for each type that can be listed but is not stored (`componentstatuses`), a function that returns all
+            its objects.
     """
 
     def __init__(self, rows: Iterable[Resource] = ROWS) -> None:
@@ -427,7 +430,7 @@ class Registry:
     def set_custom(self, rows: Iterable[Resource]) -> None:
         """Replace the rows of all custom types, and call the subscribers.
 
-        A custom type never takes the place of a built-in one.
+        A custom type never replaces a built-in type.
         """
         self.rows = (*self._builtin, *rows)
         self._index()
@@ -439,11 +442,11 @@ class Registry:
         self._listeners.append(listener)
 
     def is_builtin_group(self, group: str) -> bool:
-        """Return True when built-in types belong to an API group."""
+        """Return True when an API group has built-in types."""
         return group in self._builtin_groups
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
-        """Return the row that serves a path, or None."""
+        """Return the row of a group, version and plural name, or None."""
         return self._by_path.get((group, version, plural))
 
     def by_name(self, resource: str) -> Resource | None:

@@ -1,7 +1,7 @@
-"""Words of validation errors, and checks of the formats of names, labels and keys.
+"""The messages of validation errors, and checks of the formats of names, labels and keys.
 
 Messages are those of apimachinery's `pkg/util/validation/validation.go`, `pkg/api/validate/content` and
-`pkg/util/validation/field/errors.go` (releases since 1.32: a structured value is shown as JSON).
+`pkg/util/validation/field/errors.go`. As in releases since 1.32, a structured value is shown as JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hatchway.errors import Cause
 
 # An untyped JSON value from a client.
 Json = Any
-# Bytes of the longest name of a field manager.
+# The most bytes of the name of a field manager.
 LONGEST_MANAGER = 128
 
 
@@ -47,7 +47,7 @@ def invalid(field: str, value: Json, detail: str) -> Cause:
 
 
 def duplicate(field: str, value: Json) -> Cause:
-    """Return the cause for a repeated value."""
+    """Return the cause for a duplicate value."""
     return Cause("FieldValueDuplicate", f"Duplicate value: {show(value)}", field)
 
 
@@ -57,7 +57,7 @@ def not_found(field: str, value: Json) -> Cause:
 
 
 def not_supported(field: str, value: Json, supported: Iterable[str]) -> Cause:
-    """Return the cause for a value that is not supported. supported: in the order of Kubernetes' message."""
+    """Return the cause for an unsupported value. supported: the supported values, in Kubernetes' order."""
     known = ", ".join(quote(one) for one in supported)
     return Cause("FieldValueNotSupported", f"Unsupported value: {show(value)}: supported values: {known}", field)
 
@@ -184,7 +184,7 @@ def dns1123_subdomain(text: str) -> list[str]:
 
 
 def dns1123_subdomain_with_underscore(text: str) -> list[str]:
-    """Validate a search path of DNS, where parts may begin with an underscore (RelaxedDNSSearchValidation)."""
+    """Return the errors in a DNS search domain, whose labels may begin with `_` (RelaxedDNSSearchValidation)."""
     return _too_many_characters(text, 253) + ([] if _underscored(text) else [_UNDERSCORE_ERROR])
 
 
@@ -194,7 +194,7 @@ def http_header_name(text: str) -> list[str]:
 
 
 def path_segment(text: str) -> list[str]:
-    """Return the errors in a name that must be one segment of a path (RBAC, `IsValidPathSegmentName`)."""
+    """Return the errors in a name that must be one path segment (RBAC, `IsValidPathSegmentName`)."""
     if text in (".", ".."):
         return [f"may not be '{text}'"]
     return [f"may not contain '{bad}'" for bad in ("/", "%") if bad in text]
@@ -242,7 +242,7 @@ def label_value(text: str) -> list[str]:
 
 
 def config_key(text: str) -> list[str]:
-    """Return the errors in a key of a ConfigMap or Secret (`IsConfigMapKey`), which becomes a file's name."""
+    """Return the errors in a key of a ConfigMap or Secret, which may become a file name (`IsConfigMapKey`)."""
     found = _too_many_characters(text, 253)
     if not _config_key(text):
         found.append(_CONFIG_KEY_ERROR)
@@ -277,14 +277,14 @@ def port_name(text: str) -> list[str]:
 
 
 def port_number(port: int, low: int = 1) -> list[str]:
-    """Return the errors in a port's number. low: the lowest that is allowed."""
+    """Return the errors in a port number. low: the lowest allowed number."""
     return [] if low <= port <= 65535 else [f"must be between {low} and 65535, inclusive"]
 
 
 def parse_ip(text: Json) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address in a text; None when it is not valid. Zones and leading zeros are not valid.
+    """Parse an IP address; None when it is invalid. Addresses with zones or leading zeros are invalid.
 
-    An IPv4 address in the spelling of IPv6 (`::ffff:127.0.0.1`) is an IPv4 address, as for Go's `net.ParseIP`.
+    As with Go's `net.ParseIP`, an IPv4-mapped IPv6 address (`::ffff:127.0.0.1`) is an IPv4 address.
     """
     if not isinstance(text, str) or "%" in text:
         return None
@@ -302,7 +302,7 @@ CIDR_ERROR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
 
 def cidr(field: str, value: Json) -> list[Cause]:
-    """Return the errors in an address range (`IsValidCIDR`); bits beyond the prefix are allowed."""
+    """Return the errors in an address range (`IsValidCIDR`). Bits after the prefix are allowed."""
     address, slash, length = value.partition("/") if isinstance(value, str) else ("", "", "")
     found = parse_ip(address)
     if found is None or not slash or not re.fullmatch("0|[1-9][0-9]{0,2}", length) or int(length) > found.max_prefixlen:
@@ -333,7 +333,7 @@ def selector_terms(selector: Json) -> int:
 def label_selector(selector: Json, field: str) -> list[Cause]:
     """Return the errors in a metav1.LabelSelector (`ValidateLabelSelector`).
 
-    One with very many terms is refused, since controllers compare it with objects again and again.
+    A selector with very many terms is an error, because controllers match it with objects very often.
     """
     if not selector:
         return []
@@ -367,7 +367,7 @@ def immutable(new: Json, old: Json, field: str) -> list[Cause]:
 
 
 def non_negative(value: Json, field: str) -> list[Cause]:
-    """Return the cause for a number below 0; values of other types are ignored."""
+    """Return the causes for a number below 0. Values that are not numbers are ignored."""
     if isinstance(value, int) and value < 0:
         return [invalid(field, value, "must be greater than or equal to 0")]
     return []

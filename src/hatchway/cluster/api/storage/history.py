@@ -18,7 +18,7 @@ from hatchway.kube.api import Object
 
 # About how many bytes of JSON one read returns.
 _BATCH = 256 * 1024
-# The most seconds of one turn of the event loop in which watches are woken.
+# How many seconds of one turn of the event loop may be spent on waking watches.
 _SLICE = 0.002
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -26,9 +26,12 @@ EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 @dataclass(slots=True)
 class Event:
-    """One change. `new` of a deletion is the last state with the deletion's resourceVersion; `old` None when added.
+    """One change of an object.
 
-    size: bytes of `new` as JSON. encoded: the event as JSON, by shape, kept so that many watches encode it only once.
+    old: the former state; None when the object was added.
+    new: the new state; of a deletion, the last state with the deletion's resourceVersion.
+    size: bytes of `new` as JSON.
+    encoded: the event as JSON, by representation, so that many watches encode the event only once.
     """
 
     type: EventType
@@ -40,9 +43,10 @@ class Event:
 
 
 class History:
-    """Events after the revision `floor`: the latest `limit` of them at least, fewer when they are large.
+    """The events of one resource after the revision `floor`.
 
-    weight: bytes of JSON that may be kept; in memory an event takes several times the size of its object as JSON.
+    limit: how many of the latest events are kept at least, or fewer if they are large.
+    weight: how many bytes of JSON are kept; in memory, an event takes several times the size of its object as JSON.
     """
 
     def __init__(self, floor: int, limit: int, weight: int = 8 * 1024 * 1024) -> None:
@@ -50,11 +54,11 @@ class History:
         self._limit = limit
         self._max_weight = weight
         self._weight = 0
-        self._base = 0  # number of forgotten events, which is the absolute index of the first one kept
+        self._base = 0  # number of forgotten events, which is the absolute index of the first event kept
         self._events: list[Event] = []
         # The watches that wait for the next event, in the order in which they began to wait.
         self._waiting: dict[Callable[[], None], None] = {}
-        self._telling = False
+        self._wake_scheduled = False
         self.closed = False
 
     def append(self, event: Event) -> None:
@@ -68,9 +72,9 @@ class History:
         self._wake()
 
     def _excess(self) -> int:
-        """Return the number of oldest events to drop; the last one stays.
+        """Return how many of the oldest events to drop; the latest event always stays.
 
-        It drops events until half of the allowed weight is left, so that this is seldom needed.
+        Only half of the allowed weight is left, so that events are seldom dropped.
         """
         weight = self._weight
         for count, event in enumerate(self._events[:-1]):
@@ -94,13 +98,13 @@ class History:
         self._wake()
 
     def _wake(self) -> None:
-        # Done later in this turn of the loop, so that a watch is woken once for all changes of a transaction.
-        if self._waiting and not self._telling:
-            self._telling = True
-            asyncio.get_running_loop().call_soon(self._tell)
+        # Scheduled, so that a watch is woken only once for all changes of a transaction.
+        if self._waiting and not self._wake_scheduled:
+            self._wake_scheduled = True
+            asyncio.get_running_loop().call_soon(self._call_waiting)
 
-    def _tell(self) -> None:
-        self._telling = False
+    def _call_waiting(self) -> None:
+        self._wake_scheduled = False
         waiting, self._waiting = self._waiting, {}
         _call_some(iter(waiting))
 
@@ -113,7 +117,7 @@ class History:
         self._waiting.pop(notify, None)
 
     def has(self, index: int) -> bool:
-        """Return True if there is an event at an absolute index, or after it."""
+        """Return True if there is an event at an absolute index or after that."""
         return index < self._base + len(self._events)
 
     def since(self, revision: int) -> list[Event]:
@@ -129,7 +133,7 @@ class History:
         return Cursor(self, self._base + bisect_right(self._events, revision, key=lambda event: event.revision))
 
     def read(self, index: int) -> list[Event]:
-        """Return about 256 KiB of events from an absolute index on. Raises ApiError 410 when they are forgotten."""
+        """Return about 256 KiB of events, beginning at an absolute index. Raises ApiError 410 if they are forgotten."""
         if index < self._base:
             raise gone("too old resource version: this watch was too slow to follow")
         start = end = index - self._base
@@ -141,7 +145,7 @@ class History:
 
 
 def _call_some(waiting: Iterator[Callable[[], None]]) -> None:
-    """Call functions for a few milliseconds, and the others in the next turns of the event loop.
+    """Call functions for a few milliseconds, and the remaining ones in later turns of the event loop.
 
     Calling all of them in one turn would block the loop until the event was sent to every watcher.
     """
@@ -162,7 +166,7 @@ class Cursor:
 
     @property
     def closed(self) -> bool:
-        """Return True when the store is closed, so that `read` returns no more changes."""
+        """Return True when the history is closed, so that watches must end."""
         return self._history.closed
 
     def read(self) -> list[Event]:
@@ -176,11 +180,11 @@ class Cursor:
         return events
 
     async def wait(self, pass_on: Callable[[], bool] | None = None) -> None:
-        """Wait until `read` has events, the store is closed (`closed`), or `pass_on` returns False.
+        """Wait until `read` has events, the history is closed, or `pass_on` returns False.
 
-        pass_on: reads the new events, and returns True to continue waiting. The event loop calls it directly,
-        so that events reach a client that has received all others without a turn of this task. What it raises is
-        raised here.
+        pass_on: reads the new events, and returns True to continue waiting. The event loop calls it directly, so a
+        client that has received all earlier events gets the new ones without waking this task. An exception of
+        `pass_on` is raised here.
         """
         history = self._history
         if history.closed or history.has(self._index):
@@ -192,7 +196,7 @@ class Cursor:
                 return
             try:
                 goes_on = pass_on is not None and not history.closed and pass_on() and not history.has(self._index)
-            except Exception as error:  # noqa: BLE001  it must not keep other watches from their events
+            except Exception as error:  # noqa: BLE001  must not keep other watches from their events
                 waiter.set_exception(error)
                 return
             if goes_on:

@@ -1,11 +1,11 @@
-"""The store of all objects. They are kept in memory; every acknowledged change is in SQLite.
+"""The store of all objects. Objects are kept in memory; every acknowledged change is also in SQLite.
 
 One thread writes. It commits all waiting changes in one transaction (group commit), so that many writers share one
 fsync. A change is acknowledged, shown to readers and sent to watches only after its transaction is on disk (WAL,
 synchronous=FULL), in the order of resourceVersions. Everything but the SQL runs on the event loop.
 
-resourceVersions are one counter for all resources, as etcd's revision. It is stored with every transaction, so that no
-version is used twice, not even after a crash.
+All resources share one counter for their resourceVersions, as with etcd's revision. The counter is stored with every
+transaction, so no version is used twice, even after a crash.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from hatchway.kube.api import Object
 
 __all__ = ["Event", "Store", "StoreKey"]
 
-StoreKey = tuple[str, str, str]  # (resource, namespace, name); namespace "" for what has none
+StoreKey = tuple[str, str, str]  # (resource, namespace, name); namespace "" for a cluster-scoped object
 StoreCallback = Callable[[EventType, Object | None, Object | None], None]
 
-# At least this many, and at most twice as many, of a resource's latest events are kept; watches from before them
-# expire. An event of a pod takes some 20 KB with both of its objects.
+# How many of a resource's latest events are kept at least (fewer if they are large); at most twice as many are kept.
+# A watch that needs older events expires. An event of a pod takes some 20 KB with both states of the pod.
 HISTORY = 1024
 
 
@@ -60,7 +60,7 @@ class _Write:
     revision: int
     old: Object | None
     new: Object  # of a deletion: the last state with the deletion's resourceVersion
-    data: bytes  # `new` as it is written
+    data: bytes  # `new` as JSON
     done: asyncio.Future[Object]
 
 
@@ -88,12 +88,12 @@ class Store:
         self._objects = objects
         # The sorted names in each namespace, cached after its first list.
         self._names: dict[tuple[str, str], list[str]] = {}
-        # Bytes of JSON of the large objects, by resource and (namespace, name), writes in progress included.
+        # Sizes of the large objects (bytes of JSON), by resource and (namespace, name), including writes in progress.
         self._weights = weights if weights is not None else {}
         self._allocated = revision
         self.revision = revision
         self._started_at = revision
-        # The last write of each object that is not on disk yet.
+        # For each object with writes that are not on disk yet: the last of them.
         self._pending: dict[StoreKey, _Write] = {}
         self._queue: _Batch = []
         self._writing: _Batch = []
@@ -147,7 +147,7 @@ class Store:
         weights = self._weights.get(resource)
         return weights.get((namespace, name), 0) if weights else 0
 
-    def has_heavy(self, resource: str) -> bool:
+    def has_large(self, resource: str) -> bool:
         """Return True when any object of the resource is large."""
         return bool(self._weights.get(resource))
 
@@ -163,7 +163,7 @@ class Store:
         return None if write.type == "DELETED" else write.new
 
     def pending(self, resource: str | None) -> Iterator[tuple[StoreKey, Object | None]]:
-        """Return the keys that are being written, each with the object as it will be; None when it will be deleted.
+        """Yield the keys that are being written, each with the object as it will be; None when it will be deleted.
 
         resource: None for all resources.
         """
@@ -181,8 +181,8 @@ class Store:
                 found.close()
         return found
 
-    async def reach(self, revision: int, seconds: float) -> bool:
-        """Wait until the store has a revision, at most `seconds`. Return whether it has."""
+    async def wait_for_revision(self, revision: int, seconds: float) -> bool:
+        """Wait at most `seconds` until the store has reached a revision. Return True if it has."""
         if revision <= self.revision:
             return True
         waiter = asyncio.get_running_loop().create_future()
@@ -208,24 +208,24 @@ class Store:
             history.close()
 
     def subscribe(self, resource: str, callback: StoreCallback) -> Callable[[], None]:
-        """Call `callback(type, old, new)` on the event loop after each commit, in order.
+        """Call `callback(type, old, new)` on the event loop after each committed change of a resource, in order.
 
-        old: None when added. new: None when deleted. The callback must be quick and not raise. Returns a function that
-        ends the subscription.
+        old: None when the object was added. new: None when it was deleted. The callback must be quick and must not
+        raise. Returns a function that ends the subscription.
         """
         callbacks = self._subscribers.setdefault(resource, [])
         callbacks.append(callback)
         return lambda: callbacks.remove(callback) if callback in callbacks else None
 
     def count_changes(self, ignored: frozenset[str]) -> ChangeCount:
-        """Return a count of the changes from now on. ignored: resources whose changes are not counted."""
+        """Return a counter of the changes from now on. ignored: resources whose changes are not counted."""
         self._counts.append(ChangeCount(ignored))
         return self._counts[-1]
 
     # Writing
 
     async def create(self, resource: str, obj: Object) -> Object:
-        """Store a new object under its metadata's namespace and name.
+        """Store a new object under the namespace and name in its metadata. Return it with its resourceVersion.
 
         Raises ApiError 409 when it exists, 413 when it is too large, 500 when it cannot be written.
         """
@@ -236,7 +236,7 @@ class Store:
         return await self._submit(key, "ADDED", None, obj)
 
     async def update(self, resource: str, obj: Object, old: Object, *, bounded: bool = True) -> Object:
-        """Replace `old` (an object that `latest` gave) with `obj`.
+        """Replace `old` (an object that `latest` gave) with `obj`. Return it with its resourceVersion.
 
         bounded: False for changes that must be possible at any size, such as marking an object as deleted.
 
@@ -250,18 +250,18 @@ class Store:
     def begin_update(self, resource: str, obj: Object, old: Object) -> None:
         """Replace `old` with `obj` without waiting for the disk: `latest` gives the new object at once.
 
-        A later write is never on disk before this one, and fails when this one does. Raises like `update`, but not when
-        it cannot be written.
+        A later write is never on disk before this one, and fails when this one fails. Raises like `update`, except
+        when the write to the disk fails.
         """
         key = _key(resource, obj)
         self._check(key, old)
-        # The result is looked at, so that asyncio does not report an error of the disk a second time.
+        # The exception is retrieved, so that asyncio does not report an error of the disk a second time.
         self._submit(key, "MODIFIED", old, obj).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def delete(self, resource: str, old: Object) -> Object:
         """Remove `old` (an object that `latest` gave). Raises like `update`.
 
-        Returns its last state with the resourceVersion of the deletion.
+        Returns the object's last state with the resourceVersion of the deletion.
         """
         key = _key(resource, old)
         self._check(key, old)
@@ -302,7 +302,7 @@ class Store:
         self._pending[key] = write
         self._queue.append(write)
         if not self._writing and not self._scheduled:
-            # Done at the end of this turn of the loop, so that all changes of the turn share a transaction.
+            # Done after this turn of the loop, so that all changes of the turn share a transaction.
             self._scheduled = True
             loop.call_soon(self._flush)
         return asyncio.shield(write.done)
@@ -374,13 +374,13 @@ class Store:
             self._flush()
 
     def _fail(self, batch: _Batch, error: Exception) -> None:
-        # Waiting changes were built on the one that has failed, so they fail too; memory was not changed.
+        # Queued changes may start from a change that has failed, so they fail too. The objects in memory are unchanged.
         batch = batch + self._queue
         self._queue = []
         self._pending.clear()
         for write in batch:
             if self.get(*write.key) is None:
-                self._lighten(write.key)
+                self._remove_weight(write.key)
             if not write.done.done():
                 write.done.set_exception(_storage_error(error))
 
@@ -403,15 +403,15 @@ class Store:
         if self._pending.get(write.key) is write:
             del self._pending[write.key]
             if len(write.data) < HEAVY or removed:
-                self._lighten(write.key)
+                self._remove_weight(write.key)
         self.history(resource).append(Event(write.type, write.revision, write.old, write.new, len(write.data)))
         for callback in tuple(self._subscribers.get(resource, ())):
             try:
                 callback(write.type, write.old, None if removed else write.new)
-            except Exception:  # noqa: BLE001  an index that fails must not keep others from hearing of the change
-                _log.exception("an index over %s failed", resource)
+            except Exception:  # noqa: BLE001  one failing callback must not keep the change from the others
+                _log.exception("a callback for changes of %s failed", resource)
 
-    def _lighten(self, key: StoreKey) -> None:
+    def _remove_weight(self, key: StoreKey) -> None:
         weights = self._weights.get(key[0])
         if weights:
             weights.pop(key[1:], None)

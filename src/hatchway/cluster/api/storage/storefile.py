@@ -44,8 +44,8 @@ _log = logging.getLogger(__name__)
 class Loaded:
     """An open store file with its contents.
 
-    revision: the highest revision that was ever used. weights: bytes of JSON of the large objects, by resource and
-    (namespace, name).
+    revision: the highest revision that was ever used. weights: sizes of the large objects (bytes of JSON), by resource
+    and (namespace, name).
     """
 
     connection: sqlite3.Connection
@@ -87,7 +87,7 @@ def _hint(error: Exception) -> str:
         return "it must belong to the user who starts the cluster, and be writable"
     if "locked" in text:
         return "another program has the file open"
-    return "move the file away, with those beside it whose names begin with its name, to begin with an empty cluster"
+    return "to begin with an empty cluster, move away the file, and those beside it whose names begin with its name"
 
 
 def _read(connection: sqlite3.Connection, path: Path | None, fault: Fault, durable: bool) -> Loaded:
@@ -130,16 +130,16 @@ def _read(connection: sqlite3.Connection, path: Path | None, fault: Fault, durab
 
 def _decoded(resource: Any, namespace: Any, name: Any, data: Any) -> tuple[Object | None, str]:
     if not all(isinstance(part, str) for part in (resource, namespace, name)):
-        return None, "its key is no text"
+        return None, "its key is not text"
     if not isinstance(data, bytes | str):
-        return None, "it is no JSON"
+        return None, "it is not JSON"
     try:
         found = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return None, f"it is no JSON: {error}"
+        return None, f"it is not JSON: {error}"
     metadata = found.get("metadata") if isinstance(found, dict) else None
     if not isinstance(metadata, dict):
-        return None, "it is no object with metadata"
+        return None, "it is not an object with metadata"
     if metadata.get("name") != name or (metadata.get("namespace") or "") != namespace:
         return None, "its metadata says another name or namespace"
     return found, ""

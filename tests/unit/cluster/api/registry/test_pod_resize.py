@@ -137,7 +137,7 @@ async def test_a_quota_counts_the_new_requests(api: World) -> None:
     await api.send("POST", PODS, wanted)
     quotas = "/api/v1/namespaces/default/resourcequotas"
     await api.send("POST", quotas, {"metadata": {"name": "q"}, "spec": {"hard": {"requests.cpu": "180m"}}})
-    await api.store.reach(api.store.revision + 1, 5)
+    await api.store.wait_for_revision(api.store.revision + 1, 5)
     reply = await api.send("PATCH", AT, change(requests={"cpu": "190m"}), STRATEGIC)
     assert reply.status == 403
     assert "exceeded quota: q, requested: requests.cpu=90m, used: requests.cpu=100m" in reply.json["message"]

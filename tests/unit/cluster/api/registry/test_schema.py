@@ -98,7 +98,7 @@ def test_unknown_fields_are_reported_and_dropped() -> None:
     )
     assert checked.object["spec"]["containers"] == [{"name": "c", "resources": {}}]
     with pytest.raises(schema.ShapeError) as caught:
-        checked.strict(POD)
+        checked.require_strict(POD)
     assert caught.value.message == (
         'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "nope", '
         'unknown field "spec.containers[0].unknownField", unknown field "spec.x"'

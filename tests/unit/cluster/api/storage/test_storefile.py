@@ -44,12 +44,12 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("resource", "data", "why"),
     [
-        ("configmaps", b"{no json", "it is no JSON"),
-        ("configmaps", b"\xff\xfe", "it is no JSON"),
-        ("configmaps", b"[" * 100_000, "it is no JSON"),
-        ("configmaps", 7, "it is no JSON"),
-        ("configmaps", b"[]", "no object with metadata"),
-        ("configmaps", b"{}", "no object with metadata"),
+        ("configmaps", b"{no json", "it is not JSON"),
+        ("configmaps", b"\xff\xfe", "it is not JSON"),
+        ("configmaps", b"[" * 100_000, "it is not JSON"),
+        ("configmaps", 7, "it is not JSON"),
+        ("configmaps", b"[]", "not an object with metadata"),
+        ("configmaps", b"{}", "not an object with metadata"),
         ("configmaps", obj("other"), "another name"),
         ("configmaps", json.dumps({"metadata": {"name": "bad", "namespace": "d"}}).encode(), "has no uid"),
         ("configmaps", obj("bad", data=[1]), "cannot be handled as a ConfigMap"),
@@ -100,7 +100,7 @@ def test_what_is_no_store_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"no database" * 1000)
     with pytest.raises(HatchwayError, match="not a database") as failure:
         Store.open(tmp_path / "junk")
-    assert "move the file away" in failure.value.hint
+    assert "move away the file" in failure.value.hint
     with opened(tmp_path / "other") as file:
         file.execute("create table objects (a, b)")
     with pytest.raises(HatchwayError, match="no such column"):

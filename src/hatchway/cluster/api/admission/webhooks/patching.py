@@ -51,7 +51,7 @@ async def apply_response(
             f"admission webhook {quote(hook.name)} attempted to modify the object, which is not supported for this "
             "operation"
         )
-    size = attributes.row.work(max(patch.size, attributes.size, len(data)))
+    size = attributes.row.weight_of(max(patch.size, attributes.size, len(data)))
     found, size = await run_sized(size, _patched, invocation.row, attributes, patch, shown)
     return await take_changed(invocation.row, attributes, found, size)
 
@@ -107,12 +107,12 @@ def decode_patched(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Obj
     if not own:
         checked = schema.check(gvk, obj)
         if strict:
-            checked.strict(gvk)
+            checked.require_strict(gvk)
         checked.object.setdefault("metadata", {})
         return checked.object
     checked = row.schema.check(obj)
     if strict and row.own_schema is None:
-        checked.strict(gvk)
+        checked.require_strict(gvk)
     found = row.schema.apply_defaults(checked.object)
     found.setdefault("metadata", {})
     return found

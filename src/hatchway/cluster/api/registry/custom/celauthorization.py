@@ -1,7 +1,7 @@
-"""The functions with which an expression asks what users may do (apiserver `pkg/cel/library/authz.go`).
+"""The CEL functions that ask the authorizer what users may do (apiserver `pkg/cel/library/authz.go`).
 
-`authorizer.group('apps').resource('deployments').namespace('x').check('create').allowed()` is built step by step. Each
-step returns a new value. Only `check` asks the authorizer.
+An example: `authorizer.group('apps').resource('deployments').namespace('x').check('create').allowed()`. Each function
+returns a new value. Only `check` asks the authorizer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hatchway.errors import ApiError
 __all__ = ["AccessUnknown", "AskAccess", "AuthorizerValue", "ResourceCheck", "authorization_library"]
 
 _PREFIX = "kubernetes.authorization"
-# An expression can pay for two checks.
+# The cost limit of one expression allows two checks.
 _CHECK_COST = 350_000
 
 
@@ -36,11 +36,11 @@ class AccessAnswer(Protocol):
 
     @property
     def reason(self) -> str:
-        """Return why, "" when the authorizer does not say."""
+        """Return the reason for the decision, "" when the authorizer gives none."""
         ...
 
 
-# Asks the cluster's authorizer. Raises AccessUnknown.
+# Asks the cluster's authorizer. Raises AccessUnknown when the authorizer cannot decide.
 AskAccess = Callable[[Attributes], AccessAnswer]
 
 
@@ -86,10 +86,9 @@ class _GroupCheck(_Uncomparable):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResourceCheck(_Uncomparable):
-    """A question about a resource, which `check` asks with a verb.
+    """The description of a request for a resource, without its verb, which `check` adds.
 
-    fields: the text of a field selector. A label selector changes no answer of this cluster's authorizer, so it is not
-    kept.
+    fields: the text of a field selector. Label selectors are not kept, because this cluster's authorizer ignores them.
     """
 
     authorizer: AuthorizerValue
@@ -104,7 +103,7 @@ class ResourceCheck(_Uncomparable):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AccessResult(_Uncomparable):
-    """error: why the authorizer could not decide, "" when it could."""
+    """The result of a check. error: why the authorizer could not decide, "" when it could."""
 
     allowed: bool
     reason: str = ""
@@ -142,14 +141,14 @@ def _with(field: str) -> Callable[[ResourceCheck, str], ResourceCheck]:
 
 
 def _required_fields(text: str) -> tuple[tuple[str, str], ...]:
-    """Return the values that a field selector requires; none for a selector that cannot be parsed."""
+    """Return (field, value) for each value that a selector requires; () for a selector that cannot be parsed."""
     try:
         return tuple((one.field, one.value) for one in parse_field_selector(text).terms if not one.negated)
     except ApiError:
         return ()
 
 
-def _asked(authorizer: AuthorizerValue, attributes: Attributes) -> _AccessResult:
+def _ask(authorizer: AuthorizerValue, attributes: Attributes) -> _AccessResult:
     try:
         answer = authorizer.ask(attributes)
     except AccessUnknown as error:
@@ -158,7 +157,7 @@ def _asked(authorizer: AuthorizerValue, attributes: Attributes) -> _AccessResult
 
 
 def _check_path(check: _PathCheck, verb: str) -> _AccessResult:
-    return _asked(check.authorizer, Attributes(check.authorizer.user, verb, path=check.path))
+    return _ask(check.authorizer, Attributes(check.authorizer.user, verb, path=check.path))
 
 
 def _check_resource(check: ResourceCheck, verb: str) -> _AccessResult:
@@ -173,7 +172,7 @@ def _check_resource(check: ResourceCheck, verb: str) -> _AccessResult:
         check.name,
         fields=_required_fields(check.fields),
     )
-    return _asked(check.authorizer, attributes)
+    return _ask(check.authorizer, attributes)
 
 
 def _check_cost(args: tuple[Value, ...], result: Value) -> int:
@@ -181,7 +180,7 @@ def _check_cost(args: tuple[Value, ...], result: Value) -> int:
 
 
 def _selector_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of parsing a selector: a list of requirements, each with an object and a list."""
+    """Return the cost of parsing a selector. The result is a list of objects, each of which contains a list."""
     size = size_of(args[1])
     return 10 + -(-size // 10) + -(-size // 2) * 50
 

@@ -1,4 +1,4 @@
-"""The functions of expressions, with those of Kubernetes' named formats (apiserver `pkg/cel/library/format.go`)."""
+"""All functions of CEL expressions. Defines those for named formats (apiserver `pkg/cel/library/format.go`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ __all__ = ["kubernetes_functions"]
 
 @dataclass(frozen=True, slots=True)
 class FormatValue:
-    """A named format. validate: returns the errors in a text. size: the size of its regular expression, for costs."""
+    """A named format of strings.
+
+    validate: returns the errors in a text. size: the size of the format's regular expression, for estimating costs.
+    """
 
     name: str
     validate: Callable[[str], list[str]]
@@ -31,7 +34,7 @@ class FormatValue:
 
 
 def _prefix(check: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """Return a check of the beginning of a name, which may end with a hyphen (`maskTrailingDash`)."""
+    """Return a check for prefixes of names: a prefix may end with a hyphen (`maskTrailingDash`)."""
     return lambda text: check(f"{text[:-1]}a" if len(text) > 1 and text.endswith("-") else text)
 
 
@@ -93,9 +96,9 @@ def _formats() -> Iterator[Overload]:
 
 @cache
 def kubernetes_functions() -> Mapping[str, list[Overload]]:
-    """Return all functions of Kubernetes' expressions by their names."""
+    """Return all functions of Kubernetes' CEL expressions, by name."""
     found = dict(functions())
     for one in (*_formats(), *authorization_library()):
-        # The lists of the language are not changed.
+        # A new list, because `functions()` shares its lists.
         found[one.function] = [*found.get(one.function, ()), one]
     return MappingProxyType(found)

@@ -1,4 +1,4 @@
-"""A custom type's schema for rules: the types of its values, and values as rules see them.
+"""What CEL rules see of a custom type: the declared types of its schema, and its values.
 
 From apiserver's `pkg/cel/common/schemas.go` and `valuesunstructured.go`, apiextensions-apiserver's
 `pkg/apiserver/schema/cel/model`.
@@ -34,10 +34,11 @@ __all__ = ["bind_value", "declared_type", "with_metadata"]
 
 Json = Any
 
-# The longest name of an object, and of what a name is generated from.
+# The longest `name` and `generateName` of an object, in characters.
 _NAME, _GENERATED = 253, 252
 _PLAIN_FORMATS = ("byte", "duration", "date", "date-time")
-# Formats of strings that are other types in rules: type, bytes of JSON of the smallest, and characters of the largest.
+# String formats that rules see as another type: the type, the size of the smallest value (bytes of JSON), and the
+# length of the largest value (characters).
 _FORMATS: Mapping[str, tuple[CelType, int, int]] = {
     "duration": (DURATION, 3, 32),
     "date": (TIMESTAMP, 12, 12),
@@ -47,7 +48,7 @@ _TEXT = MAX_REQUEST - 2
 
 
 def with_metadata(node: SchemaNode) -> SchemaNode:
-    """Return the schema of a whole object with apiVersion, kind, and metadata's name and generateName."""
+    """Return the schema of a whole object: with apiVersion, kind, metadata.name and metadata.generateName."""
     text = SchemaNode(source={}, type="string", types=("string",), properties={})
     metadata = node.properties.get("metadata")
     inner = metadata.properties if metadata is not None else {}
@@ -63,7 +64,7 @@ def with_metadata(node: SchemaNode) -> SchemaNode:
 
 
 def declared_type(node: SchemaNode, *, is_whole: bool) -> DeclaredType | None:
-    """Return the type of a schema's values; None for values that rules cannot see.
+    """Return the CEL type of a schema's values; None for values that rules cannot see.
 
     is_whole: the value is an object with apiVersion, kind and metadata.
     """
@@ -132,7 +133,7 @@ def _text(node: SchemaNode) -> DeclaredType:
 
 
 class _Faulty(dict[str, Value]):
-    """An object with fields whose values do not have the type of the schema. faults: why, by the field."""
+    """An object in which some values do not have the schema's type. faults: the error for each such field."""
 
     def __init__(self, fields: dict[str, Value]) -> None:
         super().__init__(fields)
@@ -145,7 +146,9 @@ class _Faulty(dict[str, Value]):
 
 
 def bind_value(value: Json, node: SchemaNode, *, is_whole: bool = False) -> Value:
-    """Return a value as rules see it: escaped names of fields, times, bytes, doubles, and lists of type set and map.
+    """Return a value as rules see it.
+
+    Field names are escaped. Times, bytes, doubles, and lists of type set and map become values of their CEL types.
 
     is_whole: the value is an object with apiVersion, kind and metadata.
     """
@@ -191,5 +194,5 @@ def _bind_text(value: str, format: str) -> Value:
             return parse_duration(value)
         return parse_timestamp(f"{value}T00:00:00Z" if format == "date" else value)
     except (ValueError, binascii.Error):
-        # The check of formats has refused it, or it was stored before the format was there.
+        # Either the check of formats rejects the value, or it was stored before the schema had this format.
         return value

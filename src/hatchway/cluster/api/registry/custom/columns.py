@@ -20,7 +20,7 @@ _AGE = {"name": "Age", "type": "date", "description": AGE.description, "jsonPath
 
 
 def column_printer(columns: Iterable[Mapping[str, Json]]) -> Printer:
-    """Return the printer of a version's `additionalPrinterColumns`; without any, a name and an age are shown."""
+    """Return the printer for a version's `additionalPrinterColumns`. Without any, it shows the name and the age."""
     paths: list[tuple[str, JSONPath]] = []
     shown = [NAME]
     for one in list(columns) or [_AGE]:
@@ -28,7 +28,7 @@ def column_printer(columns: Iterable[Mapping[str, Json]]) -> Printer:
         try:
             paths.append((kind, JSONPath(path)))
         except JSONPathError as error:
-            # As in Kubernetes, the columns before it are shown.
+            # As in Kubernetes, only the columns before the invalid one are shown.
             _log.warning("column %s of a custom type: %s", one["name"], error)
             break
         text = one.get("description") or f"Custom resource definition column (in JSONPath format): {path}"
@@ -59,7 +59,7 @@ def _cell(kind: str, value: Json, now: float) -> Json:
 
 
 def _text(value: Json) -> str:
-    """Return a value as JSONPath prints it: strings as they are, objects and lists as JSON."""
+    """Return a value as JSONPath prints it: strings unchanged, objects and lists as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict | list | bool):

@@ -10,22 +10,22 @@ __all__ = ["ConversionMetrics"]
 
 _BY_TYPE = "apiserver_crd_conversion_webhook_duration_seconds"
 _REQUESTS, _SECONDS = "apiserver_conversion_webhook_request_total", "apiserver_conversion_webhook_duration_seconds"
-# Upper bounds of durations, seconds.
+# Upper bounds of the histograms' buckets, in seconds.
 _BY_TYPE_BOUNDS = tuple(0.001 * 2**step for step in range(15))
 _BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 45, 60)
-# The most series. Types for which there is no room are counted in the sums of all types only.
-_MOST = 1000
+# The most series of a histogram. Further types are counted only in the sums of all types.
+_MAX_SERIES = 1000
 
 _Labels = tuple[str, ...]
 
 
 @dataclass(slots=True)
 class _Durations:
-    """The durations of some calls.
+    """The durations of the calls with the same labels.
 
-    buckets: for each bound, how many calls took at most that long and longer than the bound before it; then all
-    others.
-    seconds: their sum.
+    buckets: for each bound, how many calls took longer than the previous bound and at most this one; the last number
+    counts the calls above all bounds.
+    seconds: the sum of the durations.
     """
 
     buckets: list[int]
@@ -43,7 +43,7 @@ class _Histogram:
     def observe(self, values: _Labels, seconds: float) -> None:
         found = self.series.get(values)
         if found is None:
-            if len(self.series) >= _MOST:
+            if len(self.series) >= _MAX_SERIES:
                 return
             found = self.series[values] = _Durations([0] * (len(self.bounds) + 1))
         found.buckets[bisect_left(self.bounds, seconds)] += 1
@@ -78,14 +78,14 @@ class ConversionMetrics:
     def observe(self, name: str, versions: tuple[str, str], seconds: float, failure: str) -> None:
         """Count a call.
 
-        name: the name of the definition. versions: from and to. seconds: how long it took. failure: the type of the
-        failure; "" for a success.
+        name: the name of the definition. versions: the versions before and after the conversion. seconds: the duration
+        of the call. failure: the type of the failure; "" for a success.
         """
         self._by_type.observe((name, *versions, "false" if failure else "true"), seconds)
         self._all.observe(("failure" if failure else "success", failure), seconds)
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of the text format; none before the first call."""
+        """Yield the metrics as lines of the Prometheus text format; none before the first call."""
         if not self._all.series:
             return
         yield from self._by_type.lines()

@@ -1,7 +1,7 @@
-"""ConversionReviews: the request that a conversion webhook is sent, and the checks of what it answers.
+"""ConversionReviews: makes the request to a conversion webhook, and checks the response.
 
-From apiextensions-apiserver's `pkg/apiserver/conversion/webhook_converter.go`; the types are those of
-`apiextensions.k8s.io` v1 and v1beta1, which differ only in what is checked. Errors have Kubernetes' words.
+From apiextensions-apiserver's `pkg/apiserver/conversion/webhook_converter.go`. The versions v1 and v1beta1 of
+ConversionReview differ only in what is checked. Errors have Kubernetes' words.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Json = Any
 REVIEW_VERSIONS = ("v1", "v1beta1")
 _GROUP = "apiextensions.k8s.io"
 _KIND = "ConversionReview"
-# Characters of a webhook's own message, and of an object in a message.
+# The most characters of a webhook's own message, and of a value quoted in a message.
 _LONGEST, _SHOWN = 64 * 1024, 1024
 _ANNOTATIONS_LIMIT = 256 * 1024
 _encode = msgspec.json.Encoder().encode
@@ -37,7 +37,7 @@ INVALID = "conversion_webhook_invalid_converted_object_failure"
 
 
 class ConversionFailed(Exception):
-    """A conversion that failed. The message is the client's. failure: its type in the metrics."""
+    """Raised when a conversion fails, with the message for the client. failure: the failure's type in the metrics."""
 
     def __init__(self, message: str, failure: str) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ _decoder = msgspec.json.Decoder(_ReviewAnswer)
 
 
 def review_body(version: str, uid: str, api_version: str, objects: Sequence[bytes]) -> bytes:
-    """Return the review that asks for a conversion, as JSON.
+    """Return the ConversionReview to send, as JSON.
 
     version: the version of ConversionReview.
     uid: identifies the request.
@@ -73,7 +73,7 @@ def review_body(version: str, uid: str, api_version: str, objects: Sequence[byte
     objects: the objects as JSON.
     """
     request = {"uid": uid, "desiredAPIVersion": api_version, "objects": [msgspec.Raw(one) for one in objects]}
-    # Kubernetes sends the empty response, too.
+    # Like Kubernetes, the request contains an empty response.
     response: Object = {"uid": "", "convertedObjects": None, "result": {"metadata": {}}}
     review = {"kind": _KIND, "apiVersion": f"{_GROUP}/{version}", "request": request, "response": response}
     return _encode(review)
@@ -82,10 +82,10 @@ def review_body(version: str, uid: str, api_version: str, objects: Sequence[byte
 def converted_objects(
     body: bytes, version: str, uid: str, api_version: str, originals: Sequence[Object], head: str
 ) -> list[Object]:
-    """Return the objects in a webhook's answer, with the metadata that a webhook cannot change.
+    """Return the objects in a webhook's response. Metadata that a webhook may not change is restored.
 
-    originals: the objects that were sent. head: the beginning of messages, `conversion webhook for GVK`. The other
-    parameters are those of `review_body`. Raises ConversionFailed.
+    originals: the objects that were sent. head: the beginning of error messages, `conversion webhook for GVK`. The
+    other parameters have the same meaning as in `review_body`. Raises ConversionFailed.
     """
     found = _checked(body, version, uid, head)
     if len(found) != len(originals):
@@ -97,7 +97,7 @@ def converted_objects(
 
 
 def _checked(body: bytes, version: str, uid: str, head: str) -> list[msgspec.Raw]:
-    """Return the converted objects of a response (`getConvertedObjectsFromResponse`)."""
+    """Check a response, and return its converted objects (`getConvertedObjectsFromResponse`)."""
     try:
         check_values(body)
         review = _decoder.decode(body)
@@ -125,13 +125,13 @@ def _checked(body: bytes, version: str, uid: str, head: str) -> list[msgspec.Raw
 
 
 def _checked_object(raw: msgspec.Raw, original: Object, api_version: str, head: str, index: int | None) -> Object:
-    """Return a converted object. index: its place in the list that was sent; None when it was sent alone."""
+    """Check and return a converted object. index: its place in the list that was sent; None if it was sent alone."""
     at = f"converted object at index {index}" if index is not None else "object"
     problem = ""
     try:
         converted: Json = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # What the review's decoder has skipped may be wrong all the same.
+        # The decoder of the review has skipped this object, so its JSON may still be invalid.
         raise ConversionFailed(f"{head} returned invalid {at}: json parse error: {error}", INVALID) from None
     if not isinstance(converted, dict) or not _text(converted, "kind"):
         problem = f"Object 'Kind' is missing in '{bytes(raw)[:_SHOWN].decode(errors='replace')}'"
@@ -159,7 +159,7 @@ def _text(obj: Json, key: str) -> str:
 
 
 def _identity_problem(original: Object, converted: Object) -> str:
-    """Return why a converted object is not the one that was sent, "" when it is (`validateConvertedObject`)."""
+    """Return why a converted object is not the object that was sent, "" when it is (`validateConvertedObject`)."""
     mine, theirs = original.get("metadata"), converted.get("metadata")
     for key, shown in (("name", "name"), ("namespace", "namespace"), ("uid", "UID")):
         expected, received = _text(mine, key), _text(theirs, key)
@@ -169,9 +169,9 @@ def _identity_problem(original: Object, converted: Object) -> str:
 
 
 def _with_restored_metadata(original: Object, converted: Object) -> Object:
-    """Return a converted object with the original's metadata, except for its own labels and annotations.
+    """Return a converted object with the original's metadata; only its labels and annotations are its own.
 
-    As `restoreObjectMeta`. Raises ValueError.
+    As Kubernetes' `restoreObjectMeta`. Raises ValueError when its metadata is malformed.
     """
     if "metadata" not in converted:
         raise ValueError("missing metadata in converted object")

@@ -1,4 +1,4 @@
-"""The common objects of the conversions of all custom types: client of webhooks, cache of objects, metrics."""
+"""What the conversions of all custom types share: the webhook client, the cache of converted objects, the metrics."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _CLOSING = "the API server is shutting down"
 class ConversionWebhooks:
     """Calls conversion webhooks.
 
-    client: sends the requests. Close it after this object (`aclose`).
-    kept: the objects that were converted.
+    client: sends the requests. Close it after `aclose`.
+    kept: the cache of converted objects.
     metrics: the counters of calls.
     """
 
@@ -32,7 +32,7 @@ class ConversionWebhooks:
         self._is_closed = False
 
     async def post(self, target: WebhookTarget, body: bytes) -> bytes:
-        """Send a review, and return the body of the answer. Raises WebhookPostFailed."""
+        """Send a ConversionReview, and return the body of the response. Raises WebhookPostFailed."""
         if self._is_closed:
             raise WebhookPostFailed(_CLOSING)
         task = self.start(self._client.post(target, body))
@@ -40,20 +40,20 @@ class ConversionWebhooks:
             return await task
         except asyncio.CancelledError:
             if self._is_closed and task.cancelled():
-                # `aclose` has cancelled the call, and not the request that needs it: this one must get an answer.
+                # `aclose` has cancelled only the call. The request that needs the call must still get an answer.
                 raise WebhookPostFailed(_CLOSING) from None
             task.cancel()
             raise
 
     def start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Begin a task of a conversion, and return it. `aclose` cancels it."""
+        """Start a task for a conversion, and return it. `aclose` cancels the task."""
         task = asyncio.get_running_loop().create_task(work, name="conversion")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def aclose(self) -> None:
-        """Cancel all calls, so that the requests that need them fail now. Later calls fail at once."""
+        """Cancel all calls, so that the requests waiting for them fail now. Later calls fail at once."""
         self._is_closed = True
         tasks: list[Awaitable[Any]] = list(self._tasks)
         for task in list(self._tasks):

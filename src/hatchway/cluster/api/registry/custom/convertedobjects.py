@@ -1,4 +1,4 @@
-"""Keeps objects that webhooks have converted, so that each state of an object is converted once for all its readers."""
+"""A cache of objects that webhooks have converted: each state of an object is converted once for all its readers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hatchway.kube.api import Object
 
 __all__ = ["ConvertedObjects"]
 
-# The most bytes of JSON that are kept. In memory they take several times as much.
+# The most bytes of JSON that are kept. In memory, the objects take several times as much.
 _MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    # While the entry refers to the object, no other object can have its identity.
+    # Keeps the object alive, so that no other object gets the same `id`.
     stored: Object
     owner: object
     converted: Object
@@ -23,9 +23,9 @@ class _Kept:
 
 
 class ConvertedObjects:
-    """The latest conversions of stored objects; the oldest are dropped first.
+    """A cache of converted objects (in Kubernetes, the watch cache). It drops the least recently used objects first.
 
-    Kubernetes' watch cache also has a type's objects in each version. size: how many bytes of JSON are kept.
+    size: how many bytes of JSON are kept.
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
@@ -34,7 +34,7 @@ class ConvertedObjects:
         self.size = 0
 
     def get(self, owner: object, stored: Object, api_version: str) -> Object | None:
-        """Return the object that `owner` made of this one, None when it is not known."""
+        """Return the conversion of a stored object that `owner` made, None when it is not in the cache."""
         key = id(stored), api_version
         found = self._kept.get(key)
         if found is None or found.owner is not owner:

@@ -1,4 +1,4 @@
-"""The schema of one version of a custom type, as the registry's row has it."""
+"""The schema of one version of a custom type. The type's row in the registry refers to it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ __all__ = ["CustomSchema"]
 
 Json = Any
 
-# A value with more schemas than this in allOf, anyOf, oneOf and not makes a small object much work.
+# If a value has more schemas than this in allOf, anyOf, oneOf and not, checking even a small object takes long.
 _FEW_ALTERNATIVES = 4
-# Levels of objects and lists. What could be stored beyond them could not be changed: comparisons are recursive.
-_MOST_LEVELS = 256
-# So does a pattern with a longer program.
+# If a pattern has a program of more steps than this, checking even a small object takes long.
 _LONG_PATTERN = 1000
+# How deeply objects and lists may be nested. A deeper object could be stored, but never be changed, because comparing
+# two objects is recursive.
+_MOST_LEVELS = 256
 
 
 class CustomSchema:
@@ -38,11 +39,12 @@ class CustomSchema:
 
     Attributes:
         source: its `openAPIV3Schema`, as it is stored.
-        root: the tree of it. At the root, an object has apiVersion, kind and metadata.
+        root: the tree of schema nodes for a whole object, with apiVersion, kind and metadata.
         has_defaults: some field has a default.
         has_rules: some part has rules (x-kubernetes-validations).
-        selectable: the JSON paths of its selectable fields, for the documents.
-        weight: bytes of JSON of the schema, which is work for every object; 0 for one that is cheap.
+        selectable: the JSON paths of its selectable fields, for the OpenAPI documents.
+        weight: even a small object counts as having this size (bytes of JSON), because checking it takes long; 0 when
+            checking small objects is cheap.
     """
 
     merges_strategically = False
@@ -55,9 +57,9 @@ class CustomSchema:
         self.root = replace(self.node, embedded=True)
         self.has_defaults = _has_defaults(self.node)
         size = len(msgspec.json.encode(source))
-        # Rules may take long, whatever the size of the object.
         self._rules: RuleTree | None = None
         self.has_rules = has_rules(source)
+        # Rules may take long, whatever the size of the object.
         is_costly = (
             self.has_rules
             or _longest_pattern(self.node) > _LONG_PATTERN
@@ -66,7 +68,7 @@ class CustomSchema:
         self.weight = size if size >= HEAVY else HEAVY if is_costly else 0
 
     def rules(self) -> RuleTree | None:
-        """Return the compiled rules, None without any. They are compiled when they are needed first."""
+        """Return the compiled rules, None if there are none. The first call compiles them."""
         if self.has_rules and self._rules is None:
             # Imported here, since most types have no rules.
             from hatchway.cluster.api.registry.custom.rules import compile_rules
@@ -97,15 +99,15 @@ class CustomSchema:
         return CheckedObject(whole, tuple(sorted(unknown)))
 
     def apply_defaults(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return the object: `check` has set its defaults, because unknown fields are judged after them."""
+        """Return the object unchanged: `check` sets the defaults, because unknown fields are found after that."""
         return obj
 
     def document_errors(self, body: bytes) -> tuple[str, ...]:
-        """Return messages about repeated fields; `check` finds those that are unknown."""
+        """Return messages about duplicate fields. Unknown fields are found by `check`."""
         return strict_errors(None, body)
 
     def as_read(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return a stored object as the type has it now: without fields that are gone, with new defaults.
+        """Return a stored object as the current schema has it: without removed fields, with new defaults.
 
         The object itself stays unchanged (`schemaCoercingDecoder` and `unstructuredDefaulter` of
         `customresource_handler.go`).
@@ -116,15 +118,15 @@ class CustomSchema:
         try:
             set_defaults(found, self.node)
         except ApiError:
-            # The schema got large defaults after the object was stored.
+            # The schema got its large defaults only after the object was stored.
             return self._pruned(obj)
         return found
 
     def as_converted(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return what a webhook made, without the fields that the version does not have. The object may be changed.
+        """Return an object from a webhook without the fields that the version does not have. May change the object.
 
-        As `schemaCoercingConverter`. Raises ValueError when it is nested too deep, or apiVersion, kind or metadata of
-        an object inside it have a wrong type.
+        As `schemaCoercingConverter`. Raises ValueError when the object is nested too deep, or when the apiVersion, kind
+        or metadata of an object inside it have a wrong type.
         """
         if _is_deep(obj):
             raise ValueError(f"the object is nested too deep: limit is {_MOST_LEVELS} levels")
@@ -165,7 +167,7 @@ def _parts(node: SchemaNode) -> list[SchemaNode]:
 
 
 def _most_alternatives(node: SchemaNode) -> int:
-    """Return the largest number of schemas in allOf, anyOf, oneOf and not that one value is checked with."""
+    """Return how many schemas in allOf, anyOf, oneOf and not may apply to one value at most."""
     most = 0
     waiting = [(node, 0)]
     while waiting:

@@ -23,8 +23,8 @@ _METADATA = "meta.v1.ObjectMeta"
 def coerce_metadata(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldPath = None) -> None:
     """Give metadata the shape of ObjectMeta, in the object itself and in the objects inside it.
 
-    unknown: a message for each field that was dropped is added. Raises ValueError, with the reason, when apiVersion,
-    kind or metadata have a wrong type.
+    unknown: gets a message for each field that is dropped. Raises ValueError, with the reason, when apiVersion, kind or
+    metadata have a wrong type.
     """
     if node is None:
         return

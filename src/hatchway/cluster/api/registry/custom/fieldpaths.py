@@ -13,11 +13,11 @@ _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v
 
 
 class FieldPathError(ValueError):
-    """A path that is malformed, or that names no field of the schema."""
+    """Raised for a path that is malformed or names no field of the schema."""
 
 
 def parse_field_path(text: str, node: SchemaNode) -> str:
-    """Return the path as field errors write it. Raises FieldPathError."""
+    """Parse a `fieldPath`. Return it in the form that field errors use. Raises FieldPathError."""
     found = ""
     at = 0
     while at < len(text):

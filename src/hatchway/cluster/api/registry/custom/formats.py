@@ -1,7 +1,7 @@
-"""The formats of strings that schemas of custom types check.
+"""The string formats that schemas of custom types can demand.
 
-They are those of `pkg/apiserver/validation/formats.go` and kube-openapi's `strfmt`. A format
-that is not here is ignored, as in Kubernetes.
+The formats are those of `pkg/apiserver/validation/formats.go` and kube-openapi's `strfmt`. A format that is not listed
+here is ignored, as in Kubernetes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["FORMATS", "FormatCheck"]
 # Returns True for a string that has the format.
 FormatCheck = Callable[[str], bool]
 
-# Longer strings have none of the formats that are checked by backtracking.
+# Longer strings (in characters) are rejected without trying the regular expressions, which may backtrack.
 _LONGEST = 4096
 _HEX = "[0-9a-f]"
 _UUID = rf"{_HEX}{{8}}-?{_HEX}{{4}}-?%s{_HEX}{{3}}-?%s-?{_HEX}{{12}}"
@@ -41,7 +41,7 @@ def _like(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> FormatCheck:
 
 _is_time = _like(r"([0-9]{2}):([0-9]{2}):([0-9]{2})(?:.[0-9]+)?(?:z|[+-][0-9]{2}:[0-9]{2})")
 _is_hostname = _like(rf"(?=.{{1,255}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
-# Go's time.ParseDuration, and numbers with a unit of Scala.
+# The syntax of Go's time.ParseDuration, or a number with a unit of Scala's durations.
 _is_duration = _like(
     r"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+|0"
     r"|\d+ ?(?:ns|nanos?|nanoseconds?|us|µs|micros?|microseconds?|ms|millis?|milliseconds?|s|secs?|seconds?"
@@ -65,7 +65,7 @@ def _is_date_time(text: str) -> bool:
 
 
 def _is_uri(text: str) -> bool:
-    """As in Go's url.ParseRequestURI: an absolute URI, or an absolute path."""
+    """Return True for an absolute URI or an absolute path, as Go's url.ParseRequestURI does."""
     if len(text) > _LONGEST or any(ord(one) <= 0x20 or ord(one) == 0x7F for one in text):
         return False
     try:
@@ -130,7 +130,7 @@ def _is_card(text: str) -> bool:
 
 _BYTE = r"(?:[0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])"
 
-# By their names without hyphens.
+# The key is the name of the format without hyphens.
 FORMATS: Mapping[str, FormatCheck] = MappingProxyType(
     {
         "bsonobjectid": _like(rf"{_HEX}{{24}}", re.IGNORECASE),

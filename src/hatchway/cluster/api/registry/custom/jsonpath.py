@@ -1,4 +1,4 @@
-"""The JSONPath of Kubernetes (client-go `util/jsonpath`), as printer columns and selectable fields use it.
+"""Kubernetes' JSONPath (client-go `util/jsonpath`), which printer columns and selectable fields use. Examples:
 
 .spec.size   .metadata.labels['app.kubernetes.io/name']   .spec.containers[*].image   .spec.items[-1]   .items[0:2]
 .status.conditions[?(@.type=="Ready")].status   ..name
@@ -14,11 +14,11 @@ from typing import Any
 __all__ = ["JSONPath", "JSONPathError"]
 
 Json = Any
-# Yields the values that a step selects in a value.
+# One step of a path: yields the values that the step selects in a value.
 _Step = Callable[[Json], Iterator[Json]]
 
 _MOST = 1000
-# Characters of a path. The time for parsing filters grows faster than their length.
+# The most characters of a path. The time for parsing filters grows faster than the length of the path.
 _LONGEST = 1024
 _LARGEST_INDEX = 10**9
 _name = re.compile(r"(?:\\.|[^.\[\]\\\s'\"(){}?@$*,:])+").match
@@ -28,11 +28,11 @@ _filter = re.compile(r"\?\(\s*(.*?)\s*(?:(==|!=|<=|>=|<|>)\s*(.*?)\s*)?\)", re.D
 
 
 class JSONPathError(ValueError):
-    """A path that is malformed; the text says why."""
+    """Raised for a malformed path. The text says why."""
 
 
 class JSONPath:
-    """A parsed path. text: the path, with or without the braces of a template. Raises JSONPathError."""
+    """A parsed path. text: the path, with or without the braces of a template. The constructor raises JSONPathError."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -45,7 +45,7 @@ class JSONPath:
             raise JSONPathError("the filters of the path are nested too deep") from None
 
     def find(self, value: Json) -> list[Json]:
-        """Return the values that the path selects, in order, at most 1,000; [] when something on the way is missing."""
+        """Return the values that the path selects, in order, at most 1,000; [] when a part of the path is missing."""
         found = [value]
         for step in self._steps:
             found = _bounded(selected for one in found for selected in step(one))
@@ -80,7 +80,7 @@ def _parse(text: str) -> Sequence[_Step]:
         elif text[at] == ".":
             at += 1
             if at == len(text):
-                break  # "." alone is the whole object
+                break  # "." alone selects the whole object.
             if text[at] == "[":
                 continue
             step, at = _named(text, at)
@@ -107,7 +107,7 @@ def _named(text: str, at: int) -> tuple[_Step, int]:
 
 
 def _closing(text: str, at: int) -> int:
-    """Return the place of the bracket that closes the one at `at`."""
+    """Return the index of the bracket that closes the bracket at index `at`."""
     depth = 0
     while at < len(text):
         if text[at] in "'\"":
@@ -151,7 +151,7 @@ def _bracket(inner: str) -> _Step:
 
 
 def _condition(inner: str) -> _Step:
-    """Return the step of `?(@.type=="Ready")`."""
+    """Return the step for a filter such as `?(@.type=="Ready")`."""
     found = _filter(inner)
     if found is None or not found[1]:
         raise JSONPathError(f"invalid filter {inner}")
@@ -172,7 +172,7 @@ def _condition(inner: str) -> _Step:
 
 
 def _operand(text: str) -> Callable[[Json], list[Json]]:
-    """Return a reader of one side of a comparison: the values of a path, or a literal."""
+    """Return a function that gives the values of one side of a comparison, which is a path or a literal."""
     if text[:1] in ("@", "$", "."):
         return JSONPath(text).find
     quoted = _quoted(text, 0)

@@ -1,4 +1,4 @@
-"""Lists of type set and map as rules see them: their order does not matter (apiserver `pkg/cel/common/values.go`)."""
+"""Lists of type set and map in CEL rules, compared without regard to order (apiserver `pkg/cel/common/values.go`)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from hatchway.cluster.api.cel.values import Value, equal
 
 __all__ = ["KeyedList", "SetList"]
 
-# Texts and numbers are found by hashing; other elements by comparing.
+# Elements of these types are found by hashing; other elements by comparing.
 _Hashable = str | int | float | bool
 
 
 def _token(value: Value) -> object:
-    """Return a key that equal values have. Values that cannot be hashed all have the same."""
+    """Return a key that is equal for equal values; None for all values that cannot be hashed."""
     return (isinstance(value, bool), value) if isinstance(value, _Hashable) else None
 
 
@@ -40,7 +40,7 @@ class SetList(list[Value]):
 
 
 class KeyedList(list[Value]):
-    """A list of type map. keys: the fields, by their escaped names, that tell its items apart."""
+    """A list of type map. keys: the escaped names of the fields that identify an item."""
 
     __slots__ = ("keys",)
 
@@ -59,7 +59,7 @@ class KeyedList(list[Value]):
         return all(self._key(one) in known and equal(one, known[self._key(one)]) for one in self)
 
     def merged_with(self, other: list[Value]) -> KeyedList:
-        """Return the list with the other's items, which replace those with the same keys."""
+        """Return this list with the other list's items added; an item replaces the one with the same keys."""
         places = {self._key(one): at for at, one in enumerate(self)}
         found = KeyedList(self, self.keys)
         for one in other:

@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def repeated_items(value: Json, node: SchemaNode | None, path: str = "") -> list[Cause]:
-    """Return an error for each item that its list has already. path: the field of the value; "" for an object."""
+    """Return an error for each duplicate item in a list. path: the field of the value; "" for a whole object."""
     return list(_repeated(value, node, path))
 
 
@@ -55,7 +55,7 @@ def _repeated_keys(value: list[Json], node: SchemaNode, path: str) -> Iterator[C
 
 
 def _not_unique(items: Sequence[Json]) -> list[int]:
-    """Return the place of the second one among equal items; a third one is not reported again."""
+    """Return for each group of equal items the index of the second item. Further equal items are not reported."""
     seen: dict[bytes, int] = {}
     found = []
     for index, item in enumerate(items):

@@ -17,28 +17,29 @@ Json = Any
 
 # The fields that every object has. Their types are fixed, and a schema cannot change them.
 META_FIELDS = frozenset(("apiVersion", "kind", "metadata"))
-# Stands for "no default": None is a default that an object may have.
+# Means "no default". None cannot, because null is a possible default.
 MISSING: Any = object()
-# The formats of numbers that are not ignored.
+# The formats of numbers that are checked; other formats are ignored.
 _NUMBER_FORMATS = {"integer": frozenset(("int32", "int64")), "number": frozenset(("float", "double"))}
 
 
 @dataclass(slots=True, eq=False)
 class SchemaNode:
-    """One schema and its parts.
+    """A node of the tree: one schema with the schemas inside it.
 
     Attributes:
         type: string, number, integer, boolean, array, object, or "" for no type.
         types: the types that a value may have; empty for all. An int-or-string has two.
         default: MISSING when there is none.
-        scalars: the values of `enum` that are neither objects nor lists, as `scalar` returns them.
+        scalars: the keys (from `scalar`) of the values of `enum` that are neither objects nor lists.
         default_size: bytes of JSON of the default, 0 without one.
-        additional: the schema of properties without a schema of their own; True: any value; None: no such properties.
+        additional: the schema of properties that have no schema of their own; True: they may have any value; None:
+            there may be no such properties.
         check_format: checks a string of the node's format; None for formats that are ignored.
         preserve: properties without a schema are kept (x-kubernetes-preserve-unknown-fields).
         embedded: the value is an object with apiVersion, kind and metadata (x-kubernetes-embedded-resource).
         list_type, map_type: atomic, set, map, granular, or "". list_keys: the keys of a list of type map.
-        source: the schema as its author wrote it, with rules and what else is only shown.
+        source: the schema as the user wrote it, with its rules and descriptions.
     """
 
     source: Mapping[str, Json]
@@ -89,14 +90,14 @@ class SchemaNode:
 
 
 def scalar(value: Json) -> tuple[bool, Json]:
-    """Return a key of a string, number, boolean or null. Equal values have equal keys, but true is not 1."""
+    """Return a key for a string, number, boolean or null. Equal values have equal keys; true and 1 do not."""
     return isinstance(value, bool), value
 
 
 def parse_schema(source: Mapping[str, Json]) -> SchemaNode:
     """Return the tree of a stored `openAPIV3Schema`.
 
-    Patterns that are malformed and items that are lists are left out: `schemacheck.py` reports them.
+    Malformed patterns, and `items` that is a list, are left out: `schemacheck.py` reports them.
     """
     kind = source.get("type") or ""
     either = bool(source.get("x-kubernetes-int-or-string"))

@@ -1,4 +1,4 @@
-"""Makes an object fit its custom type: defaults are set, unknown fields go.
+"""Makes an object fit its custom type: sets defaults and removes unknown fields.
 
 As in apiextensions-apiserver's `pkg/apiserver/schema/defaulting` and `pruning`. The functions change the object in
 place. They never look into apiVersion, kind and metadata of an object.
@@ -36,18 +36,18 @@ def drop_nulls(value: Json, node: SchemaNode | None) -> None:
             drop_nulls(one, inner)
 
 
-class _Room:
-    """Limits what defaults add to an object: a large default in each item of a long list could fill the memory."""
+class _DefaultBudget:
+    """Limits the size of added defaults: large defaults in the items of a long list could fill the memory."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_bytes_left",)
 
     def __init__(self) -> None:
-        self._left = MAX_OBJECT
+        self._bytes_left = MAX_OBJECT
 
     def copy(self, node: SchemaNode) -> Json:
-        """Return a copy of a default, which becomes part of an object. Raises ApiError 413."""
-        self._left -= node.default_size
-        if self._left < 0:
+        """Return a copy of a node's default for use in an object. Raises ApiError 413 when the budget is used up."""
+        self._bytes_left -= node.default_size
+        if self._bytes_left < 0:
             message = f"the defaults of its schema would make the object larger than {MAX_OBJECT} bytes"
             raise ApiError(413, "RequestEntityTooLarge", message)
         default = node.default
@@ -55,32 +55,32 @@ class _Room:
 
 
 def set_defaults(value: Json, node: SchemaNode | None) -> None:
-    """Set the defaults of fields that are missing, or null where null is not allowed.
+    """Set the defaults of fields that are missing, or that are null where null is not allowed.
 
-    Raises ApiError 413 when the defaults are larger than an object may be.
+    Raises ApiError 413 when the defaults together are larger than an object may be.
     """
-    _set_defaults(value, node, _Room())
+    _set_defaults(value, node, _DefaultBudget())
 
 
-def _set_defaults(value: Json, node: SchemaNode | None, room: _Room) -> None:
+def _set_defaults(value: Json, node: SchemaNode | None, budget: _DefaultBudget) -> None:
     if node is None:
         return
     if isinstance(value, dict):
         for name, inner in node.properties.items():
             if inner.default is not MISSING and (name not in value or (value[name] is None and not inner.nullable)):
-                value[name] = room.copy(inner)
+                value[name] = budget.copy(inner)
         rest = node.rest
         for name, one in value.items():
             known = node.properties.get(name)
             if known is None and one is None and rest is not None and _replaces_null(rest):
-                value[name] = room.copy(rest)
-            _set_defaults(value[name], known or rest, room)
+                value[name] = budget.copy(rest)
+            _set_defaults(value[name], known or rest, budget)
     elif isinstance(value, list) and node.items is not None:
         items = node.items
         for index, one in enumerate(value):
             if one is None and _replaces_null(items):
-                value[index] = room.copy(items)
-            _set_defaults(value[index], items, room)
+                value[index] = budget.copy(items)
+            _set_defaults(value[index], items, budget)
 
 
 def _replaces_null(node: SchemaNode) -> bool:
@@ -90,8 +90,8 @@ def _replaces_null(node: SchemaNode) -> bool:
 def prune(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldPath = None) -> None:
     """Remove the fields that the schema does not have.
 
-    node: the value's schema; None: it has none, so all its fields go.
-    unknown: a message for each field that was removed is added, `unknown field "spec.foo"`.
+    node: the value's schema; None: the value has no schema, so all its fields are removed.
+    unknown: gets a message for each removed field, such as `unknown field "spec.foo"`.
     """
     if node is not None and node.preserve:
         _prune_known(value, node, unknown, path)
@@ -105,7 +105,7 @@ def prune(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldP
             if inner is not None:
                 prune(value[name], inner, unknown, (path, name))
             elif node is not None and node.additional is not None:
-                # Without a schema, the value of such a property keeps none of its own fields.
+                # The property is kept. If no schema describes its value, all fields inside the value are removed.
                 prune(value[name], node.rest, unknown, (path, name))
             else:
                 if len(unknown) < MAX_STRICT_ERRORS:
@@ -118,7 +118,7 @@ def prune(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldP
 
 
 def _prune_known(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldPath) -> None:
-    """Prune only what has a schema: the rest is preserved as it is."""
+    """Prune only the properties that have a schema; other properties stay unchanged."""
     if node is None:
         return
     if isinstance(value, dict):
@@ -136,7 +136,7 @@ def _prune_known(value: Json, node: SchemaNode | None, unknown: list[str], path:
 
 
 def fits(value: Json, node: SchemaNode | None) -> bool:
-    """Return True when neither `prune` nor `drop_nulls` would change the value. node: as for `prune`."""
+    """Return True when neither `prune` nor `drop_nulls` would change the value. node: as in `prune`."""
     if isinstance(value, dict):
         embedded, preserve = node is not None and node.embedded, node is not None and node.preserve
         for name, one in value.items():

@@ -20,14 +20,14 @@ __all__ = ["expression_errors", "rule_errors"]
 
 # The highest estimated costs of one rule, and of all rules of a schema.
 _RULE_COST, _TOTAL_COST = 10_000_000, 100_000_000
-# Characters of all expressions of a schema. Compiling more would take minutes.
+# The most characters of all expressions of a schema together. Compiling more would take minutes.
 _MOST_TEXT = 512 * 1024
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _KEY = "x-kubernetes-validations"
 
 
 def rule_errors(source: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    """Yield the errors in the fields of a schema's own rules, besides their expressions.
+    """Yield the errors in the fields of a schema's own rules. The expressions are not checked here.
 
     path: the schema's field.
     """
@@ -76,8 +76,8 @@ class _RulePlace:
 
     Attributes:
         path: its field.
-        count: how many values may stand there; None when nothing limits them.
-        uncorrelated: the list or map in which old values cannot be found; "" where they can.
+        count: how many values an object may have there; None when the number is not limited.
+        uncorrelated: the list or map around it whose old items cannot be matched with the new ones; "" without one.
     """
 
     path: str
@@ -97,9 +97,9 @@ class _Total:
 
 
 def expression_errors(source: Mapping[str, Any], path: str) -> list[Cause]:
-    """Return the errors in the expressions of a schema's rules: their types, and what they cost.
+    """Return the errors in the expressions of a schema's rules: syntax, types and estimated costs.
 
-    source: an `openAPIV3Schema` that is structural. path: its field.
+    source: a structural `openAPIV3Schema`. path: its field.
     """
     if not has_rules(source):
         return []
@@ -154,7 +154,7 @@ def _errors(node: SchemaNode, declared: DeclaredType | None, place: _RulePlace, 
 
 
 def _type_of(node: SchemaNode) -> DeclaredType | None:
-    # Only places with rules need their type, which is made from all parts below them.
+    # Only schemas with rules need their type, which is derived from all schemas inside them.
     return declared_type(node, is_whole=node.embedded) if rules_of(node.source) else None
 
 
@@ -182,7 +182,7 @@ def _compiled_errors(found: CompiledRule, at: str, times: int, place: _RulePlace
 
 
 def _shown(rule: Rule) -> dict[str, Any]:
-    """Return a rule as an error shows it: with the names of Go's fields."""
+    """Return a rule as errors show it: with the field names of Kubernetes' Go type."""
     return {
         "Rule": rule.get("rule") or "",
         "Message": rule.get("message") or "",
@@ -194,7 +194,7 @@ def _shown(rule: Rule) -> dict[str, Any]:
 
 
 def _most_children(node: SchemaNode) -> int | None:
-    """Return how many values of one part a value may have; None when nothing limits them."""
+    """Return how many items or entries a value may have; None when the number is not limited."""
     if node.type == "object" and node.additional is not None:
         return None if node.max_properties is None else max(node.max_properties, 0)
     if node.type == "array":

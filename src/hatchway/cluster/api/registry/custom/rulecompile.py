@@ -23,15 +23,15 @@ __all__ = ["CompiledRule", "RuleCompiler"]
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule, and the errors in it.
+    """A compiled rule, or the errors in it.
 
     Attributes:
         rule: the rule in the schema.
-        program: None when the rule is wrong.
-        error, message_error: why the rule, or its messageExpression, cannot be compiled; "" when they can.
-        message: the program of messageExpression; None without one.
+        program: the compiled rule; None when it cannot be compiled.
+        error, message_error: why the rule, or its messageExpression, cannot be compiled; "" when it can.
+        message: the compiled messageExpression; None without one.
         uses_old: the rule uses oldSelf.
-        cost, message_cost: the highest cost.
+        cost, message_cost: the highest estimated cost of the rule and of its messageExpression.
     """
 
     rule: Rule
@@ -45,7 +45,7 @@ class CompiledRule:
 
 
 class RuleCompiler:
-    """Compiles the rules of one place in a schema. declared: the type of the values there."""
+    """Compiles the rules of one place in a schema. declared: the CEL type of the values there."""
 
     def __init__(self, declared: DeclaredType) -> None:
         self._declared = declared
@@ -56,7 +56,7 @@ class RuleCompiler:
         self._optional = CelEnvironment(functions, {"self": own, "oldSelf": optional_of(own)}, types)
 
     def compile(self, rule: Rule) -> CompiledRule:
-        """Return a compiled rule."""
+        """Compile a rule. Errors are in the result."""
         environment = self._optional if rule.get("optionalOldSelf") else self._plain
         try:
             expression = compile_expression(rule.get("rule") or "", environment)

@@ -22,7 +22,7 @@ __all__ = ["RuleTree", "compile_rules"]
 
 Json = Any
 
-# Units of cost of one expression, and of all of an object (apiserver `pkg/apis/cel/config.go`).
+# The highest CEL costs of one expression, and of all expressions for one object (apiserver `pkg/apis/cel/config.go`).
 _CALL_COST, _OBJECT_COST = 1_000_000, 10_000_000
 # Processor time, in seconds, that the rules of one object may take.
 _SECONDS = 5.0
@@ -31,7 +31,7 @@ _LONGEST_MESSAGE = 5 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A rule of a place. path: the field that it reports, below the place; "" for the place."""
+    """A rule of one schema. path: the field that the rule's error names, relative to the value; "" for the value."""
 
     rule: CompiledRule
     path: str
@@ -39,7 +39,7 @@ class _Compiled:
 
 @dataclass(slots=True, eq=False)
 class RuleTree:
-    """The rules of a schema and of its parts, as far as they have any."""
+    """The rules of a schema and of the schemas inside it. Schemas without any rules are left out."""
 
     node: SchemaNode
     is_whole: bool
@@ -49,9 +49,9 @@ class RuleTree:
     items: RuleTree | None
 
     def errors(self, obj: Json, old: Json) -> tuple[list[Cause], list[str]]:
-        """Return the errors of an object, and warnings about values that were wrong before and have not changed.
+        """Return the errors in an object, and warnings about values that broke a rule before and have not changed.
 
-        old: the object that it replaces; None for a new one.
+        old: the object that it replaces; None for a new object.
         """
         run = _RuleRun()
         found = [] if obj is None else list(run.check(self, obj, old, "", _Former(obj, old, None)))
@@ -59,7 +59,7 @@ class RuleTree:
 
 
 def compile_rules(node: SchemaNode, *, is_whole: bool) -> RuleTree | None:
-    """Return the rules of a schema; None without any. is_whole: its values have apiVersion, kind and metadata."""
+    """Compile the rules of a schema; None if there are none. is_whole: values have apiVersion, kind and metadata."""
     if not has_rules(node.source):
         return None
     own: list[_Compiled] = []
@@ -88,9 +88,9 @@ def _reported(rule: Rule, node: SchemaNode) -> str:
 
 
 class _Former:
-    """Compares a value with what it was before the update: rules that were broken already only warn.
+    """Compares a value with its former value: an unchanged value that breaks a rule causes only a warning.
 
-    current: the value. former: its former value; None if not known. parent: the place of the list or object around it.
+    current: the value. former: its former value; None if not known. parent: the same for the list or object around it.
     """
 
     __slots__ = ("_current", "_former", "_is_same", "_parent")
@@ -112,11 +112,11 @@ class _Former:
 
 
 class _Ended(Exception):
-    """No further rules are run."""
+    """Raised to stop: no further rules are run."""
 
 
 class _RuleRun:
-    """One check of an object: what its rules may still cost."""
+    """One check of an object, with the cost and the time that its rules may still use."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -215,7 +215,7 @@ class _RuleRun:
     def _broken(
         self, found: CompiledRule, variables: Mapping[str, Value], at: str, value: Json, kind: str
     ) -> tuple[Cause, bool]:
-        """Return the error of a rule that is not kept, and True when no further rules are run."""
+        """Return the error for a broken rule, and True when no further rules may be run."""
         detail = _message(found.rule)
         if found.message is not None:
             outcome = self._evaluate(found.message, variables)
@@ -262,7 +262,7 @@ def _cause(field: str, value: Json, kind: str, detail: str, reason: str | None) 
 
 
 def _correlated(value: list[Json], node: SchemaNode, old: Json) -> list[Json]:
-    """Return for each item of a list of type map the former item with the same keys; None for others."""
+    """Return for each item of a list of type map the former item with the same keys; None if there is none."""
     if node.list_type != "map" or not isinstance(old, list):
         return [None] * len(value)
     former: dict[tuple[str, ...], Json] = {}

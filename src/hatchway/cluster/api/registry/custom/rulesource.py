@@ -22,7 +22,7 @@ def has_rules(source: Mapping[str, Any]) -> bool:
 
 
 def inner_schemas(source: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the parts of a schema whose values rules can be about."""
+    """Yield the schemas inside a schema that may have rules of their own."""
     yield from (source.get("properties") or {}).values()
     for key in ("additionalProperties", "items"):
         inner = source.get(key)

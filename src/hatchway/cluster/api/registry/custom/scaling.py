@@ -1,4 +1,4 @@
-"""The scale subresource of custom types, whose fields are named by paths (`pkg/registry/customresource/etcd.go`)."""
+"""The scale subresource of custom types. The type says where its fields are (`pkg/registry/customresource/etcd.go`)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _INT32 = 2**31 - 1
 class ScalePaths:
     """The paths of the fields that the Scale of a custom type shows.
 
-    spec, status: paths of numbers of replicas, such as `.spec.replicas`. selector: path of a label selector as text, or
-    "".
+    spec, status: the paths of the wanted and of the current number of replicas, such as `.spec.replicas`.
+    selector: the path of a label selector in text form; "" without one.
     """
 
     spec: str
@@ -31,28 +31,28 @@ class ScalePaths:
 
     @classmethod
     def of(cls, scale: Mapping[str, Json] | None) -> ScalePaths | None:
-        """Return the paths of a definition's `subresources.scale`, or None."""
+        """Return the paths of a definition's `subresources.scale`, or None when it has none."""
         if scale is None:
             return None
         return cls(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or "")
 
     def replicas(self, obj: Object) -> int | None:
-        """Return the wanted number of replicas; None when the object does not say it."""
+        """Return the wanted number of replicas; None when the object does not have the field."""
         found = _find(obj, self.spec)
         return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     def current(self, obj: Object) -> int:
-        """Return the present number of replicas, 0 when the object does not say it."""
+        """Return the current number of replicas; 0 when the object does not have the field."""
         found = _find(obj, self.status)
         return found if isinstance(found, int) and not isinstance(found, bool) else 0
 
     def selected(self, obj: Object) -> str:
-        """Return the label selector of the object's pods, or ""."""
+        """Return the label selector of the object's pods as text; "" when the object has none."""
         found = _find(obj, self.selector) if self.selector else ""
         return found if isinstance(found, str) else ""
 
     def set_replicas(self, obj: Object, replicas: int) -> None:
-        """Set the wanted number of replicas in an object. Raises ValueError when something else is in its way."""
+        """Set the wanted number of replicas in an object. Raises ValueError if its parent is not an object."""
         *names, last = _names(self.spec)
         for name in names:
             obj = obj.setdefault(name, {})
@@ -61,7 +61,7 @@ class ScalePaths:
         obj[last] = replicas
 
     def errors(self, obj: Object, *, spec: bool) -> list[Cause]:
-        """Return the errors in the fields of a Scale. spec: check the wanted number, too."""
+        """Return the errors in the fields that a Scale shows. spec: True to check the wanted number, too."""
         found = [*_number_errors(obj, self.spec)] if spec else []
         found += _number_errors(obj, self.status)
         selector = _find(obj, self.selector) if self.selector else None

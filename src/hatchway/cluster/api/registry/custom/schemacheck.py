@@ -31,7 +31,7 @@ _UNSUPPORTED = {
     "dependencies": "dependencies is not supported",
     "$ref": "$ref is not supported",
 }
-# What a schema may have at the root, if the type has the subresource `status`, as Kubernetes' messages name it.
+# The fields that a root schema may have if the type has the subresource `status`, with their names in messages.
 _AT_ROOT = {
     "description": "Description", "type": "Type", "format": "Format", "title": "Title", "maximum": "Maximum",
     "exclusiveMaximum": "ExclusiveMaximum", "minimum": "Minimum", "exclusiveMinimum": "ExclusiveMinimum",
@@ -48,7 +48,7 @@ def schema_errors(source: Source, path: str, *, has_status: bool) -> list[Cause]
     Args:
         source: the `openAPIV3Schema`.
         path: its field.
-        has_status: the type has the subresource `status`.
+        has_status: True if the type has the subresource `status`.
     """
     causes: list[Cause] = []
     if has_status:
@@ -60,7 +60,7 @@ def schema_errors(source: Source, path: str, *, has_status: bool) -> list[Cause]
     if not structural:
         causes += _default_errors(source, path)
     causes += _openapi_errors(source, path, _Place())
-    # Expressions need the types of a schema that is right.
+    # Expressions can only be checked against a schema without errors.
     return causes or _expression_errors(source, path)
 
 
@@ -103,7 +103,7 @@ def _root_errors(source: Source, path: str) -> Iterator[Cause]:
 
 
 def _default_errors(source: Source, path: str, *, inside_metadata: bool = False, root: bool = True) -> Iterator[Cause]:
-    """Check that defaults fit their schemas. Those inside of metadata are checked as values only."""
+    """Check that defaults fit their schemas. Defaults inside of metadata are not checked for unknown fields."""
     embedded = root or bool(source.get("x-kubernetes-embedded-resource"))
     if source.get("default") is not None and not root:
         node = parse_schema(source)
@@ -131,10 +131,10 @@ def _default_errors(source: Source, path: str, *, inside_metadata: bool = False,
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The place of a part of a schema.
+    """The place of a schema in the whole schema.
 
-    is_root: at the top. in_metadata: inside of apiVersion, kind or metadata. no_defaults: why there may be no defaults;
-    "" where they may be.
+    is_root: at the top. in_metadata: inside of apiVersion, kind or metadata. no_defaults: why defaults are forbidden
+    here; "" where they are allowed.
     """
 
     is_root: bool = True

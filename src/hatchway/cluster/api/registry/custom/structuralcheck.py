@@ -1,7 +1,7 @@
 """Checks that a schema is structural (apiextensions-apiserver `pkg/apiserver/schema/{validation,complete}.go`).
 
-A structural schema says the type of every field outside of allOf, anyOf, oneOf and not. So objects can be pruned, and
-can get defaults.
+A structural schema declares the type of every field outside of allOf, anyOf, oneOf and not. Only with such a schema can
+objects be pruned and get defaults.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Json = Any
 Source = Mapping[str, Json]
 _Level = Literal["root", "item", "field"]
 
-_JUNCTORS = ("anyOf", "allOf", "oneOf")
+_COMBINATIONS = ("anyOf", "allOf", "oneOf")
 _INT_OR_STRING = [{"type": "integer"}, {"type": "string"}]
 _MISSING_TYPE = {
     "root": "must not be empty at the root",
     "item": "must not be empty for specified array items",
     "field": "must not be empty for specified object fields",
 }
-# What a schema inside of allOf, anyOf, oneOf and not must not have.
+# The fields that a schema inside of allOf, anyOf, oneOf and not must not have.
 _FORBIDDEN_INSIDE = {
     "type": "must be empty to be structural",
     "additionalProperties": "must be undefined to be structural",
@@ -45,7 +45,7 @@ _FORBIDDEN_INSIDE = {
 
 
 def structural_errors(source: Source, path: str) -> list[Cause]:
-    """Return why a schema is not structural, sorted by their texts as in Kubernetes. path: the schema's field."""
+    """Return the reasons why a schema is not structural, sorted by text as in Kubernetes. path: the schema's field."""
     causes = [*_invariants(source, "root", path), *_completeness(source, path)]
     return sorted(causes, key=lambda one: f"{one.field}: {one.message}")
 
@@ -107,7 +107,7 @@ def _invariants(source: Source, level: _Level, path: str) -> Iterator[Cause]:
 
 
 def _metadata_invariants(source: Source, level: _Level, path: str, *, checked: bool) -> Iterator[Cause]:
-    """Check the schemas of kind, apiVersion and metadata. checked: they belong to a whole object."""
+    """Check the schemas of kind, apiVersion and metadata. checked: the schema describes a whole object."""
     properties = _properties(source)
     for name in ("kind", "apiVersion"):
         if checked and name in properties and properties[name].get("type") != "string":
@@ -127,7 +127,7 @@ def _metadata_invariants(source: Source, level: _Level, path: str, *, checked: b
 
 
 def _skipped(source: Source) -> frozenset[str]:
-    """Return the paths of `type: integer`, `type: string` that an int-or-string may have in anyOf."""
+    """Return the paths at which an int-or-string may have an anyOf of `type: integer` and `type: string`."""
     if source.get("anyOf") == _INT_OR_STRING:
         return frozenset(("anyOf",))
     first = next(iter(_schemas(source, "allOf")), None)
@@ -136,7 +136,7 @@ def _skipped(source: Source) -> frozenset[str]:
 
 def _values(source: Source, path: str, skipped: frozenset[str] = frozenset()) -> Iterator[Cause]:
     """Check allOf, anyOf, oneOf, not and the pattern of a schema."""
-    for key in _JUNCTORS:
+    for key in _COMBINATIONS:
         for index, one in enumerate(_schemas(source, key)):
             if key == "anyOf" and "anyOf" in skipped:
                 continue
@@ -172,7 +172,7 @@ def _nested(source: Source, path: str, skipped: frozenset[str] = frozenset()) ->
 
 
 def _completeness(source: Source, path: str) -> Iterator[Cause]:
-    """Check that every field which allOf, anyOf, oneOf or not restrict has a type."""
+    """Check that every field that allOf, anyOf, oneOf or not restricts is also declared outside of them."""
     yield from _covered(source, source, path, path)
     for name, one in _properties(source).items():
         yield from _completeness(one, f"{path}.properties[{name}]")
@@ -183,8 +183,8 @@ def _completeness(source: Source, path: str) -> Iterator[Cause]:
 
 
 def _covered(restriction: Source, source: Source, at: str, path: str) -> Iterator[Cause]:
-    """Check the restrictions of one schema. at: the field of the restriction. path: that of the schema."""
-    for key in _JUNCTORS:
+    """Check the restrictions of one schema. at: the field of the restriction. path: the field of the schema."""
+    for key in _COMBINATIONS:
         for index, one in enumerate(_schemas(restriction, key)):
             yield from _covers(one, source, f"{at}.{key}[{index}]", path)
     negated = _inner(restriction, "not")

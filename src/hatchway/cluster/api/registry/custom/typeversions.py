@@ -1,4 +1,4 @@
-"""The versions of a custom type, and the conversions of its rows (apiextensions' `pkg/apiserver/conversion`)."""
+"""The versions of a custom type, and the conversions for its rows (apiextensions' `pkg/apiserver/conversion`)."""
 
 from __future__ import annotations
 
@@ -51,16 +51,19 @@ class TypeVersions:
         return found
 
     async def read(self, obj: Object) -> Object:
-        """Return a stored object as its own version has it now. Raises ApiError 500 when there is no such version."""
+        """Return a stored object as the current schema of its version has it. Raises ApiError 500 without a schema."""
         return await run_sized(self._weight(obj), self.schema(obj["apiVersion"], "from").as_read, obj)
 
     async def read_known(self, obj: Object) -> Object:
-        """Return a stored object as its own version has it now; as it is, when its version is no longer defined."""
+        """Return a stored object as the current schema of its version has it; unchanged if there is no such schema."""
         found = self._schemas.get(obj["apiVersion"])
         return await run_sized(self._weight(obj), found.as_read, obj) if found is not None else obj
 
     async def pruned(self, obj: Object, api_version: str, size: int | None = None) -> Object:
-        """Return an object without the fields that a version does not have. size: bytes of JSON; None: as stored."""
+        """Return an object without the fields that a version does not have.
+
+        size: bytes of JSON of the object; None for a stored object.
+        """
         schema = self.schema(api_version, "to")
         return await run_sized(self._weight(obj) if size is None else size, schema.pruned, obj)
 
@@ -74,11 +77,11 @@ class VersionConverter(Protocol):
         ...
 
     async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
-        """Convert stored objects, none of which has this version."""
+        """Convert stored objects. None of them has the version `api_version`."""
         ...
 
     async def convert(self, obj: Object, api_version: str) -> Object:
-        """Convert one object, which has another version."""
+        """Convert one object. It does not have the version `api_version`."""
         ...
 
 
@@ -97,7 +100,7 @@ class NoneConverter:
         for obj in objects:
             if pace.due():
                 await pace.rest()
-            # Kubernetes cannot read objects of a version that was removed too early; here they are shown.
+            # An object may have a version that was removed too early. Unlike Kubernetes, Hatchway returns such objects.
             read = await self._versions.read_known(obj)
             found.append(await self._versions.pruned({**read, "apiVersion": api_version}, api_version))
         return found
@@ -108,7 +111,7 @@ class NoneConverter:
 
 
 class VersionConversion:
-    """The conversion of one row. api_version: the row's."""
+    """The conversion of one row. api_version: the row's version."""
 
     def __init__(self, versions: TypeVersions, converter: VersionConverter, api_version: str) -> None:
         self._versions = versions
@@ -126,7 +129,7 @@ class VersionConversion:
         return _InPlace(self._versions, self._converter)
 
     async def read(self, objects: Sequence[Object]) -> list[Object]:
-        """Return stored objects in the row's version."""
+        """Convert stored objects to the row's version."""
         others = [one for one in objects if one["apiVersion"] != self._api_version]
         converted = iter(await self._converter.from_storage(others, self._api_version) if others else ())
         found: list[Object] = []
@@ -139,12 +142,12 @@ class VersionConversion:
         return found
 
     async def write(self, obj: Object) -> Object:
-        """Return an object of the row's version as it is stored."""
+        """Convert an object from the row's version to the stored version."""
         stored = self._versions.stored
         return obj if stored == self._api_version else await self._converter.convert(obj, stored)
 
     async def translate(self, obj: Object, api_version: str) -> Object:
-        """Return an object of the row's version in another version."""
+        """Convert an object from the row's version to another version."""
         return obj if obj["apiVersion"] == api_version else await self._converter.convert(obj, api_version)
 
 
@@ -163,15 +166,15 @@ class _InPlace:
         return self
 
     async def read(self, objects: Sequence[Object]) -> list[Object]:
-        """Return stored objects as their versions have them now."""
+        """Return stored objects as the current schemas of their versions have them."""
         return await _paced(objects, self._versions)
 
     async def write(self, obj: Object) -> Object:
-        """Return the object."""
+        """Return the object unchanged."""
         return obj
 
     async def translate(self, obj: Object, api_version: str) -> Object:
-        """Return the object in another version."""
+        """Convert an object to another version."""
         return obj if obj["apiVersion"] == api_version else await self._converter.convert(obj, api_version)
 
 

@@ -1,8 +1,8 @@
 """Checks the values of an object against the schema of its custom type.
 
-Order and words are those of kube-openapi's `pkg/validation/validate`, turned into field errors as in
-apiextensions-apiserver's `pkg/apiserver/validation/validation.go`. An update is checked only where it changes something
-(`ratcheting.go`): what was stored under an older schema does not block other changes.
+Errors have the order and the words of kube-openapi's `pkg/validation/validate`. They become field errors as in
+apiextensions-apiserver's `pkg/apiserver/validation/validation.go`. In an update, only changed values are checked
+(`ratcheting.go`), so values that were stored under an older schema do not block other changes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["BLOCKING", "check_value"]
 
 Json = Any
 
-# Reasons of errors after which rules are not evaluated (`hasBlockingErr`).
+# If an object has an error with one of these reasons, its rules are not evaluated (`hasBlockingErr`).
 BLOCKING = frozenset(
     ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
 )
 _MOST_CAUSES = 1000
-# Characters of the messages, each of which may list all values of a large enumeration.
+# The most characters of all messages together. Each message may list all values of a large enumeration.
 _MOST_TEXT = 128 * 1024
-# Pairs of a value and a schema that are checked for one object. Without a limit, a long list whose items have hundreds
-# of alternatives (anyOf) could keep a thread for hours.
+# The most checks of a value against a schema for one object. Without a limit, a long list whose items have hundreds of
+# alternatives (anyOf) could occupy a thread for hours.
 _MOST_CHECKS = 500_000
 _RANGES = {"int32": 31, "int64": 63}
 
@@ -42,7 +42,7 @@ def check_value(value: Json, node: SchemaNode, path: str, old: Json = MISSING) -
         old: the value that it replaces; MISSING for a new one.
 
     Raises:
-        ApiError: 413, the object and its schema need more than 500,000 checks.
+        ApiError: 413 when the object needs more than 500,000 checks.
     """
     return _collect(value, node, path, old, _Work())
 
@@ -56,7 +56,7 @@ class _Work:
         self._left = _MOST_CHECKS
 
     def add(self, checks: int) -> None:
-        """Count checks that are about to be made. Raises ApiError 413 when there are too many."""
+        """Count checks before they are made. Raises ApiError 413 when there are too many."""
         self._left -= checks
         if self._left < 0:
             message = f"the object cannot be checked: with its schema, more than {_MOST_CHECKS} checks are needed"
@@ -95,7 +95,7 @@ def _check(value: Json, node: SchemaNode, path: str, old: Json, work: _Work) -> 
 
 
 def type_name(value: Json) -> str:
-    """Return the JSON type of a value, as messages name it."""
+    """Return the name of a value's JSON type, as used in messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -127,7 +127,7 @@ def _check_type(value: Json, node: SchemaNode, path: str) -> Iterator[Cause]:
 
 
 def _composite(text: str) -> Cause:
-    # These errors have no field of their own in Kubernetes.
+    # In Kubernetes, these errors name no field.
     return Cause("FieldValueInvalid", f'Invalid value: "": {text}', "<nil>")
 
 
@@ -212,7 +212,7 @@ def _check_list(value: list[Json], node: SchemaNode, path: str, old: Json, work:
 
 
 def _correlated(value: list[Json], node: SchemaNode, old: Json) -> list[Json]:
-    """Return for each item the former item with the same keys; MISSING where items cannot be told apart."""
+    """Return for each item the former item with the same keys; MISSING when no single item has them."""
     if node.list_type != "map" or not isinstance(old, list):
         return [MISSING] * len(value)
     former: dict[tuple[str, ...], Json] = {}

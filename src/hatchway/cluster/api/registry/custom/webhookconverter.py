@@ -1,7 +1,7 @@
 """The strategy Webhook: a server of the user converts objects (apiextensions' `conversion/webhook_converter.go`).
 
-The objects of a list are sent together, those of each stored version apart. What was converted is kept for the next
-reader, and readers that need the same object wait for the same call: Kubernetes' watch caches do that.
+The objects of a list that have the same stored version are sent together. Converted objects are cached, and several
+readers of one object wait for the same call. In Kubernetes, the watch caches have this effect.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from hatchway.kube.api import Object
 
 __all__ = ["WebhookConverter"]
 
-# Seconds that a call may take (the default of client-go's webhooks).
+# How many seconds a call may take (the default of client-go's webhooks).
 CALL_SECONDS = 30
-# Seconds that all conversions of one read or write may take together (apiserver's `--request-timeout`).
+# How many seconds all conversions of one read or write may take together (apiserver's `--request-timeout`).
 _LONGEST = 60.0
-# Calls of one webhook at the same time.
+# How many calls of one webhook may run at the same time.
 _AT_ONCE = 8
-# Objects that one reader waits for at a time.
+# How many objects of one read are converted at a time.
 _STEP = 500
-# What is sent in one call, unless a single object is more: objects, bytes of JSON, values.
+# The most that is sent in one call: objects, bytes of JSON, JSON values. A single larger object is sent alone.
 _MOST_OBJECTS, _MOST_BYTES, _MOST_VALUES = 100, 1024 * 1024, 10_000
 _encode = msgspec.json.Encoder().encode
 
@@ -65,8 +65,8 @@ class WebhookConverter:
         named = hook.get("conversionReviewVersions") or ()
         self._review_version = next((one for one in named if one in REVIEW_VERSIONS), "")
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        # The conversions that are under way, by the identity of the stored object and the version. While the entry
-        # refers to the object, no other object can have its identity.
+        # The conversions in progress, by the `id` of the stored object and the wanted version. An entry keeps its
+        # object alive, so that no other object gets the same `id`.
         self._pending: dict[tuple[int, str], _Waiting] = {}
 
     async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
@@ -109,14 +109,14 @@ class WebhookConverter:
     def _forget(self, key: tuple[int, str]) -> Any:
         def done(future: asyncio.Future[Object]) -> None:
             del self._pending[key]
-            # Read the error here: asyncio would log it if no reader of the object is left.
+            # The exception is retrieved here, because asyncio would log it if no reader of the object is left.
             if not future.cancelled():
                 future.exception()
 
         return done
 
     async def _convert_all(self, objects: list[_Waiting], version: str, api_version: str) -> None:
-        """Convert stored objects of one version, as many at a time as one call takes."""
+        """Convert stored objects of one version, in as many calls as necessary."""
         try:
             async with asyncio.timeout(_LONGEST):
                 await self._convert_batches(objects, version, api_version)
@@ -158,7 +158,7 @@ class WebhookConverter:
         self, batch: list[_Encoded], waiting: list[_Waiting], version: str, api_version: str
     ) -> None:
         converted, size = await self._call(batch, version, api_version)
-        # The webhook decides how large what it makes is: each object counts its share of the answer, or more.
+        # A webhook may return larger objects than it gets, so an object counts at least its share of the response.
         share = size // len(batch)
         for (stored, future), (_, data), one in zip(waiting, batch, converted, strict=True):
             self._webhooks.kept.keep(self, stored, api_version, one, max(len(data), share))
@@ -172,11 +172,11 @@ class WebhookConverter:
         return converted
 
     def _head(self, version: str) -> str:
-        """Return the beginning of a message."""
+        """Return the beginning of an error message."""
         return f"conversion webhook for {version}, Kind={self._versions.kind}"
 
     async def _call(self, batch: list[_Encoded], version: str, api_version: str) -> tuple[list[Object], int]:
-        """Send objects of one version to the webhook, and return what it makes of them, and the bytes of its answer.
+        """Send objects of one version to the webhook. Return the converted objects, and the response's size in bytes.
 
         Raises ApiError 500, 504.
         """

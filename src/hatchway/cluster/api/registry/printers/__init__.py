@@ -1,1 +1,1 @@
-"""The columns and cells of `kubectl get` for each type; a row of the registry names its printer."""
+"""The columns and cells of `kubectl get` for each type. A type's row in the registry names its printer."""

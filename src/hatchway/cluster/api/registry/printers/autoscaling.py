@@ -86,11 +86,11 @@ def _row(obj: Json, targets: str, now: float) -> Cells:
 
 _COLUMNS = (
     NAME,
-    Column("Reference", description="The object whose number of replicas is changed"),
-    Column("Targets", description="The metrics' values and their targets"),
-    Column("MinPods", description="The lowest number of pods"),
-    Column("MaxPods", description="The highest number of pods"),
-    Column("Replicas", description="How many pods there are"),
+    Column("Reference", description="The object that is scaled"),
+    Column("Targets", description="The value and the target of each metric"),
+    Column("MinPods", description="The lowest allowed number of pods"),
+    Column("MaxPods", description="The highest allowed number of pods"),
+    Column("Replicas", description="The current number of pods"),
     AGE,
 )
 HORIZONTAL_POD_AUTOSCALER = Printer(_cells, *_COLUMNS)

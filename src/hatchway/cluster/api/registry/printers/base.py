@@ -30,8 +30,8 @@ Cells = list[Any]
 class Column:
     """One column of a table.
 
-    wide: True, or a priority above 0, when only `kubectl get -o wide` shows it. format: `name` for the object's name,
-    else "".
+    wide: True, or a priority above 0, when only `kubectl get -o wide` shows the column. format: `name` for the column
+    with the object's name, else "".
     """
 
     name: str
@@ -52,15 +52,15 @@ class Column:
 
 
 def no_conditions(_obj: Json) -> list[Json]:
-    """Return no conditions, as for most types."""
+    """Return no conditions. Most types use this."""
     return []
 
 
 class Printer:
-    """The table of one type's objects: its columns, and the cells of an object.
+    """Makes the table of one type's objects: the columns, and the cells of each object.
 
-    cells: makes the cells of one object (the object, now in seconds since the epoch), one for each column.
-    conditions: makes the conditions of the object's row, such as a pod that has completed.
+    cells: returns the cells of an object, one for each column. Arguments: the object, now in seconds since the epoch.
+    conditions: returns the conditions of an object's row, such as `Completed` for a pod.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ def name_of(obj: Json) -> str:
 
 
 def age_of(obj: Json, now: float) -> str:
-    """Return how long ago an object was created; now: seconds since the epoch."""
+    """Return how long ago an object was created, as a text. now: seconds since the epoch."""
     return age(metadata_of(obj).get("creationTimestamp"), now)
 
 

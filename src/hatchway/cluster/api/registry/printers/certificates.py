@@ -33,8 +33,8 @@ SIGNING_REQUEST = Printer(
     _signing_request,
     NAME,
     AGE,
-    Column("SignerName", description="The signer that is asked for a certificate"),
+    Column("SignerName", description="The signer that the request is addressed to"),
     Column("Requestor", description="Who made the request"),
-    Column("RequestedDuration", description="For how long the certificate should be valid"),
-    Column("Condition", description="Whether the request is approved, and a certificate issued"),
+    Column("RequestedDuration", description="How long the certificate should be valid"),
+    Column("Condition", description="Whether the request is approved and the certificate is issued"),
 )

@@ -54,6 +54,6 @@ def seconds(timestamp: str | None) -> float | None:
 
 
 def age(timestamp: str | None, now: float) -> str:
-    """Return how long ago a timestamp was; `<unknown>` without one."""
+    """Return how long ago a timestamp was, as a text; `<unknown>` without a timestamp."""
     when = seconds(timestamp)
     return "<unknown>" if when is None else human_duration(now - when)

@@ -23,7 +23,7 @@ def _ingress(obj: Json, now: float) -> Cells:
 
 
 def _hosts(rules: list[Json]) -> str:
-    """Return the first three hosts, and how many more there are; `*` when no rule has a host."""
+    """Return the first three hosts and the number of the others, as text; `*` when no rule has a host."""
     hosts = [rule["host"] for rule in rules if rule.get("host")]
     shown = ",".join(hosts[:_MAX_HOSTS]) or "*"
     return f"{shown} + {len(hosts) - _MAX_HOSTS} more..." if len(hosts) > _MAX_HOSTS else shown
@@ -47,8 +47,8 @@ def _ingress_class(obj: Json, now: float) -> Cells:
 INGRESS = Printer(
     _ingress,
     NAME,
-    Column("Class", description="The class, which says which controller serves it"),
-    Column("Hosts", description="The hosts of its rules"),
+    Column("Class", description="The class, which names the controller that serves the Ingress"),
+    Column("Hosts", description="The hosts of the rules"),
     Column("Address", description="The address of the load balancer"),
     Column("Ports", description="The ports of the rules"),
     AGE,

@@ -1,6 +1,6 @@
 """Printers of ResourceQuotas and PodTemplates (Kubernetes' `internalversion/printers.go`).
 
-LimitRanges have the table of types without columns of their own.
+LimitRanges have no columns of their own: their table shows the name and the age.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def _pod_template(obj: Json, now: float) -> Cells:
 RESOURCE_QUOTA = Printer(
     _resource_quota,
     NAME,
-    Column("Request", description="What is used and allowed: objects, and what pods and claims request"),
-    Column("Limit", description="What is used and allowed: limits of pods"),
+    Column("Request", description="Used and allowed amounts of objects and of requests"),
+    Column("Limit", description="Used and allowed amounts of limits"),
     AGE,
 )
 POD_TEMPLATE = Printer(

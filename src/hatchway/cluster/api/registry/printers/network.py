@@ -1,4 +1,4 @@
-"""Printers of Services and their addresses, Endpoints, EndpointSlices and NetworkPolicies.
+"""Printers of Services, ServiceCIDRs, IPAddresses, Endpoints, EndpointSlices and NetworkPolicies.
 
 From `pkg/printers/internalversion/printers.go`.
 """
@@ -28,7 +28,7 @@ _MAX_ENDPOINTS = 3
 
 
 def _some(items: Iterable[str], count: int) -> str:
-    """Return the first three values, and how many more there are."""
+    """Return the first three values and the number of the others, as text. count: the number of all values."""
     shown = ",".join(itertools.islice(items, _MAX_ENDPOINTS))
     return f"{shown} + {count - _MAX_ENDPOINTS} more..." if count > _MAX_ENDPOINTS else shown
 
@@ -67,14 +67,14 @@ def _external_ip(service: Json) -> str:
 
 def _endpoints(obj: Json, now: float) -> Cells:
     subsets = obj.get("subsets") or ()
-    # Only counted: the combinations of ports and addresses may be very many.
+    # The remaining combinations of ports and addresses may be very many, so they are only counted.
     count = sum(len(one.get("addresses") or ()) * max(1, len(one.get("ports") or ())) for one in subsets)
     shown = itertools.islice((pair for one in subsets for pair in _pairs(one)), _MAX_ENDPOINTS)
     return [name_of(obj), _some(shown, count) or NONE, age_of(obj, now)]
 
 
 def _pairs(subset: Json) -> Iterator[str]:
-    """Yield the addresses of a subset of Endpoints, each with each port."""
+    """Yield each combination of an address and a port of a subset of Endpoints."""
     addresses = [one.get("ip", "") for one in subset.get("addresses") or ()]
     ports = subset.get("ports") or ()
     if not ports:
@@ -103,11 +103,11 @@ SERVICE = Printer(
     _service,
     NAME,
     Column("Type", description="How the service is exposed"),
-    Column("Cluster-IP", description="Its address within the cluster"),
-    Column("External-IP", description="Its addresses outside"),
-    Column("Port(s)", description="Its ports, with the nodes' ports"),
+    Column("Cluster-IP", description="The address within the cluster"),
+    Column("External-IP", description="The addresses outside the cluster"),
+    Column("Port(s)", description="The ports, with their node ports"),
     AGE,
-    Column("Selector", wide=True, description="The labels of its pods"),
+    Column("Selector", wide=True, description="The labels of the pods"),
 )
 ENDPOINTS = Printer(_endpoints, NAME, Column("Endpoints", description="Addresses and ports"), AGE)
 ENDPOINT_SLICE = Printer(
@@ -118,7 +118,9 @@ ENDPOINT_SLICE = Printer(
     Column("Endpoints", description="The endpoints' addresses"),
     AGE,
 )
-NETWORK_POLICY = Printer(_network_policy, NAME, Column("Pod-Selector", description="The pods to which it applies"), AGE)
+NETWORK_POLICY = Printer(
+    _network_policy, NAME, Column("Pod-Selector", description="The pods to which the policy applies"), AGE
+)
 
 
 def _service_cidr(obj: Json, now: float) -> Cells:

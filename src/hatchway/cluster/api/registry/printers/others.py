@@ -160,33 +160,33 @@ PRIORITY_CLASS = Printer(
     _priority_class,
     NAME,
     Column("Value", "integer", description="The priority of the class's pods"),
-    Column("Global-Default", "boolean", description="Whether pods that name no class are of this one"),
+    Column("Global-Default", "boolean", description="Whether pods that name no class get this class"),
     AGE,
-    Column("PreemptionPolicy", description="Whether the class's pods may take the place of less important ones"),
+    Column("PreemptionPolicy", description="Whether the class's pods may preempt pods of lower priority"),
 )
 RUNTIME_CLASS = Printer(
-    _runtime_class, NAME, Column("Handler", description="The nodes' handler that runs the class's pods"), AGE
+    _runtime_class, NAME, Column("Handler", description="The handler on the nodes that runs the class's pods"), AGE
 )
 BINDING = Printer(
     _role_binding,
     NAME,
     Column("Role", description="The role that is granted"),
     AGE,
-    Column("Users", wide=True, description="Users to whom it is granted"),
-    Column("Groups", wide=True, description="Groups to which it is granted"),
-    Column("ServiceAccounts", wide=True, description="Service accounts to which it is granted"),
+    Column("Users", wide=True, description="The users who get the role"),
+    Column("Groups", wide=True, description="The groups that get the role"),
+    Column("ServiceAccounts", wide=True, description="The service accounts that get the role"),
 )
 EVENT = Printer(
     _event,
-    Column("Last Seen", description="Time since it happened last"),
+    Column("Last Seen", description="Time since the event last happened"),
     Column("Type", description="Normal or Warning"),
-    Column("Reason", description="The reason, one word for programs"),
+    Column("Reason", description="The reason, in one word"),
     Column("Object", description="The object that the event is about"),
     Column("Subobject", wide=True, description="The part of the object"),
     Column("Source", wide=True, description="The component that reports the event"),
     Column("Message", description="What happened"),
-    Column("First Seen", wide=True, description="Time since it happened first"),
-    Column("Count", wide=True, description="Number of times that it happened"),
+    Column("First Seen", wide=True, description="Time since the event first happened"),
+    Column("Count", wide=True, description="How often the event happened"),
     Column("Name", format="name", wide=True, description="The event's name"),
 )
 NAMESPACE = Printer(_namespace, NAME, Column("Status", description="Active or Terminating"), AGE)
@@ -203,12 +203,12 @@ NODE = Printer(
     Column("Kernel-Version", wide=True, description="The node's kernel"),
     Column("Container-Runtime", wide=True, description="The program that runs the node's containers"),
 )
-CONFIG_MAP = Printer(_config_map, NAME, Column("Data", description="How many keys it has"), AGE)
+CONFIG_MAP = Printer(_config_map, NAME, Column("Data", description="The number of keys"), AGE)
 SECRET = Printer(
     _secret,
     NAME,
     Column("Type", description="The type of the secret"),
-    Column("Data", description="How many keys it has"),
+    Column("Data", description="The number of keys"),
     AGE,
 )
 SERVICE_ACCOUNT = Printer(_service_account, NAME, AGE)
@@ -231,8 +231,8 @@ def _disruption_budget(obj: Json, now: float) -> Cells:
 DISRUPTION_BUDGET = Printer(
     _disruption_budget,
     NAME,
-    Column("Min Available", description="How many pods must stay"),
-    Column("Max Unavailable", description="How many pods may be missing"),
+    Column("Min Available", description="How many pods must stay available"),
+    Column("Max Unavailable", description="How many pods may be unavailable"),
     Column("Allowed Disruptions", "integer", description="How many pods may be evicted now"),
     AGE,
 )
@@ -250,6 +250,6 @@ COMPONENT_STATUS = Printer(
     _component_status,
     NAME,
     Column("Status", description="Whether the component works"),
-    Column("Message", description="What it says of itself"),
-    Column("Error", description="Why it does not work"),
+    Column("Message", description="The component's own message"),
+    Column("Error", description="The error, if the component does not work"),
 )

@@ -47,7 +47,7 @@ def _condition(status: Json, kind: str) -> Json:
 
 
 def _exit(terminated: Json) -> str:
-    """Return the word that kubectl prints for how a container ended."""
+    """Return the word that kubectl prints for the way a container ended."""
     if terminated.get("reason"):
         return str(terminated["reason"])
     if terminated.get("signal"):
@@ -68,7 +68,7 @@ class _PodSummary:
         self.reason = str(status.get("reason") or status.get("phase") or "")
         if _condition(status, "PodScheduled").get("reason") == "SchedulingGated":
             self.reason = "SchedulingGated"
-        initializing = self._initialize(status, len(inits))
+        initializing = self._count_init_containers(status, len(inits))
         if not initializing or _condition(status, "Initialized").get("status") == "True":
             self._run(status)
         if pod.get("metadata", {}).get("deletionTimestamp"):
@@ -83,7 +83,7 @@ class _PodSummary:
         if finished is not None and (self.last_restart is None or finished > self.last_restart):
             self.last_restart = finished
 
-    def _initialize(self, status: Json, count: int) -> bool:
+    def _count_init_containers(self, status: Json, count: int) -> bool:
         """Count the init containers; return True when one has not finished, and set its state as the pod's reason."""
         for index, container in enumerate(status.get("initContainerStatuses") or ()):
             self._count(container)
@@ -126,7 +126,7 @@ class _PodSummary:
 
 
 def _conditions(obj: Json) -> list[Json]:
-    """Return the conditions of a pod's row: `Completed` for a pod that has ended."""
+    """Return the conditions of a pod's row: `Completed` for a pod that has ended, else none."""
     phase = obj.get("status", {}).get("phase")
     if phase == "Succeeded":
         message = "The pod has completed successfully."
@@ -146,7 +146,7 @@ POD = Printer(
     AGE,
     Column("IP", wide=True, description="The pod's address"),
     Column("Node", wide=True, description="The node on which the pod runs"),
-    Column("Nominated Node", wide=True, description="The node on which room is made for the pod"),
+    Column("Nominated Node", wide=True, description="The node on which the scheduler makes room for the pod"),
     Column("Readiness Gates", wide=True, description="How many of the pod's readiness gates are true"),
     conditions=_conditions,
 )

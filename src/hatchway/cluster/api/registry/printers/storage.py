@@ -126,19 +126,19 @@ def _capacity(obj: Json, now: float) -> Cells:
 
 
 _CLASS = Column("StorageClass", description="The volume's class")
-_ATTRIBUTES = Column("VolumeAttributesClass", description="The class of attributes that can change")
+_ATTRIBUTES = Column("VolumeAttributesClass", description="The class of the volume's changeable attributes")
 _MODE = Column("VolumeMode", wide=True, description="Filesystem or Block")
 PERSISTENT_VOLUME = Printer(
     _volume,
     NAME,
     Column("Capacity", description="How much the volume holds"),
-    Column("Access Modes", description="How it can be mounted"),
-    Column("Reclaim Policy", description="What happens to it when its claim is deleted"),
+    Column("Access Modes", description="How the volume can be mounted"),
+    Column("Reclaim Policy", description="What happens to the volume when its claim is deleted"),
     Column("Status", description="The phase: Available, Bound, Released or Failed"),
     Column("Claim", description="The claim to which it is bound"),
     _CLASS,
     _ATTRIBUTES,
-    Column("Reason", description="Why it has failed"),
+    Column("Reason", description="Why the volume has failed"),
     AGE,
     _MODE,
 )
@@ -157,10 +157,10 @@ PERSISTENT_VOLUME_CLAIM = Printer(
 STORAGE_CLASS = Printer(
     _storage_class,
     NAME,
-    Column("Provisioner", description="The program that makes the volumes"),
+    Column("Provisioner", description="The program that creates the volumes"),
     Column("ReclaimPolicy", description="What happens to a volume when its claim is deleted"),
-    Column("VolumeBindingMode", description="When a volume is made: at once, or when a pod uses the claim"),
-    Column("AllowVolumeExpansion", description="Whether claims may request more later"),
+    Column("VolumeBindingMode", description="When a volume is created: at once, or when a pod uses the claim"),
+    Column("AllowVolumeExpansion", description="Whether claims may be made larger later"),
     AGE,
 )
 VOLUME_ATTRIBUTES_CLASS = Printer(
@@ -175,7 +175,7 @@ VOLUME_ATTACHMENT = Printer(
     Column("Attacher", format="name", description="The driver that attaches the volume"),
     Column("PV", description="The volume"),
     Column("Node", description="The node"),
-    Column("Attached", "boolean", description="Whether it is attached"),
+    Column("Attached", "boolean", description="Whether the volume is attached"),
     AGE,
 )
 CSI_DRIVER = Printer(
@@ -183,13 +183,13 @@ CSI_DRIVER = Printer(
     NAME,
     Column("AttachRequired", "boolean", description="Whether volumes must be attached"),
     Column("PodInfoOnMount", "boolean", description="Whether the driver is told about the pod"),
-    Column("StorageCapacity", "boolean", description="Whether it reports capacities"),
-    Column("TokenRequests", description="Audiences of the tokens that it gets"),
-    Column("RequiresRepublish", "boolean", description="Whether volumes are published again and again"),
-    Column("Modes", description="Which kinds of volumes it has"),
+    Column("StorageCapacity", "boolean", description="Whether the driver reports capacities"),
+    Column("TokenRequests", description="The audiences of the tokens that the driver gets"),
+    Column("RequiresRepublish", "boolean", description="Whether volumes are republished regularly"),
+    Column("Modes", description="The kinds of volumes that the driver supports"),
     AGE,
 )
-CSI_NODE = Printer(_csi_node, NAME, Column("Drivers", "integer", description="How many drivers it has"), AGE)
+CSI_NODE = Printer(_csi_node, NAME, Column("Drivers", "integer", description="How many drivers the node has"), AGE)
 CSI_STORAGE_CAPACITY = Printer(
     _capacity,
     NAME,

@@ -1,4 +1,4 @@
-"""Printers of workloads without an end, and of their revisions (Kubernetes' `internalversion/printers.go`)."""
+"""Printers of workloads (except pods and Jobs) and of their revisions (Kubernetes' `internalversion/printers.go`)."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ DEPLOYMENT = Printer(
     _deployment,
     NAME,
     Column("Ready", description="How many of the wanted pods are ready"),
-    Column("Up-to-date", description="How many have the current template"),
-    Column("Available", description="How many have been ready for long enough"),
+    Column("Up-to-date", description="How many pods have the current template"),
+    Column("Available", description="How many pods have been ready for long enough"),
     AGE,
     *TEMPLATE,
 )
@@ -96,8 +96,8 @@ REPLICA_SET = Printer(
     _replica_set,
     NAME,
     Column("Desired", "integer", description="How many pods are wanted"),
-    Column("Current", "integer", description="How many there are"),
-    Column("Ready", "integer", description="How many are ready"),
+    Column("Current", "integer", description="How many pods there are"),
+    Column("Ready", "integer", description="How many pods are ready"),
     AGE,
     *TEMPLATE,
 )
@@ -155,10 +155,10 @@ DAEMON_SET = Printer(
     _daemon_set,
     NAME,
     Column("Desired", "integer", description="How many nodes should have a pod"),
-    Column("Current", "integer", description="How many of them have one"),
-    Column("Ready", "integer", description="How many of these are ready"),
-    Column("Up-to-date", "integer", description="How many have the current template"),
-    Column("Available", "integer", description="How many have been ready for long enough"),
+    Column("Current", "integer", description="How many of these nodes have a pod"),
+    Column("Ready", "integer", description="How many nodes have a ready pod"),
+    Column("Up-to-date", "integer", description="How many pods have the current template"),
+    Column("Available", "integer", description="How many pods have been ready for long enough"),
     Column("Node Selector", description="The labels of the nodes"),
     AGE,
     *TEMPLATE,
@@ -173,8 +173,8 @@ REPLICATION_CONTROLLER = Printer(
     _replication_controller,
     NAME,
     Column("Desired", "integer", description="How many pods are wanted"),
-    Column("Current", "integer", description="How many there are"),
-    Column("Ready", "integer", description="How many are ready"),
+    Column("Current", "integer", description="How many pods there are"),
+    Column("Ready", "integer", description="How many pods are ready"),
     AGE,
     *TEMPLATE,
 )

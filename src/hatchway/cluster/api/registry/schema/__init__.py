@@ -1,6 +1,6 @@
-"""The schema of the types: one generated table, and the code that reads it.
+"""The schemas of the built-in types: one generated table, and the code that reads it.
 
-    check(gvk, obj)            checks the types of fields; reports what is kept, and which fields are unknown
+    check(gvk, obj)            checks the types of fields; returns the object to store and the unknown fields
     apply_defaults(gvk, obj)   the defaults of Kubernetes' `SetDefaults_*` functions
     decode_protobuf(body)      kubectl's request bodies as JSON-shaped objects
     load().message(gvk)        the schema itself

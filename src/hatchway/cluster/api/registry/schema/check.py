@@ -1,9 +1,9 @@
-"""Checks the shape of an object against its type, finds unknown fields, and makes the object that is stored.
+"""Checks an object against the schema of its type, finds unknown fields, and makes the object that is stored.
 
-The results are those of Kubernetes, which decodes JSON into Go structs and encodes them again. Here the table alone is
-used. Wrong types are a 400, unknown fields are reported (fieldValidation) and dropped, null and empty optional values
-are dropped, quantities and times get their canonical spelling. The messages are those of `sigs.k8s.io/json` and
-apiserver's `handlers/rest.go`.
+The results are the same as in Kubernetes, which decodes JSON into Go structs and encodes them again. A value of a wrong
+type is an error 400. Unknown fields are reported (fieldValidation) and dropped. Null and empty optional values are
+dropped. Quantities and times get their canonical spelling. The messages are those of `sigs.k8s.io/json` and apiserver's
+`handlers/rest.go`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hatchway.errors import ApiError, bad_request
 __all__ = ["MAX_STRICT_ERRORS", "CheckedObject", "FieldPath", "ShapeError", "check", "check_part", "show_path"]
 
 Json = Any
-# (parent, name or index). Paths are needed only for messages, so they are as cheap as possible.
+# (path of the parent, name or index). Paths are needed only for messages, so creating them must be cheap.
 FieldPath = tuple[Any, str | int] | None
 
 MAX_STRICT_ERRORS = 100
@@ -36,12 +36,12 @@ _GO = {"string": "string", "bytes": "[]uint8", "boolean": "bool", "int32": "int3
        "intOrString": "intstr.IntOrString", "raw": "runtime.RawExtension", "strings": "[]string",
        "json": "v1.JSON", "schemaOrList": "v1.JSONSchemaPropsOrArray", "schemaOrBoolean": "v1.JSONSchemaPropsOrBool",
        "schemaOrStrings": "v1.JSONSchemaPropsOrStringArray"}  # fmt: skip
-# A message or something else: what else there may be.
+# The type that may stand in the place of a message, for each kind with an alternative.
 _ALTERNATIVES: dict[str, type] = {"schemaOrList": list, "schemaOrBoolean": bool, "schemaOrStrings": list}
 
 
 class ShapeError(ApiError):
-    """400: the object does not fit its type.
+    """An error 400: the object does not fit its type.
 
     why: only the reason, without `X in version V cannot be handled as`.
     """
@@ -58,17 +58,17 @@ class CheckedObject:
     """An object that has passed the check.
 
     object: the object to store, a new dictionary that shares nothing mutable with the input except raw extensions.
-    unknown: one message for each field that was dropped, `unknown field "spec.foo"`: the warnings of
-    fieldValidation=Warn.
+    unknown: a message for each field that was dropped, such as `unknown field "spec.foo"`. With fieldValidation=Warn
+        these are the warnings.
     """
 
     object: dict[str, Any]
     unknown: tuple[str, ...]
 
-    def strict(self, gvk: tuple[str, str, str], errors: tuple[str, ...] = ()) -> None:
+    def require_strict(self, gvk: tuple[str, str, str], errors: tuple[str, ...] = ()) -> None:
         """Raise ShapeError 400 when there are unknown or duplicate fields (fieldValidation=Strict).
 
-        errors: the errors in the document (`strict_errors`), if there are others than unknown fields.
+        errors: the errors in the document (`strict_errors`); () when there are only unknown fields.
         """
         found = errors or self.unknown
         if found:
@@ -80,10 +80,10 @@ class _Mismatch(Exception):
 
 
 def check(gvk: tuple[str, str, str], obj: Json) -> CheckedObject:
-    """Check `obj` against the type `gvk` and return what is kept of it.
+    """Check `obj` against the type `gvk`, and return it without the fields that are dropped.
 
-    The result has apiVersion and kind of `gvk`. Raises ShapeError (400) when a value has the wrong type, ApiError 400
-    for a kind that the table does not know.
+    The result has the apiVersion and kind of `gvk`. Raises ShapeError (400) when a value has the wrong type, ApiError
+    400 for a kind that is not in the table.
     """
     kind = GVK(*gvk)
     try:
@@ -109,7 +109,7 @@ def check_part(definition: str, value: Json, path: FieldPath = None) -> tuple[di
         path: where it is in its object, for messages.
 
     Returns:
-        What is kept of it, and a message for each field that was dropped.
+        The part without the fields that are dropped, and a message for each unknown field.
 
     Raises:
         ValueError: a value has the wrong type; the text is the reason.
@@ -130,7 +130,7 @@ def _object(
     owner: TypeDefinition | None = None,
     owned: Field | None = None,
 ) -> dict[str, Any]:
-    """Check an object. owner, owned: the type and the field whose value it is, for messages."""
+    """Check an object. owner, owned: the type and the field that contain the object, for messages."""
     if type(value) is not dict:
         if value is None:
             value = {}
@@ -171,7 +171,7 @@ def _object(
                 kept[name] = _map(message, field, one, (path, name), unknown)
     for field in message.always:
         if field.name not in kept:
-            # An empty object may contain objects that are always written: status.loadBalancer of a Service.
+            # Some objects are always written, even in an empty object: status.loadBalancer of a Service.
             kept[field.name] = _object(_ref(field), {}, path, unknown)
     return kept
 
@@ -192,7 +192,7 @@ def _map(
     if field.kind in _ALTERNATIVES:
         return {key: _alternative(message, field, one, (path, key), unknown) for key, one in value.items()}
     if field.kind == "string":
-        # The hottest loop: labels, annotations, data.
+        # Labels, annotations and data: this loop runs most often, so it is short.
         kept = {}
         for key, one in value.items():
             if type(one) is not str:
@@ -203,7 +203,7 @@ def _map(
 
 
 def _alternative(message: TypeDefinition, field: Field, value: Json, path: FieldPath, unknown: list[str]) -> Json:
-    """Check a value that is a message, or a list or a boolean in its place (apiextensions' `v1/marshal.go`)."""
+    """Check a message, or the list or boolean that may stand in its place (apiextensions' `v1/marshal.go`)."""
     ref, other = _ref(field), _ALTERNATIVES[field.kind]
     if type(value) is dict:
         return _object(ref, value, path, unknown, message, field)
@@ -231,7 +231,7 @@ def _ref(field: Field) -> TypeDefinition:
 _ZERO: dict[str, Any] = {"string": "", "bytes": "", "boolean": False, "int32": 0, "int64": 0, "double": 0,
          "quantity": "0", "intOrString": 0, "time": None, "microTime": None, "raw": None, "json": None,
          "strings": []}  # fmt: skip
-# These are structs in Go, which omitempty does not leave out.
+# These kinds are structs in Go, and `omitempty` does not leave out empty structs.
 _KEPT_EMPTY = frozenset(("intOrString", "json", "quantity", "raw"))
 _TEXT: dict[str, Callable[[Any], str]] = {
     "time": canonical_time,
@@ -310,7 +310,7 @@ def _wrong(value: Json, where: str, *, number: bool = False) -> _Mismatch:
 
 
 def _element(field: Field) -> str:
-    """Return the Go type of one element."""
+    """Return the Go type of one element of a field."""
     if field.kind == "message":
         return load().definitions[field.ref].go
     go = field.go
@@ -322,7 +322,7 @@ def _element(field: Field) -> str:
 
 
 def _go_of(field: Field) -> str:
-    """Return the Go type of a whole list or map."""
+    """Return the Go type of a field that is a list or a map."""
     if field.go:
         return field.go
     return ("[]" if field.container == "list" else "map[string]") + _element(field)
@@ -334,7 +334,7 @@ def _where(message: TypeDefinition, field: Field, path: FieldPath, go: str = "")
 
 
 def show_path(path: FieldPath, *, indexes: bool = True) -> str:
-    """Return a path as messages write it: `spec.containers[0].name`. indexes: False leaves `[0]` out."""
+    """Return a path as messages write it: `spec.containers[0].name`. indexes: False leaves out `[0]`."""
     parts: list[str] = []
     while path is not None:
         path, step = path

@@ -1,8 +1,8 @@
 """Sets default values, as `SetDefaults_*` in Kubernetes' `pkg/apis/*/v1/defaults.go`.
 
-There are two tables of functions: TYPES sets the defaults of a definition's values wherever they are; KINDS sets the
-defaults that depend on the whole object. The walk follows the schema table, and visits only parts that contain a type
-with defaults.
+There are two tables of functions: TYPES sets the defaults of a definition's values, wherever these are in an object;
+KINDS sets the defaults that depend on the whole object. The walk follows the schema table, and visits only parts that
+contain a type with defaults.
 """
 
 from __future__ import annotations
@@ -38,10 +38,7 @@ def apply_defaults(gvk: tuple[str, str, str], obj: Json) -> Json:
 
 @functools.cache
 def _plan(name: str) -> tuple[Callable[[Json], None] | None, tuple[tuple[str, str, str], ...]]:
-    """Return how to set the defaults of a value of this type.
-
-    This is the type's own function, and the fields (name, container, type) to visit.
-    """
+    """Return a type's own function for defaults, or None, and its fields (name, container, type) to visit."""
     return TYPES.get(name), tuple(
         (field.name, field.container, field.ref)
         for field in load().definitions[name].fields.values()
@@ -80,7 +77,7 @@ def _pod_spec(spec: Json) -> None:
     spec.setdefault("securityContext", {})
     spec.setdefault("terminationGracePeriodSeconds", 30)
     spec.setdefault("schedulerName", "default-scheduler")
-    # This field has two names; the old one always mirrors the new one.
+    # This field has two names. Both always have the same value.
     account = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if account:
         spec["serviceAccountName"] = spec["serviceAccount"] = account
@@ -108,7 +105,7 @@ def _requests(resources: Json | None) -> None:
 
 
 def _always_pull(image: str) -> bool:
-    """Return True when the image's tag is `latest`, written or not; a digest is not a tag."""
+    """Return True when the image's tag is `latest`, explicitly or by default. A digest is not a tag."""
     if "@" in image:
         return False
     last = image.rpartition("/")[2]
@@ -190,7 +187,7 @@ _NODE_INFO = (
 
 def _node(node: Json) -> None:
     status = node["status"]
-    # Fields that Go writes even when they are empty.
+    # Fields that Kubernetes writes even when they are empty.
     info = status.setdefault("nodeInfo", {})
     for field in _NODE_INFO:
         info.setdefault(field, "")
@@ -249,7 +246,7 @@ def _stateful_set(stateful_set: Json) -> None:
         if not retention.get(field):
             retention[field] = "Retain"
     for template in spec.get("volumeClaimTemplates", ()):
-        # Older clients need both (`pkg/apis/apps/v1/conversion.go`).
+        # Older clients need apiVersion and kind here (`pkg/apis/apps/v1/conversion.go`).
         template["apiVersion"], template["kind"] = "v1", "PersistentVolumeClaim"
         _claim(template)
 
@@ -292,7 +289,7 @@ def _job(job: Json) -> None:
 
 
 def _binding(binding: Json) -> None:
-    # A RoleRef is always of this group; an object of Go always has the field.
+    # A RoleRef always has this group, and Kubernetes always writes the field.
     reference = binding["roleRef"]
     if not reference.get("apiGroup"):
         reference["apiGroup"] = _RBAC
@@ -304,7 +301,7 @@ def _subject(subject: Json) -> None:
 
 
 def _limit_range_item(item: Json) -> None:
-    """Complete the amounts of containers: a maximum is the default limit, and that the default request."""
+    """Complete the amounts of containers: the maximum is the default limit, which is the default request."""
     if item.get("type") != "Container":
         return
     limits, requests = item.setdefault("default", {}), item.setdefault("defaultRequest", {})

@@ -1,8 +1,8 @@
-r"""Decodes objects in Kubernetes' protobuf, driven by the schema table: request bodies of kubectl and typed clients.
+r"""Decodes objects in Kubernetes' protobuf encoding by the schema table: request bodies of kubectl and typed clients.
 
-A body is the magic `k8s\0` and a `runtime.Unknown` (apiMachinery's `runtime/serializer/protobuf`): the TypeMeta and the
-raw message. The result has the shape of JSON. Bodies are not trusted: lengths, depths, wire types and numbers are
-checked, and memory is never allocated by a length that a client has sent.
+A body is the magic number `k8s\0` and a `runtime.Unknown` (apimachinery's `runtime/serializer/protobuf`). The latter
+contains the TypeMeta and the raw message. The result has the shape of JSON. Bodies are not trusted: lengths, depths,
+wire types and numbers are checked, and no memory is allocated because of a length that a client has sent.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _signed(value: int, bits: int) -> int:
 
 
 def _pairs(data: bytes, at: int, end: int, budget: _DecodeBudget) -> list[tuple[int, int, int, int]]:
-    """Return the fields of a small message: (number, wire type, value or start, end)."""
+    """Return the fields of a small message as (number, wire type, value or start offset, end offset)."""
     found = []
     while at < end:
         budget.use(1)
@@ -105,8 +105,8 @@ def _pairs(data: bytes, at: int, end: int, budget: _DecodeBudget) -> list[tuple[
 def decode_protobuf(body: bytes) -> dict[str, Any]:
     """Return the object in a protobuf body, in the shape of JSON, with the apiVersion and kind that the body names.
 
-    Values that Go leaves out of JSON (empty optional ones) are left out. Raises ApiError 400 for anything malformed
-    or of a kind that the table does not know, 413 for more than MAX_VALUES fields.
+    Empty optional values are left out, as in Kubernetes' JSON. Raises ApiError 400 for a malformed body or a kind that
+    is not in the table, 413 for more than MAX_VALUES fields.
     """
     try:
         return _envelope(body, 0, _DecodeBudget())
@@ -191,7 +191,7 @@ def _message(
         elif field.kind == "message":
             _expect(message, field.name, wire, LEN)
             start, at = _span(data, at, end)
-            # A message that comes twice is merged, as in generated code.
+            # If a message appears twice, the two are merged, as in Go's generated code.
             inner = into.setdefault(field.name, {})
             _message(load().definitions[field.ref], data, start, at, inner, depth + 1, budget)
         else:
@@ -240,7 +240,7 @@ def _entry(
 
 
 def _value(field: Field, data: bytes, at: int, end: int, depth: int, budget: _DecodeBudget) -> tuple[Any, int]:
-    """Decode one value whose wire type has been checked; None means a zero time."""
+    """Decode one value whose wire type has been checked. Return the value (None for a zero time) and the end offset."""
     kind = field.kind
     wire = _WIRE.get(kind, LEN)
     if wire != LEN:
@@ -284,7 +284,7 @@ def _value(field: Field, data: bytes, at: int, end: int, depth: int, budget: _De
 def _alternative(
     field: Field, data: bytes, parts: list[tuple[int, int, int, int]], depth: int, budget: _DecodeBudget
 ) -> Any:
-    """Decode a value that is a schema, or a list or a boolean in its place (apiextensions' `v1/generated.proto`)."""
+    """Decode a schema, or the list or boolean that may stand in its place (apiextensions' `v1/generated.proto`)."""
     definition = load().definitions[field.ref]
     boolean = field.kind == "schemaOrBoolean"
     schemas: list[dict[str, Any]] = []

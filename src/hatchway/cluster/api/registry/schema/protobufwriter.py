@@ -1,7 +1,7 @@
-"""Encodes objects of built-in types in Kubernetes' protobuf, driven by the schema table: the inverse of `protobuf.py`.
+"""Encodes objects of built-in types in Kubernetes' protobuf encoding by the schema table: the inverse of `protobuf.py`.
 
-Values that Go writes although they are empty are left out where that means the same. Objects come from the store, so
-their shape is known to be right; fields that the table does not know are left out.
+Kubernetes writes some empty values. They are left out here where a decoder then gets the same value. Objects come from
+the store, so their shape is known to be right. Fields that are not in the table are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Writer = Callable[[Any], bytes]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _json = msgspec.json.Encoder().encode
-# They are no part of the published schema, but have protobuf numbers: metadata 1, items 2.
+# These kinds are not in the published schema, but have protobuf numbers: metadata 1, items 2.
 _METADATA_KINDS = ("PartialObjectMetadata", "PartialObjectMetadataList")
 
 
@@ -35,7 +35,7 @@ def in_protobuf(gvk: tuple[str, str, str]) -> bool:
 
 
 def encode_protobuf(obj: Json) -> bytes:
-    """Return an object with its envelope. obj: has `apiVersion` and `kind`. Raises UnknownKind."""
+    """Encode an object, with its envelope. obj: has `apiVersion` and `kind`. Raises UnknownKind."""
     api_version, kind = obj["apiVersion"], obj["kind"]
     if kind in _METADATA_KINDS:
         if kind == "PartialObjectMetadata":
@@ -47,21 +47,21 @@ def encode_protobuf(obj: Json) -> bytes:
 
 
 def list_item(item: tuple[str, str, str] | str, obj: Json) -> bytes:
-    """Return one item of a list, without an envelope. item: its kind. Raises UnknownKind."""
+    """Encode one item of a list, without an envelope. item: the kind of the item. Raises UnknownKind."""
     if item == "PartialObjectMetadata":
         return length_delimited(1, _message("meta.v1.ObjectMeta", obj.get("metadata") or {}))
     return _message(load().message(item).name, obj)
 
 
 def encode_whole_list(head: Json, items: list[bytes]) -> bytes:
-    """Return a list with its envelope. head: apiVersion, kind, metadata. items: as `list_item` returns them."""
+    """Encode a list, with its envelope. head: apiVersion, kind, metadata. items: as `list_item` returns them."""
     parts = [length_delimited(1, _message("meta.v1.ListMeta", head.get("metadata") or {}))]
     parts += [length_delimited(2, one) for one in items]
     return _envelope(head["apiVersion"], head["kind"], b"".join(parts))
 
 
 def encode_watch_event(type: str, obj: Json) -> bytes:
-    """Return one frame of a watch: its length (four bytes) and a WatchEvent with the object in its envelope.
+    """Encode one frame of a watch: its length (four bytes) and a WatchEvent with the object in its envelope.
 
     From apimachinery's `runtime/serializer/protobuf` (`LengthDelimitedFramer`).
     """
@@ -71,7 +71,7 @@ def encode_watch_event(type: str, obj: Json) -> bytes:
 
 def _envelope(api_version: str, kind: str, raw: bytes) -> bytes:
     named = length_delimited(1, api_version.encode()) + length_delimited(2, kind.encode())
-    # contentEncoding and contentType are written although they are empty, as generated code does.
+    # contentEncoding and contentType are empty but written, as in Go's generated code.
     empty = length_delimited(3, b"") + length_delimited(4, b"")
     return b"".join((MAGIC, length_delimited(1, named), length_delimited(2, raw), empty))
 
@@ -82,7 +82,7 @@ def _message(name: str, obj: Json) -> bytes:
         writer(value) for key, value in obj.items() if value is not None and (writer := writers.get(key)) is not None
     ]
     for number, ref in inlined:
-        # The fields of an embedded struct are the object's own in JSON, and a message of their own here.
+        # In JSON, the fields of an embedded struct are in the object itself; in protobuf they are a separate message.
         if inner := _message(ref, obj):
             parts.append(length_delimited(number, inner))
     return b"".join(parts)
@@ -90,7 +90,7 @@ def _message(name: str, obj: Json) -> bytes:
 
 @functools.cache
 def _plan(name: str) -> tuple[dict[str, _Writer], tuple[tuple[int, str], ...]]:
-    """Return how each field of a type is written, and its embedded structs (number, type)."""
+    """Return a writer for each field of a type, and the type's embedded structs as (number, type)."""
     definition: TypeDefinition = load().definitions[name]
     writers = {field.name: _field(field) for field in definition.own if field.number}
     return writers, tuple((part.number, part.ref) for part in definition.inline if part.number)
@@ -129,7 +129,7 @@ def _field(field: Field) -> _Writer:
 
 
 def _content(field: Field) -> tuple[int, _Writer]:
-    """Return the wire type of one value, and a function that returns its bytes (without tag and length)."""
+    """Return the wire type of a field's values, and a function that encodes a value (without tag and length)."""
     kind, ref = field.kind, field.ref
     if kind == "message":
         return LEN, lambda value: _message(ref, value)
@@ -139,7 +139,7 @@ def _content(field: Field) -> tuple[int, _Writer]:
 
 
 def _alternative(kind: str, ref: str, value: Any) -> bytes:
-    """Return a schema, or one of the values that may replace it: a list of schemas, a boolean, a list of strings."""
+    """Encode a schema, or the value in its place: a list of schemas, a boolean or a list of strings."""
     if kind == "schemaOrBoolean":
         if isinstance(value, bool):
             return _ALLOWS + (b"\x01" if value else b"\x00")

@@ -1,7 +1,7 @@
-"""The JSON spellings of Kubernetes' own scalar types: quantities, times, bytes, and their canonical forms.
+"""The JSON spellings of Kubernetes' scalar types (quantities, times, bytes), and their canonical forms.
 
-Every function takes what a client has sent and returns what the server stores, or raises ValueError with Kubernetes'
-message: `resource/quantity.go`, `meta/v1/time.go` and `micro_time.go`, Go's `encoding/base64`.
+Every function takes what a client has sent and returns what the server stores, or raises ValueError. The rules and the
+messages are those of `resource/quantity.go`, `meta/v1/time.go`, `meta/v1/micro_time.go` and Go's `encoding/base64`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["canonical_bytes", "canonical_micro_time", "canonical_quantity", "can
 _QUANTITY = re.compile(
     r"([+-]?)([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?[0-9]{1,9})?", re.A
 )
-# Kubernetes' message.
+# This is Kubernetes' own message.
 _QUANTITY_ERROR = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
@@ -42,7 +42,8 @@ _not_base64 = re.compile(r"[^A-Za-z0-9+/=]").search
 def _parse_quantity(text: str) -> tuple[Decimal, str]:
     """Return the value and the format of a quantity.
 
-    The value is rounded up to nano and held within ±(2**63-1). The format is `decimal`, `binary` or `exponent`.
+    The value is rounded up to multiples of 1e-9, and limited to ±(2**63-1). The format is `decimal`, `binary` or
+    `exponent`.
     """
     match = _QUANTITY.fullmatch(text)
     if match is None:
@@ -62,7 +63,7 @@ def _parse_quantity(text: str) -> tuple[Decimal, str]:
             style = "exponent"
     except (InvalidOperation, ValueError) as error:
         raise ValueError(_QUANTITY_ERROR) from error
-    # As in Kubernetes: larger values become the maximum, smaller ones are rounded up to one nano.
+    # As in Kubernetes, larger values become the maximum, and fractions are rounded up to multiples of 1e-9.
     value = min(value, _MAX)
     if value != value.to_integral_value():
         value = value.quantize(_NANO, rounding=ROUND_UP, context=_context)

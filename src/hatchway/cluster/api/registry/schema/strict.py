@@ -1,4 +1,4 @@
-"""Finds unknown and repeated fields in a JSON body, in the order of the document (strict decoding).
+"""Finds unknown and duplicate fields in a JSON body, in the order of the document (strict decoding).
 
 As in `sigs.k8s.io/json` (`UnmarshalStrict`), a field is reported once, and values of unknown fields are not checked.
 """
@@ -20,14 +20,14 @@ _decode, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
 
 
 class _Items(list[tuple[str, Any]]):
-    """An object as the pairs of its document, so that repeated keys are kept."""
+    """A JSON object as a list of pairs, so that duplicate keys are kept."""
 
 
 def strict_errors(gvk: tuple[str, str, str] | None, body: bytes) -> tuple[str, ...]:
     """Return messages such as `unknown field "spec.foo"` and `duplicate field "spec.bar"`, in document order.
 
-    gvk: the type; None for a document without a type, where every field is known. The result is () when no field is
-    repeated, because `check` finds unknown fields by itself, and when the body cannot be parsed.
+    gvk: the type; None for a document without a type, in which no field is unknown. Returns () when the document has no
+    duplicate field, because `check` finds unknown fields by itself. Also returns () when the body cannot be parsed.
     """
     if not _may_repeat(body):
         return ()
@@ -51,7 +51,7 @@ def strict_errors(gvk: tuple[str, str, str] | None, body: bytes) -> tuple[str, .
             message = load().message(gvk)
         except UnknownKind:
             return ()
-    # A dictionary keeps each message once, where it came first.
+    # A dictionary keeps each message once, at its first position.
     found: dict[str, None] = {}
     try:
         _walk(top, message, gvk is None, None, found)
@@ -61,10 +61,10 @@ def strict_errors(gvk: tuple[str, str, str] | None, body: bytes) -> tuple[str, .
 
 
 def _may_repeat(body: bytes) -> bool:
-    """Return False if no field of a document can be repeated.
+    """Return False if the document has no duplicate fields.
 
-    Of repeated fields one is lost when a document is decoded. So it then has less colons, unless escape sequences stand
-    for some.
+    Decoding keeps only one of several duplicates. So encoding the result again gives fewer colons than the document
+    has, unless the document has escape sequences that mean colons.
     """
     if b"\\u" in body:
         return True
@@ -75,7 +75,7 @@ def _may_repeat(body: bytes) -> bool:
 
 
 def _walk(value: Any, message: TypeDefinition | None, free: bool, path: FieldPath, found: dict[str, None]) -> None:
-    """Collect what is wrong with a value. free: it has no type, so only repeated fields are reported."""
+    """Collect the errors in a value. free: the value has no type, so only duplicate fields are reported."""
     if isinstance(value, _Items):
         seen: set[str] = set()
         for key, one in value:

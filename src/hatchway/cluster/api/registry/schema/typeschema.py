@@ -1,4 +1,4 @@
-"""The interface of schemas, which built-in and custom types share, and the schemas of built-in types."""
+"""The interface of all schemas, of built-in and custom types, and the schemas of built-in types."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Json = Any
 
 
 class TypeSchema(Protocol):
-    """The schema of a type."""
+    """The interface of a type's schema."""
 
     def check(self, obj: Json) -> CheckedObject:
-        """Check the types of fields. Raises ShapeError 400, ApiError 400."""
+        """Check the types of an object's fields. Raises ShapeError or another ApiError 400."""
         ...
 
     def apply_defaults(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return a checked object with its defaults; it may be the same object, changed."""
+        """Return a checked object with its defaults. It may be the same object, changed in place."""
         ...
 
     def document_errors(self, body: bytes) -> tuple[str, ...]:
-        """Return the messages of strict decoding about a JSON document, when a field is repeated in it; else ()."""
+        """Return the errors of strict decoding in a JSON document that has a duplicate field, else ()."""
         ...
 
     @property
@@ -36,7 +36,7 @@ class TypeSchema(Protocol):
 
 
 class BuiltinSchema:
-    """The schema of a built-in type, from the table."""
+    """The schema of a built-in type, which is in the table."""
 
     merges_strategically = True
 
@@ -52,7 +52,7 @@ class BuiltinSchema:
         return apply_defaults(self._gvk, obj)
 
     def document_errors(self, body: bytes) -> tuple[str, ...]:
-        """Return what strict decoding finds in a document; see `strict.py`."""
+        """Return the errors of strict decoding in a document; see `strict.py`."""
         return strict_errors(self._gvk, body)
 
 

@@ -1,4 +1,4 @@
-r"""Protobuf's wire format, and the envelope of Kubernetes' bodies in it.
+r"""The wire format of protobuf, and the envelope of Kubernetes' protobuf bodies.
 
 A body is the magic `k8s\0` and a `runtime.Unknown` (apimachinery's `runtime/serializer/protobuf`).
 """
@@ -14,7 +14,7 @@ VARINT, I64, LEN, I32 = 0, 1, 2, 5
 
 
 def encode_varint(value: int) -> bytes:
-    """Return an integer as a varint; negative ones as 64-bit two's complement."""
+    """Encode an integer as a varint. A negative integer is encoded as 64-bit two's complement."""
     value &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
     while value > 0x7F:
@@ -25,5 +25,5 @@ def encode_varint(value: int) -> bytes:
 
 
 def length_delimited(number: int, data: bytes) -> bytes:
-    """Return an encoded field of wire type 2: a string, bytes or a message."""
+    """Encode a field of wire type 2: a string, bytes or a message."""
     return encode_varint(number << 3 | LEN) + encode_varint(len(data)) + data

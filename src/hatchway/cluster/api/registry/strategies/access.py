@@ -1,6 +1,6 @@
 """RBAC objects (rbac/v1): the validation of Kubernetes' `pkg/apis/rbac/validation`.
 
-`admission/escalation.py` checks that the client has the rights that it grants.
+`admission/escalation.py` checks that a client grants only rights that it has itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _GROUP = "rbac.authorization.k8s.io"
 
 
 class _RbacStrategy(Strategy):
-    gives_rights = True
+    grants_rights = True
 
     def name_errors(self, name: str, prefix: bool) -> list[str]:
         return v.path_segment(name)
@@ -32,7 +32,7 @@ class RoleStrategy(_RbacStrategy):
     """Roles and ClusterRoles."""
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Add `rules` when it is missing, as null: the field has no omitempty, so clients expect it."""
+        """Set missing `rules` to null: Kubernetes always writes the field, so clients expect it."""
         obj.setdefault("rules", None)
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -49,7 +49,7 @@ class RoleStrategy(_RbacStrategy):
                 causes.append(v.required(at, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
             terms = sum(max(1, v.selector_terms(one)) for one in selectors)
             if terms > v.MAX_SELECTOR_TERMS:
-                # After each change of a ClusterRole, the selectors are compared with all ClusterRoles.
+                # The number is limited because all ClusterRoles are matched again after each change of a ClusterRole.
                 causes.append(v.too_many(at, terms, v.MAX_SELECTOR_TERMS))
                 selectors = []
             for index, selector in enumerate(selectors):
@@ -80,7 +80,7 @@ def _validate_rule(rule: dict[str, Any], at: str, cluster_wide: bool) -> list[Ca
 
 
 class RoleBindingStrategy(_RbacStrategy):
-    """RoleBindings and ClusterRoleBindings; a binding's roleRef never changes."""
+    """RoleBindings and ClusterRoleBindings. The roleRef of a binding never changes."""
 
     def validate(self, obj: Object) -> list[Cause]:
         """Return the errors in the role's reference and in the subjects."""
@@ -102,7 +102,7 @@ class RoleBindingStrategy(_RbacStrategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: a binding's role stays the same."""
+        """Return the errors in a change: a binding always refers to the same role."""
         causes = self.validate(obj)
         if obj.get("roleRef") != old.get("roleRef"):
             causes.append(v.invalid("roleRef", obj.get("roleRef"), "cannot change roleRef"))

@@ -25,7 +25,7 @@ def endpoint_address(value: str, at: str, *, loopback: bool = False) -> list[Cau
 
 
 def several_addresses(items: list[dict[str, Any]], at: str) -> list[Cause]:
-    """Check podIPs or hostIPs: valid, one address of each family (`validatePodIPs`, `validateHostIPs`)."""
+    """Check podIPs or hostIPs: at most one address of each family (`validatePodIPs`, `validateHostIPs`)."""
     values = [item.get("ip", "") for item in items]
     found = [v.parse_ip(value) for value in values]
     causes = [

@@ -27,11 +27,11 @@ class APIServiceStrategy(Strategy):
     unconditional_update = False
 
     def name_errors(self, name: str, prefix: bool) -> list[str]:
-        """Return the errors in a name that is one segment of a path; `validate` compares it with the spec."""
+        """Return the errors in a name, which must be one path segment. `validate` compares the name with the spec."""
         return v.path_segment(name)
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Drop the status; a local APIService is available at once."""
+        """Drop the client's status. A local APIService gets the condition that it is available."""
         obj["status"] = {}
         if not (obj.get("spec") or {}).get("service"):
             obj["status"] = {"conditions": [{**LOCAL_CONDITION, "lastTransitionTime": ctx.now}]}
@@ -58,7 +58,7 @@ class APIServiceStrategy(Strategy):
         return causes + _service_errors(spec)
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in the status of conditions."""
+        """Return the errors in the conditions: their status must be True, False or Unknown."""
         conditions = (obj.get("status") or {}).get("conditions") or ()
         return [
             v.not_supported(f"status.conditions[{index}].status", one.get("status", ""), _STATUSES)

@@ -39,12 +39,12 @@ _POSITIVE, _NOT_NEGATIVE = "must be greater than zero", "must be greater than or
 
 
 class HorizontalPodAutoscalerStrategy(Strategy):
-    """HorizontalPodAutoscalers, in the shape of autoscaling/v2, in which they are stored."""
+    """HorizontalPodAutoscalers in the form of autoscaling/v2, which is also the stored form."""
 
     requires_spec = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set one replica as the minimum, 80 % of the processor as the target, and the rules of a given behavior."""
+        """Set the minimum (1 replica), the target (80 % of the CPU), and what a given behavior leaves out."""
         spec = obj["spec"]
         spec.setdefault("minReplicas", 1)
         if not spec.get("metrics"):
@@ -57,11 +57,11 @@ class HorizontalPodAutoscalerStrategy(Strategy):
                 behavior[key] = {**rules, **{name: value for name, value in given.items() if value is not None}}
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas and no metrics: both have no omitempty, and clients read them."""
+        """Set the status to no replicas and no metrics: Kubernetes always writes both, so clients expect them."""
         obj["status"] = {"desiredReplicas": 0, "currentMetrics": None}
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in reference, limits, metrics and behavior."""
+        """Return the errors in the reference, the limits, the metrics and the behavior."""
         spec = obj["spec"]
         causes = _reference(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
         least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)

@@ -1,7 +1,7 @@
 """Conversion between autoscaling/v1 and autoscaling/v2 (`pkg/apis/autoscaling/v1/conversion.go`).
 
-Objects are stored as v2. The v1 object has annotations for everything that has no field in v1, as JSON in the shapes of
-v1. So a client of v1 can read an object and write it back without a loss.
+Objects are stored as v2. A v1 object has annotations for everything that has no field in v1; their values are JSON in
+the types of v1. So a client of v1 can read an object and write it back without loss.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ANNOTATIONS = (_METRICS, _CURRENT, _CONDITIONS, _BEHAVIOR)
 
 
 def v2_to_v1(obj: Object) -> Object:
-    """Return an autoscaling/v2 object as autoscaling/v1. The argument is not changed."""
+    """Convert an autoscaling/v2 object to autoscaling/v1. The argument is not changed."""
     spec, status = obj["spec"], obj.get("status") or {}
     metrics, cpu = _without_cpu(spec.get("metrics") or [], "target")
     current, used = _without_cpu(status.get("currentMetrics") or [], "current")
@@ -52,7 +52,7 @@ def v2_to_v1(obj: Object) -> Object:
 
 
 def v1_to_v2(obj: Object) -> Object:
-    """Return an autoscaling/v1 object as autoscaling/v2; annotations that cannot be read are dropped, as there."""
+    """Convert an autoscaling/v1 object to autoscaling/v2. As in Kubernetes, unreadable annotations are dropped."""
     spec, status, metadata = obj.get("spec") or {}, obj.get("status") or {}, obj.setdefault("metadata", {})
     annotations = dict(metadata.get("annotations") or {})
     kept = {key: _parsed(annotations.pop(key, "")) for key in _ANNOTATIONS}
@@ -87,7 +87,7 @@ def _parsed(text: str) -> Any:
 
 
 def _without_cpu(metrics: list[Json], key: str) -> tuple[list[Json], int | None]:
-    """Return the metrics without the first one that is the processor's utilization, and its value."""
+    """Return the metrics without the first metric of CPU utilization, and the value of that metric or None."""
     for index, one in enumerate(metrics):
         source = one.get("resource") or {}
         value = (source.get(key) or {}).get("averageUtilization")
@@ -96,7 +96,7 @@ def _without_cpu(metrics: list[Json], key: str) -> tuple[list[Json], int | None]
     return metrics, None
 
 
-# Fields of v1's sources: (field there, path in v2).
+# The fields of metric sources: the name in v1 and the path in v2.
 _TARGETS: dict[str, dict[str, tuple[str, ...]]] = {
     "resource": {
         "name": ("name",),

@@ -1,11 +1,11 @@
 """The rules that a type may override. The defaults are the rules of ordinary types.
 
-A strategy is stateless: one instance per row of the registry. The verbs in `verbs.py` call it in the order of
-kube-apiserver's registry stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare → validate.
-Objects passed as `obj` are the caller's own and may be changed in place; `old` is shared and never changed.
+A strategy is stateless: there is one instance per row of the registry. The verbs in `verbs.py` call its methods in the
+order of kube-apiserver's registry stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare →
+validate. Methods may change their argument `obj` in place. They must not change `old`, which is shared.
 
-For a large object, all methods except `before_create`, `check_deletion` and `allocate` are called on a thread. There a
-strategy may only look up single objects in the store (`latest`, `get`).
+For a large object, all methods except `before_create`, `check_deletion` and `allocate` are called on a worker thread.
+On this thread a strategy may only look up single objects in the store (`latest`, `get`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WriteContext:
 
 
 def field(*path: str) -> FieldReader:
-    """Return a reader of the scalar at a path of keys; "" where it is missing."""
+    """Return a function that reads the scalar at a path of keys; "" if it is missing."""
 
     def read(obj: Object) -> str:
         found = obj
@@ -52,12 +52,12 @@ def field(*path: str) -> FieldReader:
 
 
 def readers(found: dict[str, FieldReader]) -> Mapping[str, FieldReader]:
-    """Return the value of `Strategy.selectable`."""
+    """Return an immutable mapping for `Strategy.selectable`."""
     return MappingProxyType(found)
 
 
 class Strategy:
-    """The rules of an ordinary type. metadata.generation is not counted."""
+    """The rules of an ordinary type, which has no metadata.generation."""
 
     # True when metadata.generation counts changes of the spec.
     generation = False
@@ -67,19 +67,19 @@ class Strategy:
     unconditional_update = True
     # True when DELETE answers with the object instead of a Status (`ReturnDeletedObject`).
     return_deleted = False
-    # True when every stored object must have a spec, on which its readers rely.
+    # True when every stored object must have a spec, because other code relies on it.
     requires_spec = False
-    # True when its objects grant rights, which their writer must have (`admission/escalation.py`, `paramaccess.py`).
-    gives_rights = False
-    # True when a new object has an empty status, which a JSON patch of the status needs.
+    # True when its objects grant rights, so their writer must have these (`admission/escalation.py`, `paramaccess.py`).
+    grants_rights = False
+    # True when a new object gets an empty status, without which a JSON patch of the status would fail.
     empty_status = False
-    # The propagation policy of a DELETE that does not name one (`DefaultGarbageCollectionPolicy`): "" for Background.
+    # The propagation policy for a DELETE that names none (`DefaultGarbageCollectionPolicy`); "" for Background.
     default_propagation = ""
     # The warning for a DELETE that names no propagation policy; "" for none.
     propagation_warning = ""
-    # True when a finalizer must have a domain, or be one of Kubernetes' own; custom types may have any.
+    # True when a finalizer must have a domain or be one of Kubernetes' own. Custom types allow any finalizer.
     qualifies_finalizers = True
-    # True when even a small object may need much work, which is then done on a thread.
+    # True when checking even a small object may take long, so that it must be done on the worker thread.
     is_costly = False
     # The warning that every client of the type gets; "" for none.
     deprecation = ""
@@ -94,13 +94,13 @@ class Strategy:
         """Set defaults that the schema does not have, on create and update."""
 
     async def before_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Wait for an object that this one needs and that a controller is about to create."""
+        """Wait for another object that the new object needs and that a controller is about to create."""
 
     def check_deletion(self, obj: Object) -> None:
-        """Raise ApiError 403 when the object must stay."""
+        """Raise ApiError 403 when the object must not be deleted."""
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Refuse objects that the type never accepts (see also `api/admission/`). Raises ApiError."""
+        """Raise ApiError for an object that the type never accepts (see also `api/admission/`)."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
         """Set the fields that the server owns, and drop those that clients may not set. Raises ApiError."""
@@ -110,13 +110,13 @@ class Strategy:
             obj["status"] = {}
 
     def allocate(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Claim values that must be unique, and check those that are claimed already.
+        """Allocate values that must be unique, and check the values that the object has already.
 
-        `old` is None on create. It must be quick, since it is always done on the event loop. Raises ApiError.
+        `old` is None on create. The method must be quick, because it always runs on the event loop. Raises ApiError.
         """
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep the status, which only its subresource changes."""
+        """Keep the status, which only the subresource `status` may change."""
         keep(obj, old, "status")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
@@ -130,11 +130,11 @@ class Strategy:
         return True
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return all errors in the object beyond its metadata and its shape."""
+        """Return all errors in a new object except those in its metadata and those that its schema finds."""
         return []
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return all errors in the change; by default, everything that is wrong with the new object."""
+        """Return all errors in an update; by default, the errors that `validate` finds in the new object."""
         return self.validate(obj)
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
@@ -146,14 +146,14 @@ class Strategy:
         return []
 
     def grace_period(self, obj: Object, asked: int | None) -> int | None:
-        """Return how many seconds a deletion waits for its confirmation; None for a deletion at once."""
+        """Return how many seconds a deletion waits until it is confirmed; None for a deletion at once.
+
+        asked: the number of seconds that the client asks for; None if it does not say.
+        """
         return None
 
     def begin_deletion(self, obj: Object) -> bool:
-        """Mark `obj` as being deleted.
-
-        Return True when the object stays in the store until another request removes it.
-        """
+        """Mark `obj` as being deleted. Return True when it stays in the store until another request removes it."""
         return False
 
     def is_held(self, obj: Object) -> bool:
@@ -161,7 +161,7 @@ class Strategy:
         return bool(obj["metadata"].get("finalizers"))
 
     def stays(self, obj: Object, old: Object) -> bool:
-        """Return True when a change that leaves a deleted object without metadata.finalizers does not remove it."""
+        """Return True when a deleted object stays although the change leaves it without metadata.finalizers."""
         return False
 
     def scale_selector(self, obj: Object) -> Object | None:
@@ -170,12 +170,12 @@ class Strategy:
         return found
 
     def changed(self, obj: Object, old: Object) -> bool:
-        """Return True when an update counts as a new generation: anything but metadata and status changed."""
+        """Return True when an update makes a new generation: it has changed more than metadata and status."""
         return any(obj.get(key) != old.get(key) for key in set(obj) | set(old) if key not in ("metadata", "status"))
 
 
 def keep(obj: Object, old: Object, key: str) -> None:
-    """Make `obj[key]` what it was in `old` (absent included)."""
+    """Set `obj[key]` to its value in `old`; remove it if `old` does not have the key."""
     if key in old:
         obj[key] = old[key]
     else:

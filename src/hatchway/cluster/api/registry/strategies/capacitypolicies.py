@@ -17,7 +17,7 @@ _NANO = 10**9
 
 
 def validate_policy(policy: Json, capacity: Amount, at: str) -> list[Cause]:
-    """Return the errors in a policy. capacity: all that the device has."""
+    """Return the errors in a policy. capacity: the whole capacity of the device."""
     values, limits, default = policy.get("validValues") or [], policy.get("validRange"), policy.get("default")
     if values and limits is not None:
         text = 'exactly one policy can be specified, cannot specify "validValues" and "validRange" at the same time'
@@ -77,7 +77,7 @@ def _step(step: Amount, low: Amount, values: list[Amount], capacity: Amount, at:
     causes = []
     if first.nano > capacity.nano:
         causes.append(v.invalid(at, str(step), f"one step {first} is larger than capacity value: {capacity}"))
-    # Kubernetes divides whole numbers; a step of less than one would be a division by zero there.
+    # As in Kubernetes, amounts are rounded up to whole numbers before the division.
     whole = -(-step.nano // _NANO)
     if whole <= 0:
         return [*causes, v.invalid(at, str(step), "must be greater than zero")]

@@ -35,14 +35,14 @@ _CERTIFICATE = "status.certificate"
 
 
 class CertificateSigningRequestStrategy(Strategy):
-    """CertificateSigningRequests: they change by their subresources `approval` and `status` only."""
+    """CertificateSigningRequests. They change only through their subresources `approval` and `status`."""
 
     # Checking the signature of a request takes some milliseconds with large RSA keys.
     is_costly = True
     selectable = readers({"spec.signerName": field("spec", "signerName")})
 
     def name_errors(self, name: str, prefix: bool) -> list[str]:
-        """Return the errors in a name: only those of path segments (`ValidateCertificateRequestName`)."""
+        """Return the errors in a name, which must be one path segment (`ValidateCertificateRequestName`)."""
         return v.path_segment(name)
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
@@ -106,7 +106,7 @@ class CertificateSigningRequestStrategy(Strategy):
         return []
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in conditions and certificate; approvals may not change here."""
+        """Return the errors in conditions and certificate. Approvals may change only through `approval`."""
         causes = validate_conditions(obj, old, may_approve=False)
         after, before = _status(obj).get("certificate") or "", _status(old).get("certificate") or ""
         if after == before:
@@ -133,7 +133,7 @@ def stamp_conditions(obj: Object, old: Object, now: str) -> None:
 
 
 def validate_conditions(obj: Object, old: Object, *, may_approve: bool) -> list[Cause]:
-    """Return the errors in the conditions of a changed request (`validateConditions` and its update)."""
+    """Return the errors in the conditions of a changed request (`validateConditions`)."""
     after, before = _status(obj).get("conditions") or [], _status(old).get("conditions") or []
     causes = _conditions(after)
     for kind in ("Approved", "Denied", "Failed"):

@@ -1,4 +1,4 @@
-"""The status of ResourceClaims: allocations, consumers, and the statuses of devices, which drivers write.
+"""Validates the status of ResourceClaims: allocations, consumers, and the statuses of devices, which drivers write.
 
 From `ValidateResourceClaimStatusUpdate` in `pkg/apis/resource/validation`.
 """
@@ -18,7 +18,7 @@ from hatchway.kube.api import Object
 __all__ = ["drop_deallocated", "request_names", "request_reference", "validate_claim_status"]
 
 Json = dict[str, Any]
-# The alternatives of each request, by its name.
+# Maps the name of each request to the names of its alternatives (subrequests).
 RequestNames = Mapping[str, frozenset[str]]
 _Device = tuple[str, str, str, str]
 
@@ -29,7 +29,7 @@ _REFERENCE = "must be the name of a request in the claim or the name of a reques
 
 
 def request_names(devices: Json) -> RequestNames:
-    """Return the names of the requests of a claim, each with those of its alternatives."""
+    """Return the names of a claim's requests, each with the names of its alternatives."""
     return {
         one.get("name") or "": frozenset(sub.get("name") or "" for sub in one.get("firstAvailable") or ())
         for one in devices.get("requests") or ()
@@ -57,7 +57,7 @@ def _allocated(claim: Object) -> set[_Device]:
 
 
 def drop_deallocated(obj: Object, old: Object) -> None:
-    """Drop the statuses of devices that the change removes from the claim (`dropDeallocatedStatusDevices`)."""
+    """Drop the statuses of devices that are no longer allocated to the claim (`dropDeallocatedStatusDevices`)."""
     gone = _allocated(old) - _allocated(obj)
     status = obj.get("status") or {}
     if gone and status.get("devices"):

@@ -34,7 +34,7 @@ def validate_claim_spec(spec: Json, at: str) -> list[Cause]:
         if found is not None:
             causes += _data_source(found, f"{at}.{key}")
     if reference is not None and reference.get("namespace"):
-        # The field needs a feature gate that is off in a release (CrossNamespaceVolumeDataSource).
+        # The field needs the feature gate CrossNamespaceVolumeDataSource, which is off by default.
         causes.append(v.forbidden(f"{at}.dataSourceRef.namespace", "may not be set in this cluster"))
     if source is not None and reference is not None and source != reference:
         causes.append(v.invalid(at, f"{at}.dataSource", "must match dataSourceRef"))
@@ -52,7 +52,7 @@ def access_modes(modes: list[str], at: str) -> list[Cause]:
 
 
 def volume_mode(mode: str | None, at: str) -> list[Cause]:
-    """Return the error in a volume mode; None is none."""
+    """Return the error in a volume mode, or []. None (no mode) is valid."""
     return [] if mode is None or mode in VOLUME_MODES else [v.not_supported(at, mode, VOLUME_MODES)]
 
 

@@ -1,4 +1,4 @@
-"""ComponentStatuses: a type that is read only, and deprecated (`pkg/registry/core/componentstatus`)."""
+"""ComponentStatuses, a read-only and deprecated type (`pkg/registry/core/componentstatus`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ __all__ = ["ComponentStatusStrategy"]
 
 
 class ComponentStatusStrategy(Strategy):
-    """ComponentStatuses: `cluster/componentstatus.py` makes them for each request."""
+    """ComponentStatuses. `cluster/componentstatus.py` computes them for each request."""
 
     deprecation = "v1 ComponentStatus is deprecated in v1.19+"

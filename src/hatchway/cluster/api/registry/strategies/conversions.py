@@ -1,7 +1,7 @@
-"""The part `spec.conversion` of CustomResourceDefinitions.
+"""The field `spec.conversion` of CustomResourceDefinitions: defaults and validation.
 
 From apiextensions-apiserver's `pkg/apis/apiextensions/validation/validation.go` (`validateCustomResourceConversion`)
-and `v1/defaults.go`. Messages name the fields as the internal type has them: `webhookClientConfig`.
+and `v1/defaults.go`. Messages use the field names of Kubernetes' internal type: `webhookClientConfig`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def set_conversion_defaults(conversion: dict[str, Json]) -> None:
 
 
 def conversion_errors(conversion: Source, before: Source | None) -> list[Cause]:
-    """Return the errors in a conversion. before: the stored one; None for a new definition."""
+    """Return the errors in a conversion. before: the stored conversion; None for a new definition."""
     strategy, hook = conversion.get("strategy") or "", conversion.get("webhook")
     config, versions = (hook or {}).get("clientConfig"), (hook or {}).get("conversionReviewVersions") or []
     if not strategy:
@@ -57,7 +57,7 @@ def conversion_errors(conversion: Source, before: Source | None) -> list[Cause]:
     else:
         causes += _client_errors(config, before)
     known = ((before or {}).get("webhook") or {}).get("conversionReviewVersions") or []
-    # A stored definition may have none that is known.
+    # If the stored definition names no known version, the new one need not, either.
     needs_known = not known or bool(set(known) & set(REVIEW_VERSIONS))
     at = f"{_AT}.conversionReviewVersions"
     return causes + review_version_errors(versions, at, detail="", needs_known=needs_known)
@@ -78,6 +78,6 @@ def _client_errors(config: Source, before: Source | None) -> list[Cause]:
 
 
 def _had_bad_bundle(before: Source | None) -> bool:
-    """Return True when the stored bundle is bad already, so that a change need not repair it."""
+    """Return True when the stored bundle is invalid already. Then a change need not repair it."""
     former = (((before or {}).get("webhook") or {}).get("clientConfig") or {}).get("caBundle") or ""
     return bool(former) and bool(bundle_errors(former, ""))

@@ -9,9 +9,9 @@ from hatchway.kube.api import Object
 
 
 class LeaseStrategy(Strategy):
-    """Leases, as node heartbeats and leader election use them (`pkg/registry/coordination/lease`)."""
+    """Leases (`pkg/registry/coordination/lease`)."""
 
-    # A client that updates a lock must show that no other client has changed it meanwhile.
+    # A client that updates a lock must send the resourceVersion, so that it cannot overwrite another client's change.
     unconditional_update = False
 
     def validate(self, obj: Object) -> list[Cause]:

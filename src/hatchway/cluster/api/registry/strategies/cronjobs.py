@@ -9,7 +9,7 @@ from hatchway.cluster.cronschedule import CronError, parse_schedule, zone_of
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-# The name of a Job is that of its CronJob and its minute.
+# The name of a Job consists of the name of its CronJob and a suffix of 11 characters for the minute.
 _MAX_NAME = 52
 _POLICIES = ("Allow", "Forbid", "Replace")
 
@@ -33,7 +33,7 @@ class CronJobStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return all errors in a change."""
+        """Return all errors in an update."""
         return _validate_spec(obj, old)
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:

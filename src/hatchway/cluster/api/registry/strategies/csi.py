@@ -73,7 +73,7 @@ class CSIDriverStrategy(Strategy):
         return [cause.message for cause in driver_name(name, "metadata.name")] if name else []
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -116,7 +116,7 @@ class CSINodeStrategy(Strategy):
     requires_spec = True
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -145,7 +145,7 @@ class CSIStorageCapacityStrategy(Strategy):
     """CSIStorageCapacities: how much a driver can provision in a part of the cluster."""
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -160,7 +160,7 @@ class CSIStorageCapacityStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: topology and class stay."""
+        """Return the errors in a change: topology and class must not change."""
         causes = self.validate(obj)
         for key in ("nodeTopology", "storageClassName"):
             causes += v.immutable(obj.get(key), old.get(key), key)

@@ -32,8 +32,8 @@ class CustomStrategy(Strategy):
 
     Args:
         schema: its schema.
-        has_status: True if it has the subresource `status`; then only that changes the status.
-        scale: the paths of its Scale; None without one.
+        has_status: True if it has the subresource `status`; then only this subresource changes the status.
+        scale: the paths of the fields of its Scale; None if it has no Scale.
         selectable: the paths of its selectable fields.
         deprecation: the warning that every client of the version gets; "" for none.
         is_ending: the definition is being deleted, so that no objects can be created.
@@ -57,7 +57,7 @@ class CustomStrategy(Strategy):
         self._has_status = has_status
         self._scale = scale
         self._is_ending = is_ending
-        # The object that was judged last, and warnings about what was wrong in it before and has not changed.
+        # The object that was validated last, and the warnings about its unchanged values that break rules.
         self._unchanged: tuple[Object | None, list[str]] = (None, [])
         self.deprecation = deprecation
         self.selectable: Mapping[str, FieldReader] = MappingProxyType(
@@ -80,7 +80,7 @@ class CustomStrategy(Strategy):
             keep(obj, old, "status")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Undo every change but that of the status."""
+        """Undo all changes except those of the status."""
         for key in set(obj) | set(old):
             if key != "status":
                 keep(obj, old, key)
@@ -90,7 +90,7 @@ class CustomStrategy(Strategy):
         return any(not same_value(obj.get(key), old.get(key)) for key in set(obj) | set(old) if key != "metadata")
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in an object: values, the Scale's fields, embedded objects, and repeated items."""
+        """Return the errors in an object: in values, the Scale's fields and embedded objects, and duplicate items."""
         causes = check_value(obj, self._schema.node, "")
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=True)
@@ -98,7 +98,7 @@ class CustomStrategy(Strategy):
         return causes + self._broken_rules(causes, obj, None)
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in the values that have changed, and with the rest of the object."""
+        """Return the errors in an update. Unchanged values are not checked against the schema."""
         causes = check_value(obj, self._schema.node, "", old)
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=True)
@@ -117,24 +117,24 @@ class CustomStrategy(Strategy):
         return causes + self._broken_rules(causes, obj, old)
 
     def _broken_rules(self, causes: list[Cause], obj: Object, old: Object | None) -> list[Cause]:
-        """Return the errors of the type's rules. causes: what else is wrong; then rules may not be run."""
+        """Return the errors of the type's rules. causes: all other errors. With some of them, the rules are not run."""
         rules = self._schema.rules()
         if rules is None:
             return []
         if any(one.reason in BLOCKING for one in causes):
             return [v.invalid("<nil>", None, _NOT_CHECKED)]
         found, warnings = rules.errors(obj, old)
-        # Types with rules are judged on one thread, where `warnings` follows `validate` without another write between.
+        # Writes of types with rules are checked on one thread, so none comes between `validate` and `warnings`.
         self._unchanged = (obj, warnings)
         return found
 
     def _new_repetitions(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors about repeated items, unless the stored object has such errors already."""
+        """Return the errors about duplicate items, unless the stored object has such errors already."""
         found = repeated_items(obj, self._schema.node)
         return found if found and not repeated_items(old, self._schema.node) else []
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Return warnings about new finalizers whose names may collide, and about values that break rules as before."""
+        """Return warnings about new finalizers whose names may collide, and about unchanged values that break rules."""
         before = set((old or {}).get("metadata", {}).get("finalizers") or ())
         judged, found = self._unchanged
         self._unchanged = (None, [])

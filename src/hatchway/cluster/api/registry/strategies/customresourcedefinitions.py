@@ -28,10 +28,10 @@ Source = Mapping[str, Json]
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _MOST_SELECTABLE = 8
-# Each version is a type of its own in discovery, which changes with every definition.
+# Each version is a separate type in discovery, whose documents are made again after each change of a definition.
 _MOST_VERSIONS = 100
 _APPROVAL = "api-approved.kubernetes.io"
-# Parts of a version, and the name under which Kubernetes' messages show them when all versions have the same.
+# Fields of a version, with the names that Kubernetes' messages use when all versions have the same value.
 _SHARED = {
     "schema": "validation",
     "subresources": "subresources",
@@ -51,7 +51,7 @@ class CustomResourceDefinitionStrategy(Strategy):
     is_costly = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set the names that are derived from other names, and the strategy of conversion."""
+        """Set the names that are derived from other names, and the conversion strategy."""
         spec = obj.setdefault("spec", {})
         names = spec.setdefault("names", {})
         kind = names.get("kind") or ""
@@ -71,7 +71,7 @@ class CustomResourceDefinitionStrategy(Strategy):
         }
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep the status; a new storage version is added to those in which objects may be stored."""
+        """Keep the status, but add a new storage version to `storedVersions`."""
         super().prepare_update(ctx, obj, old)
         status = obj.get("status") or {}
         known = status.get("storedVersions") or []
@@ -101,7 +101,7 @@ class CustomResourceDefinitionStrategy(Strategy):
         return self._errors(obj, None)
 
     def _errors(self, obj: Object, before: Source | None) -> list[Cause]:
-        """Return the errors in a definition. before: the stored `spec.conversion`; None for a new one."""
+        """Return the errors in a definition. before: the stored `spec.conversion`; None for a new definition."""
         spec, name = obj.get("spec") or {}, obj["metadata"].get("name") or ""
         causes: list[Cause] = []
         names = spec.get("names") or {}
@@ -130,7 +130,7 @@ class CustomResourceDefinitionStrategy(Strategy):
         return list(_name_errors(accepted, "status.acceptedNames"))
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Return warnings about formats that are not checked, and about sets of objects."""
+        """Return warnings about formats that are not checked, and about lists of type set that contain objects."""
         found, before = _schema_warnings(obj), _schema_warnings(old) if old is not None else []
         return [one for one in found if one not in before]
 
@@ -186,7 +186,7 @@ def _version_errors(versions: list[Source]) -> Iterator[Cause]:
 
 
 def _part_errors(version: Source, fields: Mapping[str, str]) -> Iterator[Cause]:
-    """Check some parts of a version. fields: the field of each part that is to be checked."""
+    """Check some parts of a version. fields: for each part to check, its field in error messages."""
     subresources = version.get("subresources") or {}
     schema = (version.get("schema") or {}).get("openAPIV3Schema")
     if "schema" in fields and schema:

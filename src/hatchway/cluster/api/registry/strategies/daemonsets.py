@@ -1,4 +1,4 @@
-"""DaemonSets (apps/v1): validation and the generation of their template (`pkg/registry/apps/daemonset`)."""
+"""DaemonSets (apps/v1): validation, and the generation number of their template (`pkg/registry/apps/daemonset`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DaemonSetStrategy(WorkloadStrategy):
     """DaemonSets. An annotation counts the changes of their template, for old clients."""
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set the annotation, whose owner is the client that writes the object (`pkg/apis/apps/v1/conversion.go`)."""
+        """Set the annotation here, so that the client becomes its field manager (`pkg/apis/apps/v1/conversion.go`)."""
         super().default(obj, old)
         former = (old["metadata"].get("annotations") or {}).get(_GENERATION) if old is not None else None
         annotations = obj["metadata"].get("annotations") or {}
@@ -29,14 +29,14 @@ class DaemonSetStrategy(WorkloadStrategy):
             obj["metadata"]["annotations"] = {**annotations, _GENERATION: former or "0"}
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status of a DaemonSet without pods, and the first generation of its template."""
+        """Set the status of a DaemonSet without pods, and 1 as the generation of its template."""
         counts = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
         obj["status"] = dict.fromkeys(counts, 0)
         annotations = obj["metadata"].setdefault("annotations", {})
         annotations[_GENERATION] = str(max(1, parse_int(annotations.get(_GENERATION)) or 1))
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep the status, and count a change of the template."""
+        """Keep the status. Increase the generation of the template when the template has changed."""
         super().prepare_update(ctx, obj, old)
         former = parse_int((old["metadata"].get("annotations") or {}).get(_GENERATION)) or 1
         changed = obj["spec"].get("template") != old["spec"].get("template")
@@ -59,7 +59,7 @@ class DaemonSetStrategy(WorkloadStrategy):
         return causes + _strategy(spec.get("updateStrategy") or {})
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the selector stays the same."""
+        """Return the errors in a change: the selector never changes."""
         changed = v.immutable(obj["spec"].get("selector"), old["spec"].get("selector"), "spec.selector")
         return changed + self.validate(obj)
 

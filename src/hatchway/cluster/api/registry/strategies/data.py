@@ -11,7 +11,7 @@ from hatchway.cluster.api.registry.strategies.base import Strategy, WriteContext
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-# core.MaxSecretSize, for both ConfigMaps and Secrets.
+# The limit for ConfigMaps and Secrets, in bytes (`core.MaxSecretSize`).
 MAX_SIZE = 1024 * 1024
 # Pods of an account with this annotation may use only the secrets that the account names.
 ENFORCE_SECRETS = "kubernetes.io/enforce-mountable-secrets"
@@ -88,7 +88,7 @@ class SecretStrategy(_DataStrategy):
     selectable = readers({"type": field("type")})
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Move `stringData`, which clients only write, into `data`."""
+        """Move `stringData`, which is never stored, into `data`."""
         plain = obj.pop("stringData", None)
         if plain:
             data = dict(obj.get("data") or {})
@@ -120,18 +120,18 @@ class SecretStrategy(_DataStrategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the type stays, an immutable Secret keeps its data."""
+        """Return the errors in a change: the type never changes, and an immutable Secret keeps its data."""
         causes = v.immutable(obj.get("type"), old.get("type"), "type")
         return causes + self._immutable(obj, old, ("data",)) + self.validate(obj)
 
 
 class ServiceAccountStrategy(_DataStrategy):
-    """ServiceAccounts; a deletion answers with the object, as in Kubernetes."""
+    """ServiceAccounts. As in Kubernetes, the response to a DELETE is the object."""
 
     return_deleted = True
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Return the warning about the annotation that limits the secrets of pods, when it is new."""
+        """Return the warning about a new annotation that limits the secrets of pods."""
         has, had = (ENFORCE_SECRETS in ((one or {}).get("metadata", {}).get("annotations") or {}) for one in (obj, old))
         if had or not has:
             return []

@@ -31,7 +31,7 @@ _ONE_OF = "exactly one of `exactly` or `firstAvailable` is required"
 
 
 class ResourceClaimStrategy(Strategy):
-    """ResourceClaims (`pkg/registry/resource/resourceclaim/strategy.go`): the spec never changes."""
+    """ResourceClaims (`pkg/registry/resource/resourceclaim/strategy.go`). Their spec never changes."""
 
     is_costly = True
     empty_status = True
@@ -75,7 +75,7 @@ class ResourceClaimTemplateStrategy(Strategy):
             _check_admin(ctx, obj, (obj.get("spec") or {}).get("spec") or {}, "ResourceClaimTemplate")
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -18,11 +18,11 @@ class DeviceClassStrategy(Strategy):
     """DeviceClasses (`pkg/registry/resource/deviceclass/strategy.go`)."""
 
     generation = True
-    # Compiling expressions takes long for their size.
+    # Even a short expression takes long to compile.
     is_costly = True
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -40,7 +40,7 @@ _uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
 def each_item(items: list[Any] | None, most: int, check: Callable[[Any, str], Iterable[Cause]], at: str) -> list[Cause]:
-    """Return the errors of the items of a list; only one when it is too long (`validateSlice`)."""
+    """Return the errors in the items of a list, or a single error when the list is too long (`validateSlice`)."""
     found = items or []
     if 0 <= most < len(found):
         return [v.too_many(at, len(found), most)]
@@ -48,7 +48,7 @@ def each_item(items: list[Any] | None, most: int, check: Callable[[Any, str], It
 
 
 def unique(items: list[Any] | None, key: Callable[[Any], Hashable], at: str, most: int = -1) -> list[Cause]:
-    """Return the errors of items with the same key. most: a longer list is not compared."""
+    """Return an error for each item with the key of an earlier item. most: a longer list is not checked."""
     causes, seen = [], set()
     for index, one in enumerate(items or ()) if not 0 <= most < len(items or ()) else ():
         found = key(one)
@@ -107,7 +107,7 @@ def uuid(text: str, at: str) -> list[Cause]:
 
 
 def selectors(items: list[Json] | None, at: str) -> list[Cause]:
-    """Return the errors in selectors of devices: their expressions compile, and do not cost too much."""
+    """Return the errors in device selectors: expressions that do not compile or may cost too much."""
     return each_item(items, _MAX_SELECTORS, _selector, at)
 
 

@@ -19,7 +19,7 @@ class PodDisruptionBudgetStrategy(Strategy):
     generation = True
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Allow no disruption before the controller has counted."""
+        """Set the status so that no disruption is allowed until the controller has counted the pods."""
         obj["status"] = dict.fromkeys(_COUNTS, 0)
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -11,14 +11,14 @@ from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
-# Most addresses of one endpoint, and most ports of a slice (`pkg/apis/discovery/validation`).
+# The most addresses of an endpoint, and the most ports of a slice (`pkg/apis/discovery/validation`).
 _MAX_ADDRESSES, _MAX_PORTS = 100, 20_000
 
 
 class _PlainStrategy(Strategy):
     """The rules that Endpoints and EndpointSlices share.
 
-    loopback: the cluster, with its pods, uses addresses of 127.0.0.0/8.
+    loopback: True when the cluster and its pods use addresses of 127.0.0.0/8.
     """
 
     def __init__(self, *, loopback: bool = False) -> None:
@@ -57,7 +57,7 @@ class EndpointsStrategy(_PlainStrategy):
 
 
 def _place(endpoint: dict[str, Any], at: str) -> list[Cause]:
-    """Return the host name and the node of an endpoint."""
+    """Return the errors in the host name and the node of an endpoint."""
     causes = []
     hostname, node = endpoint.get("hostname") or "", endpoint.get("nodeName")
     if hostname:
@@ -87,7 +87,7 @@ class EndpointSliceStrategy(_PlainStrategy):
     generation = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Add `endpoints` and `ports`: the fields have no omitempty, and clients expect them."""
+        """Add missing `endpoints` and `ports`: Kubernetes always writes these fields, so clients expect them."""
         if obj.get("endpoints") is None:
             obj["endpoints"] = []
         if "ports" not in obj:
@@ -145,5 +145,5 @@ class EndpointSliceStrategy(_PlainStrategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the address type stays the same."""
+        """Return the errors in a change: the address type never changes."""
         return self.validate(obj) + v.immutable(obj.get("addressType"), old.get("addressType"), "addressType")

@@ -1,6 +1,6 @@
-"""Events: stored in the form of core/v1, served by two groups, deleted after an hour.
+"""Events: stored in the form of core/v1, served by two API groups, deleted after an hour.
 
-The two forms and how they map: `pkg/apis/events/v1/conversion.go`.
+The conversion between the two forms is that of `pkg/apis/events/v1/conversion.go`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hatchway.cluster.api.storage.store import Store
 from hatchway.errors import ApiError, Cause
 from hatchway.kube.api import Object
 
-# kube-apiserver's --event-ttl.
+# The default of kube-apiserver's `--event-ttl`.
 TTL = timedelta(hours=1)
 
 _log = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ _FROM_CORE = {core: new for new, core in _TO_CORE.items()}
 
 
 def events_v1_to_core(obj: Object) -> Object:
-    """Return an events.k8s.io/v1 Event as core/v1 keeps it."""
+    """Convert an Event from events.k8s.io/v1 to core/v1."""
     out = {_TO_CORE.get(key, key): value for key, value in obj.items()}
     return {**out, "apiVersion": "v1"}
 
 
 def events_v1_from_core(obj: Object) -> Object:
-    """Return a core/v1 Event as events.k8s.io/v1 shows it."""
+    """Convert an Event from core/v1 to events.k8s.io/v1."""
     out = {_FROM_CORE.get(key, key): value for key, value in obj.items()}
     for key in ("reportingController", "reportingInstance"):
         if not out.get(key):
@@ -50,7 +50,7 @@ def events_v1_from_core(obj: Object) -> Object:
 class EventStrategy(Strategy):
     """The rules of Events.
 
-    new_api: use the stricter rules of events.k8s.io/v1 (its objects also arrive here in the form of core/v1).
+    new_api: use the stricter rules of events.k8s.io/v1. Its objects have the form of core/v1 here, too.
     """
 
     create_on_update = True
@@ -85,8 +85,7 @@ class EventStrategy(Strategy):
         return False
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Add the fields that have no omitempty: clients read them without asking whether they are there."""
-        # Fields without omitempty: clients read them without asking whether they are there.
+        """Add missing fields that Kubernetes always writes, because clients expect them."""
         obj.setdefault("involvedObject", {})
         obj.setdefault("source", {})
         for key in ("firstTimestamp", "lastTimestamp", "eventTime"):
@@ -161,7 +160,7 @@ async def prune(store: Store, now: datetime | None = None) -> int:
 
 
 async def prune_forever(store: Store, interval: float = 60.0) -> None:
-    """Prune every `interval` seconds, until cancelled. A deletion that fails is tried again later."""
+    """Prune every `interval` seconds, until cancelled. A failed deletion is tried again the next time."""
     while True:
         try:
             await prune(store)

@@ -1,7 +1,7 @@
 """FlowSchemas and PriorityLevelConfigurations (flowcontrol.apiserver.k8s.io/v1): defaults and validation.
 
-They are only stored and served. Hatchway limits requests in another way (`http/filters.py`), and warns clients that
-write them.
+These objects are only stored and served. They have no effect, because Hatchway limits requests in another way
+(`http/filters.py`). Clients that write such objects get a warning.
 The rules are those of `pkg/apis/flowcontrol/validation`.
 """
 
@@ -28,7 +28,7 @@ _MAX_QUEUES = 10_000_000
 
 
 class _FlowControlStrategy(Strategy):
-    """What both types have in common."""
+    """The common rules of both types."""
 
     generation = True
     empty_status = True

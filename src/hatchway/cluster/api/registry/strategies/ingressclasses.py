@@ -54,7 +54,7 @@ class IngressClassStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors; the controller must not change."""
+        """Return the errors in a change: the controller never changes."""
         before = (old.get("spec") or {}).get("controller") or ""
         after = (obj.get("spec") or {}).get("controller") or ""
         return v.immutable(after, before, "spec.controller") + self.validate(obj)

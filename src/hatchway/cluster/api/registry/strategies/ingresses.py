@@ -34,7 +34,7 @@ class IngressStrategy(Strategy):
     generation = True
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Drop the status; `loadBalancer` has no omitempty."""
+        """Drop the client's status. Set an empty `loadBalancer`, which Kubernetes always writes."""
         obj["status"] = {"loadBalancer": {}}
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
@@ -42,7 +42,7 @@ class IngressStrategy(Strategy):
         keep(obj, old, "status")
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in rules, backends, TLS and class of a new Ingress."""
+        """Return the errors in the rules, the backends, TLS and the class of a new Ingress."""
         causes = self.validate_update(obj, obj)
         annotation = (obj["metadata"].get("annotations") or {}).get(_CLASS_ANNOTATION)
         wanted = (obj.get("spec") or {}).get("ingressClassName")
@@ -52,7 +52,7 @@ class IngressStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in rules, backends, TLS and class of an Ingress."""
+        """Return the errors in the rules, the backends, TLS and the class of a changed Ingress."""
         spec = obj.get("spec") or {}
         causes = []
         rules, default = spec.get("rules"), spec.get("defaultBackend")

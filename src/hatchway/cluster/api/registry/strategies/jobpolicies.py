@@ -1,4 +1,4 @@
-"""The policies of Jobs for failed, replaced and succeeded pods: validation (`pkg/apis/batch/validation`)."""
+"""Validates the policies of Jobs for failed, replaced and succeeded pods (`pkg/apis/batch/validation`)."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def _failure_rule(spec: Json, rule: Json, at: str, names: set[Any]) -> list[Caus
         causes += v.each(f"{where}[{index}].type", kind, v.qualified_name(kind))
         causes += _choice(pattern.get("status"), _STATUSES, f"{where}[{index}].status")
     if codes is not None and conditions:
-        causes.append(_about(at, "specifying both OnExitCodes and OnPodConditions is not supported"))
+        causes.append(_invalid(at, "specifying both OnExitCodes and OnPodConditions is not supported"))
     if codes is None and not conditions:
-        causes.append(_about(at, "specifying one of OnExitCodes and OnPodConditions is required"))
+        causes.append(_invalid(at, "specifying one of OnExitCodes and OnPodConditions is required"))
     return causes
 
 
-def _about(at: str, text: str) -> Cause:
-    """Return the cause for a value that the message does not show (`field.OmitValueType`)."""
+def _invalid(at: str, text: str) -> Cause:
+    """Return the cause for an invalid value, without the value in the message (`field.OmitValueType`)."""
     return Cause("FieldValueInvalid", f"Invalid value: {text}", at)
 
 

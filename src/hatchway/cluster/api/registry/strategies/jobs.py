@@ -36,7 +36,7 @@ _IMMUTABLE = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "man
 
 
 class JobStrategy(Strategy):
-    """Jobs. By default, the deletion of a Job leaves its pods, as old clients expect."""
+    """Jobs. By default, the deletion of a Job does not delete its pods, as old clients expect."""
 
     requires_spec = True
     generation = True
@@ -48,7 +48,7 @@ class JobStrategy(Strategy):
     selectable = readers({"status.successful": field("status", "succeeded")})
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Generate the selector and the labels of the pods, unless the user manages them."""
+        """Generate the selector and the labels of the pods, unless `manualSelector` is set."""
         obj["status"] = {}
         spec, metadata = obj["spec"], obj["metadata"]
         template = spec.setdefault("template", {}).setdefault("metadata", {})
@@ -82,7 +82,7 @@ class JobStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: most of a Job never changes."""
+        """Return the errors in a change: most fields of a Job never change."""
         spec, former = obj["spec"], old["spec"]
         causes = self.validate(obj)
         if spec.get("completionMode") != "Indexed":
@@ -132,7 +132,7 @@ def job_warnings(spec: Json, at: str) -> list[str]:
 
 
 def validate_job_spec(spec: Json, at: str) -> list[Cause]:
-    """Return all errors in a Job's spec but its selector. at: its path."""
+    """Return all errors in a Job's spec, except those in its selector. at: its path."""
     causes = []
     for key in (
         "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished",
@@ -198,7 +198,7 @@ def _indexed(spec: Json, at: str) -> list[Cause]:
 
 
 def _managed_by(value: str, at: str) -> list[Cause]:
-    """Return the errors in `acme.io/foo` (`IsDomainPrefixedPath`)."""
+    """Return the errors in a value such as `acme.io/foo` (`IsDomainPrefixedPath`)."""
     host, _, path = value.partition("/")
     if not value:
         return [v.required(at)]
@@ -212,7 +212,7 @@ def _managed_by(value: str, at: str) -> list[Cause]:
 
 
 def _generated_selector(obj: Object) -> list[Cause]:
-    """Return the errors in the selector and labels that the server generates, if a user has set other ones."""
+    """Return an error if the client has changed the selector or the labels that the server generates."""
     spec, metadata = obj["spec"], obj["metadata"]
     if spec.get("manualSelector") or spec.get("selector") is None:
         return []
@@ -232,7 +232,7 @@ def _generated_selector(obj: Object) -> list[Cause]:
 
 
 def _with_scheduling(before: Json, template: Json) -> Json:
-    """Return the former template with the new values of the fields that may change before a suspended Job starts."""
+    """Return the old template with the new values of those fields that may change before a suspended Job starts."""
     before = copy.deepcopy(before)
     spec, new = before.setdefault("spec", {}), template.get("spec") or {}
     for key in ("nodeSelector", "tolerations", "schedulingGates"):

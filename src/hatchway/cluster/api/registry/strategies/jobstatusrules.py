@@ -1,7 +1,7 @@
 """The rules of a Job's status (`validateJobStatus`, `ValidateJobStatusUpdate` in `pkg/apis/batch/validation`).
 
-Other controllers manage Jobs with `managedBy`, but clients rely on the status of a finished Job. The rules about a part
-are applied only if that part has changed.
+Clients rely on the status of a finished Job, and controllers of users may write it (`managedBy`). The rules for a part
+of the status are applied only if that part has changed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def _is_true(status: Json, kind: str) -> bool:
     return any(one.get("type") == kind and one.get("status") == "True" for one in status.get("conditions") or ())
 
 
-def _about(key: str, text: str) -> Cause:
+def _status_error(key: str, text: str) -> Cause:
     return Cause("FieldValueInvalid", f"Invalid value: {text}", f"status.{key}")
 
 
 def validate_job_status(obj: Object, old: Object) -> list[Cause]:
-    """Return the errors in a Job's status and in its change."""
+    """Return the errors in a changed status of a Job, and in the change itself."""
     status, former = obj.get("status") or {}, old.get("status") or {}
     causes = []
     for key in _COUNTS:
@@ -74,12 +74,12 @@ def _conditions(status: Json, former: Json) -> list[Cause]:
         (criteria and failed, "cannot set SuccessCriteriaMet=True and Failed=true conditions"),
         (criteria and target, "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions"),
     )
-    causes = [_about("conditions", text) for broken, text in rules if broken]
+    causes = [_status_error("conditions", text) for broken, text in rules if broken]
     for kind in ("Failed", "Complete", "FailureTarget"):
         if _is_true(former, kind) and not _is_true(status, kind):
-            causes.append(_about("conditions", f"cannot disable the terminal {kind}=True condition"))
+            causes.append(_status_error("conditions", f"cannot disable the terminal {kind}=True condition"))
     if _is_true(former, "SuccessCriteriaMet") and not criteria:
-        causes.append(_about("conditions", "cannot disable the SuccessCriteriaMet=True condition"))
+        causes.append(_status_error("conditions", "cannot disable the SuccessCriteriaMet=True condition"))
     return causes
 
 
@@ -143,7 +143,7 @@ def _indexes(spec: Json, status: Json, former: Json) -> list[Cause]:
 
 
 def _overlap(completed: str, failed: str, completions: int) -> int | None:
-    """Return the first index that both texts have, or None."""
+    """Return the first index that both texts of indexes contain, or None."""
     left, right = parse_intervals(completed, completions), parse_intervals(failed, completions)
     starts = sorted({first for first, _ in (*left, *right)})
     return next((one for one in starts if contains(left, one) and contains(right, one)), None)
@@ -153,7 +153,7 @@ def _counters(spec: Json, status: Json, former: Json) -> list[Cause]:
     causes = []
     if (status.get("failed") or 0) < (former.get("failed") or 0):
         causes.append(v.invalid("status.failed", status.get("failed") or 0, "cannot decrease the failed counter"))
-    # An elastic indexed Job loses succeeded indexes when it becomes smaller.
+    # When the completions of an elastic indexed Job are reduced, it loses succeeded indexes.
     elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
     if (status.get("succeeded") or 0) < (former.get("succeeded") or 0) and not elastic:
         text = "cannot decrease the succeeded counter"

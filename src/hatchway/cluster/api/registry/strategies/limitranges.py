@@ -26,19 +26,19 @@ _NO_STORAGE = "either minimum or maximum storage value is required, but neither 
 
 
 class LimitRangeStrategy(Strategy):
-    """LimitRanges have no status."""
+    """LimitRanges. They have no status."""
 
     requires_spec = True
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status to drop."""
+        """Return False: the type has no status."""
         return False
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Let everything change."""
+        """Do nothing: all fields may change."""
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in the limits: unknown resources, a type twice, and amounts that contradict each other."""
+        """Return the errors in the limits: unknown resources, duplicate types, amounts that contradict each other."""
         causes: list[Cause] = []
         seen: set[str] = set()
         for index, item in enumerate((obj.get("spec") or {}).get("limits") or ()):
@@ -93,7 +93,7 @@ def _validate_amounts(name: str, given: Amounts, at: str) -> list[Cause]:
         ("default", "max", "default", "default", "max"),
     ):
         if low in given and high in given and given[low].nano > given[high].nano:
-            # The value that Kubernetes shows is that of the field, except for a default, where it is the bound.
+            # Kubernetes' message shows the value of the field, but for a default it shows the bound.
             value = given[{"default": high if low == "default" else low}.get(field, field)]
             why = f"{lower} value {given[low]} is greater than {upper} value {given[high]}"
             causes.append(v.invalid(f"{at}.{field}[{name}]", str(value), why))
@@ -112,7 +112,7 @@ def _validate_ratio(ratio: Amount, given: Amounts, at: str) -> list[Cause]:
     if ratio.nano < ONE.nano:
         causes.append(v.invalid(at, str(ratio), f"ratio {ratio} is less than 1"))
     low, high = given.get("min"), given.get("max")
-    # With a minimum of zero every ratio is possible.
+    # With a minimum of zero, every ratio is possible.
     if low is not None and high is not None and low.nano and ratio.nano * low.nano > high.nano * ONE.nano:
         why = f"ratio {ratio} is greater than max/min = {high.nano / low.nano:f}"
         causes.append(v.invalid(at, str(ratio), why))

@@ -1,7 +1,7 @@
-"""Namespaces: Active at first, Terminating when deleted, removed when nothing in them is left.
+"""Namespaces: Active at first, Terminating after a DELETE, and removed when they are empty.
 
-Also the NamespaceLifecycle admission (`plugin/pkg/admission/namespace/lifecycle`), which guards every create in a
-namespace.
+The file also has the admission NamespaceLifecycle (`plugin/pkg/admission/namespace/lifecycle`), which checks each
+creation of an object in a namespace.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hatchway.errors import ApiError, Cause, forbidden, not_found
 from hatchway.kube.api import Object
 from hatchway.kube.wellknown import NAMESPACE_NAME
 
-# Namespaces of the cluster itself.
+# The cluster's own namespaces.
 IMMORTAL = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -48,12 +48,12 @@ class NamespaceStrategy(Strategy):
         obj["spec"] = {"finalizers": finalizers}
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep spec and status, which only the subresources change."""
+        """Keep spec and status, which only subresources may change."""
         keep(obj, old, "spec")
         keep(obj, old, "status")
 
     def check_deletion(self, obj: Object) -> None:
-        """Raise ApiError 403 for the namespaces that must stay."""
+        """Raise ApiError 403 for namespaces that must not be deleted."""
         name = obj["metadata"]["name"]
         if name in IMMORTAL:
             raise forbidden("namespaces", name, "this namespace may not be deleted")
@@ -61,25 +61,25 @@ class NamespaceStrategy(Strategy):
     def begin_deletion(self, obj: Object) -> bool:
         """Mark the namespace as Terminating.
 
-        It is removed with its last finalizer, or by the next DELETE when it has none.
+        The namespace is removed with its last finalizer, or by the next DELETE when it has no finalizers.
         """
         obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         return True
 
     def is_held(self, obj: Object) -> bool:
-        """Return True while metadata.finalizers or spec.finalizers name any."""
+        """Return True while metadata.finalizers or spec.finalizers has any finalizer."""
         return bool(obj["metadata"].get("finalizers") or (obj.get("spec") or {}).get("finalizers"))
 
     def stays(self, obj: Object, old: Object) -> bool:
-        """Return False for the change that removes the last of spec.finalizers, because the namespace is empty then."""
+        """Return False for the change that removes the last entry of spec.finalizers: the namespace is empty then."""
         return bool((obj.get("spec") or {}).get("finalizers")) or not (old.get("spec") or {}).get("finalizers")
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return nothing: labels and annotations may change freely."""
+        """Return no errors: labels and annotations may change freely."""
         return []
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in the phase: Terminating exactly while the namespace is being deleted."""
+        """Return the errors in the phase, which must be Terminating exactly while the namespace is being deleted."""
         phase = (obj.get("status") or {}).get("phase", "")
         going = bool(old["metadata"].get("deletionTimestamp"))
         wanted = "Terminating" if going else "Active"

@@ -1,6 +1,6 @@
 """NetworkPolicies (networking.k8s.io/v1): defaults and validation (`pkg/apis/networking`).
 
-`cluster/policies/` enforces them. If it cannot, each client that writes one gets a warning.
+`cluster/policies/` enforces them. Where that is impossible, each client that writes a NetworkPolicy gets a warning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 NOT_ENFORCED = "This cluster stores NetworkPolicies but does not enforce them, so all pods can reach each other"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _TYPES = ("Egress", "Ingress")
-# The limit of the work of one validation; real policies need less.
+# Limits the time of one validation. Real policies need less.
 _MOST_ADDRESSES = 10_000
 
 
@@ -135,6 +135,6 @@ def _ip_block(block: Json, at: str) -> list[Cause]:
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """Return a valid range; Go's parser accepts addresses with leading zeros, as `parse_ip` does."""
+    """Parse a valid range. Like Go's parser, this accepts addresses with leading zeros."""
     address, _, length = text.partition("/")
     return ipaddress.ip_network(f"{v.parse_ip(address)}/{length}", strict=False)

@@ -1,4 +1,4 @@
-"""Nodes."""
+"""Nodes (core/v1): defaults and validation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NodeStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: podCIDRs and providerID stay once they are set."""
+        """Return the errors in a change: podCIDRs and providerID never change once they are set."""
         causes = self.validate(obj)
         new_spec, old_spec = obj.get("spec") or {}, old.get("spec") or {}
         if old_spec.get("podCIDRs") and new_spec.get("podCIDRs") != old_spec.get("podCIDRs"):
@@ -62,7 +62,7 @@ class NodeStrategy(Strategy):
         return causes
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors about repeated addresses."""
+        """Return the errors about duplicate addresses."""
         causes = []
         seen = set()
         for index, address in enumerate((obj.get("status") or {}).get("addresses") or ()):

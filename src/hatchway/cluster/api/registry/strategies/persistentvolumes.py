@@ -40,7 +40,7 @@ class PersistentVolumeStrategy(Strategy):
         keep(obj, old, "status")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Set the time of a change of the phase."""
+        """Set the time of the last change of the phase."""
         super().prepare_status(ctx, obj, old)
         status, former = obj.setdefault("status", {}), old.get("status") or {}
         if status.get("phase") == former.get("phase"):
@@ -53,7 +53,7 @@ class PersistentVolumeStrategy(Strategy):
         return validate_volume_spec(obj["spec"], "spec")
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the source, the mode and a node affinity stay."""
+        """Return the errors in a change: source and mode never change, nor does a node affinity that is set."""
         causes = self.validate(obj)
         spec, former = obj["spec"], old["spec"]
         sources = [{key: value for key, value in one.items() if key not in _COMMON} for one in (spec, former)]
@@ -89,7 +89,7 @@ def validate_volume_spec(spec: Json, at: str) -> list[Cause]:
         if affinity.get("required") is None:
             causes.append(v.required(f"{at}.nodeAffinity.required", "must specify required node constraints"))
         else:
-            # The scheduler compares them with each node, many times.
+            # The number is limited because the scheduler compares the terms with each node, many times.
             terms = _count_terms(affinity["required"])
             if terms > v.MAX_SELECTOR_TERMS:
                 causes.append(v.too_many(f"{at}.nodeAffinity.required", terms, v.MAX_SELECTOR_TERMS))

@@ -12,7 +12,7 @@ __all__ = ["validate_claim_statuses", "validate_container_claims", "validate_pod
 Spec = dict[str, Any]
 
 _NAMES = ("resourceClaimName", "resourceClaimTemplateName")
-# The most claims of a pod, and of a container (`PodResourceClaims` of Kubernetes has no limit).
+# The most claims of a pod, and of a container. Kubernetes has no such limit.
 _MOST = 128
 
 
@@ -44,7 +44,7 @@ def validate_pod_claims(claims: list[Spec], at: str) -> list[Cause]:
 
 
 def validate_claim_statuses(statuses: list[Spec], of_pod: list[Spec], at: str) -> list[Cause]:
-    """Return the errors in the names of the claims that were made for a pod. of_pod: its claims."""
+    """Return the errors in the names of the claims that were made for a pod. of_pod: the claims in the pod's spec."""
     known = {one.get("name") or "" for one in of_pod}
     causes: list[Cause] = []
     seen: set[str] = set()

@@ -39,7 +39,7 @@ _FIELDS = (
 
 
 def one_of(found: Spec, key: str, supported: tuple[str, ...], at: str, causes: list[Cause]) -> None:
-    """Check a required text that must be one of these."""
+    """Check a required text that must be one of a list."""
     value = found.get(key) or ""
     if not value:
         causes.append(v.required(f"{at}.{key}"))

@@ -15,7 +15,7 @@ Spec = dict[str, Any]
 _AT = "spec.ephemeralContainers"
 _MIRROR = "kubernetes.io/config.mirror"
 _REFUSED = "cannot be set for an Ephemeral Container"
-# `allowedEphemeralContainerFields`.
+# The fields that an ephemeral container may have (`allowedEphemeralContainerFields`).
 _ALLOWED = frozenset(
     (
         "name",

@@ -32,7 +32,7 @@ def _validate_toleration(toleration: Spec, at: str) -> list[Cause]:
         causes.append(v.invalid(f"{at}.operator", operator, text))
     if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
         causes.append(v.invalid(f"{at}.effect", effect, "effect must be 'NoExecute' when `tolerationSeconds` is set"))
-    # Kubernetes' message names the operator where the value is wrong.
+    # Kubernetes' message names the field `operator`, although the value is wrong.
     if operator in ("", "Equal"):
         messages = v.label_value(value)
         if messages:
@@ -84,7 +84,7 @@ def _validate_weight(weighted: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def _validate_term(term: Spec, at: str, causes: list[Cause], *, values: bool) -> None:
-    """Check a node selector term. values: whether its values must be valid label values."""
+    """Check a node selector term. values: True when its values must be valid label values."""
     for index, expression in enumerate(term.get("matchExpressions") or ()):
         here = f"{at}.matchExpressions[{index}]"
         operator, given = expression.get("operator", ""), expression.get("values") or []

@@ -1,4 +1,4 @@
-"""Changes of the resources of a pod that runs (`pods/resize`).
+"""Changes of the resources of a running pod (`pods/resize`).
 
 From `podResizeStrategy` in `pkg/registry/core/pod/strategy.go` and `ValidatePodResize` in
 `pkg/apis/core/validation/validation.go`.
@@ -28,9 +28,9 @@ _LISTS = ("requests", "limits")
 
 
 def resized(sent: Spec, old: Object) -> Object:
-    """Return the pod `old` with the resources and resize policies of another pod's spec; all else stays.
+    """Return the pod `old` with the resources and resize policies of another spec, and no other changes.
 
-    sent: the spec, whose containers have the same names in the same order (`validate_order`).
+    sent: the other spec. Its containers have the same names in the same order (`validate_order`).
     """
     spec = dict(old["spec"])
     for kind in _KINDS:
@@ -68,7 +68,7 @@ def validate_resize(new: Object, old: Object) -> list[Cause]:
     if (old["spec"].get("os") or {}).get("name") == "windows":
         return [v.forbidden("", "windows pods cannot be resized")]
     if causes:
-        # Amounts that are not valid cannot be compared.
+        # Invalid amounts cannot be compared, so the following checks are skipped.
         return causes
     status = old.get("status") or {}
     former = status.get("qosClass") or qos_class(old["spec"])
@@ -124,7 +124,7 @@ def _removed(new: Spec | None, old: Spec | None) -> bool:
 
 
 def _fixed(resources: Spec | None) -> tuple[Any, ...]:
-    """Return the resources that must not change, in a form that compares amounts by value."""
+    """Return the resources that must not change, with amounts as numbers so that they are compared by value."""
     found = resources or {}
     lists = (
         {name: one.nano for name, one in amounts_of(found.get(what)).items() if name not in _RESIZABLE}

@@ -19,7 +19,7 @@ from hatchway.cluster.api.registry.strategies.warnings import pod_warnings
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-# Seconds that the creation of a pod waits for the `default` account of a new namespace.
+# How many seconds the creation of a pod waits for the service account `default` of a new namespace.
 _ACCOUNT_WAIT = 1.0
 _SYSTEM_CONDITIONS = frozenset(("PodScheduled", "Ready", "Initialized"))
 
@@ -57,10 +57,10 @@ class PodStrategy(Strategy):
                     await cursor.wait()
                     cursor.read()
         except TimeoutError:
-            return  # the admission plugin ServiceAccount raises the error
+            return  # The admission plugin ServiceAccount will raise the error.
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Make the pod Pending, and not scheduled while it has scheduling gates."""
+        """Make the pod Pending. If it has scheduling gates, set the condition that it is not scheduled."""
         spec = obj["spec"]
         if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
             spec["terminationGracePeriodSeconds"] = 1
@@ -98,7 +98,7 @@ class PodStrategy(Strategy):
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
         """Return the warnings for the writer of a new pod."""
-        # The writer was warned of the same when the pod was created.
+        # An update would repeat the warnings of the creation.
         return pod_warnings(obj["metadata"], obj["spec"]) if old is None else []
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
@@ -110,7 +110,7 @@ class PodStrategy(Strategy):
         status, former = obj.get("status") or {}, old.get("status") or {}
         causes = []
         for key in ("podIPs", "hostIPs"):
-            # Only changes are checked, so that the kubelet can report the status of an older pod with errors, too.
+            # Only changes are checked, so that the kubelet can also write the status of an older pod with errors.
             if status.get(key) != former.get(key):
                 causes += several_addresses(status.get(key) or [], f"status.{key}")
         hosts = status.get("hostIPs") or []
@@ -130,7 +130,7 @@ class PodStrategy(Strategy):
         return causes
 
     def grace_period(self, obj: Object, asked: int | None) -> int | None:
-        """Return the seconds until the pod is killed; 0 for a pod that runs nowhere."""
+        """Return the seconds until the pod is killed; 0 for a pod that does not run on a node."""
         period = asked if asked is not None else obj["spec"].get("terminationGracePeriodSeconds", 30)
         phase = (obj.get("status") or {}).get("phase")
         if not obj["spec"].get("nodeName") or phase in ("Failed", "Succeeded"):
@@ -159,7 +159,7 @@ def _merge_label_keys(obj: Object) -> None:
 
 
 def _agree_on_address(status: dict[str, Any]) -> None:
-    """Make `podIP` the first of `podIPs`; `podIP` wins where they differ (`Convert_v1_PodStatus_To_core_PodStatus`)."""
+    """Make `podIP` the first of `podIPs`; if they differ, `podIP` counts (`Convert_v1_PodStatus_To_core_PodStatus`)."""
     single, many = status.get("podIP") or "", status.get("podIPs") or []
     if single and (not many or many[0].get("ip") != single):
         status["podIPs"] = [{"ip": single}]

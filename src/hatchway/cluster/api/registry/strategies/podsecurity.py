@@ -19,7 +19,8 @@ _SYSCTL = "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?
 _MAX_SYSCTL = 253
 _PROFILES = ("Localhost", "RuntimeDefault", "Unconfined")
 _is_sysctl = re.compile(_SYSCTL).fullmatch
-# Kernel parameters of namespaces that a pod may share with its node (`pkg/kubelet/sysctl/util.go`).
+# Kernel parameters that belong to a pod's IPC namespace. A pod with hostIPC may not set them, because the namespace is
+# its node's (`pkg/kubelet/sysctl/util.go`).
 _IPC_SYSCTLS = ("kernel.sem",)
 _IPC_PREFIXES = ("kernel.shm", "kernel.msg", "fs.mqueue.")
 
@@ -74,9 +75,9 @@ def _validate_sysctls(spec: Spec, sysctls: list[Spec], at: str, causes: list[Cau
 
 
 def normalize_sysctl(name: str) -> str:
-    """Return a sysctl's name with dots as separators, also when it uses slashes.
+    """Return a sysctl's name with dots as separators.
 
-    The first separator in the name decides (sysctl.d(5)).
+    If the first separator in the name is a slash, slashes and dots are exchanged (sysctl.d(5)).
     """
     first = re.search("[./]", name)
     if first is None or first[0] == ".":
@@ -123,10 +124,10 @@ def _validate_apparmor(profile: Spec | None, at: str, causes: list[Cause]) -> No
 
 
 def validate_host_users(spec: Spec, at: str, causes: list[Cause]) -> None:
-    """Check that a pod with users of its own shares no other namespace with its node."""
+    """Check that a pod with its own user namespace (hostUsers: false) shares no other namespace with its node."""
     if spec.get("hostUsers") is not False:
         return
-    # Kubernetes' messages spell two of the fields so.
+    # Kubernetes' messages spell two of the fields with a capital letter.
     for key, shown in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
         if spec.get(key):
             causes.append(v.forbidden(f"{at}.{shown}", "when `pod.Spec.HostUsers` is false"))

@@ -28,7 +28,7 @@ _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 
 
 def containers(spec: Spec) -> list[Spec]:
-    """Return init containers and containers."""
+    """Return the init containers, then the containers."""
     return [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
 
 
@@ -131,7 +131,7 @@ def _validate_dns(spec: Spec, at: str, causes: list[Cause]) -> None:
         if not option.get("name"):
             causes.append(v.required(f"{at}.options[{index}]", "must not be empty"))
         elif any(one.isspace() for text in (option["name"], option.get("value") or "") for one in text):
-            # Kubernetes does not check this; the options become a line of /etc/resolv.conf.
+            # Kubernetes does not check this. The options become one line of /etc/resolv.conf, separated by blanks.
             causes.append(v.invalid(f"{at}.options[{index}]", option, "must not contain whitespace"))
 
 

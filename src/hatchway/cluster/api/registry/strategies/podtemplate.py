@@ -1,4 +1,4 @@
-"""Pod templates: those of workloads, and the type PodTemplate.
+"""Validates the pod templates of workloads and of the type PodTemplate.
 
 The rules are those of `ValidatePodTemplateSpec` and `ValidatePodTemplate` in `pkg/apis/core/validation`, and of
 `pkg/apis/apps/validation`.
@@ -22,7 +22,7 @@ _AT = "spec.template"
 
 
 def validate_template(template: Json, at: str) -> list[Cause]:
-    """Return all errors in a pod template by itself. at: its path."""
+    """Return all errors in a pod template. at: its path."""
     metadata = template.get("metadata") or {}
     causes = v.labels(metadata.get("labels"), f"{at}.metadata.labels")
     for key in metadata.get("annotations") or ():
@@ -35,7 +35,7 @@ def validate_template(template: Json, at: str) -> list[Cause]:
 
 
 def validate_match(selector: Json | None, template: Json, at: str = _AT) -> list[Cause]:
-    """Return the error of a template whose labels its workload's selector does not match."""
+    """Return the error if a workload's selector does not match the labels of its template."""
     labels = (template.get("metadata") or {}).get("labels") or {}
     if selector is not None and label_selector_matches(selector, labels):
         return []
@@ -43,7 +43,7 @@ def validate_match(selector: Json | None, template: Json, at: str = _AT) -> list
 
 
 def validate_always(template: Json, kind: str, at: str = _AT) -> list[Cause]:
-    """Return the errors in a template whose pods must run for ever. kind: the workload's kind."""
+    """Return the errors in a template whose pods are always restarted. kind: the workload's kind."""
     pod, causes = template.get("spec") or {}, []
     if pod.get("restartPolicy") in ("OnFailure", "Never"):
         causes.append(v.not_supported(f"{at}.spec.restartPolicy", pod["restartPolicy"], ["Always"]))
@@ -54,24 +54,24 @@ def validate_always(template: Json, kind: str, at: str = _AT) -> list[Cause]:
 
 
 def validate_template_of(selector: Json | None, template: Json | None, kind: str) -> list[Cause]:
-    """Return all errors in the template of a workload whose pods run for ever."""
+    """Return all errors in the template of a workload whose pods are always restarted."""
     if template is None:
         return [v.required(_AT)]
     return validate_match(selector, template) + validate_template(template, _AT) + validate_always(template, kind)
 
 
 class PodTemplateStrategy(Strategy):
-    """Objects of the type PodTemplate (`pkg/registry/core/podtemplate`): a template and no status."""
+    """PodTemplates (`pkg/registry/core/podtemplate`). They have a template and no status."""
 
     generation = True
     return_deleted = True
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status to drop."""
+        """Return False: the type has no status."""
         return False
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Let everything change."""
+        """Do nothing: all fields may change."""
 
     def validate(self, obj: Object) -> list[Cause]:
         """Return the errors in the template."""

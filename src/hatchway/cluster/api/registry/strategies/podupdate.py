@@ -78,9 +78,9 @@ def _validate_gates(new: Spec, before: Spec) -> list[Cause]:
 
 
 def _validate_gated(new: Spec, before: Spec) -> list[Cause]:
-    """Check that the change of a pod with scheduling gates only reduces the nodes on which it may run.
+    """Check that a change of a pod with scheduling gates only reduces the nodes on which the pod may run.
 
-    Afterwards `new` has the former values.
+    Sets the checked fields of `new` to their values in the old spec.
     """
     causes = []
     selector, former = new.get("nodeSelector") or {}, before.get("nodeSelector") or {}

@@ -10,7 +10,7 @@ from hatchway.cluster.api.registry.strategies.claimspec import validate_claim_sp
 from hatchway.errors import Cause
 
 Spec = dict[str, Any]
-# Names of a pod's volumes.
+# The names of a pod's volumes.
 VolumeNames = set[str]
 
 _MODE_ERROR = "must be a number between 0 and 0777 (octal), both inclusive"
@@ -99,7 +99,7 @@ def _validate_source(volume: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def validate_host_path(host: Spec, at: str, causes: list[Cause]) -> None:
-    """Add the errors in a hostPath source, of a pod or of a PersistentVolume to `causes`. at: its path."""
+    """Add the errors in a hostPath source, of a pod or of a PersistentVolume, to `causes`. at: its path."""
     path = host.get("path", "")
     if not path:
         causes.append(v.required(f"{at}.path"))
@@ -207,7 +207,7 @@ def local_path(path: str, at: str, causes: list[Cause]) -> None:
 
 def _visible_path(path: str, at: str, causes: list[Cause]) -> None:
     local_path(path, at, causes)
-    # Reserved for the node's own bookkeeping (`..data`).
+    # Such names are reserved for the node's own files (`..data`).
     if path.startswith("..") and not path.startswith("../") and path != "..":
         causes.append(v.invalid(at, path, "must not start with '..'"))
 
@@ -245,7 +245,7 @@ _CONVERTIBLE = frozenset(
 
 
 def validate_resource_field(reference: Spec, at: str, causes: list[Cause], *, named: bool = False) -> None:
-    """Check a resourceFieldRef. named: whether it must name the container, as in a volume."""
+    """Check a resourceFieldRef. named: True when it must name the container, as in a volume."""
     resource, divisor = reference.get("resource", ""), reference.get("divisor")
     huge = resource.startswith(("limits.hugepages-", "requests.hugepages-"))
     if named and not reference.get("containerName"):

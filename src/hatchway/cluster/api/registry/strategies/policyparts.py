@@ -1,4 +1,4 @@
-"""The common parts of policies of both kinds: matching, parameters, variables and bindings.
+"""The common parts of validating and mutating policies: matching, parameters, variables and bindings.
 
 Validation and defaults are those of `pkg/apis/admissionregistration/validation/validation.go` and `v1/defaults.go`.
 """
@@ -37,18 +37,18 @@ _RESERVED = frozenset(
     ("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
      "let", "loop", "package", "namespace", "return", "var", "void", "while")
 )  # fmt: skip
-# Characters of all expressions of a policy. Compiling more would take minutes.
+# The most characters of all expressions of a policy together. Compiling more would take minutes.
 _MOST_TEXT = 512 * 1024
 
 
 class AdmissionPolicyStrategy(Strategy):
-    """The rules of policies of both kinds."""
+    """The common rules of validating and mutating policies."""
 
     generation = True
-    # Messages of its expressions may contain parts of the objects that they read (`admission/paramaccess.py`).
-    gives_rights = True
+    # The messages of a policy may show parts of the objects that its expressions read (`admission/paramaccess.py`).
+    grants_rights = True
     unconditional_update = False
-    # Its expressions are compiled.
+    # Validation compiles the expressions of the policy.
     is_costly = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
@@ -65,10 +65,10 @@ class AdmissionPolicyStrategy(Strategy):
 
 
 class AdmissionBindingStrategy(Strategy):
-    """The rules of bindings of both kinds."""
+    """The common rules of the bindings of validating and mutating policies."""
 
     generation = True
-    gives_rights = True
+    grants_rights = True
     unconditional_update = False
 
     def default(self, obj: Object, old: Object | None = None) -> None:
@@ -118,9 +118,9 @@ def policy_errors(spec: Json) -> Iterator[Cause]:
 
 
 def text_errors(spec: Json, *texts: str | None) -> list[Cause]:
-    """Return the error of a policy whose expressions are too long together.
+    """Return the error if the expressions of a policy together are too long.
 
-    texts: the expressions besides those of match conditions and variables.
+    texts: all expressions except those of match conditions and variables.
     """
     parts = [one.get("expression") for key in ("matchConditions", "variables") for one in spec.get(key) or ()]
     if sum(64 + len(one or "") for one in (*parts, *texts)) <= _MOST_TEXT:
@@ -129,7 +129,7 @@ def text_errors(spec: Json, *texts: str | None) -> list[Cause]:
 
 
 def compiled_errors(spec: Json, compiler: PolicyCompiler) -> Iterator[Cause]:
-    """Yield the errors in match conditions and variables, which the compiler then knows."""
+    """Yield the errors in match conditions and variables. Afterwards the compiler knows the variables."""
     yield from condition_errors(spec.get("matchConditions") or [], "spec.matchConditions", compiler)
     for index, one in enumerate(spec.get("variables") or ()):
         at = f"spec.variables[{index}]"

@@ -30,7 +30,7 @@ class PriorityClassStrategy(Strategy):
             obj["preemptionPolicy"] = "PreemptLowerPriority"
 
     def check_deletion(self, obj: Object) -> None:
-        """Raise ApiError 403 for the classes of the system (`storage.go`)."""
+        """Raise ApiError 403 for the system's own classes (`storage.go`)."""
         name = obj["metadata"]["name"]
         if name in SYSTEM_PRIORITIES:
             why = "this is a system priority class and cannot be deleted"
@@ -54,7 +54,7 @@ class PriorityClassStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: value and preemption policy stay (`ValidatePriorityClassUpdate`)."""
+        """Return the errors in a change of the value or the preemption policy (`ValidatePriorityClassUpdate`)."""
         causes = []
         if obj.get("value", 0) != old.get("value", 0):
             causes.append(v.forbidden("value", "may not be changed in an update."))
@@ -62,7 +62,7 @@ class PriorityClassStrategy(Strategy):
 
 
 def _system_problem(name: str, value: int, is_default: bool) -> str:
-    """Return why this is not one of the system's classes (`IsKnownSystemPriorityClass`); "" when it is."""
+    """Return why a class is not one of the system's classes (`IsKnownSystemPriorityClass`); "" when it is."""
     wanted = SYSTEM_PRIORITIES.get(name)
     if wanted is None:
         return f"{name} is not a known system priority class"

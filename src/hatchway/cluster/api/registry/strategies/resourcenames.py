@@ -1,4 +1,4 @@
-"""Names of resources, as limits and quotas use them (`pkg/apis/core/helper/helpers.go`, `pkg/apis/core/validation`)."""
+"""Names of resources in limits and quotas (`pkg/apis/core/helper/helpers.go`, `pkg/apis/core/validation`)."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def is_extended(name: str) -> bool:
 
 
 def is_overcommit_allowed(name: str) -> bool:
-    """Return True for a resource of which containers may be limited to more than they request."""
+    """Return True for a resource whose limit in a container may be higher than the request."""
     return _is_native(name) and not name.startswith(_HUGE_PAGES)
 
 
 def is_quota_resource(name: str) -> bool:
-    """Return True for a resource that quotas know by a plain name."""
+    """Return True for a resource that has a name without a domain in quotas."""
     return name in _QUOTA or name.startswith((_HUGE_PAGES, _REQUESTS + _HUGE_PAGES))
 
 
 def validate_resource(name: str, at: str) -> list[Cause]:
-    """Return the errors in a resource's name: a standard one, or one with a domain (`validateResourceName`)."""
+    """Return the errors in a resource's name: it is a standard name or has a domain (`validateResourceName`)."""
     causes = v.each(at, name, v.qualified_name(name))
     is_standard = name in _STANDARD or name.startswith((_HUGE_PAGES, _REQUESTS + _HUGE_PAGES))
     if not causes and "/" not in name and not is_standard:
@@ -80,7 +80,10 @@ def validate_quota_resource(name: str, at: str) -> list[Cause]:
 
 
 def validate_amount(name: str, text: Any, at: str) -> list[Cause]:
-    """Return the errors in an amount: not negative, and a whole number of things (`ValidateResourceQuantityValue`)."""
+    """Return the errors in an amount: it must not be negative, and counts must be whole numbers.
+
+    The rules are those of `ValidateResourceQuantityValue`.
+    """
     amount, causes = Amount.parse(text), []
     if amount.nano < 0:
         causes.append(v.invalid(at, str(amount), "must be greater than or equal to 0"))

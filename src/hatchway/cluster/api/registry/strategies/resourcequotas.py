@@ -1,4 +1,4 @@
-"""ResourceQuotas: bounds of what a namespace may hold and use (`pkg/registry/core/resourcequota`).
+"""ResourceQuotas: limits of the objects and resources of a namespace (`pkg/registry/core/resourcequota`).
 
 The rules are those of `ValidateResourceQuota` in `pkg/apis/core/validation/validation.go`. Admission
 (`admission/quota/`) compares writes with the status, and keeps it up to date.
@@ -21,7 +21,7 @@ from hatchway.kube.api import Object
 Json = dict[str, Any]
 
 _COMPUTE = frozenset(("pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
-# The resources that a quota with a scope may limit, besides those with a domain.
+# The resources without a domain that a quota with a scope may limit.
 _SCOPES: dict[str, frozenset[str] | None] = {
     "Terminating": _COMPUTE,
     "NotTerminating": _COMPUTE,
@@ -63,7 +63,7 @@ class ResourceQuotaStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the scopes stay."""
+        """Return the errors in a change: the scopes never change."""
         causes = self.validate(obj)
         new = (obj.get("spec") or {}).get("scopes") or []
         if set(new) != set((old.get("spec") or {}).get("scopes") or ()):

@@ -1,4 +1,4 @@
-"""ResourceSlices (resource.k8s.io/v1): devices that a driver publishes; validation (`pkg/apis/resource/validation`)."""
+"""ResourceSlices (resource.k8s.io/v1), by which drivers publish devices: `pkg/apis/resource/validation`."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class ResourceSliceStrategy(Strategy):
     selectable = readers({"spec.nodeName": field("spec", "nodeName"), "spec.driver": field("spec", "driver")})
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set the times at which taints were added (`SetDefaults_DeviceTaint`): the present time for new taints."""
+        """Set missing times of taints to the present time (`SetDefaults_DeviceTaint`)."""
         former = {one.get("name"): one for one in ((old or {}).get("spec") or {}).get("devices") or ()}
         for device in (obj.get("spec") or {}).get("devices") or ():
             known = {_without_time(one): one for one in (former.get(device.get("name")) or {}).get("taints") or ()}
@@ -79,7 +79,7 @@ class ResourceSliceStrategy(Strategy):
         return causes + parts.unique(counters, lambda one: one.get("name"), "spec.sharedCounters", _MAX_SETS)
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: driver, pool and node stay."""
+        """Return the errors in a change: driver, pool and node never change."""
         spec, former = obj.get("spec") or {}, old.get("spec") or {}
         pool, before = (spec.get("pool") or {}).get("name"), (former.get("pool") or {}).get("name")
         causes = v.immutable(pool, before, "spec.pool.name")
@@ -108,7 +108,7 @@ def _pool(pool: Json) -> list[Cause]:
 
 
 def _place(found: Json, at: str, keys: tuple[str, ...]) -> list[Cause]:
-    """Return the errors in where devices can be used. keys: the fields of which one must be set."""
+    """Return the errors in the fields that say where devices can be used. keys: the fields; one of them must be set."""
     causes: list[Cause] = []
     given = []
     name, selector = found.get("nodeName"), found.get("nodeSelector")
@@ -151,7 +151,7 @@ def _device(device: Json, at: str, per_device: bool) -> list[Cause]:
     total = len(attributes) + len(capacity)
     if total > _MAX_ATTRIBUTES:
         text = f"the total number of attributes and capacities must not exceed {_MAX_ATTRIBUTES}"
-        # More of them are not checked one by one.
+        # If there are too many, they are not checked one by one.
         return [*causes, v.invalid(at, total, text)]
     for name, attribute in attributes.items():
         causes += parts.qualified_name(name, f"{at}.attributes")

@@ -26,5 +26,5 @@ class RuntimeClassStrategy(Strategy):
         return causes + validate_tolerations(scheduling.get("tolerations") or [], "scheduling.tolerations")
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the handler stays (`ValidateRuntimeClassUpdate`)."""
+        """Return the errors in a change: the handler never changes (`ValidateRuntimeClassUpdate`)."""
         return v.immutable(obj.get("handler"), old.get("handler"), "handler")

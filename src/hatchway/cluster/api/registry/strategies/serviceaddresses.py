@@ -1,8 +1,8 @@
 """Addresses and ports of Services: families, ClusterIPs, node ports (`pkg/registry/core/service/storage/alloc.go`).
 
-As in Kubernetes, allocation comes before validation, so an error of the allocation is the only error of the answer. The
-addresses and ports of other Services are read from an index over the store, which includes writes in progress
-(`serviceclaims.py`). So nothing has to be released or repaired.
+As in Kubernetes, allocation comes before validation, so the response to a failed allocation has no other errors. The
+addresses and ports in use are not stored separately: they are read from an index of all Services, which includes writes
+in progress (`serviceclaims.py`). So nothing has to be released or repaired.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hatchway.kube.api import Object
 
 Spec = dict[str, Any]
 
-# In a range with at most this many addresses, none is reserved.
+# A range with at most this many addresses has no part that is reserved for Services that name their address.
 _SMALL = 16
 _FIRST_DYNAMIC_PORT = min(max(16, len(plan.NODE_PORTS) // 32), 128)
 _FAMILIES = {4: "IPv4", 6: "IPv6"}
@@ -36,7 +36,7 @@ _POLICY = "spec.ipFamilyPolicy"
 def choose_families(obj: Object, old: Object | None) -> None:
     """Fill in ipFamilyPolicy and ipFamilies (`initIPFamilyFields`). Raises ApiError 422.
 
-    The cluster has only IPv4; even so, a headless Service without a selector may name both families.
+    The cluster has only IPv4. A headless Service without a selector may still name both families.
     """
     spec = obj["spec"]
     if spec["type"] == "ExternalName":
@@ -99,7 +99,7 @@ def _check_policy(spec: Spec, before: Spec | None) -> list[Cause]:
 
 
 def allocate(ctx: WriteContext, obj: Object, old: Object | None) -> None:
-    """Claim addresses and node ports. Raises ApiError 422, and 500 when a range is used up."""
+    """Allocate addresses and node ports. Raises ApiError 422 for an invalid value, 500 when a range is used up."""
     spec = obj["spec"]
     if spec["type"] == "ExternalName":
         return
@@ -112,7 +112,7 @@ def allocate(ctx: WriteContext, obj: Object, old: Object | None) -> None:
         _claim_address(ctx.store, spec["clusterIP"], others, name)
     node_ports = _NodePorts(others, old, name)
     if spec["type"] in EXTERNAL:
-        # Node ports that the Service names are claimed even if none are allocated.
+        # Node ports that the Service names are checked even if no others are allocated.
         node_ports.claim(spec.get("ports") or [], allocate=spec["type"] == "NodePort" or _allocates(spec))
     if needs_health_check(spec):
         node_ports.claim_health_check(spec)
@@ -124,7 +124,7 @@ def _allocates(spec: Spec) -> bool:
 
 def _free_address(store: Store, others: OtherClaims, obj: Object) -> str:
     metadata = obj["metadata"]
-    # Each service begins its search at an offset of its own, so that a freed address is not given away at once.
+    # The search begins at a different offset for each Service, so that a released address is not used again at once.
     start = hash((metadata.get("namespace"), metadata.get("name")))
     for network in ServiceRanges.of(store).ready():
         for offset in _offsets(network.num_addresses, start):
@@ -135,9 +135,9 @@ def _free_address(store: Store, others: OtherClaims, obj: Object) -> str:
 
 
 def _offsets(size: int, start: int) -> Iterator[int]:
-    """Yield the places of a range's addresses in the order in which they are tried. size: of the range.
+    """Yield the offsets of a range's addresses in the order in which they are tried. size: addresses in the range.
 
-    KEP-3070: the lowest min(256, size/16) addresses are kept for Services that name their address, and come last.
+    KEP-3070: the lowest min(max(16, size/16), 256) addresses are for Services that name their address, and come last.
     """
     kept = 0 if size <= _SMALL else min(max(16, size // 16), 256)
     first, last = max(kept, 1), size - 1
@@ -163,23 +163,23 @@ def _claim_address(store: Store, address: str, others: OtherClaims, name: str) -
 
 
 class _NodePorts:
-    """The node ports that are in use, by other Services and by this one."""
+    """Allocates the node ports of one Service."""
 
     def __init__(self, others: OtherClaims, old: Object | None, name: str) -> None:
         self._name = name
         self._others = others
         self._is_new = old is None
-        # The numbers of this Service as it is stored, with any protocol: of its ports, and of its health check.
+        # The stored numbers of this Service, of any protocol: that of its health check, and those of its ports.
         self._stored_health = (old["spec"].get("healthCheckNodePort") or 0) if old is not None else 0
         self._stored = {number for _, number in node_ports_of(old)} if old is not None else set()
-        # The numbers that this Service has, including new ones.
+        # All numbers of this Service: those that are stored and those that are new.
         self._numbers = set(self._stored)
         self._stored.discard(self._stored_health)
         # One iterator for all ports, so that each candidate is tried only once.
         self._candidates = self._free_numbers()
 
     def claim(self, ports: list[Spec], *, allocate: bool) -> None:
-        """Claim the node ports that are asked for, and choose the others. allocate: False to choose none."""
+        """Check the node ports that `ports` name, and choose the missing ones. allocate: False to choose none."""
         if allocate and len({port.get("port") for port in ports if not port.get("nodePort")}) > len(plan.NODE_PORTS):
             raise internal("failed to allocate a nodePort: range is full")
         given = {port.get("port"): port["nodePort"] for port in ports if port.get("nodePort")}
@@ -201,13 +201,13 @@ class _NodePorts:
             if shared is not None and (port.get("protocol"), shared) not in used:
                 port["nodePort"] = shared
             else:
-                port["nodePort"] = given[port.get("port")] = self._free()
+                port["nodePort"] = given[port.get("port")] = self._take_free()
             used.add((port.get("protocol"), port["nodePort"]))
 
     def claim_health_check(self, spec: Spec) -> None:
         wanted = spec.get("healthCheckNodePort")
         if not wanted:
-            spec["healthCheckNodePort"] = self._free()
+            spec["healthCheckNodePort"] = self._take_free()
             return
         own = wanted in self._numbers and wanted != self._stored_health
         problem = self._problem(wanted, kept=wanted == self._stored_health, own=own)
@@ -223,12 +223,12 @@ class _NodePorts:
         if wanted not in plan.NODE_PORTS:
             low, high = plan.NODE_PORTS[0], plan.NODE_PORTS[-1]
             return f"provided port is not in the valid range. The range of valid ports is {low}-{high}"
-        # A number belongs to one Service, whatever the protocols are.
+        # A number belongs to one Service, whatever the protocol is.
         taken = not kept and (own or self._others.has_number(wanted))
         return "provided port is already allocated" if taken else ""
 
-    def _free(self) -> int:
-        """Take the next number that is free. Raises ApiError 500 when there is none."""
+    def _take_free(self) -> int:
+        """Take the next free number. Raises ApiError 500 when there is none."""
         port = next((one for one in self._candidates if one not in self._numbers), None)
         if port is None:
             raise internal("failed to allocate a nodePort: range is full")

@@ -25,7 +25,7 @@ class IPAddressStrategy(Strategy):
         return _address_errors(name)
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -46,7 +46,7 @@ class IPAddressStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the reference stays."""
+        """Return the errors in a change: the reference never changes."""
         new, before = ((one.get("spec") or {}).get("parentRef") for one in (obj, old))
         return self.validate(obj) + v.immutable(new, before, "spec.parentRef")
 
@@ -58,7 +58,7 @@ class ServiceCIDRStrategy(Strategy):
     empty_status = True
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in the ranges: one, or one of each family."""
+        """Return the errors in the ranges: there must be one range, or one of each family."""
         at, ranges = "spec.cidrs", _ranges(obj)
         if not ranges:
             return [v.required(at, "at least one CIDR required")]

@@ -1,7 +1,7 @@
 """An index of the cluster addresses and node ports of Services, so that an allocation need not read all Services.
 
-The index follows the store's commits. Writes that are not on disk yet count as well. They are few, so they are checked
-one by one each time.
+The index follows the store's commits. Writes in progress count as well. They are few, so they are not in the index but
+checked one by one each time.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _Claim = TypeVar("_Claim")
 
 
 def addresses_of(service: Object) -> set[str]:
-    """Return the addresses that a Service holds, including the "None" of a headless one."""
+    """Return the cluster addresses of a Service, including the "None" of a headless Service."""
     spec = service["spec"]
     return {address for address in spec.get("clusterIPs") or (spec.get("clusterIP"),) if address}
 
 
 def node_ports_of(service: Object) -> set[NodePort]:
-    """Return the node ports that a Service holds, including that of its health check."""
+    """Return the node ports of a Service, including that of its health check."""
     spec = service["spec"]
     found = {(port.get("protocol"), port["nodePort"]) for port in spec.get("ports") or () if port.get("nodePort")}
     if spec.get("healthCheckNodePort"):
@@ -36,7 +36,7 @@ def node_ports_of(service: Object) -> set[NodePort]:
 
 
 class ServiceClaims:
-    """The claims of all Services in one store. `ServiceClaims.of` returns a store's claims."""
+    """The addresses and node ports of all Services in one store. `ServiceClaims.of` returns the claims of a store."""
 
     _all: ClassVar[WeakKeyDictionary[Store, ServiceClaims]] = WeakKeyDictionary()
 
@@ -49,14 +49,14 @@ class ServiceClaims:
 
     @classmethod
     def of(cls, store: Store) -> ServiceClaims:
-        """Return the claims of a store's Services; the first call makes them."""
+        """Return the claims of a store's Services. The first call for a store creates them."""
         found = cls._all.get(store)
         if found is None:
             found = cls._all[store] = cls(store)
         return found
 
     def others(self, store: Store, obj: Object) -> OtherClaims:
-        """Return what all Services except `obj` will hold when everything is on disk."""
+        """Return the claims of all Services except `obj`, as if all writes in progress were on disk."""
         own = _key(obj)
         pending = {key[1:]: service for key, service in store.pending("services")}
         written = [service for key, service in pending.items() if service is not None and key != own]
@@ -69,15 +69,16 @@ class ServiceClaims:
                 continue
             key = _key(service)
             for address in addresses_of(service):
-                _note(self._addresses, address, key, held=service is new)
+                _update(self._addresses, address, key, held=service is new)
             for node_port in node_ports_of(service):
-                _note(self._node_ports, node_port, key, held=service is new)
+                _update(self._node_ports, node_port, key, held=service is new)
 
 
 class OtherClaims:
-    """The addresses and ports that other Services hold.
+    """The cluster addresses and node ports of other Services.
 
-    hidden: the keys of Services whose committed state does not count. written: the states that count instead.
+    hidden: the keys of Services whose committed state is ignored. written: the new states of Services that are being
+    written.
     """
 
     def __init__(
@@ -106,10 +107,7 @@ class OtherClaims:
         return any(self.has_node_port((protocol, number)) for protocol in _PROTOCOLS)
 
     def node_port_numbers(self) -> Iterator[int]:
-        """Return the numbers that other Services hold with any protocol.
-
-        They are at most as many as there are node ports.
-        """
+        """Yield the numbers that other Services hold with any protocol. A number may come several times."""
         yield from (number for _, number in self._new_node_ports)
         yield from (number for (_, number), keys in self._node_ports.items() if not keys <= self._hidden)
 
@@ -122,7 +120,7 @@ def _key(service: Object) -> Key:
     return metadata.get("namespace") or "", metadata.get("name") or ""
 
 
-def _note(index: dict[_Claim, set[Key]], claim: _Claim, key: Key, *, held: bool) -> None:
+def _update(index: dict[_Claim, set[Key]], claim: _Claim, key: Key, *, held: bool) -> None:
     if held:
         index.setdefault(claim, set()).add(key)
         return

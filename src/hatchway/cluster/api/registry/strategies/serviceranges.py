@@ -1,4 +1,4 @@
-"""The ranges from which Services get cluster addresses (the ServiceCIDRs in the store), and the addresses in use.
+"""The ranges from which Services get cluster addresses: the ServiceCIDRs in the store.
 
 From `pkg/registry/core/service/ipallocator/cidrallocator.go`.
 """
@@ -20,12 +20,12 @@ _Network = ipaddress.IPv4Network
 
 
 class ServiceRanges:
-    """The IPv4 ranges of one store's ServiceCIDRs. `ServiceRanges.of` returns those of a store."""
+    """The IPv4 ranges of one store's ServiceCIDRs. `ServiceRanges.of` returns the ranges of a store."""
 
     _all: ClassVar[WeakKeyDictionary[Store, ServiceRanges]] = WeakKeyDictionary()
 
     def __init__(self, store: Store) -> None:
-        # For each ServiceCIDR that is ready: its ranges. The default is ready until it is being deleted.
+        # The ranges of each ServiceCIDR that is ready, by name. The default one is ready until it is deleted.
         self._ready: dict[str, list[_Network]] = {DEFAULT_SERVICE_CIDR: [plan.SERVICE_CIDR]}
         for obj in store.list(SERVICE_CIDRS):
             self._follow("ADDED", None, obj)
@@ -33,14 +33,14 @@ class ServiceRanges:
 
     @classmethod
     def of(cls, store: Store) -> ServiceRanges:
-        """Return the ranges of a store's ServiceCIDRs; the first call makes them."""
+        """Return the ranges of a store's ServiceCIDRs. The first call for a store creates them."""
         found = cls._all.get(store)
         if found is None:
             found = cls._all[store] = cls(store)
         return found
 
     def ready(self) -> list[_Network]:
-        """Return the ranges from which addresses may be given, the default first."""
+        """Return the ranges from which addresses may be allocated, the default range first."""
         return list(dict.fromkeys(network for networks in self._ready.values() for network in networks))
 
     def _follow(self, _type: str, old: Object | None, new: Object | None) -> None:
@@ -68,9 +68,9 @@ def _is_ready(obj: Object) -> bool:
 
 
 def is_reserved(store: Store, address: str) -> bool:
-    """Return True if the IPAddress of an address names another object than a Service.
+    """Return True if the IPAddress for an address refers to an object that is not a Service.
 
-    IPAddresses that name Services are made from the Services, so they are not needed here.
+    IPAddresses that refer to Services are derived from the Services, so they are ignored here.
     """
     found = store.latest(IP_ADDRESSES, "", address)
     return found is not None and not is_service_address(found)

@@ -40,7 +40,7 @@ class ServiceStrategy(Strategy):
 
     def name_errors(self, name: str, prefix: bool) -> list[str]:
         """Return the errors in the name: a DNS label that may begin with a digit."""
-        # RelaxedServiceNameValidation is on in this release.
+        # The feature gate RelaxedServiceNameValidation is on in this release.
         return label_name_errors(name, prefix)
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
@@ -52,7 +52,7 @@ class ServiceStrategy(Strategy):
         addresses.choose_families(obj, None)
 
     def allocate(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Claim cluster addresses and node ports."""
+        """Allocate cluster addresses and node ports."""
         addresses.allocate(ctx, obj, old)
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
@@ -69,7 +69,7 @@ class ServiceStrategy(Strategy):
         return validate_service(obj)
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in the service and in the change: allocated addresses stay."""
+        """Return the errors in the service and in the change: allocated addresses never change."""
         return validate_change(obj, old) + validate_service(obj)
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
@@ -82,7 +82,7 @@ class ServiceStrategy(Strategy):
 
 
 def _normalize_addresses(new: Spec, before: Spec) -> None:
-    # Clients may write only clusterIP, so both fields are kept equal (`NormalizeClusterIPs`).
+    # Some clients write only clusterIP, so clusterIPs is made to agree with it (`NormalizeClusterIPs`).
     former, former_all = before.get("clusterIP"), before.get("clusterIPs") or []
     if new.get("clusterIP") != former:
         if new.get("clusterIP") and (new.get("clusterIPs") or []) == former_all:
@@ -104,7 +104,7 @@ def _drop_dependent(new: Spec, before: Spec) -> None:
     if new["type"] == "ExternalName" and before["type"] != "ExternalName":
         drop_same("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
     external_no_more = before["type"] in EXTERNAL and new["type"] not in EXTERNAL
-    # Ports may have been added or removed, as long as no node port is new.
+    # If any node port is new, the client has set node ports on purpose, so all of them are kept.
     if external_no_more and _node_ports(new) <= _node_ports(before):
         for port in new.get("ports") or ():
             port.pop("nodePort", None)
@@ -121,7 +121,7 @@ def _node_ports(spec: Spec) -> set[int]:
 
 
 def _gets_node_ports(spec: Spec) -> bool:
-    """Return True when ports without a node port are given one (`needsNodePort`)."""
+    """Return True when ports without a node port get one (`needsNodePort`)."""
     return spec["type"] == "NodePort" or (
         spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
     )
@@ -134,7 +134,8 @@ def _keep_allocated(new: Spec, before: Spec) -> None:
             if before.get(key):
                 new[key] = before[key]
     if _gets_node_ports(new) and _gets_node_ports(before):
-        # By the port's name: everything else of it may have changed. A number that is now another port's is left out.
+        # Ports are matched by name, because everything else may have changed. A number that the client has given to
+        # another port is not kept.
         former = {port.get("name") or "": port.get("nodePort") for port in before.get("ports") or ()}
         used = _node_ports(before) & _node_ports(new)
         for port in new.get("ports") or ():

@@ -30,7 +30,7 @@ class StatefulSetStrategy(WorkloadStrategy):
     """StatefulSets."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas: these counts have no omitempty, and clients read them."""
+        """Set the status to no replicas: Kubernetes always writes these counts, so clients expect them."""
         obj["status"] = {"replicas": 0, "availableReplicas": 0}
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -49,7 +49,7 @@ class StatefulSetStrategy(WorkloadStrategy):
             causes += v.each("spec.serviceName", service, v.dns1123_label(service))
         templates = len(spec.get("volumeClaimTemplates") or ())
         if templates > _MAX_CLAIMS:
-            # Kubernetes has no limit; a pod with more claims runs on no node (`controllers/podvolumes.py`).
+            # Kubernetes has no limit here. Hatchway runs no pod with more claims (`controllers/podvolumes.py`).
             causes.append(v.too_many("spec.volumeClaimTemplates", templates, _MAX_CLAIMS))
         selector, at = spec.get("selector"), "spec.selector"
         if selector is None:
@@ -72,9 +72,9 @@ class StatefulSetStrategy(WorkloadStrategy):
 
 
 def _with_claims(spec: Json) -> Json | None:
-    """Return the template with the volumes that its pods get for the claim templates.
+    """Return the pod template with the volumes that pods get from the claim templates; None without a template.
 
-    Kubernetes does not check the names; a claim template takes the place of a volume of its name.
+    As in Kubernetes, names are not checked: a claim template replaces the volume with the same name.
     """
     template: Json | None = spec.get("template")
     names = [(one.get("metadata") or {}).get("name") or "" for one in spec.get("volumeClaimTemplates") or ()]
@@ -122,7 +122,7 @@ class ControllerRevisionStrategy(Strategy):
     """ControllerRevisions: their data never changes."""
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:

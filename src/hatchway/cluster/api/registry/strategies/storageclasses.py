@@ -12,10 +12,10 @@ _MAX_PARAMETERS, _MAX_PARAMETER_BYTES = 512, 256 * 1024
 
 
 class StorageClassStrategy(Strategy):
-    """StorageClasses (`pkg/registry/storage/storageclass/strategy.go`): what they provision with never changes."""
+    """StorageClasses (`pkg/registry/storage/storageclass/strategy.go`)."""
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -32,7 +32,7 @@ class StorageClassStrategy(Strategy):
         return causes + _topologies(obj.get("allowedTopologies") or [])
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change."""
+        """Return the errors in a change: provisioner, parameters, reclaim policy and binding mode never change."""
         causes = self.validate(obj)
         for key in ("parameters", "provisioner", "reclaimPolicy"):
             if (obj.get(key) or None) != (old.get(key) or None):
@@ -41,10 +41,10 @@ class StorageClassStrategy(Strategy):
 
 
 class VolumeAttributesClassStrategy(Strategy):
-    """VolumeAttributesClasses (`pkg/registry/storage/volumeattributesclass/strategy.go`): they never change."""
+    """VolumeAttributesClasses (`pkg/registry/storage/volumeattributesclass/strategy.go`). They never change."""
 
     def has_status(self, obj: Object) -> bool:
-        """Return False: there is no status."""
+        """Return False: the type has no status."""
         return False
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -81,7 +81,7 @@ def _topologies(terms: list[Object]) -> list[Cause]:
         1 + len(one.get("values") or ()) for term in terms for one in term.get("matchLabelExpressions") or ()
     ) + len(terms)
     if total > v.MAX_SELECTOR_TERMS:
-        # The scheduler compares them with every node, again and again.
+        # The number is limited because the scheduler compares the terms with every node, many times.
         return [v.too_many("allowedTopologies", total, v.MAX_SELECTOR_TERMS)]
     causes = []
     for index, term in enumerate(terms):

@@ -1,7 +1,7 @@
-"""The checks of what configurations say about a webhook's server and its reviews.
+"""Validates how a configuration describes a webhook's server and the versions of its reviews.
 
-Those of apiserver's `pkg/util/webhook/validation.go` and of the review versions in `pkg/apis/*/validation`. Webhooks of
-admission and of conversion have them.
+Used for admission and conversion webhooks. The rules are those of apiserver's `pkg/util/webhook/validation.go`, and
+those for review versions in `pkg/apis/*/validation`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Json = dict[str, Any]
 REVIEW_VERSIONS = ("v1", "v1beta1")
 _FORM = "; desired format: https://host[/path]"
 _BEGIN, _END = "-----BEGIN ", "-----END "
-# Certificates of a bundle that are tried.
+# How many certificates of a bundle are tried.
 _MOST_CERTIFICATES = 1000
-# Bytes of a bundle that a message shows.
+# How many bytes of a bundle a message shows.
 _SHOWN = 64
 
 
 def review_version_errors(versions: list[str], at: str, *, detail: str, needs_known: bool = True) -> list[Cause]:
-    """Return the errors in the versions of reviews that a webhook takes.
+    """Return the errors in the review versions that a webhook accepts.
 
-    detail: the message when there are none. needs_known: one of them must be known.
+    detail: the message when no version is given. needs_known: True when the server must know one of the versions.
     """
     known = ", ".join(REVIEW_VERSIONS)
     if not versions:
@@ -101,7 +101,7 @@ def bundle_errors(bundle: str, at: str) -> list[Cause]:
     problem = _bundle_problem(data)
     if not problem:
         return []
-    # As Go shows a []byte.
+    # The format in which Go shows a []byte.
     shown = ", ".join(f"{one:#x}" for one in data[:_SHOWN])
     more = ", ..." if len(data) > _SHOWN else ""
     message = f"Invalid value: []byte{{{shown}{more}}}: unable to load root certificates: {problem}"
@@ -109,7 +109,7 @@ def bundle_errors(bundle: str, at: str) -> list[Cause]:
 
 
 def _bundle_problem(data: bytes) -> str:
-    """Return why a bundle has no certificate that can be used; "" when it has one (client-go `rootCertPool`)."""
+    """Return why a bundle has no usable certificate; "" when it has one (client-go `rootCertPool`)."""
     blocks = [one for one in data.decode("latin-1").split(_BEGIN)[1:] if _END in one]
     if not blocks:
         return "unable to parse bytes as PEM block"

@@ -28,7 +28,7 @@ _NO_SIDE_EFFECTS = ("None", "NoneOnDryRun")
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _SCOPES = ("*", "Cluster", "Namespaced")
 _LONGEST_TIMEOUT = 30
-# Characters of all match conditions of a configuration. Compiling more would take minutes.
+# The most characters of all match conditions of a configuration together. Compiling more would take minutes.
 _MOST_TEXT = 512 * 1024
 
 
@@ -37,7 +37,7 @@ class WebhookConfigurationStrategy(Strategy):
 
     generation = True
     unconditional_update = False
-    # Its match conditions are compiled.
+    # Validation compiles the match conditions of the webhooks.
     is_costly = True
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -120,7 +120,7 @@ def _qualified(name: str, at: str) -> list[Cause]:
 
 
 def rule_errors(rule: Json, at: str) -> list[Cause]:
-    """Return the errors in a rule that says which requests are wanted. at: its field."""
+    """Return the errors in a rule that says which requests match. at: its field."""
     causes: list[Cause] = []
     operations = rule.get("operations") or []
     if not operations:

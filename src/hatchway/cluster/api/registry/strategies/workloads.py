@@ -1,4 +1,4 @@
-"""Deployments, ReplicaSets and ReplicationControllers: validation (`pkg/apis/apps/validation`), generation."""
+"""Deployments, ReplicaSets and ReplicationControllers: initial status and validation (`pkg/apis/apps/validation`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SELECTOR = "spec.selector"
 
 
 class WorkloadStrategy(Strategy):
-    """The common rules of workloads whose pods are always started again."""
+    """The common rules of workloads whose pods are always restarted."""
 
     requires_spec = True
     generation = True
@@ -78,8 +78,7 @@ class ReplicaSetStrategy(WorkloadStrategy):
     kind = "ReplicaSet"
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas: the counter has no omitempty, and clients read it."""
-        # The counter has no omitempty, so clients rely on it.
+        """Set the status to no replicas: Kubernetes always writes the counter, so clients expect it."""
         obj["status"] = {"replicas": 0}
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -91,17 +90,17 @@ class ReplicaSetStrategy(WorkloadStrategy):
         return causes + found + self._validate_pod_template(spec)
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the selector stays the same."""
+        """Return the errors in a change: the selector never changes."""
         return self.validate(obj) + self._validate_selector_change(obj, old)
 
 
 class ReplicationControllerStrategy(WorkloadStrategy):
-    """ReplicationControllers. Their selector is plain labels, by default those of the template."""
+    """ReplicationControllers. Their selector is a map of labels, by default the labels of the template."""
 
     default_propagation = "Orphan"
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas: the counter has no omitempty, and clients read it."""
+        """Set the status to no replicas: Kubernetes always writes the counter, so clients expect it."""
         obj["status"] = {"replicas": 0}
 
     def scale_selector(self, obj: Object) -> Object | None:
@@ -147,7 +146,7 @@ class DeploymentStrategy(WorkloadStrategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the selector stays the same."""
+        """Return the errors in a change: the selector never changes."""
         return self.validate(obj) + self._validate_selector_change(obj, old)
 
 
@@ -160,7 +159,7 @@ def _at_most_all(percent: str) -> bool:
 
 
 def validate_share(value: Any, at: str, *, at_most_all: bool) -> list[Cause]:
-    """Return the errors in a number or percentage of pods. at_most_all: whether 100 % is the most."""
+    """Return the errors in a number or percentage of pods. at_most_all: True when more than 100 % is an error."""
     if not isinstance(value, str):
         return v.non_negative(value, at)
     if not _percent(value):
