@@ -1,7 +1,7 @@
 """Every recorded exchange of the proxy verb, replayed over HTTPS against real backends.
 
-Here `ProxyVerb` stands behind the engine alone. What needs authentication, authorization or other parts of the API
-server is listed by `needs_api_server` and replayed, with all others, by test_conformance_server.py.
+Here there is only `ProxyVerb` behind the engine. Exchanges that need authentication, authorization or the rest of the
+API server are listed by `needs_api_server`; test_conformance_server.py replays them with all others.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from tests.conformance.cluster import decide, recorded_cluster
 from tests.conformance.deliberate import DELIBERATE, FULL, asked
 
 RECORDINGS = proxy.load()
-# Not proxy requests: the REST API's affair. And a malformed escape, which is refused before anything looks at the path.
+# Requests to the REST API, not to the proxy verb; and a malformed escape, which is refused before the path is parsed.
 _REST = {"069", "179", "269", "270", "271", "273", "274", "276"}
-# The kubelet's list of pods is not compared; that it is the kubelet's is.
+# The content of the kubelet's list of pods is not compared, only that the kubelet answers.
 _KUBELET_LIST = "267"
 
 
@@ -61,7 +61,7 @@ class Verb:
 
 @pytest.fixture
 async def verb(backends: Backends) -> AsyncIterator[Verb]:
-    """The proxy verb behind an HTTPS listener, without authorization, and a node's kubelet."""
+    """Run the proxy verb behind an HTTPS listener, without authorization, and the kubelet of a node."""
     server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_tls.load_cert_chain(backends.cert, backends.key)
     client_tls = ssl.create_default_context(cafile=str(backends.cert))
@@ -112,7 +112,7 @@ async def test_recording(recording: replay.Recording, verb: Verb) -> None:
 
 @pytest.mark.parametrize("one", sorted(DELIBERATE))
 async def test_deliberate_differences_are_differences(one: str, verb: Verb) -> None:
-    """An entry that is no longer needed must go."""
+    """An entry for an exchange that no longer differs must be removed."""
     recording = next(recording for recording in RECORDINGS if recording["id"] == one)
     answer = await replay.send(asked(recording), verb.port, verb.client_tls, real=verb.real)
     assert replay.differences(replay.expected(recording, {}, verb.real), answer) != []

@@ -1,4 +1,4 @@
-"""Every recorded exchange of the proxy verb against the whole API server: credentials, RBAC, REST and all."""
+"""Every recorded exchange of the proxy verb, against the complete API server with authentication, RBAC and REST."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RULES = [
         "verbs": ["get"],
     },
 ]
-# Answers whose bodies are the objects of that cluster: here their kind and name are compared.
+# Responses with objects of the recorded cluster: only kind and name are compared.
 OBJECTS = {"179", "267"}
 
 
@@ -55,7 +55,7 @@ class Running:
 
 
 async def fill(client: Client, cluster: FakeCluster) -> None:
-    """Bring the cluster's objects into the API server, as users, kubelets and controllers would."""
+    """Create the recorded cluster's objects in the API server, as users, kubelets and controllers would."""
     for namespace in ("default", "team-a", "team-b"):
         if namespace != "default":
             await client.create("namespaces", {"metadata": {"name": namespace}})
@@ -126,7 +126,7 @@ async def running(backends: Backends, tmp_path: Path) -> AsyncIterator[Running]:
 
 @pytest.mark.parametrize("mode", ["kubernetes", "full"])
 async def test_recordings(running: Running, mode: str) -> None:
-    """These requests change nothing, so several run at the same time."""
+    """The requests change nothing, so several are sent at the same time."""
     deliberate = DELIBERATE | (FULL if mode == "full" else {})
     left = [one for one in RECORDINGS if mode == "kubernetes" or one["id"] not in ONLY_KUBERNETES]
     found: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The commands of README and of the tutorial, run in their order by an ordinary user in a fresh clone, with the machine's own Python."""
+"""The commands of README and tutorial, run in order by an ordinary user in a new clone, with the system's Python."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SETUP_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Reader:
-    """A user with a clone, a home directory and an environment. user: arguments of Popen that make it an ordinary one."""
+    """A user with a clone, a home and an environment. user: arguments of Popen that make the user an ordinary one."""
 
     clone: Path
     environment: dict[str, str]
@@ -40,7 +40,7 @@ class Reader:
         return Path(self.environment["HOME"])
 
     def run(self, script: str) -> str:
-        """Run a script with bash in the clone, as a CI runner does. Returns what it printed; fails when it does."""
+        """Run a bash script in the clone, as a CI runner does; return its output. Fails if the script fails."""
         environment = {**self.environment, "PATH": f"{self.clone}/.venv/bin:{self.environment['PATH']}"}
         ended = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
@@ -56,7 +56,7 @@ class Reader:
         return ended.stdout
 
     def save(self, path: str, text: str) -> None:
-        """Write a file below the clone, as the reader's own."""
+        """Write a file below the clone that belongs to the reader."""
         command = 'mkdir -p "$(dirname "$0")" && cat >"$0"'
         arguments = ["sh", "-c", command, path]
         subprocess.run(arguments, input=text, text=True, cwd=self.clone, env=self.environment, check=True, **self.user)
@@ -64,7 +64,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def owner() -> Iterator[Reader]:
-    """A fresh clone and a fresh home; both belong to an ordinary user where the tests run as root."""
+    """Make a new clone and a new home; both belong to an ordinary user if the tests run as root."""
     if not (_ROOT / ".git").exists():
         pytest.skip("not a git checkout: there is nothing to clone")
     python = _DEBIAN_PYTHON
@@ -125,9 +125,9 @@ def open_terminal(reader: Reader) -> Iterator[Callable[[], Terminal]]:
 def follow(
     document: str, reader: Reader, open_terminal: Callable[[], Terminal], *, again: float = 0.0
 ) -> tuple[list[Step], dict[str, str]]:
-    """Do what a document says. Returns its steps, and what each command printed.
+    """Run the steps of a document; return them, and the output of each command.
 
-    again: for how many seconds a request that fails is repeated: a controller may not have seen the last change yet.
+    again: seconds for which a failed request is repeated, because a controller may not have seen the last change yet.
     """
     steps = steps_of((_ROOT / document).read_text())
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -190,7 +190,7 @@ def test_a_reader_follows_the_tutorial(reader: Reader, open_terminal: Callable[[
 def test_a_reader_follows_the_pages_about_services(reader: Reader, open_terminal: Callable[[], Terminal]) -> None:
     subprocess.run(["scripts/setup"], cwd=reader.clone, env=reader.environment, check=True, **reader.user)
     reader.run("hatchway up --detach --api-port 0 --nodes 1")
-    # The README's.
+    # The Deployment of the README.
     reader.run("kubectl create deployment web --image=hatchway/host --replicas=3 -- python3 -m http.server 8080")
     reader.run("kubectl rollout status deployment web --timeout=60s")
     for document in ("docs/services.md", "docs/ingress.md"):
@@ -201,7 +201,7 @@ def test_a_reader_follows_the_pages_about_services(reader: Reader, open_terminal
 
 
 def scripts_of(pipeline: dict[str, Any]) -> list[str]:
-    """Return what a pipeline of GitHub Actions or GitLab CI runs, apart from what prepares the machine."""
+    """Return the scripts of a pipeline of GitHub Actions or GitLab CI, except those that prepare the machine."""
     if "jobs" in pipeline:
         found = [step["run"] for job in pipeline["jobs"].values() for step in job["steps"] if "run" in step]
     else:
@@ -222,6 +222,6 @@ def test_the_files_for_ci_work(reader: Reader) -> None:
         assert "Directory listing" in "".join(printed)
         assert "there are no clusters" in reader.run("hatchway list")
     reader.save(f"{reader.home}/project/test_web.py", files["test_web.py"])
-    # The pytest of the clone's own development group would do; this one takes a tenth of the time.
+    # Only pytest: the clone's whole development group would take ten times as long.
     reader.run("pip install --quiet --disable-pip-version-check pytest")
     assert "1 passed" in reader.run("cd ~/project && pytest -q")

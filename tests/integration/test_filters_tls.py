@@ -1,4 +1,4 @@
-"""The filters behind the real engine, over TLS: every credential as it really arrives."""
+"""The filters behind the real engine, over TLS, with every kind of credential."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.cluster.auth.fakes import FakeSource
 
 
 async def whoami(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the user that the filters have found."""
+    """Answer with the user that the filters have found."""
     user = scope["state"]["user"]
     body = json.dumps([user.name, list(user.groups)]).encode()
     await send(
@@ -106,7 +106,7 @@ async def test_certificates(running: Running) -> None:
 
 async def test_certificates_of_others_end_the_handshake(running: Running, tmp_path: Path) -> None:
     other = pki.ensure(tmp_path / "other", cluster_name="c", node_names=[], node_ips=[])
-    # One of another cluster, and one that is for servers only.
+    # A certificate of another cluster, and one that is for servers only.
     for pair in (other.admin, running.keys.apiserver):
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await running.get(cert=pair)

@@ -1,4 +1,4 @@
-"""The client of fixed settings against an API server that answers, refuses, breaks off and goes away."""
+"""A client with fixed settings, and an API server that answers, refuses, closes connections or stops."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_an_answer_that_is_no_status_is_an_error_too() -> None:
 
 
 async def test_a_server_that_is_away_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A proxy for the Internet has nothing to do with it.
+    # The client ignores a proxy that the environment names.
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -109,7 +109,7 @@ async def test_a_list_is_read_page_by_page() -> None:
 
 
 async def test_a_watch_finds_what_changed_while_it_was_away() -> None:
-    """The first watch breaks off and its version has expired: the second list shows a deletion, a change, a rebirth."""
+    """The first watch is cut off and its version expires; a new list shows a deletion, a change and a new object."""
     lists = iter(
         [page([pod("gone", 1), pod("new", 2), pod("born", 3)], 5), page([pod("new", 7), pod("born", 8, "2")], 9)]
     )
@@ -134,7 +134,7 @@ async def test_a_watch_finds_what_changed_while_it_was_away() -> None:
 
 
 async def test_connections_that_break_off() -> None:
-    """Requests whose connections end without an answer: refused when they were new, sent again when they were kept."""
+    """A request without a response fails on a new connection; on a reused connection, it is sent again."""
     asked: list[str] = []
 
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,7 +165,7 @@ async def test_connections_that_break_off() -> None:
 
 
 async def test_only_newlines_end_the_lines_of_a_watch() -> None:
-    """Strings of JSON may contain what Unicode, and many a library, calls the end of a line."""
+    """JSON strings may contain characters that Unicode, and many libraries, regard as line ends."""
     text = "a\x85b\u2028c\u2029d\x7f"
     odd = pod("odd", 2)
     odd["metadata"]["annotations"] = {"text": text}
@@ -227,7 +227,7 @@ async def test_watches_that_end_at_once_are_not_asked_for_without_a_pause(monkey
 
 
 async def test_a_watch_that_has_been_silent_for_too_long_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the version that it has heard of last, as after every other broken connection."""
+    """It continues from the last version that it has received, as after every broken connection."""
     monkeypatch.setattr(clients, "_WATCH_SILENCE", 0.2)
     hold = asyncio.Event()
     versions: list[str] = []

@@ -1,4 +1,4 @@
-"""The addon as a process: log files in, answers out, by HTTP and HTTPS on one port."""
+"""The logging add-on as a process: reads log files, and answers over HTTP and HTTPS on one port."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_bulk_and_tables(addon: Addon) -> None:
 
 
 def test_large_documents_and_many_searches_are_bounded(addon: Addon) -> None:
-    # One long word: the limits are about bytes, and to index a million words takes a second.
+    # One long word, because the limits are in bytes, and indexing a million words would take a second.
     document = json.dumps({"text": "x" * 2_800_000}).encode()
     for number in range(18):
         assert addon.ask(f"/large/_doc/{number}", document, "PUT")[0] == 201
@@ -233,7 +233,7 @@ def test_a_last_line_without_its_end_is_found_and_replaced_when_it_goes_on(addon
     path = addon.container("unended") / "0.log"
     query = "kubernetes.pod_name.keyword:unended"
     append(path, line("no newline", tag="P"))
-    # Nothing has come for a while.
+    # The last line has no newline, and the file has not changed for a minute.
     os.utime(path, (path.stat().st_mtime - 60,) * 2)
     until(lambda: addon.logged(query), ["no newline"])
     append(path, line(" yet", 1))

@@ -65,7 +65,7 @@ def versions(stored: str = "v1") -> list[dict[str, Any]]:
 
 
 def definition(config: dict[str, Any], *, stored: str = "v1", **more: Any) -> dict[str, Any]:
-    """The definition of hosts. config: where its webhook is."""
+    """Return the CustomResourceDefinition of hosts. config: the `clientConfig` of its webhook."""
     hook = {"clientConfig": config, "conversionReviewVersions": ["v2", "v1"], **more}
     return {
         "metadata": {"name": f"hosts.{GROUP}"},
@@ -98,7 +98,7 @@ def converted(obj: dict[str, Any], api_version: str) -> dict[str, Any]:
 
 
 def convert(request: dict[str, Any]) -> dict[str, Any]:
-    """Answer a review as a right webhook does."""
+    """Answer a review as a correct webhook does."""
     objects = [converted(one, request["desiredAPIVersion"]) for one in request["objects"]]
     return {"convertedObjects": objects, "result": {"status": "Success"}}
 
@@ -121,7 +121,7 @@ class ConversionWorld(WebhookWorld):
         return {"url": f"https://127.0.0.1:{self.hooks.port}/convert", "caBundle": self.hooks.bundle}
 
     def answer(self, handler: Callable[[dict[str, Any]], Any]) -> None:
-        """Answer reviews by this handler from now on."""
+        """Let `handler` answer reviews from now on."""
         self.hooks.handlers["/convert"] = handler
 
     async def define(self, made: dict[str, Any] | None = None) -> None:
@@ -150,14 +150,14 @@ class ConversionWorld(WebhookWorld):
 
 
 def good(reply: Reply) -> dict[str, Any]:
-    """The object of an answer without an error."""
+    """Return the object in a successful response."""
     assert reply.status in (200, 201), reply.body
     found: dict[str, Any] = json.loads(reply.body)
     return found
 
 
 def message(reply: Reply, code: int = 500) -> str:
-    """The message of an error."""
+    """Return the message of an error response."""
     assert reply.status == code, reply.body
     found: str = reply.json["message"]
     return found

@@ -1,4 +1,4 @@
-"""The child process of the durability test: it creates ConfigMaps without end, and prints each name that is stored."""
+"""The child process of the durability test: creates ConfigMaps until it is killed, and prints each stored one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def main(path: Path, prefix: str) -> None:
         for number in numbers:
             obj = {"metadata": {"name": f"{prefix}-{number}"}, "data": {"k": "v" * 100}}
             stored = await client.create("configmaps", obj, "default")
-            # One write(2) a line: what the parent has read was acknowledged.
+            # A line is written, with one write(2), only after the store has acknowledged the object.
             os.write(1, f"{stored['metadata']['name']} {stored['metadata']['resourceVersion']}\n".encode())
 
     await asyncio.gather(*(write() for _ in range(8)))

@@ -1,6 +1,6 @@
 """Measure how long the event loop is held, in CPU time of the whole process.
 
-What other processes do meanwhile does not count, what other threads do with the interpreter locked does.
+The time of other processes does not count; the time in which other threads of this process hold the GIL does.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-# Seconds that `unit` takes on a core of the year 2020 that has nothing else to do.
+# Seconds that `unit` returns on an idle core of the year 2020.
 _USUAL_UNIT = 0.0045
 _SAMPLE = json.dumps([{"name": f"n{index}", "values": [index, "x"]} for index in range(2000)])
 
 
 def unit() -> float:
-    """Seconds of CPU time of a fixed piece of work, now and here."""
+    """Measure the CPU time of a fixed piece of work, in seconds."""
     best = 1.0
     for _ in range(5):
         began = time.process_time()
@@ -30,12 +30,12 @@ def unit() -> float:
 
 
 def slowness() -> float:
-    """How many times slower this machine is just now than the one that limits are meant for; at least 1."""
+    """Return how many times slower this machine is at present than the one for which limits are written; at least 1."""
     return max(1.0, unit() / _USUAL_UNIT)
 
 
 class Gap:
-    """The longest time between two signs of life of the loop. Seconds of CPU time."""
+    """The longest time between two beats of the event loop, in seconds of CPU time (`worst`)."""
 
     def __init__(self) -> None:
         self.worst = 0.0
@@ -50,18 +50,18 @@ class Gap:
         self.worst, self._last = 0.0, time.process_time()
 
     async def least(self, act: Callable[[], Awaitable[None]], limit: float, tries: int = 5) -> float:
-        """Repeat an action until it blocks the loop for less than a time.
+        """Repeat an action until it blocks the loop for less than `limit`.
 
-        A fault holds the loop each time; a collection of garbage or a page of memory that the machine is slow to give
-        holds it once.
+        A fault of the code blocks the loop each time; a garbage collection or a slow allocation of memory by the system
+        blocks it only once.
 
         Args:
-            act: What to do.
+            act: The action.
             limit: Seconds of CPU time.
-            tries: How often it is done at most.
+            tries: The most times that the action is done.
 
         Returns:
-            The shortest of the times for which the loop was held, in seconds of CPU time.
+            The longest block during the best try, in seconds of CPU time.
         """
         least = float("inf")
         for _ in range(tries):
@@ -75,7 +75,7 @@ class Gap:
 
 @contextmanager
 def others_set_aside() -> Iterator[None]:
-    """Keep the objects of other tests out of collections of garbage, whose time would count as the block's."""
+    """Exclude the objects of other tests from garbage collections, whose time would be measured in this block."""
     gc.collect()
     gc.freeze()
     try:
@@ -86,7 +86,7 @@ def others_set_aside() -> Iterator[None]:
 
 @asynccontextmanager
 async def watched() -> AsyncIterator[Gap]:
-    """Watch the running loop while the block runs."""
+    """Measure the running loop while the block runs."""
     gap = Gap()
 
     async def beat() -> None:

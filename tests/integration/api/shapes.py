@@ -1,7 +1,7 @@
-"""Requests of at most 3 MiB whose work could multiply, each of one kind and of any size.
+"""Requests of at most 3 MiB that could cause far more work than their size suggests.
 
-A shape is filled with as many parts as its size allows and as one request may hold (`work.MAX_VALUES`): what is over
-that is refused before any work is done, so it would show nothing.
+A shape is one kind of request. It gets as many parts as its size and `work.MAX_VALUES` allow: a request with more
+parts is refused before any work is done, and would test nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POD = f"{_NS}/pods/big"
 
 @dataclass
 class Shape:
-    """One request."""
+    """A kind of request, filled up to a size."""
 
     name: str
     method: str
@@ -42,7 +42,7 @@ def _encode(value: Any) -> bytes:
 
 
 def _filled(make: Callable[[int], Any], wrap: Callable[[list[Any]], Any], size: int) -> bytes:
-    """As many items as fit into `size` bytes and into one request."""
+    """Return JSON with as many items as fit into `size` bytes and into one request."""
     sample = _encode(wrap([make(index) for index in range(1000, 1100)]))
     values = sum(sample.count(one) for one in b",[{") / 100
     count = min((size - 500) / (len(sample) / 100), (MAX_VALUES - 100) / values)
@@ -50,7 +50,7 @@ def _filled(make: Callable[[int], Any], wrap: Callable[[list[Any]], Any], size: 
 
 
 def _bodies(size: int) -> Iterator[tuple[str, str, bytes]]:
-    """(name, collection, JSON) of objects that are large in one way."""
+    """Yield (name, path of the collection, JSON) of objects that are large in one way."""
     meta = {"name": "fuzz"}
 
     def config(data: Any) -> Any:
@@ -434,7 +434,7 @@ def _bodies(size: int) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _patches(size: int) -> Iterator[tuple[str, str, str, bytes]]:
-    """(name, target, media type, patch)."""
+    """Yield (name, path of the object, media type, patch)."""
     doubling = [{"op": "add", "path": "/metadata/annotations", "value": {"a": "x" * 100, "l": [[1]]}}]
     doubling += [{"op": "copy", "from": "/metadata/annotations", "path": "/metadata/annotations/b"}] * 30
     yield "copies", _MAP, PATCH, _encode(doubling)
@@ -521,7 +521,7 @@ def _patches(size: int) -> Iterator[tuple[str, str, str, bytes]]:
 
 
 def _posts(size: int) -> Iterator[tuple[str, str, str, bytes]]:
-    """(name, method, target, JSON) of requests that store nothing of their own."""
+    """Yield (name, method, path, JSON) of requests that do not store their body as an object."""
     review = "/apis/authorization.k8s.io/v1"
     attributes = {"namespace": "default", "verb": "get", "resource": "pods"}
     yield (
@@ -661,7 +661,7 @@ def _yaml(size: int) -> Iterator[tuple[str, bytes]]:
 
 
 def shapes(size: int = LIMIT) -> Iterator[Shape]:
-    """Every shape, each of at most `size` bytes."""
+    """Yield every shape, each of at most `size` bytes."""
     for name, target, body in _bodies(size):
         yield Shape(f"JSON: {name}", "POST", target, body[:LIMIT], {"content-type": JSON})
         query = "?fieldValidation=Strict&pretty=true"
@@ -707,7 +707,7 @@ def shapes(size: int = LIMIT) -> Iterator[Shape]:
 
 
 def mutated(seed: int, count: int, size: int = LIMIT) -> Iterator[Shape]:
-    """Shapes whose bytes are cut, doubled and exchanged at random."""
+    """Yield `count` shapes with bytes removed, repeated and replaced at random."""
     chance = random.Random(seed)
     known = [shape for shape in shapes(size) if shape.body]
     for number in range(count):

@@ -1,4 +1,4 @@
-"""ValidatingAdmissionPolicies: which writes they judge, and what they say.
+"""ValidatingAdmissionPolicies: the writes that they check, and the texts of refusals.
 
 Expected texts are those of a kube-apiserver 1.36 (recorded), or of apiserver's `pkg/admission/plugin/policy`.
 """

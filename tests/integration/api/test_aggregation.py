@@ -1,4 +1,4 @@
-"""API groups that another server serves: routing, identity, TLS, availability, discovery."""
+"""API groups of other API servers (aggregation): routing, identity, TLS, availability, discovery."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ DISCOVERY = {
 
 @dataclass
 class Backend:
-    """Another API server.
+    """The API server that serves an aggregated group.
 
-    heads: what it was asked. silent: it accepts requests and does not answer. answers: its answers to paths.
+    heads: the requests that it received. silent: whether it does not answer requests. answers: its answers by path.
     """
 
     server: Server
@@ -100,7 +100,7 @@ class World:
         await self.api.client.create(API_SERVICES, obj)
 
     async def condition(self, reason: str, name: str = "v1.shop.example") -> dict[str, Any]:
-        """Wait until the APIService's condition has this reason."""
+        """Wait until a condition of the APIService has this reason; return the condition."""
         while True:
             found = await self.api.client.list(API_SERVICES)
             for obj in (one for one in found if one["metadata"]["name"] == name):
@@ -110,7 +110,7 @@ class World:
             await asyncio.sleep(0.01)
 
     async def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until aggregated discovery shows the group in this way."""
+        """Wait until `condition` is true of the group in aggregated discovery; return the group."""
         while True:
             _, _, body = await self.get("/apis", AGGREGATED)
             groups = {one["metadata"]["name"]: one for one in json.loads(body)["items"]}
@@ -182,7 +182,7 @@ async def test_a_request_reaches_the_server_with_the_users_identity(world: World
     assert (await world.condition("Passed"))["message"] == "all checks passed"
     status, answered, body = await world.get("/apis/shop.example/v1/namespaces/a/carts?labelSelector=x%3Dy")
     assert (status, body) == (200, b'{"kind": "CartList"}')
-    # The server must not open the API server's origin to other sites.
+    # An aggregated server must not allow other sites to read from the API server's origin.
     assert "access-control-allow-origin" not in answered
     head = world.backend.heads[-1]
     assert head.target == b"/apis/shop.example/v1/namespaces/a/carts?labelSelector=x%3Dy"
@@ -191,7 +191,7 @@ async def test_a_request_reaches_the_server_with_the_users_identity(world: World
     assert users == [b"kubernetes-admin"]
     assert (b"x-remote-group", b"system:masters") in fields
     assert not [value for name, value in fields if name == b"authorization"]
-    # The server knows by this certificate that the identity may be trusted.
+    # By this certificate an aggregated server knows that it can trust the identity in the header fields.
     assert head.peer.certificate is not None
 
 
@@ -390,7 +390,7 @@ async def test_an_apiservice_comes_before_a_custom_resource_definition(world: Wo
     assert [one["name"] for one in json.loads(body)["resources"]] == ["carts", "carts/status"]
     _, _, body = await world.get("/openapi/v3")
     assert json.loads(body)["paths"]["apis/shop.example/v1"]["serverRelativeURL"].endswith("?hash=1")
-    # Without it, the definition is served, and gets a local APIService.
+    # Without the remote APIService, the custom type is served, and gets a local APIService.
     await world.api.client.delete(API_SERVICES, "v1.shop.example")
     await world.condition("Local")
     _, _, body = await world.get(baskets)

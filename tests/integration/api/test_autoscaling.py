@@ -53,7 +53,7 @@ async def test_one_object_is_served_in_both_versions(world: World) -> None:
     found["spec"]["behavior"] = {"scaleDown": {"stabilizationWindowSeconds": 5}}
     assert (await world.send("PUT", f"{V2}/web", found)).status == 200
     old = (await world.send("GET", f"{V1}/web")).json
-    # What v1 has no field for survives a client of v1 that reads and writes.
+    # Values that v1 has no field for are kept when a client of v1 reads and writes the object.
     assert (await world.send("PUT", f"{V1}/web", old)).status == 200
     again = (await world.send("GET", f"{V2}/web")).json
     assert memory in again["spec"]["metrics"]

@@ -33,7 +33,7 @@ def pkcs10(common_name: str, *organizations: str, dns: str = "", ip: str = "") -
     alternatives += [x509.IPAddress(ipaddress.ip_address(ip))] if ip else []
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    # A client that would like to be an authority.
+    # The client asks for the certificate of a certificate authority.
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return base64.b64encode(builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)).decode()
 
@@ -55,7 +55,7 @@ async def made(tmp_path: Path) -> AsyncIterator[Recorded]:
 
 
 async def decided(made: Recorded, obj: dict[str, Any]) -> dict[str, Any]:
-    """Create and approve a request; return its status after the signer's turn."""
+    """Create and approve a request; return its status after the signer has signed or refused it."""
     client = made.server.client
     created = await client.create(RESOURCE, obj)
     await client.update(RESOURCE, {**created, "status": {"conditions": [APPROVED]}}, subresource="approval")

@@ -1,6 +1,6 @@
-"""Replays the recorded exchanges of the REST API, in order, against an API server with its controllers.
+"""Replay the recorded exchanges of the REST API, in order, against an API server with its controllers.
 
-As where they were recorded there are neither nodes nor a scheduler, and no load balancers.
+There are no nodes, no scheduler and no load balancers, as at the API server that was recorded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def test_whole_recordings(tmp_path: Path) -> None:
 
 
 def test_few_differences_are_deliberate() -> None:
-    """At most three in a hundred of `whole.jsonl`, and each is of a recording that exists, with a reason."""
+    """At most 3 % of `whole.jsonl` may differ. Each deliberate difference names an existing recording and a reason."""
     ids = {recording["id"] for recording in replay.load("whole.jsonl")}
     assert WHOLE_DELIBERATE.keys() <= ids
     assert NOT_YET.keys() <= ids

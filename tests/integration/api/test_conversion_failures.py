@@ -1,4 +1,4 @@
-"""Conversion webhooks that fail: clients get the error, and nothing else is held up.
+"""Conversion webhooks that fail: clients get the error, and other requests are not delayed.
 
 Messages are those of apiextensions-apiserver's `webhook_converter.go` and of client-go.
 """
@@ -48,7 +48,7 @@ async def world(keys: pki.Pki) -> AsyncIterator[ConversionWorld]:
 
 
 def changed(**fields: Any) -> Callable[[Review], Any]:
-    """A handler that converts well, and then sets fields of the first object; those named meta_* in its metadata."""
+    """Return a handler that converts correctly, then sets fields of the first object ("meta_NAME": in metadata)."""
 
     def handler(request: Review) -> Any:
         answer = convert(request)
@@ -72,7 +72,7 @@ async def test_a_server_that_is_not_there(world: ConversionWorld) -> None:
         f'{HEAD} failed: Post "https://127.0.0.1:1/convert?timeout=30s": dial tcp 127.0.0.1:1: connect: '
         "connection refused"
     )
-    # What needs no conversion works.
+    # Requests in the stored version need no conversion.
     assert good(await world.get("a"))["spec"]["address"] == "h:1"
     assert len(good(await world.send("GET", V1))["items"]) == 1
     wanted = f'conversion webhook for {GROUP}/v2, Kind=Host failed: Post "https://127.0.0.1:1/convert?timeout=30s": '
@@ -120,7 +120,7 @@ async def test_wrong_answers(world: ConversionWorld, handler: Callable[[Review],
     good(await world.send("POST", V1, host("a", address="h:1")))
     world.answer(handler)
     assert message(await world.get("a", "v2")) == text
-    # A failure is not kept.
+    # A failure is not cached.
     world.answer(convert)
     assert good(await world.get("a", "v2"))["spec"]["port"] == 1
 
@@ -212,7 +212,7 @@ async def test_a_slow_webhook_holds_up_nobody_else(world: ConversionWorld) -> No
         good(await world.send("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "m"}}))
         assert not any(one.done() for one in waiting)
         assert len(world.hooks.requests) == 1
-        # When the API server ends, all of them end.
+        # All calls end when the API server stops.
         await asyncio.wait_for(world.conversions.aclose(), 10)
         for one in waiting:
             found = await asyncio.wait_for(one, 10)
@@ -248,7 +248,7 @@ async def test_controllers_need_no_webhook(world: ConversionWorld, is_served: bo
     await watch.aclose()  # type: ignore[attr-defined]
     if is_served:
         await _scale(world, hosts)
-    # The deletion of the definition empties it.
+    # The definition is being deleted, and its objects with it.
     good(await world.send("DELETE", f"{DEFINITIONS}/{hosts}"))
     async with world.watch(f"{DEFINITIONS}?watch=true&fieldSelector=metadata.name={hosts}") as events:
         while (await world.send("GET", f"{DEFINITIONS}/{hosts}")).status != 404:

@@ -62,17 +62,18 @@ async def test_the_definition_keeps_its_webhook_and_gets_the_port(world: Convers
 async def test_an_object_is_read_in_every_version(world: ConversionWorld) -> None:
     await world.define()
     made = good(await world.send("POST", V1, host("a", address="localhost:8080", replicas=2)))
-    # Its own version needs no conversion.
+    # A response in the version of the request needs no conversion.
     assert world.hooks.requests == []
     assert made["spec"] == {"address": "localhost:8080", "replicas": 2, "note": "one"}
     found = good(await world.get("a", "v2"))
     assert (found["apiVersion"], found["metadata"]["uid"]) == (f"{GROUP}/v2", made["metadata"]["uid"])
-    # The webhook sees the defaults of the stored version; what it adds is pruned, and gets no defaults of the other one.
+    # The webhook gets the defaults of the stored version. Its result is pruned, and gets no defaults of the new
+    # version.
     assert found["spec"] == {"host": "localhost", "port": 8080, "count": 2, "note": "one"}
     review = world.hooks.requests[0]
     assert (review["desiredAPIVersion"], len(review["objects"])) == (f"{GROUP}/v2", 1)
     assert review["objects"][0] == made
-    # Further readers need no further call.
+    # The result is cached: further reads need no further call.
     assert good(await world.get("a", "v2")) == found
     assert len(world.hooks.requests) == 1
 
@@ -80,7 +81,7 @@ async def test_an_object_is_read_in_every_version(world: ConversionWorld) -> Non
 async def test_an_object_is_stored_in_the_storage_version(world: ConversionWorld) -> None:
     await world.define()
     made = good(await world.send("POST", V2, host("a", "v2", host="localhost", port=8080)))
-    # Defaults are those of the version in which it was written, and, when it is read, of the stored one.
+    # An object gets the defaults of the version in which it was written, and at each read those of the stored version.
     assert world.stored("a")["spec"] == {"address": "localhost:8080"}
     assert world.stored("a")["apiVersion"] == f"{GROUP}/v1"
     assert made["apiVersion"] == f"{GROUP}/v2"
@@ -93,14 +94,14 @@ async def test_an_object_is_validated_in_the_version_of_the_request(world: Conve
     await world.define()
     reply = await world.send("POST", V2, host("a", "v2", host="localhost", port=0))
     assert [one["field"] for one in reply.json["details"]["causes"]] == ["spec.port"]
-    # What the webhook makes of it is not validated again.
+    # The webhook's result is not validated.
     good(await world.send("POST", V2, host("a", "v2", host="LOUD", port=1)))
     assert good(await world.get("a"))["spec"]["address"] == "LOUD:1"
 
 
 async def test_updates_and_patches_of_another_version(world: ConversionWorld) -> None:
     made = definition(world.config)
-    # A default that the stored version cannot keep would be a change in each write, as in Kubernetes.
+    # A default without a field in the stored version would be a change at each write, as in Kubernetes.
     del made["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["extra"]
     await world.define(made)
     good(await world.send("POST", V1, host("a", address="localhost:8080")))
@@ -112,7 +113,7 @@ async def test_updates_and_patches_of_another_version(world: ConversionWorld) ->
     assert patched["spec"] == {"host": "localhost", "port": 9090, "count": 3, "note": "one"}
     stored = good(await world.get("a"))
     assert stored["spec"] == {"address": "localhost:9090", "replicas": 3, "note": "one"}
-    # Nothing changes: nothing is written.
+    # A patch that changes nothing writes nothing.
     again = good(await world.send("PATCH", f"{V2}/a", {"spec": {"count": 3}}, MERGE))
     assert again["metadata"]["resourceVersion"] == patched["metadata"]["resourceVersion"]
     stale = await world.send("PUT", f"{V2}/a", found)
@@ -195,7 +196,7 @@ async def test_a_watch_shows_its_own_version(world: ConversionWorld) -> None:
         last = await event(events)
         assert (last["type"], last["object"]["spec"]["port"]) == ("DELETED", 2)
         assert int(last["object"]["metadata"]["resourceVersion"]) > int(second["object"]["metadata"]["resourceVersion"])
-        # What is deleted has been converted before.
+        # The deleted object was converted for an earlier event.
         assert len(world.hooks.requests) == asked
 
 
@@ -277,7 +278,7 @@ async def test_applies_of_two_versions_keep_their_fields_apart(world: Conversion
         "one": (f"{GROUP}/v1", {"f:spec": {"f:address": {}}}),
         "two": (f"{GROUP}/v2", {"f:spec": {"f:count": {}}}),
     }
-    # A change in one version is a conflict with the owner in the other.
+    # A change in one version conflicts with a manager that owns the field in the other version.
     reply = await world.send("PATCH", f"{V2}/a?fieldManager=two", host("a", "v2", count=2, host="x", port=1), APPLY)
     assert reply.status == 409
     assert reply.json["message"] == 'Apply failed with 1 conflict: conflict with "one": .spec.address'
@@ -287,7 +288,7 @@ async def test_applies_of_two_versions_keep_their_fields_apart(world: Conversion
     assert good(forced)["spec"]["host"] == "x"
     owners = {one["manager"]: one["fieldsV1"] for one in good(await world.get("a"))["metadata"]["managedFields"]}
     assert owners == {"two": {"f:spec": {"f:count": {}, "f:host": {}, "f:port": {}}}}
-    # An ordinary update takes fields from appliers in other versions, too.
+    # An update takes over fields that were applied in other versions, too.
     good(await world.send("PATCH", f"{V1}/a?fieldManager=three", {"spec": {"replicas": 7}}, MERGE))
     owners = {one["manager"]: one["fieldsV1"] for one in good(await world.get("a"))["metadata"]["managedFields"]}
     assert owners["two"] == {"f:spec": {"f:host": {}, "f:port": {}}}
@@ -295,12 +296,12 @@ async def test_applies_of_two_versions_keep_their_fields_apart(world: Conversion
 
 
 async def test_an_apply_in_another_version_removes_what_it_applied_before(world: ConversionWorld) -> None:
-    # structured-merge-diff `merge/update.go`, prune: fields are removed in the version of the former apply.
+    # structured-merge-diff `merge/update.go`, prune: fields are removed in the version of the previous apply.
     await world.define()
     good(await world.send("PATCH", f"{V1}/a?fieldManager=x", host("a", address="h:1", replicas=2), APPLY))
     good(await world.send("PATCH", f"{V2}/a?fieldManager=y", host("a", "v2", count=2), APPLY))
     found = good(await world.send("PATCH", f"{V2}/a?fieldManager=x", host("a", "v2", note="new"), APPLY))
-    # The count has another owner, in the other version; the address had none.
+    # `count` has another owner, in the other version; `address` had no other owner.
     assert found["spec"] == {"count": 2, "note": "new"}
     owners = {one["manager"]: (one["apiVersion"], one["fieldsV1"]) for one in found["metadata"]["managedFields"]}
     assert owners == {
@@ -381,7 +382,7 @@ async def test_mutating_policies_see_the_version_that_they_want(world: Conversio
     assert (made["spec"]["address"], made["spec"]["note"]) == ("h:8", "h8v2")
     made = good(await world.send("POST", V2, host("b", "v2", host="h", port=2)))
     assert (made["spec"]["port"], made["spec"]["note"]) == (9, "h9v2")
-    # An object that cannot be converted cannot be judged.
+    # A policy cannot check an object that cannot be converted.
     world.answer(lambda _: {"convertedObjects": [], "result": {"status": "Failure", "message": "no"}})
     reply = await world.send("POST", V1, host("c", address="h:1"))
     assert reply.status == 500

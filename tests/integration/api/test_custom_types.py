@@ -107,7 +107,7 @@ async def condition(world: World, name: str, kind: str, status: str) -> Any:
 
 
 async def gone(world: World, name: str) -> None:
-    """Wait until a definition does not exist."""
+    """Wait until a definition is deleted."""
     async with world.watch(f"{DEFINITIONS}?watch=true&fieldSelector=metadata.name={name}") as events:
         while (await world.send("GET", f"{DEFINITIONS}/{name}")).status != 404:
             await asyncio.wait_for(events.get(), 20)
@@ -131,7 +131,7 @@ async def test_a_definition_is_served_at_once(world: World) -> None:
     assert found["spec"]["conversion"] == {"strategy": "None"}
     resources = (await world.send("GET", "/apis/example.com/v1")).json["resources"]
     assert [one["name"] for one in resources] == ["widgets", "widgets/status", "widgets/scale"]
-    # As recorded of Kubernetes.
+    # The hash is one recorded from Kubernetes.
     assert resources[0]["storageVersionHash"] == "gIwvi5rymmg="
     assert (await world.send("GET", "/apis/example.com")).json["preferredVersion"]["version"] == "v1"
     document = (await world.send("GET", "/openapi/v3/apis/example.com/v1")).json
@@ -192,7 +192,7 @@ async def test_a_stored_fault_does_not_block_other_changes(world: World) -> None
     made["spec"]["versions"] = [VERSION]
     assert (await world.send("PUT", f"{DEFINITIONS}/widgets.example.com", made)).status == 200
     found = (await world.send("GET", f"{WIDGETS}/w")).json
-    # The default is new, and was never stored.
+    # The default was added to the schema after the object was stored.
     assert found["spec"] == {"size": 9, "color": "red"}
     merge = {"Content-Type": "application/merge-patch+json"}
     changed = await world.send("PATCH", f"{WIDGETS}/w", {"spec": {"color": "blue"}}, merge)
@@ -213,7 +213,7 @@ async def test_subresources(world: World) -> None:
     assert (scale["kind"], scale["spec"], scale["status"]) == ("Scale", {"replicas": 4}, {"replicas": 2})
     found = (await world.send("GET", f"{WIDGETS}/w")).json
     assert (found["spec"]["size"], found["metadata"]["generation"]) == (4, 2)
-    # The scale is a change like any other.
+    # A change by the scale subresource is checked as other changes are.
     assert causes(await world.send("PATCH", f"{WIDGETS}/w/scale", {"spec": {"replicas": 9}}, merge)).keys() == {
         "spec.size"
     }
@@ -268,7 +268,7 @@ async def test_deletion_takes_the_objects_and_ends_the_watches(world: World) -> 
             await asyncio.wait_for(events.get(), 20)
     missing = await world.send("GET", WIDGETS)
     assert (missing.status, missing.body) == (404, b"404 page not found\n")
-    # Nothing of the former objects is left for a new definition of the same name.
+    # A new definition of the same name does not show the former objects.
     await define(world, definition())
     assert (await world.send("GET", WIDGETS)).json["items"] == []
 
@@ -283,7 +283,7 @@ async def test_names_belong_to_the_first_definition(world: World) -> None:
             found = {one["type"]: one for one in (obj.get("status") or {}).get("conditions") or ()}
     assert (found["NamesAccepted"]["status"], found["NamesAccepted"]["reason"]) == ("False", "ListKindConflict")
     assert (found["Established"]["status"], found["Established"]["reason"]) == ("False", "NotAccepted")
-    # They are free when the first one is gone.
+    # The names are free after the first definition is deleted.
     await world.send("DELETE", f"{DEFINITIONS}/widgets.example.com")
     await established(world, "gadgets.example.com")
 
@@ -331,7 +331,7 @@ async def test_a_built_in_type_cannot_be_taken(world: World, plural: str, kind: 
     made["metadata"] = {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}}
     assert (await world.send("POST", DEFINITIONS, made)).status == 201
     assert "in use" in (await condition(world, name, "NamesAccepted", "False"))["message"]
-    # A status that was written by hand does not help.
+    # A status that a user writes does not establish the definition.
     by_hand = {"conditions": [{"type": "Established", "status": "True"}], "acceptedNames": made["spec"]["names"]}
     reply = await world.send("PATCH", f"{DEFINITIONS}/{name}/status", {"status": by_hand}, MERGE)
     assert reply.status == 200, reply.json
@@ -339,7 +339,7 @@ async def test_a_built_in_type_cannot_be_taken(world: World, plural: str, kind: 
     assert [one["kind"] for one in listed if "role" in one["name"]].count("Role") == 1
     wrong = await world.send("POST", roles, {"metadata": {"name": "w"}, "rules": [{"verbs": []}]})
     assert "rules[0].verbs" in causes(wrong)
-    # The end of the definition is not the end of the built-in type's objects.
+    # The deletion of the definition does not delete the built-in type's objects.
     assert (await world.send("DELETE", f"{DEFINITIONS}/{name}")).status == 200
     await gone(world, name)
     assert (await world.send("GET", f"{roles}/kept")).status == 200
@@ -439,7 +439,7 @@ LONG = "x" * 20_000
 async def test_a_small_object_cannot_make_endless_work(
     world: World, monkeypatch: pytest.MonkeyPatch, schema: Any, value: Any
 ) -> None:
-    # A tenth of the checks that are allowed: all of them are seconds of processor time.
+    # A tenth of the usual limit: with all the allowed checks this test would take seconds of CPU time.
     monkeypatch.setattr(valuecheck, "_MOST_CHECKS", valuecheck._MOST_CHECKS // 10)
     root = {"type": "object", "properties": {"spec": schema}}
     await define(world, definition(versions=[{**VERSION, "schema": {"openAPIV3Schema": root}, "subresources": {}}]))
@@ -455,7 +455,7 @@ async def test_a_large_enumeration_is_looked_up(world: World) -> None:
     wrong = await world.send("POST", WIDGETS, {**widget("x"), "spec": [3000] * 5000})
     assert wrong.status == 422
     assert len(wrong.body) < 1024 * 1024
-    # true is not 1.
+    # true is not accepted as the number 1.
     assert (await world.send("POST", WIDGETS, {**widget("y"), "spec": [True]})).status == 422
 
 

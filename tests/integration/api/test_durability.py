@@ -1,4 +1,4 @@
-"""kill -9 while objects are made: every acknowledged one is there afterwards, and no resourceVersion comes twice.
+"""kill -9 while objects are created: acknowledged objects are stored, and no resourceVersion is used twice.
 
 `bench/durability.py` does the same for longer: 20 times 1,000 creates.
 """
@@ -15,7 +15,7 @@ WRITER = Path(__file__).with_name("durability_writer.py")
 
 
 async def kill_while_writing(store: Path, prefix: str, creates: int) -> dict[str, int]:
-    """Let a child write until it has acknowledged that many creates, then kill it. Name -> resourceVersion."""
+    """Let a child write until it has acknowledged this many creates, then kill it; return name -> resourceVersion."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, str(WRITER), str(store), prefix, stdout=asyncio.subprocess.PIPE
     )
@@ -29,7 +29,7 @@ async def kill_while_writing(store: Path, prefix: str, creates: int) -> dict[str
 
 
 async def check(path: Path, acknowledged: dict[str, int]) -> int:
-    """How many ConfigMaps there are; raises when an acknowledged one is missing or a version was given twice."""
+    """Return the number of ConfigMaps. Raises if an acknowledged one is missing or a resourceVersion was used twice."""
     store = Store.open(path)
     stored = {obj["metadata"]["name"]: int(obj["metadata"]["resourceVersion"]) for obj in store.list("configmaps")}
     revision = store.revision

@@ -1,4 +1,4 @@
-"""Lists are joined from kept JSON: they show each change, and what is kept is bounded."""
+"""Lists are joined from cached JSON: they show each change, and the cache is bounded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def _values(made: World, query: str = "") -> dict[str, str]:
     assert reply.json["kind"] == "ConfigMapList"
     assert not any("kind" in one or "apiVersion" in one for one in reply.json["items"])
     found = {one["metadata"]["name"]: one["data"] for one in reply.json["items"]}
-    # The cluster's own is in each namespace.
+    # Each namespace has this ConfigMap.
     return {name: data["v"] for name, data in found.items() if name != "kube-root-ca.crt"}
 
 

@@ -1,4 +1,4 @@
-"""Rights cannot be gained by writing roles and bindings, by whatever verb, patch type or detour."""
+"""Users cannot gain rights by writing roles and bindings, with any verb, patch type or indirect way."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def test_labels_do_not_carry_rights_into_an_aggregated_role(role: str, dry_run: 
             for kind, patch in _TYPES.items():
                 reply = await found.send("PATCH", target + dry_run, patch, {"content-type": kind}, user=_EVE)
                 assert reply.status == 403, kind
-            # Deleting it and making it again needs its rights, too; as does making one like it by generateName.
+            # A user needs the role's rights also to create it again after a deletion, and to create a similar one by
+            # generateName.
             for metadata in ({"name": "again"}, {"generateName": "again-"}):
                 again = {"metadata": {**metadata, "labels": _AGGREGATED}, "rules": current["rules"]}
                 assert (await found.send("POST", _ROLES + dry_run, again, user=_EVE)).status == 403
@@ -94,7 +95,7 @@ def test_what_one_has_may_be_given_away_and_labelled() -> None:
             assert (await found.send("POST", _BINDINGS, _bind("mine"), user=_EVE)).status == 201
             assert (await found.send("POST", _BINDINGS, _bind("cluster-admin"), user=_EVE)).status == 403
             assert (await found.send("POST", _BINDINGS, _bind("missing"), user=_EVE)).status == 404
-            # A binding's role stays the same, even for an administrator.
+            # Even an administrator cannot change the role of a binding.
             other = {"roleRef": _bind("cluster-admin")["roleRef"]}
             kind = "application/merge-patch+json"
             reply = await found.send("PATCH", f"{_BINDINGS}/eve-mine", other, {"content-type": kind})

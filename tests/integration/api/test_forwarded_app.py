@@ -1,4 +1,4 @@
-"""Answers of an upstream through an ASGI application: slow clients, clients that go, upstreams that break."""
+"""Responses of an upstream through an ASGI application: slow clients, clients that disconnect, broken upstreams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Server:
-    """Answers each connection with `answer`. ended: set when the last connection is over."""
+    """Answers each connection with `answer`. ended: set when the last connection has closed."""
 
     def __init__(self, answer: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> None:
         self._answer = answer
@@ -56,7 +56,7 @@ async def forwarded(server: Server, http: HttpClient) -> AsyncIterator[Forwarded
 
 
 class Client:
-    """The client's side of the application. ready: `send` waits for it. gone: the client has gone."""
+    """The client's side of the application. ready: `send` waits for it. gone: set when the client has disconnected."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -103,7 +103,7 @@ async def test_an_upstream_that_does_not_answer() -> None:
 
 
 async def test_a_slow_client_stops_the_upstream_and_one_that_goes_ends_it() -> None:
-    """Of 64 MiB, only what fits into the sockets and the client's buffer is sent, until the client reads."""
+    """Until the client reads, no more of 64 MiB is sent than the sockets and the client's buffer hold."""
     stuck, finished = asyncio.Event(), asyncio.Event()
 
     async def answer(writer: asyncio.StreamWriter) -> None:

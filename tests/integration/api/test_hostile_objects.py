@@ -1,4 +1,4 @@
-"""Objects with anything anywhere: stored or refused, never a server error."""
+"""Objects with arbitrary values at any place are stored or refused; the server never fails."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ _SAMPLES: dict[str, dict[str, Any]] = {
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of everything inside a value."""
+    """Yield the paths of all values inside a value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [one for key, child in inner for one in ((*path, key), *_places(child, (*path, key)))]
 

@@ -1,4 +1,4 @@
-"""A real kubectl reads discovery and OpenAPI, and sends protobuf: against the documents alone, without a cluster."""
+"""Real kubectl reads discovery and OpenAPI, and sends protobuf, to a server that has only these documents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not KUBECTL.exists(), reason="kubectl is not ins
 
 @dataclass
 class Server:
-    """Answers discovery and OpenAPI; what is posted comes back decoded, checked and defaulted."""
+    """Answers discovery and OpenAPI; returns posted objects decoded, validated and with defaults."""
 
     discovery: Discovery = field(default_factory=lambda: Discovery(ROWS))
     openapi: OpenAPI = field(default_factory=lambda: OpenAPI(ROWS))
@@ -74,7 +74,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
         def answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
             self.send_response(status)

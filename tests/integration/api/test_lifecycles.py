@@ -28,7 +28,7 @@ PATCHES = (
     ("application/json-patch+json", [{"op": "add", "path": "/metadata/labels/patched", "value": "yes"}]),
     ("application/apply-patch+yaml", LABEL),
 )
-# Path, kind, what an object has besides its metadata, and what a change of it adds.
+# Path, kind, the fields of an object besides its metadata, and the fields that a change adds.
 TYPES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     (
         f"{RESOURCE}/deviceclasses",
@@ -106,7 +106,7 @@ async def test_the_life_of_an_object(path: str, kind: str, content: dict[str, An
         await expect(events, "DELETED")
         assert (await api.send("GET", one)).status == 404
         for name in ("second", "third"):
-            # Two ServiceCIDRs may be the same.
+            # Two ServiceCIDRs may have the same range.
             await made(api, path, kind, name, content)
         assert (await api.send("DELETE", f"{path}?labelSelector=test%3Done")).status == 200
         assert not (await api.send("GET", f"{path}?labelSelector=test%3Done")).json["items"]
@@ -129,7 +129,7 @@ async def test_its_status(index: int, status: dict[str, Any], patched: Any) -> N
         first = await made(api, path, kind, "first", content)
         one = f"{path}/first/status"
         assert (await api.send("GET", one)).json == first
-        # Go encodes an empty status, on which a JSON patch relies.
+        # Go encodes an empty status; a JSON patch of a status field needs it.
         assert isinstance(first["status"], dict)
         for content_type, _ in PATCHES:
             manager = "?fieldManager=e2e&force=true" if "apply" in content_type else ""

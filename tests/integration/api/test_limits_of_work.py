@@ -1,11 +1,11 @@
-"""No request blocks the event loop. Time and memory do not grow faster than the request, and memory is given back.
+"""No request blocks the event loop. Time and memory grow at most in proportion to the request; memory is freed.
 
-The shapes are in `shapes.py`. A few of them are tried with 256 KiB; more with these environment variables:
+The requests are made from the shapes in `shapes.py`. By default a few are tried, with 256 KiB each. Variables:
 
-    HATCHWAY_FUZZ_SHAPES   how many shapes, 0 for all (default 30)
+    HATCHWAY_FUZZ_SHAPES   number of shapes, 0 for all (default 30)
     HATCHWAY_FUZZ_BYTES    bytes of each (default 262144; a request has at most 3145728)
-    HATCHWAY_FUZZ_MUTATED  how many requests whose bytes are exchanged at random (default 10)
-    HATCHWAY_FUZZ_SEED     which ones (default 1)
+    HATCHWAY_FUZZ_MUTATED  number of requests with bytes changed at random (default 10)
+    HATCHWAY_FUZZ_SEED     seed of the random choices (default 1)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SHAPES = int(os.environ.get("HATCHWAY_FUZZ_SHAPES", "30"))
 _BYTES = int(os.environ.get("HATCHWAY_FUZZ_BYTES", str(256 * 1024)))
 _MUTATED = int(os.environ.get("HATCHWAY_FUZZ_MUTATED", "10"))
 _SEED = int(os.environ.get("HATCHWAY_FUZZ_SEED", "1"))
-# The most seconds for which a request may block the loop.
+# The longest time for which a request may block the loop, in seconds of CPU time.
 _LIMIT = 0.05
 _TRIES = 3
 _MAPS = "/api/v1/namespaces/default/configmaps"
@@ -47,7 +47,7 @@ def objects_of_other_tests_set_aside() -> Iterator[None]:
 
 @asynccontextmanager
 async def large_world(maps: int = 200) -> AsyncIterator[World]:
-    """A world with a large ConfigMap, a large pod and many ConfigMaps, where garbage is collected as in a cluster."""
+    """A world with a large ConfigMap, a large pod and many ConfigMaps; Python's GC is set as in a control plane."""
     async with world() as made:
         made.patience = 120
         big = {"metadata": {"name": "big"}, "data": {f"k{index}": "v" * 20 for index in range(10_000)}}
@@ -70,7 +70,7 @@ async def large_world(maps: int = 200) -> AsyncIterator[World]:
 
 
 async def _held(made: World, shape: Shape, gap: Gap) -> tuple[float, int]:
-    """For how long the loop was held by a request and by what it leaves behind, and the status."""
+    """Send a request; return the longest block of the loop by it and its aftermath, in seconds, and the status."""
     gap.reset()
     reply = await made.send(shape.method, shape.target, shape.body, shape.headers)
     await asyncio.sleep(0.003)
@@ -128,7 +128,7 @@ async def test_the_description_of_the_api_does_not_hold_the_loop(target: str) ->
     protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
     for accept in ("application/json", protobuf, "application/yaml"):
         least = float("inf")
-        # A world of its own each time: the second answer is the first one's, kept.
+        # A new world each time, because a second response would come from a cache.
         for _ in range(_TRIES):
             async with large_world(1) as made, watched() as gap:
                 gap.reset()
@@ -182,10 +182,11 @@ async def test_time_grows_no_faster_than_the_request() -> None:
             for _ in range(_TRIES):
                 before += [await _cost(made, small[name]) for _ in range(2)]
                 after.append(await _cost(made, large[name]))
-                # Two milliseconds are what any request takes on a slow machine.
+                # Any request takes about two milliseconds on a slow machine.
                 ratio = min(after) / (min(before) + 0.002)
                 await made.send("DELETE", f"{small[name].target}/fuzz")
-                # A few times more than 5: large requests find less in the processor's caches. Quadratic would be 25.
+                # More than 5, because large requests use the processor's caches less well; quadratic growth would be
+                # 25.
                 if ratio < 12:
                     break
             else:
@@ -249,7 +250,7 @@ async def test_many_small_writes_at_the_same_time_are_spread_over_turns(in_proce
         assert await gap.least(write_many, limit) < limit
 
 
-# What is done on a thread is as consistent as what is not.
+# Changes that are made on threads are as consistent as those on the event loop.
 
 
 def _large(name: str, **more: Any) -> dict[str, Any]:
@@ -323,7 +324,7 @@ async def test_small_changes_do_not_make_a_huge_object() -> None:
 
 
 async def test_owners_of_very_many_fields_do_not_make_an_object_too_large() -> None:
-    """Two appliers own all 20,000 keys: with the managed fields the object has twice MAX_VALUES values."""
+    """Two appliers own all 20,000 keys, so that with managed fields the object has twice MAX_VALUES values."""
     async with world() as made:
         made.patience = 120
         data = {f"key-{index}": "" for index in range(20_000)}

@@ -132,7 +132,7 @@ async def test_custom_objects_in_all_versions(world: World, version: str) -> Non
     made = {"metadata": {"name": "p"}, "spec": {"toys": [{"name": "ball"}, {"name": "car"}]}}
     reply = await world.send("POST", PANDAS.format(version), made)
     assert reply.status == 201, reply.json
-    # The rule names v1, and also wants other versions of the same objects.
+    # The rule names v1, and with `matchPolicy: Equivalent` it matches other versions of the same objects.
     assert reply.json["metadata"]["labels"] == {"as": "v1v1"}
     assert reply.json["apiVersion"] == f"awesome.bears.com/{version}"
     assert reply.json["spec"]["toys"] == [

@@ -1,4 +1,4 @@
-"""MutatingAdmissionPolicies: what they change, in which order, and what they say when they fail.
+"""MutatingAdmissionPolicies: their changes, their order, and the texts of their failures.
 
 Expected texts are those of apiserver's `pkg/admission/plugin/policy/mutating` and of structured-merge-diff.
 """
@@ -138,7 +138,7 @@ async def test_an_apply_configuration_is_merged_by_the_keys_of_lists(world: Worl
         ("b", "y", [{"name": "E", "value": "1"}]),
         ("c", "z", None),
     ]
-    # What a mutation adds gets its defaults.
+    # Added containers get default values.
     assert found[2]["imagePullPolicy"] == "Always"
 
 
@@ -150,12 +150,12 @@ async def test_a_json_patch(world: World) -> None:
         JSONPatch{op: "copy", from: "/data/a", path: "/data/b"},
         JSONPatch{op: "replace", path: "/data/a", value: string(size(object.data))},
         JSONPatch{op: "move", from: "/data/b", path: "/data/c"}]"""
-    # `~` is not allowed in labels, but escaping is a matter of the path.
+    # Labels cannot have a `~`, but the path must be escaped correctly.
     await bind(world, policy(patched(expression.replace("~d", "d"))))
     reply = await create(world)
     assert reply.json["data"] == {"a": "1", "c": "1"}
     assert reply.json["metadata"]["labels"] == {"k": "v", "a.b/cd": "e"}
-    # A test that fails leaves the object as it is.
+    # A JSON patch whose "test" fails changes nothing.
     assert (await create(world, "n", data={"a": "2"})).json["data"] == {"a": "2"}
 
 
@@ -188,7 +188,7 @@ async def test_reinvocation(world: World) -> None:
     append = "Object{{data: {{'log': (has(object.data.log) ? object.data.log : '') + '{0}'}}}}"
     await bind(world, policy(applied(append.format("a")), name="a", reinvocationPolicy="IfNeeded"))
     await bind(world, policy(applied(append.format("b")), name="b"))
-    # The first one runs again, since the second one has changed the object.
+    # The first policy runs again, because the second has changed the object.
     assert (await create(world)).json["data"]["log"] == "aba"
 
 
@@ -341,7 +341,7 @@ async def test_a_patch_that_makes_no_object_of_the_type_is_an_internal_error(wor
             "undefined field 'opp'",
         ),
         (
-            # Only mutations make objects.
+            # Only mutations may construct objects.
             {"mutations": [applied("Object{}")], "variables": [{"name": "a", "expression": "Object{}"}]},
             "spec.variables[0].expression",
             "undeclared reference to 'Object'",
@@ -391,7 +391,7 @@ async def test_changes_at_the_same_time_are_mutated_one_after_the_other(world: W
 
 
 async def test_the_pages_policy_adds_a_label_and_a_sidecar(world: World) -> None:
-    """docs/admission-policies.md: once, although the policy runs again after its own change."""
+    """The policy of docs/admission-policies.md adds them once, although it runs again after its own change."""
     page = (Path(__file__).parents[3] / "docs/admission-policies.md").read_text()
     (example,) = re.findall(r"### A sidecar\n.*?```yaml\n(.*?)```", page, re.DOTALL)
     made, binding = yaml.safe_load_all(example)

@@ -1,4 +1,4 @@
-"""Reads that are answered without the REST application get the same answers as from it."""
+"""Reads that are answered without the REST application get the same responses as with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find(
     method: str = "GET",
     upgrade: bytes | None = None,
 ) -> PlainRead | None:
-    """Return the function that answers a request without the application."""
+    """Return the function that answers the request without the application; None if only the application can."""
     path, _, query = target.encode().partition(b"?")
     fields = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     head = RequestHead(method, target.encode(), path, query or None, fields, "1.1", Peer(None, "https"), upgrade)
@@ -40,7 +40,7 @@ def plainly(
     method: str = "GET",
     upgrade: bytes | None = None,
 ) -> Respond | None:
-    """Return the answer that the filters give without the application."""
+    """Return the response that the filters give without the application; None if they give none."""
     read = find(made, target, headers, method, upgrade)
     return read() if read is not None else None
 

@@ -1,4 +1,4 @@
-"""The API server's own port-forward: its sessions with clients, joined with servers on this machine in place of pods."""
+"""The API server's port-forward that bypasses the kubelet; servers on this machine take the place of pods."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ POD = {"namespace": "shop", "name": "web", "uid": "uid-1"}
 
 
 class Networks:
-    """This machine's network. error: what taking a socket fails with. wait: there are none at once.
+    """This machine's network as a cluster's. error: raised when a socket is taken. wait: no socket is ready at once.
 
-    narrow: their buffers are small.
+    narrow: sockets have small buffers.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Networks:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The API server runs on uvloop where that is to be had."""
+    """Use uvloop where it is installed, as the API server does."""
     return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
@@ -229,7 +229,7 @@ async def test_client_that_does_not_read_holds_up_only_its_pod(session: PortForw
             transport, lively = await session.create_connection(Client, other)
             transport.write(b"20000000\n")
             assert await lively.lost is None and len(lively.data) == 20_000_000
-        # The window, a piece on either side, and the buffers of the kernel.
+        # The flow-control window, one chunk on each side, and the kernel's buffers.
         assert written < 40_000_000 and not slow.data
         stalled.abort()
 
@@ -263,7 +263,7 @@ async def test_what_was_sent_before_both_ends_arrives(session: PortForwardSessio
 
 
 async def test_connection_that_takes_its_time(session: PortForwardSession) -> None:
-    """A listener whose backlog is full answers once there is room."""
+    """A listener whose backlog is full accepts the connection after room is made."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         listener.setblocking(False)
         address = listener.getsockname()
@@ -291,7 +291,7 @@ async def test_connection_that_takes_its_time(session: PortForwardSession) -> No
 
 
 class Raw(asyncio.Protocol):
-    """A client that makes SPDY frames itself."""
+    """A client that writes SPDY frames as bytes."""
 
     def __init__(self, limits: SpdyLimits = LIMITS) -> None:
         self.session = SpdySession(server=False, limits=limits)
@@ -372,7 +372,7 @@ async def test_end_of_a_stream_ends_its_connecting(networks: Networks) -> None:
             assert networks.taken[0].fileno() >= 0
             raw.session.reset(stream)
             raw.flush()
-            # Long before connecting is given up.
+            # Much less than the timeout of connecting.
             async with asyncio.timeout(5):
                 await until(lambda: networks.taken[0].fileno() < 0)
             assert networks.quota.held == 0
@@ -446,7 +446,7 @@ async def test_little_is_kept_for_a_client_that_does_not_open_its_windows(networ
 
 @contextlib.asynccontextmanager
 async def _ignoring() -> AsyncIterator[int]:
-    """Yield the port of a server that greets, and does not read."""
+    """Yield the port of a server that sends a greeting and then does not read."""
     writers: list[asyncio.StreamWriter] = []
 
     async def ignore(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -477,7 +477,7 @@ async def test_room_for_pods_that_do_not_read_is_shared(networks: Networks) -> N
         other = await stack.enter_async_context(listening(echo))
         port = server.sockets[0].getsockname()[1]
         clients = [(await loop.create_connection(Raw, "127.0.0.1", port))[1] for _ in range(3)]
-        while not made[0].stalled:  # of each, what the kernel's buffers do not take is kept
+        while not made[0].stalled:  # The part of each that does not fit into the kernel's buffers is held here.
             for _ in range(10):
                 stream = clients[0].session.open_stream(single_headers(pod))
                 clients[0].session.send_data(stream, bytes(250_000))

@@ -120,7 +120,7 @@ async def test_mutating_policies_are_checked_alike(world: World) -> None:
     await _grant(world, _get())
     reply = await world.send("POST", bindings, binding, user=EVE)
     assert reply.status == 422
-    # A selector reads a list.
+    # A parameter chosen by a selector needs the right to list.
     assert reply.json["message"].endswith(NO_OBJECT.replace('"get"', '"list"'))
     await world.client.patch(
         "clusterroles.rbac.authorization.k8s.io", "eve", {"rules": [{**_get(), "verbs": ["list"]}]}

@@ -1,4 +1,4 @@
-"""`status.typeChecking` of ValidatingAdmissionPolicies: what their expressions do not know of the matched types.
+"""`status.typeChecking` of ValidatingAdmissionPolicies: expressions that do not fit the matched types.
 
 Expected texts are those of Kubernetes' `typechecking_test.go` and of its e2e test `validatingadmissionpolicy.go`.
 """
@@ -41,7 +41,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def checked(world: World, *expressions: str, rules: Any = (DEPLOYMENTS,), **spec: Any) -> dict[str, Any]:
-    """The policy with such expressions, once it has been checked."""
+    """Create a policy with such expressions; return it after its type check."""
     spec = {"matchConstraints": {"resourceRules": list(rules)}, "validations": validations(*expressions), **spec}
     made = await world.send("POST", POLICIES, {"metadata": {"generateName": "p-"}, "spec": spec})
     assert made.status == 201, made.json

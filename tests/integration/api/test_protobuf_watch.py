@@ -1,4 +1,4 @@
-"""A watch in protobuf over a connection: frames, each with its length, a WatchEvent and an object."""
+"""A watch in protobuf: each frame has its length, and a WatchEvent with an object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 async def test_a_streaming_list_in_protobuf(tmp_path: Path) -> None:
-    """First the existing objects, then a bookmark at their end, then the changes."""
+    """The existing objects come first, then a bookmark, then changes."""
     async with recorded_server(tmp_path) as made:
         await made.server.client.create("configmaps", {"metadata": {"name": "x"}, "data": {"a": "é" * 9000}}, "team-a")
         query = (
@@ -36,7 +36,7 @@ async def test_a_streaming_list_in_protobuf(tmp_path: Path) -> None:
 
 
 async def test_a_large_object_alone_and_in_a_list(tmp_path: Path) -> None:
-    """One that is large enough to be encoded on a thread arrives whole."""
+    """An object that is large enough to be encoded on a thread arrives complete."""
     addresses = [{"ip": "192.0.2.1", "targetRef": {"kind": "Pod", "name": f"p{number}"}} for number in range(6000)]
     endpoints = {"metadata": {"name": "x"}, "subsets": [{"addresses": addresses, "ports": [{"port": 1}]}]}
     async with recorded_server(tmp_path) as made:

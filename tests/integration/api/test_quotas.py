@@ -1,4 +1,4 @@
-"""Quotas, limit ranges and pod security at the API server: what is charged, counted, refused and warned of."""
+"""Quotas, limit ranges and pod security at the API server: usage, counts, refusals and warnings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def status(made: World, name: str = "q") -> Object:
 
 
 async def limit(made: World, hard: Object, name: str = "q", **spec: Any) -> None:
-    """Create a quota, and wait until what exists is counted."""
+    """Create a quota, and wait until the existing objects are counted."""
     reply = await made.send(
         "POST", f"{CORE}/resourcequotas", {"metadata": {"name": name}, "spec": {"hard": hard, **spec}}
     )
@@ -85,7 +85,7 @@ async def test_many_creations_at_once_never_exceed_a_quota(made: World) -> None:
 
 
 async def test_creations_during_counts_and_deletions_never_exceed_a_quota(made: World) -> None:
-    """Counts write the status while objects come and go, and no count lets one object too many in."""
+    """While objects are created and deleted, counts write the status; no object over the quota is admitted."""
     await limit(made, {"count/configmaps": "10", "configmaps": "10"})
     most = 0
 
@@ -97,7 +97,7 @@ async def test_creations_during_counts_and_deletions_never_exceed_a_quota(made: 
             most = max(most, len(made.store.list("configmaps", "default")))
             if reply.status == 201 and n % 2:
                 assert (await made.send("DELETE", f"{CORE}/configmaps/{name}")).status == 200
-            # The administrator changes the quota's spec, which begins a count.
+            # A change of the quota's spec begins a count.
             if worker == 0 and n % 5 == 0:
                 hard = {"spec": {"hard": {"count/configmaps": "10", "configmaps": "10", "pods": str(n)}}}
                 assert (await made.send("PATCH", f"{CORE}/resourcequotas/q", hard, MERGE)).status == 200
@@ -131,14 +131,14 @@ async def test_a_creation_that_fails_after_its_charge_is_not_counted_for_good(ma
     names = [{**service, "metadata": {"name": name}} for name in "ab"]
     replies = await asyncio.gather(*(made.send("POST", f"{CORE}/services", one) for one in names))
     assert sorted(reply.status for reply in replies) == [201, 422]
-    # An object that exists is not charged either.
+    # A failed creation of an existing object is not charged either.
     again = await made.send("POST", f"{CORE}/services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 1}]}})
     assert again.status == 409
     await used(made, {"services": "1", "services.nodeports": "1"})
 
 
 class _Meeting(AdmissionPlugin):
-    """Lets the first two writes continue at the same time, as slow webhooks may."""
+    """Holds the first write until the second arrives, so that both continue together, as after slow webhooks."""
 
     name = "ValidatingAdmissionWebhook"
 
@@ -189,7 +189,7 @@ async def test_what_exists_and_what_goes_is_counted(made: World) -> None:
     )
     assert (await made.send("DELETE", f"{CORE}/pods/a")).status == 200
     await until(lambda: status(made)["used"]["requests.cpu"] == "300m")
-    # A pod that has ended uses nothing.
+    # A pod that has ended uses nothing of the quota.
     await made.client.patch("pods", "b", {"status": {"phase": "Succeeded"}}, namespace="default", subresource="status")
     await until(lambda: status(made)["used"]["pods"] == "0")
 
@@ -275,7 +275,7 @@ async def test_the_names_of_all_quotas_of_a_namespace_are_bounded(made: World) -
         "the quotas of a namespace may limit at most 1000 resources together"
     )
     assert (await made.send("PUT", f"{CORE}/resourcequotas/b", quota("b", 1))).status == 200
-    # Nor do several at once, of which none is on disk yet, exceed the bound.
+    # Several concurrent creations, none of which is on disk yet, do not exceed the bound either.
     assert (await made.send("DELETE", f"{CORE}/resourcequotas/a")).status == 200
     many = [quota(f"n{n}", 400) for n in range(5)]
     replies = await asyncio.gather(*(made.send("POST", f"{CORE}/resourcequotas", one) for one in many))
@@ -290,7 +290,7 @@ async def test_a_limit_range_completes_and_bounds_pods(made: World) -> None:
     ranges = {"metadata": {"name": "lr"}, "spec": {"limits": [item]}}
     assert (await made.send("POST", f"{CORE}/limitranges", ranges)).status == 201
     await limit(made, {"requests.cpu": "150m"})
-    # What a limit range sets is what a quota counts.
+    # The quota counts the values that the limit range sets.
     assert (await made.send("POST", f"{CORE}/pods", pod("a"))).json["status"]["qosClass"] == "Burstable"
     assert status(made)["used"] == {"requests.cpu": "100m"}
     assert "exceeded quota" in refused(await made.send("POST", f"{CORE}/pods", pod("b")))
@@ -344,7 +344,7 @@ async def test_a_namespace_enforces_and_warns(made: World) -> None:
         'securityContext.runAsNonRoot=true), seccompProfile (pod or container "c" must set '
         'securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost")'
     ]
-    # What is not about security may change without a word.
+    # A change that does not concern security causes no warning.
     change = await made.send("PATCH", f"{CORE}/pods/a", {"metadata": {"labels": {"x": "y"}}}, MERGE)
     assert (change.status, warnings(change)) == (200, [])
 

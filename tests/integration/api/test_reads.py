@@ -281,7 +281,7 @@ async def test_a_watch_that_ends_gets_a_bookmark_shortly_before(made: World) -> 
 
 
 async def test_no_bookmark_overtakes_an_event(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something changes in the very moment in which a quiet watch is to hear of the current version."""
+    """A change happens just when a quiet watch is due to get a bookmark of the current version."""
     wait, first = Cursor.wait, True
 
     async def changed_when_the_time_was_over(cursor: Cursor, pass_on: Callable[[], bool] | None) -> None:
@@ -302,7 +302,7 @@ async def test_no_bookmark_overtakes_an_event(made: World, monkeypatch: pytest.M
 async def test_events_come_in_order_whether_they_are_written_at_once_or_by_the_task(
     made: World, headers: dict[str, str]
 ) -> None:
-    """A client that is sometimes full: what cannot be written at once is sent by the watch's task."""
+    """If the client's buffer is full, the event is not written at once but sent by the watch's task."""
     at_once: list[bool] = []
     target = f"{NS}/configmaps?watch=1&labelSelector=follow&resourceVersion={made.store.revision}"
     async with made.watch(target, headers, full=lambda: len(at_once) % 3 == 1, at_once=at_once) as events:
@@ -357,7 +357,7 @@ async def test_the_watch_in_process_lists_again_when_it_is_too_slow(made: World)
     changes = [await anext(stream) for _ in range(11)]
     assert [(one.type, one.object["metadata"]["name"]) for one in changes] == [
         ("DELETED", "gone"),
-        # Not the same object any more, though its name is.
+        # A new object of the same name.
         ("DELETED", "first"),
         ("ADDED", "first"),
         *(("ADDED", f"more{number}") for number in range(8)),
@@ -472,7 +472,7 @@ async def test_types_that_are_only_created_have_no_table(made: World) -> None:
     review = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
     reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     assert (await made.send("POST", reviews, review, table)).status == 406
-    # This API server has no authorizer. The form of the answer is checked before.
+    # Without an authorizer the review type is not served; a Table of it is refused before that.
     assert (await made.send("POST", reviews, review, TABLE)).status == 405
     await config_map(made, "one")
     assert (await made.send("GET", f"{NS}/configmaps/one", headers=table)).json["kind"] == "Table"

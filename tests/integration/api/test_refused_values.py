@@ -1,4 +1,4 @@
-"""Addresses, finalizers and secrets that Kubernetes refuses, with its words."""
+"""Addresses, finalizers and secrets that Kubernetes refuses, with Kubernetes' messages."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_addresses_of_endpoints(kind: str, address: str, words: str) -> None:
                 at = "subsets[0].addresses[0].ip"
                 await _refused(found, "POST", "/api/v1/namespaces/default/endpoints", endpoints, at, words)
             assert (await found.send("POST", _SLICES, _slice("10.0.0.1"))).status == 201
-            # What is refused when it is made is refused when it becomes so.
+            # Values that are refused in a creation are refused in an update, too.
             change = {"endpoints": [{"addresses": [address]}]}
             if kind == "IPv4":
                 await _refused(

@@ -72,7 +72,7 @@ async def test_families(made: World, spec: dict[str, Any], policy: str, families
             'spec.clusterIPs: Invalid value: ["192.0.2.1"]: failed to allocate IP 192.0.2.1: the provided network does not match '
             "the current range",
         ),
-        # An error of the allocation comes before errors of the validation.
+        # Errors of the allocation are reported before errors of the validation.
         (
             {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80, "name": "Bad"}]},
             "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is "
@@ -138,11 +138,11 @@ async def test_warnings_of_services(made: World) -> None:
     ]
 
 
-# What a change keeps and what it gives back (pkg/registry/core/service/storage/{storage,alloc}.go)
+# The addresses and ports that a change keeps or releases (pkg/registry/core/service/storage/{storage,alloc}.go)
 
 
 async def put(made: World, name: str = "s", **spec: Any) -> dict[str, Any]:
-    """Replace a Service's whole spec, as `kubectl replace` does. Returns the new spec."""
+    """Replace a Service's spec, as `kubectl replace` does; return the new spec."""
     reply = await made.send("PUT", f"{SERVICES}/{name}", {"metadata": {"name": name}, "spec": spec})
     assert reply.status == 200, reply.json
     found: dict[str, Any] = reply.json["spec"]
@@ -150,7 +150,7 @@ async def put(made: World, name: str = "s", **spec: Any) -> dict[str, Any]:
 
 
 async def is_free(made: World, number: int) -> bool:
-    """Return whether another Service may have a node port; it does not keep it."""
+    """Return True if another Service may have a node port. The port is not taken: this is a dry run."""
     reply = await create(made, "probe", type="NodePort", ports=[{"port": 80, "nodePort": number}])
     if reply.status == 201:
         await made.send("DELETE", f"{SERVICES}/probe")
@@ -159,13 +159,13 @@ async def is_free(made: World, number: int) -> bool:
 
 async def test_node_ports_of_a_load_balancer_are_given_back_when_they_are_removed(made: World) -> None:
     first = (await create(made, type="LoadBalancer")).json["spec"]["ports"][0]["nodePort"]
-    # Switching allocation off leaves what was allocated.
+    # Ports that were allocated are kept when allocation is switched off.
     kept = await change(made, {"allocateLoadBalancerNodePorts": False})
     assert kept.json["spec"]["ports"][0]["nodePort"] == first
     found = await put(made, type="LoadBalancer", allocateLoadBalancerNodePorts=False, ports=PORTS)
     assert "nodePort" not in found["ports"][0]
     assert await is_free(made, first)
-    # One that is asked for is respected, and given back in the same way.
+    # A requested port is used, and released in the same way.
     asked = [{"port": 80, "nodePort": first}]
     assert (await change(made, {"ports": asked})).json["spec"]["ports"][0]["nodePort"] == first
     assert not await is_free(made, first)
@@ -174,7 +174,7 @@ async def test_node_ports_of_a_load_balancer_are_given_back_when_they_are_remove
     reply = await made.send("PATCH", f"{SERVICES}/s", patch, json_patch)
     assert "nodePort" not in reply.json["spec"]["ports"][0]
     assert await is_free(made, first)
-    # Allocation again: a port without one gets one.
+    # Allocation is switched on again: a port without a node port gets one.
     again = await change(made, {"allocateLoadBalancerNodePorts": True})
     assert again.json["spec"]["ports"][0]["nodePort"]
 
@@ -190,12 +190,12 @@ async def test_a_port_keeps_its_node_port_by_its_name(made: World) -> None:
     assert after["web"] == before["web"]
     assert after["other"] not in before.values()
     assert await is_free(made, before["admin"])
-    # A number that another port takes over is not kept for the old one.
+    # If another port of the Service takes over a number, the former port loses it.
     swapped = [{"name": "web", "port": 80}, {"name": "other", "port": 81, "nodePort": before["web"]}]
     found = {port["name"]: port["nodePort"] for port in (await put(made, type="NodePort", ports=swapped))["ports"]}
     assert found["other"] == before["web"]
     assert found["web"] not in (before["web"], after["other"])
-    # From NodePort to LoadBalancer and back nothing changes.
+    # Node ports stay the same from NodePort to LoadBalancer and back.
     kinds = [await put(made, type=kind, ports=changed) for kind in ("NodePort", "LoadBalancer", "NodePort")]
     assert len({tuple(port["nodePort"] for port in spec["ports"]) for spec in kinds}) == 1
 
@@ -205,7 +205,7 @@ async def test_a_type_without_node_ports_gives_them_back(made: World, kind: str)
     made_spec = (await create(made, type="LoadBalancer", externalTrafficPolicy="Local")).json["spec"]
     number, health = made_spec["ports"][0]["nodePort"], made_spec["healthCheckNodePort"]
     more = {"externalName": "db.example"} if kind == "ExternalName" else {}
-    # A port is added in the same step.
+    # The same change adds a port.
     ports = [{**made_spec["ports"][0], "name": "a"}, {"name": "b", "port": 81}]
     after = (await change(made, {"type": kind, "ports": ports, **more})).json["spec"]
     assert not [port for port in after["ports"] if "nodePort" in port]
@@ -220,7 +220,7 @@ async def test_a_type_without_node_ports_gives_them_back(made: World, kind: str)
         return
     assert not {"clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"} & set(after)
     assert (await create(made, "t", clusterIP=address)).status == 201
-    # Back again: a new address, because another Service has the old one now.
+    # Back to ClusterIP: a new address, because another Service has the old one now.
     back = (await change(made, {"type": "ClusterIP", "externalName": None})).json["spec"]
     assert back["clusterIP"] not in ("", "None", address)
     assert back["clusterIPs"] == [back["clusterIP"]]
@@ -238,7 +238,7 @@ async def test_a_number_belongs_to_one_service_whatever_the_protocol(made: World
     await create(made, type="NodePort", ports=[{"port": 53, "nodePort": 30053, "protocol": "UDP"}])
     refused = await create(made, "t", type="NodePort", ports=[{"port": 53, "nodePort": 30053, "protocol": "TCP"}])
     assert "provided port is already allocated" in refused.json["message"]
-    # The same Service may have it with both.
+    # One Service may use a number for both protocols.
     both = [
         {"name": protocol.lower(), "port": 53, "nodePort": 30053, "protocol": protocol} for protocol in ("UDP", "TCP")
     ]
@@ -249,7 +249,7 @@ async def test_a_port_that_becomes_external_gets_a_number_of_its_own(made: World
     ports = [{"name": protocol.lower(), "port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     await create(made, ports=ports)
     found = (await change(made, {"type": "NodePort"})).json["spec"]["ports"]
-    # Only a new Service's ports share a number.
+    # The ports share a number only if the Service is new.
     assert found[0]["nodePort"] != found[1]["nodePort"]
 
 

@@ -1,4 +1,4 @@
-"""Addresses and node ports are given out once, and come back, whatever is written, refused and deleted at the same time."""
+"""Addresses and node ports are allocated once, and released, during concurrent writes, refusals and deletions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def services(made: World) -> list[Object]:
 
 
 async def step(made: World, random_: random.Random) -> None:
-    """One change of one of a few services; some are refused, as they should be."""
+    """Make a random change of one of a few Services; some changes are invalid, and must be refused."""
     name = f"s{random_.randrange(12)}"
     port = 30000 + random_.randrange(6)
     try:
@@ -56,7 +56,7 @@ async def step(made: World, random_: random.Random) -> None:
 async def test_nothing_is_given_out_twice(seed: int) -> None:
     random_ = random.Random(seed)
     async with world() as made:
-        # So that the index exists from the start, and has to follow all that comes.
+        # The index is built at the first Service, so that it must follow all later changes.
         await made.client.create("services", service("first"))
         for _ in range(25):
             await asyncio.gather(*(step(made, random_) for _ in range(8)))
@@ -77,7 +77,7 @@ async def test_nothing_is_given_out_twice(seed: int) -> None:
 
 
 async def test_what_is_still_being_written_is_held() -> None:
-    """Both are asked for in one turn of the event loop, before either is on disk."""
+    """Two Services ask for the same one in one turn of the event loop, before either is on disk."""
     async with world() as made:
         asked = [made.client.create("services", service(name, clusterIP="10.96.0.21")) for name in ("a", "b")]
         found = await asyncio.gather(*asked, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The store: what is acknowledged is on disk, versions never repeat, failures leave no trace."""
+"""The store: acknowledged writes are on disk, versions never repeat, failed writes change nothing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_readers_see_only_what_is_committed() -> None:
     heard: list[tuple[str, Any, Any]] = []
     stop = store.subscribe("configmaps", lambda *event: heard.append(event))
     writing = asyncio.ensure_future(store.create("configmaps", config_map("one")))
-    await asyncio.sleep(0)  # the write is under way, no thread can have reported it yet
+    await asyncio.sleep(0)  # The write is under way; its thread cannot have reported the end yet.
     assert store.get("configmaps", "ns", "one") is None
     assert store.latest("configmaps", "ns", "one") is not None
     assert not heard
@@ -190,7 +190,7 @@ async def test_old_versions_expire(tmp_path: Path) -> None:
     start = version(obj)
     slow = store.history("configmaps").cursor(start)
     for _ in range(2 * HISTORY + 1):
-        # Not awaited one by one: the group commit takes them all at once.
+        # The writes are not awaited one by one, so that one group commit contains all of them.
         latest = store.latest("configmaps", "ns", "one")
         assert latest is not None
         last = asyncio.ensure_future(store.update("configmaps", config_map("one"), latest))

@@ -1,4 +1,4 @@
-"""Admission webhooks: which are called, with what, and what their answers do.
+"""Admission webhooks: which are called, with which requests, and the effects of their answers.
 
 Expected texts are those of a kube-apiserver 1.36 (recorded), or of apiserver's `pkg/admission/plugin/webhook`.
 """
@@ -272,7 +272,7 @@ async def test_selectors_and_rules_decide_who_is_called(world: WebhookWorld) -> 
 
     assert await called("POST", MAPS, config_map("plain")) == []
     assert await called("POST", MAPS, config_map("a", labels={"a": ""})) == ["/object"]
-    # The old object's labels count, too.
+    # The selector matches the old object's labels, too.
     assert await called("PUT", f"{MAPS}/a", config_map("a")) == ["/object"]
     assert await called("DELETE", f"{MAPS}/a") == []
     assert await called("POST", "/api/v1/namespaces", {"metadata": {"name": "x"}}) == ["/cluster"]
@@ -364,7 +364,7 @@ async def test_policies_and_webhooks_run_again_after_each_other(world: WebhookWo
 
     await world.configure("mutating", world.hooks.hook("/log", log, reinvocationPolicy="IfNeeded"))
     reply = await world.send("POST", MAPS, config_map())
-    # The policy comes first; both have changed the object since the other's turn.
+    # The policy (p) runs before the webhook (w). Each runs again, because the other has changed the object.
     assert reply.json["data"]["log"] == "pwpw"
 
 
@@ -418,7 +418,7 @@ async def test_a_change_meanwhile_starts_the_write_again(world: WebhookWorld) ->
 
     def meddle(request: dict[str, Any]) -> dict[str, Any]:
         if not waiting:
-            # Written by a client whose requests match no webhook.
+            # A client whose requests match no webhook writes the object meanwhile.
             found = world.store.latest("configmaps", "default", "m")
             assert found is not None
             changed = {**found, "data": {**found["data"], "b": "2"}}
@@ -447,7 +447,7 @@ async def test_match_conditions_decide_whether_a_webhook_is_called(world: Webhoo
     await world.configure(
         "validating",
         hooks.hook("/hooked", allow, matchConditions=conditions("object.metadata.?labels['hooked'].hasValue()")),
-        # One condition that is false counts more than an error.
+        # If one condition is false, the error of another does not matter.
         hooks.hook("/false", allow, matchConditions=conditions("object.none.none == 1", "object.data.a != '1'")),
         hooks.hook("/open", allow, matchConditions=conditions("object.none.none == 1"), failurePolicy="Ignore"),
     )

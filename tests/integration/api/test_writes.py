@@ -1,4 +1,4 @@
-"""The further effects of writes: identity, generations, admission, allocation, and every kind of deletion."""
+"""Side effects of writes: UIDs, generations, admission, allocation, and every kind of deletion."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ async def test_service_addresses_are_given_once(made: World) -> None:
     specs = [reply.json["spec"] for reply in replies]
     assert len({spec["clusterIP"] for spec in specs}) == 30
     assert len({spec["ports"][0]["nodePort"] for spec in specs}) == 30
-    # A Service that names an address of the lower band gets it.
+    # A Service may ask for an address of the lower range (static addresses).
     assert all(not spec["clusterIP"].startswith("10.96.0.") for spec in specs)
     port = specs[0]["ports"][0]["nodePort"]
     taken = {"metadata": {"name": "t"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}}

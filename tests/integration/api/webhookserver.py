@@ -28,21 +28,21 @@ KINDS = {"mutating": "MutatingWebhookConfiguration", "validating": "ValidatingWe
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/{}webhookconfigurations"
 RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}
 
-# Answers a review: the `response` of an AdmissionReview, or the whole body of the answer.
+# A function from the request of a review to the `response` of an AdmissionReview, or to a whole HTTP body.
 Handler = Callable[[dict[str, Any]], Any]
 
 
 def patch(*operations: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The response that allows a request and patches its object."""
+    """Return the `response` that allows a request and patches its object."""
     text = base64.b64encode(json.dumps(operations).encode()).decode()
     return {"allowed": True, "patchType": "JSONPatch", "patch": text, **more}
 
 
 class WebhookServer:
-    """Answers reviews by the handler of their path; it keeps the requests of all reviews.
+    """Answers each review by the handler for its path; records the requests of all reviews.
 
-    A handler returns the response, whose uid is filled in; bytes are sent as they are, with the HTTP head in front;
-    None never answers.
+    A handler returns the `response`, to which the uid is added; bytes, a whole HTTP message, are sent unchanged;
+    after None nothing is sent.
     """
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class WebhookServer:
 
 
 class WebhookWorld(World):
-    """An API server with policies that calls webhooks by URL. hooks: the server."""
+    """An API server with policies that calls webhooks by URL. hooks: the webhook server."""
 
     def __init__(self, store: Store, hooks: WebhookServer) -> None:
         super().__init__(store)
@@ -130,7 +130,7 @@ class WebhookWorld(World):
         self.app = RestApp(self.api)
 
     async def configure(self, kind: str, *hooks: dict[str, Any], name: str = "hooks") -> None:
-        """Create a configuration. kind: mutating or validating."""
+        """Create a webhook configuration. kind: "mutating" or "validating"."""
         body = {"kind": KINDS[kind], "metadata": {"name": name}, "webhooks": list(hooks)}
         reply = await self.send("POST", CONFIGURATIONS.format(kind), body)
         assert reply.status == 201, reply.body

@@ -1,4 +1,4 @@
-"""An API server without sockets: requests go straight to the ASGI application, as an administrator."""
+"""An API server without sockets: requests are given to the ASGI application, as an administrator's."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class World:
         self.app = RestApp(self.api)
 
     async def namespace(self, name: str) -> None:
-        """Make a namespace if it does not exist, and the objects that controllers make in a new namespace."""
+        """Create a namespace if it does not exist, with the objects that controllers create in a new namespace."""
         if self.store.get("namespaces", "", name) is None:
             await self.client.create("namespaces", {"metadata": {"name": name}})
         await self.client.create("serviceaccounts", {"metadata": {"name": "default", "namespace": name}})
@@ -76,7 +76,7 @@ class World:
         headers: Mapping[str, str] | None = None,
         user: UserInfo = ADMIN,
     ) -> Reply:
-        """One request to its end. body: bytes or text as they are, anything else as JSON."""
+        """Send a request; return the complete response. body: bytes or text are sent unchanged, the rest as JSON."""
         data = (
             body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
         )
@@ -113,10 +113,10 @@ class World:
         full: Callable[[], bool] | None = None,
         at_once: list[bool] | None = None,
     ) -> AsyncIterator[asyncio.Queue[Any]]:
-        """The events of a watch, as they come; the client goes when the block ends.
+        """Watch during a block; yield a queue of the events. The client disconnects when the block ends.
 
-        full: the server's connection can write at once, except when this returns True; None for one that cannot.
-        at_once: gets True for each piece that was written at once, and False for each that was not.
+        full: the connection supports immediate writes, except while this returns True; None for one without them.
+        at_once: for each chunk, True is appended if it was written immediately, and False otherwise.
         """
         events: asyncio.Queue[Any] = asyncio.Queue()
         left = asyncio.Event()

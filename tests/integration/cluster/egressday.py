@@ -1,6 +1,6 @@
-"""A cluster in the pretended host (`network/pretendhost.py`): python egressday.py DIRECTORY TOOL.
+"""Run a cluster in the simulated host of `network/pretendhost.py`: python egressday.py DIRECTORY TOOL.
 
-Whoever runs it finds what pods reached in DIRECTORY/result.json.
+What pods reached is written to DIRECTORY/result.json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.integration.network.egress import CLIENT
 
 BIN = Path(sys.executable).parent
 FAR, WEB = "192.0.2.1", "203.0.113.5"
-# The pods: one without a policy, one with, one with this machine's resolver, one in its node's network.
+# The pods: without a policy, with a policy, with this machine's resolver, in its node's network.
 PODS: dict[str, dict[str, Any]] = {
     "free": {},
     "bound": {},

@@ -13,7 +13,7 @@ from tests.conftest import Cluster
 
 
 def curl(*arguments: str, check: bool = True) -> str:
-    """Return what curl prints, which a bare Debian lacks. check: fail when curl does; otherwise return ""."""
+    """Return the output of curl; skip the test if there is none. check: fail if curl fails; otherwise return ""."""
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
     command = ["curl", "-sS", "--noproxy", "*", "--max-time", "20", *arguments]
@@ -23,7 +23,7 @@ def curl(*arguments: str, check: bool = True) -> str:
 
 
 def shown_addresses(cluster: Cluster, kind: str, name: str, namespace: str = "") -> list[str]:
-    """Return the addresses of a "node", "pod", "service", or of a Service's "balancer"; an empty list for none yet."""
+    """Return the addresses of a "node", "pod", "service" or a Service's "balancer"; an empty list while it has none."""
     place = ["-n", namespace] if namespace else []
     what = "service" if kind == "balancer" else kind
     obj = json.loads(cluster.kubectl("get", what, name, *place, "-o", "json"))
@@ -38,7 +38,7 @@ def shown_addresses(cluster: Cluster, kind: str, name: str, namespace: str = "")
 
 
 def serving(name: str, script: str, *, replicas: int, labels: dict[str, str] | None = None, **pod: Any) -> Any:
-    """Return a Deployment of pods that run a Python script, which serves at port 8080. pod: more of the pods' spec."""
+    """Return a Deployment of a Python script that serves at port 8080. pod: further fields of the pods' spec."""
     labels = labels or {"app": name}
     container = {
         "name": name,

@@ -1,6 +1,6 @@
-"""The documentation's ways to reach what runs in a cluster, each as the page says, with stock kubectl and curl.
+"""The ways to reach services of a Kubernetes documentation page, with stock kubectl and curl.
 
-"Access Services Running on Clusters" is walked here from its first way in to its last limit; its examples with
+These tests follow "Access Services Running on Clusters" from its first section to its last; its examples with
 Elasticsearch's addresses in all their spellings are in `test_documentation.py`.
 """
 
@@ -34,7 +34,7 @@ HEALTH = {
     "initializing_shards": int,
     "unassigned_shards": int,
 }
-# Says its pod's name; /page has a link and a script that know nothing of a path prefix.
+# Answers with its pod's name; /page has a link and a script without a path prefix.
 WEB = """
 import http.server, os, socket
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -70,13 +70,13 @@ def pods(page: Cluster) -> list[str]:
 
 
 def authorized(page: Cluster, *arguments: str) -> str:
-    """Return what curl prints when it is given credentials, and trusts the cluster's own authority."""
+    """Return the output of curl with credentials and the cluster's certificate authority."""
     token = f"Authorization: Bearer {page.admin_token()}"
     return curl("--cacert", str(page.ca), "-H", token, *arguments)
 
 
 def answering(address: str) -> set[str]:
-    """Return the pods that answer at an address, asked until there is nothing new."""
+    """Return the names of the pods that answer at an address; ask until no new pod answers."""
     return {curl(f"http://{address}/") for _ in range(24)}
 
 
@@ -90,7 +90,7 @@ def test_addresses_of_nodes_pods_and_services_lead_nowhere_from_this_machine(pag
     pod = shown_addresses(page, "pod", pods(page)[0], NS)
     service = shown_addresses(page, "service", "web", NS)
     assert node == [plan.node_ip(1)]
-    # A network may answer for every address: what comes then is not the cluster's.
+    # Some networks answer for every address; that answer is not the cluster's.
     for url in (f"https://{node[0]}:10250/healthz", f"http://{pod[0]}:8080/", f"http://{service[0]}/"):
         answer = curl("-k", "--connect-timeout", "1", url, check=False)
         assert answer not in (*pods(page), "Unauthorized", "ok")
@@ -119,7 +119,7 @@ def test_exposure_tells_to_whom_a_service_is_exposed(page: Cluster) -> None:
     page.kubectl(
         "expose", "deployment", "web", "-n", NS, "--type=NodePort", "--name=judged", "--port=80", "--target-port=8080"
     )
-    # Its state says on which addresses of this machine node ports are open.
+    # The state directory has the addresses of this machine on which node ports are open.
     page.env["HATCHWAY_STATE_DIR"] = str(page.base)
     try:
         done = page.hatchway("exposure", *_context(page), "-n", NS, "-o", "json", "--fail-on", "never")
@@ -147,7 +147,7 @@ def test_one_pod_of_many_by_a_label_of_its_own(page: Cluster) -> None:
     number = page.kubectl("get", "svc", "only-this", "-n", NS, "-o", "jsonpath={.spec.ports[0].nodePort}")
     wait_for(lambda: curl(f"http://127.0.0.1:{number}/", check=False))
     assert answering(f"127.0.0.1:{number}") == {chosen}
-    # It is still one of the replicas: the Service of all pods keeps it.
+    # The labelled pod is still a replica: it stays an endpoint of the Service of all pods.
     slices = page.kubectl("get", "endpointslices", "-n", NS, "-l", "kubernetes.io/service-name=web", "-o", "json")
     named = [end["targetRef"]["name"] for one in json.loads(slices)["items"] for end in one["endpoints"]]
     assert sorted(named) == pods(page)
@@ -264,7 +264,7 @@ def test_a_shell_on_a_node_in_place_of_ssh(page: Cluster) -> None:
         assert "node-1" in printed
 
 
-# The limits that the page confesses
+# The limits that the page states
 
 
 def test_the_door_gives_applications_an_origin_and_asks_for_no_login(page: Cluster) -> None:
@@ -272,7 +272,7 @@ def test_the_door_gives_applications_an_origin_and_asks_for_no_login(page: Clust
         host = f"web.{NS}.svc.localhost"
         at = ("--resolve", f"{host}:{port}:127.0.0.1")
         assert curl(*at, f"http://{host}:{port}/") in pods(page)
-        # Nothing is rewritten: absolute addresses are right as they are.
+        # Nothing is rewritten: absolute paths are correct without a prefix.
         assert 'href="/next"' in curl(*at, f"http://{host}:{port}/page")
 
 

@@ -1,7 +1,7 @@
 """Hostile and careless clients against a running cluster, on raw TLS sockets.
 
-Whatever arrives: the answer is an HTTP answer with a `Status` that says why, or the connection is closed; the server's
-log shows no traceback; and when all are gone it holds no more descriptors than before.
+Each request gets an HTTP response with a `Status` that says why, or the connection is closed. The server's
+log shows no traceback, and after all clients have disconnected it holds no more descriptors than before.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
-# What a kube-apiserver answers in plain text: paths that nothing serves, and escapes that cannot be read.
+# The plain-text answers of a kube-apiserver: for unknown paths, and for malformed percent-encoding.
 _PLAIN = (b"404 page not found\n", b"400 Bad Request")
 LOGGING = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy"
 
@@ -43,14 +43,14 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The message of the Status that the body must be."""
+        """Return the message of the body, which must be a Status."""
         found = json.loads(self.body)
         assert found["kind"] == "Status" and found["code"] == self.status and found["message"], found
         return str(found["message"])
 
 
 class Raw:
-    """A TLS connection of a client that sends what it likes."""
+    """A client's TLS connection that can send arbitrary bytes."""
 
     def __init__(self, target: Target, *, certificate: tuple[Path, Path] | None = None) -> None:
         context = ssl.create_default_context(cafile=str(target.cluster.ca))
@@ -67,7 +67,7 @@ class Raw:
         self.sock.close()
 
     def send(self, data: bytes) -> None:
-        """Send it all, or as much of it as the server takes before it closes."""
+        """Send all the data, or as much as the server reads before it closes the connection."""
         try:
             self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
@@ -82,7 +82,7 @@ class Raw:
         return bool(found)
 
     def answer(self, method: str = "GET") -> Answer | None:
-        """The next answer; None when the connection was closed without one."""
+        """Read the next response; None if the connection was closed without one."""
         while True:
             while b"\r\n\r\n" not in self._buffer:
                 if not self._more():
@@ -124,7 +124,7 @@ class Raw:
         return found
 
     def closed(self) -> bool:
-        """Whether the server closes the connection (it is waited for)."""
+        """Wait for the server to close the connection; return whether it did."""
         while self._more():
             pass
         return True
@@ -144,7 +144,7 @@ class Target:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def resident(self) -> int:
-        """Bytes."""
+        """Return the resident memory of the server, in bytes."""
         found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
         assert found
         return int(found[1]) * 1024
@@ -156,7 +156,7 @@ class Target:
     def ask(
         self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json", *fields: str
     ) -> Answer:
-        """One request on a connection of its own."""
+        """Send one request on a new connection; return the response."""
         more = list(fields)
         if body is not None:
             more += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
@@ -178,7 +178,7 @@ def target(cluster: Cluster) -> Iterator[Target]:
     found.ask("GET", "/readyz")
     before = found.descriptors()
     yield found
-    # Upstream connections of the proxy verb may be kept for a while.
+    # The pool of the proxy verb may keep some upstream connections for a time.
     wait_for(lambda: found.descriptors() <= before + 4)
     with log.open("rb") as file:
         file.seek(begun)
@@ -279,13 +279,13 @@ def test_pipelining_keeps_the_order(target: Target) -> None:
 def test_a_half_closed_client_does_not_hang(target: Target) -> None:
     with Raw(target) as client:
         client.send(target.head("GET", "/version"))
-        # Of TCP, beneath TLS: what comes back can no longer be read as TLS here, but its end can be seen.
+        # This shuts TCP down below TLS: no answer can be read here any more, but the end of the connection can.
         client.sock.shutdown(socket.SHUT_WR)
         assert client.closed()
 
 
 def test_clients_that_abort(target: Target) -> None:
-    """In the middle of a head, of a body, of an answer, of a handshake."""
+    """They abort in the middle of a head, a body, a response or a TLS handshake."""
     for data in (
         b"GET /rea",
         target.head("POST", MAPS, "Content-Type: application/json", "Content-Length: 1000") + b"{",
@@ -316,7 +316,7 @@ def test_slow_heads_and_idle_connections_cost_nothing_to_others(target: Target) 
     for number, client in enumerate(slow):
         if number % 2:
             client.send(b"GET /readyz HTTP/1.1\r\nHos")
-    # The cluster's own connections come and go meanwhile.
+    # Meanwhile the number of the cluster's own connections may change by a few.
     wait_for(lambda: target.descriptors() >= before + 200 - 4)
     assert target.ask("GET", "/readyz").status == 200
     for client in slow:
@@ -336,7 +336,7 @@ def test_a_watch_whose_client_never_reads_is_bounded(target: Target) -> None:
                 writer.send(target.head("PATCH", f"{MAPS}/unread", *fields) + body)
                 answer = writer.answer()
                 assert answer is not None and answer.status == 200
-        # 60 MB were written; what the server keeps is its history's limit and a few buffers.
+        # 60 MB were written; the server keeps only its history, which is bounded, and some buffers.
         assert target.resident() < before + 48 * 1024 * 1024
         assert target.ask("GET", "/readyz").status == 200
     assert target.ask("DELETE", f"{MAPS}/unread").status == 200
@@ -475,7 +475,7 @@ def test_bodies_that_are_no_config_map(target: Target, body: bytes, content_type
     ids=range(36),
 )  # fmt: skip
 def test_patches_that_make_no_config_map(target: Target, body: bytes, content_type: str) -> None:
-    # Of this object every cluster has one.
+    # Every cluster has this object.
     answer = target.ask("PATCH", f"{MAPS}/kube-root-ca.crt?dryRun=All", body, content_type)
     assert answer.status in (400, 413, 415, 422) or (answer.status == 200 and content_type == JSON_PATCH), answer
     if answer.status != 200:
@@ -739,7 +739,7 @@ def test_accept(target: Target, accept: str) -> None:
     ],
 )
 def test_proxied_paths(target: Target, rest: str, status: int | None) -> None:
-    """Whatever the path is, it is this service or an error that answers, never another part of the API."""
+    """Each path is answered by this service or with an error, never by another part of the API."""
     answer = target.ask("GET", LOGGING + rest)
     assert b"SecretList" not in answer.body
     assert b"APIVersions" not in answer.body
@@ -763,7 +763,7 @@ def test_proxied_names(target: Target, name: str) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "172.18.0.2"])
 def test_what_somebody_wrote_by_hand_is_not_reached(target: Target, address: str) -> None:
-    """Endpoints cannot lead the API server to the host, to a metadata service or to nodes."""
+    """EndpointSlices written by a user cannot make the API server connect to the host, a metadata service or nodes."""
     name = f"evil-{address.replace('.', '-')}"
     service = {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}
     endpoints = {
@@ -787,7 +787,7 @@ def test_what_somebody_wrote_by_hand_is_not_reached(target: Target, address: str
 
 
 def test_time_is_bounded(target: Target) -> None:
-    """The worst bodies together: none keeps the server busy for long."""
+    """The bodies that need the most work, sent together, do not keep the server busy for long."""
     begun = time.monotonic()
     for body, kind in ((BOMB, YAML), (MAP_BOMB, YAML), (nested(b"[", b"]"), YAML), (nested(b'{"a":', b"}"), MERGE)):
         method, path = ("PATCH", f"{MAPS}/kube-root-ca.crt") if kind == MERGE else ("POST", MAPS)

@@ -63,7 +63,7 @@ def test_kubectl_certificate_approve(cluster: Cluster, tmp_path: Path) -> None:
         who = json.loads(cluster.kubectl("auth", "whoami", "-o", "json", f"--kubeconfig={tmp_path / 'config'}"))
         assert who["status"]["userInfo"]["username"] == "carol"
         assert who["status"]["userInfo"]["groups"] == ["csr-team", "system:authenticated"]
-        # What is decided stays so.
+        # A decision cannot be changed.
         denied = cluster.kubectl("certificate", "deny", "carol", check=False)
         assert "Denied" not in cluster.kubectl("get", "csr", "carol", "--no-headers"), denied
     finally:

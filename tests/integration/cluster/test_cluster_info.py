@@ -23,7 +23,7 @@ def lines(cluster: Cluster) -> list[str]:
     said = cluster.kubectl("cluster-info")
     for colour in ("\x1b[0;32m", "\x1b[0;33m", "\x1b[0m"):
         said = said.replace(colour, "")
-    # kubectl leaves a blank after the URL of a load balancer.
+    # kubectl writes a space after the URL of a load balancer.
     found = [line.rstrip() for line in said.splitlines() if "is running at" in line]
     assert cluster.hatchway("info").stdout.splitlines() == found
     return found
@@ -45,7 +45,7 @@ def test_a_load_balancers_address_is_listed_and_stays(informed: Cluster) -> None
     ip = wait_for(address)
     line = f"kibana-logging is running at http://{ip}:5601"
     assert line in lines(informed)
-    # A request to the public address is a first use as well.
+    # A request to the public address starts the add-on, as first use.
     with urllib.request.urlopen(f"http://{ip}:5601/", timeout=60) as answer:
         assert b"<html" in answer.read()
     informed.hatchway("down")

@@ -1,4 +1,4 @@
-"""The command line as people and scripts use it: what it prints, how it fails, what a shell completes."""
+"""The command line as people and scripts use it: its output, its errors, and shell completion."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_completions(cluster: Cluster, tmp_path: Path) -> None:
     assert completed("hatchway ls --namespace kube-sys", **here) == ["kube-system"]
     assert completed("hatchway url -n kube-system kube-d", **here) == ["kube-dns"]
     assert completed("hatchway url node/node-", **here) == ["node/node-1", "node/node-2"]
-    # A cluster that is not there completes to nothing, and prints nothing into the shell.
+    # If there is no cluster, there are no completions, and nothing is printed into the shell.
     assert completed("hatchway url web", KUBECONFIG=str(tmp_path / "none")) == []
 
 
@@ -138,7 +138,7 @@ def test_fish_completes(cluster: Cluster) -> None:
     assert status == ["status\tSay what runs and how well."]
     assert service == ["kube-dns"]
     assert nodes == ["node/node-1", "node/node-2"]
-    # Descriptions are whole, commas included.
+    # Descriptions are not cut at commas.
     assert "--clients\tLines for programs that do not resolve the host name: wget, Python ..." in option
     assert done.stderr == ""
 
@@ -163,7 +163,7 @@ def test_zsh_completes(cluster: Cluster) -> None:
         read(b"allread\r\n")
         os.write(terminal, b"hatchway url -n kube-system kube-d\t")
         read(b"kube-dns")
-        # Ctrl-U empties the line; several are listed.
+        # Ctrl-U empties the line. If several completions match, they are listed.
         os.write(terminal, b"\x15hatchway url node/node-\t")
         read(b"node/node-2")
         assert b"not found" not in shown
@@ -192,7 +192,7 @@ def test_what_programs_read(cluster: Cluster) -> None:
         assert yaml.safe_load(cluster.hatchway(command, "-o", "yaml").stdout).keys() == json.loads(text).keys()
     names = cluster.hatchway("ls", "-A", "-o", "name").stdout.splitlines()
     assert {"svc/kube-dns -n kube-system", "node/node-1"} <= set(names)
-    # What is printed is what the other commands take.
+    # The printed names are valid arguments of the other commands.
     for name in names:
         kind, *scope = name.split()
         assert cluster.hatchway("url", kind, *scope, "--path").stdout.startswith("/api/v1/")
@@ -219,7 +219,7 @@ def test_the_list_of_clusters(make_cluster: Callable[..., Cluster], tmp_path: Pa
     assert rows()["listed"] == ("running", server, "hatchway-listed")
     assert set(rows()) == {"listed", "damaged"}
     cluster.hatchway("down")
-    # What `down` has taken out of the kubeconfig is not shown as if it were there.
+    # A context that `down` has removed from the kubeconfig is not shown.
     assert rows()["listed"] == ("stopped", None, None)
     where = {"HATCHWAY_STATE_DIR": str(cluster.base), "KUBECONFIG": str(cluster.kubeconfig)}
     assert run("ls", "--name", "listed", **where).stderr == (
@@ -262,7 +262,7 @@ def test_output_that_cannot_be_written_is_one_line(command: list[str], tmp_path:
 
 
 def test_the_variable_names_the_cluster_of_every_command(cluster: Cluster, tmp_path: Path) -> None:
-    """As for `up` and `down`; an option that chooses a cluster comes before it."""
+    """The variable also names the cluster of `up` and `down`; an option that chooses a cluster overrides it."""
     where = {"HATCHWAY_STATE_DIR": str(cluster.base), "KUBECONFIG": str(cluster.kubeconfig)}
     assert "port" in run("ls", "-A", "-o", "json", HATCHWAY_NAME="shared", **where).stdout
     for command in (["ls"], ["open", "web"], ["url", "web"]):
@@ -280,7 +280,7 @@ def test_a_name_that_no_cluster_has(cluster: Cluster, tmp_path: Path) -> None:
             f'hatchway: there is no cluster "nope" in {cluster.base}\n'
             "  --name takes shared (running); `hatchway up --name nope` makes another one\n"
         )
-    # It runs, and its context is in another file.
+    # The cluster runs, but its context is in another kubeconfig.
     elsewhere = run("ls", "--name", "shared", "--kubeconfig", str(tmp_path / "none"), **where).stderr
     assert elsewhere == (
         f'hatchway: there is no context "hatchway-shared" of cluster "shared" in {tmp_path / "none"}\n'
@@ -329,6 +329,6 @@ def test_one_of_several_ports(cluster: Cluster) -> None:
     ]
     listed = json.loads(cluster.hatchway("url", "several", "--all", "-o", "json").stdout)
     assert [item["port"] for item in listed] == ["http", "metrics", "secure"]
-    # A service with a single one is a list of one.
+    # For a Service with one address, the output is a list of one item.
     assert len(json.loads(cluster.hatchway("url", "several:http", "--all", "-o", "json").stdout)) == 1
     cluster.kubectl("delete", "service", "several")

@@ -1,7 +1,7 @@
 """Every recorded exchange against a running cluster: HTTPS, tokens, RBAC, controllers, and backends in real pods.
 
-The objects are the README's of tests/conformance; the Services find their pods by selectors, so that what is replayed
-has passed the scheduler, the kubelets and the EndpointSlice controller.
+The objects are those in the README of tests/conformance. Services find their pods by selectors, so that the replayed
+state was made by the scheduler, the kubelets and the EndpointSlice controller.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.integration.test_conformance_server import OBJECTS, RULES
 
 Object = dict[str, Any]
 NAMESPACES = ("default", "team-a", "team-b")
-# Name of the backend, its port: the containers of each pod.
+# The containers of each pod: (name of the backend, its port).
 PODS = {"b10": [("b10", 8080), ("b10alt", 8081), ("b10tls", 8443)], "b11": [("b11", 8080)]}
 TLS_PORT = 8443
 BACKEND = Path(replay.__file__).with_name("backend.py")
 
-# What the recorded cluster had no controllers, or other timing, for: id -> (reason, changes for `rest.compare`).
+# Differences, because the recorded cluster had fewer controllers: id -> (reason, changes for `rest.compare`).
 _KUBELET = "what the scheduler and the kubelet have done by then"
 LIVE: dict[str, tuple[str, dict[str, Any]]] = {
     "109": ("there are nodes here", {"body": None}),
@@ -43,7 +43,7 @@ LIVE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def containers(name: str) -> list[Object]:
-    """None names its ports: the recorded ones did not, and the proxy verb would choose the first."""
+    """Return containers. They declare no ports, as in the recording: the proxy verb would choose the first port."""
     found = []
     for backend, port in PODS[name]:
         command = ["python3", "-u", "/backend/backend.py", backend, "$(HATCHWAY_POD_IP)", str(port)]
@@ -77,7 +77,7 @@ def pod(namespace: str, name: str, labels: dict[str, str]) -> Object:
 
 
 def selected(slices: list[Object]) -> list[str]:
-    """The pods that a Service can select; none when its endpoints are not what a selector would give."""
+    """Return the pods that a Service can select; none if no selector would give its endpoints."""
     found = []
     for one in slices:
         for endpoint in one["endpoints"]:
@@ -88,7 +88,7 @@ def selected(slices: list[Object]) -> list[str]:
 
 
 def services(known: FakeCluster, addresses: dict[str, str]) -> Iterator[Object]:
-    """Services, and the EndpointSlices of those that select nothing."""
+    """Return Services, and EndpointSlices of the Services without a selector."""
     for (resource, namespace, name), recorded in known.objects.items():
         if resource != "services":
             continue
@@ -110,7 +110,7 @@ def services(known: FakeCluster, addresses: dict[str, str]) -> Iterator[Object]:
 
 
 def access() -> Iterator[Object]:
-    """The rights of alice and bob."""
+    """Return roles and bindings for alice and bob."""
     group = "rbac.authorization.k8s.io"
 
     def binding(namespace: str, name: str, role: str, kind: str, subject: Object) -> Object:
@@ -199,7 +199,7 @@ def apply(cluster: Cluster, objects: list[Object]) -> None:
 
 
 def with_endpoints(cluster: Cluster) -> set[tuple[str, str]]:
-    """The Services that have endpoints by now, ready or not."""
+    """Return the Services that have endpoints at present, ready or not."""
     found = json.loads(cluster.kubectl("get", "endpointslices", "-A", "-o", "json"))["items"]
     return {
         (one["metadata"]["namespace"], one["metadata"]["labels"]["kubernetes.io/service-name"])

@@ -1,6 +1,6 @@
 """A custom type whose versions a pod converts, with stock kubectl in a real cluster.
 
-As "CustomResourceConversionWebhook" of Kubernetes' end-to-end tests (`apimachinery/crd_conversion_webhook.go`).
+The cases are those of Kubernetes' end-to-end test "CustomResourceConversionWebhook" (`crd_conversion_webhook.go`).
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def test_a_namespace_ends_without_the_webhook(hooked: Cluster) -> None:
         for command in (("get",), ("label", "a=b"), ("delete",)):
             with pytest.raises(AssertionError, match=failed):
                 hooked.kubectl(command[0], f"hosts.v2.{GROUP}", "left", "-n", "left", *command[1:])
-        # Controllers handle the object as it is stored.
+        # Controllers use the stored object, without a conversion.
         hooked.kubectl("delete", "namespace", "left", "--timeout=60s")
     finally:
         _redefine(hooked, {"conversion": json.loads(config)})

@@ -1,4 +1,4 @@
-"""Custom resources with stock kubectl in a real cluster: used, owned, emptied, and still there after a restart."""
+"""Custom resources with stock kubectl in a real cluster: use, owners, deletion of the type, and restarts."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _ON_SMALL_DISK = 'mount -t tmpfs -o size=8m small "$1" && shift && exec "$@"'
 
 
 class Small:
-    """A cluster on a small file system that only its processes see."""
+    """A cluster on a small file system, which only its processes can see."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -44,7 +44,7 @@ class Small:
 
     @property
     def seen(self) -> Path:
-        """The small disk, from outside."""
+        """Return the path of the small file system for processes outside its mount namespace."""
         return Path(f"/proc/{self.process.pid}/root{self.disk}")
 
     def fill(self) -> None:
@@ -53,7 +53,7 @@ class Small:
                 file.write(bytes(4096))
 
     def hatchway(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run the command line where the small disk is seen."""
+        """Run the command line in the mount namespace of the small file system."""
         inside = ("nsenter", f"--target={self.process.pid}", "--user", "--mount", "--preserve-credentials")
         return subprocess.run([*inside, BIN / "hatchway", *arguments], capture_output=True, text=True, timeout=60)
 

@@ -110,7 +110,7 @@ def test_every_containers_log_lines_are_found(cluster: Cluster) -> None:
 
 
 def curl(cluster: Cluster, *arguments: str) -> str:
-    """Return what curl would print; a bare Debian has no curl."""
+    """Return what curl would print. Written in Python, because curl may not be installed."""
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
     command = ["curl", "-sS", "--cacert", str(cluster.ca), *arguments]

@@ -1,4 +1,4 @@
-"""How a cluster goes down: what pods are promised, what watchers see, how long it takes."""
+"""How a cluster stops: the grace of pods, the ends of watches, and the time that it takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import Cluster, wait_for
 
 MakeCluster = Callable[..., Cluster]
 
-# A hang, or the whole grace of a pod, and not a measurement.
+# Seconds. Only a hang, or a wait for the whole grace period of a pod, takes so long.
 LONG = 6.0
 
 
@@ -40,7 +40,7 @@ def log(cluster: Cluster, name: str) -> str:
 
 
 def down(cluster: Cluster) -> float:
-    """`hatchway down`; the seconds that it took."""
+    """Run `hatchway down`; return the seconds that it took."""
     begun = time.monotonic()
     cluster.hatchway("down")
     return time.monotonic() - begun
@@ -52,7 +52,7 @@ def ending(make_cluster: MakeCluster) -> Cluster:
 
 
 def test_pods_end_as_they_were_promised(ending: Cluster) -> None:
-    """SIGTERM and the time that they take, up to their own grace; preStop hooks run; `down` does not wait for programs without a SIGTERM handler."""
+    """Pods get SIGTERM and their grace period; preStop hooks run; programs without a SIGTERM handler end at once."""
     stop = {"lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "sleep 1; echo hook > /proc/1/fd/1"]}}}}
     patient = "trap 'sleep 1.5; echo in time; exit' TERM; while :; do sleep 0.1; done"
     late = "trap 'while :; do sleep 0.1; done' TERM; while :; do sleep 0.1; done"
@@ -72,13 +72,13 @@ def test_pods_end_as_they_were_promised(ending: Cluster) -> None:
         ending.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
     wait_for(lambda: "deleted" not in ending.kubectl("get", "pods", "-o", "name"))
     if not ending.run["limits"]:
-        # On loopback a hook cannot reach its container's output.
+        # Without a private network a hook cannot write to its container's output.
         assert "hook" in log(ending, "hooked")
     ending.hatchway("down", "--delete")
 
 
 def test_watches_end_with_their_last_line(ending: Cluster) -> None:
-    """A cluster does not wait for the clients of watches, and ends watches without an error."""
+    """A cluster that stops does not wait for clients of watches, and ends watches without an error."""
     context = ssl.create_default_context(cafile=str(ending.ca))
     seen: list[bytes] = []
     watching = threading.Event()
@@ -88,7 +88,7 @@ def test_watches_end_with_their_last_line(ending: Cluster) -> None:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
         response = connection.getresponse()
         watching.set()
-        # Raises IncompleteRead when it is cut off.
+        # Raises IncompleteRead if the response is cut off.
         seen.append(response.read())
 
     token = ending.token()

@@ -37,7 +37,7 @@ def test_pods_reach_other_networks_by_name(tmp_path: Path) -> None:
     # By name; by address; a Service; this machine's search domain; an ExternalName Service; a long answer (TCP).
     assert found["free"] == [HOST, HOST, ["10.96.0.1"], [WEB], [WEB], 200, "gai -2"]
     assert found["bound"] == [HOST, "ECONNREFUSED", "EHOSTUNREACH"]
-    # With this machine's resolver, no name of the cluster exists.
+    # This machine's resolver knows no name of the cluster.
     assert found["plain"] == [HOST, "gai -2"]
     assert found["on-node"] == [HOST]
     assert found["resolv"]["free"].splitlines() == [

@@ -1,4 +1,4 @@
-"""Add-ons that start on first use: every way to their Services starts them, and nothing else does."""
+"""Add-ons that start on first use: each way to use their Services starts them, and nothing else does."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def lazy(make_cluster: Callable[..., Cluster]) -> Cluster:
 
 @pytest.fixture
 def waiting(lazy: Cluster) -> Cluster:
-    """The cluster, whose add-on `dashboards` waits for its first use."""
+    """Return the cluster; its add-on `dashboards` waits for its first use."""
     lazy.kubectl("-n", "kube-system", "scale", "deployment/prometheus", "--replicas=0")
     lazy.kubectl("-n", "kube-system", "annotate", "--overwrite", "deployment/prometheus", f"{ANNOTATION}=true")
     wait_for(lambda: state_of(lazy, "prometheus") == "waiting" and not pods_of(lazy, "prometheus"))
-    # The service proxy has it from a watch of its own.
+    # The service proxy learns of the annotation by a separate watch.
     wait_for(lambda: lazy.get(f"{SERVICES}/prometheus").json["metadata"]["annotations"][ANNOTATION] == "waiting")
     return lazy
 
@@ -67,7 +67,7 @@ def free_port() -> int:
 
 
 def ask(port: int, path: str = "/-/ready", host: str = "127.0.0.1") -> str:
-    """Return the body of an answer; "" when nothing listens yet."""
+    """Return the body of a response; "" while nothing listens."""
     try:
         with socket.create_connection((host, port), timeout=40) as sock:
             sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -91,7 +91,7 @@ def test_a_new_cluster_runs_no_pod_for_them_and_says_so(lazy: Cluster) -> None:
     assert {row["name"] for row in rows if row["status"] == "starts on first use"} == NAMES
     services = json.loads(lazy.hatchway("info", "-o", "json").stdout)["services"]
     assert {one["name"] for one in services if one["starts_on_first_use"]} == NAMES
-    # Nothing of this was a use.
+    # None of these requests counts as a use.
     assert not pods_of(lazy, "elasticsearch-logging") and not pods_of(lazy, "prometheus")
 
 
@@ -99,10 +99,10 @@ def test_the_proxy_verb_starts_it(lazy: Cluster) -> None:
     assert run_python(lazy, "print('written before the first use')") == "written before the first use\n"
     answer = lazy.get(f"{SERVICES}/https:elasticsearch-logging:/proxy/_cluster/health")
     assert (answer.status, answer.json["status"]) == (200, "green")
-    # What was logged before, by a pod that is deleted by now, is in the files still.
+    # The log files still have lines from before the start, of a pod that is deleted.
     search = f"{SERVICES}/elasticsearch-logging/proxy/_search?q=log:%22before%20the%20first%20use%22"
     wait_for(lambda: lazy.get(search).json["hits"]["total"]["value"] == 1)
-    # The other Service leads to the same program.
+    # The second Service is one of the same program.
     assert "<html" in lazy.get(f"{SERVICES}/kibana-logging/proxy/").text
     wait_for(lambda: state_of(lazy, "elasticsearch-logging") == state_of(lazy, "kibana-logging") == "")
     deployment = lazy.get("/apis/apps/v1/namespaces/kube-system/deployments/elasticsearch-logging").json
@@ -110,7 +110,7 @@ def test_the_proxy_verb_starts_it(lazy: Cluster) -> None:
 
 
 def test_the_dashboards_page_starts_it(waiting: Cluster) -> None:
-    # kubectl proxy and the door ask so, too.
+    # kubectl proxy and the door send the same request.
     answer = waiting.get(f"{SERVICES}/monitoring-grafana/proxy/")
     assert answer.status == 200 and "<html" in answer.text
     assert waiting.get(f"{SERVICES}/monitoring-grafana:80/proxy/").status == 200
@@ -195,7 +195,7 @@ def test_who_may_not_use_it_does_not_start_it(waiting: Cluster) -> None:
 
 
 def test_other_services_cannot_have_it(waiting: Cluster) -> None:
-    """Neither a Service of the same name in another namespace, nor another name in kube-system."""
+    """The annotation has no effect on a Service of the same name elsewhere, or another Service of kube-system."""
     for namespace, name in (("default", "prometheus"), ("kube-system", "other")):
         metadata = {"name": name, "namespace": namespace, "annotations": {ANNOTATION: "waiting"}}
         spec = {"selector": {"k8s-app": "prometheus"}, "ports": [{"port": 9090}]}

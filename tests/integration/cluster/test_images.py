@@ -18,7 +18,7 @@ from tests.integration.images.dockerregistry import needs_registry, running
 NAMESPACE = "images"
 # The number of the capability (capabilities(7)).
 _NET_BIND_SERVICE = 10
-# Says who it is, and ends at once when it is asked to.
+# Prints its user, and ends at once after SIGTERM.
 SERVE = "id; echo $COLOR in $PWD; trap 'exit 0' TERM; while :; do sleep 0.1; done"
 
 
@@ -48,7 +48,7 @@ def kubectl(cluster: Cluster, *arguments: str, **options: Any) -> str:
 
 
 def has_one_user(cluster: Cluster) -> bool:
-    """Return True when the users of images are all one: its containers have no supplementary groups (docs/users.md)."""
+    """Return True if all users of images are one user; then containers have no other groups (docs/users.md)."""
     return str(cluster.run["users"]).startswith("one")
 
 
@@ -81,7 +81,7 @@ def test_a_loaded_image_is_run_and_looked_into(kube: Cluster, root: Path, tmp_pa
     (tmp_path / "file").write_text("copied\n")
     kubectl(kube, "cp", str(tmp_path / "file"), f"{name}:/tmp/file")
     assert kubectl(kube, "exec", name, "--", "cat", "/tmp/file") == "copied\n"
-    # What a container has written is not in the image, nor in another container of it.
+    # A file that a container has written is not in the image, and not in another container of the image.
     other = kubectl(kube, "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[1].metadata.name}")
     assert "file" not in kubectl(kube, "exec", other, "--", "ls", "/tmp")
     refused = kube.hatchway("image", "rm", "--state-dir", str(kube.base), "loaded:1", check=False)

@@ -24,14 +24,14 @@ MakeCluster = Callable[..., Cluster]
 
 @pytest.fixture
 def killed(make_cluster: MakeCluster) -> Iterator[Cluster]:
-    """A cluster that is not started yet, for one test."""
+    """Yield a cluster for one test, not started."""
     made = make_cluster("killed", up=False)
     yield made
     made.hatchway("down", "--delete")
 
 
 def start(cluster: Cluster, *options: str) -> subprocess.Popen[str]:
-    """`hatchway up` without waiting for it."""
+    """Start `hatchway up` in the background."""
     own = ["--name", cluster.name, "--state-dir", str(cluster.base), "--kubeconfig", str(cluster.kubeconfig)]
     return subprocess.Popen(
         [BIN / "hatchway", "up", "--api-port", "0", "--no-addons", "--nodes", "1", *own, *options],
@@ -42,12 +42,12 @@ def start(cluster: Cluster, *options: str) -> subprocess.Popen[str]:
 
 
 def processes(cluster: Cluster) -> list[str]:
-    """Those of the cluster that name its state directory: the control plane and the network's first process."""
+    """Return the processes with the cluster's state directory in their arguments: control plane and init."""
     return [line for _, line in command_lines() if str(cluster.state) in line and "hatchway.cluster" in line]
 
 
 def command_lines() -> Iterator[tuple[int, str]]:
-    """Every process that has one, with its id."""
+    """Yield (process id, command line) of every process that has a command line."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
@@ -85,7 +85,7 @@ def test_a_killed_container_is_started_again(cluster: Cluster) -> None:
 
 
 def agents(cluster: Cluster) -> list[int]:
-    """The node agent's process id, if it runs. On loopback there is no other process in the network."""
+    """Return the node agent's process id, if it runs. Without a private network it is the network's only process."""
     lines, run = dict(command_lines()), cluster.run
     return [
         pid
@@ -110,7 +110,7 @@ def test_a_killed_node_agent_is_started_again_and_its_pods_with_it(killed: Clust
     assert agents(killed) not in ([], [first])
     assert killed.server == server
     assert "the node agent was killed by signal 9" in (killed.state / "server.log").read_text()
-    # A new pod runs, and is reached, as before.
+    # A new pod can run and be reached, as before.
     killed.kubectl("run", "web", "--image=hatchway/echo", "--port=8080")
     killed.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
     wait_for(lambda: killed.get("/api/v1/namespaces/default/pods/web:8080/proxy/").status == 200)
@@ -125,12 +125,12 @@ def test_a_node_agent_that_cannot_live_ends_its_cluster_which_says_why(killed: C
             for agent in agents(killed):
                 os.kill(agent, signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError):
-            # What runs is not written down any more, or has ended already.
+            # run.json is deleted, or its process has ended.
             pass
         return not running(killed)
 
     wait_for(ended)
-    # Its last words come after it no longer counts as running.
+    # It writes its last lines of log after it no longer counts as running.
     wait_for(lambda: not processes(killed))
     said = (killed.state / "server.log").read_text()
     assert "the cluster cannot go on: the node agent was killed by signal 9" in said, said
@@ -147,7 +147,7 @@ def test_without_its_network_a_cluster_ends_and_says_why(killed: Cluster) -> Non
     run_pod(killed, "kept")
     os.kill(killed.run["network_pid"], signal.SIGKILL)
     wait_for(lambda: not running(killed))
-    # The last line is written after everything was taken away.
+    # The last line is written after everything was removed.
     wait_for(lambda: "the cluster cannot go on: " in (killed.state / "server.log").read_text())
     assert "killed" not in killed.kubeconfig.read_text()
     assert killed.hatchway("status", check=False).returncode == 3
@@ -165,7 +165,7 @@ def test_the_command_is_killed_while_the_cluster_starts(killed: Cluster, detache
     command.kill()
     command.wait()
     if detached:
-        # The cluster starts even so, and the next command finds it.
+        # The cluster starts nevertheless, and the next command finds it.
         wait_for(lambda: (killed.state / "run.json").exists())
         assert "runs already" in killed.hatchway("up", "--detach").stdout
         assert killed.kubectl("get", "nodes", "-o", "name").split() == ["node/control-plane", "node/node-1"]
@@ -209,7 +209,7 @@ def test_a_cluster_that_was_frozen_goes_on(killed: Cluster) -> None:
     control_plane = killed.run["pid"]
     os.kill(control_plane, signal.SIGSTOP)
     try:
-        # Until it answers again, its clients wait or give up; nothing is to be lost.
+        # Until the control plane answers again, clients wait or give up; nothing may be lost.
         waiting = subprocess.Popen(
             [BIN / "hatchway", "status", "--name", killed.name, "--state-dir", str(killed.base)], stdout=subprocess.PIPE
         )

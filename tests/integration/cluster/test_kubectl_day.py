@@ -1,4 +1,4 @@
-"""A day with stock kubectl: deploy, expose, reach, label one replica, scale, replace, read logs, describe."""
+"""The usual commands of stock kubectl: deploy, expose, reach, label a replica, scale, replace, read logs, describe."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_the_python_clients(cluster: Cluster, namespace: str) -> None:
     official = client.CoreV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
 
     def agree() -> bool:
-        # Pods of an earlier roll-out may be going away meanwhile.
+        # Pods of an earlier rollout may be terminating.
         names = {pod.metadata.name for pod in light.list(Pod, namespace=namespace) if pod.metadata}
         return len(names) >= 2 and {pod.metadata.name for pod in official.list_namespaced_pod(namespace).items} == names
 

@@ -51,7 +51,7 @@ def kubectl(cluster: Cluster) -> Iterator[NamespacedKubectl]:
 
 
 def managers(kubectl: NamespacedKubectl, name: str) -> set[str]:
-    """Return the managers but those of the controllers, which may write at any time."""
+    """Return the field managers without the controllers, which may write at any time."""
     found = kubectl("get", name, "--show-managed-fields", "-o", MANAGERS).split()
     return {one for one in found if not one.startswith("kube-controller-manager")}
 
@@ -79,7 +79,7 @@ def test_upgrade_from_client_side_apply(kubectl: NamespacedKubectl) -> None:
     def body(value: str) -> str:
         return f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: old}}\ndata: {{a: {value}}}\n"
 
-    # Of a type that no controller writes: kubectl gives up when others write at the same time.
+    # A type that no controller writes, because kubectl gives up after a concurrent write.
     kubectl("apply", "-f", "-", stdin=body("one"))
     assert managers(kubectl, "configmap/old") == {"kubectl-client-side-apply/Update"}
     kubectl("apply", "--server-side", "-f", "-", stdin=body("two"))
@@ -93,7 +93,7 @@ def test_a_dry_run_and_a_difference_change_nothing(kubectl: NamespacedKubectl) -
     kubectl("apply", "--server-side", "-f", "-", stdin=manifest("dry"))
     changed = manifest("dry", image="docker.io/hatchway/host")
     assert "server dry run" in kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=changed)
-    # `diff` ends with 1 when there is a difference.
+    # `diff` exits with 1 if there is a difference.
     assert "image: docker.io/hatchway/host" in kubectl.fails("diff", "--server-side", "-f", "-", stdin=changed)
     assert "image: hatchway/host" in kubectl("get", "deploy", "dry", "-o", "yaml")
 

@@ -40,7 +40,7 @@ class Kubectl:
         return self.cluster.kubectl("-n", NS, *arguments, stdin=stdin)
 
     def fails(self, *arguments: str, stdin: str | None = None) -> str:
-        """Return the error text of a command that must fail, quickly: without waiting for anything."""
+        """Return the error text of a command that must fail at once."""
         begun = time.monotonic()
         with pytest.raises(AssertionError) as raised:
             self(*arguments, stdin=stdin)
@@ -179,7 +179,7 @@ def test_aggregated_roles_follow_their_parts(kubectl: Kubectl) -> None:
 
     before = kubectl("get", "clusterrole", "admin", "-o", "jsonpath={.rules}")
     assert "reconciled" in kubectl("auth", "reconcile", "-f", "-", stdin=ROLE)
-    # view into edit, edit into admin.
+    # The role is aggregated into view, view into edit, edit into admin.
     wait_for(lambda: all(map(shown, ("view", "edit", "admin"))))
     kubectl("delete", "clusterrole", "things-viewer")
     wait_for(lambda: not any(map(shown, ("view", "edit", "admin"))))
@@ -225,7 +225,7 @@ def test_metrics(cluster: Cluster, kubectl: Kubectl) -> None:
     labels = 'verb="GET",group="",version="v1",resource="configmaps",subresource=""'
     assert f'apiserver_request_total{{{labels},code="404"}}' in found.text
     assert f'apiserver_request_duration_seconds_bucket{{{labels},le="+Inf"}}' in found.text
-    # The nodes watch their pods.
+    # The node agent watches pods.
     assert 'apiserver_registered_watchers{group="",version="v1",resource="pods"}' in found.text
     assert "process_open_fds" in found.text
 

@@ -1,4 +1,4 @@
-"""up, status, down: what is kept, what is restored, what happens when processes are killed."""
+"""`up`, `status` and `down`: what a restart keeps and restores, and what happens when processes are killed."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_kill_9_takes_everything_along_and_loses_nothing(make_cluster: MakeClust
     cluster.kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=30s")
     run = cluster.run
     processes = family(run["pid"], run["network_pid"])
-    # The control plane, the network's first process (there is none on loopback), the node agent, and the pod's sleep.
+    # The control plane, init (only in a private network), the node agent, and the pod's `sleep`.
     assert len(processes) >= (4 if run["private"] else 3)
     os.kill(run["pid"], signal.SIGKILL)
     wait_for(lambda: not any(alive(process) for process in processes))
@@ -138,7 +138,7 @@ def test_in_the_foreground_ctrl_c_ends_it(make_cluster: MakeCluster) -> None:
     ]
 
     def heed_interrupts() -> None:
-        """A shell has its background jobs ignore SIGINT, and the tests may run in one."""
+        """Reset SIGINT in a child: a shell ignores it in background jobs, and the tests may run in one."""
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     with subprocess.Popen(
@@ -153,7 +153,7 @@ def test_in_the_foreground_ctrl_c_ends_it(make_cluster: MakeCluster) -> None:
         assert any("API server" in line for line in lines)
         assert any("nodes" in line for line in lines)
         assert cluster.get("/readyz").text == "ok"
-        # As a terminal does: to the whole foreground process group.
+        # A terminal sends the signal to the whole foreground process group.
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(30) == 0
     assert not cluster.state.exists(), "--ephemeral keeps nothing"
@@ -243,7 +243,7 @@ def test_nobody_reading_does_not_end_a_detached_cluster(make_cluster: MakeCluste
     assert subprocess.run(command, stdout=write, timeout=60).returncode == 0
     os.close(write)
     assert cluster.get("/readyz").text == "ok"
-    # Asked for again while it is still stopping: that is waited for.
+    # `up` is called while the cluster is still stopping: it waits for the end.
     os.kill(cluster.run["pid"], signal.SIGTERM)
     cluster.hatchway("up", "--detach")
     assert cluster.get("/readyz").text == "ok"
@@ -293,7 +293,7 @@ def test_a_port_that_is_taken_says_so(cluster: Cluster, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert not (tmp_path / "config").exists()
-    # Nothing is remembered of it.
+    # No state is left.
     assert not (tmp_path / "taken").exists()
 
 
@@ -305,7 +305,7 @@ def test_options_that_a_cluster_cannot_start_with_are_not_remembered(
     if before is not None:
         state.create()
         state.save_config(before)
-    # A control plane that ends at once, as one does without a private network after `up --network private`.
+    # A control plane that ends at once, as after `up --network private` where no private network is possible.
     monkeypatch.setattr(lifecycle.sys, "executable", "/bin/false")
     with pytest.raises(HatchwayError, match="ended while it was starting"):
         lifecycle.start(state, lifecycle.Options(network="private"), attached=False, progress=lambda _: None)
@@ -326,7 +326,7 @@ def test_a_kept_port_that_is_taken_later_is_given_up(make_cluster: Callable[...,
 
 
 def test_help_is_quick() -> None:
-    """No timed test: what makes it slow is what it imports."""
+    """Imports are what makes help slow, so they are counted in place of seconds."""
     program = "import sys; from hatchway.cli.app import app; app.get_help.__name__; print(*sys.modules)"
     done = subprocess.run([BIN / "python", "-c", program], capture_output=True, text=True, check=True, timeout=30)
     heavy = {"cryptography", "uvloop", "starlette", "pyroute2", "tantivy", "rich", "ssl"}
@@ -343,7 +343,7 @@ def test_a_start_that_is_interrupted_ends_as_shells_expect(
         *("--api-port", "0", "--nodes", "0", "--no-addons"),
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        # The control plane has been started, and is not ready before its network is.
+        # The control plane has been started, and is not ready yet, because its network is not.
         wait_for(lambda: (cluster.base / "cut" / "server.log").exists() or process.poll() is not None)
         process.send_signal(number)
         assert process.wait(60) == status
@@ -353,7 +353,7 @@ def test_a_start_that_is_interrupted_ends_as_shells_expect(
 
 
 def test_starts_and_ends_that_meet(make_cluster: MakeCluster) -> None:
-    """Two starts at once are one, an end during a start ends it, and one during an end waits for it."""
+    """Two starts at once make one cluster; `down` during a start ends it; `up` during a stop waits for its end."""
     cluster = make_cluster("meeting", up=False)
     command = [
         *(BIN / "hatchway", "up", "--name", "meeting", "--state-dir", cluster.base, "--kubeconfig", cluster.kubeconfig),
@@ -364,7 +364,7 @@ def test_starts_and_ends_that_meet(make_cluster: MakeCluster) -> None:
         assert "stopped" in cluster.hatchway("down").stdout
         assert process.wait(30) == 1
         assert process.stderr is not None
-        # "was interrupted" where so busy a machine had no control plane yet when `down` lost its patience.
+        # "was interrupted" if the machine is so busy that `down` gave up before there was a control plane.
         assert "while it was starting" in process.stderr.read()
     assert cluster.hatchway("status", check=False).returncode == 3
     assert not cluster.kubeconfig.exists()
@@ -372,17 +372,17 @@ def test_starts_and_ends_that_meet(make_cluster: MakeCluster) -> None:
     told = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("runs already" in text for text in told) == 1
-    # Stopped processes are woken up for their end.
+    # Processes that are stopped by SIGSTOP are continued, so that they can end.
     for pid in (cluster.run["network_pid"], cluster.run["pid"]):
         os.kill(pid, signal.SIGSTOP)
-    # The control plane does not hear of its end for some time, and still looks as if it went on.
+    # For some time the control plane does not get the signal, and still seems to run.
     with subprocess.Popen([*command[:1], "down", *command[2:6]], stdout=subprocess.DEVNULL) as ending:
         wait_for((cluster.base / ".meeting.stop").exists)
         again = cluster.hatchway("up", "--detach")
         assert ending.wait(60) == 0
     assert "runs already" not in again.stdout
     assert json.loads(cluster.hatchway("status", "-o", "json").stdout)["ready"]
-    # What the end has taken out of the kubeconfig is there again.
+    # The context that `down` removed from the kubeconfig exists again.
     assert "hatchway-meeting" in cluster.kubeconfig.read_text()
     cluster.hatchway("down", "--delete")
     assert not list(cluster.base.glob(".meeting.*"))
@@ -418,7 +418,7 @@ def test_what_the_store_holds_keeps_no_cluster_from_coming_up(make_cluster: Make
         cluster.kubectl("patch", "configmap", dependent["metadata"]["name"], "--type=merge", "-p", patch)
     cluster.kubectl("delete", "configmap", "c0", "--cascade=foreground", "--timeout=20s")
     wait_for(lambda: "configmap/c" not in cluster.kubectl("get", "configmaps", "-o", "name"))
-    # What the cluster needs for itself is taken by others.
+    # Another Service takes the address that the cluster needs.
     cluster.kubectl("delete", "service", "kubernetes")
     cluster.kubectl("create", "service", "clusterip", "thief", "--clusterip=10.96.0.1", "--tcp=80")
     cluster.hatchway("down")

@@ -21,7 +21,7 @@ from tests.integration.streams.clients import kubectl_of
 
 MakeCluster = Callable[..., Cluster]
 
-# What the API says of the pod's own token, once, then a web server on the pod's address.
+# Asks the API with the pod's token, once, then runs a web server at the pod's address.
 _WEB = r"""
 import http.server, os, ssl, urllib.request
 account = os.environ["HATCHWAY_ROOT"] + "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -221,7 +221,7 @@ def test_without_user_namespaces_a_cluster_falls_back_and_later_moves(make_clust
     moving.hatchway("down")
 
     moving.hatchway("up", "--detach")
-    # Its status is an error until the pods of the add-ons have moved, too.
+    # `status` reports an error until the pods of the add-ons have moved, too.
     status = wait_for(lambda: json.loads(moving.hatchway("status", "-o", "json").stdout))
     assert status["network"].startswith("private: ")
     assert [node["address"] for node in status["nodes"]] == ["172.18.0.2", "172.18.0.3", "172.18.0.4"]

@@ -1,4 +1,4 @@
-"""Metrics of a real cluster with the stock kubectl: `top`, autoscalers, the aggregated API, the state of objects."""
+"""Metrics of a real cluster with stock kubectl: `top`, autoscalers, the aggregated API, kube-state-metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST = {"nodes": 3, "pods": 2}
 
 @pytest.fixture(scope="module")
 def measured(cluster: Cluster) -> Cluster:
-    """The cluster, as soon as its own pods have been measured: a few seconds after its start."""
+    """Return the cluster when there are metrics of its own pods, a few seconds after its start."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         # The pods of kube-dns and of the metrics server always run.
@@ -34,7 +34,7 @@ def test_top_shows_nodes_and_pods(measured: Cluster) -> None:
     rows = [line.split() for line in measured.kubectl("top", "pods", "-n", "kube-system", "--no-headers").splitlines()]
     names = {row[0].rsplit("-", 2)[0]: row for row in rows}
     assert {"kube-dns", "metrics-server"} <= set(names)
-    # A Python program has more than ten and less than five hundred megabytes.
+    # A Python program uses between ten and five hundred megabytes.
     assert 10 < int(names["kube-dns"][2].removesuffix("Mi")) < 500
 
 
@@ -102,7 +102,7 @@ def test_an_autoscaler_of_kubectl(measured: Cluster) -> None:
     try:
         measured.kubectl("create", "deployment", "web", "--image=hatchway/echo", "-n", "scaled")
         measured.kubectl("autoscale", "deployment", "web", "--min=2", "--max=4", "--cpu=50%", "-n", "scaled")
-        # The limit below is reached at once, for every load.
+        # Each load exceeds the target below, so the maximum is reached at once.
         wait = ("wait", "--for=jsonpath={.spec.replicas}=2", "deployment/web", "-n", "scaled", "--timeout=60s")
         measured.kubectl(*wait)
         row = measured.kubectl("get", "hpa", "web", "-n", "scaled", "--no-headers").split()

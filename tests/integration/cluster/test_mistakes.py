@@ -1,4 +1,4 @@
-"""Mistakes that no parser finds: the user gets one line with the error, and one line that says what to do."""
+"""Mistakes that the parser cannot find: the user gets one line with the error, and one with a remedy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_status_of_a_stopped_cluster_says_how_it_is_started(tmp_path: Path) 
 
 
 def test_a_hint_names_the_state_directory_of_the_cluster(tmp_path: Path) -> None:
-    """Without it, the hint's command would make another cluster in the usual place."""
+    """Without the directory, the hint's command would create another cluster in the default place."""
     kept = tmp_path / "a place/kept"
     kept.mkdir(parents=True)
     (kept / "cluster.json").write_text("{}")

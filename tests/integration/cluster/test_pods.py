@@ -1,4 +1,4 @@
-"""Pods as stock kubectl and a kubelet's clients meet them, on the shared cluster: many behaviours for each pod."""
+"""Pods of the shared cluster, seen by stock kubectl and clients of a kubelet; each pod serves several tests."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ PODS = [
 
 @pytest.fixture(scope="module")
 def pods(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster with all of PODS."""
+    """Return the cluster with all of PODS."""
     cluster.kubectl("create", "namespace", NAMESPACE)
     wait_for(lambda: "default" in cluster.kubectl("-n", NAMESPACE, "get", "sa", check=False))
     manifest = {"apiVersion": "v1", "kind": "List", "items": PODS}
@@ -156,7 +156,7 @@ def events(cluster: Cluster, name: str, reason: str) -> str:
 
 
 def test_who_follows_a_silent_container_hears_at_once_that_it_is_followed(pods: Cluster) -> None:
-    """The portal shows "Live" when the head of the response is there; a line may come hours later."""
+    """The portal shows "Live" when it gets the head of the response; the first line may come hours later."""
     wait_for(lambda: status(pods, "serving").get("phase") == "Running")
     url = urlsplit(pods.server)
     context = ssl.create_default_context(cafile=str(pods.ca))
@@ -263,7 +263,7 @@ def test_the_kubelets_paths_through_the_node_proxy(pods: Cluster) -> None:
 
 
 def test_a_right_to_a_nodes_metrics_is_no_right_to_its_pods(pods: Cluster) -> None:
-    """Asked directly, as Prometheus in a pod does."""
+    """The kubelet is asked directly, as by Prometheus in a pod."""
     pods.kubectl("create", "clusterrole", "metrics-only", "--verb=get", "--resource=nodes/metrics,nodes/healthz")
     pods.kubectl(
         "create",

@@ -1,4 +1,4 @@
-"""Applications as their projects publish them (applications/): applied by stock kubectl, with images of the same names."""
+"""Published manifests of applications (applications/), applied by stock kubectl, with images of the same names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_guestbook(kube: Cluster) -> None:
     assert "<title>Guestbook</title>" in kube.get(page).text
     written = kube.get(f"{page}guestbook.php?cmd=set&key=messages&value=,hello%20from%20a%20test")
     assert written.json == {"message": "+OK"}
-    # The frontends read from the replicas, each of which gets the entry from the master.
+    # The frontends read from the replicas, and each replica gets the entry from the master.
     replicas = kube.kubectl("-n", GUESTBOOK, "get", "pods", "-l", "role=replica", "-o", "name").split()
     assert len(replicas) == 2
     for replica in replicas:
@@ -58,16 +58,16 @@ def test_the_guestbook(kube: Cluster) -> None:
     url = f"http://127.0.0.1:{port['nodePort']}/guestbook.php?cmd=get&key=messages"
     with urllib.request.urlopen(url, timeout=30) as answer:
         assert json.load(answer) == {"data": ",hello from a test"}
-    # A name that is not there: the frontend's own answer, not an error of the proxy.
+    # The 404 of a missing page is the frontend's answer, not an error of the proxy.
     assert kube.get(f"{page}other").status == 404
 
 
 def test_emojivoto(kube: Cluster) -> None:
     available(kube, "emojivoto")
     web = "/api/v1/namespaces/emojivoto/services/web-svc:http/proxy"
-    # From the ConfigMap that kustomize made, whose name has a hash.
+    # The values come from the ConfigMap of kustomize, whose name has a hash.
     assert kube.get(f"{web}/api/list").json == ["tada", "joy"]
-    # The bot votes through web, web through emoji and voting: each is found by its name.
+    # The bot votes at web; web asks emoji and voting. Each Service is found by its name.
     found = wait_for(lambda: len(votes := kube.get(f"{web}/api/leaderboard").json) == 2 and votes)
     assert set(found) == {"tada", "joy"}
     assert kube.get(f"{web}/api/vote?choice=unknown").status == 404

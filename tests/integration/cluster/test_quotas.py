@@ -65,7 +65,7 @@ def test_a_quota_and_a_limit_range_hold_a_deployment(cluster: Cluster, namespace
     kubectl("apply", "-f", "-", stdin=LIMITS)
     kubectl("apply", "-f", "-", stdin=DEPLOYMENT)
     wait_for(lambda: "pods: 2/2" in kubectl("get", "quota"))
-    # What the quota refuses is said in an event of the ReplicaSet.
+    # The refusal by the quota is in an event of the ReplicaSet.
     wait_for(
         lambda: "exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2" in kubectl("get", "events")
     )

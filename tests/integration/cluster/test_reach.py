@@ -1,4 +1,4 @@
-"""`hatchway ls`, `url` and `open`: what can be reached, its name, and the browser when it answers."""
+"""`hatchway ls` lists what can be reached, `url` prints its address, `open` opens a browser when it answers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_ls_wide_has_a_line_for_each_port(reach: Cluster) -> None:
 
 
 def test_ls_gives_no_address_that_leads_nowhere(reach: Cluster) -> None:
-    """The API server's own endpoints are no pods, and its proxy verb refuses them, as a kube-apiserver does."""
+    """The endpoints of the Service `kubernetes` are no pods; the proxy verb refuses them, as in a kube-apiserver."""
     why = "its endpoints are no pods; the API server's proxy and port-forwards reach pods only"
     done = reach.hatchway("ls", "kubernetes", "-n", "default")
     assert columns(done.stdout)[1] == ["svc/kubernetes", "1/1", "443", "<none>", f"out of reach: {why}"]
@@ -131,7 +131,7 @@ def test_ls_as_json_has_what_a_program_needs(reach: Cluster) -> None:
     ]
     path = web["ports"][0]["path"]
     assert path == "/api/v1/namespaces/reach/services/https:web:https/proxy/"
-    # It is one that the API server understands: it finds the service and its port.
+    # The API server understands the path: it finds the Service and its port.
     assert "no endpoints available" in reach.get(path).text
 
 
@@ -156,7 +156,7 @@ def test_ls_knows_a_namespace_that_does_not_exist(reach: Cluster, tmp_path: Path
         assert (done.returncode, done.stdout) == (1, "")
         assert f'there is no namespace "{options[1]}" in context "hatchway-shared"' in done.stderr
         assert hint in done.stderr
-    # Who watches may wait for it.
+    # A watch may begin before the namespace exists.
     command = [BIN / "hatchway", "ls", "-n", "reach-later", "-w", "--kubeconfig", str(reach.kubeconfig)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -257,7 +257,7 @@ def test_ls_watch_draws_a_terminal_anew(reach: Cluster) -> None:
             process.wait(20)
             os.close(ours)
             reach.kubectl("delete", "service", "drawn", "-n", "reach")
-    # The last picture is a whole one.
+    # The last output on the screen is complete.
     last = screen.rpartition("\x1b[H\x1b[2J")[2]
     assert [line.split()[0] for line in last.splitlines() if line][:4] == ["NAME", "svc/drawn", "svc/web", "pod/web-0"]
 
@@ -304,7 +304,7 @@ def test_url_says_the_port_that_the_door_would_choose(reach: Cluster, tmp_path: 
     assert path("web:metrics", "x") == "services/web:metrics/proxy/x"
     assert path("pod/web-0") == "pods/web-0:8080/proxy/"
     assert reach.hatchway("url", "web", "-n", "reach").stdout.strip().endswith("/services/https:web:https/proxy/")
-    # Without a cluster to ask, only the given words can be used.
+    # Without a cluster, only the given words are used.
     done = reach.hatchway("url", "web", "--path", "--kubeconfig", str(tmp_path / "none"))
     assert done.stdout == "/api/v1/namespaces/default/services/web/proxy/\n"
     assert "note: cannot find out which port to use" in done.stderr and "no cluster to talk to" in done.stderr
@@ -354,7 +354,7 @@ def test_url_takes_the_namespace_behind_the_name(reach: Cluster) -> None:
         .stdout.strip()
         .endswith("reach/services/web:metrics/proxy/")
     )
-    # A pod's undeclared port may be listened on all the same.
+    # A pod may listen on a port that it does not declare.
     assert "web-0:9999" in reach.hatchway("url", "pod/web-0:9999", "-n", "reach", "--path").stdout
 
 
@@ -413,12 +413,12 @@ def test_the_namespace_of_the_context_is_the_default(reach: Cluster, tmp_path: P
 
     assert run("url", "web", "--host") == run("open", "web", "--print") == WEB
     assert "svc/web" in run("ls")
-    # Names are spelled without a cluster, too.
+    # Host names can be printed without a cluster.
     assert run("url", "web", "--host", kubeconfig=tmp_path / "none") == "http://web.default.svc.localhost:8001/"
 
 
 class Door(http.server.ThreadingHTTPServer):
-    """Answers as the door does: what `answers` says, one after the other, the last one again and again."""
+    """Gives the `answers`, one for each request; the last one is repeated."""
 
     def __init__(self, *answers: tuple[int, Any]) -> None:
         self.answers = list(answers)
@@ -448,7 +448,7 @@ def refusal(code: int, message: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The file in which a simulated browser writes the URL, and the environment that chooses this browser."""
+    """Return the file to which a simulated browser writes the URL, and the environment that chooses this browser."""
     noted, script = tmp_path / "opened", tmp_path / "browser"
     script.write_text(f'#!/bin/sh\nprintf %s "$1" >{shlex.quote(str(noted))}\n')
     script.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Images of Debian's programs in the three ways of users (docs/users.md), with stock kubectl."""
+"""Images of Debian's programs, with stock kubectl, for each way to map users of images (docs/users.md)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ print(json.dumps(found))
 
 @dataclass
 class OrdinaryUsersCluster(Cluster):
-    """A cluster of user 65534. prefix: what runs Python as that user, with the entries of /etc/subuid of the way."""
+    """A cluster of user 65534. prefix: the command that runs Python as that user, with entries in /etc/subuid."""
 
     prefix: list[str] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ class OrdinaryUsersCluster(Cluster):
         own = ["--state-dir", str(self.base)] + ([] if command == "image" else ["--name", self.name])
         own += ["--kubeconfig", str(self.kubeconfig)] if command == "up" else []
         argv = [*self.prefix, "-c", "from hatchway.cli import main; main()", command]
-        # `image` has commands of its own, whose options follow them.
+        # Options follow the subcommand of `image`.
         argv += [*rest[:1], *own, *rest[1:]] if command == "image" else [*own, *rest]
         done = subprocess.run(argv, capture_output=True, text=True, env=self.env, timeout=timeout, cwd="/")
         assert not check or not done.returncode, f"hatchway {arguments}: {done.stdout}\n{done.stderr}"
@@ -67,7 +67,7 @@ class OrdinaryUsersCluster(Cluster):
 
 
 def _ordinary(way: str, base: Path) -> OrdinaryUsersCluster:
-    """Return a cluster that has not been started."""
+    """Return a cluster of an ordinary user, not started."""
     if os.geteuid() != 0:
         pytest.skip("only root can be each of the users")
     if way == "real":
@@ -80,7 +80,7 @@ def _ordinary(way: str, base: Path) -> OrdinaryUsersCluster:
     (base / "subids").write_text(_SUBIDS[way])
     os.chown(base, int(NOBODY), int(NOBODY))
     command, env = found[0], dict(found[1])
-    # Add-ons run in pods, where $PYTHONPATH is not what it is here: the paths are those of a virtual environment.
+    # Add-ons run in pods, where $PYTHONPATH is not set, so the paths are written into a virtual environment.
     *become, python = command
     subprocess.run([python, "-m", "venv", "--without-pip", str(base / "venv")], check=True)
     site = next((base / "venv/lib").glob("python*/site-packages"))
@@ -101,7 +101,7 @@ def _ordinary(way: str, base: Path) -> OrdinaryUsersCluster:
 
 @pytest.fixture(scope="module")
 def archive() -> Iterator[Path]:
-    """Make all images, in a directory that other users may enter."""
+    """Make an archive of all images, in a directory that other users may enter."""
     if why_not_private():
         pytest.skip(why_not_private())
     directory = Path(tempfile.mkdtemp(prefix="hatchway-real-"))
@@ -126,7 +126,7 @@ def archive() -> Iterator[Path]:
 
 @pytest.fixture(scope="module", params=["real", "mapped", "one"])
 def kube(request: pytest.FixtureRequest, archive: Path) -> Iterator[Cluster]:
-    """Return a cluster of each way of users, with the images: the shared one where it is of that way."""
+    """Return a cluster for each way to map users, with the images; the shared cluster if it has that way."""
     way: str = request.param
     shared: Cluster = request.getfixturevalue("cluster")
     base: Path | None = None
@@ -233,7 +233,7 @@ def test_images_serve_at_their_services(kube: Cluster) -> None:
     assert found["redis"] == "+OK\r\n$5\r\nimage\r\n+OK\r\n"
     script = "create table t (n int); insert into t values (42); select n from t"
     assert run(kube, "postgres", "psql", "-h", "postgres", "-U", "postgres", "-qAtc", script) == "42\n"
-    # What each has written of it is in its log; nginx writes to a file that is a link to /dev/stdout.
+    # Each server has written the request to its log; nginx writes to a file that is a link to /dev/stdout.
     for name, line in {
         "nginx": '"GET / HTTP/1.1" 200',
         "python": '"GET / HTTP/1.1" 200',
@@ -254,16 +254,16 @@ def test_processes_and_files_have_the_images_users(kube: Cluster) -> None:
         "for file in /proc/[0-9]*/status; do while read -r key real _; do "
         'case $key in Name:) name=$real;; Uid:) echo "$name $real";; esac; done < "$file"; done | sort -u'
     )
-    # The master process is root, its workers are www-data; with one user they are told so, and stay root.
+    # The master process is root, its workers are www-data; where there is only one user, they stay root.
     nginx = run(kube, "nginx", "sh", "-c", owners).splitlines()
     assert ("nginx 0" in nginx, "nginx 33" in nginx) == (True, not one), nginx
-    # These gave up root's rights in their start scripts, and made their files as their users.
+    # The start scripts of these servers switch from root to another user, which then owns their files.
     redis = run(kube, "redis", "sh", "-c", f"redis-cli save; {owners}; stat -c %u:%g /data dump.rdb").splitlines()
     assert "redis-server 101" in redis and redis[-2:] == ["101:101"] * 2, redis
     files = "cd /var/lib/postgresql/data/own && stat -c '%u:%g %a' . PG_VERSION"
     postgres = run(kube, "postgres", "sh", "-c", f"{owners}; {files}").splitlines()
     assert "postgres 999" in postgres and postgres[-2:] == ["999:999 700", "999:999 600"], postgres
-    # Where there is one user, the start script was followed by a second start as that user.
+    # Where there is only one user, the container was started a second time, as that user.
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/"
     restarts = {name: kube.get(path + name).json["status"]["containerStatuses"][0]["restartCount"] for name in
                 ("nginx", "redis", "postgres", "python")}  # fmt: skip
@@ -274,7 +274,7 @@ def test_volumes_have_the_right_owners(kube: Cluster) -> None:
     script = "id -u; id -g; id -G; touch /cache/x /claim/x srv-is-not-mine data/y; stat -c '%n %u:%g %a' "
     script += "/cache /cache/x /claim /claim/x data data/owned data/y"
     found = run(kube, "python", "sh", "-c", script + "; true", check=False).splitlines()
-    # With one user all files are its own, and its groups are one (docs/users.md).
+    # Where there is only one user, it owns all files, and has one group (docs/users.md).
     one = has_one_user(kube)
     group, root, app = ("3000", "1000:3000", "1000:3000") if one else ("2000", "0:0", "1000:1000")
     assert [line for line in found if "touch" not in line][:10] == [
@@ -289,7 +289,7 @@ def test_volumes_have_the_right_owners(kube: Cluster) -> None:
         f"data/owned {app} 644",
         "data/y 1000:3000 644",
     ]
-    # /srv is root's.
+    # /srv belongs to root.
     assert any("cannot touch 'srv-is-not-mine': Permission denied" in line for line in found) != one, found
 
 
@@ -304,7 +304,7 @@ def test_images_without_a_shell_and_with_many_layers(kube: Cluster) -> None:
 
 def test_layers_that_delete_hide_replace_and_link(kube: Cluster) -> None:
     script = "cd /www && ls -A . dir && cat kept replaced linked again && [ linked -ef again ] && echo same"
-    # A file that has names in several layers is written in the container's own one only.
+    # A write to a file with hard links in several layers changes only the container's layer.
     script += "; echo changed > linked && rm again && cat linked && ls"
     found = run(kube, "changed", "sh", "-c", script).split("same\n")
     assert found[0] == (

@@ -1,4 +1,4 @@
-"""Path-prefix mode on a running cluster: what is on by default, how it is chosen, and what each way may."""
+"""Path-prefix mode on a running cluster: the default, its options, and what each option allows."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_what_is_taken_away_is_gone_with_the_next_request(cluster: Cluster) -> N
             answer.read()
             return answer.status
 
-    # Authorized, but there is no such service.
+    # 404: the user is authorized, but the service does not exist.
     assert [status(), status()] == [404, 404]
     assert cluster.request("DELETE", f"{_BINDINGS}/robot").status == 200
     assert [status(), status()] == [403, 403]

@@ -104,7 +104,7 @@ def test_replicas_are_spread_and_come_back_after_a_drain(cluster: Cluster) -> No
     wait_for(lambda: _nodes(cluster) == {"node-1": 2, "node-2": 2})
     try:
         cluster.kubectl("drain", "node-2", "--pod-selector=app=spread", "--timeout=60s")
-        # The empty node still counts, so they may not go to the other one.
+        # The empty, cordoned node still counts for the spread, so the pods may not go to the other node.
         wait_for(lambda: _nodes(cluster) == {"node-1": 2})
         conditions = "{.items[*].status.conditions[?(@.type=='PodScheduled')].message}"
         reason = "1 node(s) were unschedulable"

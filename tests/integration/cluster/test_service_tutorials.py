@@ -32,7 +32,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 http.server.ThreadingHTTPServer((os.environ.get("HATCHWAY_POD_IP", ""), 8080), Handler).serve_forever()
 """
-# A page by HTTP at 8080, and by HTTPS at 8443 with the certificate of the Secret.
+# Serves a page over HTTP at 8080, and over HTTPS at 8443 with the certificate of the Secret.
 SECURE = """
 import http.server, os, ssl, threading
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -110,7 +110,7 @@ def service_of(cluster: Cluster) -> dict[str, str]:
 
 
 def shown_pods(cluster: Cluster, label: str) -> dict[str, str]:
-    """Return the addresses of pods by their names, out of the table that the pages show."""
+    """Return pod name -> address, from the table that the pages show."""
     header, *rows = kubectl(cluster, "get", "pods", f"--selector={label}", "--output=wide").splitlines()
     column = header.split().index("IP")
     return {row.split()[0]: row.split()[column] for row in rows}
@@ -166,7 +166,7 @@ def test_connect_applications_with_services(cluster: Cluster) -> None:
     shown = described(kubectl(cluster, "describe", "svc", "my-nginx"))
     assert (shown["IP Family Policy"], shown["IP Families"], shown["IPs"]) == ("SingleStack", "IPv4", cluster_ip)
 
-    # Environment variables: these pods are older than the Service; new ones know it.
+    # Environment variables: pods that are older than the Service do not have them; new pods do.
     environment = kubectl(cluster, "exec", second, "--", "printenv")
     assert "KUBERNETES_SERVICE_HOST=" in environment
     assert "MY_NGINX_SERVICE_HOST" not in environment
@@ -236,7 +236,7 @@ def test_secure_the_service_and_expose_it(cluster: Cluster, tmp_path: Path) -> N
     kubectl(cluster, "create", "-f", "-", stdin="\n---\n".join(map(json.dumps, secure_app())))
     kubectl(cluster, "rollout", "status", "deployment", "my-nginx", "--timeout=60s")
 
-    # From a pod with the certificate of the same Secret: the name in it is the Service's.
+    # A pod that has the certificate of the Secret asks by the Service's name, which is in the certificate.
     volumes = [{"name": "secret-volume", "secret": {"secretName": "nginxsecret"}}]
     client = serving("curl-deployment", HELLO, replicas=1, labels={"app": "curlpod"}, volumes=volumes)
     mounts = [{"mountPath": "/etc/nginx/ssl", "name": "secret-volume"}]

@@ -100,7 +100,7 @@ def test_a_rollout_with_a_partition_and_its_undoing(cluster: Cluster, namespace:
     cluster.kubectl("rollout", "status", "sts/db", "-n", namespace, "--timeout=60s")
     wait_for(lambda: [version(cluster, name) for name in sorted(pods(cluster))] == ["one", "one"])
     assert "statefulset.apps/db" in cluster.kubectl("get", "controllerrevisions", "-n", namespace)
-    # Clients compare the data of a revision with a template byte for byte, as Go encodes maps.
+    # Clients compare a revision's data with a template byte for byte, so the order of keys must be Go's.
     found = json.loads(cluster.kubectl("get", "--raw", f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions"))
     assert found["items"]
     for one in found["items"]:

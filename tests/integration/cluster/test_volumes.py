@@ -1,4 +1,4 @@
-"""PersistentVolumes in a real cluster, with kubectl: what pods write is there for the next one, and after down and up."""
+"""PersistentVolumes in a real cluster, with kubectl: files are kept for the next pod, and after `down` and `up`."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_data_stays_until_its_claim_is_deleted(make_cluster: MakeCluster) -> Non
     cluster.kubectl("delete", "statefulset", "db")
     cluster.kubectl("wait", "--for=delete", "pod/db-0", "--timeout=60s")
     assert directories(cluster) == [name]
-    # What a pod has left in the way of the deletion: directories without rights, a link to the files of this machine.
+    # Files of a pod that could disturb the deletion: directories without rights, a link to files of this machine.
     volume = next(cluster.state.glob(f"nodes/*/var/local-path-provisioner/{name}"))
     kept = cluster.base / "outside"
     kept.mkdir()
@@ -123,7 +123,7 @@ def test_data_stays_until_its_claim_is_deleted(make_cluster: MakeCluster) -> Non
 
 def test_pods_mount_claims(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=PODS)
-    # Which of the two comes first chooses the node.
+    # The first of the two pods to be scheduled chooses the node.
     wait_for(lambda: "hello" in cluster.kubectl("logs", "reader", "-n", namespace, check=False))
     claims = cluster.kubectl("get", "pvc", "-n", namespace, "-o", "custom-columns=N:.metadata.name,P:.status.phase")
     assert claims.split() == ["N", "P", "shared", "Bound", "writer-scratch", "Bound"]
@@ -131,7 +131,7 @@ def test_pods_mount_claims(cluster: Cluster, namespace: str) -> None:
     assert 'persistentvolumeclaim "missing" not found' in event
     if cluster.run["private"]:
         wait_for(lambda: "Read-only file system" in cluster.kubectl("logs", "reader", "-n", namespace))
-    # A claim in use waits for its pods; one of an ephemeral volume goes with its pod.
+    # The deletion of a claim waits for its pods; the claim of an ephemeral volume is deleted with its pod.
     cluster.kubectl("delete", "pvc", "shared", "-n", namespace, "--wait=false")
     assert "Terminating" in cluster.kubectl("get", "pvc", "shared", "-n", namespace)
     cluster.kubectl("delete", "pod", "writer", "reader", "-n", namespace)

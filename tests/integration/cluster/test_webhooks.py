@@ -1,4 +1,4 @@
-"""Admission webhooks with stock kubectl in a real cluster: a pod behind a Service changes and refuses what is written."""
+"""Admission webhooks with stock kubectl in a real cluster: a pod behind a Service changes or refuses objects."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ def test_a_pod_behind_a_service_changes_refuses_and_fails(hooked: Cluster) -> No
         _create(hooked, "secret", "secret=x")
     with pytest.raises(AssertionError, match="no secrets here"):
         hooked.kubectl("exec", "-n", NAMESPACE, "hook", "--", "true")
-    # The namespace selector leaves other namespaces alone.
+    # The namespace selector does not match other namespaces.
     hooked.kubectl("create", "configmap", "not-hooked", "--from-literal=secret=x")
     hooked.kubectl("delete", "configmap", "not-hooked")
     shown = hooked.kubectl("get", "validatingwebhookconfigurations", "hooked", "--no-headers").split()
     assert shown[:2] == ["hooked", "1"]
 
-    # A webhook that fails refuses, or is ignored; removing its configuration always helps.
+    # An unreachable webhook refuses or is ignored, by its failurePolicy; without its configuration all writes work.
     hooked.kubectl("delete", "service", "hook", "-n", NAMESPACE)
     with pytest.raises(AssertionError, match=r'failed calling webhook "mutate.hooks.example.com": .*not found'):
         _create(hooked, "refused")

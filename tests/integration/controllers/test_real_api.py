@@ -1,4 +1,4 @@
-"""All controllers together against the real API in process: what the server demands, nothing less."""
+"""All controllers together, in one process with the real API server and its checks."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Cluster:
         await self.client.update("nodes", made, subresource="status")
 
     async def kubelets(self) -> None:
-        """Start and end pods for as long as it is not cancelled."""
+        """Start and end pods until cancelled, as kubelets do."""
         async for event in self.client.watch("pods"):
             if event.type in ("SYNCED", "DELETED"):
                 continue
             pod = event.object
             namespace, name = key_of(pod)
-            # The pod may be gone, or newer, by now; then another event follows.
+            # If the pod is deleted or changed meanwhile, another event follows.
             with contextlib.suppress(Exception):
                 if "deletionTimestamp" in pod["metadata"]:
                     await self.client.delete("pods", name, namespace, grace_period=0)
@@ -73,7 +73,7 @@ class Cluster:
                     await self.client.update("pods", {**pod, "status": status}, subresource="status")
 
     async def until(self, condition: Callable[[], Awaitable[Any]]) -> Any:
-        """Wait until `condition` is true, looking again after every write."""
+        """Wait until `condition` is true; check it after every write."""
         async with asyncio.timeout(20):
             while True:
                 revision = self.store.revision
@@ -215,7 +215,7 @@ async def test_built_in_services_come_up_and_a_second_start_changes_nothing(clus
     async def up() -> bool:
         found = await client.list("deployments.apps", "kube-system")
         running = {d["metadata"]["name"] for d in found if d.get("status", {}).get("availableReplicas") == 1}
-        # The others start on first use.
+        # The other add-ons start on first use.
         return len(found) == 4 and running == {"kube-dns", "metrics-server"}
 
     await cluster.until(up)
@@ -247,7 +247,7 @@ async def test_built_in_services_come_up_and_a_second_start_changes_nothing(clus
 
 
 async def _own_objects(cluster: Cluster, addon: str) -> int:
-    """The number of an add-on's objects."""
+    """Return the number of an add-on's objects."""
     found = [
         await cluster.client.list(row.group_resource, label_selector=f"hatchway.dev/addon={addon}")
         for row in stored_rows().values()
@@ -270,7 +270,7 @@ async def test_switched_off_addons_leave_nothing_behind(cluster: Cluster) -> Non
         others = [name for name in ADDONS if name != addon]
         assert await remove_addons(client, others) == ([addon], [])
 
-        # The controllers remove what they have made: EndpointSlices have the labels of their Service.
+        # EndpointSlices, which have the labels of their Service, are deleted by a controller.
         async def gone(addon: str = addon) -> bool:
             return not await _own_objects(cluster, addon)
 

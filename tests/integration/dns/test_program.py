@@ -1,4 +1,4 @@
-"""The name server as its pod runs it: its own process, its service account's token, the API over HTTPS."""
+"""The DNS server as in its pod: a process with the service account's token that reads the API over HTTPS."""
 
 from __future__ import annotations
 

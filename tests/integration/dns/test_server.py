@@ -1,4 +1,4 @@
-"""The name server over real sockets: UDP, TCP, truncation, other names, probes; and the program as a pod runs it."""
+"""The DNS server over real sockets: UDP, TCP, truncation, names outside the cluster, probes."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ async def test_other_names_without_a_resolver_fail_at_once(server: DnsServer) ->
 
 
 class Outside(asyncio.DatagramProtocol):
-    """A resolver outside the cluster. It first answers a wrong question, as an attacker who guesses would do.
+    """A resolver outside the cluster. Before each answer it sends one to another question, as an attacker would.
 
-    It knows no TCP, and never answers about `slow.example`.
+    It does not listen on TCP, and never answers questions for `slow.example`.
     """
 
     def connection_made(self, transport: Any) -> None:

@@ -5,13 +5,13 @@
     /headers      the request's fields as JSON
     /to?URL       a redirect to URL          /cookie?VALUE   Set-Cookie: VALUE
     /page         HTML with links
-    /events       server-sent events: one at once, the next when POST /go comes
-    /ws           a WebSocket that says its query, its sub-protocol and the Origin, then echoes
-    /local        the same for pages of localhost:8080 only, as Bokeh has it; 403 for others
+    /events       server-sent events: one at once, the next after POST /go
+    /ws           a WebSocket that sends its query, subprotocol and Origin, then echoes
+    /local        the same, only for pages of localhost:8080, as in Bokeh; otherwise 403
     /secret       behind basic authentication (ada:lovelace)
-    /status?CODE  an answer of that status
+    /status?CODE  a response with that status
 
-With --strict any Host but localhost is refused, as JupyterLab does it.
+With --strict any Host except localhost is refused, as in JupyterLab.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def workload(name: str, *arguments: str) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="session")
 def namespace(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The application (`app`), its strict brother, and services that cannot be reached in several ways."""
+    """Create the application (`app`), its strict variant, and Services that are unreachable for various reasons."""
     directory = tmp_path_factory.mktemp("app")
     certificate, key = make_certificate(directory)
     source = Path(__file__).with_name("application.py").read_text()

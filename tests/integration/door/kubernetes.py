@@ -1,8 +1,8 @@
 """A server in this process that behaves like a kube-apiserver: objects, reviews, and the proxy verb of Kubernetes 1.36.
 
-The proxy verb is the embedded cluster's with Kubernetes' rewriting, which the recordings of tests/conformance hold to
-the original. What the embedded cluster does in another way on purpose is made as recorded here: a Service without
-endpoints is `not found`, `Authorization`, Hatchway's own fields and the query of an upgrade are lost, HTML in deflate is
+The proxy verb is the embedded cluster's with Kubernetes' rewriting, which is compared with the recordings of
+tests/conformance. Where the embedded cluster differs on purpose, this server behaves as recorded: a Service without
+endpoints is `not found`; `Authorization`, Hatchway's own fields and the query of an upgrade are lost; deflated HTML is
 a 500.
 """
 
@@ -42,10 +42,10 @@ _KINDS = {"services": "Service", "pods": "Pod", "nodes": "Node", "namespaces": "
 
 
 class Kubernetes:
-    """cluster: its objects. unreadable: resources that the user may neither get nor list. seen: proxied requests.
+    """The server. cluster: its objects. unreadable: types that the user may not get or list. seen: proxied requests.
 
-    says: what it answers for a target's proxy verb in place of going there: (code, message) by (resource, name), as
-    another release would word it.
+    says: (resource, name) -> (code, message), the answer of a target's proxy verb in place of a connection to it, as
+    with the messages of another release.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class _Broken:
 
 
 def _without_deflate(forward: Forward) -> Forward:
-    """kube-apiserver takes `deflate` for bare deflate, and cannot read what servers send (the zlib format)."""
+    """kube-apiserver reads `deflate` as raw deflate, and fails on the zlib format, which servers send."""
 
     def edit(head: ResponseHead) -> Transform | None:
         html = (head.header(b"content-type") or b"").startswith(b"text/html")
@@ -141,7 +141,7 @@ def _without_deflate(forward: Forward) -> Forward:
 
 
 class Answer:
-    """An answer of the door."""
+    """A response of the door."""
 
     def __init__(self, data: bytes) -> None:
         head, _, self.body = data.partition(b"\r\n\r\n")
@@ -159,7 +159,7 @@ class Answer:
 
 
 class Front:
-    """A door in front of it."""
+    """A door in front of the simulated API server."""
 
     def __init__(self, kubernetes: Kubernetes, door: Door, port: int) -> None:
         self.kubernetes = kubernetes
@@ -169,7 +169,7 @@ class Front:
     async def ask(
         self, host: str, path: str = "/", method: str = "GET", *, page: bool = True, body: bytes = b"", **fields: str
     ) -> Answer:
-        """page: as a browser's navigation; otherwise as a tool. fields: with _ for -."""
+        """Send a request. page: as a browser's navigation, otherwise as a tool. fields: header fields, with _ for -."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: {host}.localhost:{self.port}", "Connection: close"]
         if page:
             lines += [
@@ -191,7 +191,7 @@ class Front:
 
 @contextlib.asynccontextmanager
 async def front(directory: Path) -> AsyncIterator[Front]:
-    """A Kubernetes without objects, and a door in front of it."""
+    """Yield an API server without objects, and a door in front of it."""
     kubernetes = Kubernetes()
     server = await serve(kubernetes.route, host="127.0.0.1", port=0)
     config = directory / "config"

@@ -1,4 +1,4 @@
-"""`kubectl proxy` and `hatchway proxy` as processes, and one raw request to either of them."""
+"""`kubectl proxy` and `hatchway proxy` as processes, and raw requests to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_LINE = re.compile(r"^Starting to serve on (.+)$")
 
 @dataclass
 class Ask:
-    """One request. path: as it is written in the request line. host: None sends no Host header."""
+    """A request. path: exactly as in the request line. host: None to send no Host field."""
 
     path: str
     method: str = "GET"
@@ -42,7 +42,7 @@ class Ask:
 
 @dataclass
 class Got:
-    """An answer: `headers` with lower-case names, `body` decoded from its transfer coding."""
+    """A response: `headers` with lower-case names, `body` without its transfer coding."""
 
     status: int
     headers: dict[str, list[str]]
@@ -55,7 +55,7 @@ class Got:
 
 @dataclass
 class Proxy:
-    """A running proxy. `where`: what its first line said. `errors()`: its standard error so far."""
+    """A running proxy. `where`: the address in its first line of output. `errors()`: its standard error so far."""
 
     process: subprocess.Popen[str]
     where: str
@@ -79,7 +79,7 @@ class Proxy:
         return socket.create_connection(({"::": "127.0.0.1"}.get(host, host), self.port), timeout)
 
     def ask(self, ask: Ask) -> Got:
-        """Send one request, read one answer."""
+        """Send one request; return the response."""
         with self.connect() as connection:
             connection.sendall(ask.wire())
             answer = http.client.HTTPResponse(connection, method=ask.method)
@@ -91,14 +91,14 @@ class Proxy:
 
 
 def command(program: str, kubeconfig: Path, flags: tuple[str, ...]) -> list[str]:
-    """The command line of "kubectl" or "hatchway"."""
+    """Return the command line of a proxy of "kubectl" or "hatchway"."""
     executable = find_kubectl() if program == "kubectl" else str(BIN / "hatchway")
     return [executable, "proxy", f"--kubeconfig={kubeconfig}", *flags]
 
 
 @contextlib.contextmanager
 def running(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> Iterator[Proxy]:
-    """Start one, wait for its first line. Raises AssertionError with what it printed when it ends instead."""
+    """Start a proxy; wait for its first line of output. Raises AssertionError with its output if it ends instead."""
     if not any(flag.startswith(("--port", "-p", "--unix-socket", "-u")) for flag in flags):
         flags = ("--port=0", *flags)
     log = cwd / f"{program}.log"
@@ -130,7 +130,7 @@ def _first_line(process: subprocess.Popen[str], log: Path, seconds: float = 60) 
 
 
 def fails(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run one that must not start; its result."""
+    """Run a proxy that must fail to start; return its result."""
     return subprocess.run(
         command(program, kubeconfig, flags), capture_output=True, text=True, cwd=cwd, timeout=30, check=False
     )

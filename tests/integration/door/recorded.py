@@ -1,12 +1,12 @@
-"""What `kubectl proxy` answers, as recorded from kubectl 1.37 by raw sockets; the tests compare both proxies with it.
+"""The answers of `kubectl proxy`, recorded from kubectl 1.37 with raw sockets; tests compare both proxies with them.
 
-A case's `kubectl` is written as `outcome()` below writes it:
+A case's `kubectl` has the format of `outcome()` below:
 
-- `200 → GET /api` was sent on as that request line and answered 200 by the API server;
-- `307 /x/z` is a redirect that the proxy itself gives;
-- `403 Forbidden` is the proxy's own answer with this text.
+- `200 → GET /api`: the API server received this request line, and answered 200;
+- `307 /x/z`: the proxy itself redirects;
+- `403 Forbidden`: the proxy itself answers with this text.
 
-`hatchway` is the different answer that the door gives on purpose, and `why` the reason.
+`hatchway` is the door's answer where it differs on purpose, and `why` is the reason.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Group:
 
 
 def outcome(got: Got, seen: Seen | None) -> str:
-    """An answer in one line, see above."""
+    """Return a response as one line, in the format above."""
     if seen is not None:
         return f"{got.status} → {seen.line.removesuffix(' HTTP/1.1')}"
     if 300 <= got.status < 400 and got.header("location") is not None:

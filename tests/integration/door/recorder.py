@@ -1,4 +1,4 @@
-"""An API server that records what reaches it: TLS, one thread per connection, a fixed answer for each kind of path."""
+"""An API server that records its requests: TLS, one thread per connection, a fixed response for each kind of path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Seen:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """The values of a header joined by ", "; None when there is none."""
+        """Return the values of a header field joined by ", "; None if there is none."""
         found = [value for key, value in self.headers if key == name.lower()]
         return ", ".join(found) if found else None
 
@@ -36,7 +36,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is printed."""
+        """Log nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("do_"):
@@ -91,19 +91,19 @@ class _Server(http.server.ThreadingHTTPServer):
     seen: list[Seen]
 
     def handle_error(self, *_: Any) -> None:
-        """A peer that goes away is no news."""
+        """Ignore clients that disconnect."""
 
 
 @dataclass
 class Recorder:
-    """`seen`: the requests so far. `address`: host:port."""
+    """The server. `seen`: the requests so far. `address`: host:port."""
 
     address: str
     ca: Path
     seen: list[Seen]
 
     def kubeconfig(self, directory: Path, *, path: str = "", scheme: str = "https", address: str = "") -> Path:
-        """A kubeconfig whose server is this one (or another `address`), with the token `sesame`."""
+        """Write a kubeconfig for this server (or another `address`), with the token `sesame`; return its path."""
         cluster = {"server": f"{scheme}://{address or self.address}{path}"}
         if scheme == "https":
             cluster["certificate-authority"] = str(self.ca)
@@ -125,7 +125,7 @@ class Recorder:
 
 @contextlib.contextmanager
 def recorder(directory: Path) -> Iterator[Recorder]:
-    """Run one on loopback; directory: for its certificate."""
+    """Run a recorder on loopback. directory: where its certificate is written."""
     certificate, key = self_signed(directory, ["127.0.0.1"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

@@ -11,13 +11,13 @@ from pathlib import Path
 from tests.conformance.cluster import endpoint
 from tests.integration.door.kubernetes import Front, front
 
-# Status, fields, body.
+# Status, header fields, body.
 Reply = tuple[int, dict[str, str], str | bytes]
 
 
 @dataclass
 class Asked:
-    """A request as it has arrived; names of fields in lower case."""
+    """A request that arrived; names of header fields in lower case."""
 
     method: str
     path: str
@@ -30,7 +30,7 @@ class Asked:
 
     @property
     def browser_address(self) -> str:
-        """Host and port of Origin, or of Referer, as an application compares them; "" without either."""
+        """Return host and port of Origin, or else of Referer, as an application compares them; "" without both."""
         value = self.headers.get("origin") or self.headers.get("referer") or ""
         return value.partition("://")[2].partition("/")[0]
 
@@ -63,7 +63,7 @@ class Small:
             while True:
                 begin = await reader.readexactly(1)
                 if begin == b"\x16":
-                    break  # a TLS handshake: a server of plain HTTP closes at once
+                    break  # A TLS handshake: a server of plain HTTP closes the connection at once.
                 head = begin + await reader.readuntil(b"\r\n\r\n")
                 first, *lines = head.decode("latin-1").split("\r\n")
                 method, path, _ = first.split(" ")
@@ -85,7 +85,7 @@ class Small:
         writer.close()
 
     async def page(self, path: str = "/", **fields: str) -> tuple[int, dict[str, str], bytes]:
-        """A person goes to a page."""
+        """Request a page, as by a browser's navigation."""
         found = await self.made.ask("app.shop.svc", path, **fields)
         return (
             found.status,
@@ -94,7 +94,7 @@ class Small:
         )
 
     async def script(self, method: str, path: str = "/", body: bytes = b"", **fields: str) -> int:
-        """A page's script asks, as browsers have it. Returns the status."""
+        """Send a request as from a page's script; return the status."""
         origin = f"http://{self.outer}"
         own = {"Origin": origin} if method not in ("GET", "HEAD") else {}
         own |= {"Referer": origin + "/", "Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors"} | fields
@@ -102,7 +102,7 @@ class Small:
         return found.status
 
     async def connect(self, path: str = "/ws", host: str = "") -> int:
-        """A page's script opens a WebSocket, once, on `host` (its own host name by default). Returns the status."""
+        """Open a WebSocket as from a page's script, at `host` (by default the page's host name); return the status."""
         host = host or self.outer
         reader, writer = await asyncio.open_connection("127.0.0.1", self.made.port)
         lines = [f"GET {path} HTTP/1.1", f"Host: {host}", f"Origin: http://{host}"]
@@ -116,7 +116,7 @@ class Small:
 
 @contextlib.asynccontextmanager
 async def small(directory: Path, *more_ports: dict[str, object]) -> AsyncIterator[Small]:
-    """more_ports: further ports of the service."""
+    """Run the application and a door. more_ports: further ports of the Service."""
     async with front(directory) as made:
         found = Small(made, 0)
         server = await asyncio.start_server(found.accept, "127.0.0.1", 0)
@@ -138,7 +138,7 @@ async def small(directory: Path, *more_ports: dict[str, object]) -> AsyncIterato
 
 
 def _joined(chunked: bytes) -> bytes:
-    """The body that came in chunks."""
+    """Return a body without its chunked coding."""
     body = b""
     while chunked:
         size, _, chunked = chunked.partition(b"\r\n")

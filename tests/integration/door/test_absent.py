@@ -1,4 +1,4 @@
-"""Targets that exist and have nothing behind them, with a kube-apiserver, whose words do not tell which it is."""
+"""Targets that exist but have no endpoints, behind a kube-apiserver, whose messages do not tell the reason."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_what_it_is(made: Front, host: str, problem: str, words: list[str]
     for word in words:
         assert word in page.text
     assert "not found" not in page.text
-    # None proposes what was asked for.
+    # No page proposes the host name of the request itself.
     name = host.split(".")[-2 if host.endswith("node") else -3]
     assert f'href="http://{name}.' not in page.text
 
@@ -128,7 +128,7 @@ async def test_all_ports_are_named_in_place_of_one_that_is_not_there(made: Front
 
 @pytest.mark.parametrize("number", [7000, 7001, 5432])
 async def test_a_port_of_a_number_that_is_usually_no_http_is_tried(made: Front, number: int) -> None:
-    """A number alone is no proof, and the error of the attempt tells more than a guess."""
+    """The number proves nothing, and the error of an attempt tells more than a guess."""
     made.kubernetes.cluster.add_service("shop", "own", {"port": number}, selector=LABELS)
     found = [endpoint("127.0.0.1", "web-1", "shop")]
     made.kubernetes.cluster.add_slice("shop", "own", [{"port": 1}], found)
@@ -175,7 +175,7 @@ async def test_who_may_not_look_is_told_so(made: Front, unreadable: set[str], ho
 
 
 async def test_an_application_that_answers_as_an_api_server_is_not_interrupted(made: Front) -> None:
-    """A cluster in a pod (vcluster): its 404 and 403 are about its own objects."""
+    """The 404 and 403 of a cluster in a pod (vcluster) are about its own objects."""
     made.kubernetes.says["services", "fresh"] = (404, 'configmaps "x" not found')
     page = await made.ask("fresh.shop.svc")
     assert (page.status, page.problem) == (404, "") and b'configmaps \\"x\\" not found' in page.body

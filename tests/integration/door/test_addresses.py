@@ -1,4 +1,4 @@
-"""Redirects and other fields with addresses of the application itself, through a kube-apiserver, in both modes."""
+"""Redirects and other fields with an application's own addresses, through a kube-apiserver, by host and by prefix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def app(tmp_path: Path) -> AsyncIterator[Small]:
 async def answered(
     app: Small, host: str, fields: dict[str, str], path: str = "/dir", status: int = 301
 ) -> dict[str, str]:
-    """The fields of an answer; HOST is the host that the application was asked by, without its port."""
+    """Let the application answer with `fields` (HOST, PORT: its own); return the fields that the door sends."""
 
     def reply(asked: Asked) -> Reply:
         own = {"HOST": asked.headers["host"].partition(":")[0], "PORT": str(app.port)}
@@ -104,11 +104,11 @@ async def test_destinations_are_told_as_the_host_is(app: Small) -> None:
     assert asked["if"] == f"<http://localhost:{app.port}/a> (<urn:x>)"
 
 
-# HTTPS that is demanded
+# Redirects to HTTPS
 
 
 def demands(asked: Asked) -> Reply:
-    """Django's SECURE_SSL_REDIRECT, Rails' force_ssl."""
+    """Redirect to HTTPS, as Django with SECURE_SSL_REDIRECT and Rails with force_ssl do."""
     if asked.headers.get("x-forwarded-proto") == "https":
         return 200, {"Content-Type": "text/plain"}, "secure"
     return 301, {"Location": f"https://{asked.headers['host']}{asked.path}", "Cache-Control": "max-age=600"}, ""
@@ -141,11 +141,11 @@ async def test_https_has_a_port_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "length"), [("text/html", None), ("image/png", "7")])
 async def test_head_announces_the_length_that_get_would_have(app: Small, kind: str, length: str | None) -> None:
-    """A page's length is known only when it has been rewritten."""
+    """A page's length is known only after it was rewritten."""
     app.reply = lambda asked: (200, {"Content-Type": kind}, "<p>page")
     for method in ("GET", "HEAD"):
         found = await app.made.ask("app.shop.svc", "/", method)
         assert (found.status, found.headers.get("content-length")) == (200, length)
-    # At the API server's own proxy verb, which has the prefix for them, it is the same.
+    # The API server's proxy verb, for which the path is a prefix, does the same.
     found = await app.made.ask("prefix", f"{app.prefix}/", "HEAD")
     assert (found.status, found.headers.get("content-length")) == (200, length)

@@ -1,4 +1,4 @@
-"""An answer is an answer, however broken; only an API server that cannot be reached is away."""
+"""Broken responses get the page for a broken response; only an unreachable API server counts as unreachable."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ HEAD = b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\n"
 
 
 class ApiServer:
-    """Answers its own API, and for the proxy verb sends `says` and ends the connection; by a reset with `resets`.
+    """Answers its API; for the proxy verb it sends `says` and closes the connection (with `resets`, by a TCP reset).
 
-    gone: it accepts connections and closes them, as a load balancer does that has no API server behind it.
+    gone: it accepts connections and closes them, as a load balancer without an API server behind it does.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class ApiServer:
 
 
 class Made:
-    """A door in front of it."""
+    """A door in front of the API server."""
 
     def __init__(self, server: ApiServer, connection: Connection, port: int) -> None:
         self.server = server
@@ -69,7 +69,7 @@ class Made:
         self.port = port
 
     async def ask(self, route: str, what: str) -> Answer:
-        """route: of ROUTES. what: GET (a browser's page but for the API), POST or WebSocket."""
+        """Send a request. route: a key of ROUTES. what: GET (except to the API: a navigation), POST or WebSocket."""
         host, path = ROUTES[route]
         method = "POST" if what == "POST" else "GET"
         fields = UPGRADE if what == "WebSocket" else "Content-Length: 2\r\n" if what == "POST" else ""
@@ -116,7 +116,7 @@ async def test_no_answer_does_not_make_the_cluster_away(
         made.server.says = says
         answer = await made.ask(route, what)
         assert answer.status == 502
-        # A reset may come before what was sent ahead of it is read.
+        # The client may get a reset before it has read the data that was sent first.
         expected = {problem, "broke-off"} if made.server.resets else {problem}
         assert answer.problem in ({"broke-off"} if route == "api" else expected)
         assert made.connection.trouble is None
@@ -205,7 +205,7 @@ async def test_an_annotation_that_cannot_be_is_named(tmp_path: Path, value: str)
             assert (answer.status, answer.problem) == (503, "bad-annotation")
             assert "hatchway.dev/host-header of service" in answer.text and "cannot be a Host" in answer.text
             assert "x-injected" not in answer.headers and len(answer.body) < 40_000
-        # Mended, it is seen at once.
+        # A correction of the annotation has an effect at once.
         annotations["hatchway.dev/host-header"] = "name:8080"
         assert (await found.ask("app.shop.svc")).problem == "no-endpoints"
 
@@ -215,7 +215,7 @@ LARGE = "x" * 1_000_000
 
 @pytest.mark.parametrize(("host", "path"), [("app.shop.svc", "/"), ("prefix", PATH.replace("app", "app:http"))])
 async def test_large_heads_pass_the_door_and_the_proxy_verb(tmp_path: Path, host: str, path: str) -> None:
-    """Through both: the door, and an API server that is the embedded one's engine."""
+    """The request passes the door and the embedded API server's proxy engine."""
     field = b"X-Large: " + b"y" * 950_000 + b"\r\n"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Programs that do not resolve names below localhost reach targets by the lines that `hatchway url` prints for them."""
+"""Programs that do not resolve names below localhost reach targets with the lines that `hatchway url` prints."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_line_for(cluster: Cluster, door: Door, client: str, program: str) -> 
         pytest.skip(f"there is no {program} here")
     line = lines_of(cluster, door)[client]
     assert json.loads(shell(line))["cluster_name"] == "hatchway"
-    # What a shell would take for its own arrives as it is.
+    # Characters with a meaning to the shell arrive unchanged.
     line = lines_of(cluster, door, PATH)[client]
     assert json.loads(shell(line)) == []
 
@@ -82,7 +82,7 @@ def test_the_list_has_addresses_and_lines_for_etc_hosts(cluster: Cluster, door: 
     items = json.loads(cluster.hatchway("ls", *options, "-o", "json").stdout)["items"]
     ports = next(item["ports"] for item in items if item["argument"] == "svc/elasticsearch-logging")
     assert json.loads(shell(f"curl -s '{ports[0]['address']}'"))["cluster_name"] == "hatchway"
-    # Nothing leads by HTTP to what does not speak it.
+    # Ports that do not speak HTTP get no HTTP address.
     dns = next(item["ports"] for item in items if item["argument"] == "svc/kube-dns")
     assert [bool(port["address"]) for port in dns] == [bool(port["url"]) for port in dns]
     hosts = cluster.hatchway("ls", *options, "-o", "hosts").stdout.splitlines()
@@ -95,7 +95,7 @@ def test_for_people(cluster: Cluster, door: Door) -> None:
     shown = cluster.hatchway("url", *SERVICE, "--clients").stdout
     assert "http_proxy=http://127.0.0.1:8001 wget" in shown
     assert max(len(line.split("  ")[0]) for line in shown.splitlines()) < 18
-    # One line for scripts, whatever is printed beside it on a terminal.
+    # Scripts get one line only; hints are for terminals.
     done = cluster.hatchway("url", *SERVICE, "--host")
     assert done.stdout == "http://elasticsearch-logging.kube-system.svc.localhost:8001/\n"
     assert done.stderr == ""

@@ -34,7 +34,7 @@ def test_the_host_that_a_target_takes(cluster: Cluster) -> None:
         before = wait_for(lambda: facts(door))
         assert "Route" not in before
         assert "Host header" not in before
-        # A site of one of its ports, of which no page was shown: what is sent is known, not whether it is right.
+        # No page of this port was shown: the door knows which Host it sends, not whether that is correct.
         ask(door, "9200.elasticsearch-logging.kube-system.svc.localhost", "/", **{"Sec-Fetch-Mode": "cors"})
         tried = facts(door)
         assert tried is not None

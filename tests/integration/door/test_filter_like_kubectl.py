@@ -11,7 +11,7 @@ from hatchway.goregexp import Expression, ExpressionError
 from tests.door import need_door
 from tests.integration.door.proxies import Ask, fails, running
 
-# Nothing listens there: what the filter accepts is answered 502, what it refuses 403.
+# Nothing listens at this server: accepted requests are answered 502, refused requests 403.
 _KUBECONFIG = """\
 current-context: w
 clusters: [{name: c, cluster: {server: "http://127.0.0.1:9"}}]

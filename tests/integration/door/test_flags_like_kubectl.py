@@ -34,7 +34,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
 
 @pytest.fixture
 def place(api: Recorder, tmp_path: Path) -> Path:
-    """A kubeconfig whose current context leads nowhere; `good` and `other` are there for the flags to choose."""
+    """Write a kubeconfig whose current context has no server; flags choose its contexts `good` and `other`."""
     need_door()
     document = yaml.safe_load(api.kubeconfig(tmp_path).read_text())
     good = document["clusters"][0]["cluster"]
@@ -100,7 +100,7 @@ def test_flags(flags: tuple[str, ...], sent: dict[str, str], api: Recorder, plac
 
 @pytest.mark.parametrize("flag", ["--token", "--password"])
 def test_no_secret_of_the_command_line_is_told(flag: str, place: Path) -> None:
-    """Neither in errors nor in the log."""
+    """It is neither in errors nor in the log."""
     flags = ("-v=6", "--username=me") if flag == "--password" else ("-v=6",)
     with running("hatchway", place / "config", f"{flag}=top-secret", *flags, cwd=place) as proxy:
         answer = proxy.ask(Ask("/api/v1/x"))

@@ -1,6 +1,6 @@
-"""The door in front of an API server that is none of Hatchway's: what it loses, and what the door makes good.
+"""The door in front of a Kubernetes API server: what its proxy verb loses, and how the door corrects that.
 
-It is the embedded cluster's, behind a proxy that takes Hatchway's own fields out and asks for Kubernetes' rewriting.
+It is the embedded API server behind a proxy that removes Hatchway's own fields and asks for Kubernetes' rewriting.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Seen = list[list[tuple[bytes, bytes]]]
 
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    """The fields of the requests that have reached the API server."""
+    """Return a list, which gets the fields of the requests that reach the API server."""
     return []
 
 
 @pytest.fixture(scope="module")
 def server(cluster: Cluster, seen: Seen, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
-    """The proxy's port, and the certificate that it shows."""
+    """Run the proxy; yield its port and its certificate."""
     certificate, key = make_certificate(tmp_path_factory.mktemp("kubernetes"))
     url = urlsplit(cluster.server)
     own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -117,7 +117,7 @@ def test_hatchways_own_fields_are_not_sent(door: Door, seen: Seen) -> None:
 
 
 def test_a_password_that_cannot_arrive_is_explained(door: Door) -> None:
-    # The browser is asked for it first, as ever.
+    # First the browser is asked for credentials, as usual.
     assert ask(door, "app.door.svc", "/secret", **HTML).status == 401
     credentials = base64.b64encode(b"ada:lovelace").decode()
     page = ask(door, "app.door.svc", "/secret", **HTML, Authorization=f"Basic {credentials}")
@@ -146,5 +146,5 @@ def test_the_prefix_host_does_more_than_the_api_server(door: Door) -> None:
     prefix = "/api/v1/namespaces/door/services/app/proxy"
     page = ask(door, "prefix", f"{prefix}/page", **HTML, Sec_Fetch_Dest="document", Sec_Fetch_Site="none")
     assert page.body.count(f'href="{prefix}/here"'.encode()) == 1
-    # The script that gives addresses made by scripts the prefix.
+    # The page has the script that adds the prefix to addresses that scripts make.
     assert b"__hatchway" in page.body

@@ -22,7 +22,7 @@ from tests.integration.door.proxies import Ask, Got, fails, running
 from tests.integration.door.recorded import FORBIDDEN, GROUPS, UPGRADE, Case, Group, outcome
 from tests.integration.door.recorder import Recorder, Seen, recorder
 
-# Of an answer: what a client goes by. `Date`, `Server` and the framing are each proxy's own.
+# The compared fields of responses. `Date`, `Server` and the framing may differ.
 _ANSWER_HEADERS = [
     "content-type",
     "location",
@@ -33,7 +33,7 @@ _ANSWER_HEADERS = [
     "last-modified",
     "upgrade",
 ]
-# Of a request: what an API server goes by.
+# The compared fields of requests to the API server.
 _REQUEST_HEADERS = [
     "host",
     "authorization",
@@ -64,7 +64,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """The directory in which the proxies are started: static files, and a secret beside them."""
+    """Make the directory in which the proxies are started, with static files, and a secret beside them."""
     files = tmp_path / "files"
     for folder in ("folder", "index"):
         (files / folder).mkdir(parents=True)
@@ -83,7 +83,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def run(program: str, api: Recorder, group: Group, place: Path) -> list[tuple[Got, Seen | None]]:
-    """The answers to a group's requests, each with what reached the API server."""
+    """Send a group's requests; return the responses, each with the requests that reached the API server."""
     found = []
     kubeconfig = api.kubeconfig(place, path=group.server_path)
     with running(program, kubeconfig, *group.flags, cwd=place) as proxy:
@@ -96,7 +96,7 @@ def run(program: str, api: Recorder, group: Group, place: Path) -> list[tuple[Go
 
 
 def wrong(cases: list[Case], found: list[tuple[Got, Seen | None]], program: str) -> list[str]:
-    """The cases with another outcome than the recorded one."""
+    """Return the cases whose outcome is not the recorded one."""
     problems = []
     for case, (got, seen) in zip(cases, found, strict=True):
         expected = case.hatchway if program == "hatchway" and case.hatchway else case.kubectl
@@ -164,7 +164,7 @@ def test_an_upgraded_connection_carries_bytes(api: Recorder, place: Path, progra
 
 
 def test_an_upgrade_that_the_server_ignores(api: Recorder, place: Path, program: str) -> None:
-    """Such an answer is a 500 with kubectl; passing it on would serve a client as well."""
+    """The answer of kubectl is a 500; the server's own response is as good for a client."""
     with running(program, api.kubeconfig(place), cwd=place) as proxy:
         assert proxy.ask(Ask("/refused", headers=UPGRADE)).status != 101
 
@@ -188,7 +188,7 @@ def test_credentials_are_not_sent_without_tls(place: Path, program: str) -> None
 
 
 def test_an_api_server_that_is_away(api: Recorder, place: Path, program: str) -> None:
-    """As text with status 500 from kubectl; from the door a `Status` that names the cluster as the reason."""
+    """A text with status 500 from kubectl; from the door a `Status` that names the cluster as the cause."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"127.0.0.1:{taken.getsockname()[1]}"
     with running(program, api.kubeconfig(place, address=closed), cwd=place) as proxy:
@@ -231,7 +231,7 @@ def test_the_port_is_the_one_that_was_asked_for(api: Recorder, place: Path, prog
 
 def test_a_unix_socket(api: Recorder, place: Path, program: str) -> None:
     kubeconfig = api.kubeconfig(place)
-    # A socket file whose program has ended is replaced.
+    # A socket file that an ended program has left is replaced.
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(place / "door.sock"))
     for flag in ("--unix-socket=door.sock", "-udoor.sock"):
@@ -339,7 +339,7 @@ def test_the_listing(api: Recorder, place: Path, program: str) -> None:
 
 
 def test_files_outside_of_the_directory_are_not_served(api: Recorder, place: Path) -> None:
-    """Links that lead out of it, which kubectl follows, could make all files of this machine readable."""
+    """Links that lead out of the directory, which kubectl follows, could make all files of this machine readable."""
     (place / "secret").write_text("secret")
     (place / "files/out.txt").symlink_to("../secret")
     (place / "files/out").symlink_to("..")
@@ -360,12 +360,12 @@ def test_prefixes_with_and_without_slashes(api: Recorder, place: Path, program: 
     flags = ("--www=files", f"-P={slashes.format('some/files')}", f"--api-prefix={slashes.format('some')}")
     with running(program, api.kubeconfig(place), *flags, cwd=place) as proxy:
         found = [proxy.ask(Ask(path)).status for path in ("/some/files/a.txt", "/some/api", "/api")]
-    # kubectl takes a prefix without a slash in front for the name of a host.
+    # kubectl takes a prefix that does not begin with a slash for the name of a host.
     assert found == ([404, 404, 404] if program == "kubectl" and slashes[0] != "/" else [200, 200, 404])
 
 
 def test_keep_alive_of_a_client(api: Recorder, place: Path, program: str) -> None:
-    """Several requests on one connection, refused ones in between."""
+    """Several requests on one connection, some of them refused."""
     with running(program, api.kubeconfig(place), cwd=place) as proxy, proxy.connect() as connection:
         for host, status in (("localhost", b"200"), ("evil.example", b"403"), ("localhost", b"200")):
             connection.sendall(f"GET /api HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
@@ -384,7 +384,7 @@ def _one_answer(connection: socket.socket) -> bytes:
 
 
 def test_the_defaults_are_kubectls() -> None:
-    """Each option that kubectl lists is there, with the same default."""
+    """Each option of kubectl exists, with the same default."""
     need_door()
     theirs = subprocess.run([find_kubectl(), "proxy", "--help"], capture_output=True, text=True, check=True).stdout
     options = dict(re.findall(r"^    (?:-\w, )?--([a-z-]+)=(.*):$", theirs, re.M))

@@ -1,4 +1,4 @@
-"""Ports that speak TLS and say so nowhere, and the other way round, in front of a kube-apiserver."""
+"""Ports that speak TLS without declaring it, and ports that only declare TLS, behind a kube-apiserver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TARGET = Target("services", "app", "shop")
 
 
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer each request; `/drop` closes without an answer, what is no HTTP gets a 400 as Python's servers give it."""
+    """Answer each request; `/drop` closes the connection; invalid HTTP gets a 400, as from Python's servers."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         while line := await reader.readline():
             if b" HTTP/1." not in line:
@@ -34,7 +34,7 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 class Application:
-    """A port whose server may be exchanged: TLS with `tls`; otherwise `wrong` is what becomes of TLS there."""
+    """A port whose server can be replaced."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -53,7 +53,7 @@ class Application:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def start_closing(self, greeting: bytes, *, reset: bool = False) -> None:
-        """A server with TLS. It sends this text to clients without TLS, and closes the connection."""
+        """Start a server with TLS. It sends `greeting` to clients without TLS, and closes the connection."""
         tls = Application(self._context)
         await tls.start(tls=True)
         inner = tls.port
@@ -110,7 +110,7 @@ async def application(tmp_path: Path) -> AsyncIterator[Application]:
 
 
 def add(made: Front, number: int, **described: object) -> None:
-    """A service and a pod on that port."""
+    """Add a Service and a pod on a port."""
     cluster = made.kubernetes.cluster
     service = {"name": "main", "port": 8080, "targetPort": number, "protocol": "TCP", **described}
     cluster.add_pod("shop", "app-1", "127.0.0.1", {"containerPort": number})
@@ -122,7 +122,7 @@ def add(made: Front, number: int, **described: object) -> None:
 
 
 def asked(made: Front) -> list[str]:
-    """How the target was spelled in requests since the last time."""
+    """Return the names of the target in the proxy verb's requests since the last call."""
     found = [head.path.decode().split("/services/")[1].split("/proxy")[0] for head in made.kubernetes.seen]
     made.kubernetes.seen.clear()
     return found
@@ -186,7 +186,7 @@ async def test_who_breaks_off_once_is_not_taken_for_another(made: Front, applica
         assert (page.status, page.problem) == (503, "closed")
         assert "by HTTP and by HTTPS: EOF" in page.text
         assert (await made.ask("app.shop.svc")).status == 200
-    # The other scheme was tried once, and never for long.
+    # The other scheme was tried once, and not used afterwards.
     assert asked(made).count("https:app:main") == 1
     tool = await made.ask("app.shop.svc", "/drop", page=False)
     assert (tool.status, tool.problem) == (503, "") and b"error trying to reach service: EOF" in tool.body
@@ -217,7 +217,7 @@ async def test_a_scheme_that_was_said_stays(made: Front, application: Applicatio
 @pytest.mark.parametrize(
     ("message", "problem", "words"),
     [
-        # As Kubernetes 1.36 and Go word it.
+        # The messages of Kubernetes 1.36 and Go.
         (
             'net/http: HTTP/1.x transport connection broken: malformed HTTP response "SSH-2.0-OpenSSH_9.2"',
             "no-http",
@@ -246,7 +246,7 @@ async def test_pages_for_what_go_says(made: Front, message: str, problem: str, w
 
 
 async def test_an_upgrade_finds_tls_too(made: Front, application: Application) -> None:
-    """kube-apiserver words the failures of upgrades otherwise: what happens behind the connection has no beginning."""
+    """kube-apiserver has other messages for failures of upgrades, without its usual prefix."""
 
     async def websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

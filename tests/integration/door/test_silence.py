@@ -50,7 +50,7 @@ async def test_a_target_is_given_up_in_time(
 
 
 async def test_a_request_to_the_api_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long polling, and a watch in which nothing happens, look the same: only connecting has a limit."""
+    """Only connecting has a timeout, because long polling and a watch without events are silent, too."""
     monkeypatch.setattr(client, "_OBJECT_TIMEOUT", 0.05)
     asked = asyncio.Event()
     goes_on = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Targets under host names of their own, through a real door in front of a real cluster."""
+"""Targets at their host names, through a real door in front of a real cluster."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_port_that_speaks_tls_is_found_out(door: Door) -> None:
 
 def test_a_node(door: Door) -> None:
     assert ask(door, "node-1.node", "/healthz").body == b"ok"
-    # Its root shows nothing: a person gets what a kubelet offers, and every link leads to something.
+    # A kubelet has no page at "/": a browser gets a list of the kubelet's paths, and each link works.
     root = ask(door, "node-1.node", **HTML)
     assert (root.status, root.headers["X-Hatchway-Problem"]) == (404, "kubelet-paths")
     links = re.findall(rf'href="http://node-1\.node\.localhost:{door.port}(/[^"]*)"', root.text)
@@ -143,7 +143,7 @@ def test_methods_of_webdav(door: Door) -> None:
 
 
 def test_paths_do_not_leave_the_target(door: Door) -> None:
-    # Raw, because clients tidy paths up.
+    # A raw socket, because HTTP clients normalize paths.
     for path in (b"/../../../../../secrets", b"/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/secrets", b"/a/../..//../secrets"):
         with socket.create_connection(("127.0.0.1", door.port), 10) as sock:
             host = b"app.door.svc.localhost:%d" % door.port
@@ -185,7 +185,7 @@ def test_websockets_with_query_and_subprotocol(door: Door) -> None:
     ],
 )
 def test_a_refused_websocket_teaches_the_host(cluster: Cluster, namespace: str, host: str, path: str) -> None:
-    # A door that has learned nothing yet; a client that does not connect again by itself.
+    # A door that knows nothing of the target yet; a client that does not retry.
     with door_of(cluster) as fresh:
         outer = f"{host}.localhost:{fresh.port}"
         for _ in range(2):
@@ -195,7 +195,7 @@ def test_a_refused_websocket_teaches_the_host(cluster: Cluster, namespace: str, 
             ):
                 assert str(ws.recv()).endswith("http://localhost:8080")
         if path.endswith("/local"):
-            # Pages get the fields that they would get without it.
+            # Requests for pages have the same fields as before the WebSocket.
             assert fields(ask(fresh, host, path.replace("local", "headers"), **HTML))["host"] == outer
 
 
@@ -252,7 +252,7 @@ def test_who_may_not_is_told_which_rule_is_missing(cluster: Cluster, namespace: 
         assert (page.status, page.headers["X-Hatchway-Problem"]) == (403, "forbidden")
         assert "services/proxy" in page.text and "eve" in page.text and "kind: Role" in page.text
         assert ask(door, "app.door.svc").json["reason"] == "Forbidden"  # type: ignore[call-overload]
-        # The rule as the page has it, applied by the administrator, is all that was missing.
+        # The rule on the page, applied by the administrator, suffices.
         cluster.kubectl("-n", namespace, "create", "role", "proxy", "--verb=get", "--resource=services/proxy")
         cluster.kubectl("-n", namespace, "create", "rolebinding", "proxy", "--role=proxy", "--user=eve")
         assert ask(door, "app.door.svc", "/x", **HTML).json == {"path": "/x"}
@@ -364,11 +364,11 @@ def test_under_a_path_prefix(door: Door) -> None:
     assert ask(door, "prefix", f"{prefix}/to?/login").headers["Location"] == f"{prefix}/login"
     assert ask(door, "prefix", f"{prefix}/to?http://localhost:8080/login").headers["Location"] == f"{prefix}/login"
     assert ask(door, "prefix", f"{prefix}/cookie?a=b; Path=/").headers["Set-Cookie"].startswith(f"a=b; Path={prefix}")
-    # No API there.
+    # The API is not served at this host name.
     assert ask(door, "prefix", "/api/v1/namespaces").status == 404
 
 
-# A cluster that goes and comes
+# A cluster that stops and starts again
 
 
 def test_a_cluster_that_is_restarted(make_cluster: object) -> None:
@@ -388,7 +388,7 @@ def test_a_cluster_that_is_restarted(make_cluster: object) -> None:
 
 
 def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_path: Path, namespace: str) -> None:
-    """An exec plugin whose first token is no good: the request that finds out is sent again with the next one."""
+    """The first token of the exec plugin is refused; that request is sent again with the plugin's next token."""
     runs = tmp_path / "runs"
     token = tmp_path / "token"
     token.touch(mode=0o600)
@@ -437,7 +437,7 @@ def test_a_switch_of_contexts_is_said(cluster: Cluster, tmp_path: Path) -> None:
             )
             assert door.process.stdout.readline() == said
         assert ask(door, "", "/version").status == 200
-        # Which one is current is no news where the context was said; where its server is, is.
+        # A new current context has no effect on a door whose context was chosen; a new server of that context does.
         document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
         own.write_text(yaml.safe_dump(document))
         said = 'Now serving context "other" (https://127.0.0.1:1): the kubeconfig has another server for it\n'
@@ -456,7 +456,7 @@ def test_flags_hold_for_host_names(cluster: Cluster, namespace: str) -> None:
         assert answer("strict.door.svc") == 403
         assert answer("strict.door.svc", **HTML) == 403
         assert answer("nothing") == 404
-        # The domain itself is the portal's.
+        # The domain without a prefix is the portal's host name.
         assert ask(door, "", Host=f"dev.example:{door.port}", **HTML).status == 200
         assert ask(door, "app.door.svc").status == 403
 

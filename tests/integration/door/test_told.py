@@ -1,6 +1,6 @@
-"""The Host, Origin and Referer that applications get, for applications that check them in different ways.
+"""The Host, Origin and Referer that the door sends to applications that check them in different ways.
 
-Each small server here is a kind of application; the comment names one that does it so.
+Each small server here checks as a kind of application does; the comment names an example.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def refuses(status: int = 403, body: str = "no", kind: str = "text/plain") -> Re
     return status, {"Content-Type": kind}, body
 
 
-# Who reads which field
+# Applications that read different fields
 
 
 def forwarded_split_by_hand(asked: Asked) -> str:
-    """code-server's `getHost`: quotes are a part of the name."""
+    """Parse Forwarded as code-server's `getHost` does, which leaves quotes in the host."""
     for part in re.split("[;,]", asked.headers.get("forwarded", "")):
         name, _, value = part.partition("=")
         if name.strip().lower() == "host" and value:
@@ -40,7 +40,7 @@ def forwarded_split_by_hand(asked: Asked) -> str:
 
 
 def port_appended(asked: Asked) -> str:
-    """The host that was forwarded, and after it the port that was forwarded."""
+    """Join X-Forwarded-Host and X-Forwarded-Port."""
     headers = asked.headers
     return (
         f"{headers['x-forwarded-host']}:{headers['x-forwarded-port']}"
@@ -54,12 +54,12 @@ def host_only(asked: Asked) -> str:
 
 
 def port_of_the_server(asked: Asked) -> str:
-    """The name that was asked, with the port that it listens on."""
+    """Join the name in Host with the port of the server's socket."""
     return asked.headers["host"].partition(":")[0] + ":PORT"
 
 
 def address_of_the_server(asked: Asked) -> str:
-    """Bokeh and Panel without flags: every Host gets pages, and WebSockets are for pages of localhost only."""
+    """Serve pages for every Host, and WebSockets only for pages of localhost, as Bokeh and Panel do by default."""
     return "localhost:PORT"
 
 
@@ -128,7 +128,7 @@ async def test_changes_whose_origin_is_compared(app: Small, reader: Callable[[As
 )
 @pytest.mark.parametrize("field", ["origin", "referer"])
 async def test_a_refused_change_teaches_the_next_one(app: Small, configured: str, refusal: Reply, field: str) -> None:
-    """Django's CSRF_TRUSTED_ORIGINS, SvelteKit's ORIGIN: pages are served for every Host."""
+    """Pages are served for every Host, writes only for one: Django's CSRF_TRUSTED_ORIGINS, SvelteKit's ORIGIN."""
 
     def reply(asked: Asked) -> Reply:
         if asked.method == "GET":
@@ -141,7 +141,7 @@ async def test_a_refused_change_teaches_the_next_one(app: Small, configured: str
     assert answers[0] == refusal[0] and answers[-1] == 200, answers
     assert answers.index(200) == (1 if "localhost" in configured else 2)
     assert [asked.body for asked in app.seen if asked.method == "POST"] == [b"a=1"] * 4
-    # Pages still get the outer name.
+    # Requests for pages still have the outer host name.
     await app.page()
     assert app.seen[-1].headers["host"] == app.outer
 
@@ -192,7 +192,7 @@ async def test_tools_teach_nothing(app: Small) -> None:
 
 
 async def test_who_refuses_forwarded_requests_gets_plain_ones(app: Small) -> None:
-    """The API server adds X-Forwarded-For in any case: Home Assistant must be configured to accept it."""
+    """The API server always adds X-Forwarded-For, so Home Assistant must be configured to accept that field."""
     app.reply = lambda asked: refuses(400, "400: Bad Request") if "x-forwarded-host" in asked.headers else OK
     for _ in range(2):
         assert (await app.page())[0] == 200

@@ -1,4 +1,4 @@
-"""`hatchway expose` beside `kubectl expose`, on the same objects; and one pod alone, made and taken back."""
+"""`hatchway expose` compared with `kubectl expose` on the same objects; and a single pod, exposed and unexposed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def expose(shop: Cluster, *arguments: str, check: bool = True) -> subprocess.Com
 
 
 def _asked(service: dict[str, Any]) -> dict[str, Any]:
-    """Return the object of a client, without the empty status that kubectl's types add."""
+    """Return an object as the client sends it, without the empty status that kubectl's types add."""
     metadata = service["metadata"]
     return {"name": metadata["name"], "labels": metadata.get("labels"), "spec": service["spec"]}
 
@@ -163,7 +163,7 @@ def test_one_pod_alone_and_back(shop: Cluster) -> None:
 
     several = json.loads(expose(shop, "pod/web-0", "--dry-run=client", "-o", "json").stdout)
     assert several["spec"]["selector"] == {"app": "many"}
-    # A Service with our labels that Hatchway has not made (another selector) stays.
+    # A Service that has Hatchway's labels but another selector was not made by Hatchway, and is kept.
     labels = "hatchway.dev/made-by=hatchway-expose,hatchway.dev/exposed-pod=web-0"
     kubectl("create", "service", "clusterip", "foreign", "--tcp=80")
     kubectl("label", "service", "foreign", *labels.split(","))
@@ -177,7 +177,7 @@ def test_one_pod_alone_and_back(shop: Cluster) -> None:
     again = expose(shop, "pod/web-0", "--only", check=False)
     assert again.returncode == 1
     assert "there is already a Service web-0" in again.stderr
-    # A failure has not taken away what was there.
+    # The failure has removed nothing.
     assert kubectl("get", "pods", "-l", "hatchway.dev/exposed-pod=web-0", "-o", "name").split() == ["pod/web-0"]
 
     undone = expose(shop, "pod/web-0", "--undo")

@@ -1,4 +1,4 @@
-"""`hatchway exposure` against a real cluster that has the seeded faults, as far as it has their kinds."""
+"""`hatchway exposure` against a real cluster with seeded faults, those of types that the cluster serves."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Seeder:
 
 @pytest.fixture(scope="module")
 def seeded(make_cluster: Callable[..., Cluster]) -> Seeder:
-    """A cluster of its own: other tests' pods must not be scheduled to nodes that only stand in the API."""
+    """Yield a separate cluster, since other tests' pods must not be scheduled to nodes that exist only in the API."""
     cluster = make_cluster("exposure", "--nodes", "0")
     seeder = Seeder(cluster)
     for node in NODES:
         seeder.create({**node, "spec": {"unschedulable": True}})
-    # A controller's load balancer is known by the Ingresses or Gateways that have its address.
+    # The load balancer of a controller is recognized by Ingresses or Gateways with its address.
     for name, kind in (("ingress", "Ingress"), ("gateways", "Gateway")):
         if kind in seeder.served:
             cluster.kubectl("create", "namespace", name)
@@ -162,7 +162,7 @@ def test_the_line_that_mends_it_mends_it(seeded: Seeder) -> None:
 
 
 def test_a_load_balancer_of_this_machine_is_asked(cluster: Cluster) -> None:
-    """Exposed, answered, judged: the ways of `hatchway expose` lead somewhere, and `--probe` finds what is there."""
+    """The addresses that `hatchway expose` makes answer, and `--probe` finds what answers."""
     space = ("-n", "probed", "--kubeconfig", str(cluster.kubeconfig))
     cluster.kubectl("create", "namespace", "probed")
     try:

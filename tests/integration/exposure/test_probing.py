@@ -1,4 +1,4 @@
-"""`--probe` against real sockets: what it tells, what it sends, and where it does not go."""
+"""`--probe` against real sockets: its findings, its requests, and the addresses that it does not contact."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def html(body: str, *fields: str, status: str = "200 OK") -> bytes:
 
 
 class World:
-    """Servers on ports of this machine, and the heads of the requests that they got."""
+    """Servers on ports of this machine, and the heads of their requests."""
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []
@@ -132,7 +132,7 @@ async def test_an_expired_certificate_is_a_finding(world: World, tmp_path: Path)
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The servers of these tests say nothing to a TLS handshake."""
+    """Shorten the timeout: the servers of these tests do not answer a TLS handshake."""
     monkeypatch.setattr(probing, "_TRY_SECONDS", 0.5)
 
 
@@ -145,7 +145,7 @@ async def test_http_where_tls_was_expected(world: World) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_servers_that_say_that_they_want_tls(world: World) -> None:
-    """Go's server answers a request without TLS in plain HTTP; it is no page of the application."""
+    """The plain-HTTP answer of Go's TLS server to a request without TLS does not count as a page of the application."""
     text = "Client sent an HTTP request to an HTTPS server."
     port = await world.serve(html(text, status="400 Bad Request"))
     (answer,) = await ask(at(port))

@@ -1,4 +1,4 @@
-"""An API server with objects in memory whose pods' programs are this machine's, behind the streams of `streamserver`."""
+"""An API server with objects in memory; programs of this machine take the place of pods, behind `streamserver`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _GROUPS = {"discovery.k8s.io": "endpointslices.discovery.k8s.io"}
 
 
 class PretendCluster(StreamServer):
-    """`/portforward` as a kubelet serves it; the rest from `world`, whose pods listen on ports of loopback.
+    """Serves `/portforward` as a kubelet does, other paths from `world`, whose pods listen on ports of loopback.
 
-    requests: of port-forward. others: paths of other requests.
+    requests: the requests for port-forward. others: the paths of other requests.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -39,14 +39,14 @@ class PretendCluster(StreamServer):
         return path
 
     async def add_pod(self, name: str, handler: Handler, app: str = "web") -> int:
-        """Add a ready pod of a service of its own port; return the port of its program."""
+        """Add a ready pod of a Service, whose program listens on its own port; return that port."""
         server = await asyncio.start_server(handler, "127.0.0.1", 0)
         self._servers.append(server)
         await self.world.add_pod(name, app=app)
         return int(server.sockets[0].getsockname()[1])
 
     async def add_service(self, name: str, pod: str, port: int) -> None:
-        """Add a service, with port 80, of one pod whose program listens on `port`."""
+        """Add a Service with port 80 and one pod, whose program listens on `port`."""
         await self.world.add_service(name, 80, port, selector={"app": name})
         await self.world.set_endpoints(pod, service=name)
         key = ("endpointslices.discovery.k8s.io", "shop", f"{name}-1")
@@ -54,7 +54,7 @@ class PretendCluster(StreamServer):
         await self.world.client.update(key[0], {**self.world.client.objects[key], "ports": ports})
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Looked at without taking it: the stream server reads the head once more.
+        # The head is put back, because the stream server reads it, too.
         head = await reader.readuntil(b"\r\n\r\n")
         target = head.split(b" ", 2)[1].decode()
         if urlsplit(target).path.endswith("/portforward"):
@@ -111,7 +111,7 @@ class PretendCluster(StreamServer):
 
 
 def _split(path: str) -> tuple[str, str | None, str]:
-    """Return (resource, namespace, name) of a path of the API."""
+    """Return (resource, namespace, name) of an API path."""
     parts = path.strip("/").split("/")
     group = parts[1] if parts[0] == "apis" else ""
     rest = parts[3:] if group else parts[2:]

@@ -82,7 +82,7 @@ def _ask(port: int, host: str = "localhost", method: str = "GET") -> str:
 
 
 def _ask_again(port: int) -> str:
-    """Ask, and once more when the pod that was asked has ended meanwhile, as HTTP clients do for a GET."""
+    """Send a request; send it again if the pod ended meanwhile, as HTTP clients do for GET."""
     try:
         return _ask(port)
     except (OSError, http.client.HTTPException):
@@ -91,7 +91,7 @@ def _ask_again(port: int) -> str:
 
 @contextlib.contextmanager
 def forwarding(web: Cluster, target: str, port: int) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
-    """Run a forward of a port; yield its process, its first line and its local port."""
+    """Run `hatchway forward` for a port; yield its process, its first line and its local port."""
     command = [BIN / "hatchway", "forward", target, f":{port}", "-n", _NAMESPACE, "--kubeconfig", web.kubeconfig]
     with subprocess.Popen([*command, "--wait"], stdout=subprocess.PIPE, text=True) as process:
         try:

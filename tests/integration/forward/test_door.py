@@ -1,4 +1,4 @@
-"""The door over port-forward: what a kube-apiserver's proxy would lose arrives, and refusals are explained."""
+"""The door over port-forward: fields that a kube-apiserver's proxy would lose arrive; refusals are explained."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def _door(cluster: PretendCluster, tmp_path: Path, *options: str) -> Async
 
 
 async def _send(port: int, request: bytes, *fields: str, body: bytes = b"") -> tuple[bytes, bytes]:
-    """Return the head and the body of an answer."""
+    """Send a request; return the head and the body of the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     lines = "".join(f"{field}\r\n" for field in (f"Host: web.shop.svc.localhost:{port}", *fields))
     writer.write(request + b" HTTP/1.1\r\n" + lines.encode() + b"\r\n" + body)

@@ -1,4 +1,4 @@
-"""`hatchway forward` as a person starts it, in front of a server with the streams of a kubelet."""
+"""`hatchway forward` as a process, with a server that has a kubelet's streams."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_connections_go_on_after_the_api_server_has_cut_all(cluster: Prete
         (port,) = await command.ports()
         assert await _ask(port) == b"a x\n"
         cluster.cut()
-        # A connection that was on its way breaks off, as it has to; the next one works.
+        # A connection to the ended pod may be reset; the next one works.
         with contextlib.suppress(ConnectionResetError):
             await _ask(port)
         assert await _ask(port) == b"a x\n"
@@ -146,7 +146,7 @@ async def test_another_cluster_in_the_kubeconfig_is_followed(cluster: PretendClu
             f'Now forwarding to context "work" (http://127.0.0.1:{other.port}): the kubeconfig has changed'
         )
         assert await _ask(port) == b"other x\n"
-        # What was open before goes on where it was.
+        # A connection that was opened before stays with its pod.
         writer.write(b"2\n")
         assert await reader.readline() == b"a 2\n"
         writer.close()
@@ -167,7 +167,8 @@ async def test_a_client_that_does_not_read_holds_up_no_new_connection_to_its_pod
         port, flooded = await command.ports()
         reader, writer = await asyncio.open_connection("127.0.0.1", flooded, limit=1)
         await reader.read(1)
-        # The server, as kubelets, knows no flow control: what is not read fills the session up to its limit.
+        # The server has no flow control, as kubelets have none: data that is not read fills the session up to its
+        # limit.
         for _ in range(5):
             assert await _ask(port) == b"a x\n"
             await asyncio.sleep(0.2)
@@ -203,7 +204,7 @@ async def test_it_waits_for_a_target_that_is_not_there_yet(cluster: PretendClust
         assert await _ask(local) == b"c x\n"
 
 
-# `hatchway` that gives up a connection after half a second, where it waits for many for a pod to become ready.
+# The command line with a timeout of half a second for a pod to become ready, in place of many seconds.
 _IMPATIENT = """
 from hatchway.cli import main
 from hatchway.forward import forwarder
@@ -273,7 +274,7 @@ async def test_all_services_are_forwarded_and_those_that_come_later_too(
         assert await reader.readline() == b"c x\n"
         await cluster.world.client.delete("services", "late", "shop")
         assert await command.line() == f"No longer forwarding {found[1]}:{found[2]} -> svc/late:http: it is gone"
-        # What is open goes on; nothing new is taken.
+        # Open connections continue; new ones are not accepted.
         writer.write(b"y\n")
         assert await reader.readline() == b"c y\n"
         writer.close()

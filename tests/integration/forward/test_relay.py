@@ -22,7 +22,7 @@ from tests.integration.remote.conftest import Terminal
 
 _NAMESPACE = "relayed"
 _SELECTOR = "app.kubernetes.io/managed-by=hatchway,app.kubernetes.io/component=relay"
-# The command line, whose relay ends two seconds after it was renewed last.
+# The command line with a relay pod that ends two seconds after its last renewal.
 _IMPATIENT = """
 from hatchway.route import relaypod
 relaypod.ORPHAN_SECONDS, relaypod.RENEW_SECONDS = 2, 0.5
@@ -33,7 +33,7 @@ main()
 
 @pytest.fixture(scope="module")
 def world(cluster: Cluster) -> Iterator[Cluster]:
-    """A web server's pod; a Service without a selector that leads to it, and an ExternalName for that."""
+    """Create a web server's pod, a Service without a selector that leads to it, and an ExternalName of that Service."""
     cluster.kubectl("create", "namespace", _NAMESPACE)
     server = "echo $HOSTNAME > index.html; exec python3 -m http.server 8080"
     container = {
@@ -109,7 +109,7 @@ def _forwarding(
     program: Sequence[str] = (str(BIN / "hatchway"),),
     namespace: Sequence[str] = ("-n", _NAMESPACE),
 ) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    """Forward; yields the process and the local ports."""
+    """Run `hatchway forward`; yield the process and the local ports."""
     command = [*program, *_words(cluster, "forward", "--relay", "--yes", *words, namespace=namespace)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -175,7 +175,7 @@ def test_a_pod_that_is_deleted_is_replaced(world: Cluster) -> None:
 
 def test_a_command_that_was_killed_leaves_a_pod_that_ends_by_itself_and_the_next_one_removes(world: Cluster) -> None:
     with _forwarding(world, "manual", ":80", program=[sys.executable, "-c", _IMPATIENT]) as (process, ports):
-        # It lives on as long as the command does.
+        # The relay pod exists as long as the command runs.
         (relay,) = _relays(world)
         _kubectl(world, "wait", f"pod/{relay['metadata']['name']}", "--for=condition=Ready", "--timeout=60s")
         assert _get(ports[0]) == "web-0"
@@ -184,7 +184,7 @@ def test_a_command_that_was_killed_leaves_a_pod_that_ends_by_itself_and_the_next
     with _forwarding(world, "manual", ":80"):
         wait_for(lambda: relay["metadata"]["name"] not in [pod["metadata"]["name"] for pod in _relays(world)])
         assert len(_relays(world)) == 1
-    # That one was killed, too.
+    # This command was killed, too.
     for pod in _relays(world):
         _kubectl(world, "delete", "pod", pod["metadata"]["name"], "--wait=false")
 
@@ -193,11 +193,11 @@ def test_nobody_else_may_use_the_relay(world: Cluster) -> None:
     with _forwarding(world, "manual", ":80") as (process, _):
         (relay,) = _relays(world)
         port = int(relay["spec"]["containers"][0]["command"][-3])
-        # From another pod.
+        # A connection from another pod is refused.
         program = f"import socket; socket.create_connection(({relay['status']['podIP']!r}, {port}), 20)"
         text = _kubectl(world, "exec", "web-0", "--", "python3", "-c", program, check=False)
         assert "ConnectionRefusedError" in text
-        # By a port-forward, which only those may have who may have it; they do not know the secret.
+        # A user with the right to port-forward reaches the relay, but does not know its secret.
         plain = [BIN / "hatchway", *_words(world, "forward", f"pod/{relay['metadata']['name']}", f":{port}")]
         with subprocess.Popen(plain, stdout=subprocess.PIPE, text=True) as other:
             assert other.stdout is not None

@@ -16,7 +16,7 @@ from hatchway.images.store.store import ImageStore
 
 
 class Puller:
-    """Pulls into one store, with nothing of this machine's environment. seen: the progress of the last pull."""
+    """Pulls into one store, without this machine's environment. seen: the progress of the last pull."""
 
     def __init__(self, store: ImageStore) -> None:
         self.store = store
@@ -43,7 +43,7 @@ class Puller:
         )
 
     def states(self, digest: str) -> list[str]:
-        """Return the states of a blob, each once, in their order."""
+        """Return the states of a blob in their order, without repetitions."""
         return list(dict.fromkeys(one.state for one in self.seen if one.digest == digest))
 
     def leftovers(self) -> list[str]:

@@ -25,7 +25,7 @@ needs_registry = pytest.mark.skipif(
 
 @dataclass
 class DockerRegistry:
-    """A running registry. address: host and port. tls: its certificate, which is its own CA. user: name and password."""
+    """A running registry. address: host and port. tls: its self-signed certificate. user: name and password."""
 
     address: str
     tls: Path | None = None
@@ -43,7 +43,7 @@ class DockerRegistry:
 def running(
     directory: Path, *, tls: tuple[Path, Path] | None = None, user: tuple[str, str] | None = None
 ) -> Iterator[DockerRegistry]:
-    """Run a registry while the block does. directory: for its files. tls: certificate and key."""
+    """Run a registry during a block. directory: for its files. tls: certificate and key."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -80,8 +80,8 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def _bcrypt(password: str) -> str:
-    """Return a password as htpasswd -B writes it."""
-    # libcrypt has bcrypt, on Debian; the cost is the lowest, as this is a test.
+    """Return the bcrypt hash of a password, as in a line of `htpasswd -B`."""
+    # Debian's libcrypt has bcrypt. The lowest cost suffices for a test.
     import ctypes
     import ctypes.util
 

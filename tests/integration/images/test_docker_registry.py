@@ -27,7 +27,7 @@ ANN = ("ann", "it is:secret")
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    """A registry without TLS and users, with one image in three forms."""
+    """Run a registry without TLS and users, with one image in three forms."""
     directory = tmp_path_factory.mktemp("registry")
     with running(directory) as found:
         archive = oci_archive(directory / "web.tar", WEB)
@@ -38,7 +38,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistr
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    """A registry with TLS and one user."""
+    """Run a registry with TLS and one user."""
     directory = tmp_path_factory.mktemp("secured")
     with running(directory, tls=self_signed(directory, ["127.0.0.1"]), user=ANN) as found:
         found.push(oci_archive(directory / "web.tar", WEB), "team/web:1")
@@ -64,7 +64,7 @@ async def test_tls_with_its_ca(secured: DockerRegistry, puller: Puller) -> None:
     settings = {secured.address: RegistrySettings(files=TlsFiles(ca=str(secured.tls)))}
     image = await puller(f"{secured.address}/team/web:1", credential, registries=Registries(settings))
     assert image.image_id == WEB.config
-    # As one that is trusted for every host.
+    # The certificate is trusted for every host.
     await puller(f"{secured.address}/team/web:1", credential, registries=Registries({}, str(secured.tls)))
 
 
@@ -101,7 +101,7 @@ async def test_basic_authentication_is_needed(
 
 
 def hatchway(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `hatchway image` with a home directory of its own."""
+    """Run `hatchway image` with another home directory."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
     return subprocess.run(
         [sys.executable, "-c", "from hatchway.cli import main; main()", "image", *arguments],
@@ -144,7 +144,7 @@ def test_the_command_uses_docker_s_credentials(secured: DockerRegistry, tmp_path
     config = tmp_path / ".docker" / "config.json"
     config.write_text(json.dumps({"auths": {secured.address: {"auth": auth}}}))
     assert hatchway("pull", name, home=tmp_path).returncode == 0
-    # A helper that is not there is no reason to fail, but is named when the registry refuses.
+    # A missing credential helper is not an error, but is named if the registry refuses.
     config.write_text(json.dumps({"credsStore": "nowhere"}))
     done = hatchway("pull", name, home=tmp_path)
     assert "the credential helper docker-credential-nowhere is not installed" in done.stderr

@@ -1,4 +1,4 @@
-"""Registries that lie, that do not end, and that lead elsewhere."""
+"""Registries whose data are false or endless, or that redirect to other servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.images.test_pull import LARGE, WEB, stub_with
 
 
 async def refused(puller: Puller, stub: StubRegistry, words: str, name: str = "team/web:1") -> PullError:
-    """Pull, and return the error. Nothing that is not verified may be in the store afterwards."""
+    """Pull; return the error. Afterwards the store may have only verified content."""
     with pytest.raises(PullError, match=words) as caught:
         await puller(f"{stub.address}/{name}")
     assert puller.store.images() == []
@@ -97,7 +97,7 @@ async def test_a_slow_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("path", ["/v2/team/web/manifests/1", "/token"])
 async def test_a_slow_document(puller: Puller, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """Each byte comes in time, and the end never does."""
+    """Each byte arrives within its timeout, but the document never ends."""
 
     async def drop_by_drop(writer: asyncio.StreamWriter) -> None:
         while True:
@@ -139,7 +139,7 @@ async def test_a_manifest_with_another_digest(puller: Puller) -> None:
 
 
 async def test_a_registry_cannot_name_what_it_does_not_have(puller: Puller) -> None:
-    """HEAD names the digest of another image in the store, which the registry itself could not give."""
+    """HEAD names the digest of an image from elsewhere in the store, which the registry does not have."""
     secret = stub_with(repository="secret")
     stub = stub_with(built("", {"a": "public"}))
     async with serving(secret, stub):
@@ -239,7 +239,7 @@ async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.Mo
         stub.handler = lambda request: (
             redirect(f"http://{victim.address}/admin") if "/manifests/" in request.path else None
         )
-        # The registry is reached through a proxy, as one elsewhere would be.
+        # The registry is reached through a proxy, so that it counts as remote.
         settings = {"registry.test:80": RegistrySettings(insecure=True)}
         proxy = Tunnel(stub.address)
         async with proxy:
@@ -254,11 +254,11 @@ async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.Mo
 
 
 async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Puller) -> None:
-    """It may be a pod, behind a node port; pods do not reach the metadata services of clouds."""
+    """The registry may be a pod, behind a node port, and pods may not reach metadata services of clouds."""
     stub = stub_with()
     location = "http://169.254.169.254/latest/meta-data/"
     stub.handler = lambda request: redirect(location) if "/manifests/" in request.path else None
-    # With a proxy nothing is sent to that address where this fails.
+    # With a proxy no request is sent to that address, even if this test fails.
     async with serving(stub), Tunnel(stub.address) as proxy:
         with pytest.raises(PullError, match=r"169[.]254[.]169[.]254, an address of this machine"):
             await puller(f"{stub.address}/team/web:1", environment={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url})
@@ -266,7 +266,7 @@ async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Pul
 
 
 class Tunnel:
-    """A proxy that leads every CONNECT to one address. asked: the hosts that were asked for."""
+    """A proxy that connects every CONNECT to one address. asked: the hosts that clients asked for."""
 
     def __init__(self, address: str) -> None:
         self.asked: list[str] = []

@@ -15,14 +15,14 @@ import pytest
 
 from tests.integration.network.conftest import NOBODY, nobody, why_not_private
 
-# Gives one process a file of its own in place of /etc/subuid and /etc/subgid.
+# Replaces /etc/subuid and /etc/subgid for one process.
 _PRIVATELY = """
 if [ -e /etc/subuid ]; then mount --bind "$1" /etc/subuid && mount --bind "$1" /etc/subgid; fi
 shift
 exec "$@"
 """
 
-# As the ordinary user: makes an image, has it unpacked by root of a user namespace, then removes it from outside.
+# As the ordinary user: makes an image, unpacks it as root of a user namespace, and removes it outside of the namespace.
 _OUTSIDE = """
 import json, os, sys
 from pathlib import Path
@@ -82,7 +82,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def store_path() -> Iterator[Path]:
-    # Not below pytest's own directory, which other users may not enter.
+    # Not below pytest's directory, which other users may not enter.
     path = Path(tempfile.mkdtemp(prefix="hatchway-layers-"))
     os.chown(path, int(NOBODY), int(NOBODY))
     yield path

@@ -1,4 +1,4 @@
-"""`LayerStore`: layers are unpacked by a process of their own, each whole or not at all."""
+"""`LayerStore`: a separate process unpacks layers, each completely or not at all."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_images_share_their_lower_layers(store: ImageStore, layers: LayerS
 
 
 async def test_the_same_layer_above_another_one_is_another_layer(store: ImageStore, layers: LayerStore) -> None:
-    """A hard link may lead to a file of the layer below."""
+    """It is unpacked again, because a hard link may lead to a file of the layer below."""
     link = [hardlink("link", "a")]
     one, two = make_image(store, "one", {"a": "1"}, link), make_image(store, "two", {"a": "2"}, link)
     contents = [Path(found[0], "link").read_text() for found in (await layers.unpack(one), await layers.unpack(two))]
@@ -138,7 +138,7 @@ async def test_two_processes_unpack_the_same_image_at_once(store: ImageStore, la
 
 
 class _Blocked:
-    """A process that unpacks a layer whose blob is a pipe: it waits in the middle of the layer."""
+    """An unpacking process whose blob is a pipe, so that it waits in the middle of the layer."""
 
     def __init__(self, store: ImageStore, image: Image) -> None:
         blob = store.path / "blobs" / image.layers[0].digest.replace(":", "/")
@@ -163,7 +163,7 @@ class _Blocked:
         self._blob = blob
 
     def restore(self) -> None:
-        """Make the blob an ordinary file again."""
+        """Replace the pipe with the blob's file."""
         self._pipe.close()
         self._blob.unlink()
         self._blob.write_bytes(self._content)
@@ -178,7 +178,7 @@ class _Blocked:
 
 @pytest.fixture
 def big(store: ImageStore) -> Image:
-    """Return an image whose layer has more than is read at a time."""
+    """Return an image whose layer is larger than one read."""
     return make_image(
         store,
         "big",
@@ -307,7 +307,7 @@ async def test_after_a_crash_of_the_machine_only_layers_on_the_disk_count(
 
 
 def _in_namespaces(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script as root of a mount namespace; skip where that is impossible."""
+    """Run a shell script as root of a new mount namespace; skip the test where that is impossible."""
     unshare = ["unshare", "--mount"] if IS_ROOT else ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*unshare, "true"], capture_output=True).returncode:
         pytest.skip("this machine allows no mount namespaces")

@@ -1,4 +1,4 @@
-"""Pulling from a registry that follows the specification, and from one that has troubles."""
+"""Pulls from a registry that follows the specification, and from one with failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.images.registrystub import Answer, Request, StubRegistry, error, redi
 from tests.integration.images.conftest import Puller
 
 WEB = built("web:1", {"etc/motd": "hello"}, {"bin/web": "#!/bin/sh\n"}, Cmd=["/bin/web"], User="33")
-# Of three layers, one has 3 MB that cannot be compressed.
+# One of the three layers has 3 MB that cannot be compressed.
 LARGE = built("large:1", {"a": "a"}, {"noise": random.Random(1).randbytes(3_000_000)}, {"b": "b"})
 AMD64, ARM64 = {"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64", "variant": "v8"}
 
@@ -52,7 +52,7 @@ async def test_an_image(puller: Puller, docker: bool, compression: str) -> None:
 
 
 async def test_zstd_layers(puller: Puller) -> None:
-    # The registry's bytes are stored as they are: whether they are valid zstd is found out when they are unpacked.
+    # A pull stores blobs unchanged; invalid zstd is found when the layer is unpacked.
     layer = b"\x28\xb5\x2f\xfd" + bytes(20)
     manifest = json.loads(WEB.blobs[WEB.manifest])
     manifest["layers"][0] = {
@@ -106,7 +106,7 @@ async def test_what_is_there_is_not_fetched_again(puller: Puller) -> None:
         await puller(f"{stub.address}/team/web:1")
         stub.requests.clear()
         await puller(f"{stub.address}/team/web:1")
-    # A HEAD is not counted as a pull by Docker Hub.
+    # Docker Hub counts a GET of a manifest as a pull, but not a HEAD.
     assert [(one.method, one.path) for one in stub.requests] == [
         ("GET", "/v2/"),
         ("HEAD", "/v2/team/web/manifests/1"),
@@ -172,7 +172,7 @@ async def test_three_layers_at_a_time(puller: Puller) -> None:
 
 
 def cutting(image: BuiltImage, *lengths: int) -> tuple[list[str], object]:
-    """Return (the Range of each request for the large layer, a handler that cuts the first answers off)."""
+    """Return (a list of the Range of each request for the large layer, a handler that cuts off the first responses)."""
     layer = image.layers[1]
     ranges: list[str] = []
     left = list(lengths)
@@ -237,7 +237,7 @@ async def test_the_next_pull_continues_a_failed_one(puller: Puller) -> None:
         with pytest.raises(PullError, match="failed to copy: EOF") as caught:
             await puller(f"{stub.address}/team/web:1")
         assert caught.value.retryable
-        # Parts of the other layers may be there, too: they were cancelled.
+        # There may also be parts of the other layers, whose downloads were cancelled.
         assert LARGE.layers[1].removeprefix("sha256:") in puller.leftovers()
         assert puller.store.images() == []
         stub.handler = None
@@ -439,11 +439,11 @@ async def test_the_registry_is_asked_when_its_mirrors_fail(puller: Puller) -> No
 
 
 async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Three layers are written at that time: one failure is told, and asyncio has nothing to complain about."""
+    """Three layers are being written: one failure is reported, and asyncio reports no unhandled exceptions."""
     image = built("", *({f"file{number}": random.Random(number).randbytes(10_000)} for number in range(3)))
     stub = stub_with(image)
     writing, is_first = threading.Barrier(3), threading.Lock()
-    # Set when a cancelled download begins to wait for its thread, which is in the middle of writing.
+    # Set when a cancelled download begins to wait for its thread, which is writing.
     cancelled = threading.Event()
     write, wait = BlobWriter.write, asyncio.wait
 

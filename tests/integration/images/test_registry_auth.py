@@ -1,4 +1,4 @@
-"""Authentication at registries: Basic, and the token dances of Docker Hub and GHCR as the specifications have them."""
+"""Authentication at registries: Basic, and tokens as at Docker Hub and GHCR, by the specifications."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.integration.images.test_pull import LARGE, WEB, cutting, stub_with
 
 
 def hub() -> StubRegistry:
-    """Return a stub with tokens, and with one user."""
+    """Return a stub registry with tokens and one user."""
     stub = stub_with()
     stub.auth, stub.users = "token", {"ann": "right:with colon"}
     return stub
@@ -78,7 +78,7 @@ async def test_a_wrong_password(puller: Puller) -> None:
             await puller(f"{stub.address}/team/web:1", ann(stub, "wrong"))
         assert "wrong" not in caught.value.message + caught.value.hint
         assert "are not accepted" in caught.value.hint
-        # As the kubelet, the next credential that matches is tried.
+        # The next credential that matches is tried, as by the kubelet.
         await puller(f"{stub.address}/team/web:1", ann(stub, "wrong"), ann(stub))
 
 
@@ -194,7 +194,7 @@ async def test_a_token_server_that_redirects_gets_no_credentials_elsewhere(pulle
 
 @pytest.mark.parametrize("part", ["/v2/", "/manifests/", "/blobs/"])
 async def test_another_host_that_asks_for_credentials_gets_none(puller: Puller, part: str) -> None:
-    """A host that is only redirected to may answer 401 and name its own realm (compare CVE-2020-15157)."""
+    """The target of a redirect may answer 401 and name its own realm (compare CVE-2020-15157)."""
     stub, thief = hub(), StubRegistry()
     thief.auth, thief.users = "token", {"ann": "right:with colon"}
 

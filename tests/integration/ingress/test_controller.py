@@ -1,4 +1,4 @@
-"""The ingress controller against the real API in process: routes, certificates, statuses and Events."""
+"""The ingress controller with the real API server in one process: routes, certificates, statuses and Events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 def pem(name: str) -> tuple[bytes, bytes]:
-    """A self-signed certificate and its key."""
+    """Return a self-signed certificate and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -68,7 +68,7 @@ class Served:
         self.default = default
 
     def answer(self, host: str, path: str = "/") -> int | str:
-        """The status of the answer to a request, or the address to which it is forwarded."""
+        """Route a request; return the status of the response, or the address to which the request is forwarded."""
         peer = Peer(("10.0.0.9", 5), "http")
         head = RequestHead("GET", path.encode(), path.encode(), None, [(b"Host", host.encode())], "1.1", peer)
         decision = self.controller.router.route(head)
@@ -79,7 +79,7 @@ class Served:
         return str(decision.upstream.key[0])
 
     def certificate(self, name: str) -> ssl.SSLContext | None:
-        """The context for a name; None for the default one."""
+        """Return the TLS context for a host name; None for the default certificate."""
         found = self.controller.certificates.choose(name)
         return found if found is not self.default else None
 
@@ -196,7 +196,7 @@ async def test_other_classes_are_left_alone(served: Served) -> None:
     await until(lambda: served.answer("b.example") == "10.1.0.1")
     assert served.answer("a.example") == 404
     assert await served.addresses("a") == []
-    # It moves to this controller's class, and back: the address is taken back, too.
+    # The Ingress is moved to this controller's class, then to another, and its address is removed from the status.
     await served.client.patch(INGRESSES, "a", {"spec": {"ingressClassName": "hatchway"}}, "default")
     await until(lambda: served.answer("a.example") == "10.1.0.1")
     await until(lambda: served.addresses("a"))
@@ -207,7 +207,7 @@ async def test_other_classes_are_left_alone(served: Served) -> None:
         return await served.addresses("a") == []
 
     await until(taken_back)
-    # A second class of this controller serves it again.
+    # The Ingress is served again when this controller gets a second class.
     await served.client.delete(CLASSES, "other")
     await served.client.create(CLASSES, {"metadata": {"name": "other"}, "spec": {"controller": CONTROLLER}})
     await until(lambda: served.answer("a.example") == "10.1.0.1")
@@ -216,7 +216,7 @@ async def test_other_classes_are_left_alone(served: Served) -> None:
 async def test_conflict_is_told_to_the_newer_one(served: Served) -> None:
     await served.client.create(INGRESSES, ingress("b-old", "a.example"))
     await until(lambda: served.answer("a.example") == "10.1.0.1")
-    # Both may be made in one second: then the name decides.
+    # If both were created in the same second, the first name wins.
     await served.client.create(INGRESSES, ingress("c-new", "a.example", "b.example", service="missing"))
     await until(lambda: served.answer("b.example") == 503)
     assert served.answer("a.example") == "10.1.0.1"
@@ -261,7 +261,7 @@ async def test_default_certificate_is_told(served: Served) -> None:
     ]
 
 
-# As large as a key of RSA with 16384 bits.
+# As large as an RSA key of 16384 bits.
 LARGE_KEY = b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(b"x" * 9200) + b"-----END PRIVATE KEY-----\n"
 ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n"
 
@@ -312,7 +312,7 @@ async def test_certificate_of_another_namespace_is_not_replaced(served: Served) 
 
 
 async def test_thousands_of_rules(served: Served) -> None:
-    """The event loop is free in between: other requests are routed while the table is made."""
+    """Other requests are routed while the table is made, since the event loop is not blocked."""
     backend = {"service": {"name": "web", "port": {"number": 80}}}
     for number in range(8):
         rules = [

@@ -1,4 +1,4 @@
-"""Hosts of Ingresses behind `hatchway proxy`: by curl, in the portal's list, and in `hatchway ls`."""
+"""Hosts of Ingresses behind `hatchway proxy`: asked by curl, in the portal's list, and in `hatchway ls`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.cluster.pagetools import curl, serving
 from tests.integration.services.echoes import apply, service
 
 NS = "ingress-door"
-# Describes the request as JSON; /away redirects to the application's own name, /page has a link to it.
+# Answers with the request as JSON; /away redirects to the application's own host name, /page has a link to it.
 BACKEND = """
 import http.server, json, os
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def ingress(name: str, *hosts: str, tls: tuple[str, ...] = (), **spec: Any) -> d
 @pytest.fixture(scope="module")
 def world(cluster: Cluster) -> Iterator[Cluster]:
     cluster.kubectl("create", "namespace", NS)
-    # In place of ingress-nginx: a program that gets the controller's requests, found by its Service's label.
+    # A program in place of ingress-nginx's controller, found by its Service's label.
     foreign = service(
         "nginx-controller",
         {"name": "http", "port": 80, "targetPort": 8080},
@@ -97,7 +97,7 @@ def ask(door: Door, host: str, path: str = "/", *options: str) -> str:
 
 
 def answer(door: Door, host: str, path: str = "/") -> dict[str, Any]:
-    """Return what the application was asked, as soon as its controller serves the host."""
+    """Return the application's answer, which describes the request, as soon as its controller serves the host."""
 
     def get() -> dict[str, Any] | None:
         text = ask(door, host, path)

@@ -1,4 +1,4 @@
-"""Ingresses of a whole cluster: kubectl makes them, curl and Chromium use them."""
+"""Ingresses of a real cluster: kubectl creates them, curl and Chromium use them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.services.echoes import apply, messages, service
 
 NS = "ingress"
 CONTROLLER = ("kube-system", "hatchway-ingress")
-# Describes the request as JSON; /ws echoes WebSocket messages, /stream sends a piece for each line that it gets.
+# Answers with the request as JSON; /ws echoes WebSocket messages, /stream sends a chunk for each line it receives.
 BACKEND = """
 import asyncio, json, os, sys
 from websockets.asyncio.server import serve as websockets
@@ -78,7 +78,7 @@ def pod(name: str, labels: dict[str, str], **spec: Any) -> dict[str, Any]:
 
 
 class World:
-    """The Ingress `web`: its address, and where this machine reaches the controller's two ports."""
+    """The Ingress `web`: its address, and the addresses of the controller's two ports on this machine."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -88,7 +88,7 @@ class World:
         self.https = self._entrance("https")
 
     def _entrance(self, scheme: str) -> tuple[str, int]:
-        """The balancer's address; where its port cannot be opened, which an Event says, the node port."""
+        """Return the load balancer's address, or the node port if an Event says that the former cannot be opened."""
         port = next(one for one in self._controller["spec"]["ports"] if one["name"] == scheme)
         wanted, instead = (self.address, port["port"]), ("127.0.0.1", port["nodePort"])
 
@@ -109,7 +109,7 @@ class World:
         return found
 
     def curl(self, url: str, *options: str, check: bool = True) -> str:
-        """Ask by curl, whatever the host's address would be."""
+        """Send a request with curl; any host name is resolved to the controller's address."""
         entrances = ((80, self.http), (443, self.https))
         there = [part for port, (ip, on) in entrances for part in ("--connect-to", f":{port}:{ip}:{on}")]
         done = subprocess.run(
@@ -124,7 +124,7 @@ class World:
         return found
 
     def served(self, url: str, status: int = 200) -> None:
-        """Wait until a URL has this status."""
+        """Wait until a URL answers with this status."""
         wait_for(lambda: self.curl(url, "-k", "-o", "/dev/null", "-w", "%{http_code}", check=False) == str(status))
 
 
@@ -156,7 +156,7 @@ def world(cluster: Cluster) -> Iterator[World]:
 
 
 def _answers(scheme: str, address: str, port: int) -> bool:
-    """Whether the controller answers there, and not another program of this machine."""
+    """Return True if the controller, and not another program of this machine, answers there."""
     url = f"{scheme}://nobody.invalid:{port}/"
     curl = ["curl", "-sk", "--max-time", "10", "--resolve", f"nobody.invalid:{port}:{address}", url]
     return "No Ingress of this cluster" in subprocess.run(curl, capture_output=True, text=True).stdout
@@ -196,7 +196,7 @@ def test_large_bodies_both_ways(world: World, tmp_path: Path) -> None:
 
 
 def test_bodies_are_streamed(world: World) -> None:
-    """Each piece comes back before the next one is sent."""
+    """Each chunk comes back before the next one is sent."""
     connection = http.client.HTTPConnection(*world.http, timeout=30)
     connection.putrequest("POST", "/stream", skip_host=True)
     connection.putheader("Host", "web.example")
@@ -239,10 +239,10 @@ def test_tls(world: World, tmp_path: Path) -> None:
     wait_for(lambda: world.curl("https://tls.example/", "--cacert", certificate, check=False).startswith("{"))
     found = world.ask("https://tls.example/", "--cacert", certificate)
     assert (found["fields"]["X-Forwarded-Proto"], found["fields"]["X-Forwarded-Port"]) == ("https", "443")
-    # Another host has the default certificate.
+    # A host without a certificate gets the default one.
     assert "self-signed certificate" in world.curl("https://web.example/", "--cacert", other, check=False)
     assert world.ask("https://web.example/", "-k")["fields"]["X-Forwarded-Proto"] == "https"
-    # The Secret is renewed.
+    # The certificate in the Secret is renewed.
     renewed, new_key = _certificate(tmp_path, "tls.example")
     made = world.kubectl(
         "create", "secret", "tls", "tls", "--cert", renewed, "--key", new_key, "--dry-run=client", "-o", "yaml"
@@ -252,7 +252,7 @@ def test_tls(world: World, tmp_path: Path) -> None:
 
 
 def test_pod_that_goes_and_comes(world: World) -> None:
-    """No request fails that comes after the removal of a pod whose address still is an endpoint."""
+    """No request fails after a pod ended, even while its address is still an endpoint."""
     world.kubectl("create", "ingress", "going", "--rule=going.example/*=going:80")
     going = {"app": "going"}
     apply(

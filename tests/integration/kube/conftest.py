@@ -1,4 +1,4 @@
-"""Servers, proxies and plugins, closed at the end of each test."""
+"""Fixtures: servers, proxies and plugins, closed at the end of each test."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def plugin(tmp_path: Path) -> FakePlugin:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are checked often, and credentials are renewed at each request for it."""
+    """Check files often, and renew credentials at each request to do so."""
     monkeypatch.setattr(connection, "_POLL", 0.02)
     monkeypatch.setattr(connection, "_PAUSE", 0.0)

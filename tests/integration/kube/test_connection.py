@@ -1,4 +1,4 @@
-"""A connection follows what it was made of: files, plugins, proxies, a server that goes and comes."""
+"""A connection follows changes of its files, plugins, proxies and server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Made = Callable[..., Connection]
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The door runs on uvloop, commands on asyncio's own."""
+    """Run on both loops: the door uses uvloop, commands asyncio's own loop."""
     return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
@@ -56,7 +56,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cluster(api: ApiServer, authority: Authority) -> dict[str, Any]:
-    """The kubeconfig's entry of `api`."""
+    """Return the kubeconfig's cluster entry for `api`."""
     return {"server": f"https://127.0.0.1:{api.port}", "certificate-authority": str(authority.file)}
 
 
@@ -191,7 +191,7 @@ async def test_a_401_asks_the_plugin_once_more(
     assert len(plugin.runs) == 2
     assert connection.fields() is not before
     assert connection.generation != generation
-    # A request with the old credentials is told to try again, and the plugin is not run again.
+    # A request that failed with the old credentials may be sent again; the plugin does not run for it.
     assert await connection.renew()
     assert len(plugin.runs) == 2
     await connection.aclose()
@@ -207,7 +207,7 @@ async def test_a_plugin_with_nothing_new_leaves_a_401(
         with pytest.raises(ApiError) as caught:
             await connection.client.list("pods")
         assert caught.value.code == 401
-    # Three refusals in a row do not mean three more runs.
+    # Three refusals in a row do not cause three further runs of the plugin.
     assert len(plugin.runs) == 2
     assert len(api.seen) == 3
     await connection.aclose()
@@ -223,7 +223,7 @@ async def test_credentials_that_are_about_to_end_are_renewed(
     plugin.answer(token="long", expirationTimestamp=soon(3600))
     (plugin.directory / "slow").touch()
     await connection.ready()
-    # No request waits for the plugin while its credentials are valid.
+    # Requests do not wait for the plugin while its credentials are valid.
     assert connection.fields() == [(b"Authorization", b"Bearer short")]
     await eventually(lambda: connection.fresh)
     assert connection.fields() == [(b"Authorization", b"Bearer long")]
@@ -286,7 +286,7 @@ async def test_plugins_that_fail(
     assert words in caught.value.message
     assert 'context "work"' in caught.value.message
     assert str(plugin.script) in caught.value.message
-    # A second call at once gives the same answer, without another run.
+    # A second call soon after gives the same error, without another run.
     with pytest.raises(HatchwayError):
         await connection.ready()
     with pytest.raises(ApiError) as refused:
@@ -335,7 +335,7 @@ async def test_a_proxy_of_the_kubeconfig(
     proxy = ForwardProxy(credentials)
     await proxy.start(authority.server() if scheme == "https" else None)
     login = credentials.replace(" ", "%20") + "@" if credentials else ""
-    # A name that only the proxy knows: nothing here resolves it.
+    # Only the proxy can resolve this name.
     cluster |= {"server": f"https://k8s.invalid:{api.port}", "tls-server-name": "localhost"}
     connection = made(config, {**cluster, "proxy-url": f"{scheme}://{login}127.0.0.1:{proxy.port}"}, {"token": "t"})
     await connection.client.list("pods")
@@ -388,7 +388,7 @@ async def test_proxies_that_refuse_are_named(
 
 
 async def test_a_proxy_of_a_stranger_is_refused(config: Path, cluster: dict[str, Any], stranger: Authority) -> None:
-    """No data and no password is sent to a proxy whose certificate is not valid."""
+    """A proxy with an invalid certificate gets neither data nor a password."""
     proxy = ForwardProxy()
     await proxy.start(stranger.server())
     connection = made(config, {**cluster, "proxy-url": f"https://me:secret@127.0.0.1:{proxy.port}"}, {})
@@ -402,7 +402,7 @@ async def test_a_proxy_of_a_stranger_is_refused(config: Path, cluster: dict[str,
 async def test_much_passes_a_proxy_by_tls(
     config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
 ) -> None:
-    """Ten megabytes each on ten connections at once; then nothing of the tunnels is left."""
+    """Ten connections at once carry ten megabytes each; afterwards all tunnels are closed."""
     from hatchway.kube import tunnel
 
     proxy = ForwardProxy()
@@ -460,7 +460,7 @@ async def test_proxies_that_cannot_be_used(config: Path, cluster: dict[str, Any]
         assert "secret" not in refused.value.message
 
 
-# Edits
+# Edits of the kubeconfig
 
 
 async def test_edits_of_the_kubeconfig_are_followed(
@@ -472,7 +472,7 @@ async def test_edits_of_the_kubeconfig_are_followed(
         upstream = connection.upstream
         write_kubeconfig(config, cluster, {"token": "two"})
         await eventually(lambda: connection.fields() == [(b"Authorization", b"Bearer two")])
-        # Another token needs no other connections.
+        # A new token does not need new connections.
         assert connection.upstream is upstream
         write_kubeconfig(config, {**cluster, "tls-server-name": "localhost"}, {"token": "two"})
         await eventually(lambda: connection.upstream is not upstream)
@@ -597,7 +597,7 @@ async def test_in_a_pod(
         assert (connection.context, connection.namespace) == ("", "apps")
         await connection.client.list("pods")
         assert api.fields()["authorization"] == "Bearer pod"
-        # Kubernetes renews it in place, by a symbolic link that is changed.
+        # Kubernetes renews the token by changing a symbolic link.
         replace_file(account / "token", "renewed")
         await eventually(lambda: connection.fields() == [(b"Authorization", b"Bearer renewed")])
 
@@ -606,7 +606,7 @@ async def test_in_a_pod(
 
 
 def test_it_costs_little_to_begin() -> None:
-    """`hatchway proxy` answers in half a second: no timed test, but what takes the time is what is imported."""
+    """Imports take most of the time of a start, so they are checked in place of seconds."""
     program = "import sys, hatchway.kube.connection, hatchway.kube.client, hatchway.kube.view; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     heavy = {"cryptography", "starlette", "typer", "anyio", "email.message"}
@@ -634,14 +634,14 @@ async def test_a_server_that_goes_and_comes(
 
 
 async def test_a_closed_client_leaves_no_socket(config: Path, cluster: dict[str, Any], api: ApiServer) -> None:
-    """The loop may end right after it: a command's does."""
+    """The sockets are closed by `aclose`, not later by the loop, which may end right after it, as in a command."""
     connection = made(config, cluster, {})
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
             group.create_task(connection.client.list("pods"))
     before = open_descriptors()["socket"]
     await connection.aclose()
-    # The server of this test has its ends in this process, too.
+    # The server's ends of the connections are in this process, too.
     assert open_descriptors()["socket"] <= before - 3
 
 
@@ -685,7 +685,7 @@ async def test_after_sleep_everything_is_connected_anew(
 
 
 class Unsteady:
-    """Speaks plain HTTP; answers the first request of each connection, and leaves or is silent at the next."""
+    """Speaks plain HTTP; answers the first request of each connection, and at the next closes or sends nothing."""
 
     def __init__(self, silent: bool = False) -> None:
         self.requests = 0
@@ -717,7 +717,7 @@ async def test_a_kept_connection_that_is_closed_under_a_request_is_no_error(conf
         await connection.client.list("pods")
         assert server.requests == 3
         assert connection.trouble is None
-        # What is not asked twice without harm is not asked twice.
+        # A request that is not idempotent is not sent again.
         with pytest.raises(ApiError, match=r"EOF|reset"):
             await connection.client.create("pods", {"metadata": {"name": "p"}}, "x")
         assert server.requests == 4

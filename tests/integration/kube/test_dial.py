@@ -1,4 +1,4 @@
-"""Connecting: every address of a name, in good time."""
+"""Connecting tries every address of a name, and has a timeout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hatchway.kube.dial import Dialer
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The door runs on uvloop, commands on asyncio's own."""
+    """Run on both loops: the door uses uvloop, commands asyncio's own loop."""
     return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
@@ -28,7 +28,7 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """An address that answers nothing: its queue of connections is full."""
+    """Yield an address that does not answer, because its backlog is full."""
     with socket.socket() as server:
         server.bind(("127.0.0.2", 0))
         server.listen(0)
@@ -43,13 +43,13 @@ def silent() -> Iterator[str]:
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    """Make `k8s.example` mean these addresses."""
+    """Resolve `k8s.example` to these addresses."""
     loop = asyncio.get_running_loop()
     original = loop.getaddrinfo
 
     async def getaddrinfo(host: str, port: int, **more: Any) -> list[Any]:
         if host != "k8s.example":
-            # uvloop's sock_connect asks for addresses, too.
+            # uvloop's sock_connect resolves addresses, too.
             return await original(host, port, **more)
         return [
             (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, number))

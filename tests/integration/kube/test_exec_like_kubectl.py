@@ -1,4 +1,4 @@
-"""Exec plugins, compared with kubectl: the input of a plugin, and which of its answers are accepted."""
+"""Exec plugins, compared with kubectl: the input of a plugin, and the outputs that are accepted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ cat "$here/answer"
 
 
 class World:
-    """A plugin in a directory beside the kubeconfig, and an API server that takes the token `good`."""
+    """A plugin in a directory beside the kubeconfig, and an API server that accepts the token `good`."""
 
     def __init__(self, api: ApiServer, authority: Authority, place: Path) -> None:
         self.api, self.place = api, place
@@ -45,7 +45,7 @@ class World:
         (self.place / "bin/answer").write_text(text)
 
     async def both(self, plugin: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(what kubectl made of it, what this project did)."""
+        """Return (the result of kubectl, the result of this project)."""
         config = self.place / "config"
         document = {
             "current-context": "work",
@@ -119,7 +119,7 @@ def soon(form: str) -> str:
     ],
 )
 async def test_what_a_plugin_is_told(plugin: dict[str, Any], world: World) -> None:
-    """The command is taken from the kubeconfig's directory."""
+    """The plugin's command is relative to the kubeconfig's directory."""
     world.cluster["extensions"] = [{"name": "client.authentication.k8s.io/exec", "extension": {"audience": ["x", 1]}}]
     world.cluster["tls-server-name"] = "localhost"
     version = plugin.get("apiVersion", V1)

@@ -1,4 +1,4 @@
-"""Kubeconfigs read and written beside kubectl: `kubectl config view --raw` is the judge."""
+"""Kubeconfigs read and written by Hatchway and by kubectl; they are compared by `kubectl config view --raw`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conftest import find_kubectl
 
 ENTRY = kubeconfig.KubeconfigEntry("hatchway", "https://127.0.0.1:6443", "Y2E=", "Y2VydA==", "a2V5")
 
-# How many random kubeconfigs are tried; each takes two runs of kubectl.
+# The number of random kubeconfigs; each takes two runs of kubectl.
 EXAMPLES = int(os.environ.get("HATCHWAY_TEST_KUBECONFIGS", "8"))
 
 BASE = "clusters:\n- name: c\n  cluster: {server: 'https://x'}\nusers: []\ncurrent-context: a\n"
@@ -121,7 +121,7 @@ def view(path: Path) -> dict[str, Any] | None:
 
 
 def _bare(found: Any) -> Any:
-    """Without what is empty, since Go leaves it out."""
+    """Remove empty values, which Go omits."""
     if isinstance(found, dict):
         kept = {key: _bare(item) for key, item in found.items()}
         return {key: item for key, item in kept.items() if item not in (None, "", [], {}, False)}
@@ -129,7 +129,7 @@ def _bare(found: Any) -> Any:
 
 
 def ours(path: Path) -> dict[str, Any] | None:
-    """The same by this project's loader."""
+    """Return the kubeconfig as this project's loader reads it; None if it cannot."""
     try:
         found = kubeconfig._load(path)[1]
     except HatchwayError:
@@ -138,7 +138,7 @@ def ours(path: Path) -> dict[str, Any] | None:
 
 
 def there_and_back(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return a file as kubectl reads it, without our cluster: while the cluster is in it, and afterwards."""
+    """Add our cluster to a file and remove it; return the rest, as kubectl reads it, at both times."""
     before = kubeconfig.merge(path, ENTRY)
     during = view(path)
     assert during is not None
@@ -164,7 +164,7 @@ def test_the_same_is_read_and_kept(tmp_path: Path) -> None:
         after = view(path) or {}
         known = {item["name"] for item in theirs.get("contexts", ()) if "name" in item}
         if theirs.get("current-context") not in known:
-            # A current context that is not there is not made current again.
+            # A missing current context is not restored.
             theirs = {key: content for key, content in theirs.items() if key != "current-context"}
         return "" if after == theirs else f"{name}: was {theirs!r}, then {after!r}"
 
@@ -185,7 +185,7 @@ FIELDS = st.dictionaries(
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """Kubeconfigs as people and programs write them, not all of which can be read."""
+    """Return kubeconfigs as people and programs write them; some are not readable."""
     flow = draw(st.booleans())
     lines = ["x-own: &x {server: merged}" if draw(st.booleans()) else "x-own: &x anchored", "clusters:"]
     for index in range(draw(st.integers(0, 3))):
@@ -217,13 +217,13 @@ def test_any_kubeconfig_comes_back_unchanged(tmp_path_factory: pytest.TempPathFa
             assert found is not None
             found.pop("current-context", None)
         assert during == after == theirs
-        # What kubectl does not know is kept, too.
+        # Keys that kubectl does not know are kept, too.
         kept = goyaml.value(goyaml.parse(path.read_bytes()).root)
         assert {key: kept[key] for key in tree if key.startswith("x-")} == {"x-own": tree["x-own"]}
 
 
 def test_lists_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first file that has a name wins; missing ones and empty parts are passed over; paths belong to their file."""
+    """The first file with a name wins; missing files and empty parts are skipped; paths are relative to their file."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     (tmp_path / "a/one").write_text(

@@ -1,4 +1,4 @@
-"""`auth-provider: oidc` beside kubectl: what the API server and the issuer see, and what is written back."""
+"""`auth-provider: oidc`, compared with kubectl: requests to the API server and the issuer, and the kubeconfig."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.integration.proxy.conftest import Authority
 
 
 def jwt(seconds: float, name: str = "") -> str:
-    """An id-token that expires after a number of seconds."""
+    """Return an ID token that expires after a number of seconds."""
 
     def part(content: dict[str, Any]) -> str:
         return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
@@ -32,9 +32,9 @@ def jwt(seconds: float, name: str = "") -> str:
 
 
 class Issuer:
-    """An OpenID Connect provider. answer: (status, document) to a refresh. asked: (Authorization, form) of each.
+    """An OpenID Connect provider. answer: (status, document) to a refresh. asked: (Authorization, form) of refreshes.
 
-    header: whether it takes the client's credentials in the header.
+    header: whether it accepts the client's credentials in the Authorization field.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ def world(api: ApiServer, issuer: Issuer, authority: Authority, tmp_path: Path) 
 
 
 def alike(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the results of both, without their messages, which differ."""
+    """Assert that both results are equal, except for their messages; return one of them."""
     theirs, ours = ({key: item for key, item in one.items() if key != "said"} for one in found)
     assert ours == theirs, found[1]["said"]
     return ours

@@ -1,4 +1,4 @@
-"""A plugin that asks questions gets the terminal, and only when there is one."""
+"""An interactive plugin gets the terminal, if there is one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def config(plugin: FakePlugin, tmp_path: Path) -> Path:
-    """A kubeconfig whose plugin makes a token of a line that it reads."""
+    """Write a kubeconfig whose plugin uses a line from its standard input as the token."""
     plugin.script.write_text(
         "#!/bin/sh\n"
         f'echo "$KUBERNETES_EXEC_INFO" >>{plugin.directory}/runs\necho "touch your key" >&2\nread line\n'

@@ -1,4 +1,4 @@
-"""Certificates are trusted and shown as kubectl does it; both connect to the same server."""
+"""Server certificates are checked, and client certificates presented, as by kubectl at the same server."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Issued:
 
 
 class Chain:
-    """root, middle, leaf: the server's chain. context: it shows leaf and middle."""
+    """root, middle, leaf: the server's chain. context: the server's, which presents leaf and middle."""
 
     def __init__(self, directory: Path) -> None:
         self.root = Issued("root", ca=True)
@@ -104,7 +104,7 @@ async def api(chain: Chain) -> AsyncIterator[ApiServer]:
 
 
 async def reached(config: Path, cluster: dict[str, Any], user: dict[str, Any]) -> tuple[bool, bool, str]:
-    """(kubectl got an answer, we did, why we did not)."""
+    """Return (whether kubectl got an answer, whether Hatchway did, Hatchway's error)."""
     write_kubeconfig(config, cluster, user)
     process = await asyncio.create_subprocess_exec(
         find_kubectl(), f"--kubeconfig={config}", "get", "--raw", "/x",
@@ -221,7 +221,7 @@ CLIENTS: dict[str, tuple[Callable[[Issued], tuple[bytes, bytes]], bool]] = {
 
 
 async def client_tried(tmp_path: Path, chain: Chain, shown: bytes, key: bytes) -> tuple[bool, bool, str]:
-    """The server trusts the root alone, and demands a certificate."""
+    """Connect to a server that demands a client certificate and trusts the root only; return the results."""
     context = chain.context()
     context.load_verify_locations(cadata=chain.root.pem.decode())
     context.verify_mode = ssl.CERT_REQUIRED

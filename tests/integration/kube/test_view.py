@@ -1,4 +1,4 @@
-"""The view of a real cluster: the objects that a user may read, after changes, restarts and changes of rights."""
+"""The view of a real cluster: the objects that a user may read, also after restarts and changes of rights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def service(name: str, where: str) -> dict[str, Any]:
 
 
 def rights(user: str, where: str, *rules: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the objects that give a user a right in a namespace, or ("") in all."""
+    """Return the objects that give a user a right in a namespace, or in all ("")."""
     kind = "Role" if where else "ClusterRole"
     metadata = {"name": f"{user}-{where or 'all'}", **({"namespace": where} if where else {})}
     version = {"apiVersion": "rbac.authorization.k8s.io/v1"}
@@ -74,7 +74,7 @@ def kubeconfig_for(cluster: Cluster, user: str, path: Path, where: str = "") -> 
 
 @pytest.fixture
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rights are asked for again and again."""
+    """Check rights often."""
     monkeypatch.setattr(views, "_ASK_AGAIN", 0.1)
     monkeypatch.setattr(access, "_REMEMBERED", 0.0)
 
@@ -127,7 +127,7 @@ async def test_rights_in_one_namespace_and_more_when_the_missing_rule_is_applied
         await eventually(lambda: ("kview-foreign", "theirs") in view.services)
         await eventually(lambda: ("", "node-1") in view.nodes)
         assert all(scope.namespaces is None for scope in view.scopes.values())
-        # And what is taken away again is no longer shown.
+        # After the right is removed, the objects are no longer shown.
         cluster.kubectl("delete", "clusterrolebinding", "hatchway-list-targets")
         await eventually(lambda: list(view.services) == [("kview-own", "mine")])
         assert not view.nodes
@@ -202,7 +202,7 @@ async def test_a_cluster_that_is_stopped_and_started_again(
 
 
 async def test_a_cluster_that_is_made_anew_is_another_one(make_cluster: Callable[..., Cluster]) -> None:
-    """Under the same name, on the same port, with a history that begins at the beginning again."""
+    """The new cluster has the same name and port, and its resource versions begin at 1 again."""
     own = make_cluster("kview-anew", "--nodes", "0", "--no-addons")
     port = own.server.rpartition(":")[2]
     await asyncio.to_thread(apply, own, service("old", "default"))
@@ -236,7 +236,7 @@ async def test_another_cluster_in_the_kubeconfig_is_another_view(
         tasks = [group.create_task(view.run()), group.create_task(connection.watch_files())]
         await eventually(lambda: view.services and view.state.name == "live")
         states: list[str] = []
-        # After the view's own subscriber: a subscriber that learns of another cluster must not see objects of the old one.
+        # This subscriber runs after the view's; when it learns of another cluster, the old one's objects must be gone.
         connection.subscribe(lambda: states.append(view.state.name))
         there = {"server": f"https://127.0.0.1:{api.port}", "certificate-authority": str(authority.file)}
         write_kubeconfig(config, there, {})
@@ -281,7 +281,7 @@ async def test_credentials_that_are_refused_are_a_state_and_an_error_of_commands
         await eventually(lambda: view.state.name == "away")
         assert "refuses: Unauthorized" in view.state.reason
         api.accepts = None
-        # What is no API server ends nothing either.
+        # The answer of a server that is no API server does not end the view.
         await eventually(lambda: "no status" in view.state.reason)
         api.answers["/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"] = 201, {"status": {"allowed": True}}
         await eventually(lambda: view.state.name == "live")
@@ -325,7 +325,7 @@ async def test_what_vanished_while_nobody_could_look_is_gone(
     )
     async with seen(config) as view:
         await eventually(lambda: len(view.services) == 2 and view.state.name == "live")
-        # The watch ends at once, is asked for again, and refused.
+        # The watch ends, and the next request for it is refused.
         api.answers["/api/v1/services"] = refused
         await eventually(lambda: "refuses: log in" in view.state.reason)
         assert len(view.services) == 2

@@ -1,4 +1,4 @@
-"""API servers, proxies, plugins and kubeconfigs of the connection's tests: small, real sockets, all closed after."""
+"""API servers, proxies, plugins and kubeconfigs for tests of the connection, with real sockets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ V1 = "client.authentication.k8s.io/v1"
 
 
 async def eventually(what: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait until `what` gives something true."""
+    """Wait until `what` returns something true."""
     async with asyncio.timeout(seconds):
         while not (found := what()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -30,9 +30,9 @@ async def eventually(what: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 class ApiServer:
-    """Answers every path with an empty list. accepts: Authorization values that are no 401; None: all are.
+    """Answers every path with an empty list. accepts: the values of Authorization that get no 401; None for all.
 
-    seen: the heads of requests, in order. answers: JSON (status, document) for a path, in place of the empty list.
+    seen: the heads of requests, in order. answers: path -> (status, document), in place of the empty list.
     """
 
     def __init__(self) -> None:
@@ -59,13 +59,13 @@ class ApiServer:
             return Respond(401, [(b"Content-Type", b"application/json")], json.dumps(status).encode())
         page = {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": []}
         status, document = self.answers.get(head.path.decode(), (200, page))
-        # A watch ends at once: clients come again.
+        # A watch ends at once; clients then send it again.
         watch = status == 200 and b"watch=1" in (head.query or b"")
         body = b"" if watch else json.dumps(document).encode()
         return Respond(status, [(b"Content-Type", b"application/json")], body)
 
     def fields(self) -> dict[str, str]:
-        """The last request's fields."""
+        """Return the header fields of the last request."""
         return {name.decode().lower(): value.decode() for name, value in self.seen[-1].headers}
 
     async def stop(self) -> None:
@@ -78,9 +78,9 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 class ForwardProxy:
-    """An HTTP CONNECT and SOCKS 5 proxy. It leads every name to 127.0.0.1.
+    """An HTTP CONNECT and SOCKS 5 proxy that connects every name to 127.0.0.1.
 
-    asked: the authorities that it was asked for. credentials: "user:password" that it demands, or "".
+    asked: the authorities (host:port) that clients asked for. credentials: the demanded "user:password", or "".
     """
 
     def __init__(self, credentials: str = "") -> None:
@@ -90,7 +90,7 @@ class ForwardProxy:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def start(self, context: ssl.SSLContext | None = None) -> None:
-        """context: it is spoken to by TLS."""
+        """Start the proxy. context: for clients that connect by TLS; None for plain connections."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
 
     @property
@@ -166,7 +166,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 class FakePlugin:
-    """A credential plugin that prints what `answer` says and counts its runs."""
+    """A credential plugin that prints the file `answer` and records its runs."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -184,7 +184,7 @@ class FakePlugin:
         (self.directory / "answer").write_text(json.dumps(document))
 
     def say(self, text: str) -> None:
-        """Answer with this, whatever it is."""
+        """Set the output of the plugin."""
         (self.directory / "answer").write_text(text)
 
     def fail(self, code: int, message: str = "") -> None:
@@ -193,7 +193,7 @@ class FakePlugin:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """The input of each run."""
+        """Return the input of each run."""
         path = self.directory / "runs"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -215,7 +215,7 @@ class FakePlugin:
 def write_kubeconfig(
     path: Path, cluster: dict[str, Any], user: dict[str, Any], *, namespace: str = "", current: str = "work"
 ) -> None:
-    """A kubeconfig with the context `work`; replaced at once, as editors and kubectl do it."""
+    """Write a kubeconfig with the context `work`, by an atomic replacement of the file, as editors and kubectl do."""
     context = {"cluster": "c", "user": "u", **({"namespace": namespace} if namespace else {})}
     document = {
         "apiVersion": "v1",
@@ -236,7 +236,7 @@ def replace_file(path: Path, text: str) -> None:
 
 @contextlib.asynccontextmanager
 async def followed(connection: Connection) -> Any:
-    """The connection with its files watched."""
+    """Watch the connection's files during a block."""
     task = asyncio.get_running_loop().create_task(connection.watch_files())
     try:
         yield connection

@@ -23,7 +23,7 @@ HTTPServer(("", 8080), Handler).serve_forever()
 
 @contextlib.contextmanager
 def pod_with_metrics(cluster: Cluster, namespace: str) -> Iterator[None]:
-    """Run the pod `shop`, container `web`, port 8080, in a namespace of its own during a block."""
+    """Run the pod `shop`, container `web`, port 8080, in a separate namespace during a block."""
     cluster.kubectl("create", "namespace", namespace)
     try:
         container = {

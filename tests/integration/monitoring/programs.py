@@ -1,4 +1,4 @@
-"""Runs the monitoring add-on's program, and servers with metrics for it."""
+"""Run the monitoring add-on's program, and servers with metrics for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 
 
 class Monitoring:
-    """A running program. url: its address. dashboards: that of the dashboards, with a slash. process: it."""
+    """A running program. url: its address. dashboards: the dashboards' address, with a final slash."""
 
     def __init__(self, url: str, dashboards: str, process: subprocess.Popen[bytes]) -> None:
         self.url = url
@@ -27,7 +27,7 @@ class Monitoring:
         self.process = process
 
     def ask(self, path: str, *, form: bool = False, **parameters: Any) -> Any:
-        """Return the JSON of an answer, of an error as well. form: the parameters are POSTed."""
+        """Return the JSON of a response, which may be an error. form: whether to POST the parameters."""
         query = urllib.parse.urlencode(parameters, doseq=True)
         url = f"{self.url}{path}" if form else f"{self.url}{path}?{query}"
         try:
@@ -37,7 +37,7 @@ class Monitoring:
             return json.load(error)
 
     def vector(self, query: str) -> list[dict[str, Any]]:
-        """Return the result of an instant query now."""
+        """Return the result of an instant query for the present time."""
         found = self.ask("/api/v1/query", query=query)
         assert found["status"] == "success", found
         result: list[dict[str, Any]] = found["data"]["result"]
@@ -61,7 +61,7 @@ def eventually(function: Callable[[], Any], seconds: float = 30) -> Any:
 
 @contextlib.contextmanager
 def monitoring(directory: Path, targets: str = "", **environment: str) -> Iterator[Monitoring]:
-    """Run the program during a block. directory: of its samples. environment: more HATCHWAY_MONITORING_... variables."""
+    """Run the program during a block. directory: for samples. environment: more HATCHWAY_MONITORING_... variables."""
     settings = {f"HATCHWAY_MONITORING_{name}": value for name, value in environment.items()}
     own = {
         "HATCHWAY_MONITORING_DATA": str(directory),
@@ -82,7 +82,7 @@ def monitoring(directory: Path, targets: str = "", **environment: str) -> Iterat
                 line = process.stderr.readline()
                 assert line, f"it ended with {process.wait()}"
             port, dashboards = (int(part.split(b":")[-1].split()[-1]) for part in line.split(b",")[:2])
-            # What it logs later must not fill the pipe.
+            # Later log lines must not fill the pipe, which would block the program.
             threading.Thread(target=process.stderr.read, daemon=True).start()
             yield Monitoring(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{dashboards}/", process)
         finally:
@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """A server with metrics. body: what it answers; it may be replaced. address: host and port."""
+    """A server with metrics. body: its response, which tests may replace. address: host and port."""
 
     daemon_threads = True
 

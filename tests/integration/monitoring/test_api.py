@@ -1,4 +1,4 @@
-"""The HTTP API answers as Prometheus did: errors, times, series, labels, and what Grafana asks."""
+"""The HTTP API gives recorded answers of Prometheus: errors, times, series, labels, and Grafana's requests."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_forms_are_answered_as_queries_are(path: str) -> None:
 
 
 async def test_what_grafana_asks_is_answered() -> None:
-    """Save & test, and Explore: the requests of Grafana's Prometheus data source."""
+    """The requests of Grafana's Prometheus data source for "Save & test" and "Explore"."""
     end = dataset.END / 1000
     async with _serving(dataset.filled(TimeSeriesStore())) as url:
         # Save & test

@@ -1,4 +1,4 @@
-"""The add-on in a cluster: it finds what there is and answers through the proxy verb."""
+"""The add-on in a cluster: it finds targets, and answers through the proxy verb."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMESPACE = "measured"
 
 @pytest.fixture(scope="module")
 def monitored(cluster: Cluster) -> Cluster:
-    # Its interval is 15 s otherwise.
+    # The default interval is 15 s.
     cluster.kubectl("-n", "kube-system", "set", "env", "deployment/prometheus", "HATCHWAY_MONITORING_INTERVAL=1")
     return cluster
 
@@ -49,6 +49,6 @@ def test_a_pod_with_the_annotation_is_scraped_until_it_goes(monitored: Cluster) 
         assert (labels["job"], labels["page"], found["value"][1]) == ("kubernetes-pods", "/", "5")
         assert labels["instance"].endswith(":8080") and labels["node"]
         monitored.kubectl("-n", _NAMESPACE, "delete", "pod", "shop")
-        # Stale at once, not after the five minutes of the lookback.
+        # The series is stale at once, not only after the lookback of five minutes.
         wait_for(lambda: not _ask(monitored, "visits_total"))
         assert _ask(monitored, "last_over_time(visits_total[5m])")

@@ -1,4 +1,4 @@
-"""Grafana's Prometheus data source: the requests that it makes, as `pkg/promlib` and `packages/grafana-prometheus` make them."""
+"""The requests of Grafana's Prometheus data source (`pkg/promlib` and `packages/grafana-prometheus`)."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_saving_the_data_source_checks_it(source: Monitoring, form: bool) -> Non
     found = source.ask("/api/v1/query", form=form, query="1+1", time="4")
     assert found == {"status": "success", "data": {"resultType": "scalar", "result": [4, "2"]}}
     build = source.ask("/api/v1/status/buildinfo")
-    # With features it would be taken for Mimir.
+    # With `features` Grafana would take the server for Mimir.
     assert build["data"]["version"].split(".")[0] == "2" and "features" not in build["data"]
 
 
 @pytest.mark.parametrize("form", [True, False], ids=["POST", "GET"])
 def test_panels_ask_for_ranges(source: Monitoring, form: bool) -> None:
     end = time.time()
-    # Grafana's times have fractions, its step is in seconds, and it may give a time-out.
+    # Grafana sends fractional times, a step in seconds, and sometimes a timeout.
     asked = {"start": f"{end - 60:.3f}", "end": f"{end:.3f}", "step": "15", "timeout": "30s"}
     found = source.ask("/api/v1/query_range", form=form, query="visits_total", **asked)
     assert [one["metric"]["page"] for one in found["data"]["result"]] == ["/", "/cart"]
@@ -72,7 +72,7 @@ def test_the_query_editor_asks_what_there_is(source: Monitoring) -> None:
 
 
 def test_limits(source: Monitoring) -> None:
-    """As in Prometheus 3: less is answered, with a warning."""
+    """A result over the limit is cut, with a warning, as in Prometheus 3."""
     cut = ["results truncated due to limit"]
     end = time.time()
     for path, more, whole in (

@@ -62,7 +62,7 @@ def test_a_target_that_sends_for_ever_is_left_and_memory_stays(tmp_path: Path) -
         assert peak < 400 * 1024
 
 
-# 100,000 medians of 3,600 values each: minutes for one thread.
+# 100,000 medians of 3,600 values each take one thread some minutes.
 _HEAVY = "quantile_over_time(0.5, (m @ {now:.0f})[1h:1s])"
 
 
@@ -79,7 +79,7 @@ def test_queries_end_when_their_clients_go(tmp_path: Path) -> None:
                 client.settimeout(0.5)
                 with pytest.raises(TimeoutError):
                     client.recv(1)
-        # Both threads are free again long before those queries could have ended.
+        # Both threads are free again long before the abandoned queries could have ended.
         started = time.monotonic()
         assert program.ask("/api/v1/query", query="1 + 1")["data"]["result"][1] == "2"
         assert time.monotonic() - started < 20

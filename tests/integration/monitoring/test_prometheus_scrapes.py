@@ -1,6 +1,6 @@
-"""Debian's Prometheus scrapes a cluster as it is: the API server, kubelets and a pod, through the API server.
+"""Debian's Prometheus scrapes a cluster through the API server: the API server itself, kubelets and a pod.
 
-Debian builds it without Kubernetes service discovery, so the targets are written down.
+Debian builds it without Kubernetes service discovery, so its configuration lists the targets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Networks for tests, each with a control plane of its own (`outside.py`) and a scenario inside (`inside.py`)."""
+"""Networks for tests: each has a control plane process (`outside.py`) and a scenario in the network (`inside.py`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SECONDS = 60
 
 
 class Run:
-    """One control plane with its network. directory: where it and the scenario write."""
+    """A control plane with its network. directory: where it and the scenario write files."""
 
     def __init__(self, directory: Path, mode: str, scenario: str, prefix: list[str], env: dict[str, str]) -> None:
         self.directory = directory
@@ -40,7 +40,7 @@ class Run:
         )
 
     def wait_for(self, name: str) -> Path:
-        """Wait for a file of the scenario."""
+        """Wait until the scenario has written a file."""
         path = self.directory / name
         deadline = time.monotonic() + _SECONDS
         while not path.exists():
@@ -49,12 +49,12 @@ class Run:
         return path
 
     def result(self, more_seconds: float = 0.0) -> Any:
-        """The scenario's result, when everything has ended."""
+        """Wait until everything has ended; return the scenario's result."""
         path = self.directory / "result.json"
         try:
             self.process.wait(_SECONDS + more_seconds)
         except subprocess.TimeoutExpired as error:
-            # A thread that still waits may keep the process of a scenario that has failed.
+            # The process of a failed scenario may go on, because of a thread that waits.
             known = path.read_text() if path.exists() else "no result"
             raise AssertionError(f"has not ended: {known}\n{self.logs()}") from error
         assert path.exists(), self.logs()
@@ -88,7 +88,7 @@ def why_not_private() -> str:
 
 @functools.cache
 def nobody() -> tuple[list[str], dict[str, str]] | str:
-    """How to run Python as an ordinary user: a command and its environment, or why that is not possible."""
+    """Return a command that runs Python as an ordinary user, and its environment; or why that is impossible."""
     if os.geteuid() != 0:
         return "the tests run as an ordinary user already"
     if shutil.which("setpriv") is None:
@@ -97,7 +97,7 @@ def nobody() -> tuple[list[str], dict[str, str]] | str:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": "/nonexistent"}
     for python in (sys.executable, "/usr/bin/python3"):
         prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", python]
-        # The kernel may run it although it may not be run by its name again.
+        # The user may be able to run Python, but not to open its path, which starts of further processes need.
         needed = "import hatchway.cluster.network.launcher, uvloop, msgspec, os, sys; os.stat(sys.executable)"
         check = [*prefix, "-c", needed]
         if subprocess.run(check, env=env, cwd="/", capture_output=True).returncode == 0:
@@ -107,7 +107,7 @@ def nobody() -> tuple[list[str], dict[str, str]] | str:
 
 @pytest.fixture(params=["self", "ordinary user"])
 def user(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str], bool]:
-    """As whom the control plane runs: command, environment, and whether it is another user."""
+    """Return how the control plane is run: command, environment, and whether as another user."""
     if request.param == "self":
         path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
         return [sys.executable], {**os.environ, "PYTHONPATH": path}, False
@@ -121,7 +121,7 @@ def user(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str], boo
 def make_run(user: tuple[list[str], dict[str, str], bool]) -> Iterator[Callable[..., Run]]:
     """Return a function that starts a scenario: make(mode, scenario, files, before).
 
-    files: content by name, or "-> " and the target of a link. before: the command that runs the control plane's.
+    files: name -> content, or "-> " and the target of a link. before: a command in front of the control plane's.
     """
     prefix, env, other = user
     made: list[Run] = []
@@ -129,7 +129,7 @@ def make_run(user: tuple[list[str], dict[str, str], bool]) -> Iterator[Callable[
     def make(mode: str, scenario: str, files: dict[str, str] | None = None, before: Sequence[str] = ()) -> Run:
         if mode == "private" and why_not_private():
             pytest.skip(f"{why_not_private()}")
-        # Not below pytest's own directory, which other users may not enter.
+        # Not below pytest's directory, which other users may not enter.
         directory = Path(tempfile.mkdtemp(prefix="hatchway-net-"))
         for name, text in (files or {}).items():
             path = directory / name

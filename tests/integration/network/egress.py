@@ -1,4 +1,4 @@
-"""Scenario of the way to other networks, in the pretended host (`pretendhost.py`)."""
+"""The scenario of connections to other networks, in the simulated host of `pretendhost.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hatchway.cluster import plan
 from hatchway.cluster.runtime import Runtime
 from tests.integration.network.inside import GREETER, config, run, sandbox, until
 
-# Tries what its argument says, a JSON list of [kind, ...], and prints a list of results: errors by their names.
+# Makes the connections of its argument, a JSON list of [kind, ...]; prints a list of results, with names of errors.
 CLIENT = """
 import errno, json, socket, sys, threading, time
 def connect(ip, port, family=socket.AF_INET):
@@ -72,7 +72,7 @@ async def attempts(pod: Any, wanted: list[list[Any]]) -> Any:
 
 
 async def egress(runtime: Runtime, directory: Path) -> Any:
-    """What pods reach at first, after the program was killed, and when it runs again."""
+    """Return what pods reach at first, after the egress program was killed, and after it was started again."""
     wanted = json.loads((directory / "wanted").read_text())
     await until(directory / "up 1")
     pod = await sandbox(runtime, **{"resolv.conf": f"search corp.test\nnameserver {plan.HOST_NAMESERVER}\n"})
@@ -85,7 +85,7 @@ async def egress(runtime: Runtime, directory: Path) -> Any:
             break
     program = next((directory / "bin").iterdir())
     target = program.readlink()
-    # Without its file it cannot be started again.
+    # Without its file the program cannot be started again.
     program.unlink()
     os.kill(_program(), signal.SIGKILL)
     await until(directory / "down 1")
@@ -103,7 +103,7 @@ async def egress_for_ever(runtime: Runtime, directory: Path) -> Any:
 
 
 def _program() -> int:
-    """The process id, in the network's namespace, of pasta or slirp4netns."""
+    """Return the process id of pasta or slirp4netns in the network's PID namespace."""
     for entry in Path("/proc").glob("[0-9]*/comm"):
         if entry.read_text().strip().partition(".")[0] in ("pasta", "passt", "slirp4netns"):
             return int(entry.parent.name)

@@ -1,4 +1,4 @@
-"""Containers that mean harm to what is started in them, and what the network's first process keeps of containers."""
+"""Containers that attack processes which are started in them; and the descriptors that init keeps."""
 
 # ruff: noqa: ASYNC110  what is waited for happens in other processes
 
@@ -14,11 +14,11 @@ from hatchway.cluster.runtime import ContainerProcess, Mount, Runtime, Sandbox, 
 from tests.integration.network.inside import config, run, sandbox, shell, start_error
 from tests.integration.network.sharing import shared
 
-# In a mount namespace of its own a container mounts what it likes, here over the /proc that a new process writes to.
+# In its own mount namespace a container can mount anything, here over the /proc to which a new process writes.
 _OWN_MOUNTS = "readlink /proc/self/ns/mnt; exec unshare -Urm sh -c 'mount -t tmpfs x /proc; mkdir /proc/self; %s'"
 _REPLACED = {"file": ": >/proc/self/oom_score_adj", "pipe": "mkfifo /proc/self/oom_score_adj"}
 
-# Stops every process that it sees but itself, for ever; writes down their command lines.
+# Stops every other process that it sees, without end; records their command lines.
 _STOPPER = """
 import os, signal
 seen = open("/seen/lines", "w")
@@ -41,7 +41,7 @@ _ATTEMPTS = 50
 
 
 async def _until_printed(where: Sandbox, argv: list[str], wanted: str, **more: Any) -> tuple[ContainerProcess, str]:
-    """Start a container; return it when it has printed `wanted`, and what it has printed before."""
+    """Start a container; when it has printed `wanted`, return it and its output until then."""
     reading, writing = os.pipe()
     process = await where.start(config(argv, writing, **more))
     os.close(writing)
@@ -55,7 +55,7 @@ async def _until_printed(where: Sandbox, argv: list[str], wanted: str, **more: A
 
 
 async def own_mounts(runtime: Runtime, directory: Path) -> Any:
-    """What a process is that was started in containers which have left their mount namespaces, and what it sees."""
+    """Start processes in containers that have changed their mount namespace; return what the processes see."""
     found: dict[str, Any] = {}
     places = {"alone": await sandbox(runtime), "shared": await shared(runtime, "s", 1, Sharing(processes="pod"))}
     for place, pod in places.items():
@@ -72,9 +72,9 @@ async def own_mounts(runtime: Runtime, directory: Path) -> Any:
 
 
 async def stopped_starts(runtime: Runtime, directory: Path) -> Any:
-    """What a caller hears of a process that its container stops before its program runs, and what is left of it.
+    """Start processes that the container stops before their program runs; return the errors, and what is left of them.
 
-    The last part of the result is what the container has seen of such processes.
+    The last part of the result is what the container saw of such processes.
     """
     pod = await sandbox(runtime)
     seen = directory / "seen"
@@ -83,7 +83,7 @@ async def stopped_starts(runtime: Runtime, directory: Path) -> Any:
     container, _ = await _until_printed(pod, ["python3", "-c", _STOPPER], "stops\n", mounts=mounts)
     for _ in range(_ATTEMPTS):
         try:
-            # It may be stopped as late as when its program runs already.
+            # The container may stop the process only after its program has begun.
             process = await pod.exec(container, config(["sleep", "1000"], 2))
         except StartError as error:
             message = str(error)
@@ -92,7 +92,7 @@ async def stopped_starts(runtime: Runtime, directory: Path) -> Any:
         await process.wait()
     else:
         message = "never stopped in time"
-    # Whoever watches the node's processes sees that nothing is left but the container.
+    # In the node's PID namespace, only the container is left.
     node = await shared(runtime, "node", 1, Sharing(processes="node"))
     while (await shell(node, "cat /proc/[0-9]*/stat | grep -c ') [Tt] '", name="counts"))[1].strip() != "0":
         await asyncio.sleep(0.01)
@@ -103,9 +103,9 @@ async def stopped_starts(runtime: Runtime, directory: Path) -> Any:
 
 
 async def kept_descriptors(runtime: Runtime, directory: Path) -> Any:
-    """Containers come and go, in rounds: `N.all` says that one is left in each pod, `N.none` that none is.
+    """Start and end containers in rounds: the file `N.all` says that one is left in each pod, `N.none` that none is.
 
-    It goes on when the outside has taken that file away.
+    It continues after the control plane has removed that file.
     """
 
     async def tell(name: str) -> None:
@@ -135,7 +135,7 @@ async def kept_descriptors(runtime: Runtime, directory: Path) -> Any:
 
 
 async def stopped_on_node(runtime: Runtime, directory: Path) -> Any:
-    """What another node's pod does while a container stops whatever starts on its own node."""
+    """Use a pod on another node while a container stops every new process on its own node; return the results."""
     (directory / "seen").mkdir()
     mounts = [Mount(str(directory / "seen"), "/seen")]
     node = await shared(runtime, "node", 1, Sharing(processes="node"))

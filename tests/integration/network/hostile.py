@@ -1,4 +1,4 @@
-"""A container that tries to get out of its pod, and what it can say about that."""
+"""Containers that try to escape from their pods; they report the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hatchway.cluster.runtime import Mount, Runtime, Sharing
 from tests.integration.network.inside import config, run, sandbox
 from tests.integration.network.sharing import shared
 
-# Prints a JSON object: what was tried, and how it went ("yes" is never right).
+# Prints a JSON object: attempt -> result; "yes" is a fault.
 ATTACK = r"""
 import ctypes, json, os, socket, stat, sys
 facts = json.loads(sys.argv[1])
@@ -85,7 +85,7 @@ print(json.dumps(found))
 
 
 async def hostile(runtime: Runtime, directory: Path) -> Any:
-    """What a container finds out, and another one that was started and joined before and after."""
+    """Return the results of a hostile container, and of processes in it that were started before and after."""
     facts = json.loads((directory / "facts.json").read_text())
     secret = directory / "secret"
     secret.mkdir()
@@ -96,7 +96,7 @@ async def hostile(runtime: Runtime, directory: Path) -> Any:
     pod = await sandbox(runtime, "attacker")
     argv = ["python3", "-c", ATTACK, json.dumps(facts)]
     _, started = await run(pod, argv)
-    # With all that a pod can have of its node; there the victim's processes are to be seen.
+    # A pod with all the namespaces that it can share with its node, where it sees the victim's processes.
     on_node = await shared(runtime, "on-node", 1, Sharing(network=True, ipc=True, processes="node"))
     _, node = await run(on_node, argv)
     waiting = await pod.start(config(["sleep", "1000"], 2, name="waiting"))
@@ -111,7 +111,7 @@ async def hostile(runtime: Runtime, directory: Path) -> Any:
 
 
 async def inherited(runtime: Runtime, directory: Path) -> Any:
-    """What the descriptors of a container's process lead to; its output goes to a file of the scenario's."""
+    """Return the targets of the descriptors of a container's process, whose output is a file of the scenario."""
     script = """
 import json, os
 open_ones = [f"/proc/self/fd/{number}" for number in range(1024) if os.path.lexists(f"/proc/self/fd/{number}")]

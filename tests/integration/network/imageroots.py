@@ -1,4 +1,4 @@
-"""Containers of images: what is in their root, and what they may do. Layers are made of busybox of this machine."""
+"""Containers of images: the content of their root, and their rights. Layers are made of this machine's busybox."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ GROUP = "root:x:0:\nweb:x:1001:\nwheel:x:10:root,web\nmedia:x:44:web\nstaff:x:50
 
 
 def busybox_layer(path: Path) -> Path:
-    """Make a layer with busybox, its libraries and its programs' names."""
+    """Make a layer with busybox, its libraries, and links with the names of its programs."""
     program = shutil.which("busybox")
     assert program is not None
     (path / "bin").mkdir(parents=True)
@@ -85,7 +85,7 @@ class Images:
         self._made = 0
 
     def layer(self, **files: str) -> Path:
-        """Make a layer with files, `__` for slashes; "-> x" makes a link, "/" a directory."""
+        """Make a layer. files: path (with `__` for slashes) -> content; "-> x" makes a link, "/" a directory."""
         self._made += 1
         path = self.directory / f"layers/{self._made}"
         path.mkdir(parents=True)
@@ -111,7 +111,7 @@ class Images:
         )
 
     async def run(self, argv: list[str], container: ContainerProcess | None = None, **more: Any) -> tuple[int, str]:
-        """Run to the end: exit code and output; -1 and the reason when it does not start."""
+        """Run a container to its end; return exit code and output, or -1 and the reason if it does not start."""
         with tempfile.TemporaryFile() as file:
             wanted = self.config(argv, file.fileno(), **more)
             try:
@@ -133,7 +133,7 @@ class Images:
         return output.strip() if code == 0 else f"{code}: {output.strip()}"
 
     async def waiting(self, **more: Any) -> ContainerProcess:
-        """Start a container that does nothing."""
+        """Start a container that sleeps."""
         return await self.pod.start(self.config(["sleep", "1000"], 2, **more))
 
 
@@ -143,7 +143,7 @@ async def _open(runtime: Runtime, directory: Path, name: str = "web-0") -> Image
 
 
 async def image_root(runtime: Runtime, directory: Path) -> Any:
-    """What a container of an image sees in its root."""
+    """Return what a container of an image sees in its root."""
     images = await _open(runtime, directory)
     top = images.layer(etc__motd="of the top layer\n")
     many = [images.layer(**{f"layer{number}": "x"}) for number in range(126)]
@@ -161,7 +161,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
         "layers": await images.text("ls / | grep -c ^layer", layers=many),
         "etc": await images.text("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname"),
         "linked": await images.text("cat /etc/resolv.conf; ls -l /etc/resolv.conf", layers=[resolved]),
-        # Changes that would change nothing, since these are this machine's own.
+        # These files are this machine's own, so only changes to their present values are tried.
         "kept devices": await images.text(
             "for path in /dev/null /dev/full /proc/self/fd/0; do chmod 666 $path; chown 0:0 $path; done 2>&1; true"
         ),
@@ -201,7 +201,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
 
 
 def _mounted_by_an_old_kernel(layers: list[Path], directory: Path) -> int:
-    """How many layers are seen in an overlay that is mounted by mount(2)."""
+    """Mount an overlay as on a kernel without fsopen(2); return how many layers are visible in it."""
     place = directory / "old"
     for name in ("changes", "mounted"):
         (place / name).mkdir(parents=True)
@@ -212,7 +212,7 @@ def _mounted_by_an_old_kernel(layers: list[Path], directory: Path) -> int:
 
 
 async def image_users(runtime: Runtime, directory: Path) -> Any:
-    """Users, groups and rights of containers."""
+    """Return users, groups and rights of containers."""
     images = await _open(runtime, directory)
     show = "id -u; id -g; id -G; echo $HOME; grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status"
 
@@ -263,7 +263,7 @@ async def image_users(runtime: Runtime, directory: Path) -> Any:
     same = f"test $({groups}) = $(readlink /proc/1/ns/cgroup) && echo same"
     found["control groups"] = await images.text(same, container)
     found["seen"] = await images.text("ps -o user,comm | grep sleep; kill -0 1 && echo may", container)
-    # A container that changes its own list of users is not another user for it.
+    # A container that changes its /etc/passwd does not change its user.
     container = await images.waiting()
     await images.text("sed -i s/^root:x:0:0/root:x:5:5/ /etc/passwd", container)
     found["changed"] = await images.text("id -u; echo $HOME", container)
@@ -281,7 +281,7 @@ print(json.dumps({name: call(*numbers[name]) for name in numbers}))
 """
 
 
-# Enters a user namespace of its own, and then a namespace of control groups.
+# Enters a new user namespace, and then a new cgroup namespace.
 NESTED = """
 import ctypes, errno
 libc = ctypes.CDLL(None, use_errno=True)
@@ -291,7 +291,7 @@ for kind in (0x10000000, 0x02000000):
 
 
 async def image_calls(runtime: Runtime, directory: Path) -> Any:
-    """The answers of the default profile."""
+    """Return the results of system calls under the default seccomp profile."""
     images = await _open(runtime, directory)
     calls = json.loads((directory / "calls.json").read_text())
     programs = images.layer(lib="-> usr/lib", lib64="-> usr/lib64", usr="/")
@@ -307,7 +307,7 @@ async def image_calls(runtime: Runtime, directory: Path) -> Any:
         "no new privileges": await answers(no_new_privileges=True, user="web"),
     }
     for name in ("unshare", "clone"):
-        # Allowed to these, and then this process is two.
+        # With these capabilities the call is allowed, and would fork this process.
         del calls[name]
     found["admin"] = await answers(capabilities=("SYS_ADMIN", "SYS_CHROOT"))
     found["unconfined"] = await answers(seccomp="")
@@ -317,7 +317,7 @@ async def image_calls(runtime: Runtime, directory: Path) -> Any:
     return found
 
 
-# Prints what of the machine a hostile container of an image gets at; nothing is right.
+# Prints the parts of the machine that a hostile container of an image reaches; the output must be empty.
 ATTACK = r"""
 import ctypes, json, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -376,7 +376,7 @@ print(json.dumps(found))
 
 
 async def image_privileged(runtime: Runtime, directory: Path) -> Any:
-    """What a privileged container may do, and what is still refused to it."""
+    """Return what a privileged container may do, and what is still refused to it."""
     images = await _open(runtime, directory)
     programs = images.layer(lib="-> usr/lib", lib64="-> usr/lib64", usr="/")
     found: dict[str, Any] = {"users": runtime.users, "outside root": os.stat("/proc/1").st_uid}
@@ -394,7 +394,7 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
     return found
 
 
-# Runs as the program of the network's first process, which the container can make itself execute.
+# Tries to overwrite init's program file, which a container can make a process of itself execute.
 OVERWRITE = r"""
 import os
 found = []
@@ -406,7 +406,7 @@ for path, flags in (("/proc/self/exe", os.O_RDWR), (f"/proc/self/fd/{os.open('/p
         found.append(error.strerror)
 print(found)
 """
-# Looks for the program file, the memory and the descriptors of every process that it sees, until it is told to stop.
+# Tries to open the program file, memory and descriptors of every process that it sees, until it is told to stop.
 OVERWRITE_OTHERS = """
 touch /seen
 while [ ! -e /stop ]; do
@@ -420,7 +420,7 @@ done 2> /dev/null
 
 
 async def image_hostile(runtime: Runtime, directory: Path) -> Any:
-    """Images that try to have something done outside of their root, and what they get."""
+    """Return the results of images that try to have an effect outside of their root."""
     images = await _open(runtime, directory)
     outside = directory / "outside"
     outside.mkdir()
@@ -455,7 +455,7 @@ async def image_hostile(runtime: Runtime, directory: Path) -> Any:
     }
     for name, volume in (("in /proc", "/proc/self/attr"), ("at /", "/data/.."), ("at a file", "/etc/passwd")):
         found[f"volume {name}"] = await images.text("echo started", volumes=[volume], read_only_root=True)
-    # A descriptor of a directory of this machine would be a way out.
+    # An inherited descriptor of a directory of this machine would be a way out.
     leaks = [await images.text("pwd", cwd=f"/proc/self/fd/{number}") for number in range(3, 40)]
     linked = images.layer(w="-> /proc/self/fd")
     leaks += [await images.text("pwd", cwd=f"/w/{number}/../x", layers=[linked]) for number in range(3, 12)]
@@ -493,7 +493,7 @@ async def _own_program(images: Images) -> str:
 async def _other_programs(images: Images) -> Any:
     program = Path(f"/proc/{os.getpid()}/exe").resolve()
     before = program.stat().st_mtime_ns
-    # Even one that may do everything in its own namespaces.
+    # Also a container with all rights in its namespaces.
     rights = Privileges(capabilities=ALL_CAPABILITIES, seccomp="", unmasked_proc=True)
     container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2, privileges=rights))
     for _ in range(20):
@@ -504,7 +504,7 @@ async def _other_programs(images: Images) -> Any:
 
 
 async def image_copied(runtime: Runtime, directory: Path) -> Any:
-    """A container whose changes are on an overlay: the kernel mounts no other overlay on it."""
+    """Return the results of a container whose changes lie on an overlay, which can be no layer of another overlay."""
     images = await _open(runtime, directory)
     for name in ("below", "above", "changes"):
         (directory / name).mkdir()
@@ -523,7 +523,7 @@ async def image_copied(runtime: Runtime, directory: Path) -> Any:
 
 
 async def image_sharing(runtime: Runtime, directory: Path) -> Any:
-    """Terminals, guests in a container's process namespace, and pods that share one."""
+    """Return the results of terminals, processes that join a container's PID namespace, and pods that share one."""
     images = await _open(runtime, directory)
     container = await images.waiting(privileges=Privileges(user="web"))
     found = {"guest": await images.text("ps -o pid,comm | grep -c sleep; id -u", processes_of=container)}
@@ -545,7 +545,7 @@ async def image_sharing(runtime: Runtime, directory: Path) -> Any:
 def _read_terminal(descriptor: int) -> str:
     os.set_blocking(descriptor, True)
     text = b""
-    # The end of the process hangs it up (EIO).
+    # After the end of the process, reads fail with EIO.
     with contextlib.suppress(OSError):
         while data := os.read(descriptor, 1000):
             text += data

@@ -1,7 +1,7 @@
-"""Containers of images with users: servers that give up root's rights, and such that refuse them.
+"""Containers of images with several users: servers that give up root's rights, and servers that refuse root.
 
 DIRECTORY/base is a root with Debian packages (nginx, redis-server, postgresql-15). Its files may belong to users that
-the cluster does not have, so what the servers write is in a layer of the scenario's own.
+the cluster does not have, so the servers write only to a layer of the scenario.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Servers:
             return ended.code, file.read().decode(errors="replace").strip()
 
     async def ask(self, port: int, question: bytes, until: bytes) -> str:
-        """Send a request to the pod as soon as it listens, and return what comes up to `until`."""
+        """Send a request to the pod as soon as it listens; return the response up to `until`."""
         while True:
             try:
                 sock = await self.runtime.dial(self.pod.ip, port)
@@ -121,7 +121,7 @@ class Servers:
 
 
 async def servers_of_images(runtime: Runtime, directory: Path) -> Any:
-    """Three servers, as their images start them."""
+    """Run three servers as their images start them; return the results."""
     pod = await sandbox(runtime, "db")
     at = Servers(directory, runtime, pod)
     found: dict[str, Any] = {"users": runtime.users}
@@ -150,7 +150,7 @@ async def servers_of_images(runtime: Runtime, directory: Path) -> Any:
 
 
 async def changes_of_users(runtime: Runtime, directory: Path) -> Any:
-    """What containers may do with users, groups, owners and devices; one container each."""
+    """Return what containers may do with users, groups, owners and devices; each attempt has its own container."""
     pod = await sandbox(runtime)
     at = Servers(directory, runtime, pod)
     volume = directory / "volume"
@@ -189,7 +189,7 @@ async def changes_of_users(runtime: Runtime, directory: Path) -> Any:
 
 
 async def scripts_that_start_again(runtime: Runtime, directory: Path) -> Any:
-    """Start scripts that run themselves again as another user, and ask whether they are it."""
+    """Return the results of start scripts that run themselves again as another user, and check their user."""
     pod = await sandbox(runtime)
     at = Servers(directory, runtime, pod)
     found: dict[str, Any] = {"users": runtime.users}
@@ -211,13 +211,13 @@ async def scripts_that_start_again(runtime: Runtime, directory: Path) -> Any:
             first = await at.start("exec /v/start.sh", user, **more)
         await until(script.parent / "ready")
         found["id"] = (await at.run("id", container=first))[1]
-        # A container that asks without an end waits; others do not.
+        # A container that changes its user without end is delayed; other containers are not.
         asking = asyncio.ensure_future(
             at.run("i=0; while [ $i -lt 150 ]; do setpriv --reuid=1 --regid=1 --clear-groups true; i=$((i+1)); done")
         )
         found["beside"] = await at.run("echo started")
         found["asking"] = await asking
-        # Only the first process counts: others are commands that a script runs as another user.
+        # Only a change of the first process counts; other processes are commands that a script runs as another user.
         other = await at.start("setpriv --reuid=1 --clear-groups sleep 0.2; exec sleep 1000")
         await asyncio.sleep(0)
         found["later"] = await at.run("sleep 0.7; cat /proc/1/comm", container=other)
@@ -227,7 +227,7 @@ async def scripts_that_start_again(runtime: Runtime, directory: Path) -> Any:
 
 
 async def foreign_files(runtime: Runtime, directory: Path) -> Any:
-    """Leave files of other users in DIRECTORY/state, which the outside deletes."""
+    """Leave files of other users in DIRECTORY/state, which the control plane deletes."""
     pod = await sandbox(runtime)
     at = Servers(directory, runtime, pod)
     state = directory / "state" / "volume"

@@ -1,8 +1,8 @@
-"""The node agent of the network tests: runs one scenario with the runtime and writes what it found.
+"""The node agent of the network tests: runs a scenario with the runtime, and writes its result.
 
     python inside.py SCENARIO DIRECTORY
 
-The result goes to DIRECTORY/result.json; the scenario may meet the outside through other files there.
+The result is written to DIRECTORY/result.json; other files there coordinate the scenario and the control plane.
 """
 
 # ruff: noqa: ASYNC110  what is waited for happens in other processes
@@ -36,7 +36,7 @@ from hatchway.cluster.runtime import (
 
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
-# Answers each connection with its host name and ends.
+# Answers each connection with its host name, and closes it.
 GREETER = """
 import os, socket, sys
 server = socket.create_server((os.environ.get("HATCHWAY_POD_IP", ""), int(sys.argv[1])), backlog=64)
@@ -68,7 +68,7 @@ def config(argv: list[str], output: int = 1, **more: Any) -> ContainerConfig:
 async def run(
     where: Sandbox, argv: list[str], container: ContainerProcess | None = None, **more: Any
 ) -> tuple[int, str]:
-    """Run to the end: exit code and output."""
+    """Run a container to its end; return exit code and output."""
     with tempfile.TemporaryFile() as file:
         wanted = config(argv, file.fileno(), **more)
         process = await (where.exec(container, wanted) if container else where.start(wanted))
@@ -96,7 +96,7 @@ async def until(path: Path) -> None:
 
 
 async def dialed(runtime: Runtime, ip: str, port: int) -> str:
-    """Connect as soon as somebody listens, and read to the end."""
+    """Connect as soon as there is a listener; read to the end."""
     while True:
         try:
             sock = await runtime.dial(ip, port)
@@ -112,7 +112,7 @@ async def dialed(runtime: Runtime, ip: str, port: int) -> str:
 
 
 async def two_pods(runtime: Runtime, directory: Path) -> Any:
-    """Two pods on one port; the outside dials them and then lets this end."""
+    """Run two pods with the same port; the control plane dials them, and then lets this scenario end."""
     ips = []
     for name in ("one", "two"):
         pod = await sandbox(runtime, name)
@@ -127,7 +127,7 @@ async def two_pods(runtime: Runtime, directory: Path) -> Any:
 
 
 async def for_ever(runtime: Runtime, directory: Path) -> Any:
-    """Pods and their descendants run until somebody kills the control plane."""
+    """Run pods with descendants until the control plane is killed."""
     pod = await sandbox(runtime)
     marker = directory.name
     script = f"setsid sh -c 'exec sleep 1000 # {marker}' & exec sh -c 'while :; do sleep 1000; done # {marker}'"
@@ -137,7 +137,7 @@ async def for_ever(runtime: Runtime, directory: Path) -> Any:
 
 
 async def surroundings(runtime: Runtime, directory: Path) -> Any:
-    """What a container sees."""
+    """Return what a container sees of its environment."""
     pod = await sandbox(runtime, "web-0", **{"resolv.conf": "nameserver 10.96.0.10\n"})
     found: dict[str, Any] = {"ip": pod.ip}
     for name, script in {
@@ -167,7 +167,7 @@ async def surroundings(runtime: Runtime, directory: Path) -> Any:
 
 
 async def owners(runtime: Runtime, directory: Path) -> Any:
-    """What changes of a file's owner give: by each system call, of files that are missing, by tar and install."""
+    """Return the results of changes of owners: by each system call, of missing files, by tar and install."""
     pod = await sandbox(runtime)
     code = """
 import io, os, tarfile
@@ -199,7 +199,7 @@ with tarfile.open("/tmp/t.tar", "w") as made:
 
 
 async def secrets(runtime: Runtime, directory: Path) -> Any:
-    """Whether a container can read what it must not: one line for each path that it can."""
+    """Return the paths that a container can read and must not, one a line."""
     pod = await sandbox(runtime)
     paths = json.loads((directory / "secrets.json").read_text())
     script = 'for p in "$@"; do if cat "$p" >/dev/null 2>&1 || ls "$p"/* >/dev/null 2>&1; then echo "$p"; fi; done'
@@ -214,7 +214,7 @@ async def secrets(runtime: Runtime, directory: Path) -> Any:
 
 
 async def writes(runtime: Runtime, directory: Path) -> Any:
-    """Where a container can write, and what becomes of it."""
+    """Return where a container can write, and what becomes of the files."""
     pod = await sandbox(runtime)
     places = [
         "/tmp/written-by-a-container",
@@ -295,7 +295,7 @@ def _nonsense(directory: Path) -> Mount:
 
 
 async def processes(runtime: Runtime, directory: Path) -> Any:
-    """Exit codes, signals, exec, the death of descendants."""
+    """Return results about exit codes, signals, exec, and the end of descendants."""
     pod = await sandbox(runtime)
     found: dict[str, Any] = {"exit 3": (await shell(pod, "exit 3"))[0]}
     trapping = await pod.start(config(["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.01; done"], 2))
@@ -304,7 +304,7 @@ async def processes(runtime: Runtime, directory: Path) -> Any:
         await pod.exec(trapping, config(["nope"], 2))
     except StartError as error:
         found["exec error"] = str(error)
-    # An exec shares the container's files, and its processes are in the same tree.
+    # An exec sees the container's files, and its processes are in the same PID namespace.
     await shell(pod, "echo shared > ${HATCHWAY_ROOT:-/tmp}/tmp-file", trapping)
     found["shared"] = (await shell(pod, "cat ${HATCHWAY_ROOT:-/tmp}/tmp-file", trapping))[1]
     sleeper = await pod.exec(trapping, config(["sleep", "1000"], 2))
@@ -336,7 +336,7 @@ def vars_of(ended: Any) -> list[int]:
 
 
 async def many(runtime: Runtime, directory: Path) -> Any:
-    """Many at once, and again after all of them have gone."""
+    """Run many containers at once, and again after all of them have ended."""
     for _ in range(2):
         pods = await asyncio.gather(*(sandbox(runtime, f"pod-{i}", node=i % 3) for i in range(20)))
         assert len({pod.ip for pod in pods}) == 20
@@ -347,7 +347,7 @@ async def many(runtime: Runtime, directory: Path) -> Any:
 
 
 async def written_bytes(runtime: Runtime, directory: Path) -> Any:
-    """What containers have written outside of their volumes, of which the one that has changed its root has another."""
+    """Return how much containers have written outside of their volumes; one of them has changed its root."""
     volume = directory / "volume"
     volume.mkdir()
     (volume / "file").write_bytes(b"x" * (4 << 20))
@@ -372,7 +372,7 @@ async def written_bytes(runtime: Runtime, directory: Path) -> Any:
 
 
 async def processes_of_nodes(runtime: Runtime, directory: Path) -> Any:
-    """What hostPath volumes of /proc and / show, while containers run on two nodes."""
+    """Return what hostPath volumes of /proc and / show while containers run on two nodes."""
     for node in (1, 2):
         await (await sandbox(runtime, f"pod-{node}", node=node)).start(config(["sleep", "1000"], 2))
     pod = await sandbox(runtime, "looking", node=1)

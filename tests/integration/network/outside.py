@@ -1,9 +1,9 @@
 """The control plane of the network tests, a process of its own: python outside.py MODE SCENARIO DIRECTORY.
 
-It starts the network with `inside.py` as the node agent and waits until it ends. It writes what it learns on the way
-to DIRECTORY/outside.json. DIRECTORY/start_seconds, if there is one, says how long a start may take; DIRECTORY/egress,
-how pods reach other networks: the name of a program in DIRECTORY/bin, and `to-host` after it if they may reach this
-machine. `up N` and `down N` are made there for the changes that the network reports.
+It starts the network with `inside.py` as the node agent, and waits until it ends. It writes its observations to
+DIRECTORY/outside.json. These files of DIRECTORY are optional: `start_seconds` is the most seconds of a start; `egress`
+says how pods reach other networks: the name of a program in DIRECTORY/bin, then `to-host` if they may reach this
+machine. The files `up N` and `down N` are written for the changes that the network reports.
 """
 
 # ruff: noqa: ASYNC110  what is waited for happens in other processes
@@ -25,7 +25,7 @@ from hatchway.cluster.network import launcher
 from hatchway.cluster.network.egress.egresslink import EgressSettings
 from hatchway.cluster.network.egress.tools import EgressTool
 
-# Below a directory that containers see.
+# A hidden directory below a directory that containers see.
 HIDDEN = Path(hatchway.__file__).with_name("rewrite")
 INSIDE = Path(__file__).with_name("inside.py")
 
@@ -99,7 +99,7 @@ def _absent(ip: str) -> str:
 
 
 def _greeting(ip: str) -> str:
-    """What the host itself reads at the address: some gateways accept connections to every one."""
+    """Return what the host itself reads at the address. Some networks have gateways that accept every connection."""
     try:
         with socket.create_connection((ip, 8080), timeout=0.3) as sock:
             return sock.recv(100).decode()

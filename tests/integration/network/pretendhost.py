@@ -1,15 +1,15 @@
-"""Plays a machine with a network: python pretendhost.py [--open-tun] COMMAND...
+"""Simulate a machine with a network: python pretendhost.py [--open-tun] COMMAND...
 
-It runs COMMAND in a network namespace that looks like a machine's, so that tests of the way to other networks use no
+COMMAND runs in a network namespace that looks like a machine's, so that tests of egress use no
 address outside this machine:
 
-    the pretended host             "the Internet", another namespace
+    the simulated host             "the Internet", another namespace
     eth0 192.0.2.10 ------------- 192.0.2.1
     lo   127.0.0.1                203.0.113.5, 203.0.113.53 (DNS), 169.254.169.254 (metadata)
 
-The Internet answers at TCP 8080 (`serve`), echoes UDP at 9000, and has a name server; the host answers at TCP 9091 of
-127.0.0.1 and TCP 9092 of all addresses, and has a resolver at 127.0.0.53, as systemd-resolved. /etc/resolv.conf names
-it. Without root, this is root in a user namespace. --open-tun: all users may open /dev/net/tun (needs root).
+The Internet answers at TCP 8080 (`serve`), echoes UDP at 9000, and has a DNS server; the host answers at TCP 9091 of
+127.0.0.1 and TCP 9092 of all addresses. Its /etc/resolv.conf names its resolver at 127.0.0.53, as with
+systemd-resolved. Without root, a user namespace is used. --open-tun: all users may open /dev/net/tun (needs root).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BYTES = 1 << 16
 
 
 class _Web(socketserver.BaseRequestHandler):
-    """Answers a line: `who`, `get BYTES`, `put BYTES` (reads them and says how many), `wait` (until the end)."""
+    """Answers a line: `who`, `get BYTES`, `put BYTES` (reads them, answers the number), `wait` (for the close)."""
 
     def handle(self) -> None:
         file = self.request.makefile("rb")
@@ -60,7 +60,7 @@ class _Threads(socketserver.ThreadingTCPServer):
 
 
 def _answer(query: bytes, names: dict[str, str], *, tcp: bool) -> bytes:
-    """Answer a query for A records; names that begin with `long` get an answer for TCP only."""
+    """Answer a query for A records; for names that begin with `long`, only over TCP."""
     at, labels = 12, []
     while query[at]:
         labels.append(query[at + 1 : at + 1 + query[at]].decode().lower())

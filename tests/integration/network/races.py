@@ -1,16 +1,16 @@
-"""Containers that exchange directories by links while others start on them, and what the node agent does meanwhile.
+"""Containers that replace directories with links while other containers start and the node agent works on the files.
 
-One pod has a volume of every kind. Its attackers exchange, in all of them that they can write to, the directory `x`
-and what else can have that name: links that lead to a directory outside, and directories that hold links, a pipe or a
-directory where a file is expected. They try to put links among the files of projected volumes and of logs, too.
+One pod has a volume of every kind. In every writable volume, its attackers exchange the directory `x`
+with others: with links that lead to a directory outside, and with directories that hold links, a pipe or a
+directory where a file is expected. They also try to put links among the files of projected volumes and of logs.
 
-Meanwhile containers start whose mounts, termination logs, working directories and own files of /etc lead through `x`,
-and read and write what they find; the agent brings files up to date, writes and rotates logs, reads termination
+Meanwhile containers start whose mounts, termination logs, working directories and files of /etc lead through `x`,
+and read and write those files; the agent updates files, writes and rotates logs, reads termination
 messages, and deletes volumes with deep, unreadable and oddly named directories. All of this runs at the same time.
-Outside nothing may happen.
+Nothing outside of the volumes may change.
 
-It goes on for `seconds` and until everything was tried once, but at most `_LATE` seconds longer. What does not end
-within `_HUNG` seconds fails the run, with its name and what was running.
+The race lasts `seconds` and until everything was tried once, but at most `_LATE` seconds longer. A step longer than
+`_HUNG` seconds fails the run; the error has its name and the processes.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from tests.integration.network.inside import config, run, sandbox
 SECRET = "what is outside"
 _WRITABLE = ("empty", "memory", "host", "nested")
 LANES = 4
-# How much longer than it should a busy machine may take, and how long one attempt may.
+# Seconds that a run may take in addition on a busy machine, and the most seconds of one attempt.
 _LATE = 60.0
 _HUNG = 40.0
-# How long volumes are removed while a container changes them.
+# Seconds for which volumes are removed while a container changes them.
 _UNDER_ATTACK = 0.3
 _PROJECTED = ("configMap", "secret", "downwardAPI", "projected")
 
-# Exchanges x and other things for ever, in every directory that it is given; prints when it has begun.
+# Exchanges `x` with other files, without end, in every directory of its arguments; prints a line when it begins.
 _ATTACK = r"""
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -86,7 +86,7 @@ while True:
                 libc.renameat2(-100, f"{place}/x".encode(), -100, f"{place}/{other}".encode(), 2)
 """
 
-# Fills a directory with what is hard to delete, for ever.
+# Fills a directory with files that are hard to delete, without end.
 _CLUTTER = r"""
 import os, sys
 outside, place = sys.argv[1:]
@@ -112,7 +112,7 @@ while True:
         os.chdir("/")
 """
 
-# Does to the files of projected volumes what it can, and says what it could.
+# Tries every change of the files of projected volumes, and prints those that succeed.
 _TAMPER = r"""
 import ctypes, os, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -142,11 +142,11 @@ print(sorted(done))
 
 
 async def _no_object(_resource: str, _namespace: str, _name: str) -> None:
-    """Answer as where there are no claims."""
+    """Find no objects: there are no claims."""
 
 
 class _Projections(Projector):
-    """New files each time."""
+    """Projected files with new content at each update."""
 
     def __init__(self) -> None:
         self._count = itertools.count()
@@ -168,12 +168,12 @@ def contents(directory: Path) -> dict[str, str]:
     return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
 
 
-# A name, and what starts it.
+# The name of an attempt, and the function that starts it.
 Attempt = tuple[str, Callable[[], Awaitable[None]]]
 
 
 def processes() -> str:
-    """Describe every process that can be seen: its number, state, what it waits for in the kernel, its command."""
+    """Describe every visible process: its id, state, the kernel function in which it waits, its command."""
     lines = []
     for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         with contextlib.suppress(OSError):
@@ -184,7 +184,7 @@ def processes() -> str:
 
 
 class _Race:
-    """The state of the race. failures: what went wrong in the agent itself, as text."""
+    """The state of the race. failures: errors of the agent itself, as text."""
 
     def __init__(self, runtime: Runtime, directory: Path) -> None:
         self.runtime = runtime
@@ -220,7 +220,7 @@ class _Race:
         return self.volumes.prepare_mounts({"name": "victim", "volumeMounts": list(mounts)}, {"NAME": "x"})
 
     async def victim(self, where: Sandbox, kind: str, mounts: Callable[[str], list[Mount]], **more: Any) -> None:
-        """Start a container that reads and writes what it finds at /m, in /etc and in its working directory."""
+        """Start a container that reads and writes files at /m, in /etc and in its working directory."""
         self.attempts[kind] = self.attempts.get(kind, 0) + 1
         name = f"victim-{next(self._numbers) % 100}"
         script = (
@@ -233,7 +233,7 @@ class _Race:
         try:
             _, output = await run(where, argv, mounts=mounts(name), name=name, **more)
         except (ConfigError, StartError, MountError, OSError):
-            # To be refused is as good: where it leads out of the volume.
+            # A refusal is correct as well: then the path led out of the volume.
             return
         self.started[kind] = self.started.get(kind, 0) + 1
         if SECRET in output:
@@ -242,7 +242,7 @@ class _Race:
             self.escaped.append(f"{kind}: the termination message is {words[:200]}")
 
     def attempts_of_a_round(self, where: Sandbox, running: ContainerProcess) -> Iterator[Attempt]:
-        """Yield all that is tried, with a name each. running: a container for `exec`."""
+        """Yield the attempts of one round. running: a container for `exec`."""
         below: Object = {"mountPath": "/m"}
 
         def victim(kind: str, mounts: Callable[[str], list[Mount]], **more: Any) -> Attempt:
@@ -324,7 +324,7 @@ class _Race:
             self.escaped.append(f"logs read {output[:200]!r}")
 
     async def _remove(self, attack: str) -> None:
-        """Delete a pod's volumes although a container still changes them."""
+        """Delete a pod's volumes while a container still changes them."""
         uid = f"removed-{next(self._numbers)}"
         removed = self._volumes(uid)
         pod = {**self.pod, "spec": {"volumes": [{"name": "removed", "emptyDir": {}}], "containers": []}}
@@ -336,7 +336,7 @@ class _Race:
             )
             await self.attack(where, attack, mounts, ["/v/removed"])
             removing = asyncio.create_task(asyncio.to_thread(self._remove_again, removed))
-            # One removal need not end while the container makes files as fast as they are deleted.
+            # The removal may go on as long as the container makes files as fast as they are deleted.
             await asyncio.wait({removing}, timeout=_UNDER_ATTACK)
         finally:
             await where.remove()
@@ -361,7 +361,7 @@ class _Race:
         name = f"attacker-{next(self._numbers)}"
         process = await where.start(config(argv, writing, name=name, mounts=mounts))
         os.close(writing)
-        # Not in a thread: one that waits for ever could not be cancelled.
+        # Not in a thread, because a thread that waits without end could not be cancelled.
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()
         loop.add_reader(reading, readable.set)
@@ -379,7 +379,7 @@ def logs_of(directory: Path) -> Path:
 
 
 def _endless_rounds(race: _Race, where: Sandbox, running: ContainerProcess) -> Iterator[Attempt]:
-    """Yield the attempts of one round after another, each round in an order of its own; count those that are over."""
+    """Yield the attempts of round after round, each round in another random order; count the rounds."""
     for number in itertools.count():
         attempts = list(race.attempts_of_a_round(where, running))
         random.Random(number).shuffle(attempts)
@@ -388,9 +388,9 @@ def _endless_rounds(race: _Race, where: Sandbox, running: ContainerProcess) -> I
 
 
 async def races(runtime: Runtime, directory: Path) -> Any:
-    """Run all of it for the seconds that `race.json` says."""
+    """Run the race for the seconds in `race.json`."""
     seconds = json.loads((directory / "race.json").read_text())
-    # What holds the loop itself is seen in the log.
+    # If the loop itself is blocked, this writes the cause to the log.
     faulthandler.dump_traceback_later(seconds + _LATE + _HUNG + 10)
     race = _Race(runtime, directory)
     (race.outside / "y").mkdir(parents=True)
@@ -403,7 +403,7 @@ async def races(runtime: Runtime, directory: Path) -> Any:
     where = await sandbox(runtime, "racing")
     places = [f"/v/{name}" for name in _WRITABLE]
     shared = race.mounts(*({"name": name, "mountPath": f"/v/{name}"} for name in _WRITABLE))
-    # Each has its own: two in one directory soon have `x` under another name for good, and nothing starts any more.
+    # Attackers do not share directories: two in one would soon leave no `x` there, so that nothing could start.
     attackers = [await race.attack(where, _ATTACK, shared, places[half::2]) for half in range(2)]
     root, inside = runtime.locate(1, plan.NODE_LOGS)
     await race._logs()
@@ -424,7 +424,7 @@ async def races(runtime: Runtime, directory: Path) -> Any:
     end = time.monotonic() + seconds
 
     async def lane() -> None:
-        """One attempt after another."""
+        """Run one attempt after another."""
         for name, attempt in rounds:
             now = time.monotonic()
             if race.escaped or (now > end and race.rounds) or now > end + _LATE:
@@ -455,6 +455,6 @@ async def races(runtime: Runtime, directory: Path) -> Any:
         "rounds": race.rounds,
         "attempts": sum(race.attempts.values()),
         "kinds": len(race.attempts),
-        # There is such a file outside only.
+        # "x/secret" exists only outside.
         "never started": sorted(k for k in race.attempts if k not in race.started and "x/secret" not in k),
     }

@@ -1,4 +1,4 @@
-"""Scenarios of the service proxy: `Services` stands for the API server, everything else is real."""
+"""Scenarios of the service proxy: `Services` takes the place of the API server, everything else is real."""
 
 # ruff: noqa: ASYNC110  what is waited for happens in other processes
 
@@ -26,7 +26,7 @@ from tests.integration.network.inside import GREETER, config, dialed, run, sandb
 
 WEB, DNS, NODE = "10.96.3.4", "10.96.0.10", plan.node_ip(1)
 
-# Answers with its name and what it got, in upper case; over TCP when the client has said all it wants to say.
+# Answers with its name and the received data in upper case; over TCP, after the client has sent everything.
 ECHO = """
 import os, socket, sys, threading
 name = os.environ["NAME"].encode()
@@ -45,7 +45,7 @@ while True:
     server.sendto(name + b" " + data.upper(), client)
 """
 
-# What one client in a pod gets: TCP and UDP, or how it fails.
+# A client in a pod: prints what it receives over TCP or UDP, or the error.
 CLIENT = """
 import errno, socket, sys
 kind, ip, port, data = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4].encode() * int(sys.argv[5])
@@ -75,7 +75,7 @@ except OSError as error:
 
 
 class Services:
-    """A client of an API server that knows services and EndpointSlices. `set` changes one; `delete` removes it.
+    """A client of an API server that has Services and EndpointSlices. `set` changes an object; `delete` removes it.
 
     events: the messages of the Events that were written, by reason.
     """
@@ -117,7 +117,7 @@ def slices(name: str, pods: list[Sandbox], *ports: Object) -> Object:
 
 
 def service_proxy(runtime: Runtime, services: Services, **options: Any) -> ServiceProxy:
-    """A service proxy for the nodes of these tests."""
+    """Run a service proxy for the nodes of these tests."""
     loopback = runtime.isolation == "loopback"
     nodes = NodePlaces(
         NodePlace(name, plan.node_ip(index, loopback=loopback), plan.pod_cidr(index, loopback=loopback))
@@ -144,14 +144,14 @@ async def ask(pod: Sandbox, kind: str, ip: str, port: int, data: str = "hello", 
 
 
 async def eventually(pod: Sandbox, wanted: str, *arguments: Any) -> str:
-    """Ask until the answer is the wanted one (the proxy follows the API a little later)."""
+    """Ask until the answer is the wanted one, since the proxy follows the API with a delay; return it."""
     while (answer := await ask(pod, *arguments)) != wanted:
         await asyncio.sleep(0.01)
     return answer
 
 
 async def until_dialed(runtime: Runtime, ip: str, port: int) -> socket.socket:
-    """Dial until there is a connection: addresses that were taken are tried again after a while."""
+    """Dial until there is a connection, since the proxy tries addresses that were taken again after a time."""
     while True:
         try:
             return await runtime.dial(ip, port)
@@ -176,7 +176,7 @@ TARGETS = ({"name": "echo", "port": 7}, {"name": "dns", "port": 53, "protocol": 
 
 
 async def service_addresses(runtime: Runtime, directory: Path) -> Any:
-    """From inside a pod, TCP and UDP, with endpoints coming and going."""
+    """Use service addresses inside a pod, by TCP and UDP, while endpoints are added and removed."""
     client, one, two = await _echoes(runtime)
     services = Services()
     found: dict[str, Any] = {
@@ -211,7 +211,7 @@ async def service_addresses(runtime: Runtime, directory: Path) -> Any:
     return found
 
 
-# Opens connections, or UDP flows from ports of their own, and keeps them; prints how many were answered at the end.
+# Opens connections, or UDP flows from different ports, and keeps them; prints at the end how many were answered.
 _GREEDY = """
 import socket, sys
 kind, ip, port, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -233,7 +233,7 @@ time.sleep(1000)
 """
 
 
-# Answers everything at once, on as many connections as there are.
+# Answers at once, on any number of connections.
 _PATIENT = """
 import socket, socketserver, threading
 class Tcp(socketserver.BaseRequestHandler):
@@ -251,7 +251,7 @@ socketserver.UDPServer(("", 53), Udp).serve_forever()
 
 
 async def service_quotas(runtime: Runtime, directory: Path) -> Any:
-    """A pod takes all connections and flows that it can get; another one is served all the same."""
+    """Let a pod take as many connections and flows as it can; another pod is still served."""
     client, one, two = [await sandbox(runtime, name, node=i) for i, name in enumerate(("client", "one", "two"))]
     await one.start(config(["python3", "-c", _PATIENT], 2))
     services = Services()
@@ -273,7 +273,7 @@ async def service_quotas(runtime: Runtime, directory: Path) -> Any:
         greedy.kill(signal.SIGKILL)
         await greedy.wait()
         if kind == "tcp":
-            # What was held is free again.
+            # After the pod has closed its connections, there is room again.
             found["again"] = await eventually(client, "one True", kind, WEB, port)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -292,7 +292,7 @@ async def service_affinity(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_connections(runtime: Runtime, directory: Path) -> Any:
-    """Established connections outlive their service's changes; dead endpoints are passed over; taken ports are left."""
+    """Connections outlive changes of their Service; unreachable endpoints are skipped; used ports are not taken."""
     client, one, two = await _echoes(runtime)
     services = Services()
     found: dict[str, Any] = {}
@@ -329,7 +329,7 @@ async def service_connections(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_on_node_ports(runtime: Runtime, directory: Path) -> Any:
-    """Loopback: no service addresses, but node ports on the nodes' addresses."""
+    """Without a private network there are no service addresses, only node ports at the nodes' addresses."""
     pod = await sandbox(runtime)
     await pod.start(config(["python3", "-c", GREETER, "8080"], 2, env={"NAME": "one"}))
     await dialed(runtime, pod.ip, 8080)
@@ -342,7 +342,7 @@ async def service_on_node_ports(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_on_host(runtime: Runtime, directory: Path) -> Any:
-    """Node ports and load balancers on the machine outside, while the file `done` is not there."""
+    """Serve node ports and load balancers on the machine outside until the file `done` exists."""
     pod = await sandbox(runtime)
     await pod.start(config(["python3", "-c", GREETER, "8080"], 2, env={"NAME": "one"}))
     await dialed(runtime, pod.ip, 8080)
@@ -371,7 +371,7 @@ async def service_on_host(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_sockets_of_others(runtime: Runtime, directory: Path) -> Any:
-    """What a cluster may not open on the machine outside."""
+    """Return the results for sockets that a cluster may not open on the machine outside."""
     found = []
     for protocol, ip, port in (
         ("TCP", plan.HOST_IP, 8080),

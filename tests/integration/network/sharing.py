@@ -1,4 +1,4 @@
-"""Pods that have something of their node's: what they see of it, and what they cannot reach."""
+"""Pods that share namespaces with their node: what they see of it, and what they cannot reach."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READ = (
     "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); print(s.recv(99).decode())"
 )
 
-# Tries on each process that it sees what leads out of a container. Prints what worked, by the process's name.
+# Tries to leave the container by each process that it sees. Prints process name -> the attempts that succeeded.
 _LOOK = r"""
 import ctypes, json, os, signal
 libc = ctypes.CDLL(None, use_errno=True)
@@ -85,7 +85,7 @@ async def _greeter(where: Sandbox, name: str, port: int = 8080) -> ContainerProc
 
 
 async def node_network(runtime: Runtime, directory: Path) -> Any:
-    """Pods on their nodes' addresses, side by side with what else is there."""
+    """Return the results of pods at their nodes' addresses, beside the nodes' other listeners."""
     on_node = Sharing(network=True)
     one, two = await shared(runtime, "one", 1, on_node), await shared(runtime, "two", 1, on_node)
     other = await shared(runtime, "other", 2, on_node)
@@ -106,26 +106,26 @@ async def node_network(runtime: Runtime, directory: Path) -> Any:
     ):
         found[name] = (await shell(where, f"python3 -c '{_READ}' {target} 8080 2>/dev/null"))[1].strip()
     found["hostname"] = (await shell(two, "hostname"))[1].strip()
-    # A name in a node's network namespace is no name in this machine's.
+    # Abstract socket names of a node's network namespace do not exist in this machine's.
     found["listens elsewhere"] = runtime.sockets.listen("10.96.7.7", 8080).getsockname()[0]
     kubelet.close()
     await plain.remove()
     await one.remove()
-    # What belongs to the node stays.
+    # The node's own listeners are kept.
     found["afterwards"] = await dialed(runtime, other.ip, 8080)
     found["free again"] = (await shell(two, bind.format(8080)))[1].strip()
     return found
 
 
 async def node_processes(runtime: Runtime, directory: Path) -> Any:
-    """What a pod with hostPID sees, does, and leaves."""
+    """Return what a pod with hostPID sees and does, and what is left after it."""
     neighbour, far = await shared(runtime, "near", 1, Sharing()), await shared(runtime, "far", 2, Sharing())
     sleeper = await neighbour.start(config(["sleep", "1001"], 2))
     await far.start(config(["sleep", "1002"], 2))
     host = await shared(runtime, "host", 1, Sharing(network=True, ipc=True, processes="node"))
     _, output = await run(host, ["python3", "-c", _LOOK])
     found: dict[str, Any] = {"seen": json.loads(output)}
-    # A container ends with all that it has started, whatever it does to hide that.
+    # All processes that a container has started end with it, even detached ones.
     leave = "for i in 1 2 3; do setsid sh -c 'sleep 1003 & sleep 1003' & done; unshare -Um sleep 1003 & sleep 0.3"
     await shell(host, leave)
     found["left"] = await _count(host, "sleep 1003")
@@ -134,7 +134,7 @@ async def node_processes(runtime: Runtime, directory: Path) -> Any:
     found["left beside another"] = await _count(host, "sleep 1003")
     found["other stays"] = await _count(host, "sleep 1004")
     found["exec"] = (await shell(host, "kill -0 1 && echo sees", stays))[1].strip()
-    # It may end its node's pods, the keeper of the namespace not.
+    # The pod may kill other pods of its node, but not the keeper of the namespace.
     await shell(host, "kill -9 1; kill -9 -1; true", name="kills")
     found["killed"] = [(await sleeper.wait()).signal, (await stays.wait()).signal]
     found["still"] = [await _count(host, "sleep 1001"), (await shell(neighbour, "echo $$"))[1].strip()]
@@ -145,7 +145,7 @@ async def node_processes(runtime: Runtime, directory: Path) -> Any:
 
 
 async def _count(where: Sandbox, line: str) -> int:
-    """How many processes with this command line a pod sees."""
+    """Return how many processes with this command line a pod sees."""
     script = (
         "import os, sys; print(sum(open(f'/proc/{n}/cmdline').read().replace(chr(0), ' ').strip() == sys.argv[1]"
         " for n in os.listdir('/proc') if n.isdigit() and os.path.exists(f'/proc/{n}/cmdline')))"
@@ -155,7 +155,7 @@ async def _count(where: Sandbox, line: str) -> int:
 
 
 async def pod_processes(runtime: Runtime, directory: Path) -> Any:
-    """Containers that share their pod's processes, and nobody else's."""
+    """Return the results of containers that share the processes of their pod only."""
     pod = await shared(runtime, "sharing", 1, Sharing(processes="pod"))
     other = await shared(runtime, "other", 1, Sharing())
     await other.start(config(["sleep", "1001"], 2))
@@ -173,7 +173,7 @@ async def pod_processes(runtime: Runtime, directory: Path) -> Any:
 
 
 async def node_ipc(runtime: Runtime, directory: Path) -> Any:
-    """SysV segments of a node's pods with hostIPC."""
+    """Return the results of SysV shared memory in pods of a node, with hostIPC and without."""
     one, two = await shared(runtime, "one", 1, Sharing(ipc=True)), await shared(runtime, "two", 1, Sharing(ipc=True))
     plain, far = await shared(runtime, "plain", 1, Sharing()), await shared(runtime, "far", 2, Sharing(ipc=True))
     await run(one, ["python3", "-c", _MAKE_SEGMENT, "4711", "1600"])
@@ -182,7 +182,7 @@ async def node_ipc(runtime: Runtime, directory: Path) -> Any:
     ]
 
 
-# Sends a datagram with an IP header of its own, and answers to ARP that nobody has asked for.
+# Sends a datagram with a forged IP header, and unsolicited ARP replies.
 _SPOOF = r"""
 import socket, struct, sys
 target, honest, others = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -206,7 +206,7 @@ raw.sendto(packet(honest, b"honest"), (target, 0))
 
 
 async def spoofing(runtime: Runtime, directory: Path) -> Any:
-    """A pod, and one with its node's network, claim to be others."""
+    """Return the results of pods that claim other addresses; one of them is in its node's network."""
     victim = await shared(runtime, "victim", 1, Sharing())
     other = await shared(runtime, "other", 1, Sharing())
     liars = [await shared(runtime, "pod", 1, Sharing()), await shared(runtime, "node", 2, Sharing(network=True))]

@@ -1,4 +1,4 @@
-"""What processes with a terminal or an open standard input find, and what ends them."""
+"""Processes with a terminal or an open standard input: their environment, and their ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Screen:
         self.text = ""
 
     async def until(self, wanted: str) -> str:
-        """Read until `wanted` has come or the terminal is gone."""
+        """Read until `wanted` has come or the terminal is closed."""
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         while wanted not in self.text:
             readable.clear()
@@ -53,9 +53,9 @@ def with_terminal(argv: list[str], size: tuple[int, int] | None = None) -> Conta
 
 
 async def terminals(runtime: Runtime, directory: Path) -> Any:
-    """A container with a terminal, and an exec with another one in it."""
+    """Return the results of a container with a terminal, and of an exec in it with another terminal."""
     pod = await sandbox(runtime)
-    # The first process of a PID namespace gets no SIGHUP that it does not handle, but its terminal is gone.
+    # The first process of a PID namespace gets SIGHUP only if it handles that; its terminal is closed in any case.
     script = "trap 'stty size' WINCH; trap 'exit 9' HUP; echo ready; while :; do sleep 0.02; done"
     container = await pod.start(with_terminal(["sh", "-c", script]))
     screen = Screen(container.terminal)
@@ -113,7 +113,7 @@ async def _start_error(pod: Sandbox, container: ContainerProcess) -> str:
 
 
 async def replaced_terminals(runtime: Runtime, directory: Path) -> Any:
-    """A container that has put something else in the place of /dev/pts."""
+    """Return the results of a container that has mounted something else over /dev/pts."""
     pod = await sandbox(runtime)
     script = "mv /dev /old && mkdir -p /dev/pts && mknod /dev/pts/ptmx p && echo moved; exec sleep 1000"
     reading, writing = os.pipe()
@@ -130,7 +130,7 @@ async def replaced_terminals(runtime: Runtime, directory: Path) -> Any:
 
 
 async def standard_input(runtime: Runtime, directory: Path) -> Any:
-    """Standard input by a pipe, for a container and an exec; and its default."""
+    """Return the results of a pipe as standard input, for a container and an exec, and of the default."""
     pod = await sandbox(runtime)
     reading, writing = os.pipe()
     container = await pod.start(config(["cat"], 2, stdin=reading))
@@ -176,7 +176,7 @@ while True:
 
 
 async def loopback_ports(runtime: Runtime, directory: Path) -> Any:
-    """Ports that listen on a pod's own loopback only."""
+    """Return the results of dialing ports that listen only on a pod's own loopback."""
     found: dict[str, Any] = {}
     pods = []
     for name in ("one", "two"):

@@ -1,4 +1,4 @@
-"""Messages with descriptors over a socket pair."""
+"""Messages with file descriptors over a socket pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dialer's two ends over a socket pair: every request is answered, whatever becomes of it."""
+"""The dialer's two ends over a socket pair: every request gets an answer, successful or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pods reach other networks, and nothing of this machine. All addresses are those of a pretended host."""
+"""Pods reach other networks, but not this machine. All addresses are those of a simulated host."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ MakeRun = Callable[..., Run]
 PRETEND = Path(__file__).with_name("pretendhost.py")
 MEGABYTE = 1 << 20
 
-# What a pod tries, and what it gets.
+# A pod's attempts, each with the expected result.
 FIRST: list[tuple[list[Any], object]] = [
-    # The outside sees this machine's address.
+    # Servers outside see this machine's address.
     (["tcp", WEB, 8080], HOST),
     (["tcp", FAR, 8080], HOST),
     (["udp", WEB, 9000, 100], 100),
-    # Longer than a packet between pods.
+    # Longer than a packet can be between pods.
     (["udp", WEB, 9000, 9000], 9000),
     (["many", WEB, 8080, 100], [HOST]),
     (["get", WEB, 8080, 32 * MEGABYTE], 32 * MEGABYTE),
     (["put", WEB, 8080, 8 * MEGABYTE], str(8 * MEGABYTE)),
-    # By this machine's resolver, which listens on its loopback: UDP, this machine's search domain, TCP.
+    # Names from this machine's resolver, which listens on its loopback: UDP, this machine's search domain, TCP.
     (["name", "web.example.test"], [WEB]),
     (["name", "inner"], [WEB]),
     (["count", "long.example.test"], 200),
     (["name", "absent.example.test"], "gai -2"),
     (["tcp", WEB, 81], "ECONNREFUSED"),
-    # This machine: what listens on all addresses, and on its loopback.
+    # This machine: a server on all addresses, and a server on its loopback.
     (["tcp", HOST, 9092], "EHOSTUNREACH"),
     (["tcp", HOST, 9091], "EHOSTUNREACH"),
     (["tcp", plan.EGRESS_NEXT_HOP, 9091], "EHOSTUNREACH"),
@@ -50,7 +50,7 @@ FIRST: list[tuple[list[Any], object]] = [
     (["tcp", "127.0.0.1", 9091], "ECONNREFUSED"),
     (["tcp", METADATA, 8080], "EHOSTUNREACH"),
     (["udp", HOST, 53, 30], "EHOSTUNREACH"),
-    # No address of a pod or a node is looked for outside.
+    # Packets to unused addresses of pods and nodes are not sent outside.
     (["tcp", "10.244.200.9", 80], "EHOSTUNREACH"),
     (["tcp6", "2001:db8::1", 80], "ENETUNREACH"),
 ]
@@ -66,7 +66,7 @@ def tool(request: pytest.FixtureRequest) -> str:
 
 @functools.cache
 def why_no_tun(*, other_user: bool) -> str:
-    """Why the user of a test cannot make a TAP interface. Root opens it to an ordinary user, in the pretended host."""
+    """Return why a test's user cannot make a TAP interface; "" if it can (root of the simulated host permits all)."""
     if other_user and os.geteuid() == 0:
         return "" if os.path.exists("/dev/net/tun") else "there is no /dev/net/tun"
     try:
@@ -102,7 +102,7 @@ def test_pods_may_reach_the_addresses_of_this_machine_when_allowed(
 ) -> None:
     tried = [["tcp", HOST, 9092], ["tcp", HOST, 9091], ["tcp", plan.EGRESS_NEXT_HOP, 9091], ["tcp", METADATA, 8080]]
     run = start(make_run, user[2], "egress", tool, "to-host", wanted=json.dumps({"first": tried, "second": []}))
-    # The loopback stays closed.
+    # This machine's loopback stays unreachable.
     assert run.result()["first"] == [HOST, "ECONNREFUSED", "EHOSTUNREACH", "EHOSTUNREACH"]
 
 

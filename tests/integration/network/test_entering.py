@@ -1,4 +1,4 @@
-"""Processes that are started in containers which mean harm to them, and what is kept of a container for that."""
+"""Processes that are started in hostile containers, and the descriptors that init keeps of a container for that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_start_that_a_container_stops_fails_in_time(make_run: MakeRun) -> None
     assert message == "cannot start a process: its program did not run within 2 seconds"
     assert others == [0, "runs\n"]
     assert container == 9
-    # Its command line says nothing about this machine.
+    # The command line of the starting process tells nothing about this machine.
     assert "''" in seen
     assert set(seen) <= {"''", repr("sleep\x001000")}
 
@@ -42,12 +42,12 @@ def test_one_descriptor_is_kept_of_each_container_that_runs(make_run: MakeRun) -
     assert run.result() == "done"
     (some, first), (none, second), (again, third), (nothing, fourth) = kept
     assert (some, none, again, nothing) == (2, 0, 2, 0)
-    # Those of its messages, and none of starts that have ended.
+    # init has descriptors for its messages, and none of starts that have ended.
     assert first == third and second == fourth
 
 
 def _mount_namespaces(pid: int) -> tuple[int, int]:
-    """How many descriptors a process has of mount namespaces, and of everything."""
+    """Return how many descriptors of mount namespaces, and how many in all, a process has."""
     links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
     return sum(link.startswith("mnt:") for link in links), len(links)
 

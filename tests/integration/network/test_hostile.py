@@ -1,4 +1,4 @@
-"""A container that means harm: as root of its pod, and in a user namespace of its own."""
+"""A hostile container: as root of its pod, and in its own user namespace."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def test_a_container_does_not_get_out(make_run: MakeRun) -> None:
     for how, processes in (("started", 1), ("joined", 2), ("on node", 4)):
         result = found[how]
         assert result.pop("descriptors") == [0, 1, 2]
-        # A node's: the keeper of the namespace, the two containers and this one.
+        # On a node: the keeper of the namespace, the two containers and this process.
         assert len(result.pop("processes")) <= processes
         assert result.pop("variables") == []
         assert len(result) > 50
         assert {what: outcome for what, outcome in result.items() if outcome == "yes"} == {}
-        # It was the machine that refused, not a mistake in the attempt.
+        # The attempts failed because they were refused, not because of a mistake in them.
         assert not any("Error(" in outcome for outcome in result.values()), result
 
 

@@ -1,4 +1,4 @@
-"""The control plane answers DNS queries with this machine's resolvers, on sockets that it was given."""
+"""The control plane answers DNS queries, on sockets of the private network, with this machine's resolvers."""
 
 # ruff: noqa: ASYNC110  what is waited for happens elsewhere
 
@@ -51,7 +51,7 @@ def address(ip: str) -> Answer:
 
 
 class Place:
-    """A `HostNames` and resolvers. resolvers: their ports, in the order of resolv.conf."""
+    """A `HostNames` and its resolvers. resolvers: their ports, in the order of resolv.conf."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -89,7 +89,7 @@ class Place:
         return str(answer.rr[0].rdata) if answer.rr else str(RCODE.get(answer.header.rcode))
 
     async def until(self, name: str, wanted: str) -> None:
-        """Ask until the answer is the wanted one: on a busy machine the first queries may fail."""
+        """Ask until the answer is the wanted one, since on a busy machine the first queries may fail."""
         async with asyncio.timeout(60):
             while await self.address_of(name) != wanted:
                 await asyncio.sleep(0.01)
@@ -106,7 +106,7 @@ async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     def read(path: Path) -> list[tuple[str, int]]:
         return [("127.0.0.1", int(line)) for line in path.read_text().split()] if path.exists() else []
 
-    # resolv.conf knows no ports.
+    # resolv.conf cannot have ports, so they are added here.
     monkeypatch.setattr(hostnames, "read_servers", read)
     made = Place(tmp_path / "resolv.conf")
     yield made
@@ -125,7 +125,7 @@ async def test_names_are_those_of_the_present_resolvers(place: Place) -> None:
 async def test_without_a_resolver_names_fail(place: Place) -> None:
     place.start()
     assert await place.address_of("www.example.com") == "SERVFAIL"
-    # One that does not listen.
+    # A port on which no resolver listens.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -145,7 +145,7 @@ async def test_forged_answers_do_not_count(place: Place) -> None:
         right = address("203.0.113.66")(data)
         if DNSRecord.parse(data).q.qtype != QTYPE.A:
             return right
-        # Another id; and the answer to another question.
+        # Forged answers: one with another id, one to another question.
         return bytes([right[0] ^ 1]) + right[1:] if right[1] & 1 else right.replace(b"example", b"evilone")
 
     honest = await place.resolver(address("203.0.113.2"))
@@ -191,7 +191,7 @@ async def test_one_client_does_not_take_all_queries_and_connections(place: Place
     for _ in range(300):
         place.names.datagram(query, ("127.0.0.9", 9))
     assert place.names.under_way("127.0.0.9") == 200
-    # Of many connections, the oldest are closed.
+    # If there are too many connections, the oldest are closed.
     first, closing = await asyncio.open_connection(*place.where)
     others = [await asyncio.open_connection(*place.where) for _ in range(64)]
     async with asyncio.timeout(60):

@@ -17,7 +17,7 @@ Find = Callable[..., Any]
 
 pytestmark = pytest.mark.skipif(shutil.which("busybox") is None, reason="images are made of busybox, which is missing")
 
-# Those that container engines leave (moby's oci/caps/defaults.go).
+# The capabilities that container engines leave to root (moby's oci/caps/defaults.go).
 DEFAULT_CAPABILITIES = "00000000a80425fb"
 NO_CAPABILITIES = "0" * 16
 
@@ -27,7 +27,7 @@ _FOUND: dict[tuple[bool, str], Any] = {}
 
 @pytest.fixture
 def find(make_run: Callable[..., Run], user: tuple[list[str], dict[str, str], bool]) -> Find:
-    """Return a function that runs a scenario, once for each user, and returns its result."""
+    """Return a function that returns the result of a scenario; the scenario runs once for each user of this machine."""
 
     def run(scenario: str, files: dict[str, str] | None = None) -> Any:
         key = (user[2], scenario)
@@ -46,7 +46,7 @@ def test_a_container_sees_its_image(find: Find) -> None:
     own = "nameserver 10.96.0.10"
     assert found["etc"].splitlines() == ["127.0.0.1\tlocalhost", "10.244.1.2\tweb-0", "web-0", own, "web-0"]
     assert found["linked"].splitlines()[0] == own
-    # The machine's root may be the container's root. Some versions of chmod(1) change nothing here.
+    # The container's root may be this machine's root. Some versions of chmod(1) change nothing here.
     refusals = found["kept devices"].splitlines()
     assert len(refusals) >= 3 and all("Read-only file system" in line for line in refusals)
     assert found["devices"].split() == (
@@ -70,7 +70,7 @@ def test_a_container_sees_its_image(find: Find) -> None:
         ]
     )
     assert found["shm"].split()[:4] == ["x", "1777", "shm", "65536"]
-    # The first process, the processes that it has made, and nothing of what is hidden.
+    # /proc shows the first process and its children, and nothing of the hidden files.
     assert re.fullmatch(r"sh\n[234]\n0\n0", found["proc"])
     assert "Read-only file system" in found["proc sys"]
     assert "Read-only file system" in found["sys"]
@@ -110,7 +110,7 @@ def test_a_container_has_the_user_of_its_spec(find: Find) -> None:
 
     def user(name: str) -> list[str]:
         uid, gid, groups, home = found[name].splitlines()[:4]
-        # Where there is one user, there are no other groups.
+        # With one user there are no supplementary groups.
         return [uid, gid, home] if one else [uid, gid, groups, home]
 
     def expected(uid: str, gid: str, groups: str, home: str) -> list[str]:
@@ -130,7 +130,7 @@ def test_a_container_has_the_user_of_its_spec(find: Find) -> None:
     assert found["no user"] == "-1: unable to find user foo: no matching entries in passwd file"
     assert found["no group"] == "-1: unable to find group foo: no matching entries in group file"
     assert found["too large"] == found["negative"] == "-1: uids and gids must be in range 0-2147483647"
-    # Of a gigabyte, a FIFO and a file that is this process's environment, nothing is found.
+    # An /etc/passwd of a gigabyte, and one that links to this process's environment, name no user; a FIFO has no group.
     assert found["big passwd"] == found["environ"] == found["no user"]
     assert found["fifo"] == "-1: unable to find group staff: no matching entries in group file"
     assert found["not executable"] == [-1, 'exec: "/etc/passwd": permission denied']
@@ -159,15 +159,15 @@ def test_a_container_has_the_rights_of_its_spec(find: Find) -> None:
     assert int(rights("added")["CapEff"], 16) == 1 << 12 | 1 << 0
     assert rights("no privileges")["NoNewPrivs"] == "1"
     assert rights("root")["Seccomp"] == "2"
-    # Only what forbids namespaces of control groups is left; `test_system_calls...` tries the calls.
+    # Only the filter that forbids cgroup namespaces is left; `test_system_calls...` tries the calls.
     assert rights("unconfined")["Seccomp"] == "2"
     if found["users"] != "one":
-        # A program with a setuid bit makes its caller root, unless allowPrivilegeEscalation is false.
+        # A setuid program runs as root, unless allowPrivilegeEscalation is false.
         assert found["setuid"] == "Uid:\t1000\t0\t0\t0"
     assert found["setuid without new privileges"] == "Uid:\t1000\t1000\t1000\t1000"
 
 
-# System calls with arguments, and the answers of container engines' default profile; -1 is a bad descriptor.
+# System calls, arguments, and results under container engines' default profile; -1 is a bad descriptor.
 CALLS: dict[str, tuple[dict[str, int], list[int], str]] = {
     "mount": ({"x86_64": 165, "aarch64": 40}, [0, 0, 0, 0, 0], "EPERM"),
     "umount2": ({"x86_64": 166, "aarch64": 39}, [0, 0], "EPERM"),
@@ -208,29 +208,30 @@ def test_system_calls_are_forbidden_as_container_engines_do(find: Find) -> None:
     wanted = {name: CALLS[name][2] for name in calls}
     assert found["default"] == wanted
     assert found["no new privileges"] == wanted
-    # The capability brings its calls back: the kernel itself looks at their arguments.
+    # With the capability the profile allows its calls, so that the kernel checks their arguments.
     assert (found["admin"]["mount"], found["admin"]["umount2"]) == ("EFAULT", "EFAULT")
     assert found["admin"]["keyctl"] == found["admin"]["io_uring_setup"] == "EPERM"
     assert found["unconfined"]["keyctl"] != "EPERM"
-    # The control group that it would be root of could be that of the cluster's own processes.
+    # The root of the new cgroup namespace could be the cgroup of the cluster's own processes.
     assert found["nested"] == ["done", "EPERM"]
 
 
 def test_a_privileged_container_may_do_anything_in_its_own_namespaces(find: Find) -> None:
     found = find("image_privileged")
-    # What the kernel would let this machine's root change is kept from a container that is this machine's root.
+    # A container whose root is this machine's root cannot change what the kernel would let that root change.
     never = ("write ", "new cgroup", "own cgroup", "make all of /sys", "make /usr", "uncover what")
     if found["users"] == "real":
         never += ("uncover ", "make ", "new /", "enter ")
     for how in ("privileged", "admin", "privileged on node", "admin on node"):
         result = found[how]
         assert result.pop("descriptors") == [0, 1, 2]
-        # What the kernel keeps for each user namespace (binfmt_misc) has no effect on the cluster's own processes.
+        # Settings that the kernel keeps for each user namespace (binfmt_misc) do not affect the cluster's own
+        # processes.
         assert result.pop("user namespace") not in ("", found["user namespace"])
         assert result["new tmpfs"] == result["own mounts"] == "yes"
         assert {name for name in result if name.startswith(never) and result[name] == "yes"} == set(), how
         assert len([name for name in result if name.startswith(never)]) >= 7
-        # It was the machine that refused, not a mistake in the attempt.
+        # The attempts failed because they were refused, not because of a mistake in them.
         assert "Error(" not in str(result)
     assert re.fullmatch(r"CapEff:\s+[0-9a-f]+", found["privileged exec"]), found["privileged exec"]
     assert int(found["privileged exec"].split()[1], 16) & 1 << 21
@@ -273,7 +274,7 @@ def test_a_container_gets_at_no_descriptor_or_program_of_the_machine(find: Find)
     found = find("image_hostile")
     assert all(text.startswith("-1: mkdir cwd (") for text in found["working directories"]), found
     assert found["exec in a descriptor"].startswith('-1: chdir to cwd ("/proc/self/fd/5") set in config.json failed')
-    # Only the directory that is read is none of the three standard streams.
+    # There are only the three standard streams and the descriptor of the listed directory itself.
     assert found["descriptors"] == [[0, "1\n"], [0, "1\n"]]
     assert not re.search("opened", str(found["own program"]))
     assert found["others' programs"] == ["", False]
@@ -281,7 +282,7 @@ def test_a_container_gets_at_no_descriptor_or_program_of_the_machine(find: Find)
 
 def test_terminals_guests_and_shared_processes(find: Find) -> None:
     found = find("image_sharing")
-    # Another image's process, with its own user, sees the one in whose process namespace it is.
+    # A process of another image, with its own user, sees the container whose PID namespace it joins.
     assert found["guest"] == "1\n0"
     for how in ("start", "exec"):
         assert found[f"terminal of {how}"].split() == ["/dev/pts/0", "xterm", "all", "x", "1000"]
@@ -293,7 +294,7 @@ def test_without_an_overlay_the_image_is_copied(find: Find) -> None:
     found = find("image_copied")
     lines = found["text"].splitlines()
     assert lines[:3] == ["of the top layer", "127.0.0.1\tlocalhost", "touch: /x: Read-only file system"]
-    # The mount points were made in the copy; then a file of 100,000 bytes.
+    # First only mount points were made in the container's copy; then a file of 100,000 bytes was written.
     before, after = found["written"]
     assert before < 100_000 <= after - before < 200_000
     assert found["user"] == "1000\n1000"

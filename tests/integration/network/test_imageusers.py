@@ -1,4 +1,4 @@
-"""The three ways of users: images of Debian's servers, changes of users, and files that are left of them."""
+"""The three ways to map users of images: servers of Debian, changes of users, and the deletion of their files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from tests.images.making import NoPackages, debian_root
 from tests.integration.network.conftest import NOBODY, ROOT, Run, nobody, why_not_private
 
-# The servers, a shell, and the libraries that they need: what they depend on besides (Perl, LLVM) is large.
+# The servers, a shell, and the libraries that they need, without large dependencies that are not needed (Perl, LLVM).
 PACKAGES = [
     "base-passwd",
     "coreutils",
@@ -82,7 +82,7 @@ PACKAGES = [
     "lua-cjson",
     "zlib1g",
 ]
-# Puts files over /etc/subuid and /etc/subgid, and a directory at another place, for one process only.
+# Replaces /etc/subuid and /etc/subgid, and mounts a directory at another path, for one process only.
 _PRIVATELY = """
 mount --bind "$1" "$2"
 if [ -n "$3" ]; then mount --bind "$3" /etc/subuid && mount --bind "$3" /etc/subgid; fi
@@ -94,7 +94,7 @@ Make = Callable[[str], Run]
 
 
 class Way:
-    """One way of users: how to run Python in it. name: as in `Runtime.users`. subids: what /etc/subuid has."""
+    """A way to map users of images. name: as in `Runtime.users`. subids: the content of /etc/subuid."""
 
     def __init__(self, name: str, subids: str | None, root: str) -> None:
         self.name = name
@@ -113,7 +113,7 @@ class Way:
         return found
 
     def command(self, directory: Path) -> tuple[list[str], dict[str, str]]:
-        """Return what runs Python in this way, and its environment."""
+        """Return the command that runs Python in this way, and its environment."""
         if self.name == "real":
             prefix, env = [sys.executable], {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
         else:
@@ -149,7 +149,7 @@ def debian() -> str:
 
 
 def _needs(name: str) -> None:
-    """Skip the test where this machine cannot run a way of users."""
+    """Skip the test if this machine does not support the way."""
     if why_not_private():
         pytest.skip(why_not_private())
     if os.geteuid() != 0:
@@ -177,14 +177,14 @@ def test_servers_of_images_run_as_their_users(way: Way) -> None:
     assert found["users"] == way.name
     one = way.name == "one"
     assert found["nginx"].endswith("hello")
-    # The workers are another user where there is one.
+    # The workers run as another user, if there are several.
     assert found["nginx users"].count("33") == (0 if one else 2)
     assert found["redis"] == "+OK\r\n+OK\r\n"
     assert found["redis file"] == ("0:0" if one else "101:101")
     assert found["postgres"] == [0, "42"]
     groups = "groups=999(postgres)" if one else "groups=999(postgres),2000"
     assert found["postgres id"] == f"uid=999(postgres) gid=999(postgres) {groups}"
-    # What is root's for a cluster with one user is everyone's for a user of its own namespace.
+    # With one user, each user of a container sees root's files as its own.
     assert found["postgres files"][0] == "999:999"
     assert found["go on"] == [False, one, False], "redis was started by a program that had become another user"
     code, text = found["by root"]
@@ -195,7 +195,7 @@ def test_servers_of_images_run_as_their_users(way: Way) -> None:
 def test_a_script_that_runs_itself_again_as_another_user_comes_to_an_end(way: Way) -> None:
     found = way.run("scripts_that_start_again").result()
     assert found.get("user") == ("101:999" if way.name == "one" else None)
-    # Without a change of the user such a script would run itself again for ever.
+    # Without a change of the user such a script would run itself again without end.
     assert found["id"].startswith("uid=101(redis) gid=999(postgres)") == (way.name == "one")
     assert found["beside"] == [0, "started"]
     assert found["asking"] == [0, ""]
@@ -220,7 +220,7 @@ def test_what_containers_may_do_with_users(way: Way) -> None:
     assert found["of all"][2] == ([-1, largest] if way.name == "real" else [0, "65536"])
     assert found["of all"][3][0] == -1
     assert found["nested"] == [0, "0"]
-    # /proc/sys of this machine stays out of reach even for its own root.
+    # Even this machine's own root cannot change its /proc/sys.
     assert found["system"][1].endswith("no")
     code, text = found["host program"]
     first, second = text.splitlines()
@@ -262,7 +262,7 @@ def test_a_range_that_newuidmap_refuses_leaves_one_user(debian: str, tmp_path: P
     made = Way("mapped", f"{NOBODY}:300000:65536\n", debian)
     directory = made.directory()
     command, env = made.command(directory)
-    # The program thinks that another range is this user's.
+    # The program is made to use a range that does not belong to this user.
     code = (
         "from hatchway import usermaps; usermaps.find_range = lambda path: range(400000, 465536); "
         "found = usermaps.enter(); print(found.way, found.reason, open('/proc/self/uid_map').read().split())"

@@ -1,4 +1,4 @@
-"""The fallback without namespaces."""
+"""The fallback without namespaces, at loopback addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MakeRun = Callable[..., Run]
 
 def test_two_pods_on_one_port_have_an_address_each(make_run: MakeRun) -> None:
     run = make_run("loopback", "two_pods")
-    # Other clusters on this machine may have taken the first ones.
+    # Other clusters on this machine may have taken the first addresses.
     one, two = run.result()
     assert one != two
     assert all(ip.startswith("127.66.0.") for ip in (one, two))
@@ -99,7 +99,7 @@ async def test_two_clusters_have_no_address_in_common(tmp_path: Path) -> None:
 
     sandboxes = [await create(runtime, f"{number}") for number in range(100) for runtime in runtimes]
     assert len({sandbox.ip for sandbox in sandboxes}) == 200
-    # All that the first one does not have is free for the second one again.
+    # The second runtime can take the addresses that the first has released.
     await runtimes[0].close()
     more = [await create(runtimes[1], f"more-{number}") for number in range(153)]
     with pytest.raises(OSError, match="no addresses available"):

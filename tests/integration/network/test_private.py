@@ -1,4 +1,4 @@
-"""The private network: real namespaces, as this user and, when this is root, as an ordinary one."""
+"""The private network with real namespaces, as this user and, if this user is root, also as an ordinary user."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_container_sees_its_pod(make_run: MakeRun) -> None:
     effective = int(found["capabilities"].split()[1], 16)
     assert effective & (1 << 10), "CAP_NET_BIND_SERVICE"
     assert not effective & (1 << 21), "CAP_SYS_ADMIN"
-    # Only what leads to the interpreter may be in a home directory.
+    # Below a home directory, only the path of the interpreter may be visible.
     assert set(found["home"].split()) <= {
         "/home:",
         "/root:",
@@ -114,7 +114,7 @@ def test_what_a_container_writes_stays_its_own(make_run: MakeRun) -> None:
 
 def test_a_change_of_a_file_s_owner_succeeds_and_changes_nothing(make_run: MakeRun) -> None:
     found = make_run("private", "owners").result()
-    # `kubectl cp` runs tar as root, which gives files their owners.
+    # `kubectl cp` runs tar as root, which changes the owners of files.
     assert found == [0, "0 0 0\n" + 4 * "missing\n" + "xinstalled\n"]
 
 
@@ -179,7 +179,7 @@ def test_nothing_outlives_a_killed_control_plane(make_run: MakeRun) -> None:
 
 
 def _running(marker: str) -> list[str]:
-    """The command lines of all processes that name this run, without this one's."""
+    """Return the command lines of all other processes with this run's directory in their arguments."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and entry.name != str(os.getpid()):

@@ -1,6 +1,6 @@
-"""Nothing that a container changes while others start leads out of its volumes (`races.py`).
+"""Changes by a container while others start cannot make files outside of its volumes reachable (`races.py`).
 
-HATCHWAY_RACE_SECONDS: how long, for each user; some seconds unless set. With `pytest -k races` and 600 this is the long
+HATCHWAY_RACE_SECONDS: seconds for each user; a few by default. With `pytest -k races` and 600 this is the long
 run of the release.
 """
 
@@ -19,12 +19,12 @@ _SECONDS = float(os.environ.get("HATCHWAY_RACE_SECONDS", "8"))
 @pytest.mark.timeout(240 + _SECONDS)
 def test_races_stay_inside(make_run: Callable[..., Run], user: tuple[list[str], dict[str, str], bool]) -> None:
     run = make_run("private", "races", {"race.json": str(_SECONDS)})
-    # The race itself ends in time, and says what hangs.
+    # The race has its own timeout, and reports what hangs.
     found = run.result(100 + _SECONDS)
     print(found)
     assert found["escaped"] == []
     assert found["tampered"] == "[]"
     assert found["same"]
-    # It was a race: most of what is refused while a link stands there was let in at another time. Not all of it in a
-    # few seconds.
+    # There was a race: most kinds that are refused while there is a link were started at another time. In a few
+    # seconds, not all of them.
     assert len(found["never started"]) <= found["kinds"] / 2, found["never started"]

@@ -1,4 +1,4 @@
-"""Read-only mounts on kernels that have no mount_setattr."""
+"""Read-only mounts on kernels without mount_setattr(2)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ print(open("again").read(), os.path.isdir("again-directory"))
 
 
 def test_what_the_host_replaces_can_still_be_shown(tmp_path: Path) -> None:
-    """A package that is installed on the host replaces /etc/group; pods must start afterwards, too."""
+    """Pods can start after the installation of a package on the host has replaced /etc/group."""
     command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", _REPLACED]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     if "unshare" in done.stderr:

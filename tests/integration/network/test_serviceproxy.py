@@ -40,7 +40,7 @@ def test_session_affinity(make_run: MakeRun) -> None:
 def test_no_pod_takes_all_connections(make_run: MakeRun) -> None:
     found = make_run("private", "service_quotas").result()
     assert found["tcp"] == 20
-    # A flow takes the place of the client's oldest one.
+    # Over the limit, a new flow replaces the client's oldest flow.
     assert found["udp"] == 40
     assert found["tcp of another pod"] == found["udp of another pod"] == found["again"] == "one True"
 
@@ -67,12 +67,12 @@ def test_node_ports_and_load_balancers_on_this_machine(
         run = make_run(mode, "service_on_host", {"ports": json.dumps([node_port, 8443, taken, ip])})
         run.wait_for("ready")
         ordinary = user[2]
-        # The addresses of a Service are opened one after the other, in no particular order.
+        # The addresses of a Service are opened one after another, in an undefined order.
         for address in ((plan.HOST_IP, node_port), (ip, 8443), (ip, 8444), *(() if ordinary else ((ip, 80),))):
             wait_for(lambda address=address: ask_from_host("tcp", *address) == "one")
         if ordinary:
             assert ask_from_host("tcp", ip, 80) == "ECONNREFUSED"
-    # The port is free now, and is tried again.
+    # After the port became free, the proxy tries it again.
     run.wait_for("opened")
     wait_for(lambda: ask_from_host("tcp", plan.HOST_IP, taken) == "one")
     (run.directory / "done").touch()
@@ -81,7 +81,7 @@ def test_node_ports_and_load_balancers_on_this_machine(
     refused = [message for message in events["PortNotAvailable"] if ip in message]
     low = f"{ip}:80 (TCP) is not served: this user may not listen on ports below 1024 of this machine. "
     assert [message.startswith(low) for message in refused] == ([True] if ordinary else [])
-    # Nothing is left behind.
+    # No listener is left.
     assert ask_from_host("tcp", plan.HOST_IP, node_port) == "ECONNREFUSED"
 
 

@@ -65,7 +65,7 @@ async def test_load_adds_pods(world: World) -> None:
         "name": "c",
         "image": "hatchway/host",
         "command": ["sh", "-c", "while :; do :; done"],
-        # So little that a busy machine, on which the loop gets a small share of a core, makes no difference.
+        # So small a request that the load exceeds it also on a busy machine.
         "resources": {"requests": {"cpu": "10m"}},
     }
     spec = {"nodeName": NODE.name, "automountServiceAccountToken": False, "containers": [container]}

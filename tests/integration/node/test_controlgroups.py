@@ -1,4 +1,4 @@
-"""A real kubelet and what it does with control groups. The groups are notes of this test: nothing is enforced."""
+"""A real kubelet with simulated control groups: the test records their limits, and nothing is enforced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.node.world import container, open_world, ready
 
 
 class Notes:
-    """Control groups by their names. refusing: whether a container's new limits are too low for it."""
+    """Simulated control groups, by their names. refusing: whether new limits are too low for a container's usage."""
 
     def __init__(self) -> None:
         self.pods: dict[str, tuple[QosClass, list[GroupLimits]]] = {}
@@ -65,11 +65,12 @@ async def test_a_pods_groups_from_its_start_to_its_end(tmp_path: Path) -> None:
             (group,) = notes.containers
             assert group == f"/groups/{uid}/{running['containerID'].removeprefix('hatchway://')}"
             assert notes.containers[group] == [small]
-            # What is measured is what the group has counted.
+            # The measured usage is the group's.
             measures = Measures(Meter(), kubelet.workers, kubelet.shared.logs)
             (measured,) = (await asyncio.to_thread(measures.take)).pods[0].containers
             assert (measured.usage.cpu, measured.usage.memory) == (12.5, 123456789)
-            # A larger limit is the pod's first, then the container's; a smaller one the other way.
+            # A larger limit is set on the pod's group first, then on the container's; a smaller one in the reverse
+            # order.
             changed = await resize(world, "web", requests={"cpu": "200m", "memory": "16Mi"},
                                    limits={"cpu": "2", "memory": "32Mi"})  # fmt: skip
             await world.pod("web", is_resized(changed["metadata"]["generation"]))
@@ -107,7 +108,7 @@ async def test_a_lower_limit_waits_until_the_container_uses_less(tmp_path: Path)
             assert container(found)["resources"]["limits"] == {"memory": "64Mi"}
             (limits,) = notes.containers.values()
             assert len(limits) == 1
-            # The pod's own limit stays, too: a lower one would end the container.
+            # The pod's own limit is not changed either, because a lower limit would kill the container.
             ((_, of_pod),) = notes.pods.values()
             assert [one.memory for one in of_pod] == [64 << 20] * len(of_pod)
             notes.refusing = False

@@ -1,4 +1,4 @@
-"""A pod with ResourceClaims on a real kubelet, which loads no drivers for devices."""
+"""A pod with ResourceClaims on a real kubelet, which supports no device drivers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_waiting(pod: Object) -> bool:
 async def test_the_containers_of_a_pod_with_a_claim_do_not_start(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world, world.node():
         await world.create("p", *SERVE, resourceClaims=[{"name": "one", "resourceClaimName": "mine"}])
-        # A template for which this pod needs no claim.
+        # The status of this pod says that it needs no claim from the template.
         await world.create("q", *SERVE, resourceClaims=[{"name": "one", "resourceClaimTemplateName": "t"}])
         status = {"status": {"resourceClaimStatuses": [{"name": "one"}]}}
         await world.client.patch("pods", "q", status, "default", subresource="status")

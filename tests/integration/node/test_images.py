@@ -1,7 +1,7 @@
-"""Containers of images on a real kubelet: what is pulled, what is reported, and with what a container is started.
+"""Containers of images on a real kubelet: pulls, statuses and Events, and the settings of started containers.
 
-The store is a real one. Pulls are answered by the tests, and the container's program runs on loopback with this
-machine's files: that the image's root is used is tested where there is a private network.
+The store is real. The tests answer pulls, and a container's program runs on the loopback runtime with this
+machine's files; the use of the image's root is tested with a private network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LATEST = "docker.io/library/web:latest"
 
 
 class Registry:
-    """Answers pulls: with an image that it makes in the store, or with a reason."""
+    """Answers pulls with an image that it makes in the store, or with an error."""
 
     def __init__(self, store: ImageStore) -> None:
         self.store = store
@@ -52,7 +52,7 @@ class Registry:
 
 
 class Unpacker:
-    """Claims that layers are unpacked."""
+    """Reports layers as unpacked without doing it."""
 
     def __init__(self) -> None:
         self.failure = ""
@@ -142,7 +142,7 @@ async def test_changes_of_a_pod_do_not_disturb_a_pull_and_another_image_replaces
 
 async def test_the_policy_always_asks_the_registry_again(node: Node) -> None:
     make_image(node.store, "web", {"a": "b"}, Cmd=list(SERVE))
-    # `latest` means Always unless the pod says otherwise.
+    # The tag `latest` implies the pull policy Always.
     await node.world.create("web", image="web")
     await node.world.pod("web", ready)
     assert [str(request.reference) for request in node.registry.requests] == [LATEST]
@@ -182,7 +182,7 @@ async def test_a_failing_pull_says_why_and_is_tried_again_later(node: Node, monk
         400,
         'container "c" in pod "web" is waiting to start: trying and failing to pull image',
     )
-    # An image that somebody loads meanwhile is used at once.
+    # An image that is loaded meanwhile is used at once.
     make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE))
     await node.world.pod("web", ready)
     assert len(node.registry.requests) == 1
@@ -283,7 +283,7 @@ async def test_what_the_image_says_is_what_a_container_runs(node: Node) -> None:
     )
     pod = await node.world.pod("web", phase("Failed"))
     config = node.started[0]
-    # `$(VAR)` is expanded by the container's own variables only, and in its own part of the command line only.
+    # `$(VAR)` is expanded only with the container's variables, and only in the pod's part of the command line.
     assert config.argv == ["sh", "-c", "exit 3; : $(A)"]
     assert config.env["A"] == "image $(B)" and config.env["B"] == "own" and config.env["PATH"].startswith("/image:")
     assert config.cwd == "/" and config.privileges.user == "web:staff"
@@ -292,7 +292,7 @@ async def test_what_the_image_says_is_what_a_container_runs(node: Node) -> None:
     assert container(pod)["state"]["terminated"]["exitCode"] == 3
     changes = Path(config.root.changes)
     assert changes.is_relative_to(node.world.state.pods / pod["metadata"]["uid"])
-    # A pod that has ended keeps nothing on the disk, and its image may go.
+    # The changes of a pod that has ended are deleted, and its image may be deleted.
     await eventually(lambda: not changes.exists())
     assert node.store.users(node.store.images()[0]) == []
 
@@ -355,7 +355,7 @@ async def test_an_image_without_a_command(node: Node) -> None:
     message = "failed to generate container spec: no command specified"
     assert container(pod)["state"]["waiting"]["message"] == message
     assert ("Failed", f"Error: {message}") in await node.events("web", 2)
-    # Its own command is enough.
+    # With a command in the pod, the image needs none.
     await node.world.create("own", *SERVE, image="web:1")
     await node.world.pod("own", ready)
 
@@ -396,7 +396,7 @@ async def test_all_images_with_a_command_may_stand_for_host_programs(tmp_path: P
             await world.create("host", *SERVE, image="any")
             pod = await world.pod("host", ready)
             assert container(pod)["imageID"] == "hatchway://host-programs" and node.started[0].root is None
-            # Without a command, the name is that of an image.
+            # Without a command, the name is taken for a container image's.
             await world.create("image", image="web:1")
             await world.pod("image", ready)
             assert node.started[1].root is not None

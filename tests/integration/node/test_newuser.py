@@ -1,4 +1,4 @@
-"""A container whose start script goes on as another user, where the cluster has one user."""
+"""A container whose start script switches to another user, in a cluster with one user only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resizes of pods on a real kubelet: granted, deferred, with and without a restart, after a restart of the agent."""
+"""Resizes of pods on a real kubelet: granted, deferred, with and without a restart, and after the agent's restart."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_less_is_always_granted() -> None:
 
 
 async def test_a_pod_that_the_node_cannot_run_is_rejected(tmp_path: Path) -> None:
-    """Such a pod names its node itself, so no scheduler has looked at it."""
+    """The pod names its node itself, so that the scheduler has not checked it."""
     port = {"ports": [{"containerPort": 8080, "hostPort": 21017}]}
     async with open_world(tmp_path) as world, world.node():
         await world.create("first", *SERVE, **port)

@@ -1,4 +1,4 @@
-"""One kubelet on the loopback runtime, against the real API server in the same process."""
+"""One kubelet on the loopback runtime, with the real API server in the same process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATIENCE = 20.0
 
 
 class Runtime(LoopbackRuntime):
-    """The loopback runtime on a machine where another cluster's kubelet has the usual port."""
+    """The loopback runtime; kubelets use free ports, because another cluster's kubelet may have the usual one."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -48,7 +48,7 @@ class Runtime(LoopbackRuntime):
 
 
 class World:
-    """The API's client, and what tests ask of it. Pods run on NODE unless they say otherwise."""
+    """A client of the API, and helpers that wait for objects. Pods run on NODE unless they name another node."""
 
     def __init__(self, state: StateDir, keys: Pki, server: ApiServer, pods: Informer, runtime: Runtime) -> None:
         self.state = state
@@ -61,7 +61,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def node(self, images: ImageStock | None = None, *, host_programs: bool = False) -> AsyncIterator[Kubelet]:
-        """A kubelet for the length of the block; it is cut off, as by kill -9, at its end."""
+        """Run a kubelet during a block; at the end it is stopped abruptly, as by kill -9."""
         config = AgentConfig(
             state_dir=str(self.state.path),
             nodes=[NODE],
@@ -87,7 +87,7 @@ class World:
                     raise error
 
     async def create(self, name: str, *command: str, **spec: Any) -> Object:
-        """A pod whose first container is `c`; keywords that containers have go there, the others into the spec."""
+        """Create a pod with the container `c`. spec: fields of the container or, if it lacks them, of the pod."""
         container: Object = {"name": "c", "image": "hatchway/host", "command": list(command)}
         if not command:
             del container["command"]
@@ -109,7 +109,7 @@ class World:
         return await self.client.create("pods", pod, "default")
 
     async def pod(self, name: str, condition: Callable[[Object], Any]) -> Object:
-        """Wait until the pod's object meets the condition."""
+        """Wait until the pod's object meets the condition; return it."""
         return await self._until(lambda: self.pods.get(name, "default"), condition, name)
 
     async def gone(self, name: str) -> None:
@@ -130,7 +130,7 @@ class World:
             raise AssertionError(f"{name} did not get there: {get()}") from None
 
     async def events(self, name: str, count: int = 1, reason: str = "") -> list[tuple[str, str]]:
-        """(reason, message) of a pod's events, when there are at least `count` (of one reason)."""
+        """Wait until a pod has at least `count` events (with the reason, if given); return their (reason, message)."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 found = [
@@ -144,7 +144,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def over_http(self) -> AsyncIterator[ConnectionClient]:
-        """The node's own client, as the agent has it. After the block nothing answers it any more."""
+        """Yield the node's client, as the agent has it. After the block its requests fail."""
         sock = socket.create_server(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{sock.getsockname()[1]}"
         route, context = self.server.filters.route, self.keys.server_context()
@@ -157,14 +157,14 @@ class World:
             await listener.close()
 
     def volume(self, pod: Object, name: str) -> Path:
-        """Return the directory of a pod's volume: ConfigMaps and emptyDirs are on the disk, all others in memory."""
+        """Return the directory of a pod's volume; ConfigMaps and emptyDirs are on the disk, other volumes in memory."""
         found = [base / pod["metadata"]["uid"] / "volumes" / name for base in (self.state.pods, self.state.memory)]
         return next((path for path in found if path.exists()), found[0])
 
     async def ask(
         self, path: str, *, cert: KeyPair | None = None, token: str = "", method: str = "GET"
     ) -> tuple[int, str]:
-        """A request to the kubelet, as the API server unless other credentials are given: (status, body)."""
+        """Send a request to the kubelet, as the API server or with other credentials; return (status, body)."""
         reader, writer = await asyncio.open_connection(
             NODE.ip,
             self.runtime.ports[-1],
@@ -173,7 +173,7 @@ class World:
         )
         try:
             credentials = f"Authorization: Bearer {token}\r\n" if token else ""
-            # HTTP/1.0 has no chunks to take apart.
+            # HTTP/1.0 responses have no chunked coding.
             writer.write(f"{method} {path} HTTP/1.0\r\nHost: node\r\n{credentials}\r\n".encode())
             head, _, body = (await asyncio.wait_for(reader.read(), PATIENCE)).partition(b"\r\n\r\n")
         finally:
@@ -223,7 +223,7 @@ async def open_world(path: Path) -> AsyncIterator[World]:
 
 
 async def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for something that nobody announces."""
+    """Wait for a condition by polling."""
     async with asyncio.timeout(PATIENCE):
         while True:
             if condition():
@@ -232,7 +232,7 @@ async def eventually(condition: Callable[[], Any]) -> None:
 
 
 def container(pod: Object, name: str = "c") -> Object:
-    """A container's status; {} when there is none yet."""
+    """Return a container's status; {} if there is none yet."""
     status = pod.get("status") or {}
     found = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
     return next((item for item in found if item["name"] == name), {})

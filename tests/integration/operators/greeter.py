@@ -1,7 +1,7 @@
-"""An operator as people write them with the `kubernetes` client. Arguments: its name, and its namespace.
+"""A typical operator with the `kubernetes` client. Arguments: its name, and its namespace.
 
-Of several processes, the one with the Lease works. It lists and watches Greetings, and each one gets a finalizer,
-a ConfigMap that it owns, and a status. What it does is printed, one line each.
+Only the process that holds the Lease works. It lists and watches Greetings, and gives each one a finalizer,
+a ConfigMap that the Greeting owns, and a status. It prints one line for each step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Definitions as operators bring them: very large ones, and ones that policies are about."""
+"""CustomResourceDefinitions of real operators: very large ones, and ones that admission policies check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helm 3 and 4: a chart with what charts have is installed, upgraded, rolled back, tested and uninstalled."""
+"""Helm 3 and 4: a chart with hooks, a custom type and a test is installed, upgraded, rolled back and uninstalled."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.conftest import Cluster
 from tests.kubectllayers import tool_of
 
 _CHART = Path(__file__).parent / "chart"
-# The layers for Kubernetes 1.32 and 1.37 have Helm 3.17 and Helm 4.3.
+# The packages for Kubernetes 1.32 and 1.37 contain Helm 3.17 and Helm 4.3.
 _RELEASES = ("32", "37")
 _NUMBERS = itertools.count(1)
-# Both charts bring the same custom type, and Helm does not wait for one that it finds.
+# Both releases install the same custom type, and Helm does not wait until an existing type is served.
 _INSTALLING = threading.Lock()
 
 
 class Helm:
-    """Helm for one namespace of a cluster, with files of its own."""
+    """Helm for one namespace of a cluster, with separate files."""
 
     def __init__(self, program: Path, cluster: Cluster, namespace: str) -> None:
         self._program, self._cluster, self.namespace = program, cluster, namespace
@@ -46,7 +46,7 @@ class Helm:
         return self._cluster.kubectl("-n", self.namespace, *arguments)
 
     def web(self) -> tuple[int, int, str]:
-        """Return the Deployment's replicas and ready replicas, and the page that its pods have."""
+        """Return the Deployment's replicas and ready replicas, and its pods' page."""
         found: dict[str, Any] = json.loads(self.kubectl("get", "deployment", "shop-web", "-o", "json"))
         page = self.kubectl("get", "configmap", "shop-page", "-o", "jsonpath={.data.index\\.html}")
         return found["spec"]["replicas"], found["status"].get("readyReplicas", 0), page
@@ -60,7 +60,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(scope="module")
 def programs(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> dict[str, Future[Path]]:
-    """Helm's programs by release; they are downloaded at the same time."""
+    """Download Helm's programs concurrently; return release -> program."""
     assert request.config.cache is not None
     cache = request.config.cache.mkdir("kubectls")
     return {release: pool.submit(tool_of, "helm", release, cache) for release in _RELEASES}
@@ -68,14 +68,14 @@ def programs(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> dict[s
 
 @pytest.fixture(scope="module")
 def lives(programs: dict[str, Future[Path]], pool: ThreadPoolExecutor, cluster: Cluster) -> dict[str, Future[None]]:
-    """The life of a release with each Helm. They run at the same time, because Helm waits most of the time."""
+    """Run the lifecycle of a release with each Helm, concurrently, because Helm mostly waits."""
     return {release: pool.submit(_live, programs[release], cluster) for release in _RELEASES}
 
 
 def _live(program: Future[Path], cluster: Cluster) -> None:
     helm = Helm(program.result(), cluster, f"helm-{next(_NUMBERS)}")
     chart, wait = str(_CHART), ("--wait", "--timeout", "80s")
-    # The type of `crds/` must be served before the chart's object of it is made.
+    # The type in `crds/` must be served before the chart's object of that type is created.
     with _INSTALLING:
         assert "STATUS: deployed" in helm("install", "shop", chart, "--create-namespace", *wait)
     assert helm.web() == (2, 2, "first")
@@ -89,7 +89,7 @@ def _live(program: Future[Path], cluster: Cluster) -> None:
 
     helm("upgrade", "shop", chart, "--set", "page=second,replicas=1", *wait)
     assert helm.web() == (1, 1, "second")
-    # A test's pod asks the Service: its log is the page.
+    # The pod of the test asks the Service and logs the page.
     tested = helm("test", "shop", "--logs")
     assert "Succeeded" in tested and "second" in tested
 

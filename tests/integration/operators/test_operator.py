@@ -70,7 +70,7 @@ class Operator:
             self.lines.append(line.strip())
 
     def until(self, beginning: str) -> str:
-        """Wait for a line that begins so; return it."""
+        """Wait for a line with this beginning; return it."""
 
         def found() -> str:
             ended = self.process.poll()
@@ -132,7 +132,7 @@ def test_another_process_takes_the_work_over(cluster: Cluster, operators: list[O
     assert text() == "hello moon"
     assert kubectl("get", "greeting", "g", "-o", "jsonpath={.status.by}") == other.identity
 
-    # The object stays until its finalizer is removed, and what it owns goes with it.
+    # The object exists until its finalizer is removed; the objects that it owns are deleted with it.
     kubectl("delete", "greeting", "g", "--timeout=60s")
     other.until("forgot g")
     wait_for(lambda: kubectl("get", "configmaps", "-o", "name").split() == ["configmap/kube-root-ca.crt"])

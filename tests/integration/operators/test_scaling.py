@@ -33,7 +33,7 @@ BUDGETS = "poddisruptionbudgets.policy"
 
 
 class Apis:
-    """The metrics APIs: their answers by path, and what was asked."""
+    """The metrics APIs: their answers by path, and the received requests."""
 
     def __init__(self) -> None:
         self.registered: dict[str, list[str]] = {}
@@ -66,7 +66,7 @@ class Scaling:
         self.world, self.apis, self.recorder = world, apis, recorder
 
     async def until(self, resource: str, name: str, holds: Callable[[Object], Any]) -> Object:
-        """Wait until an object is as wanted; return it."""
+        """Wait until an object meets the condition; return it."""
         row = self.world.registry.by_name(resource)
         assert row is not None
         path = f"/apis/{row.group}/{row.version}/namespaces/default/{row.plural}"
@@ -87,7 +87,7 @@ class Scaling:
         await self.world.client.create(RESOURCE, {**hpa, "spec": spec}, "default")
 
     async def inactive(self, name: str = "h") -> tuple[str, str]:
-        """Wait until an autoscaler says why it does nothing; return the reason and the message."""
+        """Wait until an autoscaler reports that it cannot scale; return the reason and the message."""
         found = await self.until(RESOURCE, name, lambda one: condition(one, "ScalingActive").get("status") == "False")
         why = condition(found, "ScalingActive")
         return why["reason"], why["message"]
@@ -123,7 +123,7 @@ async def scaling_world() -> AsyncIterator[Scaling]:
 
 @pytest.fixture
 async def scaling() -> AsyncIterator[Scaling]:
-    """A farm of two ready pods, whose type has a scale."""
+    """Create a custom object with a scale subresource, and two ready pods."""
     async with scaling_world() as found:
         world = found.world
         free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -282,7 +282,7 @@ async def test_hostile_values_of_a_metric_scale_nothing(scaling: Scaling) -> Non
     scaling.apis.answers[path] = [value("9" * 400)]
     await scaling.scale(external(type="Value", value="1"))
     found = await scaling.until(FARMS, "f", lambda one: one["spec"]["size"] != 2)
-    # However large the value is, the number of replicas does not grow faster than Kubernetes' limit.
+    # Even for a huge value, the number of replicas grows only as fast as Kubernetes allows.
     assert found["spec"]["size"] == 4
     scaling.apis.answers[path] = [value("many")]
     reason, message = await scaling.inactive()

@@ -1,4 +1,4 @@
-"""Every test of the data path runs on asyncio's own loop and on uvloop's: transports differ between them."""
+"""Run every test of the data path on asyncio's loop and on uvloop, because their transports differ."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Backends, listeners and clients of one test, all closed at its end."""
+    """Yield the backends, listeners and clients of one test; they are closed at its end."""
     world = World()
     yield world
     await world.close()
 
 
 class Authority:
-    """A certificate authority with one server's (localhost, 127.0.0.1) and one client's certificate."""
+    """A certificate authority, with a certificate for a server (localhost, 127.0.0.1) and one for a client."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
@@ -97,7 +97,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def insecure() -> ssl.SSLContext:
-    """A client's context that verifies nothing, as the API server's towards services."""
+    """Return a client's context that verifies no certificate, as the API server's for services."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

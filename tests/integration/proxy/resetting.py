@@ -1,6 +1,6 @@
-"""A backend that resets as a request's path tells it to: `python -m tests.integration.proxy.resetting [CERTIFICATE]`.
+"""A backend that resets connections by a request's path: `python -m tests.integration.proxy.resetting [CERTIFICATE]`.
 
-A process of its own, so that its descriptors are not counted with those of the engine. Prints its port.
+It is a separate process, so that its descriptors are not counted as the engine's. It prints its port.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import threading
 
 BIG = 16 * 1024 * 1024
 LONG = 1024 * 1024
-# How long a connection is left unread at most.
+# The most seconds for which a connection is not read.
 DEAF = 3000
 
 
 def reset(sock: socket.socket) -> None:
-    """Close with a reset, whatever was sent before."""
+    """Close the connection by a reset; data that were not sent yet are lost."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
@@ -36,7 +36,7 @@ def serve(sock: socket.socket, context: ssl.SSLContext | None) -> None:
 
 
 def answer(sock: socket.socket) -> bool:
-    """Read a head, and do what its path says. False: the connection is over."""
+    """Read a head, and do what its path says; return False if the connection has ended."""
     head = b""
     while b"\r\n\r\n" not in head:
         piece = sock.recv(65536)

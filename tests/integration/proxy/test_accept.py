@@ -1,4 +1,4 @@
-"""Upgrades that the engine accepts itself: a 101 as the decision says it, then the transport is a protocol's."""
+"""Upgrades that the engine accepts itself: it sends the decision's 101, then a protocol gets the transport."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIELDS: Headers = [(b"Sec-WebSocket-Accept", b"yes"), (b"Connection", b"theirs")
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what comes; notes what it was told. greeting: what it sends first."""
+    """Sends received data back; records the calls of its methods. greeting: data that it sends first."""
 
     def __init__(self, greeting: bytes = b"") -> None:
         self._greeting = greeting
@@ -52,7 +52,7 @@ class Echo(asyncio.Protocol):
 
 
 class Accepting:
-    """A routing function that accepts every upgrade. protocols: what it has made. done: how exchanges ended."""
+    """A routing function that accepts every upgrade. protocols: those that it has made. done: how exchanges ended."""
 
     def __init__(self, make: Callable[[], Echo] = Echo, headers: Headers = FIELDS) -> None:
         self._make = make
@@ -102,7 +102,7 @@ async def test_over_tls(world: World, authority: Authority) -> None:
 
 
 async def test_a_client_that_does_not_read(world: World) -> None:
-    """Its protocol is told, and told again when it reads; nothing is lost."""
+    """The protocol is told to pause, and to resume when the client reads; no data are lost."""
     size = 30_000_000
     route = Accepting(lambda: Echo(b"x" * size))
     client = await world.client(await world.serve(route))
@@ -146,7 +146,7 @@ async def test_a_client_that_resets(world: World, paused: bool) -> None:
 
 
 async def test_a_client_that_has_gone_before(world: World) -> None:
-    """No protocol is made for it: it went while the routing function made up its mind."""
+    """No protocol is made for a client that disconnects before the routing function has decided."""
     decide = asyncio.Event()
     asked = asyncio.Event()
     route = Accepting()

@@ -1,4 +1,4 @@
-"""Accepting connections when the machine has nothing left to accept them with, and from clients that want too many."""
+"""Accepting connections when there are no file descriptors left, and when one client has too many connections."""
 
 # ruff: noqa: ASYNC110  what is waited for happens in the engine
 
@@ -19,7 +19,7 @@ from tests.integration.proxy.wire import GET, World
 
 
 class Poor(socket.socket):
-    """A listening socket that cannot accept the first two times. asked: how often it was asked."""
+    """A listening socket whose accept fails the first two times. asked: the number of calls."""
 
     asked = 0
 
@@ -41,7 +41,7 @@ async def test_a_listener_without_descriptors_tries_again_after_a_pause(
     assert (await client.ask(GET)).body == b"here"
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     assert "Too many open files" in caplog.records[0].getMessage()
-    assert sock.asked <= 5  # and not again and again
+    assert sock.asked <= 5  # The engine does not retry in a busy loop.
 
 
 async def test_one_address_has_only_so_many_connections(world: World) -> None:

@@ -1,4 +1,4 @@
-"""An upstream that is no socket of the kernel: a stream inside another connection, which a route has opened."""
+"""An upstream that is not a socket, but a stream inside another connection, which a route has opened."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LARGE = 4 * LONG + 123
 
 
 class Stream(asyncio.Transport):
-    """A transport over another one, every byte inverted on its way: what the engine wrote past it would be seen.
+    """A transport over another one that inverts every byte, which shows if the engine bypasses this transport.
 
-    It keeps what it is given to write until the next turn of the loop, so a buffer that is used again would be seen, too.
+    It holds data until the next turn of the loop, which shows if the engine reuses a buffer before it was written.
     """
 
     def __init__(self, below: asyncio.Transport) -> None:
@@ -86,7 +86,7 @@ INVERTED = bytes(255 - number for number in range(256))
 
 
 class Below(asyncio.Protocol):
-    """Hands to the stream's protocol what the connection below it brings."""
+    """Passes the data of the connection below to the stream's protocol."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         below = cast(asyncio.Transport, transport)
@@ -111,7 +111,7 @@ class Below(asyncio.Protocol):
 
 
 class Tunnel:
-    """Opens streams to a backend. streams: those that were opened."""
+    """Opens streams to a backend. streams: the opened streams."""
 
     def __init__(self, world: World, port: int) -> None:
         self._port = port
@@ -129,7 +129,7 @@ class Tunnel:
 
 
 async def tunnel(world: World, backend: Backend) -> Tunnel:
-    """The far end of the streams turns their bytes back, and speaks to the backend."""
+    """Run the far end of the streams, which inverts the bytes again and forwards them to the backend."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -157,12 +157,12 @@ async def test_requests_share_a_stream(world: World) -> None:
     client = await world.client(await world.serve(forward(way.upstream())))
     assert [(await client.ask(GET)).body for _ in range(3)] == [b"ok"] * 3
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
-    assert (await client.ask(post)).body == b"ok"  # what may not be sent twice goes by a kept stream, too
+    assert (await client.ask(post)).body == b"ok"  # A request that must not be sent twice may use a kept stream, too.
     assert (len(way.streams), backend.requests[-1].body) == (1, b"hi")
 
 
 async def test_long_bodies_both_ways(world: World) -> None:
-    """Their buffers are not used again before the stream has written them."""
+    """The engine's buffers are not reused before the stream has written them."""
     body = bytes(range(251)) * (LARGE // 251 + 1)
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     way = await tunnel(world, backend)

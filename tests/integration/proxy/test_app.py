@@ -1,4 +1,4 @@
-"""The ASGI bridge and immediate answers."""
+"""The ASGI bridge, and immediate responses."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ async def test_closing_cancels_an_application(world: World) -> None:
     await asyncio.sleep(0)
     await server.close(0.01)
     assert await client.rest() == b""
-    assert cancelled in ([True], [])  # the request may not have arrived yet
+    assert cancelled in ([True], [])  # [] if the request had not arrived yet.
     assert server.connections == 0
 
 

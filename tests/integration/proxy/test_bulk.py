@@ -1,4 +1,4 @@
-"""Long bodies of known length, which are read into one buffer: every byte arrives, and nothing of what follows is lost."""
+"""Long bodies of known length, which are read into one buffer: every byte arrives, and the following data, too."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.integration.proxy.conftest import Authority
 from tests.integration.proxy.wire import GET, OK, Backend, Script, World, forward
 
 _SIZE = 12 * 1024 * 1024 + 1
-BODY = random.Random(1).randbytes(_SIZE)  # no two pieces are alike: what is overwritten or moved shows
+BODY = random.Random(1).randbytes(_SIZE)  # All parts differ, so that overwritten or moved data are noticed.
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % _SIZE + BODY
 UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % _SIZE + BODY
 
 
 @pytest.fixture
 def pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of what was read in bulk."""
+    """Return a list, which gets the sizes of bulk reads."""
     seen: list[int] = []
     original = BulkReader.buffer_updated
 
@@ -45,12 +45,12 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def tls(authority: Authority, wanted: bool) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """The contexts of a server and its client."""
+    """Return the contexts of a server and its client."""
     return (authority.server(), authority.client()) if wanted else (None, None)
 
 
 class _Dawdler(asyncio.Protocol):
-    """A client below streams (which pause their transport by themselves): reads a little, rests, reads on."""
+    """A slow client: reads a little, pauses, reads on. It uses no streams, which pause their transport themselves."""
 
     def __init__(self, ask: bytes, size: int) -> None:
         self._ask = ask
@@ -139,7 +139,7 @@ async def test_an_upload_to_a_slow_upstream_arrives_and_what_follows_it_too(
 
 
 async def test_an_answer_before_the_end_of_a_long_upload_is_relayed(world: World, pieces: list[int]) -> None:
-    """The rest of the upload is not taken for another request."""
+    """The rest of the upload is not read as another request."""
 
     def script(backend: Backend) -> Script:
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -176,7 +176,7 @@ async def test_what_is_transformed_is_not_read_in_bulk(world: World, pieces: lis
 
 
 class _Connection(asyncio.Protocol):
-    """A connection that takes all that it is given."""
+    """A connection that accepts all data."""
 
     def __init__(self, left: int) -> None:
         self.bulk_left = left
@@ -197,7 +197,7 @@ def test_nothing_is_read_beyond_the_end_of_the_body() -> None:
 
 
 async def test_what_comes_behind_the_body_is_the_connections() -> None:
-    """A transport may ask for a buffer again before it sees that its protocol was changed."""
+    """A transport may ask for another buffer before it notices that its protocol was changed."""
     connection = _Connection(5)
     reader = BulkReader(connection)
     reader.get_buffer(-1)[:] = b"12345"
@@ -210,7 +210,7 @@ async def test_what_comes_behind_the_body_is_the_connections() -> None:
 
 
 class _Transport:
-    """A transport that takes everything, and says it is full after `room` bytes."""
+    """A transport that accepts all data, and asks to pause after `room` bytes."""
 
     def __init__(self, room: int | None = None) -> None:
         self.protocol: asyncio.BaseProtocol | None = None
@@ -257,7 +257,7 @@ class _Transport:
 
 @dataclass
 class Ends:
-    """A client's connection and an idle one to its upstream, on transports that do nothing by themselves."""
+    """A client's connection and an idle upstream connection, on transports that act only when a test calls them."""
 
     context: Context
     client: ClientConnection
@@ -310,7 +310,7 @@ async def test_an_answer_whose_last_piece_fills_the_client_does_not_silence_the_
 
 
 async def test_an_answer_while_the_last_of_an_upload_still_waits_does_not_silence_the_client() -> None:
-    """The upload has filled the upstream's buffer with its last piece; nothing drains before the answer comes."""
+    """The last chunk of the upload fills the upstream's buffer, which does not drain before the response comes."""
     size = 2 * LONG
     async with ends(_Transport(), _Transport(room=size)) as world:
         world.client.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)

@@ -1,4 +1,4 @@
-"""Decisions that are kept for heads: used for the same bytes of the same client, bounded, and freed."""
+"""Cached decisions for heads: used for the same bytes of the same client, bounded, and freed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OTHERS = [
 
 
 class Again(CachedDecision):
-    """Answers "again". kept: where it notes that it exists."""
+    """A cached decision that answers "again". kept: a set of the existing ones."""
 
     def __init__(self, head: RequestHead, kept: set[int]) -> None:
         self._known = (head.method, head.target, head.http_version, head.headers[:])
@@ -42,7 +42,7 @@ class Again(CachedDecision):
 
 
 def kept_by(kept: set[int]) -> Callable[[RequestHead], Decision]:
-    """A routing function that answers "new"."""
+    """Return a routing function that answers "new"."""
 
     def route(head: RequestHead) -> Respond:
         head.cached = Again(head, kept)
@@ -87,7 +87,7 @@ async def test_a_decision_that_comes_later_is_kept_too(world: World) -> None:
 
 
 async def test_what_is_kept_is_bounded_by_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All connections of all listeners together, also those that were open before something was thrown away."""
+    """The bound is for all connections of all listeners, also those that were open before a decision was discarded."""
     kept: set[int] = set()
     before = len(DECISIONS), DECISIONS.size
     monkeypatch.setattr(DECISIONS, "limit", DECISIONS.size + 100 * DECISIONS.BASE)
@@ -108,7 +108,7 @@ async def test_what_is_kept_is_bounded_by_bytes(world: World, monkeypatch: pytes
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 503])
 async def test_what_was_refused_is_not_kept(world: World, status: int) -> None:
-    """By the routing function, by an application, or by an upstream; and not any more when it was let through before."""
+    """Refused by the routing function, an application or an upstream; a decision cached earlier is discarded."""
     kept: set[int] = set()
     allowed = True
     before = DECISIONS.size
@@ -148,7 +148,7 @@ async def test_what_was_refused_is_not_kept(world: World, status: int) -> None:
 
 
 async def test_nothing_waits_for_the_garbage_collector(world: World) -> None:
-    """A decision that refers to the head that it was made for, as those of the door do, goes with its client."""
+    """A decision that refers to its own head, as the door's do, is freed with its client's connection."""
     kept: set[int] = set()
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 

@@ -1,4 +1,4 @@
-"""Forwarded exchanges: framing both ways, what is passed on and what is not, connections kept and retried."""
+"""Forwarded exchanges: framing in both directions, forwarded and dropped fields, kept and retried connections."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_trailers_pass_both_ways(world: World) -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"", "HEAD", 1),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b"", "GET", 1),
         (b"HTTP/1.1 304 Not Modified\r\n\r\n", b"", "GET", 1),
-        # These may be followed by what they announce: the connection is not used again.
+        # The announced body may follow such responses, so their connection is not used again.
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n", b"", "GET", 2),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nbody", b"", "GET", 2),
         (b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi", b"hi", "GET", 1),
@@ -89,7 +89,7 @@ async def test_trailers_pass_both_ways(world: World) -> None:
 async def test_answers_end_where_they_end(
     world: World, answer: bytes, body: bytes, method: str, connections: int
 ) -> None:
-    """Whatever an answer looks like, the one after it, on the client's same connection, is read correctly."""
+    """After a response of any form, the next response on the same client connection is read correctly."""
     backend = await world.answering(answer, OK)
     client = await world.client(await world.serve(forward(backend.upstream())))
     first = await client.ask(GET.replace(b"GET", method.encode()), method)
@@ -178,7 +178,7 @@ async def test_hop_by_hop_fields_stay_on_their_hop(world: World) -> None:
     )
     assert [name for name, _ in answer.headers] == [b"x-stay", b"content-length"]
     names = [name for name, _ in backend.requests[0].headers]
-    # A client cannot have a field taken out that the routing function puts in. That it knows trailers goes on.
+    # By `Connection`, a client cannot remove a field that the routing function adds. `TE: trailers` is forwarded.
     assert names == [b"host", b"date", b"x-stay", b"x-forwarded-for", b"te"]
 
 
@@ -265,7 +265,7 @@ async def test_an_early_answer_is_relayed_while_the_body_is_still_coming(world: 
     assert (await client.response()).body == b"no"
     async with asyncio.timeout(10):
         await backend.ended.wait()
-    # The rest of the body is thrown away, and the connection goes on.
+    # The rest of the body is discarded, and the connection stays open.
     client.send(b"x" * 995 + GET)
     assert (await client.response()).status == 413
 
@@ -276,7 +276,7 @@ async def test_a_stale_connection_is_replaced_silently(world: World) -> None:
             await backend.read(reader)
             writer.write(OK)
             if backend.connections == 1:
-                await backend.read(reader)  # the second request arrives, and the connection dies unanswered
+                await backend.read(reader)  # The second request gets no answer.
                 return
             await reader.read()
 
@@ -349,7 +349,7 @@ async def test_errors_name_their_stage(world: World) -> None:
     silent = await world.backend(_once(b""))  # type: ignore[arg-type]
     client = await world.client(await world.serve(forward(silent.upstream())))
     assert (await client.ask(GET)).body == b"read: EOF"
-    assert (await client.ask(GET)).status == 503  # the client's connection goes on
+    assert (await client.ask(GET)).status == 503  # The client's connection stays open.
 
 
 @pytest.mark.parametrize(
@@ -493,14 +493,14 @@ async def test_heads_are_edited_and_bodies_transformed(world: World, answer: byt
         return _Upper()
 
     client = await world.client(await world.serve(forward(backend.upstream(), edit_response=edit)))
-    for _ in range(2):  # what was edited must not be remembered
+    for _ in range(2):  # An edited head must not be cached.
         found = await client.ask(GET)
         assert (found.start, found.body) == (b"HTTP/1.1 202 Accepted", b"ABC!")
         assert found.headers == [(b"x-new", b"1"), (b"transfer-encoding", b"chunked")]
 
 
 class _Numbered(CachedDecision):
-    """Forwards a request as it is, with the next number in its answer."""
+    """Forwards a request unchanged, and adds the next number to its response."""
 
     def __init__(self, upstream: Upstream, head: RequestHead, numbers: Iterator[bytes | None]) -> None:
         self._forward = to(upstream, head.headers)
@@ -584,7 +584,7 @@ async def test_events_pass_without_delay(world: World) -> None:
 
 
 async def test_a_slow_client_slows_the_upstream_down(world: World) -> None:
-    """A backend that could send 64 MiB must get stuck at what sockets and buffers hold."""
+    """A backend that wants to send 64 MiB is stopped when sockets and buffers are full."""
     sent = 0
     total = 64 * 1024 * 1024
 
@@ -619,7 +619,7 @@ async def test_a_slow_upstream_slows_the_client_down(world: World) -> None:
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             await gate.wait()
-            with contextlib.suppress(RuntimeError):  # the stream reader may have paused it by itself
+            with contextlib.suppress(RuntimeError):  # The stream reader may have paused the transport itself.
                 writer.transport.resume_reading()  # type: ignore[attr-defined]
             assert len((await backend.read(reader)).body) == total
             writer.write(OK)

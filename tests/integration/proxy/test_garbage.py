@@ -1,7 +1,7 @@
 """The objects of an exchange are freed at its end, without the garbage collector.
 
-A TLS connection takes some fifty kilobytes outside of Python's sight, so that the collector, which counts objects, runs
-long after they matter; a process that sets old objects aside (`gc.freeze`) would keep them.
+A TLS connection uses some fifty kilobytes that Python does not count; the collector, which counts objects, would run
+too late, and a process that exempts old objects (`gc.freeze`) would never free them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _TIMES = 3
 
 @pytest.fixture
 def circles() -> Iterator[Counter[str]]:
-    """Counts the engine's and its transports' objects that only the collector can free, once `gc.collect` is called.
+    """Count the objects of the engine and its transports that only the collector can free, after `gc.collect`.
 
-    What is there already is set aside: a collection alone does not free it when a finalizer fails, since pytest keeps
+    Existing objects are exempted. A collection might not free them: if a finalizer fails, pytest keeps
     the exception, and with it the object, until the test's setup has ended.
     """
     found: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Invalid HTTP/1.1 is refused at once with an answer, and does not reach the routing function."""
+"""Invalid HTTP/1.1 gets an error response at once, and does not reach the routing function."""
 
 from __future__ import annotations
 

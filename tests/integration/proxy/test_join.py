@@ -1,4 +1,4 @@
-"""Two joined connections, of which one has sent something, or has ended, before they were joined."""
+"""Joined connections, one of which has sent data, or has ended, before the join."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.proxy.wire import until
 
 
 class Pair:
-    """A connection: one end waits to be joined, the other one is the test's."""
+    """A connection: one end waits to be joined, the test uses the other end."""
 
     def __init__(self, waiting: EarlyReceiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.waiting, self.reader, self.writer = waiting, reader, writer

@@ -1,4 +1,4 @@
-"""Heads up to what Go's servers and clients take pass; together they are bounded for the process."""
+"""Heads as large as Go's servers and clients accept are forwarded; their sum is bounded for the process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_the_heads_of_upgrades_are_as_large(world: World, size: int) -> No
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + field + UPGRADE + b"\r\n")
     head = await client.reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 ") and head.count(field) == 9
-    # Nothing of a head is kept for an upgraded connection.
+    # An upgraded connection no longer counts its head.
     await until(lambda: budget.HEADS.taken == 0)
     connection = next(iter(server._context.connections))
     requests = connection.requests
@@ -86,7 +86,7 @@ async def test_heads_that_do_not_end_are_bounded_together(world: World, monkeypa
     await until(lambda: sum(answer.done() for answer in answers) >= 4)
     assert {(await answer).status for answer in answers if answer.done()} == {503}
     assert 3_000_000 < budget.HEADS.taken <= 4_000_000
-    # Ordinary requests are served all the same.
+    # Requests with ordinary heads are still served.
     other = await world.client(server)
     assert (await other.ask(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 10_000 + b"\r\n\r\n")).status == 200
     for answer, client in zip(answers, clients, strict=True):
@@ -104,7 +104,7 @@ async def test_many_small_fields_weigh_more_than_their_bytes(world: World, monke
 
 
 async def test_what_a_client_does_not_read_of_large_heads_is_counted(world: World) -> None:
-    """The exchange is over for its upstream; only the client's socket still has the head."""
+    """The head is counted while it waits in the client's socket, although the upstream has finished."""
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + LARGE * 9 + b"\r\nok")
     server = await world.serve(forward(backend.upstream()))
     client = await world.client(server)
@@ -159,7 +159,7 @@ async def test_an_upstream_that_has_not_taken_a_head_is_not_used_again(world: Wo
         upstream, _ = await loop.sock_accept(listener)
         with upstream:
             await loop.sock_recv(upstream, 1)
-            await loop.sock_sendall(upstream, OK)  # without having read more
+            await loop.sock_sendall(upstream, OK)  # It answers without reading more.
             assert (await client.response()).body == b"ok"
             assert len(server._context.pool) == 0
 
@@ -186,7 +186,7 @@ async def test_exchanges_with_large_heads_are_bounded_together(world: World, mon
 
 
 async def test_a_head_in_many_pieces_costs_no_more_than_its_bytes(world: World) -> None:
-    """Nothing is copied or searched again from its beginning for each piece."""
+    """The head is not copied, and not searched from its beginning, for each chunk."""
 
     server = await world.serve(lambda head: Respond(200, [], b"%d" % len(head.target)))
     client = await world.client(server)
@@ -199,7 +199,7 @@ async def test_a_head_in_many_pieces_costs_no_more_than_its_bytes(world: World) 
     reader.data_received(b" HTTP/1.1\r\nHost: a\r\n")
     for _ in range(20_000):
         reader.data_received(b"X: y\r\n" if _ < 9000 else b"z")
-    assert time.process_time() - began < 5  # a second or two of copying for each ten thousand pieces otherwise
+    assert time.process_time() - began < 5  # Copies would take a second or two for each ten thousand chunks.
     client.send(b": y\r\n\r\n")
     answer = await client.response()
     assert answer.body == b"200001", answer.body

@@ -1,4 +1,4 @@
-"""Bodies are never collected: memory does not grow with them. `bench/memory.py` does the same with a gibibyte."""
+"""Bodies are streamed, so memory does not grow with them. `bench/memory.py` does the same with a gibibyte."""
 
 from __future__ import annotations
 

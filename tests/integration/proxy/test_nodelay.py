@@ -1,4 +1,4 @@
-"""Small writes are not held back until the one before has been received."""
+"""Small writes are sent before the previous one is acknowledged (TCP_NODELAY)."""
 
 from __future__ import annotations
 

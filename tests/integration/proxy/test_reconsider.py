@@ -1,4 +1,4 @@
-"""A response that the routing function thinks about once more before it is relayed."""
+"""Responses that the routing function may replace or retry before they are relayed (`reconsider`)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ async def test_another_way_is_followed(world: World, refusal: bytes) -> None:
     other = Forward(second.upstream(), b"/other", [(b"Host", b"b")], refuse)
     route = forward(first.upstream(), reconsider=deciding(other, seen))
     client = await world.client(await world.serve(route))
-    for _ in range(3):  # remembered heads are reconsidered, too
+    for _ in range(3):  # Responses to cached heads are reconsidered, too.
         assert (await client.ask(GET)).status == 200
     assert seen == [b"no!"] * 3
     assert second.requests[0].start == b"GET /other HTTP/1.1"
-    # What was sent cannot be sent again.
+    # A body that was sent cannot be sent again.
     answer = await client.ask(POST)
     assert (answer.status, answer.body, answer.get(b"x-why")) == (403, b"no!", b"host")
     assert (await client.ask(GET)).status == 200
@@ -53,7 +53,7 @@ async def test_a_refused_upgrade_is_tried_another_way(world: World, refusal: byt
     other = Forward(second.upstream(), b"/other", [(b"Host", b"b")], refuse, switched=lambda: switched.append("other"))
     route = forward(first.upstream(), reconsider=deciding(other, seen), switched=lambda: switched.append("first"))
     client = await world.client(await world.serve(route))
-    # What the client sends early waits for whoever accepts.
+    # Data that the client sends early go to the upstream that accepts.
     assert (await client.ask(ASK + b"early")).status == 101
     assert await client.reader.readexactly(5) == b"early"
     assert seen == [b"no!"] and switched == ["other"]

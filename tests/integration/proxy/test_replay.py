@@ -1,4 +1,4 @@
-"""Heads that come again: forwarded as before without asking the routing function, and whatever then comes otherwise."""
+"""Repeated heads are forwarded as before, without a call of the routing function; responses may differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\
 
 
 class Routed:
-    """A routing function whose decisions hold while `is_valid` is true. asked: how often it was asked."""
+    """A routing function whose decisions are valid while `is_valid` is true. asked: the number of calls."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -103,7 +103,7 @@ async def test_answers_of_all_kinds(world: World, method: str, answers: list[byt
     got = await asked_three_times(client, method)
     assert [answer.body for answer in got] == bodies
     assert got[2].interim == ([b"HTTP/1.1 103 Early Hints"] if b"103" in answers[2] else [])
-    assert (await client.ask(GET)).status == got[2].status  # the connection is as good as before
+    assert (await client.ask(GET)).status == got[2].status  # The connection can still be used.
     assert route.asked == (1 if method == "GET" else 2)
 
 
@@ -131,7 +131,7 @@ async def test_pipelined(world: World) -> None:
     route = Routed(backend)
     client = await world.client(await world.serve(route))
     await client.ask(GET)
-    client.send(GET)  # by itself, and more while it is under way
+    client.send(GET)  # The head alone; the next data come while its request is under way.
     for _ in range(14):
         client.send(GET * 2)
     assert [int((await client.response()).body) for _ in range(29)] == list(range(1, 30))
@@ -166,7 +166,7 @@ async def test_an_upstream_that_has_hung_up_is_dialed_again(world: World) -> Non
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await backend.read(reader)
             writer.write(OK)
-            await reader.read(1)  # the next request, which is never answered here
+            await reader.read(1)  # The next request, which this backend does not answer.
 
         return run
 

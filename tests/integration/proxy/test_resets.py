@@ -1,6 +1,6 @@
-"""A peer that resets is found at once, in every phase of an exchange: nothing of it stays.
+"""A reset by a peer is noticed at once, in every phase of an exchange, and leaves nothing behind.
 
-HATCHWAY_SOAK: how many resets of each kind (40 unless set; 2,000 for a soak test). Memory is looked at from 1,000 on.
+HATCHWAY_SOAK: the number of resets of each kind (default 40; 2,000 for a soak test). From 1,000 on, memory is checked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.integration.proxy.wire import World, forward, refuse, until
 
 TIMES = int(os.environ.get("HATCHWAY_SOAK", "40"))
 AT_ONCE = 20
-# Time-outs must not be what ends a connection here.
+# Long timeouts, so that only resets end connections.
 LIMITS = Limits(head_timeout=60, close_timeout=60, half_closed_timeout=60, upstream_tls_timeout=60)
 HOST = b" HTTP/1.1\r\nHost: a\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: echo\r\n\r\n"
@@ -43,7 +43,7 @@ def descriptors() -> int:
 
 
 def engine_tasks() -> list[str]:
-    """The names of the tasks that the engine has started for connections."""
+    """Return the names of the tasks that the engine has started for connections."""
     names = ("connection", "dial", "application", "routing function", "reconsider", "explain an error")
     return [task.get_name() for task in asyncio.all_tasks() if task.get_name() in names]
 
@@ -60,7 +60,7 @@ def abort(writer: asyncio.StreamWriter) -> None:
 
 
 async def app(scope: object, receive: Callable[[], Awaitable[dict[str, object]]], send: object) -> None:
-    """Streams for ever, until the client has gone."""
+    """Send a body without end, until the client has disconnected."""
     assert callable(send)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     try:
@@ -71,20 +71,20 @@ async def app(scope: object, receive: Callable[[], Awaitable[dict[str, object]]]
 
 
 async def listening_app(scope: object, receive: Callable[[], Awaitable[dict[str, object]]], send: object) -> None:
-    """Waits until the client has gone."""
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 @dataclass
 class Ground:
-    """server: under test. tls: for its clients, None when it speaks none."""
+    """The server under test. tls: the context of its clients; None if it does not speak TLS."""
 
     server: Server
     tls: ssl.SSLContext | None = None
 
     async def client(self) -> socket.socket:
-        """A connected client, after its TLS handshake."""
+        """Connect a client, with its TLS handshake."""
         sock = self.raw()
         if self.tls is None:
             return sock
@@ -99,7 +99,7 @@ class Ground:
 
 @pytest.fixture(scope="module", params=["plain", "tls"])
 def backend(request: pytest.FixtureRequest, authority: Authority) -> Iterator[tuple[int, bool]]:
-    """The port of the backend, and whether it speaks TLS."""
+    """Run the backend; yield its port, and whether it speaks TLS."""
     secure = request.param == "tls"
     command = [sys.executable, "-m", "tests.integration.proxy.resetting"]
     if secure:
@@ -142,8 +142,8 @@ async def _settled(ground: Ground, client: socket.socket, sent: bytes, wait_for:
 
 
 async def _run(one: Callable[[], Awaitable[None]], ground: Ground) -> None:
-    """Run it TIMES times, and wait until everything is as before."""
-    await one()  # what is made once
+    """Run a function TIMES times, then wait until the server has no more objects and descriptors than before."""
+    await one()  # The first run makes objects that are kept.
     watch = ResetWatch.of(asyncio.get_running_loop())
     await until(lambda: ground.server.connections == 0)
     await until(lambda: not engine_tasks())
@@ -191,7 +191,7 @@ async def test_a_client_that_resets_leaves_nothing(ground: Ground, phase: str) -
         if then == "flood":
             client.setblocking(False)
             full = 0
-            while full < 3:  # as much as everything on the way takes
+            while full < 3:  # Until all buffers on the way are full.
                 try:
                     client.send(b"x" * 65536)
                 except (BlockingIOError, ssl.SSLWantWriteError):
@@ -270,7 +270,7 @@ async def test_an_upstream_that_resets_ends_the_exchange(ground: Ground, path: s
 
         found = await asyncio.to_thread(read)
         client.close()
-        # A reset may overtake what was sent before it; what is told then is told as an error.
+        # The reset may arrive before the data that were sent earlier; then the client gets an error.
         assert found.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.1 503 ")), found
 
     await _run(one, ground)
@@ -289,7 +289,7 @@ async def test_an_upstream_that_resets_during_an_upload_ends_it(ground: Ground) 
 
 async def test_an_upstream_that_resets_in_its_handshake_is_said_at_once(world: World, insecure: ssl.SSLContext) -> None:
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"\x16\x03\x03\x00\x50")  # a record that does not come
+        writer.write(b"\x16\x03\x03\x00\x50")  # The header of a TLS record that never follows.
         await asyncio.sleep(0)
         abort(writer)
 
@@ -313,7 +313,7 @@ async def test_an_upstream_that_resets_in_its_handshake_is_said_at_once(world: W
 
 
 async def test_what_came_before_a_reset_reaches_a_slow_client(world: World) -> None:
-    """A server that closes with unread input resets behind a complete answer: the answer counts."""
+    """If a server closes with unread input, a reset follows its complete response; the response is relayed."""
     size = 2 * 1024 * 1024
     sent = asyncio.Event()
 
@@ -355,7 +355,7 @@ async def test_what_came_before_a_reset_reaches_a_slow_client(world: World) -> N
 
 
 def _outstanding(sock: socket.socket) -> int:
-    """How much of what was sent the peer's kernel has not acknowledged (SIOCOUTQ)."""
+    """Return the number of sent bytes that the peer's kernel has not acknowledged (SIOCOUTQ)."""
     return int.from_bytes(fcntl.ioctl(sock.fileno(), 0x5411, b"\0" * 4), sys.byteorder)
 
 

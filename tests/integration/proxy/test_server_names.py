@@ -1,4 +1,4 @@
-"""Certificates that are chosen by the name for which a client asks."""
+"""Certificates that are chosen by the client's server name (SNI)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scheme(head: RequestHead) -> Decision:
 
 
 class Chooser:
-    """Remembers the names; `other` has the certificate of another authority."""
+    """Records the names; for `other` it chooses the certificate of another authority."""
 
     def __init__(self, context: ssl.SSLContext, other: ssl.SSLContext) -> None:
         self._context, self._other = context, other
@@ -43,7 +43,7 @@ def trusting(authority: Authority) -> ssl.SSLContext:
 
 
 def hello(name: str | None, authority: Authority) -> tuple[bytes, ssl.SSLObject]:
-    """The first message of a client."""
+    """Return the first TLS message of a client (ClientHello)."""
     received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = trusting(authority).wrap_bio(received, sent, server_hostname=name)
     with pytest.raises(ssl.SSLWantReadError):
@@ -61,7 +61,7 @@ async def ask(server: Server, context: ssl.SSLContext, name: str) -> bytes:
 
 
 async def end_of(reader: asyncio.StreamReader) -> bytes:
-    """Return the data before the end of a connection. A reset is an end, too: the first message stays in the socket."""
+    """Return the data up to the end of a connection; the end may be a reset, because the first message was not read."""
     try:
         return await asyncio.wait_for(reader.read(), 20)
     except ConnectionResetError:
@@ -99,7 +99,7 @@ async def test_first_message_in_single_bytes(world: World, chooser: Chooser, aut
         for byte in message:
             await loop.sock_sendall(client, bytes((byte,)))
             await asyncio.sleep(0)
-        # ServerHello: a record of the type handshake.
+        # The ServerHello is a record of the type "handshake".
         assert (await asyncio.wait_for(loop.sock_recv(client, 1), 20)) == b"\x16"
     assert chooser.names == ["one"]
 

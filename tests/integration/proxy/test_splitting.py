@@ -1,4 +1,4 @@
-"""However the bytes of a conversation are cut into pieces, it means the same."""
+"""The results do not depend on the chunks in which the bytes of a connection arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hatchway.proxy.upstream import UpstreamConnection
 
 
 class Wire:
-    """A transport that keeps what is written to it."""
+    """A transport that records the written data."""
 
     def __init__(self) -> None:
         self.written = bytearray()
@@ -83,7 +83,7 @@ def _client(context: Context) -> tuple[ClientConnection, Wire]:
 
 
 def _requests(loop: asyncio.AbstractEventLoop, data: list[bytes]) -> tuple[list[Any], bytes, bool]:
-    """The requests of the routing function with the sizes of their bodies, and the client's answers."""
+    """Return the requests at the routing function with the sizes of their bodies, and the responses to the client."""
     seen: list[Any] = []
 
     def route(head: RequestHead) -> Decision:
@@ -116,7 +116,7 @@ def test_requests(requests: list[bytes], broken: bytes | None, cuts: list[int]) 
     finally:
         loop.close()
 
-    # A body that was answered before it was read counts what has been read by then.
+    # If the response came before the whole body was read, the size depends on the chunks.
     def plain(result: Any) -> Any:
         return [entry[:4] for entry in result[0]], _messages(result[1]), result[2]
 
@@ -125,7 +125,7 @@ def test_requests(requests: list[bytes], broken: bytes | None, cuts: list[int]) 
 
 
 def _messages(data: bytes) -> list[Any]:
-    """Answers without the words of an error, which may name what was found first."""
+    """Return responses without error texts, which may name any of several errors."""
     found: list[Any] = []
     for part in data.split(b"HTTP/1.1 ")[1:]:
         head, _, body = part.partition(b"\r\n\r\n")

@@ -207,7 +207,7 @@ async def test_tls_on_both_sides(world: World, authority: Authority, insecure: s
 
 
 class _Draining(asyncio.Transport):
-    """A transport with bytes still to send; asyncio's own fails when it is aborted after it has closed."""
+    """A transport with unsent data. It fails if it is aborted after it was closed, as asyncio's does."""
 
     def close(self) -> None: ...
 

@@ -23,13 +23,13 @@ from hatchway.proxy.routing import (
 )
 from hatchway.proxy.server import Server, serve
 
-# Of a head that tests read.
+# The most bytes of a head that tests read.
 LIMIT = 16 * 1024 * 1024
 
 
 @dataclass
 class Message:
-    """A request or a response as it stood on the wire. start: its first line. headers: names in lower case."""
+    """A request or a response as it was sent. start: its first line. headers: names in lower case."""
 
     start: bytes
     headers: list[tuple[bytes, bytes]]
@@ -51,7 +51,7 @@ def _fields(block: bytes) -> list[tuple[bytes, bytes]]:
 
 
 async def read_message(reader: asyncio.StreamReader, method: str = "", request: bool = False) -> Message:
-    """Read one message, interim responses before it included. Raises IncompleteReadError when it is cut short."""
+    """Read one message, with the interim responses before it. Raises IncompleteReadError if it is cut off."""
     interim: list[bytes] = []
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -94,7 +94,7 @@ class Client:
             return await read_message(self.reader, method)
 
     async def rest(self) -> bytes:
-        """Everything up to the end of the connection, however it ends."""
+        """Read to the end of the connection, by a close or a reset; return the data."""
         data = bytearray()
         async with asyncio.timeout(10):
             with contextlib.suppress(ConnectionError):
@@ -107,7 +107,7 @@ class Client:
         return await self.response(method)
 
     def cut(self) -> None:
-        """Reset the connection, which tells the peer that nobody is there any more (a plain end only might)."""
+        """Reset the connection, so that the peer knows that the client is gone; a FIN could be a half-close."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -117,7 +117,7 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Backend:
-    """A server that runs a script for every connection. requests: what `read` has read. connections: how many came."""
+    """A server that runs a script for every connection. requests: read by `read`. connections: their number."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -142,7 +142,7 @@ class Backend:
         try:
             await self._script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the proxy has closed the connection, which tests see in other ways
+            pass  # The proxy has closed the connection; tests check that elsewhere.
         except Exception as error:  # noqa: BLE001  re-raised where the test ends
             self.failure = error
         finally:
@@ -178,12 +178,12 @@ class Backend:
 
 
 def refuse(error: ProxyError) -> Respond:
-    """503 with the stage and the message of an error."""
+    """Return a 503 with the stage and the message of an error."""
     return Respond(503, [(b"X-Stage", error.stage.encode())], f"{error.stage}: {error.message}".encode())
 
 
 class Kept(CachedDecision):
-    """Forwards each request in the same way while `valid` says so. begun: how often it was used."""
+    """A cached decision that forwards all requests alike, while `valid` is true. begun: the number of uses."""
 
     def __init__(self, forward: Forward, valid: Callable[[], bool] = lambda: True) -> None:
         self._forward = forward
@@ -198,7 +198,7 @@ class Kept(CachedDecision):
 
 
 def forward(upstream: Upstream, *, keep: bool = True, **more: Any) -> RoutingFunction:
-    """The routing function that forwards everything unchanged. keep: without being asked again about the same head."""
+    """Return a routing function that forwards everything unchanged. keep: whether decisions may be cached."""
 
     def route(head: RequestHead) -> Decision:
         decision = Forward(upstream, head.target, head.headers, refuse, **more)
@@ -218,7 +218,7 @@ class World:
         self._clients: list[Client] = []
 
     async def backend(self, script: Callable[[Backend], Script], context: ssl.SSLContext | None = None) -> Backend:
-        """Start a backend; `script` is given the backend and makes what handles a connection."""
+        """Start a backend. script: gets the backend, returns the handler of its connections."""
         holder: list[Backend] = []
 
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -231,7 +231,7 @@ class World:
         return backend
 
     async def answering(self, *answers: bytes, context: ssl.SSLContext | None = None) -> Backend:
-        """A backend that reads a request and sends the next answer, the last one for ever."""
+        """Return the script of a backend that answers each request with the next answer; the last one is repeated."""
         left = list(answers)
 
         def script(backend: Backend) -> Script:
@@ -251,7 +251,7 @@ class World:
         return server
 
     async def client(self, server: Server, context: ssl.SSLContext | None = None, source: str | None = None) -> Client:
-        """source: the address that the client comes from."""
+        """Connect a client. source: the address from which it connects."""
         local = (source, 0) if source is not None else None
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", server.port, ssl=context, local_addr=local, limit=LIMIT

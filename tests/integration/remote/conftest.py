@@ -22,7 +22,7 @@ from tests.podserver import V5, PodServer, make_pod
 
 @pytest.fixture
 def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PodServer]:
-    """Pods: one; two with the containers a and b. Its parameter is the protocols of commands."""
+    """Run an API server with the pods `one`, and `two` (containers a and b). param: the protocols of commands."""
     found = PodServer(tmp_path, getattr(request, "param", (V5,)))
     found.add(make_pod("one"))
     found.add(make_pod("two", "a", "b", annotations={"kubectl.kubernetes.io/default-container": "b"}))
@@ -36,12 +36,12 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 @pytest.fixture
 def hatchway(server: PodServer) -> Run:
-    """Run the command line against the server. quick: False keeps `exec` from its short way."""
+    """Run the command line against the server. quick: False to make `exec` use the full command line."""
 
     def run(*arguments: str, stdin: bytes = b"", quick: bool = True) -> subprocess.CompletedProcess[bytes]:
         command, *rest = arguments
         environment = {**os.environ, "KUBECONFIG": str(server.directory / "kubeconfig")}
-        # A flag that the short way leaves to the other one.
+        # The plain exec does not support this flag, so the full command line is used.
         own = [] if quick else ["--request-timeout", "0"]
         return subprocess.run(
             [BIN / "hatchway", command, *own, *rest], input=stdin, capture_output=True, env=environment, timeout=60
@@ -51,7 +51,7 @@ def hatchway(server: PodServer) -> Run:
 
 
 class Terminal:
-    """A program on a terminal of its own."""
+    """A program on its own terminal."""
 
     def __init__(self, environment: dict[str, str], *arguments: str) -> None:
         self.output = b""
@@ -68,7 +68,7 @@ class Terminal:
         os.write(self.descriptor, text.encode())
 
     def expect(self, text: str, seconds: float = 30) -> None:
-        """Wait for a text behind the last one that was waited for."""
+        """Wait for a text after the last text that was found."""
         wanted, until = text.encode(), time.monotonic() + seconds
         while (at := self.output.find(wanted, self._seen)) < 0:
             assert time.monotonic() < until, f"no {text!r} in {self.output[self._seen :]!r}"
@@ -85,11 +85,11 @@ class Terminal:
             return b""
 
     def is_raw(self) -> bool:
-        """Whether the terminal hands every key on."""
+        """Return True if the terminal is in raw mode."""
         return not termios.tcgetattr(self.descriptor)[3] & termios.ICANON
 
     def wait(self) -> int:
-        """Wait for the end; return the exit code."""
+        """Wait for the end of the program; return the exit code."""
         while data := self._read():
             self.output += data
         _, status = os.waitpid(self.pid, 0)
@@ -109,7 +109,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(server: PodServer) -> Iterator[Callable[..., Terminal]]:
-    """Start a program on a terminal; `hatchway` is found without its path."""
+    """Start a program on a terminal; its PATH contains `hatchway`."""
     opened: list[Terminal] = []
 
     def start(*arguments: str, **more: str) -> Terminal:

@@ -1,4 +1,4 @@
-"""`hatchway cp` at an API server that is not Hatchway's, with this machine's tar."""
+"""`hatchway cp` with an independent API server and this machine's tar."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_tree(root: Path) -> Path:
 
 
 def described(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Modes, times and contents of a tree, by path."""
+    """Return path -> mode, time and content, for a tree."""
     found = {}
     for path in [root, *root.rglob("*")]:
         info = os.lstat(path)
@@ -130,7 +130,7 @@ def test_an_upload_goes_on_where_it_broke_off(hatchway: Run, server: PodServer, 
     assert done.returncode == 0, done.stderr
     assert not server.cut_input_after
     assert described(tmp_path / "there") == described(tree)
-    # Half of a large file is not sent twice, where the pod has written it by the time of the break.
+    # After an interruption, the part of a large file that the pod has written already is not sent again.
     appended = any("cat+" in path for path in server.requests)
     assert not appended if cut < 3_000_000 else appended or cut < 7_000_000
 
@@ -157,7 +157,7 @@ def test_a_second_run_goes_on_from_what_the_first_has_left(
         os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
     assert hatchway("cp", *both(tmp_path, down)).returncode == 0
     os.truncate(copy / "broken", 5 << 20)
-    (copy / "other").write_bytes(b"another beginning" * 300_000)  # of an earlier state of the file, for one
+    (copy / "other").write_bytes(b"another beginning" * 300_000)  # Perhaps an earlier version.
     (copy / "changed").write_text("as it was by")
     (copy / "dir/sub/a file").unlink()
     (copy / "later/b\\s").unlink()
@@ -179,12 +179,12 @@ def test_a_second_run_sends_no_content_of_what_is_complete(
     tree, copy = make_tree(tmp_path / "tree"), tmp_path / "copy"
     assert hatchway("cp", "--resume", *both(tmp_path, down)).returncode == 0
     assert described(copy) == described(tree)
-    # The same time and size: its content is not compared, as with rsync.
+    # A file with the same time and size is not compared by content, as with rsync.
     (copy / "dir/run").write_bytes(b"#?/bin/sh\n")
     os.utime(copy / "dir/run", (1_000_000_000, 1_000_000_000))
     assert hatchway("cp", "--resume", *both(tmp_path, down)).returncode == 0
     assert (copy / "dir/run").read_bytes() == b"#?/bin/sh\n"
-    assert not os.path.lexists(copy / "tree")  # the copy itself, and not a copy in it
+    assert not os.path.lexists(copy / "tree")  # The tree was copied to this path, not into it.
     assert hatchway("cp", *both(tmp_path, down)).returncode == 0
     assert (copy / "tree").is_dir()
 
@@ -271,7 +271,7 @@ def test_a_pod_that_sends_another_archive_writes_nowhere_else(hatchway: Run, ser
 
 
 def send(server: PodServer, directory: Path, members: list[tarfile.TarInfo]) -> None:
-    """Let the pod's tar write an archive of these members, without content."""
+    """Make the pod's tar write an archive with these members, without content."""
     bare = directory / "bin"
     bare.mkdir()
     with tarfile.open(directory / "archive", "w", format=tarfile.PAX_FORMAT) as archive:
@@ -312,7 +312,7 @@ def test_a_file_of_a_time_that_no_disk_can_keep(hatchway: Run, server: PodServer
     send(server, tmp_path, members)
     done = hatchway("cp", "one:/data", str(tmp_path / "here"))
     assert (done.returncode, done.stderr) == (0, b"")
-    # The latest time that this disk has.
+    # At least the latest time of a 32-bit file system, if this disk cannot store later ones.
     assert os.stat(tmp_path / "here/f").st_mtime >= 2**31 - 1
 
 

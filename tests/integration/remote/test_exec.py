@@ -1,4 +1,4 @@
-"""`hatchway exec` at an API server that is not Hatchway's, by its short way and by the other one."""
+"""`hatchway exec` with an independent API server, by the plain exec and by the full command line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_command_that_is_not_there(hatchway: Run, quick: bool) -> None:
 def test_the_default_container_is_the_annotated_one(hatchway: Run, server: PodServer) -> None:
     assert hatchway("exec", "two", "--", "true").returncode == 0
     assert "container=b" in server.requests[-1]
-    # The short way asks at once, and reads the pod after the refusal; nothing else.
+    # The plain exec sends its request at once, and reads the pod only after a refusal.
     paths = [path.partition("?")[0].rpartition("/")[2] for path in server.requests]
     assert paths == ["exec", "two", "exec"]
     assert hatchway("exec", "pod/two", "-c", "a", "--", "true").returncode == 0
@@ -92,7 +92,7 @@ def test_a_server_that_nobody_vouches_for_is_sent_nothing(
 
 @both
 def test_a_server_with_another_name_is_sent_nothing(hatchway: Run, server: PodServer, quick: bool) -> None:
-    # The same address, but no name of the certificate.
+    # The same address in a form that is no name of the certificate.
     server.kubeconfig(host="127.1")
     done = hatchway("exec", "one", "--", "true", quick=quick)
     assert done.returncode == 1
@@ -115,7 +115,7 @@ def test_a_service_picks_a_ready_pod(hatchway: Run, server: PodServer) -> None:
         {"kind": "Service", "metadata": {"name": "web", "namespace": "default"}, "spec": {"selector": {"app": "web"}}},
         "services",
     )
-    # This server filters nothing: pods of other names are no matter here.
+    # This server ignores selectors, so the pods that do not match are deleted.
     for name in ("one", "two"):
         del server.objects[f"/api/v1/namespaces/default/pods/{name}"]
     assert hatchway("exec", "svc/web", "--", "true").returncode == 0
@@ -147,7 +147,7 @@ def test_a_terminal_with_its_size_and_every_key(terminal: Callable[..., Terminal
     shell.resize(77, 11)
     shell.type("until stty size | grep -q '11 77'; do sleep 0.05; done; echo re'sized'\n")
     shell.expect("resized")
-    # Ctrl-C is the remote program's.
+    # Ctrl-C is sent to the remote program.
     # Wait until the command prints this: a Ctrl-C before the command is in the foreground would go to the shell.
     shell.type("sh -c \"echo sl'eep'ing; exec sleep 100\"\n")
     shell.expect("sleeping")

@@ -1,4 +1,4 @@
-"""Messages and names of a hostile API server, and of its pods: they are shown, in lines that are Hatchway's own."""
+"""Messages and names from a hostile API server and its pods: they are shown, but cannot imitate Hatchway's lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POD = "/api/v1/namespaces/default/pods/one"
 
 
 def lines(text: bytes) -> list[bytes]:
-    """The lines of a terminal, which obeys more than line feeds."""
+    """Return the lines that a terminal shows: not only line feeds begin a line there."""
     assert not set(text) & (set(range(32)) - {10})
     assert len(text) < 8192
     return text.splitlines()
@@ -30,7 +30,7 @@ def test_a_refusal(hatchway: Run, server: PodServer, quick: bool) -> None:
     assert done.returncode == 1
     first, *hint = lines(done.stderr)
     assert first.startswith(b"hatchway: you may not run commands in pod one") and SHOWN in first
-    # The rule that would allow it, without any part of the server's text.
+    # The hint has the rule that would allow the request, and no text of the server.
     assert hint[:2] == [
         b"  an administrator of the cluster can allow it with:",
         b"apiVersion: rbac.authorization.k8s.io/v1",
@@ -86,7 +86,7 @@ def test_names_in_an_archive(hatchway: Run, server: PodServer, tmp_path: Path) -
             (tarfile.SYMTYPE, evil, "/etc\x1b[2J\nwarning: none"),
             (tarfile.LNKTYPE, evil, "data/none"),
             (tarfile.REGTYPE, evil, ""),
-            # Below a file, which is an error.
+            # A member below a file, which is an error.
             (tarfile.REGTYPE, f"{evil}/x", ""),
         ):
             info = tarfile.TarInfo(path)

@@ -1,4 +1,4 @@
-"""logs, shell, exec, cp and socks at a real cluster: the embedded one."""
+"""`logs`, `shell`, `exec`, `cp` and `socks` with a real embedded cluster."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(cluster: Cluster, *arguments: str, stdin: bytes = b"") -> subprocess.Com
 
 @pytest.fixture
 def follow(pods: Cluster, tmp_path: Path) -> Iterator[Callable[..., Callable[[], str]]]:
-    """Start a command whose output grows; returns what gives it."""
+    """Start a command whose output grows; return a function that returns the output until now."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> Callable[[], str]:

@@ -1,4 +1,4 @@
-"""A real OpenSSH server on a loopback address, as an ordinary user who can log in nobody but itself."""
+"""A real OpenSSH server on a loopback address, run by an ordinary user; only this user can log in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = ("openssh-server", "libwrap0")
 
 @functools.cache
 def sshd() -> tuple[str, dict[str, str]]:
-    """Return the server's program and its environment; skip the test where there is none and none can be had."""
+    """Return the server's program and its environment; skip the test if it is neither installed nor downloadable."""
     for place in (shutil.which("sshd"), "/usr/sbin/sshd"):
         if place and Path(place).exists():
             return place, {}
@@ -47,8 +47,8 @@ def sshd() -> tuple[str, dict[str, str]]:
 class Node:
     """A machine to log in to.
 
-    user: who may log in. home: of who logs in, whose `.ssh` has the key and knows the machine.
-    authorized_keys: the public keys that let in.
+    user: the user who may log in. home: the client's home, whose `.ssh` has its key and the node's host key.
+    authorized_keys: the file of the public keys that may log in.
     """
 
     port: int
@@ -59,7 +59,7 @@ class Node:
 
 
 def keygen(path: Path) -> str:
-    """Make a key pair. Return the public one."""
+    """Make a key pair; return the public key."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=60)
     return path.with_suffix(".pub").read_text().strip()
 
@@ -69,12 +69,12 @@ async def running(directory: Path, *options: str, port: int = 0) -> AsyncIterato
     """Run a server.
 
     Args:
-        directory: of its keys and of the home of who logs in; may be there from another run.
-        options: more lines of its configuration.
+        directory: for the server's keys and the client's home; may exist from an earlier run.
+        options: further lines of its configuration.
         port: 0 for any free one.
     """
     program, environment = sshd()
-    # Root's server wants a system account that a machine without the package has not.
+    # sshd as root needs a system account that does not exist where the package is not installed.
     account = pwd.getpwnam("daemon") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     home, keys = directory / "home", directory / "keys"
     if not keys.exists():
@@ -83,7 +83,7 @@ async def running(directory: Path, *options: str, port: int = 0) -> AsyncIterato
         keygen(home / ".ssh/id_ed25519")
         keygen(keys / "host")
     with tempfile.TemporaryDirectory() as text:
-        etc = Path(text)  # another user can get there, which is not so for the test's own directory
+        etc = Path(text)  # Other users can enter this directory, but not the test's own.
         etc.chmod(0o755)
         shutil.copy(home / ".ssh/id_ed25519.pub", etc / "authorized_keys")
         shutil.copy(keys / "host", etc / "host")

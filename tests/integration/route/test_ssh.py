@@ -1,4 +1,4 @@
-"""The route by SSH, through a real OpenSSH server in place of a node."""
+"""The SSH route, with a real OpenSSH server in place of a node."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WEB = Target("services", "web", "shop", port="http")
 
 
 class World:
-    """A node, objects whose addresses are on loopback, and programs there."""
+    """A node, objects with loopback addresses, and programs that listen there."""
 
     def __init__(self, node: Node, client: Client) -> None:
         self.node = node
@@ -52,7 +52,7 @@ class World:
         return route
 
     async def program(self, handler: Handler) -> int:
-        """Run a program. Return its port."""
+        """Run a program; return its port."""
 
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
@@ -116,7 +116,7 @@ async def _until(collector: Collector, condition: Callable[[], bool]) -> None:
         while not condition():
             collector.changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(collector.changed.wait(), 0.2)  # an end of one direction does not set it
+                await asyncio.wait_for(collector.changed.wait(), 0.2)  # An end of one direction does not set it.
 
 
 async def test_a_service_with_half_close_both_ways(world: World) -> None:
@@ -187,7 +187,7 @@ async def test_a_program_that_resets(world: World) -> None:
     await world.serve(await world.program(cut))
     stream, collector = await _open(world.route())
     stream.write(b"x")
-    # SSH has no resets: the node reports the end of the program's data, and later that the program reads no more.
+    # SSH has no resets: the node reports the end of the program's data, and later that the program does not read.
     await _until(collector, lambda: collector.eof.is_set() or collector.lost.done())
     async with asyncio.timeout(30):
         while not collector.lost.done():

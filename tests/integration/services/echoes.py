@@ -1,4 +1,4 @@
-"""Pods that answer with their names, and clients for them: inside a pod and on this machine."""
+"""Pods that answer with their names, and clients for them, in a pod and on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conftest import Cluster
 
-# Says its pod's name: to HTTP requests on 8080, on TCP connections to 9090 (and echoes), to UDP datagrams on 5353.
+# Answers with its pod's name: HTTP on 8080, TCP on 9090 (then echoes), UDP on 5353.
 ECHO = """
 import http.server, os, socket, socketserver, threading
 name, ip = socket.gethostname(), os.environ.get("HATCHWAY_POD_IP", "")
@@ -41,7 +41,7 @@ for server in servers[1:]:
 servers[0].serve_forever()
 """
 
-# Asks for each [kind, host, port] of its argument, and prints the answers, or the names of errors.
+# Connects to each [kind, host, port] of its argument; prints the answers, or the names of errors.
 ASK = """
 import errno, json, socket, sys
 def ask(kind, host, port):
@@ -90,7 +90,7 @@ def ask_from_host(kind: str, host: str, port: int) -> str:
 
 
 def free_node_ports(count: int) -> list[int]:
-    """Return node ports that nothing on this machine has, for TCP and for UDP."""
+    """Return node ports that are free on this machine, for TCP and for UDP."""
     found: list[int] = []
     for port in random.sample(range(31000, 32768), 1700):
         try:

@@ -1,4 +1,4 @@
-"""A load balancer's address and `--publish` stay when a cluster is stopped and started again."""
+"""A load balancer's address and `--publish` are kept when a cluster is stopped and started again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hatchway.cluster.network import launcher
 from tests.conftest import Cluster, wait_for
 from tests.integration.services.echoes import apply, ask_from_host, echo_pod, free_node_ports, get, service
 
-# An address of this machine besides 127.0.0.1.
+# An address of this machine other than 127.0.0.1.
 OTHER = "127.0.0.77"
 
 

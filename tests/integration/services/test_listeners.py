@@ -39,7 +39,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 @pytest.fixture(params=[sys.platform, "other"])
 def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This platform, and one without epoll(7)."""
+    """Run on this platform, and as on one without epoll(7)."""
     monkeypatch.setattr(socketpoll, "sys", SimpleNamespace(platform=request.param))
 
 
@@ -89,7 +89,7 @@ async def test_a_slow_reader_holds_the_writer_back() -> None:
         sock = socket.create_connection((HOST, port))
         sock.setblocking(False)
         chunk, sent, full = b"x" * 65536, 0, 0
-        # The kernel's buffers fill up; then nothing moves for many turns of the loop.
+        # The kernel's buffers fill up; then no bytes are sent for many turns of the loop.
         while full < 200:
             try:
                 sent += sock.send(chunk)
@@ -107,7 +107,7 @@ async def test_a_slow_reader_holds_the_writer_back() -> None:
 
 
 async def test_a_paused_client_that_ends_costs_no_processor_time() -> None:
-    """While one side is not read, its end (a hang-up for epoll) must not wake the event loop again and again."""
+    """While one side is not read, its end (EPOLLHUP) must not wake the event loop repeatedly."""
     release = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -132,7 +132,7 @@ async def test_a_paused_client_that_ends_costs_no_processor_time() -> None:
                 full += 1
             await asyncio.sleep(0)
         sock.close()
-        # A loop that turns for nothing does so all the time; something else in this process may take some of it once.
+        # A busy loop uses CPU time in every round; other work of this process only in some.
         for _ in range(5):
             before = time.process_time()
             await asyncio.sleep(0.3)
@@ -186,7 +186,7 @@ async def test_without_a_listening_endpoint_the_client_is_reset() -> None:
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_clients_that_come_and_go_give_their_places_back(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Whenever a client resets: before, while and after it is joined with its endpoint."""
+    """Clients reset before, while or after they are joined with an endpoint."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello")
@@ -257,7 +257,7 @@ async def test_many_clients_that_do_not_read_cost_little_memory(monkeypatch: pyt
     release = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # More than all buffers of the kernel.
+        # More than the kernel's buffers hold.
         writer.write(b"x" * (8 << 20))
         await release.wait()
         writer.close()
@@ -274,7 +274,7 @@ async def test_many_clients_that_do_not_read_cost_little_memory(monkeypatch: pyt
         while still < 200:
             still, last = (still + 1, last) if joinedsockets.leftovers() == last else (0, joinedsockets.leftovers())
             await asyncio.sleep(0)
-        # One read of a whole buffer is over the limit; then little is read for each client.
+        # One read of a whole buffer may exceed the limit; afterwards only a little is read for each client.
         assert 0 < last < (1 << 16) + (1 << 17) + 40 * 4096
         for sock in clients:
             sock.close()

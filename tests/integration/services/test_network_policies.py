@@ -51,7 +51,7 @@ def world(cluster: Cluster) -> Iterator[Reach]:
 
 @pytest.fixture
 def reach(world: Reach) -> Iterator[Reach]:
-    """The pods, without any policy at the end."""
+    """Yield the pods; delete all policies at the end."""
     yield world
     for namespace in NAMESPACES:
         world.cluster.kubectl("delete", "networkpolicies", "-n", namespace, "--all")
@@ -80,7 +80,7 @@ def test_policies_of_ingress_by_selectors(reach: Reach) -> None:
             or (target == f"{X}/a" and (source.startswith(Z) or source in (f"{X}/b", f"{Y}/b")))
         )
     )
-    # Labels of pods and namespaces change what is allowed, and so does the end of a policy.
+    # Changes of labels of pods and namespaces have an effect, and so has the deletion of a policy.
     _exchange_labels(reach)
     reach.cluster.kubectl("label", "namespace", Z, "team=other", "--overwrite")
     reach.cluster.kubectl("delete", "networkpolicy", "-n", X, "same")
@@ -98,7 +98,7 @@ def _exchange_labels(reach: Reach, *, back: bool = False) -> None:
 
 
 def test_policies_of_ports(reach: Reach) -> None:
-    """Numbers, names, ranges, protocols; a port of one rule does not count for the peers of another."""
+    """Numbers, names, ranges, protocols; the ports of a rule apply only to the peers of the same rule."""
     ingress = [
         {"ports": [{"port": "second"}], "from": [_in(Y)]},
         {"ports": [{"port": 80, "protocol": "UDP"}], "from": [_in(Z)]},
@@ -136,7 +136,8 @@ def test_policies_of_egress(reach: Reach) -> None:
         return source != f"{X}/a" or target.startswith(Z) or (target == f"{Y}/b" and way == TCP_80)
 
     reach.expect(out)
-    # policyTypes default to Ingress, and Egress with egress rules; the server's side forbids one connection more.
+    # policyTypes default to Ingress, with egress rules also to Egress; the server's policy forbids a further
+    # connection.
     _write(reach, Z, policy("in", {"pod": "b"}, ingress=[{"from": [{"ipBlock": {"cidr": f"{ip[f'{X}/b']}/32"}}]}]))
     reach.expect(lambda source, target, way: out(source, target, way) and (target != f"{Z}/b" or source == f"{X}/b"))
     _write(reach, X, policy("both", {"pod": "a"}, egress=[{}]))
@@ -166,24 +167,25 @@ def test_connections_through_services(reach: Reach) -> None:
     _write(reach, X, policy("some", {"pod": "a"}, ingress=[{"from": [{**_in(Y), **_pods(pod="b")}]}]))
     refused = {"ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "closed", "timed out"}
     wait_for(lambda: asked(f"{Y}/a") <= refused)
-    # A busy machine may answer a datagram late, so what is allowed is waited for.
+    # Wait for allowed datagrams, because a busy machine may answer late.
     wait_for(lambda: asked(f"{Y}/b") == {target})
-    # A pod reaches itself, by its Service, too.
+    # A pod reaches itself also by its Service.
     wait_for(lambda: asked(target) == {target})
-    # Programs of this machine are 127.0.0.1, whatever pods they reach.
+    # Connections from this machine count as from 127.0.0.1, no matter which pod they reach.
     assert ask_from_host(*outside[0]) != target
     assert ask_from_host(*outside[2]) != target
     _write(reach, X, policy("outside", {"pod": "a"}, ingress=[{"from": [{"ipBlock": {"cidr": "127.0.0.0/8"}}]}]))
     wait_for(lambda: {ask_from_host(*one) for one in outside} == {target})
     assert asked(f"{Y}/a") <= refused
-    # Egress is decided on by the address behind the Service, names included: without DNS there are none.
+    # Egress policies check the endpoint behind a Service, also of DNS: without an egress rule for it, names do not
+    # resolve.
     cluster.kubectl("delete", "networkpolicy", "-n", X, "--all")
     to_a = {"to": [{**_in(X), **_pods(pod="a")}]}
     _write(reach, Y, policy("out", {"pod": "a"}, policyTypes=["Egress"], egress=[to_a]))
     by_name = "tcp", f"web.{X}.svc.cluster.local", 8000
     wait_for(lambda: reach.order(f"{Y}/a", "ask", by_name) == ["no such name"])
     wait_for(lambda: reach.order(f"{Y}/a", "ask", questions[4], questions[5]) == [target, target])
-    # Pods reach their own node, and by its node ports what they may reach; another node they may not.
+    # Pods reach their own node, and by its node ports the allowed pods; they may not reach another node.
     wait_for(lambda: reach.order(f"{Y}/a", "ask", questions[0], questions[2]) == [target, target])
     assert target not in reach.order(f"{Y}/a", "ask", questions[1], questions[3])
     dns = {"to": [_in("kube-system")], "ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
@@ -215,12 +217,12 @@ def test_connections_that_exist_already(reach: Reach) -> None:
 
 
 def test_the_node_always_reaches_its_pods(reach: Reach) -> None:
-    """Probes, exec, port-forward and the proxy verb work under all policies; policies apply to the API server's address."""
+    """Probes, exec, port-forward and the proxy verb work under all policies."""
     cluster = reach.cluster
     types = ["Ingress", "Egress"]
     _write(reach, X, policy("nothing", {}, policyTypes=types))
     reach.expect(lambda source, target, way: X not in source and X not in target)
-    # `reach` itself asks through the proxy verb. The readiness probes run once a second.
+    # `reach` itself sends its orders through the proxy verb. The readiness probes run once a second.
     assert cluster.kubectl("exec", "-n", X, "a", "--", "echo", "works") == "works\n"
     ready = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
     assert cluster.kubectl("get", "pods", "-n", X, "-o", ready) == "True True True"
@@ -233,7 +235,7 @@ def test_the_node_always_reaches_its_pods(reach: Reach) -> None:
 
 
 def test_the_pages_policies_deny_all_but_dns(reach: Reach) -> None:
-    """docs/network-policies.md, "Default deny, with DNS"."""
+    """The policies of docs/network-policies.md, "Default deny, with DNS"."""
     page = (Path(__file__).parents[3] / "docs/network-policies.md").read_text()
     (example,) = re.findall(r"### Default deny, with DNS\n.*?```yaml\n(.*?)```", page, re.DOTALL)
     _write(reach, X, *yaml.safe_load_all(example))
@@ -244,7 +246,7 @@ def test_the_pages_policies_deny_all_but_dns(reach: Reach) -> None:
 
 
 def test_a_pod_on_its_nodes_network_is_its_node(reach: Reach) -> None:
-    """It reaches the pods of its node, and pods of other nodes if a policy allows the node's address."""
+    """The pod reaches the pods of its node, and pods of other nodes if a policy allows the node's address."""
     host = Reach(reach.cluster)
     host.start([pod(Z, "host", "node-1", host_network=True)])
     host.ips = {name: ip for name, ip in reach.ips.items() if name.startswith(X)}
@@ -253,7 +255,7 @@ def test_a_pod_on_its_nodes_network_is_its_node(reach: Reach) -> None:
     host.expect(lambda _, target, __: target != f"{X}/b", sources=[f"{Z}/host"])
     _write(reach, X, policy("node", {}, ingress=[{"from": [{"ipBlock": {"cidr": f"{plan.node_ip(1)}/32"}}]}]))
     host.expect(lambda *_: True, sources=[f"{Z}/host"])
-    # A policy that selects it has no effect.
+    # A policy that selects the pod has no effect.
     _write(reach, Z, policy("host", {"pod": "host"}, policyTypes=["Ingress", "Egress"]))
     reach.expect(lambda source, target, way: not target.startswith(X), sources=[f"{Y}/a"])
     host.expect(lambda *_: True, sources=[f"{Z}/host"])
@@ -270,7 +272,7 @@ def test_a_forged_address_passes_no_policy(reach: Reach) -> None:
         reach.order(source, "forge", (ip[allowed], ip[target], f"from {source} as the allowed one"))
         reach.order(source, "forge", (plan.node_ip(1), ip[target], f"from {source} as the node"))
         reach.order(source, "forge", (plan.gateway(1), ip[target], f"from {source} as the router"))
-    # A datagram that is sent after them, and comes.
+    # An allowed datagram that is sent after the forged ones arrives.
     reach.order(allowed, "forge", (ip[allowed], ip[target], "the last one"))
     wait_for(lambda: "the last one" in reach.order(target, "seen", ())[0])
     found = [text for text in reach.order(target, "seen", ())[0] if text.startswith("from")]
@@ -279,7 +281,7 @@ def test_a_forged_address_passes_no_policy(reach: Reach) -> None:
 
 def test_a_new_pod_starts_under_the_policies_that_there_are(reach: Reach) -> None:
     """No connection of a new pod is allowed before its policies are in effect, not even the first one."""
-    # The first thing that it does is to connect; what it prints cannot change afterwards.
+    # The pod connects at once, and prints only the result of that first attempt.
     script = f"""
 import socket
 for ip in {[reach.ips[f"{Y}/a"], reach.ips[f"{X}/a"]]!r}:

@@ -1,4 +1,4 @@
-"""An endpoint is removed under load: no request fails, its connections continue, and it gets no new ones."""
+"""An endpoint is removed under load: no request fails, existing connections continue, new ones go elsewhere."""
 
 # ruff: noqa: ASYNC110  the endpoints report no events
 
@@ -23,7 +23,7 @@ _CLIENTS = 32
 
 
 class Backend:
-    """An endpoint. It answers each line with its address, while `open` is set."""
+    """An endpoint that answers each line with its address while `open` is set."""
 
     def __init__(self, ip: str) -> None:
         self.ip = ip
@@ -92,7 +92,7 @@ async def test_an_endpoint_that_goes_under_load() -> None:
             for _ in range(_CLIENTS):
                 group.create_task(load())
             await _until(lambda: {ONE, TWO} <= set(answers))
-            # Some requests are under way at the endpoint that goes.
+            # Some requests are under way at the endpoint that is removed.
             one.open.clear()
             before = one.accepted
             await _until(lambda: one.accepted > before)
@@ -105,9 +105,9 @@ async def test_an_endpoint_that_goes_under_load() -> None:
             one.open.set()
             await _until(lambda: ONE in answers[known:])
             ended.set()
-        # Every request was answered (else the group had failed), and none came later.
+        # Every request was answered (otherwise the group would have failed), and no connection came after the removal.
         assert one.accepted == accepted
-        # No endpoint is ready: one that is terminating and still serves is used.
+        # If no endpoint is ready, one that is terminating but still serving is used.
         ending = {"ready": False, "serving": True, "terminating": True}
         services.set(SLICES, {**piece, "endpoints": [endpoint(ONE, **ending), endpoint(TWO, ready=False)]})
         await _until_answer(node_port, ONE)

@@ -1,4 +1,4 @@
-"""Services of every type, with real sockets: from inside pods and from this machine."""
+"""Services of every type, used with real sockets inside pods and on this machine."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def inside(world: Cluster, pod: str, *questions: Question) -> list[str]:
 
 
 def eventually(answers: set[str], *question: object) -> None:
-    """Ask from this machine until all of these answers, and no others, have come."""
+    """Ask from this machine until all of the expected answers, and no others, have come."""
     kind, host, port = question
     assert isinstance(kind, str)
     assert isinstance(host, str)
@@ -86,7 +86,7 @@ def test_node_ports_on_every_node_and_on_this_machine(world: Cluster) -> None:
     asked = [(kind, ip, port) for ip in nodes for kind, port in (("http", web), ("tcp", talk), ("udp", ask))]
     answers = inside(world, "one", *asked, ("http", "nodeport", 80), ("tcp", "nodeport", 90), ("udp", "nodeport", 53))
     assert {answer.removeprefix("200 ") for answer in answers} <= {"one", "two"}
-    # Nothing but loopback listens.
+    # Only loopback addresses have listeners.
     others = [found for found in _own_addresses() if found != HOST]
     assert {ask_from_host("tcp", ip, talk) for ip in others} <= {"ECONNREFUSED"}
     world.kubectl("delete", "service", "-n", NS, "nodeport")
@@ -97,7 +97,7 @@ def test_node_ports_on_every_node_and_on_this_machine(world: Cluster) -> None:
 def _own_addresses() -> list[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            sock.connect(("192.0.2.1", 9))  # sends nothing
+            sock.connect(("192.0.2.1", 9))  # connect(2) on UDP sends nothing.
         except OSError:
             return []
         return [sock.getsockname()[0]]
@@ -136,10 +136,10 @@ def test_load_balancers_have_an_address_of_their_own(world: Cluster) -> None:
     eventually({"200 one", "200 two"}, "http", first, 8001)
     eventually({"200 two"}, "http", second, 8001)
     assert FINALIZER in get(world, NS, "lb")["metadata"]["finalizers"]
-    # Its node port leads there, too, and the node ports on this machine.
+    # Its node port works, too, at the nodes and on this machine.
     port = get(world, NS, "lb")["spec"]["ports"][0]["nodePort"]
     assert inside(world, "one", ("http", NODE_1, port))[0].startswith("200 ")
-    # Another type: the address is given back, and the Service goes on.
+    # After a change of the type, the address is released, and the Service still works.
     world.kubectl("patch", "service", "-n", NS, "lb", "-p", '{"spec": {"type": "ClusterIP"}}')
     wait_for(lambda: get(world, NS, "lb")["status"]["loadBalancer"] == {})
     wait_for(lambda: FINALIZER not in get(world, NS, "lb")["metadata"].get("finalizers", []))
@@ -170,10 +170,10 @@ def test_load_balancers_settings(world: Cluster) -> None:
     assert f"loadBalancerIP {outside} is not in 127.16.0.0/16" in message
     eventually({"200 one", "200 two"}, "http", balancer_ip(world, "ranged"), 8002)
     wait_for(lambda: ask_from_host("http", balancer_ip(world, "closed"), 8002) == "ECONNRESET")
-    # Source ranges are the load balancer's alone.
+    # Source ranges apply only to the load balancer.
     node_port = get(world, NS, "closed")["spec"]["ports"][0]["nodePort"]
     assert ask_from_host("http", HOST, node_port).startswith("200 ")
-    # An address that one Service gives up, another one gets that waits for it.
+    # A Service that waits for an address gets it when another Service releases it.
     apply(world, NS, service("waits", port, loadBalancerIP=wanted, **options))
     (message,) = wait_for(lambda: messages(world, NS, "waits", "SyncLoadBalancerFailed"))
     assert f"loadBalancerIP {wanted} belongs to {NS}/chosen" in message
@@ -192,7 +192,7 @@ def test_session_affinity(world: Cluster) -> None:
     apply(world, NS, service("sticky", port, selector=WEB, type="NodePort", sessionAffinity="ClientIP"))
     wait_for(lambda: ask_from_host("http", HOST, node_port).startswith("200 "))
     assert len({ask_from_host("http", HOST, node_port) for _ in range(20)}) == 1
-    # The node ports and the cluster address of one port share their memory of clients.
+    # Node ports and the cluster address of a port share their session affinity.
     asked = [("http", "sticky", 80), ("http", NODE_1, node_port), ("http", NODE_2, node_port)]
     assert len(set(inside(world, "one", *(asked * 5)))) == 1
     world.kubectl("delete", "service", "-n", NS, "sticky")
@@ -214,7 +214,7 @@ def test_traffic_policies_local(world: Cluster) -> None:
         ("http", NODE_1, node_port),
         ("http", NODE_2, node_port),
     ]
-    # From a pod's own node all endpoints are used; the other nodes have to have some.
+    # The node port of a pod's own node uses all endpoints; the ports of other nodes use only endpoints on those nodes.
     assert inside(world, "one", *asked) == ["ECONNRESET", "ECONNRESET", "200 two", "200 two"]
     assert inside(world, "two", *asked) == ["200 two", "ECONNRESET", "ECONNRESET", "200 two"]
     script = (
@@ -270,7 +270,7 @@ def test_host_ports_of_pods(world: Cluster) -> None:
     asked: list[Question] = [("http", NODE_1, 18080), ("udp", NODE_2, 18053), ("http", NODE_2, 18080)]
     for pod in ("one", "two"):
         assert inside(world, pod, *asked) == ["200 one", "two", "ECONNREFUSED"]
-    # They are the nodes' ports, not this machine's.
+    # These ports belong to the nodes, not to this machine.
     assert ask_from_host("http", HOST, 18080) == "ECONNREFUSED"
 
 

@@ -1,4 +1,4 @@
-"""Both event loops: the one that programs get from Python, and the one that `hatchway socks` runs on."""
+"""Run each test on both event loops: asyncio's own, and uvloop, which `hatchway socks` uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proxy on real sockets, with a route that leads to servers on this machine."""
+"""The proxy with real sockets, and a route to servers on this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unit.socks.test_resolver import service
 
 
 class LocalRoute:
-    """Leads each target to a server on this machine. ports: by the target's name; 0 for one that refuses."""
+    """Connects each target to a server on this machine. ports: the target's name -> port; 0 for a refusal."""
 
     def __init__(self) -> None:
         self.ports: dict[str, int] = {}
@@ -46,7 +46,7 @@ class LocalRoute:
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send everything back once the client has said that it is all."""
+    """Read until the client's end of data, then send everything back."""
     writer.write(await reader.read())
     with contextlib.suppress(ConnectionError):
         await writer.drain()
@@ -60,7 +60,7 @@ def described(head: RequestHead) -> Respond:
 
 
 class World:
-    """A proxy, the services web (HTTP) and echo, closed (which refuses) and other in the namespace shop."""
+    """A proxy; the Services web (HTTP), echo and closed (which refuses); the Service other in the namespace shop."""
 
     def __init__(self, *, allow_outside: bool = False) -> None:
         self.route = LocalRoute()
@@ -94,7 +94,7 @@ class World:
         return await asyncio.open_connection("127.0.0.1", self.listener.port)
 
     async def ask(self, data: bytes, *, end: bool = False) -> bytes:
-        """Send bytes on a connection of its own; return all that comes."""
+        """Send bytes on a new connection; return all received data."""
         reader, writer = await self.connect()
         writer.write(data)
         if end:
@@ -156,7 +156,7 @@ async def test_a_mistyped_name_is_told_with_one_that_is_like_it() -> None:
     client.objects["namespaces", "", "shop"] = {"metadata": {"name": "shop"}}
     connection: Any = SimpleNamespace(client=client, identity=("s", "c", "u", ""), namespace="shop")
     for host, hint in (("wbe", "did you mean web?"), ("web.shpo", "did you mean web.shop?"), ("pypi.org", "")):
-        # A resolver of its own: one searches for similar names once a second.
+        # A new resolver, because a resolver searches for similar names only once a second.
         resolver = HostResolver(connection)
         listener = ProxyListener(
             cast(Any, LocalRoute()), resolver, lambda _, error: hints.append(cast(HatchwayError, error).hint)
@@ -215,7 +215,7 @@ async def test_each_request_on_a_connection_goes_to_its_own_host(world: World) -
         ("http://web.shop", 200),
         ("http://other.shop.svc", 200),
         ("http://other.shop.svc.cluster.local", 200),
-        ("https://other.shop", 403),  # .shop is a domain of the Internet, too
+        ("https://other.shop", 403),  # .shop is also a top-level domain of the Internet.
         ("http://evil.example@web.shop", 403),
         ("http://localhost:3000", 200),
     ],
@@ -229,7 +229,7 @@ async def test_pages_of_other_sites_may_not_send_requests_in_their_users_name(
 
 
 def tunneled(kind: str, host: str) -> tuple[bytes, bytes]:
-    """Return what asks for a tunnel to a host, and what the proxy answers."""
+    """Return the bytes that ask for a tunnel to a host, and the proxy's answer."""
     if kind == "connect":
         return f"CONNECT {host}:80 HTTP/1.1\r\n\r\n".encode(), b"HTTP/1.1 200 Connection established\r\n\r\n"
     return socks(host), b"\x05\x00" + b"\x05\x00\x00\x01" + bytes(6)
@@ -240,7 +240,7 @@ def tunneled(kind: str, host: str) -> tuple[bytes, bytes]:
     ("host", "fields", "status"),
     [
         ("web.shop", "Host: web.shop", 200),
-        ("web.shop", "Host: shop.example.com", 200),  # an application by the name that it has outside
+        ("web.shop", "Host: shop.example.com", 200),  # The host name that the application has outside of the cluster.
         ("web.shop", "Host: web.shop\r\nOrigin: http://web.shop", 200),
         ("web.shop", "Host: web.shop\r\nOrigin: http://other.shop.svc", 200),
         ("web.shop", "Host: web.shop\r\nOrigin: http://localhost:3000", 200),
@@ -248,7 +248,7 @@ def tunneled(kind: str, host: str) -> tuple[bytes, bytes]:
         ("web.shop", "Host: web.shop\r\nOrigin: null", 403),
         ("10.96.0.1", "Host: 10.96.0.1", 200),
         ("10.96.0.1", "Host: web.shop.svc", 200),
-        ("10.96.0.1", "Host: evil.example", 403),  # its name leads to an address of the cluster
+        ("10.96.0.1", "Host: evil.example", 403),  # A name that resolves to an address of the cluster (DNS rebinding).
         ("10.96.0.1", "Host: evil.example\r\nOrigin: http://evil.example", 403),
         ("web.shop", "Host: web.shop\r\nHost: other.shop", 400),
     ],
@@ -257,7 +257,7 @@ async def test_requests_in_a_tunnel_are_checked(world: World, kind: str, host: s
     opening, accepted = tunneled(kind, host)
     found = await world.ask(opening + f"GET /x HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n".encode())
     assert found.startswith(accepted + b"HTTP/1.1 %d " % status)
-    assert len(world.route.connected) == 1  # the connection that the tunnel was opened with is used
+    assert len(world.route.connected) == 1  # The connection that was made for the tunnel is used.
 
 
 async def test_each_request_in_a_tunnel_is_checked_and_all_go_to_its_target(world: World) -> None:
@@ -266,7 +266,7 @@ async def test_each_request_in_a_tunnel_is_checked_and_all_go_to_its_target(worl
     writer.write(opening)
     assert await reader.readexactly(len(accepted)) == accepted
     for fields, status in (("", 200), ("Origin: http://evil.example\r\n", 403), ("", 200)):
-        # In two pieces: the protocol is not known after the first one.
+        # In two chunks: the protocol is not known after the first one.
         writer.write(b"GE")
         await writer.drain()
         writer.write(f"T /a HTTP/1.1\r\nHost: other.shop\r\n{fields}\r\n".encode())
@@ -386,7 +386,7 @@ async def test_a_client_that_leaves_ends_its_connection_only(world: World) -> No
                                  ["--proxy", "socks4a://{}"], ["--proxy", "socks5://{}"]])  # fmt: skip
 async def test_curl(world: World, way: list[str]) -> None:
     address = f"127.0.0.1:{world.listener.port}"
-    # With socks5:// curl resolves names itself, which only addresses survive.
+    # With socks5:// curl resolves names itself, so only addresses work.
     host = "10.96.0.1" if way[1].startswith("socks5:") else "web.shop"
     arguments = [one.format(address) for one in way]
     process = await asyncio.create_subprocess_exec(

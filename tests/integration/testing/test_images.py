@@ -1,4 +1,4 @@
-"""Images that a user's tests make and run: `cluster.load_image`."""
+"""Images that a user's tests build and run: `cluster.load_image`."""
 
 from __future__ import annotations
 

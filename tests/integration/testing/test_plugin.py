@@ -1,4 +1,4 @@
-"""The pytest plugin: tests of a user's project, run by pytest in a process of its own."""
+"""The pytest plugin: tests of a user's project, run by pytest in a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROOT = Path(__file__).parents[3]
 
 
 class Project:
-    """A user's project. temporary: the directory in which its clusters have their files."""
+    """A user's project. temporary: the directory of its clusters' files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class Project:
         )
 
     def run(self, *options: str, **env: str) -> str:
-        """Run pytest; return what it prints."""
+        """Run pytest; return its output."""
         with self.start(*options, **env) as process:
             return process.communicate(timeout=110)[0]
 

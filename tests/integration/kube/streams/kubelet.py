@@ -1,4 +1,4 @@
-"""A kubelet's port-forward over this project's own half of SPDY, on a free port of loopback."""
+"""A kubelet's port-forward with this project's implementation of SPDY, on a free port of loopback."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POD = {
     "spec": {"containers": [{"name": "c", "image": "i"}]},
     "status": {"phase": "Running"},
 }
-# What kubectl asks for before it knows what a pod is.
+# kubectl's discovery requests, which come before the request for the pod.
 ANSWERS = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
     "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
@@ -39,7 +39,7 @@ ANSWERS = {
 
 
 class End(asyncio.Protocol):
-    """One side of a connection; what it gets goes to the other side."""
+    """One side of a connection; forwards received data to the other side."""
 
     other: End
 
@@ -151,7 +151,7 @@ class Http(asyncio.Protocol):
 
 
 class OwnServer:
-    """upgrades: those that were asked for. offers: it names the protocol of one stream. spdy: it knows plain SPDY."""
+    """The server. upgrades: those requested by clients. offers: offer the one-stream protocol. spdy: accept SPDY."""
 
     def __init__(self, *, offers: bool = False, spdy: bool = True) -> None:
         self.upgrades: list[str] = []

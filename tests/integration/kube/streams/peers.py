@@ -1,4 +1,4 @@
-"""The ends of forwarded connections: a client, and servers in place of pods."""
+"""Ends of forwarded connections: a client, and servers in place of pods."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 
 class Client(asyncio.Protocol):
-    """Collects what comes, and how it ends."""
+    """Collects the received data, and records how the connection ends."""
 
     def __init__(self, keep_open: bool = False) -> None:
         self.data = bytearray()
@@ -67,7 +67,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer a line with a number by as many bytes."""
+    """Answer a line that has a number with as many bytes."""
     size = int(await reader.readline())
     with contextlib.suppress(ConnectionError):
         while size > 0:
@@ -79,7 +79,7 @@ async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Read to the end, then tell how much it was."""
+    """Read to the end of the stream, then send the number of bytes."""
     size = 0
     while data := await reader.read(1 << 20):
         size += len(data)

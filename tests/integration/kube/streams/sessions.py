@@ -1,4 +1,4 @@
-"""Tests that every session of a port-forward must pass, with every kind of server."""
+"""Checks that every kind of port-forward session must pass, with every kind of server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def check_half_close(session: PortForwardSession) -> None:
 
 
 async def check_aborted_connections(session: PortForwardSession) -> None:
-    """Connections arrive whole while others of the session are aborted."""
+    """Data of connections arrive completely while other connections of the session are aborted."""
     async with listening(pour) as port:
         size = 300_000
         opened = [await session.create_connection(Client, port) for _ in range(60)]
@@ -35,7 +35,7 @@ async def check_aborted_connections(session: PortForwardSession) -> None:
 
 
 async def check_pod_that_does_not_read(session: PortForwardSession) -> None:
-    """Only the client of a pod that does not read is paused, and it loses nothing."""
+    """If a pod does not read, only its client is paused, and no data are lost."""
     released = asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The server's half of a SPDY session, with kubectl as its client."""
+"""The server's side of a SPDY session, with kubectl as the client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.kube.streams.kubelet import OwnServer
 
 @contextlib.asynccontextmanager
 async def kubectl(tmp_path: Path, ports: list[int], websockets: bool) -> AsyncIterator[tuple[list[int], list[str]]]:
-    """`kubectl port-forward` of these ports; yields the local ones, and which upgrades were asked for."""
+    """Run `kubectl port-forward` of these ports; yield the local ports, and the upgrades that kubectl asked for."""
     async with OwnServer().serving() as server, port_forward(tmp_path, server.url, ports, websockets) as local:
         yield local, server.upgrades
 
@@ -50,7 +50,7 @@ async def port_forward(tmp_path: Path, url: str, ports: list[int], websockets: b
 
 
 async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer what was read up to the end by its length, then by as many bytes."""
+    """Read to the end of the stream; answer with the length, then with as many bytes."""
     data = await reader.read(-1)
     writer.write(b"%d\n" % len(data) + data)
     await writer.drain()

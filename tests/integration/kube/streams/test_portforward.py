@@ -41,7 +41,7 @@ async def session_with(server: StreamServer) -> AsyncIterator[PortForwardSession
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The door and `hatchway forward` run on uvloop, other commands on asyncio's own loop."""
+    """Run on both loops: the door and `hatchway forward` use uvloop, other commands asyncio's own loop."""
     return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
@@ -199,7 +199,7 @@ async def test_websocket_is_asked_for_first_as_kubectl_does() -> None:
 
 @pytest.mark.parametrize("spdy", [False, True])
 async def test_offer_that_comes_to_nothing_does_no_harm(spdy: bool) -> None:
-    """A proxy on the way may know WebSockets only, or another server may answer."""
+    """If the offered protocol is not accepted, another one is used: some proxies accept only WebSockets."""
     async with listening(echo) as port, OwnServer(offers=True, spdy=spdy).serving() as server:
         connection = Connection.fixed(Settings(server.url, context="", namespace="default", user=""))
         session = await PortForwardSession.open(connection, "default", "web")
