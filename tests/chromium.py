@@ -24,16 +24,17 @@ _QUIET = (
 )
 
 
-# Debian's chromium-headless-shell has the same engine and network, and takes a quarter of the processor time for a page,
+# Debian's chromium-headless-shell has the same engine and network, and takes a quarter of the processor time for a
+# page,
 # since it makes and draws no toolbar.
 _WITHOUT_WINDOWS = ("chromium-headless-shell",)
 _WITH_WINDOWS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium(windows: bool = False) -> str:
-    """Its path: $CHROMIUM, or the cheapest; skips the test when there is none or when Playwright cannot drive it.
+    """Return the path: $CHROMIUM, or the fastest; skip the test if there is none, or if Playwright cannot drive it.
 
-    windows: one that a person uses is preferred.
+    windows: whether to prefer the full Chromium to the headless shell.
     """
     names = _WITH_WINDOWS + _WITHOUT_WINDOWS if windows else _WITHOUT_WINDOWS + _WITH_WINDOWS
     executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
@@ -46,7 +47,7 @@ def find_chromium(windows: bool = False) -> str:
 
 @contextlib.contextmanager
 def chromium(arguments: Sequence[str] = (), windows: bool = False) -> Iterator[Browser]:
-    """A headless Chromium with these command-line arguments. windows: one that a person uses is preferred."""
+    """Run a headless Chromium with command-line arguments. windows: whether to prefer the full Chromium."""
     executable = find_chromium(windows)
     from playwright.sync_api import sync_playwright
 
@@ -58,7 +59,7 @@ def chromium(arguments: Sequence[str] = (), windows: bool = False) -> Iterator[B
 
 @contextlib.contextmanager
 def another(browser: Browser, arguments: Sequence[str]) -> Iterator[Browser]:
-    """One more headless Chromium of a person's, with other arguments, beside `browser`."""
+    """Run a further headless Chromium, the full one, with other arguments, beside `browser`."""
     found = browser.browser_type.launch(executable_path=find_chromium(windows=True), args=_with_own(arguments))
     yield found
     found.close()

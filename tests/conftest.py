@@ -26,7 +26,7 @@ from tests.descriptors import left_open, open_descriptors
 from tests.sharding import FileScheduling, ordered_units, unit_of
 from tests.syntax import without_collection
 
-# A busy machine is no failure.
+# No deadlines for examples: a busy machine must not make tests fail.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
@@ -42,9 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, Any, Any]:
-    """Collect no garbage while a test's failure is described.
+    """Disable garbage collection while pytest describes a failure.
 
-    pytest makes syntax trees for that, and one that failed then ended the whole run.
+    For that pytest makes syntax trees, which a collection at the same time can break (`tests/syntax.py`).
     """
     with without_collection():
         return (yield)
@@ -54,8 +54,8 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
 def pytest_collection(session: pytest.Session) -> None:
     """Divide the compilation of the test modules among the workers of pytest-xdist.
 
-    Each worker needs all of them, and in a fresh clone none is compiled. They would compile the same one at the same
-    time, therefore each imports a part of its own first and then what the others have compiled by then.
+    Each worker needs all modules, and in a new clone none is compiled. All workers would compile a module at the same
+    time, so each first imports a different part, and then the modules that the others have compiled meanwhile.
     """
     from_controller: dict[str, Any] = getattr(session.config, "workerinput", {})
     if not from_controller:
@@ -65,14 +65,14 @@ def pytest_collection(session: pytest.Session) -> None:
     number, workers = int(from_controller["workerid"].removeprefix("gw")), from_controller["workercount"]
     begin = len(files) * number // workers
     for path in files[begin:] + files[:begin]:
-        # What fails here or skips itself does so again when it is collected.
+        # A module that fails or skips here does so again when it is collected.
         with contextlib.suppress(Exception, pytest.skip.Exception):
             importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests into the order of `tests/sharding.py`; those of one unit keep theirs."""
+    """Put the tests into the order of `tests/sharding.py`; the order within a unit stays."""
     by_unit: dict[str, list[pytest.Item]] = {}
     for item in items:
         by_unit.setdefault(unit_of(item.nodeid), []).append(item)
@@ -81,9 +81,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers `-n auto` means: two for each core, since tests of clusters wait half of the time.
+    """Return the number of workers for `-n auto`: two for each core, since tests of clusters wait half of the time.
 
-    Each has a cluster and a browser of its own, for which eight is enough.
+    At most eight, because each has its own cluster and browser.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(2 * cores, 8)
@@ -91,20 +91,20 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Divide the tests by units (`pytest -n 2`), unless another way is asked for by --dist."""
+    """Divide the tests by units (`pytest -n 2`), unless --dist chooses another way."""
     if config.getoption("dist") not in ("load", "loadfile"):
         return None
     config.option.loadscopereorder = False
     return FileScheduling(config, log)
 
 
-# What a module may leave open: fixtures of the session, such as a door and a browser, keep some pipes and sockets.
+# Descriptors that a module may leave open, for fixtures of the session, such as a door and a browser.
 _DESCRIPTORS = 12
 
 
 @pytest.fixture(scope="module", autouse=True)
 def descriptors() -> Iterator[None]:
-    """Fail a module whose tests leave descriptors open in the test process: they would add up to its limit."""
+    """Fail a module whose tests leave descriptors open, which would add up to the limit of the test process."""
     before = open_descriptors()
     yield
     left = left_open(before, _DESCRIPTORS)
@@ -113,7 +113,7 @@ def descriptors() -> Iterator[None]:
 
 @dataclass
 class Answer:
-    """An HTTP answer: `json` and `text` of its body."""
+    """An HTTP response. `json`, `text`: its body."""
 
     status: int
     headers: Message
@@ -134,7 +134,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def find_kubectl() -> str:
-    """The kubectl to test with: $KUBECTL, else the one that PyPI has for this platform, else the machine's."""
+    """Return the kubectl for tests: $KUBECTL, else PyPI's for this platform, else the machine's."""
     found = os.environ.get("KUBECTL") or shutil.which("kubectl", path=f"{BIN}:{os.environ['PATH']}")
     if found is None:
         pytest.skip("no kubectl for this platform")
@@ -143,7 +143,7 @@ def find_kubectl() -> str:
 
 @dataclass
 class Cluster:
-    """A running cluster and the clients of its administrator."""
+    """A running cluster, and its administrator's clients."""
 
     name: str
     base: Path
@@ -188,7 +188,7 @@ class Cluster:
         return done
 
     def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
-        """Run stock kubectl; returns its standard output (with standard error when `check` is off)."""
+        """Run stock kubectl; return its standard output (with standard error if `check` is False)."""
         executable = find_kubectl()
         done = subprocess.run(
             [executable, "--kubeconfig", str(self.kubeconfig), "--cache-dir", str(self.base / "cache"), *arguments],
@@ -205,7 +205,7 @@ class Cluster:
         return self.hatchway("token", *arguments).stdout.strip()
 
     def admin_token(self) -> str:
-        """The administrator's token, which stays the same for as long as the cluster has the same authority."""
+        """Return the administrator's token, which stays the same as long as the cluster's certificate authority."""
         authority = self.ca.read_bytes()
         if self._admin[0] != authority:
             self._admin = authority, self.token()
@@ -220,7 +220,7 @@ class Cluster:
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
     ) -> Answer:
-        """One request without following redirects; token "admin" is the administrator's, None sends none."""
+        """Send a request without following redirects. token: "admin" for the administrator's; None for no token."""
         sent = dict(headers or {})
         if token is not None:
             sent["Authorization"] = "Bearer " + (self.admin_token() if token == "admin" else token)
@@ -242,7 +242,7 @@ _OWN = ("up", "status", "down", "token", "password")
 
 
 def wait_for(what: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Call `what` until it returns something true; assertion errors count as not yet."""
+    """Call `what` until it returns something true, and return that; after an AssertionError it is called again."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -259,7 +259,7 @@ def wait_for(what: Callable[[], Any], *, seconds: float = 60) -> Any:
 
 @contextlib.contextmanager
 def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
-    """Start clusters; all of them are stopped at the end."""
+    """Yield a function that starts clusters; all of them are stopped at the end."""
     made: list[Cluster] = []
 
     def make(name: str, *options: str, up: bool = True) -> Cluster:
@@ -267,7 +267,7 @@ def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         cluster = Cluster(name, base, base / "kubeconfig")
         made.append(cluster)
         if up:
-            # No test may reach another machine, whatever is installed on this one.
+            # No test may reach another machine, even if this machine has a program for egress.
             cluster.hatchway("up", "--detach", "--api-port", "0", "--egress", "none", *options)
         return cluster
 
@@ -278,21 +278,21 @@ def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
 @pytest.fixture(scope="session")
 def make_shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
-    """Start clusters that stay until the end of the run, for fixtures of the session."""
+    """Yield a function that starts clusters for the whole run, for fixtures of the session."""
     with _clusters(tmp_path_factory) as make:
         yield make
 
 
 @pytest.fixture(scope="module")
 def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
-    """Start clusters that stay until the end of the module: `make_cluster(name, *options of hatchway up)`."""
+    """Yield a function that starts clusters for the module: `make_cluster(name, *options of hatchway up)`."""
     with _clusters(tmp_path_factory) as make:
         yield make
 
 
 @pytest.fixture(scope="session")
 def cluster(make_shared_cluster: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """The cluster that most tests share. They use namespaces of their own."""
-    # Pods see no checkout: what the tests of web applications mount comes from there and from pytest's directories.
+    """Return the cluster that most tests share; each uses its own namespaces."""
+    # Tests of web applications mount directories of the checkout and of pytest, which pods may not do by default.
     opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp())
     return make_shared_cluster("shared", *(f"--host-path={path}" for path in opened))

@@ -1,4 +1,4 @@
-"""File descriptors of the test process: wait for one, and find tests that leave them open."""
+"""File descriptors of the test process: wait for a descriptor, and find tests that leave descriptors open."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LINKS = Path("/proc/self/fd")
 
 
 def is_readable(source: int | IO[str] | IO[bytes], seconds: float) -> bool:
-    """Wait until `source` has data or has ended; return False when neither comes.
+    """Wait until `source` has data or has ended; return False if neither happens.
 
     Unlike `select.select` this works for any descriptor, not only for those below 1,024.
 
     Args:
         source: a descriptor, or a file that has one.
-        seconds: how long to wait; 0 or less only looks.
+        seconds: the timeout; 0 or less to check without waiting.
     """
     with selectors.DefaultSelector() as selector:
         selector.register(source, selectors.EVENT_READ)
@@ -27,23 +27,23 @@ def is_readable(source: int | IO[str] | IO[bytes], seconds: float) -> bool:
 
 
 def open_descriptors() -> Counter[str]:
-    """Count the open descriptors of this process by what they lead to; empty where there is no /proc."""
+    """Count the open descriptors of this process by kind or file; empty if there is no /proc."""
     found: Counter[str] = Counter()
     for entry in os.listdir(_LINKS) if _LINKS.is_dir() else ():
         try:
             target = os.readlink(_LINKS / entry)
         except OSError:
-            continue  # the descriptor of this listing
-        # "socket:[1234]" is one of many sockets; a file is named.
+            continue  # The descriptor of this listing itself.
+        # Sockets ("socket:[1234]") are counted together, files by their names.
         kind, colon, _ = target.partition(":[")
         found[kind if colon else target] += 1
     return found
 
 
 def left_open(before: Counter[str], allowed: int) -> Counter[str]:
-    """Return what has been opened since `before` and is still open; empty when that is at most `allowed` descriptors.
+    """Return the descriptors that were opened after `before` and are still open; empty if they are at most `allowed`.
 
-    What the garbage collector would close is closed first.
+    A garbage collection runs first, since it may close some.
     """
     if (open_descriptors() - before).total() <= allowed:
         return Counter()

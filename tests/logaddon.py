@@ -1,4 +1,4 @@
-"""The logging add-on as a process of its own, and the log files that it reads."""
+"""The logging add-on as a separate process, and the log files that it reads."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Addon:
             self.stop(signal.SIGKILL)
 
     def ask(self, path: str, body: Any = None, method: str | None = None, scheme: str = "http") -> tuple[int, Any]:
-        """(status, JSON or text)"""
+        """Send a request; return (status, JSON or text)."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         url = f"{scheme}://127.0.0.1:{self.port}{path}"
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)

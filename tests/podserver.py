@@ -1,6 +1,6 @@
-"""An independent API server of a few pods, whose commands run on this machine: the `websockets` library, no SPDY.
+"""An independent API server with a few pods, whose commands run on this machine. It uses `websockets`, and no SPDY.
 
-What it answers was taken from kube-apiserver 1.36's and a kubelet's recorded streams. It serves the tests of the client
+Its answers were copied from recorded streams of kube-apiserver 1.36 and a kubelet. It serves the tests of the client
 side, and `bench/exec.py`.
 """
 
@@ -35,7 +35,7 @@ from tests.integration.proxy.conftest import Authority
 
 V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
 
-# As much of discovery as kubectl needs to know what a pod is.
+# The part of discovery that kubectl needs for pods.
 _DISCOVERY: dict[str, dict[str, Any]] = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
     "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
@@ -50,7 +50,7 @@ _DISCOVERY: dict[str, dict[str, Any]] = {
 
 
 def make_pod(name: str, *containers: str, namespace: str = "default", **more: Any) -> dict[str, Any]:
-    """A running, ready pod. more: labels, annotations."""
+    """Return a running, ready pod. more: labels, annotations."""
     names = containers or ("main",)
     return {
         "apiVersion": "v1",
@@ -67,11 +67,12 @@ def make_pod(name: str, *containers: str, namespace: str = "default", **more: An
 
 @dataclass
 class PodServer:
-    """See the module. objects: JSON by path. requests: what was asked, in order. protocols: those it takes.
+    """The server. objects: path -> JSON. requests: the requests, in order. protocols: the accepted protocols.
 
-    forbidden: paths that are refused with 403. refused: messages of a 403, by path. dropped: paths at which the connection is closed without an answer. cut_after, cut_input_after: bytes of output and of input after which a
+    forbidden: paths that are refused with 403. refused: path -> message of a 403. dropped: paths at which the
+    connection is closed without an answer. cut_after, cut_input_after: bytes of output and of input after which a
     connection is cut, once; 0 for never.
-    environment: of commands, over this process's.
+    environment: variables of commands, added to this process's.
     """
 
     directory: Path
@@ -113,7 +114,7 @@ class PodServer:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[PodServer]:
-        """Serve in a thread."""
+        """Serve in a thread during a block."""
         authority = Authority(self.directory / "tls")
         started, loop = threading.Event(), asyncio.new_event_loop()
         stop = asyncio.Event()
@@ -201,7 +202,7 @@ class PodServer:
         return Response(code, http.HTTPStatus(code).phrase, Headers(fields), body)
 
     async def _command(self, connection: ServerConnection) -> None:
-        """Run one command as a kubelet does, and leave when its client does."""
+        """Run one command as a kubelet does; end it when its client disconnects."""
         with contextlib.suppress(ConnectionClosed):
             await self._run(connection)
 
@@ -236,7 +237,7 @@ class PodServer:
         try:
             code = await self._carry(connection, process, own if tty else -1)
         finally:
-            # A command whose client has gone is ended, and everything that it has begun.
+            # After its client has disconnected, a command is killed with all its processes.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
@@ -270,7 +271,7 @@ class PodServer:
         while data := await source.read(32768):
             await connection.send(bytes([channel]) + data)
             sent += len(data)
-            # A connection that was cut may be noticed late; the next cut is not its own.
+            # An earlier connection may notice its cut late; it must not use up the cut of a later connection.
             if self.cut_after and sent >= self.cut_after and not cut:
                 self.cut_after, cut = 0, True
                 connection.transport.abort()

@@ -1,8 +1,7 @@
-"""The results of rewriting code that reads addresses: one table for the rewriter of the server and for that of the browser.
+"""Expected results of rewriting code that reads addresses: one table for the server's and the browser's rewriter.
 
-H( and G( stand for the address function, bare and with a default; M( and N( for that of `import.meta`,
-I( and J( for that
-of `import()`, C( for that of text; SELF and KEY for the properties, P for the prefix.
+H( and G( stand for the function that rewrites addresses, without and with a default; M( and N( for the function for
+`import.meta`, I( and J( for `import()`, C( for code in text; SELF and KEY for the properties, P for the prefix.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ _BROWSER = _SERVER | {
 
 
 def on_the_server(text: str) -> str:
-    """The expected text, in full, as a file is changed."""
+    """Return the expected text for a file that the server rewrites."""
     return _filled(text, _SERVER)
 
 
 def in_the_browser(text: str, prefix: str) -> str:
-    """The same as code that comes as text is changed."""
+    """Return the expected text for code that the browser rewrites."""
     return _filled(text, _BROWSER).replace(PREFIX, prefix)
 
 
@@ -205,7 +204,7 @@ CASES: list[tuple[str, str]] = [
     ("yield location", "yield G(location)"),
     ("f(a,location,b)", "f(a,G(location),b)"),
     ('x=location.href; y = "location.href"', 'x=G(location).href; y = "location.href"'),
-    # Names that hang on nothing: looked for what is before them without end, once.
+    # Names after a dot without an object; in a former version the search for the object did not end.
     (".a/**/.location.href", ".a/**/.location.href"),
     ("// it's location.href\na.href", "// it's location.href\nH(a).href"),
     ("if (/['\"]/.test(a)) b = a / c / location.href", "if (/['\"]/.test(a)) b = a / c / H(location).href"),

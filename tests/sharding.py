@@ -1,4 +1,4 @@
-"""In which order the tests run, and how pytest-xdist divides them among its workers."""
+"""The order of the tests, and their distribution among the workers of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 _FAST = "tests/unit/"
-# Its tests need the application of their parameter only, and each application takes long.
+# Each test of this file needs only the application of its parameter, and each application takes long.
 _APPLICATIONS = "tests/apps/test_apps.py"
 # The units that take a worker more than about 10 seconds. Units that mostly wait are between units that compute.
 LONG = (
@@ -78,7 +78,7 @@ LONG = (
 
 
 def unit_of(nodeid: str) -> str:
-    """Return what is run as a whole: the file of a test, for its fixtures; each application is a unit of its own."""
+    """Return the unit of a test, which one worker runs: its file, because of fixtures, or its application."""
     path, _, test = nodeid.partition("::")
     if path == _APPLICATIONS:
         # test_it_works[MODE-APPLICATION]
@@ -89,7 +89,7 @@ def unit_of(nodeid: str) -> str:
 def ordered_units(units: Iterable[str]) -> list[str]:
     """Return units in the order in which they run.
 
-    The fast ones come first, so that most failures are seen early. Then come the longest ones: if they were last, one
+    Short units come first, so that most failures are seen early. Then come the longest units: if they were last, one
     worker would still run for a long time after the others have ended.
     """
     long = {unit: place for place, unit in enumerate(LONG)}
@@ -97,7 +97,7 @@ def ordered_units(units: Iterable[str]) -> list[str]:
 
 
 class FileScheduling(LoadScopeScheduling):
-    """Give each worker one unit of tests after another, in their order."""
+    """Give each worker one unit after another, in the order of the units."""
 
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)

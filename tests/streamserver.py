@@ -1,7 +1,7 @@
-"""The streams of an API server and its kubelet, written anew for tests: nothing of `hatchway.wire` is used here.
+"""The streams of an API server and its kubelet, implemented for tests without `hatchway.wire`.
 
-Its SPDY is what moby/spdystream does: no SETTINGS, no WINDOW_UPDATE, data before the reply is lost, and a stream that
-is not read holds up the reading of all. Its WebSockets are those of the `websockets` library. It dials loopback ports
+Its SPDY behaves as moby/spdystream: no SETTINGS, no WINDOW_UPDATE, data before the reply are lost, and a stream that
+is not read blocks all others. Its WebSockets are those of the `websockets` library. It dials loopback ports
 and runs commands of this machine.
 """
 
@@ -28,7 +28,7 @@ CHUNK = 32 * 1024
 
 
 class Pipe:
-    """Bytes both ways: plain."""
+    """A plain connection: bytes in both directions."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -42,7 +42,7 @@ class Pipe:
 
 
 class WebSocketPipe(Pipe):
-    """Bytes or messages both ways in a WebSocket."""
+    """Bytes or messages in both directions of a WebSocket."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__(reader, writer)
@@ -169,11 +169,11 @@ class Spdy:
 class StreamServer:
     """Serves `/portforward`, `/exec` and `/attach` of any pod on a free port of loopback.
 
-    websocket, spdy: which upgrades it knows; others get a 400.
+    websocket, spdy: whether it accepts these upgrades; others get a 400.
     protocols: of exec, over WebSocket. exec_spdy: the same over SPDY.
-    output: bytes of commands that were read. sizes: of terminals.
-    refusals: (method, end of the path) to (status, body) of requests that are refused.
-    resets_end: SPDY's streams of a command are reset in place of their end, and of the word how it ended.
+    output: the number of bytes of commands' output. sizes: the received terminal sizes.
+    refusals: (method, end of the path) -> (status, body), of requests to refuse.
+    resets_end: whether SPDY streams of a command are reset, without an end and an exit status.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class StreamServer:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     def cut(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         for writer in list(self.writers):
             writer.transport.abort()
 
@@ -308,7 +308,7 @@ class StreamServer:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError as problem:
-            # In the order of containerd: the data end first, the text follows.
+            # In containerd's order: first the end of the data, then the error text.
             await data.write(b"", fin=True)
             await error.write(f"error forwarding port {port} to pod: {problem}".encode())
             await error.write(b"", fin=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def without_collection() -> Iterator[None]:
-    """Collect no garbage in the block.
+    """Disable garbage collection during a block.
 
     CPython 3.11 raises SystemError while it makes a syntax tree if a finalizer makes one at the same time, which the
     description of a traceback does (https://github.com/python/cpython/issues/106905).

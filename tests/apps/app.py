@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Running:
-    """A started application. url: ends with a slash. work: its directory, shared with whoever runs it.
+    """A started application. url: ends with a slash. work: its directory, which tests and the application share.
 
-    log: gives the last lines that it has printed.
+    log: returns the last lines of its output.
     """
 
     url: str
@@ -24,22 +24,22 @@ class Running:
     log: Callable[[], str]
 
     def at(self, path: str = "") -> str:
-        """The address of a path, which is given without a slash in front."""
+        """Return the address of a path, which has no leading slash."""
         return self.url + path
 
 
 @dataclass(frozen=True)
 class App:
-    """An application.
+    """A web application under test.
 
-    check: does in the browser what a person does; raises when something does not work.
+    check: uses the application in the browser as a user does; raises if something does not work.
     command, env: may contain {venv}, {node} (the directory of `node`), {modules}, {work}, {bind} and {port}.
-    python, npm, debian: what is installed: pinned requirements of PyPI and npm, names of Debian packages.
-    sources: a folder of `tests/apps/sources` that is copied to {work}.
+    python, npm, debian: packages to install: pinned requirements of PyPI and npm, names of Debian packages.
+    sources: a directory of `tests/apps/sources` that is copied to {work}.
     setup: commands that are run once in {work} before the start, with the same placeholders.
-    credentials: user and password that the browser gives when it is asked by HTTP.
-    extra: taken only with --all-apps.
-    fails: mode, or "stranger" for both behind a kube-apiserver → why it cannot work there.
+    credentials: user and password for HTTP authentication in the browser.
+    extra: whether it is tested only with --all-apps.
+    fails: mode -> why the application cannot work there; the mode "stranger" means all modes behind a kube-apiserver.
     """
 
     name: str

@@ -17,7 +17,7 @@ def check(page: Page, app: Running) -> None:
     page.locator("#submit, [name=submit]").first.click()
     page.locator("#logout, #config_calibre_dir").first.wait_for(state="attached")
     if page.locator("#config_calibre_dir").count():
-        # Asked once, whichever mode comes first.
+        # The set-up page appears only in the first mode that is tested.
         page.locator("#config_calibre_dir").fill(str(app.work / "library"))
         page.locator("#db_submit, [name=submit]").first.click()
         page.get_by_text("settings updated").first.wait_for()
@@ -26,7 +26,7 @@ def check(page: Page, app: Running) -> None:
     page.locator("#query_submit").click()
     page.locator(".book a").first.click()
     page.locator("#title, h2").get_by_text("letters").first.wait_for()
-    # A box that a script sends on.
+    # A script sends the state of this box.
     before = page.locator("#have_read_cb").is_checked()
     with page.expect_response(lambda response: "toggleread" in response.url) as toggled:
         page.locator("#have_read_form label, #have_read_cb").first.click()

@@ -1,4 +1,4 @@
-"""Steps in a browser that the applications with a router of their own (single-page applications) share."""
+"""Steps in a browser that applications with a client-side router share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def visit_user_and_return(page: Page, app: Running, *, button: str = "") -> None:
     """Press the button of the first page, follow its link to /users/ada, go back and forward, and reload there.
 
-    button: its text after going back, which tells whether the page has kept its state; "" not to look at it.
+    button: its text after going back, which shows if the page has kept its state; "" for no check.
     """
     page.goto(app.url)
     page.get_by_role("heading", name="Home").wait_for()
@@ -34,7 +34,7 @@ def visit_user_and_return(page: Page, app: Running, *, button: str = "") -> None
 
 
 def send_tea(page: Page, app: Running) -> None:
-    """Send the form of the first page, which the server answers."""
+    """Submit the form of the first page, which the server answers."""
     page.goto(app.url)
     page.wait_for_load_state("networkidle")
     page.locator("input[name=what]").fill("tea")

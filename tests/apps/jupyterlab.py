@@ -16,7 +16,7 @@ def check(page: Page, app: Running) -> None:
     page.locator(".jp-LauncherCard[data-category='Other'][title*='terminal' i]").click()
     page.locator(".jp-Terminal .xterm").click()
     answer = app.work / f"answer-{app.mode}.txt"
-    # The shell shows its prompt when its WebSocket is open; what is typed before that is lost.
+    # The prompt appears when the shell's WebSocket is open; input before that is lost.
     page.wait_for_function("document.querySelector('.jp-Terminal .xterm-rows, .jp-Terminal canvas') !== null")
 
     def typed() -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
     page.locator(".cm-content").first.wait_for()
-    # Run what has not run yet, which is nothing when somebody did it before.
+    # Run the cells that have not run yet; an earlier mode may have run all.
     page.keyboard.press("Control+Shift+R")
     page.get_by_text("six times seven is 42").first.wait_for()
 

@@ -23,10 +23,10 @@ def check(page: Page, app: Running) -> None:
     page.locator(".red-ui-palette-node[data-palette-type=inject]").wait_for()
     page.locator("#red-ui-workspace-chart").click(position={"x": 400, "y": 400})
     page.keyboard.press("Control+i")
-    # Nodes of its own: an editor that knows these asks what to do with the copies.
+    # Each mode imports nodes with other ids, because the editor asks about copies of existing nodes.
     flow = json.dumps(FLOW).replace('"a', f'"{app.mode}')
     page.locator("#red-ui-clipboard-dialog-import-text").fill(flow)
-    # The dialog looks at what it was given when a key goes up.
+    # The dialog checks its input at a keyup event.
     page.keyboard.press("End")
     page.locator("#red-ui-clipboard-dialog-ok").click()
     page.locator("#red-ui-workspace-chart").click(position={"x": 300, "y": 300})

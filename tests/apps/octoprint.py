@@ -20,7 +20,7 @@ def check(page: Page, app: Running) -> None:
     if button.inner_text().strip() == "Connect":
         button.click()
     page.locator("#term_link a, #term_link").first.click()
-    # What the printer says comes over the socket alone.
+    # The printer's output comes only over the socket.
     page.locator("#terminal-command").fill("M115")
     page.locator("#terminal-send").click()
     page.locator("#terminal-output, #terminal-output-lowfi").get_by_text("FIRMWARE_NAME").first.wait_for()

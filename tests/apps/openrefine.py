@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def check(page: Page, app: Running) -> None:
-    page.goto(app.url, timeout=60_000)  # it compiles its styles first
+    page.goto(app.url, timeout=60_000)  # The first request compiles the styles.
     page.get_by_text("Clipboard", exact=True).first.click()
     page.locator("textarea").first.fill("name,year\nAda,1815\nGrace,1906\n")
     page.locator("button:visible", has_text="Next").first.click()

@@ -17,7 +17,7 @@ def check(page: Page, app: Running) -> None:
     page.get_by_role("button", name="Execute").click()
     page.locator("table td", has_text="42").first.wait_for()
     page.locator(".nav-tabs a", has_text="Graph").click()
-    # A flat line has no height, which Playwright takes for hidden.
+    # A flat line has no height, so Playwright regards it as hidden.
     page.locator(".rickshaw_graph svg path").first.wait_for(state="attached")
     page.get_by_role("button", name="Status").or_(page.get_by_role("link", name="Status")).first.click()
     page.get_by_role("link", name="Targets").click()

@@ -19,7 +19,7 @@ def check(page: Page, app: Running) -> None:
     page.get_by_role("heading", name="Add a new queue").click()
     page.locator("input[name=name]").fill("letters")
     page.get_by_role("button", name="Add queue").click()
-    # Its address is #/queues/%2F/letters, and asks for /api/queues/%2F/letters.
+    # The page at #/queues/%2F/letters requests /api/queues/%2F/letters.
     page.get_by_role("link", name="letters").click()
     page.get_by_role("heading", name="Queue letters").wait_for()
 

@@ -19,7 +19,7 @@ def check(page: Page, app: Running) -> None:
 
 APP = App(
     name="remi",
-    # It imports pkg_resources.
+    # remi imports pkg_resources.
     python=("remi==2022.7.27", "setuptools==79.0.1"),
     sources="remi",
     command=("{venv}/bin/python", "app.py", "{bind}", "{port}"),

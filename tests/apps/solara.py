@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
-    # It is shown twice: as the server drew it, and again when its scripts have taken over.
+    # The button is rendered by the server first, and again by scripts, so wait for the scripts.
     page.wait_for_load_state("networkidle")
     page.get_by_role("button", name="pressed 0 times").click()
     page.get_by_role("button", name="pressed 1 times").wait_for()

@@ -1,4 +1,4 @@
-"""Starting an application: as a process on a loopback port, or as a pod with a service of a cluster."""
+"""Start an application: as a process on a loopback port, or as a pod with a Service."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ POD_PORT = 8080
 
 
 def prepare(app: App, installed: Installed, work: Path) -> None:
-    """Fill the directory in which it will run."""
+    """Fill the directory in which the application will run."""
     if app.sources:
         shutil.copytree(SOURCES / app.sources, work, dirs_exist_ok=True)
     if app.npm and not (work / "node_modules").exists():
-        # node looks for packages beside and above the file that asks for them.
+        # node searches packages beside and above the file that imports them.
         (work / "node_modules").symlink_to(installed.modules)
     for command in app.setup:
         done = subprocess.run(
@@ -40,7 +40,7 @@ def prepare(app: App, installed: Installed, work: Path) -> None:
 
 
 def fill(parts: tuple[str, ...], installed: Installed, work: Path, bind: str, port: int) -> list[str]:
-    """A command line with its placeholders filled in."""
+    """Return a command line with its placeholders replaced."""
     values = {
         "venv": installed.venv,
         "node": installed.node,
@@ -59,7 +59,7 @@ def _fill(text: str, values: dict[str, object]) -> str:
 
 
 def environment(app: App, installed: Installed, work: Path, bind: str, port: int) -> dict[str, str]:
-    """Return the environment of a process: little of this machine's, so that it is the same in a pod."""
+    """Return the environment of a process; it has little of this machine's, so that it is the same in a pod."""
     filled = fill(tuple(app.env.values()), installed, work, bind, port)
     path = f"{installed.venv}/bin:{installed.node or '/usr/bin'}:/usr/local/bin:/usr/bin:/bin"
     return {"PATH": path, "HOME": str(work), "LANG": "C.UTF-8", **dict(zip(app.env, filled, strict=True))}
@@ -67,7 +67,7 @@ def environment(app: App, installed: Installed, work: Path, bind: str, port: int
 
 @contextlib.contextmanager
 def process(app: App, installed: Installed, work: Path) -> Iterator[tuple[str, Path]]:
-    """Its URL on loopback, and the file with what it prints."""
+    """Run the application as a process; yield its URL on loopback, and the file with its output."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = work.parent / f"{app.name}.log"
@@ -95,7 +95,7 @@ def process(app: App, installed: Installed, work: Path) -> Iterator[tuple[str, P
             wait_for(listens, seconds=90)
             yield f"http://127.0.0.1:{port}/", log
         finally:
-            # Some start children, which belong to the same group.
+            # Children of the application are in the same process group.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(running.pid, 15)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -105,7 +105,7 @@ def process(app: App, installed: Installed, work: Path) -> Iterator[tuple[str, P
 
 
 def manifest(app: App, installed: Installed, work: Path) -> str:
-    """A pod and its service. Pods see no checkout: what the application needs comes in as hostPath volumes."""
+    """Return a pod and its Service. Pods do not see the checkout, so the application's files are hostPath volumes."""
     paths = [installed.root, work]
     if installed.node is not None and not installed.node.is_relative_to("/usr"):
         paths.append(installed.node.parent)
@@ -132,7 +132,7 @@ def manifest(app: App, installed: Installed, work: Path) -> str:
         "spec": {
             "containers": [container],
             "restartPolicy": "Never",
-            # FLOWER_PORT, which Kubernetes sets for a service of that name, is an option of Flower's.
+            # With service links there would be the variable FLOWER_PORT, which Flower reads as an option.
             "enableServiceLinks": False,
             "volumes": [{"name": f"v{number}", "hostPath": {"path": str(p)}} for number, p in enumerate(paths)],
         },
@@ -148,7 +148,7 @@ def manifest(app: App, installed: Installed, work: Path) -> str:
 
 @contextlib.contextmanager
 def pod(app: App, installed: Installed, work: Path, cluster: Cluster) -> Iterator[None]:
-    """Runs it until the end of the block; ready when the block begins."""
+    """Run the application as a pod during a block, which begins when the pod is ready."""
     cluster.kubectl("create", "namespace", NAMESPACE, check=False)
     cluster.kubectl("apply", "-f", "-", stdin=manifest(app, installed, work))
     try:
@@ -163,5 +163,5 @@ def pod(app: App, installed: Installed, work: Path, cluster: Cluster) -> Iterato
 
 
 def pod_log(app: App, cluster: Cluster) -> str:
-    """The last lines that it has printed."""
+    """Return the last lines of the pod's output."""
     return cluster.kubectl("-n", NAMESPACE, "logs", app.name, "--tail=30", check=False)

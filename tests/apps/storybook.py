@@ -14,7 +14,7 @@ def check(page: Page, app: Running) -> None:
     story = app.work / "src/greeting.stories.js"
     story.write_text(story.read_text().replace("Welcome", "Hello"))
     preview = page.frame_locator("#storybook-preview-iframe")
-    # The modules are put together when they are asked for.
+    # Modules are bundled at their first request.
     page.set_default_timeout(60_000)
     page.goto(app.url)
     preview.get_by_text("Hello Ada").wait_for()

@@ -1,7 +1,7 @@
-"""A TLS relay that makes the embedded API server a stranger to the door: neither hears the other's own header fields.
+"""A TLS relay that hides from the door and the embedded API server that the other one is Hatchway's.
 
-With `--rewrite kubernetes` behind it, what the door talks to behaves as a kube-apiserver does: it rewrites HTML and
-Location, takes seven methods, and keeps `Authorization` and the query of an upgrade to itself.
+It replaces Hatchway's header fields. With `--rewrite kubernetes`, the server behaves as a kube-apiserver: it changes
+HTML and Location, accepts seven methods, does not forward `Authorization` and the query of an upgrade.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from tests.conformance.tls import self_signed
 from tests.conftest import Cluster
 
-# Of its fields, and of the version that it says; of the same length, so that no body's length changes.
+# Replaced names: of header fields, and in the version. The lengths are equal, so that no body's length changes.
 _OWN = {b"x-hatchway-": b"x-nobody-s-", b"+hatchway.": b"+nobody-s."}
 _LONGEST = max(map(len, _OWN))
-# So many seconds are what may be the beginning of a name held back for.
+# Seconds for which bytes that may be the beginning of a name are held.
 _PATIENCE = 0.05
 
 
@@ -36,7 +36,7 @@ def _blind(data: bytes) -> bytes:
 
 
 def _begun(data: bytes) -> int:
-    """How many bytes at its end may be the beginning of a name."""
+    """Return how many bytes at the end of the data may be the beginning of a name."""
     sizes = range(min(_LONGEST - 1, len(data)), 0, -1)
     return next((size for size in sizes if any(own.startswith(data[-size:].lower()) for own in _OWN)), 0)
 
@@ -46,7 +46,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     with contextlib.suppress(OSError):
         while True:
             try:
-                # A message or a body may end like the beginning of a name, and its reader waits for it.
+                # Held bytes may also be the end of a message whose reader waits for it, so they are sent after a time.
                 async with asyncio.timeout(_PATIENCE if held else None):
                     data = await reader.read(65536)
             except TimeoutError:
@@ -66,7 +66,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextlib.contextmanager
 def stranger(cluster: Cluster, directory: Path) -> Iterator[Path]:
-    """Runs it in front of a cluster; gives the kubeconfig that leads through it, with the administrator's token."""
+    """Run the relay in front of a cluster; yield a kubeconfig for the relay, with the administrator's token."""
     certificate, key = self_signed(directory, ["127.0.0.1"])
     inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     inside.load_cert_chain(certificate, key)
@@ -85,7 +85,8 @@ def stranger(cluster: Cluster, directory: Path) -> Iterator[Path]:
         await stop.wait()
         server.close()
 
-    # A thread of its own: Playwright has a loop running in the tests' one. Its end cancels what is still open.
+    # A separate thread, because Playwright runs a loop in the tests' thread. The end of the loop closes open
+    # connections.
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     loop, stop, own_port = started.get(timeout=20)

@@ -19,13 +19,13 @@ def check(page: Page, app: Running) -> None:
     name.fill("Ada")
     name.press("Enter")
     page.get_by_text("Hello, Ada!").wait_for()
-    # A file goes up by XMLHttpRequest and comes back by a link.
+    # A file is uploaded by XMLHttpRequest and downloaded by a link.
     page.set_input_files("input[type=file]", files=[{"name": "a.csv", "mimeType": "text/csv", "buffer": b"1,2,3"}])
     page.get_by_text("5 bytes").wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save").click()
     assert download.value.path().read_text() == "saved by Streamlit"
-    # Parts that are loaded when they are needed.
+    # Scripts for charts, which are loaded on demand.
     page.locator("canvas, svg.marks, .vega-embed").first.wait_for()
 
 

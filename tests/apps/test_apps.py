@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     asked = metafunc.config.getoption("--app-modes")
     modes = asked.split(",") if asked else ["host", "prefix"] if door_is_there() else ["direct"]
     apps = [app for app in APPS if every or not app.extra]
-    # Two calls: an application's fixture is then shared by its modes.
+    # Two separate calls, so that the modes of an application share its fixture.
     metafunc.parametrize("mode", modes)
     metafunc.parametrize("running", apps, indirect=True, ids=[app.name for app in apps])
 
@@ -41,11 +41,11 @@ def test_it_works(running: Starter, mode: str, browser: Browser, request: pytest
     reached = running.reach(mode)
     more = {}
     if app.credentials:
-        # Playwright then sends credentials only when it is challenged, as an address bar does.
+        # Playwright then sends credentials only after a challenge, as browsers do.
         user, password = app.credentials
         more["http_credentials"] = {"username": user, "password": password, "send": "unauthorized"}
     context = browser.new_context(viewport={"width": 1280, "height": 900}, **more)
-    # Heavy pages take long on a busy machine; only what is expected to fail is not waited for so long.
+    # Heavy pages take long on a busy machine; expected failures have a shorter timeout.
     context.set_default_timeout(10_000 if mode in app.fails else 60_000)
     page = context.new_page()
     witness = Witness(page)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
     page.locator("canvas").first.wait_for()
-    # The scene is drawn all the time, so that Playwright may find no moment in which the button stands still.
+    # The scene is redrawn all the time, so Playwright may never regard the button as stable.
     page.get_by_role("button", name="Compute").dispatch_event("click", timeout=60_000)
     shows_answer = "[...document.querySelectorAll('input, textarea')].some(one => one.value === '42')"
     page.wait_for_function(shows_answer, timeout=60_000)

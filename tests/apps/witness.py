@@ -1,4 +1,4 @@
-"""Records the messages and requests of a page, for the report of a failure."""
+"""Record the messages and requests of a page, for the report of a failure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Witness:
-    """Listens from its making on; keeps the last lines."""
+    """Records a page from the object's creation; keeps the last lines."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
@@ -48,6 +48,6 @@ class Witness:
         from playwright.sync_api import Error
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A page that hangs cannot be painted; its report is worth more.
+        # There is no screenshot of a page that hangs, but the report is still written.
         with contextlib.suppress(Error):
             self._page.screenshot(path=path, timeout=5_000)

@@ -1,4 +1,4 @@
-"""An application, the proxy verb in front of it, and a real browser: what the tests of path-prefix mode share.
+"""The application, the proxy verb and the real browser that tests of path-prefix mode share.
 
 The application is a `Site`: plain pages, or functions, by path. The proxy verb is the API server's own, without
 authentication, on `http://prefix.localhost:PORT`, a secure context.
@@ -50,7 +50,7 @@ class Seen:
 
 @dataclass
 class Site:
-    """pages: by path (without the query); text, or a function of the request. Unknown paths are 404."""
+    """The application. pages: path (without the query) -> text, or a function of the request. Other paths are 404."""
 
     pages: dict[str, Any]
     seen: list[Seen] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Site:
         return [request.target for request in self.seen]
 
     def request(self, path: str) -> Seen:
-        """The last one for this path."""
+        """Return the last request for this path."""
         return next(one for one in reversed(self.seen) if urlsplit(one.target).path == path)
 
 
@@ -101,7 +101,7 @@ def serving(site: Site) -> Iterator[None]:
                 self.wfile.write(data)
 
         def _echo(self) -> None:
-            """One text message comes back, with the path before it (RFC 6455; messages here are short)."""
+            """Accept a WebSocket; send one text message back, with the path in front (RFC 6455; messages are short)."""
             key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
             self.send_response(101)
             self.send_header("Upgrade", "websocket")
@@ -140,7 +140,7 @@ def serving(site: Site) -> Iterator[None]:
 
 @dataclass
 class Front:
-    """The proxy verb, listening."""
+    """A listener of the proxy verb."""
 
     port: int
 
@@ -157,7 +157,7 @@ class Front:
 
 @contextmanager
 def proxy_verb(rewriting: Rewriting = "full", *, strays: bool = True) -> Iterator[Front]:
-    """strays: requests without the prefix are brought back. A test that shows that nothing is lost switches it off."""
+    """Run the proxy verb. strays: whether to redirect requests without the prefix; False to find such requests."""
     cluster = FakeCluster()
     cluster.add_node("node-1", "127.0.0.1", "127.0.0.0/8")
     cluster.add_pod("default", "site", "127.0.0.1")

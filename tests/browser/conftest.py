@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium. For a module only: Playwright drives one at a time, and a module may need its own arguments."""
+    """Run a headless Chromium for one module: Playwright drives one at a time, and modules may need other arguments."""
     with chromium() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def door(cluster: Cluster) -> Iterator[Door]:
-    """`hatchway proxy` on a free port; skips while there is none."""
+    """Run `hatchway proxy` on a free port."""
     with door_of(cluster) as running:
         yield running

@@ -1,4 +1,4 @@
-"""Two hours of samples of a small cluster, as the add-on would have scraped them, for the dashboards' tests.
+"""Two hours of samples of a small cluster, as if scraped by the add-on, for tests of the dashboards.
 
 The samples continue for ten minutes after the present, so that "now" has values as long as the tests run.
 """
@@ -15,7 +15,7 @@ from hatchway.addons.monitoring.tsdb.labels import make_labels
 from hatchway.addons.monitoring.tsdb.store import TimeSeriesStore
 
 STEP = 15
-# Levels are functions of the time since then, so that each run shows the same at its beginning.
+# Values are functions of the time since then, so that each run begins with the same values.
 _BEGAN = time.time()
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp\x07\n\"'\\"
 NODES = ("control-plane", "node-1", "node-2")
@@ -40,7 +40,7 @@ Value = Callable[[float], float | None]
 
 
 def _wave(seed: str, size: float) -> Callable[[float], float]:
-    """A level that moves slowly around `size`, the same for the same seed."""
+    """Return a function of time whose values change slowly around `size`; equal seeds give equal functions."""
     chance = random.Random(seed)
     phases = [(chance.uniform(0, 6.3), chance.uniform(400, 3000), chance.uniform(0.05, 0.22)) for _ in range(4)]
     return lambda at: (
@@ -49,7 +49,7 @@ def _wave(seed: str, size: float) -> Callable[[float], float]:
 
 
 def _sum_of(level: Callable[[float], float]) -> Value:
-    """A counter that grows by `level` a second."""
+    """Return a counter that grows by `level` per second."""
     total, before = [0.0], [0.0]
 
     def value(at: float) -> float:
@@ -96,7 +96,7 @@ def _pods(now: float) -> Iterator[tuple[str, dict[str, str], Value]]:
         whole = {**kubelet, **names, "id": f"/kubepods/{pod}", "interface": "eth0"}
 
         def alive(at: float, pod: str = pod) -> bool:
-            # One was away for a while: a gap. One restarts again and again.
+            # One pod did not run for some time, which makes a gap. One pod restarts repeatedly.
             if pod == "worker-6b-2":
                 return not now - 2400 < at < now - 1500
             return pod != "crasher-4f-zz" or at % 300 < 40
@@ -182,7 +182,7 @@ def _requests() -> Iterator[tuple[str, dict[str, str], Value]]:
     for code, level in (("200", 6.0), ("404", 0.3)):
         yield "http_requests_total", {**web, "code": code, "page": HOSTILE}, _sum_of(_wave("own" + code, level))
     yield from _histogram("http_request_duration_seconds", web, 6.3, 0.02)
-    # A pod may export what it likes, the cluster's own names too.
+    # A pod may export any series, also with the names of the cluster's own metrics.
     yield "machine_cpu_cores", web, lambda at: 1e9
     yield "kube_pod_status_phase", {**web, "phase": "Running"}, lambda at: 1000
 
@@ -198,7 +198,7 @@ def _histogram(
 
 
 def fill(directory: Path, *, many: int = 0) -> None:
-    """Write the samples into a store's directory. many: how many series of the metric `many` there are, too."""
+    """Write the samples into a store's directory. many: the number of additional series of a metric `many`."""
     store = TimeSeriesStore(directory=directory)
     now = time.time()
     first = int(now - 7200) // STEP * STEP

@@ -1,4 +1,4 @@
-"""A web server with a secret, for both sides of an attack; its log tells what reached it. Standard library only.
+"""A web server with a secret, used as attacker and as victim; its log has the requests. Standard library only.
 
 python hostile_server.py BIND PORT SECRET
 """
@@ -19,14 +19,14 @@ LOG: list[str] = []
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serve a hostile application.
 
-    `/log` and `/cookies` say what was received; `/set` sets the cookies of its query; `/ws` greets by WebSocket; the
-    origin of `/sandboxed` is null.
+    `/log` and `/cookies` return what was received; `/set` sets the cookies in its query; `/ws` sends a greeting;
+    the origin of `/sandboxed` is null.
     """
 
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """Nothing is printed."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)

@@ -1,12 +1,12 @@
-"""Kinds of applications that doors break, in one server on 8080 (standard library only: it runs as a pod).
+"""Kinds of applications that do not work behind simple proxies, in one server on 8080 (standard library only: a pod).
 
-/            a page with absolute addresses of the server itself, and a policy with one
+/            a page with absolute addresses of the server itself, and a Content-Security-Policy with one
 /configured  a page whose script fetches its settings, which have absolute addresses of the server itself
-/composed    a page whose scripts put the port that is listened on behind the host of the page; ?policy is its policy
-/untold      a page without Content-Type, which opens a WebSocket
-/dir         a redirect to the host that was asked by, with the port that is listened on
-/form        a form whose Origin must be the configured address
-/ws          a WebSocket for pages of the host that was forwarded, read as code-server reads it
+/composed    a page whose scripts join the page's host and the server's port; ?policy is its Content-Security-Policy
+/untold      a page without Content-Type that opens a WebSocket
+/dir         a redirect to the request's host with the server's port
+/form        a form that accepts only the configured address as Origin
+/ws          a WebSocket for pages of the forwarded host, which is parsed as by code-server
 """
 
 from __future__ import annotations

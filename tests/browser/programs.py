@@ -1,7 +1,7 @@
-"""Random programs that read the page's address in every way that JavaScript has: a grammar, and nothing that judges.
+"""A grammar for random programs that read the page's address in all the ways of JavaScript.
 
-Each program is the body of a function and gives back a value. It says the same with and without a path prefix, if the
-origin is left out. `f` gives its argument back, `k` is "location", `p` is "pathname",
+Each program is the body of a function that returns a value. The value must be the same with and without a path
+prefix, apart from the origin. `f` returns its argument, `k` is "location", `p` is "pathname",
 `frame` an empty frame of the page.
 """
 
@@ -26,7 +26,7 @@ _PROPERTIES = {"formaction": "formAction"}
 
 
 class Programs:
-    """A source of programs. seed: the same seed gives the same ones. sloppy: `with` and `this` may be used."""
+    """A source of programs. seed: equal seeds give equal programs. sloppy: whether `with` and `this` may be used."""
 
     def __init__(self, seed: int, *, sloppy: bool = True) -> None:
         self._random = random.Random(seed)
@@ -34,7 +34,7 @@ class Programs:
         self._depth = 0
 
     def program(self) -> str:
-        """One more."""
+        """Return the next program."""
         self._depth = 0
         return self._one(
             self._returned, self._returned, self._returned, self._variable, self._loop, self._branch, self._evaluated,
@@ -138,7 +138,7 @@ class Programs:
         return self._random.choice(forms)()
 
     def _read(self) -> str:
-        """A value that comes of an address."""
+        """Return an expression that reads an address."""
         place = self._location
         forms: list[Callable[[], str]] = [
             lambda: f"{place()}{self._dot()}pathname",

@@ -19,7 +19,7 @@ HEALTH = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy/_c
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One that a person uses: it is the program around the engine that asks for a password."""
+    """Run a full Chromium: only the program around the engine asks for passwords."""
     with chromium(windows=True) as running:
         yield running
 
@@ -33,7 +33,7 @@ def test_the_documentations_url_in_a_browser(cluster: Cluster, browser: Browser)
                 == 401
             )
         )
-        # Playwright sends credentials only when it is challenged, as an address bar does.
+        # Playwright sends credentials only after a challenge, as browsers do.
         context = browser.new_context(
             ignore_https_errors=True,
             http_credentials={"username": "ada", "password": "lovelace", "send": "unauthorized"},
@@ -56,7 +56,7 @@ def test_the_documentations_url_in_a_browser(cluster: Cluster, browser: Browser)
 
 
 def test_a_page_behind_the_proxy_finds_its_parts(cluster: Cluster, browser: Browser) -> None:
-    """Links, images and styles of a page are rewritten under the prefix, so they are found."""
+    """Addresses of links, images and styles get the prefix, so that they are found."""
     page_source = (
         "<html><head><link rel=stylesheet href=/style.css></head><body><h1>hello</h1>"
         "<a href=/second>second</a></body></html>"

@@ -30,7 +30,7 @@ Open = Callable[..., "Page"]
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
-    """The add-on with two hours of samples of a small cluster."""
+    """Run the add-on with two hours of samples of a small cluster."""
     directory = tmp_path_factory.mktemp("store")
     fill(directory, many=MANY)
     with monitoring(directory, INTERVAL="15") as running:
@@ -39,7 +39,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
 
 @pytest.fixture
 def visit(browser: Browser, program: Monitoring) -> Iterator[Open]:
-    """Open a dashboard in a context of its own; whatever the page reports as an error fails the test."""
+    """Return a function that opens a dashboard in a new context; errors that the page reports fail the test."""
     contexts: list[BrowserContext] = []
     reported: list[str] = []
 
@@ -96,7 +96,7 @@ def parameters(page: Page) -> dict[str, list[str]]:
 
 
 def painted(page: Page, title: str) -> int:
-    """How many different colours a chart has: two or more mean that something is drawn."""
+    """Return the number of colours in a chart; two or more mean that something is drawn."""
     script = """canvas => { const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
       const found = new Set(); for (let at = 0; at < data.length; at += 4) if (data[at + 3] > 200)
       found.add(`${data[at] >> 3},${data[at + 1] >> 3},${data[at + 2] >> 3}`); return found.size; }"""
@@ -107,7 +107,7 @@ def test_the_cluster_at_a_glance(visit: Open) -> None:
     page = visit()
     assert (tile(page, "Nodes ready"), tile(page, "Pods running")) == ("3 / 3", "12 / 13")
     assert tile(page, "CPU").endswith("%") and tile(page, "Memory").endswith("%")
-    # What a pod exports under the cluster's own names does not count.
+    # Series of a pod with the names of the cluster's own metrics are ignored.
     assert float(tile(page, "CPU").removesuffix("%")) > 5
     wrong = page.locator(".problems li").all_inner_texts()
     assert any("shop/crasher-4f-zz" in text and "CrashLoopBackOff" in text for text in wrong)
@@ -307,7 +307,7 @@ def test_a_chart_by_keyboard(visit: Open) -> None:
 
 
 def test_gaps_are_gaps(visit: Open) -> None:
-    """The pod was away from 40 to 25 minutes ago: in between nothing is drawn, and no line leads across."""
+    """The pod did not run from 40 to 25 minutes ago: nothing is drawn for that time, and no line crosses it."""
     page = visit("/pods/data/worker-6b-2")
     box = panel(page, "Memory").locator(".u-over").bounding_box()
     assert box is not None
@@ -384,7 +384,7 @@ def test_errors_of_queries_are_readable(visit: Open) -> None:
 
 
 def test_ten_thousand_series(visit: Open) -> None:
-    """A limited number of them is drawn, and the page shows this limit."""
+    """A limited number of series is drawn, and the page shows this limit."""
     page = visit("/explore?from=now-5m&to=now&q=many")
     page.wait_for_selector(".explore .note:not([hidden])")
     assert page.inner_text(".explore .note").startswith("100 series are drawn of 10,000 series.")
@@ -414,7 +414,7 @@ def test_hostile_labels_stay_text(visit: Open) -> None:
     page.keyboard.type("<i")
     page.wait_for_selector("#completions li")
     assert page.inner_text("#completions li span") == SHOWN
-    # A key that comes before the candidates for the last letter replaces all that was typed.
+    # If this key came before the candidates for the last letter, it would replace all typed text.
     page.evaluate(
         """() => { const input = document.querySelector("#query");
           input.setRangeText("m", input.selectionStart, input.selectionStart, "end");
@@ -500,7 +500,7 @@ def test_an_empty_store(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_the_store_restarts(browser: Browser, tmp_path: Path) -> None:
-    """When the server cannot be reached, the page says so and keeps its charts; later the charts are updated again."""
+    """While the server cannot be reached, the page says so and keeps its charts; later it updates them again."""
     fill(tmp_path)
     context = browser.new_context()
     page = context.new_page()
@@ -566,7 +566,7 @@ def test_where_the_logs_are(visit: Open) -> None:
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("name", ["cluster", "pod", "explore"])
 def test_how_it_looks(visit: Open, scheme: str, width: int, name: str, tmp_path: Path) -> None:
-    """Nothing is cut off; and it is what the documentation shows when HATCHWAY_PICTURES is set."""
+    """Nothing is cut off. With HATCHWAY_PICTURES, the pictures for the documentation are taken."""
     query = quote('sum by (pod) (rate(container_cpu_usage_seconds_total{namespace!="kube-system"}[5m]))')
     address = {"cluster": "/", "pod": "/pods/shop/cart-58-q7", "explore": f"/explore?q={query}"}[name]
     page = visit(address, viewport={"width": width, "height": 960}, color_scheme=scheme)

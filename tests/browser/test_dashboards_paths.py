@@ -1,4 +1,4 @@
-"""The dashboards of a running cluster, by host name and below the paths of proxies: series of it, and its logs beside them."""
+"""The dashboards of a running cluster, by host name and below the paths of proxies: its series, and its logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORE = "/api/v1/namespaces/kube-system/services/prometheus/proxy"
 
 @pytest.fixture(scope="module")
 def kubectl_proxy(cluster: Cluster) -> Iterator[str]:
-    """The URL of `kubectl proxy`."""
+    """Run `kubectl proxy`; yield its URL."""
     command = [find_kubectl(), "proxy", "--port=0", "--kubeconfig", cluster.kubeconfig]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -34,8 +34,8 @@ def kubectl_proxy(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def drawn(cluster: Cluster) -> Iterator[str]:
-    """The namespace of a pod that writes lines and is scraped."""
-    # Its interval is 15 s otherwise.
+    """Return the namespace of a pod that writes log lines and is scraped."""
+    # The default interval is 15 s.
     cluster.kubectl("-n", "kube-system", "set", "env", "deployment/prometheus", "HATCHWAY_MONITORING_INTERVAL=1")
     cluster.kubectl("create", "namespace", "drawn")
     loop = "while true; do echo ERROR drawable; sleep 1; done"
@@ -92,7 +92,7 @@ def test_where_they_are_reached(door: Door, kubectl_proxy: str, browser: Browser
 
 
 def test_proxied_requests_are_drawn_by_service(cluster: Cluster, door: Door, browser: Browser, drawn: str) -> None:
-    """The requests of the dashboards' own page are among them."""
+    """The charts include the requests of the dashboards' own page."""
     query = "sum(rate(hatchway_proxy_requests_total{service=%22prometheus%22}[1m]))"
 
     def counted() -> bool:

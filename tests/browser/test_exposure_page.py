@@ -41,7 +41,7 @@ def report() -> ExposureReport:
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page; what it reports as an error fails the test."""
+    """Yield a browser page; errors that it reports fail the test."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 900},
         color_scheme=request.param,
@@ -64,7 +64,7 @@ def test_from_the_portal_to_the_line_that_mends(page: Page) -> None:
         page.goto(served.url)
         page.click("#exposure")
         page.wait_for_selector("text=are being read")
-        # The page asks again by itself until the report is made.
+        # The page repeats its request until the report is ready.
         served.exposure.answer = (report(), False)
         page.wait_for_selector("h2 >> text=Findings")
         assert "high" in page.inner_text("#state")

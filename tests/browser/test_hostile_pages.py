@@ -1,8 +1,8 @@
-"""Pages that want what is not theirs, in a real browser: none reads the API or another service, none gets a WebSocket.
+"""Hostile pages in a real browser: none can read the API or another service, and none gets a WebSocket.
 
 The pages are those of other sites, of another port of localhost, of a malicious service under its own host name, and
-of a host name whose DNS was rebound to the door. What each attack does is shown by a control: against a server that
-nothing protects the same script succeeds.
+of a host name whose DNS was rebound to the door. A control shows that each attack works: against an unprotected
+server the same script succeeds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SECRET = "the-secret-of-the-victim"
 PROGRAM = Path(__file__).with_name("hostile_server.py")
 API = "api/v1/namespaces/kube-system/configmaps"
 
-# Each is a function of a URL. It returns the text that the attack has read; "" if the request was refused.
+# Attacks: functions of a URL that return the text that the attack has read; "" if the request was refused.
 READS = {
     "fetch": "async url => await (await fetch(url)).text()",
     "fetch with credentials": "async url => await (await fetch(url, { credentials: 'include' })).text()",
@@ -104,7 +104,7 @@ def attempt(page: Page, script: str, url: str) -> str:
 
 
 def attempts(page: Page, tries: Sequence[tuple[str, str]]) -> list[str]:
-    """Run several attacks, (script, URL) each, at the same time. Return the texts that they have read."""
+    """Run several attacks, each (script, URL), at the same time; return the texts that they have read."""
     runs = ",".join(f"attack({script}, {json.dumps(url)})" for script, url in tries)
     found: list[str] = page.evaluate(f"""() => {{
         const attack = async (script, url) => {{
@@ -117,13 +117,13 @@ def attempts(page: Page, tries: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def refused(learnt: str) -> bool:
-    """Whether that is nothing. A rebound name is its page's own origin, which may read that it was refused."""
+    """Return True if the text has nothing secret. A rebound page may read its refusal, which has its own origin."""
     return learnt in ("", "Forbidden\n") or "The door refuses this request" in learnt or '"refused: ' in learnt
 
 
 @contextlib.contextmanager
 def serve(name: str) -> Iterator[int]:
-    """The hostile server as a process on loopback; its port."""
+    """Run the hostile server as a process on loopback; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     with subprocess.Popen([sys.executable, PROGRAM, "127.0.0.1", str(port), name]) as process:
@@ -142,8 +142,9 @@ def serve(name: str) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # What a name server of the attacker would do. Newer Chromiums also guard loopback by themselves, but not against
-    # pages that come from loopback, and not in every browser: it is the door that is tested here.
+    # The option simulates the attacker's DNS server. Newer Chromiums protect loopback addresses themselves, but not
+    # from
+    # pages on loopback, and other browsers do not; that protection is off, because the door is tested here.
     arguments = ["--host-resolver-rules=MAP *.example 127.0.0.1", "--disable-features=LocalNetworkAccessChecks"]
     with chromium(arguments) as running:
         yield running
@@ -151,7 +152,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    # Pages that move are drawn sixty times a second, by this processor.
+    # Animations would be drawn sixty times a second, by this processor.
     made = browser.new_context(reduced_motion="reduce")
     yield made
     made.close()
@@ -159,21 +160,21 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="module")
 def outside() -> Iterator[int]:
-    """The port of the attacker's own web server."""
+    """Run the attacker's web server; yield its port."""
     with serve("of the attacker") as port:
         yield port
 
 
 @pytest.fixture(scope="module")
 def open_server() -> Iterator[int]:
-    """The port of a server that nothing protects."""
+    """Run an unprotected server; yield its port."""
     with serve(SECRET) as port:
         yield port
 
 
 @dataclass
 class Services:
-    """Two services behind the door: URLs that end with a slash."""
+    """Two services behind the door; the URLs end with a slash."""
 
     victim: str
     malice: str
@@ -238,7 +239,7 @@ ATTACKERS = [
 def hostile(
     request: pytest.FixtureRequest, context: BrowserContext, outside: int, door: Door, services: Services
 ) -> Page:
-    """A page of the attacker's, opened."""
+    """Open a page of the attacker; yield it."""
     url = {
         "another site": f"http://evil.example:{outside}/",
         "another port of localhost": f"http://localhost:{outside}/",
@@ -249,7 +250,7 @@ def hostile(
     }[request.param]
     page = context.new_page()
     if request.param == "rebound":
-        # Loaded while the name still led to the attacker; from then on it leads to the door.
+        # The page is loaded while its name resolves to the attacker; afterwards the name resolves to the door.
         rebind(page, url)
     page.goto(url)
     assert page.inner_text("h1") == "hello"
@@ -261,7 +262,7 @@ def rebind(page: Page, url: str) -> None:
 
 
 def targets(door: Door, services: Services, hostile: Page, what: str) -> list[str]:
-    """URLs of the API, or of the victim, that an attack goes for; from a rebound name also by that name."""
+    """Return URLs of the API or the victim that are attacked; for a rebound page, also with its own host name."""
     if what == "api":
         paths = [
             f"{door.url}{API}",
@@ -311,7 +312,7 @@ def test_no_page_reads_a_service(hostile: Page, door: Door, services: Services) 
     tries = [(how, url) for how in READS for url in targets(door, services, hostile, _PARTS.get(how, "secret"))]
     learnt = attempts(hostile, [(READS[how], url) for how, url in tries])
     assert [(*one, text[:200]) for one, text in zip(tries, learnt, strict=True) if not refused(text)] == []
-    # WebSockets do not even reach the service.
+    # WebSocket requests do not reach the service.
     assert "GET /ws" not in services.log()[before:]
 
 
@@ -340,8 +341,8 @@ WRITES = {
 
 
 def write(page: Page, how: str, url: str) -> None:
-    """Send a request that changes something, and wait until the browser has its answer."""
-    # The form's text/plain needs a "=" somewhere.
+    """Send a request that would change something; wait until the browser has the response."""
+    # A form of the type text/plain sends NAME=VALUE, so the body needs a "=".
     body = json.dumps(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stolen", "annotations": {"a": "="}}}
     )
@@ -378,7 +379,7 @@ DOMAINS = ["svc.localhost", f"{NAMESPACE}.svc.localhost", "localhost", ".svc.loc
 def test_cookies_of_a_service_stay_its_own(context: BrowserContext, services: Services, domain: str) -> None:
     page = context.new_page()
     page.goto(f"{services.victim}set?cookie=session%3Dgood")
-    # What is tried again and again is still not the victim's own.
+    # Repeated attempts do not replace the victim's own cookies.
     for _ in range(3):
         page.goto(f"{services.malice}set?cookie=session%3Devil-by-header%3B Domain%3D{domain}&cookie=own%3D1")
         page.evaluate(
@@ -401,7 +402,7 @@ def test_cookies_that_a_page_sets_by_script_reach_its_service(context: BrowserCo
     for _ in range(2):
         received = page.goto(f"{services.victim}cookies").text()  # type: ignore[union-attr]
         assert sorted(json.loads(received)[0].split("; ")) == ["here=1", "theme=dark"]
-    # A request of a page must have them as well, whatever its method.
+    # Requests of a page by any method have the cookies, too.
     page.evaluate("document.cookie = 'fresh=1; Path=/'")
     assert "fresh=1" in page.evaluate("fetch('/cookies').then(answer => answer.text())")
 
@@ -422,11 +423,11 @@ def test_a_service_worker_keeps_to_its_service(context: BrowserContext, services
 def test_a_service_worker_keeps_to_its_service_under_the_prefix(
     context: BrowserContext, services: Services, door: Door
 ) -> None:
-    """Applications under one host name share an origin. A worker for all of them would outlive its page, though."""
+    """Applications under one host name share an origin, but a worker for all of them would outlive its page."""
     malice, victim = door.prefix("malice", NAMESPACE), door.prefix("victim", NAMESPACE)
     page = context.new_page()
     page.goto(malice)
-    # A frame that the page's script was not put into has the browser's own functions.
+    # A frame without the prefix script has the browser's own functions.
     page.evaluate(
         """async url => {
             const frame = document.createElement("iframe");
@@ -460,20 +461,20 @@ def test_the_prefix_host_serves_no_api(context: BrowserContext, door: Door) -> N
 
 
 class TestControl:
-    """Against a server that nothing protects the attacks succeed: they are what they say."""
+    """The control: the attacks succeed against an unprotected server."""
 
     def test_reads(self, context: BrowserContext, open_server: int) -> None:
-        """From the server's own page, all of them do what they are for."""
+        """From a page of the server itself, all attacks read the secret."""
         base = f"http://victim.example:{open_server}/"
         page = context.new_page()
         for how, script in READS.items():
             page.goto(base)
             attack = (page, script, base + _PARTS.get(how, "secret"))
             if how in ("fetch without CORS", "service worker", "worker"):
-                # A plain-HTTP host that is not localhost has no service workers; the worker says nothing.
+                # A plain-HTTP host other than localhost has no service workers.
                 attempt(*attack)
                 continue
-            # Attacks give up soon, on a busy machine too soon.
+            # Attacks have short timeouts, which may be too short on a busy machine.
             wait_for(lambda attack=attack: SECRET in attempt(*attack))
         wait_for(lambda: SECRET in attempt(page, WINDOW, base + "secret"))
 

@@ -1,4 +1,4 @@
-"""Kinds of applications that doors break (`kinds_server.py`), in a real browser: by host name and under the prefix."""
+"""The applications of `kinds_server.py` in a real browser, by host name and under the prefix."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Open = Callable[..., "Page"]
 
 
 def stamped(text: str, ago: float, stream: str = "stdout") -> str:
-    """A line of a container's log, written `ago` seconds before now."""
+    """Return a line of a container's log, written `ago` seconds before now."""
     at = datetime.now(UTC) - timedelta(seconds=ago)
     return f"{at:%Y-%m-%dT%H:%M:%S.%f}000Z {stream} F {text}"
 
@@ -36,7 +36,7 @@ def write(addon: Addon, pod: str, container: str, namespace: str, *lines: str) -
 
 @pytest.fixture(scope="module")
 def addon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addon]:
-    """The add-on with the lines of a small shop, the last ones two minutes old, and one line that is three days old."""
+    """Run the add-on with log lines of a small shop, the last two minutes old, and one line that is three days old."""
     made = Addon(tmp_path_factory.mktemp("addon"))
     levels = ("INFO", "INFO", "INFO", "INFO", "WARN", "INFO", "ERROR")
     for number in range(420):
@@ -57,7 +57,7 @@ def addon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addon]:
 
 @pytest.fixture
 def visit(browser: Browser, addon: Addon) -> Iterator[Open]:
-    """Open the page in a context of its own; whatever it reports as an error fails the test."""
+    """Return a function that opens the page in a new context; errors that the page reports fail the test."""
     contexts: list[BrowserContext] = []
     reported: list[str] = []
 
@@ -120,7 +120,7 @@ def test_what_the_page_shows_first(visit: Open) -> None:
 def test_searching_as_one_types(visit: Open) -> None:
     page = visit()
     total(page, 1261)
-    page.keyboard.type("order 41 sto")  # the search has the focus
+    page.keyboard.type("order 41 sto")  # The search field has the focus.
     total(page, 1)
     assert texts(page) == ["order 41 stored status=200 user.id=2"]
     assert page.locator("#list mark").all_inner_texts() == ["order", "41", "sto"]
@@ -142,7 +142,7 @@ def test_time_ranges(visit: Open) -> None:
     page = visit()
     total(page, 1261)
     page.click("#time")
-    page.keyboard.press("ArrowDown")  # from the last hour
+    page.keyboard.press("ArrowDown")  # From "last hour" to the next choice.
     page.click("#quick >> text=All lines")
     total(page, 1262)
     assert fragment(page)["from"] == ["all"]
@@ -233,7 +233,7 @@ def test_a_link_to_a_line(visit: Open) -> None:
 
 
 def test_hostile_addresses(visit: Open) -> None:
-    """The parts of an address are checked: the page shows the valid ones, and runs no script of it."""
+    """The parts of an address are checked: the page shows the valid parts, and runs no script of the address."""
     for address in (
         "#from=now-1h&to=1&by=__proto__&columns=__proto__,constructor,json:__proto__,json:<img>&f=%2B__proto__=x",
         "#f=%2Blevel=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&f=-pod=" + "x" * 3000 + "&open=%22%5D%3Cscript%3E",
@@ -348,7 +348,7 @@ def test_the_page_is_quiet(visit: Open, addon: Addon) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_how_it_looks(visit: Open, scheme: str, width: int, tmp_path: Path) -> None:
-    """Nothing is cut off; and it is what the documentation shows when HATCHWAY_PICTURES is set."""
+    """Nothing is cut off. With HATCHWAY_PICTURES, the pictures for the documentation are taken."""
     page = visit("#from=now-1h&q=order", viewport={"width": width, "height": 860}, color_scheme=scheme)
     total(page, 420)
     page.locator(".line").nth(2).click()

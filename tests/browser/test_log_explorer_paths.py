@@ -1,4 +1,4 @@
-"""The log explorer of a running cluster, by host name and below the paths of proxies: it finds its parts and its data."""
+"""The log explorer of a running cluster, by host name and below the paths of proxies: it loads its files and data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ELASTIC = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy"
 
 @pytest.fixture(scope="module")
 def kubectl_proxy(cluster: Cluster) -> Iterator[str]:
-    """The URL of `kubectl proxy`."""
+    """Run `kubectl proxy`; yield its URL."""
     command = [find_kubectl(), "proxy", "--port=0", "--kubeconfig", cluster.kubeconfig]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -33,7 +33,7 @@ def kubectl_proxy(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def word(cluster: Cluster) -> str:
-    """A word that a pod of the cluster has written, and that the index has."""
+    """Return a word that a pod of the cluster has logged, and that is indexed."""
     cluster.kubectl("create", "namespace", "explored")
     cluster.kubectl(
         "-n",

@@ -42,7 +42,7 @@ Open = Callable[..., "Page"]
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Open]:
-    """Open a page in a context of its own; whatever it reports as an error fails the test."""
+    """Return a function that opens a page in a new context; errors that the page reports fail the test."""
     contexts: list[BrowserContext] = []
     reported: list[str] = []
 
@@ -78,7 +78,7 @@ def names(page: Page) -> list[str]:
 
 
 def focused(page: Page) -> str:
-    """The row that has the focus, or the id of the element."""
+    """Return the key of the row that has the focus, or the id of the focused element."""
     return str(page.evaluate("(a => a.closest('li.row')?.dataset.key || a.id || a.tagName)(document.activeElement)"))
 
 
@@ -101,7 +101,7 @@ def test_everything_by_namespace(shop: Portal, visit: Open) -> None:
     assert forward.inner_text() == "hatchway forward svc/postgres 5432 -n shop"
 
 
-# Texts of rows that are cut: that do not show all of their content.
+# Returns the texts of rows that are cut off.
 _CUT = """() => [...document.querySelectorAll(".row :is(.name, .where > *)")]
   .filter((e) => e.checkVisibility()
     && (e.scrollWidth > e.clientWidth + 1 || getComputedStyle(e).textOverflow === "ellipsis"))
@@ -121,7 +121,7 @@ def test_names_are_not_cut(visit: Open, width: int) -> None:
             page.wait_for_selector("li.row .state")
             assert page.evaluate(_CUT) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-        # Where there is room, in one line.
+        # If there is room, the links are in one line.
         page.keyboard.press("1")
         lines = page.locator('[data-key="services/kube-system/elasticsearch-logging"] .where a').bounding_box()
         assert lines is not None
@@ -169,7 +169,7 @@ def test_the_keyboard_alone(shop: Portal, visit: Open) -> None:
     details = page.locator('[data-key="services/data/jupyter"] .more')
     assert details.is_visible()
     assert "/api/v1/namespaces/data/services/jupyter:http/proxy/" in details.inner_text()
-    # Everything in the details is reached by Tab: the next things after the name, up to a copy button.
+    # Tab reaches everything in the details, from the name to a copy button.
     for _ in range(10):
         page.keyboard.press("Tab")
         label = page.evaluate("document.activeElement.getAttribute('aria-label')")
@@ -245,7 +245,7 @@ def test_live_changes_keep_focus_and_details(shop: Portal, visit: Open) -> None:
     page.wait_for_selector('[data-key="services/aaa/first"]', state="attached")
     assert page.evaluate("scrollY") >= scrolled
     assert page.inner_text("[data-count=services]") == "22"
-    # What has the focus goes: its neighbour gets it.
+    # The focused row is removed; its neighbour gets the focus.
     page.locator('[data-key="services/shop/cart"] .main').focus()
     shop.change(lambda: shop.view.delete(service))
     page.wait_for_selector('[data-key="services/shop/cart"]', state="detached")
@@ -301,7 +301,7 @@ def test_only_what_needs_attention(visit: Open) -> None:
     with portal(view) as served:
         page = visit(served.url)
         page.wait_for_selector('[data-key="services/shop/well"]')
-        # Endpoints may still be on their way.
+        # Its EndpointSlice may still follow, so this is not a problem yet.
         assert page.locator("#attention").is_hidden()
         served.change(lambda: view.put(make_slice(well, make_pod("shop", "well-0", "well"))))
         served.change(lambda: view.become(State()))
@@ -323,7 +323,7 @@ def test_empty_and_error_states(visit: Open) -> None:
         page.wait_for_selector(".skeleton")
         assert page.inner_text("#connection-text") == "Connecting"
         assert "Asking the cluster for its services" in page.inner_text("#empty")
-        # That services have come says nothing of pods.
+        # After the services have been loaded, the pods may still be missing.
         served.change(lambda: view.put(make_service("shop", "web", 80)))
         page.wait_for_selector("li.row")
         page.keyboard.press("2")
@@ -374,7 +374,7 @@ def test_the_door_goes_and_comes_back(visit: Open) -> None:
 
 
 def test_a_forgotten_tab_gives_its_connection_back(shop: Portal, visit: Open) -> None:
-    """A browser has six connections for an origin, and an event stream takes one."""
+    """A hidden tab closes its event stream, since a browser has only six connections for an origin."""
     page = visit("about:blank")
     page.clock.install()
     page.goto(shop.url)
@@ -442,7 +442,7 @@ def test_colours_follow_the_system_and_are_remembered(shop: Portal, visit: Open)
     assert page.evaluate(background) == light
 
 
-# The ratio of WCAG 2.1 (1.4.3) between each text and what is behind it; colours are drawn to get at their numbers.
+# The contrast (WCAG 2.1, 1.4.3) of each text with its background; colours are drawn on a canvas to get their values.
 _CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
@@ -472,7 +472,7 @@ _CONTRAST = """() => {
   return bad;
 }"""
 
-# Every control has a name, every reference by id leads somewhere, ids are unique.
+# Every control has a name, every referenced id exists, ids are unique.
 _STRUCTURE = """() => {
   const bad = [];
   for (const control of document.querySelectorAll("button, a[href], input, [role=tab]")) {
@@ -520,7 +520,7 @@ def test_thousands_of_services(visit: Open) -> None:
         page = visit(served.url)
         page.wait_for_selector("li.row >> nth=4999", state="attached", timeout=60_000)
         assert page.inner_text("[data-count=services]") == "5000"
-        # Only what is near the view is made in full.
+        # Only rows near the visible part of the page are made completely.
         assert page.locator(".row .ports").count() < 200
         page.locator("#search").fill("service-04321")
         assert names(page) == ["services/team-01/service-04321"]
@@ -554,7 +554,7 @@ def test_an_error_page_tries_again_by_itself(browser: Browser) -> None:
     serve_problem(page, url, replace(unreached.cluster_away("https://10.0.0.1:6443", "no route to host"), retry=1))
     page.goto(url)
     assert page.inner_text("h1") == "The cluster does not answer"
-    # Another problem is news, and so is the application.
+    # The page changes when there is another problem, and when the application is ready.
     serve_problem(page, url, replace(absent.no_endpoints(target, [("web-0", "is starting")]), retry=1))
     page.wait_for_selector("text=Nothing is ready behind web")
     page.unroute_all()
@@ -579,7 +579,7 @@ def test_the_missing_rule_is_copied(browser: Browser) -> None:
 
 
 def test_pictures_for_the_documentation(visit: Open, tmp_path: Path) -> None:
-    """Take the pictures. HATCHWAY_PICTURES=1 writes them to docs/images, otherwise they are only taken."""
+    """Take the pictures; HATCHWAY_PICTURES=1 writes them to docs/images."""
     directory = IMAGES if os.environ.get("HATCHWAY_PICTURES") else tmp_path
     directory.mkdir(parents=True, exist_ok=True)
     with portal(
@@ -600,7 +600,7 @@ def test_pictures_for_the_documentation(visit: Open, tmp_path: Path) -> None:
                 page.mouse.move(5, 5)
             page.wait_for_selector("li.row .state")
             page.screenshot(path=directory / f"portal-{scheme}.png")
-            # A grey page would be small.
+            # The file of an empty page would be small.
             assert (directory / f"portal-{scheme}.png").stat().st_size > 50_000
     target = Target("services", "checkout", "shop")
     pods = [

@@ -1,4 +1,4 @@
-"""From a pod in the portal to its logs, events, YAML and a port that is typed, in a real browser and a real cluster."""
+"""A pod's logs, events, YAML and an entered port in the portal, with a real browser and a real cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 NAMESPACE = "portal-objects"
-# Serves HTTP on a port that it does not declare, writes each path that it is asked for, and one hostile line.
+# Serves HTTP on an undeclared port; logs the path of each request, and one hostile line.
 _TALKER = r"""
 import http.server
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -32,7 +32,7 @@ http.server.ThreadingHTTPServer(("", 8123), Handler).serve_forever()
 
 @pytest.fixture(scope="module")
 def talker(cluster: Cluster) -> Iterator[str]:
-    """A pod without declared ports: `main` runs, `crash` has ended once, `setup` was an init container."""
+    """Create a pod without declared ports: `main` runs, `crash` has ended once, `setup` was an init container."""
     cluster.kubectl("create", "namespace", NAMESPACE)
     containers = [
         {
@@ -70,7 +70,7 @@ def talker(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page; what it reports as an error fails the test."""
+    """Yield a browser page; errors that it reports fail the test."""
     context = browser.new_context(viewport={"width": 1200, "height": 800}, reduced_motion="reduce")
     context.set_default_timeout(60_000)
     found = context.new_page()
@@ -86,7 +86,7 @@ def url_of(door: Door, name: str, page: str) -> str:
 
 
 def ask(door: Door, path: str) -> None:
-    """Have the application write a line."""
+    """Make the application log a line."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{door.port}/{path}", headers={"Host": f"8123.talker.{NAMESPACE}.pod.localhost:{door.port}"}
     )
@@ -102,7 +102,7 @@ def test_from_the_list_to_a_live_log(door: Door, talker: str, page: Page) -> Non
         page.keyboard.press("l")
     log = opened.value
     assert log.url.startswith(url_of(door, talker, "logs"))
-    # What a pod writes stays text; colours of terminals are taken out.
+    # The output of a pod is shown as text; terminal colours are removed.
     log.wait_for_selector("text=red <img src=x onerror=document.title='run'>")
     assert log.locator("#log img").count() == 0
     assert log.title() == "talker · Logs"
@@ -126,7 +126,7 @@ def test_containers_and_the_run_before(door: Door, talker: str, page: Page) -> N
     page.wait_for_selector("#log >> text=prepared")
     page.wait_for_selector("#log >> text=The container has ended (Completed).")
     assert page.inner_text("#how-text") == "Ended"
-    # A link to a container's log leads to that container.
+    # The address of a container's log shows that container after a reload.
     page.reload()
     page.wait_for_selector("#log >> text=prepared")
 
@@ -163,7 +163,7 @@ def test_a_pod_that_goes_is_said_to_be_gone(cluster: Cluster, door: Door, talker
     page.wait_for_selector("#log >> text=here")
     cluster.kubectl("-n", NAMESPACE, "delete", "pod", "brief", "--grace-period=0", "--force", check=False)
     page.wait_for_selector("#log >> text=The pod is gone.")
-    # The head must no longer say that it is ready, and must not offer to open it.
+    # The page's header must no longer say "ready", and must not offer to open the pod.
     page.wait_for_selector("#state >> text=Deleted")
     assert "ready" not in page.inner_text("header")
     assert page.locator("#open").count() == 0
@@ -190,14 +190,14 @@ def test_events_and_yaml(door: Door, talker: str, page: Page) -> None:
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_port_that_is_typed(door: Door, talker: str, browser: Browser, scripts: bool) -> None:
-    """By the form, and by the address that the form leads to, which needs no script."""
+    """A port can be entered in the form, or in the address to which the form leads, which needs no script."""
     context = browser.new_context(java_script_enabled=scripts)
     page = context.new_page()
     wanted = f"http://8123.{talker}.{NAMESPACE}.pod.localhost:{door.port}/"
     if scripts:
         page.goto(door.url + "#pods")
         page.click(f'[data-key="pods/{NAMESPACE}/{talker}"] >> text=Open a port')
-        # Keys that mean something elsewhere are text here.
+        # Keyboard shortcuts of the page are ordinary text in the field.
         page.keyboard.type("n?12")
         for _ in range(4):
             page.keyboard.press("Backspace")

@@ -1,6 +1,6 @@
-"""Features of applications that fail with Kubernetes' rewriting, one by one, through the API server's proxy verb.
+"""Features of applications that fail with Kubernetes' rewriting, through the API server's proxy verb.
 
-Nothing here is brought back by its Referer: what is lost is a 404.
+Requests without the prefix are not redirected here by their Referer: they get a 404.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def packages(request: pytest.FixtureRequest) -> Path:
-    """Real packages from npm, installed once."""
+    """Install packages from npm, once; return their directory."""
     if shutil.which("npm") is None:
         pytest.skip("no npm on this machine")
     assert request.config.cache is not None
@@ -160,7 +160,7 @@ Vue.createApp({template: '<router-view/>'}).use(router).mount('#root');
 
 @pytest.mark.parametrize("page", [REACT, VUE], ids=["react-router", "vue-router"])
 def test_client_routers(tab: Tab, front: Front, site: Site, packages: Path, page: str) -> None:
-    """Real ones, which read `location.pathname`: links, addresses typed in, reload and back."""
+    """Real routers, which read `location.pathname`: links, entered addresses, reload and back."""
 
     class Anywhere(dict[str, Any]):
         def get(self, path: str, default: Any = None) -> Any:
@@ -230,7 +230,7 @@ def test_redirects_built_from_host(tab: Tab, front: Front, site: Site) -> None:
 
 
 def test_the_location_of_an_upload(tab: Tab, front: Front, site: Site) -> None:
-    """tus: the script continues the upload at the address in `Location`, which may be absolute or relative."""
+    """The script of tus continues an upload at the address in `Location`, which may be absolute or relative."""
 
     def create(request: Seen) -> Any:
         host = request.headers["Host"]
@@ -312,7 +312,7 @@ def test_policies(tab: Tab, front: Front, site: Site, policy: str, how: str) -> 
     said: list[str] = []
     tab.on("console", lambda message: said.append(message.text))
     tab.goto(front.url(site))
-    wait_for(lambda: tab.title() == "got 1")  # wait_for_function would need 'unsafe-eval'
+    wait_for(lambda: tab.title() == "got 1")  # wait_for_function would need 'unsafe-eval' in the policy.
     assert said == []
 
 
@@ -333,7 +333,7 @@ def test_an_isolated_page_has_shared_memory(tab: Tab, front: Front, site: Site) 
 
 
 def test_a_service_worker_that_caches(tab: Tab, front: Front, site: Site, context: BrowserContext) -> None:
-    """A cache filled by addresses without the prefix answers when the server is away."""
+    """The cache is filled with addresses without the prefix, and answers while the server is unreachable."""
     site.pages |= {
         "/": """<!DOCTYPE html><head><script src=/app.js></script></head><script>
             navigator.serviceWorker.register('/sw.js').then(() => navigator.serviceWorker.ready)
@@ -356,7 +356,7 @@ def test_a_service_worker_that_caches(tab: Tab, front: Front, site: Site, contex
 
 
 def test_csrf_and_origin_checks(tab: Tab, front: Front, site: Site) -> None:
-    """As Django and others check: Origin and Referer against Host, a cookie against a field of the form."""
+    """Checks as in Django and others: Origin and Referer against Host, a cookie against a field of the form."""
 
     def post(request: Seen) -> Any:
         host = request.headers["Host"]
@@ -392,7 +392,7 @@ def test_kubernetes_mode_and_off(browser: Browser, site: Site) -> None:
 
 
 def test_requests_that_lost_their_prefix(tab: Tab, site: Site) -> None:
-    """An address that a script composes in an unknown way is redirected to the prefix, by its Referer."""
+    """If a script composes an address in an unknown way, the request is redirected to the prefix by its Referer."""
     site.pages |= {
         "/": """<!DOCTYPE html><head></head><body><script>const s = document.createElement('style');
             s.textContent = 'p { background: url(/a.css.png) }'; document.head.append(s);

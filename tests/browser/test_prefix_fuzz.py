@@ -1,8 +1,7 @@
-"""Programs that read the page's address, run in Chromium with a path prefix and without: they say the same.
+"""Random programs that read the page's address return the same in Chromium with and without a path prefix.
 
-HATCHWAY_FUZZ=N runs N programs (150 by default);
-HATCHWAY_FUZZ_SEED says where to begin. What differs is printed with its
-seed, and belongs into `tests/rewriting.py` when it is mended.
+HATCHWAY_FUZZ=N runs N programs (150 by default); HATCHWAY_FUZZ_SEED is the first seed. A program with different results
+is printed with its seed; after the fault is corrected, it is added to `tests/rewriting.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ PAGE = (
     "<!DOCTYPE html><html><head><title>x</title><link rel=icon href=data:,></head><body><iframe "
     "id=frame></iframe></body></html>"
 )
-# What the programs share; a result is text, whatever it is.
+# Definitions that programs share; each result is converted to text.
 SHARED = """
 var W = window, k = 'location', p = 'pathname', f = x => x, frame = document.getElementById('frame');
 function told(run) {
@@ -51,7 +50,7 @@ def site() -> Iterator[Site]:
 
 
 class Both:
-    """The same page under the prefix and without it."""
+    """One page under the prefix, and one without."""
 
     def __init__(self, browser: Browser, front: Front, site: Site) -> None:
         self._site = site
@@ -86,7 +85,7 @@ class Both:
         return under, plain
 
     def as_file(self, programs: list[str], kind: str) -> tuple[list[str], list[str]]:
-        """Run as a script that is served; those that do not compile together are run one by one."""
+        """Run programs as a served script; if they do not compile together, run them one by one."""
         functions = ",\n".join(f"function () {{ {program}\n}}" for program in programs)
         self._site.pages["/programs.js"] = (
             f"window.programs = [\n{functions}\n]; window.results = window.programs.map(told);"

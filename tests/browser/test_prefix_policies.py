@@ -1,4 +1,4 @@
-"""Content-Security-Policy under the prefix: what runs, what is refused and what is reported is as without it."""
+"""Content-Security-Policy under the prefix allows, refuses and reports the same as without the prefix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as Tab
 
 FIRST = "ran('first ' + location.pathname); import('/m.js').then(() => ran('done'), e => ran('failed'))"
-# Chains that are allowed by it.
+# A script that loads further scripts, which 'strict-dynamic' allows.
 LOADER = (
     "for (const src of ['/x.js', '/y.js']) { const s = document.createElement('script'); s.src = src; "
     "document.head.append(s) }"
@@ -38,7 +38,7 @@ PAGE = f"""<!DOCTYPE html><html><head>META<title>x</title><link rel=icon href=da
 <script>{FIRST}</script><script>{LOADER}</script><script>{SECOND}</script><script type=module>{TYPES}</script>
 <script nonce=given>ran('nonce ' + location.pathname)</script></head>
 <body onload="{HANDLER}" style="background: url(/b.png)"></body></html>"""
-# Comes before the policy, so that all that it refuses is seen.
+# Runs before the policy applies, so that all refusals are recorded.
 RECORDER = (
     "window.all = []; window.ran = x => { all.push(x); return x };"
     "addEventListener('securitypolicyviolation', e => all.push(e.disposition + ' ' + e.effectiveDirective))"
@@ -117,6 +117,6 @@ def test_what_is_allowed(browser: Browser, front: Front, site: Site, how: str) -
     finally:
         context.close()
     for name, (under, plain) in found.items():
-        if how == "report":  # what is only reported runs, and is changed: there may be more reports
+        if how == "report":  # Scripts run and are rewritten, which may cause further reports.
             under, plain = ([one for one in all if not one.startswith("report")] for all in (under, plain))
         assert under == plain, name

@@ -1,6 +1,6 @@
-"""`prefix.js` on its own, in real Chromium: every way in which a page names an address, one by one.
+"""The script `prefix.js` alone, in real Chromium: every way in which a page uses an address.
 
-No request without the prefix is brought back here: whatever the script misses is a 404.
+Requests without the prefix are not redirected here: an address that the script misses gets a 404.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def test_websocket(tab: Tab, url: str) -> None:
 
 
 def test_a_websocket_to_the_prefix_without_a_slash(tab: Tab, front: Front, site: Site) -> None:
-    """Nothing of the application follows `/proxy`: that is its root."""
+    """An address that ends with `/proxy` is the application's root."""
     found = tab.evaluate(
         "path => new Promise((done, no) => { const w = new WebSocket('ws://' + location.host + path);"
         " w.onopen = () => w.send('hi'); w.onmessage = e => done(e.data); w.onerror = no })",
@@ -190,7 +190,7 @@ def test_shared_worker(tab: Tab, site: Site) -> None:
 
 
 def test_dynamic_import_of_a_computed_address(tab: Tab) -> None:
-    """`import(x)` in a script that came from the server; typed into a console it could not be changed."""
+    """The `import(x)` is in a script from the server, which is rewritten; code in a console would not be."""
     tab.evaluate(
         "new Promise(done => { const s = document.createElement('script'); s.src = '/x.js'; s.onload = done;"
         " document.head.append(s) })"
@@ -433,7 +433,7 @@ def test_a_page_inside_an_attribute(tab: Tab, how: str) -> None:
 
 
 def test_text_that_is_no_markup_is_left_alone(tab: Tab) -> None:
-    """A script in a page that a script writes compares with `<`, and has quotes that no attribute has."""
+    """A script writes a page with a script in it, which has a `<` and quotes that do not belong to markup."""
     found = tab.evaluate(
         """new Promise(done => { const f = document.createElement('iframe'); window.done = done;
         const code = "var img = 3, said = 1<img || \\" src='/a' > \\";";
@@ -455,7 +455,7 @@ def test_document_write(tab: Tab, site: Site) -> None:
 
 
 def test_xhtml(tab: Tab, site: Site) -> None:
-    """Tomcat's examples and gitweb: an empty element there is no beginning."""
+    """In XHTML (Tomcat's examples, gitweb) an empty element is not the start of another one."""
     xhtml = (
         '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script '
         'src="/x.js"/></head><body>'
@@ -522,7 +522,7 @@ PASSING = {
 
 @pytest.mark.parametrize("how", PASSING)
 def test_what_a_service_worker_gives(tab: Tab, site: Site, front: Front, how: str) -> None:
-    """A page and a worker's script that pass through a service worker have the script, too."""
+    """Pages and worker scripts that a service worker returns contain the prefix script, too."""
     text = (
         "<!DOCTYPE html><html><head><title>x</title></head><script>"
         "document.title = location.pathname + ' ' + typeof __hatchway;"
@@ -594,7 +594,7 @@ def test_a_served_script_that_evaluates_text(tab: Tab, front: Front, site: Site)
 
 
 def test_what_is_changed_in_such_code(tab: Tab, front: Front, site: Site) -> None:
-    """The browser's copy of the rewriter does what that of the server does."""
+    """The rewriter in the browser gives the same results as the server's."""
     found = tab.evaluate("list => list.map(code => __hatchwayCode(code))", [source for source, _ in CASES])
     prefix = front.prefix(site)
     assert dict(zip((source for source, _ in CASES), found, strict=True)) == {
@@ -642,7 +642,7 @@ def test_an_import_map_that_a_script_writes(tab: Tab, front: Front, site: Site) 
 
 @pytest.mark.parametrize("host", ["location.hostname + ':8080'", "location.hostname + ':1'"])
 def test_the_port_that_an_application_listens_on(tab: Tab, host: str) -> None:
-    """Webpack's development server tells its pages its own port."""
+    """Pages of webpack's development server contain the server's own port."""
     found = tab.evaluate(
         f"new Promise((done, no) => {{ const w = new WebSocket('ws://' + {host} + '/ws?a=1');"
         " w.onopen = () => w.send('hi'); w.onmessage = e => done(e.data); w.onerror = no })"
@@ -665,7 +665,7 @@ LISTED += [("p", name) for names in (ANY_URLS, CANDIDATES, STYLES) for name in n
 
 
 def test_listed_attributes_become_the_same_on_both_sides(tab: Tab, front: Front, site: Site) -> None:
-    """Whether a script sets them or they come in a page: the document has the same, and a script sees no prefix."""
+    """Attributes set by a script and attributes in a page become the same in the document; scripts see no prefix."""
     written = [(element, name, "url(/a)" if name in STYLES.split() else "/a") for element, name in LISTED]
     shown = tab.evaluate(
         """list => list.map(([element, name, value]) => {

@@ -1,4 +1,4 @@
-"""A browser with the proxy's automatic configuration: names of the cluster work in it, and other pages gain nothing."""
+"""A browser with the proxy's automatic configuration: names of the cluster work, but other pages cannot use them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SPACE = "browsed"
-# Accepts every WebSocket, whatever page asks for it (RFC 6455 section 4.2.2), as many applications do.
+# Accepts WebSockets from pages of every origin (RFC 6455 section 4.2.2), as many applications do.
 ACCEPTING = """
 import base64, hashlib, http.server
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,7 +66,7 @@ spec: {selector: {app: chat}, ports: [{port: 80, targetPort: 8080}]}
 
 @pytest.fixture(scope="module")
 def port(cluster: Cluster) -> Iterator[int]:
-    """The port of a proxy for a cluster with the service `echo` in the namespace `browsed`."""
+    """Run a proxy for a cluster with the Service `echo` in the namespace `browsed`; yield its port."""
     cluster.kubectl("create", "namespace", SPACE)
     cluster.kubectl("-n", SPACE, "create", "-f", "-", stdin=MANIFEST)
     cluster.kubectl("-n", SPACE, "wait", "--for=condition=Ready", "pod/echo", "pod/chat", "--timeout=60s")
@@ -79,14 +79,14 @@ def port(cluster: Cluster) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def browser(port: int) -> Iterator[Browser]:
-    # The settings of a proxy are part of the program around the engine.
+    # Only the full program, not the engine alone, has proxy settings.
     with chromium([f"--proxy-pac-url=http://127.0.0.1:{port}/proxy.pac"], windows=True) as running:
         yield running
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """The URL of an empty page of another site, and of this machine by address: not by a name that counts as it."""
+    """Serve an empty page of another site; yield its URL, which has an address that does not count as this machine."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -121,7 +121,7 @@ def test_a_page_of_another_site_sends_nothing_into_the_cluster(browser: Browser,
     page.close()
 
 
-# What a page gets from a WebSocket: its first message, or "refused".
+# Returns the first message of a WebSocket, or "refused".
 _WEBSOCKET = """url => new Promise(done => {
     const socket = new WebSocket(url);
     socket.onmessage = event => done(event.data);
@@ -130,7 +130,7 @@ _WEBSOCKET = """url => new Promise(done => {
 
 
 def test_a_websocket_of_the_cluster_is_for_its_own_pages(browser: Browser, elsewhere: str) -> None:
-    """Chromium asks a proxy for a tunnel for it, by CONNECT."""
+    """Chromium uses CONNECT for WebSockets through a proxy."""
     page = browser.new_page()
     page.goto(elsewhere)
     assert page.evaluate(_WEBSOCKET, f"ws://chat.{SPACE}.svc/") == "refused"
@@ -156,7 +156,7 @@ def test_a_browser_that_is_set_to_socks_is_checked_as_well(browser: Browser, por
 def test_a_name_of_another_site_that_leads_to_an_address_of_the_cluster(
     browser: Browser, cluster: Cluster, port: int
 ) -> None:
-    """Chromium resolves names itself for SOCKS 4 (DNS rebinding)."""
+    """With SOCKS 4 Chromium resolves names itself, so such a name could reach the cluster (DNS rebinding)."""
     address = cluster.kubectl("-n", SPACE, "get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}")
     rule = f"--host-resolver-rules=MAP evil.example {address}"
     with another(browser, [f"--proxy-server=socks4://127.0.0.1:{port}", rule]) as running:

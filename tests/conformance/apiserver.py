@@ -1,4 +1,4 @@
-"""An API server with its controllers, as where the REST API was recorded: neither kubelets nor a scheduler."""
+"""An API server with controllers, without kubelets and scheduler, as in the recordings of the REST API."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Recorded:
     tokens: dict[str, str]
 
     async def send(self, recording: replay.Recording) -> replay.Answer:
-        """Send it with this server's token of alice, and with an address that is outside of its range, too."""
+        """Send a recording with this server's token for alice, and with an address outside of this server's range."""
         recording, ours = dict(recording), {"alice-token": self.tokens["alice"], "10.96.77.77": "10.97.77.77"}
         for theirs, here in ours.items():
             if recording["body"] is not None:
@@ -47,7 +47,7 @@ class Recorded:
         return answer
 
     async def account(self, namespace: str) -> None:
-        """Wait until the controllers have made what every namespace has."""
+        """Wait until the controllers have created the objects that every namespace has."""
         wanted = (("serviceaccounts", "default"), ("configmaps", "kube-root-ca.crt"))
         async with asyncio.timeout(20):
             async for event in self.server.client.watch("configmaps", namespace):
@@ -56,7 +56,7 @@ class Recorded:
                 del event
 
     async def settle(self) -> None:
-        """Wait until nothing has been written for a moment: controllers have caught up (10 s at most)."""
+        """Wait, at most 10 s, until controllers have caught up: no writes for a moment."""
         store = self.server.api.store
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
@@ -65,7 +65,7 @@ class Recorded:
 
 
 async def _run_controllers(server: ApiServer, config: ControllerConfig) -> None:
-    """All but those whose part is nodes or load balancers: there are none."""
+    """Run all controllers except those for nodes and load balancers, which do not exist here."""
     client = server.client
     context = ControllerContext(client, config, lambda component: EventRecorder(client, component))
     absent = (Scheduler, NodeLifecycleController, LoadBalancerController)
@@ -89,7 +89,7 @@ async def recorded_server(directory: Path) -> AsyncIterator[Recorded]:
     server = ApiServer(state, Store.open(None), keys, dial=dial, allow_loopback_pods=True)
     await server.bootstrap("192.0.2.1", 6443)
     await fill(server.client, recorded_cluster("10.78.0.10", "10.78.0.11", "10.78.0.1", "10.78.0.0/24", 10250))
-    # Without TLS, which would take most of the time.
+    # No TLS, because it would take most of the time.
     listener = socket.create_server(("127.0.0.1", 0))
     listening = await serve(server.filters.route, sock=listener)
     config = ControllerConfig(

@@ -35,7 +35,7 @@ def _listening(address: str, port: int) -> bool:
 
 @contextmanager
 def running_backends(directory: Path) -> Iterator[Backends]:
-    """The pods b10 and b11 as processes: the ports are the recordings', so each run has loopback addresses of its own."""
+    """Run the pods b10 and b11 as processes at the recorded ports; each run uses other loopback addresses."""
     net = f"127.{random.randint(130, 250)}.{random.randint(1, 250)}"
     cert, key = self_signed(directory, [f"{net}.1"])
     found = Backends(f"{net}.10", f"{net}.11", f"{net}.1", 10250, cert, key)

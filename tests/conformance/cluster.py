@@ -12,7 +12,7 @@ NODE = "node-1"
 
 
 class FakeCluster:
-    """Objects by resource, namespace and name; `resourcelocation.CommittedObjects` by shape."""
+    """Objects by resource, namespace and name, with the interface `resourcelocation.CommittedObjects`."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
@@ -76,7 +76,7 @@ def endpoint(address: str, pod: str, namespace: str, ready: bool | None = True) 
 
 
 def recorded_cluster(b10: str, b11: str, node: str, pod_cidr: str, kubelet_port: int) -> FakeCluster:
-    """b10, b11: the addresses of the pods of these names."""
+    """Return the recorded cluster. b10, b11: the addresses of the pods with these names."""
     cluster = FakeCluster()
     cluster.add_node(NODE, node, pod_cidr, kubelet_port)
     for namespace in ("default", "team-a", "team-b"):
@@ -115,6 +115,6 @@ def recorded_cluster(b10: str, b11: str, node: str, pod_cidr: str, kubelet_port:
 
 
 def decide(handler: ConnectHandler, head: RequestHead, request: ConnectRequest) -> Decision:
-    """Return what a handler decides for one request."""
+    """Return a handler's decision for one request."""
     found = handler.prepare(head, request)
     return found if isinstance(found, (Respond, Forward, App, AcceptUpgrade)) else found.forward()

@@ -1,4 +1,4 @@
-"""The answers of Hatchway that differ from the recorded kube-apiserver 1.36 on purpose, with reasons.
+"""Responses of Hatchway that differ on purpose from the recorded kube-apiserver 1.36, with reasons.
 
 id -> (reason, changes as `replay.expected` takes them).
 """
@@ -17,11 +17,11 @@ STALE = "bytes that nobody has asked for end an idle connection; the original to
 
 
 def asked(recording: dict[str, Any]) -> dict[str, Any]:
-    """The recording as it is sent: to a proxy verb that rewrites as Kubernetes does."""
+    """Return the recording with a request for Kubernetes' own rewriting."""
     return {**recording, "headers": {**(recording.get("headers") or {}), "X-Hatchway-Rewrite": "kubernetes"}}
 
 
-# The fields of the backend's echo, which a Status has not.
+# The fields of the backend's echo, which are not in a Status.
 _ECHO = ("backend", "tls", "method", "path", "client", "headers", "body")
 
 
@@ -57,9 +57,9 @@ ESCAPES = "the path keeps its bytes; the original encodes some again"
 COOKIES = "the paths of cookies are put under the prefix"
 LOCATION = "a Location that is no URL for Go passes unchanged"
 
-# A method beyond the seven is forwarded otherwise, and what backends make of it is their affair.
+# With Kubernetes' rewriting only seven methods are accepted; otherwise all are forwarded, so nothing can be compared.
 ONLY_KUBERNETES = {"091"}
-# Beside those, with the rewriting that Hatchway does of itself.
+# Additional differences with Hatchway's default rewriting.
 FULL: dict[str, tuple[str, dict[str, Any]]] = {
     "062": (IN_PREFIX, {"echo_headers": {"X-Forwarded-Uri": f"{PREFIX}/secrets"}}),
     "080": (
@@ -77,7 +77,7 @@ FULL: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-# Where Hatchway's REST API answers otherwise than the recorded Kubernetes 1.36: id -> (reason, changes as
+# Differences of Hatchway's REST API from the recorded Kubernetes 1.36: id -> (reason, changes as
 # `rest.compare` takes them).
 _OWN_VERSION = ("gitVersion", "gitCommit", "goVersion", "compiler", "minor", "emulationMinor", "minCompatibilityMinor")
 _EXTRA = "the recorded distribution puts another ConfigMap into each namespace"
@@ -98,7 +98,7 @@ REST_DELIBERATE: dict[str, tuple[str, dict[str, Any]]] = {
     "199": ("the uid of a user is in the tokens file", {"status.user.uid": None}),
 }
 _HASHES = "revisions are named by another hash of the template: Kubernetes hashes the dump of a Go struct"
-# The same of `whole.jsonl`.
+# The same for `whole.jsonl`.
 WHOLE_DELIBERATE = {
     one: (_HASHES, {"status.currentRevision": None, "status.updateRevision": None}) for one in ("106", "107", "110")
 } | {
@@ -117,7 +117,7 @@ WHOLE_DELIBERATE = {
     ),
 }
 
-# Answers to writes while controllers work: their statuses show how far these were, which is chance.
+# Responses to writes while controllers work: how far these were, and so the statuses, is a matter of chance.
 TIMING = {
     one: (_BY_THEN, {"status": None, "metadata.annotations": None}) for one in ("034", "035", "036", "038", "039")
 }

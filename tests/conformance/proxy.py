@@ -1,16 +1,16 @@
-"""The recordings of the proxy verb: Kubernetes 1.36's, and 1.20's of nodes, since 1.36's cluster had no kubelet."""
+"""The recordings of the proxy verb: of Kubernetes 1.36, and of 1.20 for nodes, which the 1.36 cluster did not have."""
 
 from __future__ import annotations
 
 from tests.conformance import replay
 from tests.conformance.replay import Recording
 
-# The `Host` that the recorder asked for.
+# The `Host` of the recorded requests.
 _HOST = "127.0.0.1:27443"
 
 
 def load() -> list[Recording]:
-    """All exchanges; they change nothing, so their order does not matter."""
+    """Return all exchanges; they change nothing, so their order does not matter."""
     nodes = replay.load("nodes.jsonl")
     ids = {recording["id"] for recording in nodes}
     return [_prepared(one) for one in replay.load("proxy.jsonl") if one["id"] not in ids] + nodes
@@ -20,7 +20,7 @@ def _prepared(recording: Recording) -> Recording:
     found = {**recording, "headers": {"Host": _HOST, **(recording.get("headers") or {})}}
     response = found["response"]
     if response["status"] == 100:
-        # The recorder took "100 Continue" for the answer, and what followed for its body.
+        # The recorder took "100 Continue" for the response, and the real response for its body.
         head, _, body = response["body"].partition("\r\n\r\n")
         first, *lines = head.split("\r\n")
         fields = [line.partition(": ") for line in lines]

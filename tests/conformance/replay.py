@@ -1,4 +1,4 @@
-"""Sends a recorded exchange byte for byte, and tells how an answer differs from the recorded one (README.md)."""
+"""Send a recorded request byte for byte, and compare the response with the recorded one (README.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 HERE = Path(__file__).parent
 Recording = dict[str, Any]
 
-# Not compared: set by whoever speaks HTTP last, or belonging to that one server.
+# Not compared: fields of the HTTP implementation, or of the recorded server.
 _IGNORED_HEADERS = frozenset(
     (
         "date", "audit-id", "server", "content-length", "connection", "transfer-encoding",
@@ -28,7 +28,7 @@ WEBSOCKET_KEY = base64.b64encode(bytes(range(16))).decode()
 
 
 def load(name: str) -> list[Recording]:
-    """The recordings of `proxy.jsonl` or `api.jsonl`."""
+    """Return the recordings of `proxy.jsonl` or `api.jsonl`."""
     return [json.loads(line) for line in (HERE / name).read_text().splitlines()]
 
 
@@ -52,7 +52,7 @@ async def send(
     tokens: Mapping[str, str] | None = None,
     address: str = "127.0.0.1",
 ) -> Answer:
-    """Send it, on a connection of its own. real: what stands for each mask; tokens: bearer tokens of the users."""
+    """Send a recording on a new connection. real: mask -> its real value. tokens: bearer tokens of the users."""
     given = {key: _unmask(value, real) for key, value in (recording.get("headers") or {}).items() if value is not None}
     headers = {"Host": "127.0.0.1:6443", "User-Agent": "record/1", "Accept": "*/*"}
     headers["Connection"] = "Upgrade" if recording.get("ws") else "close"
@@ -108,7 +108,7 @@ async def _read(recording: Recording, reader: asyncio.StreamReader, writer: asyn
 
 
 def expected(recording: Recording, changes: Mapping[str, Any], real: Mapping[str, str]) -> Recording:
-    """The response to be met: the recorded one with the deliberate changes.
+    """Return the expected response: the recorded one with the deliberate changes.
 
     changes: `status`, `body`; `Status` for fields of a Status body (None removes one); `headers` for headers by name
     (None removes, a list repeats); `echo` for fields of the backend's JSON, `echo_headers` for the headers in it.
@@ -158,7 +158,7 @@ def differences(wanted: Recording, answer: Answer) -> list[str]:
 
 
 def _meets(wanted: Any, got: Any) -> bool:
-    """A text that ends in "..." stands for every text that begins so."""
+    """Return True if a text is the expected one; a final "..." matches any end."""
     if isinstance(wanted, str) and wanted.endswith("...") and isinstance(got, str):
         return got.startswith(wanted[:-3])
     return bool(wanted == got)
@@ -183,7 +183,7 @@ def _body(text: str) -> Any:
     except ValueError:
         return text
     if isinstance(body, dict) and "backend" in body:
-        # The original adds Accept-Encoding by itself; where the backend sees us from is the dialer's business.
+        # kube-apiserver adds Accept-Encoding; the client's address depends on the dialer.
         body.pop("client", None)
         pairs = [(key, value) for key, value in body["headers"] if key.lower() not in ("accept-encoding", "connection")]
         body["headers"] = sorted(f"{key.lower()}: {value}" for key, value in pairs)

@@ -1,4 +1,4 @@
-"""How an answer of the REST API is compared with the recorded one (README.md says what counts)."""
+"""Compare a response of the REST API with the recorded one (README.md has the rules)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.conformance.replay import Answer
 
 Recording = dict[str, Any]
 Changes = dict[str, Any]
-# id -> (reason, changes of the object: a field by its path, None removes it from both; `code` is the status, too; "body":
-# None compares the status alone, "headers": None leaves them out).
+# id -> (reason, changes of the object). Changes: path of a field -> value; None removes the field from both; `code`
+# also changes the status; "body": None compares only the status; "headers": None ignores header fields.
 Deliberate = Mapping[str, tuple[str, Changes]]
 
-# Header fields that say something of the answer itself.
+# The compared header fields: those that describe the response itself.
 _HEADERS = ("content-type", "warning", "x-content-type-options", "retry-after", "location", "allow", "www-authenticate")
-# The metrics server's group: the recorded cluster had no metrics server.
+# The group of the metrics server, which the recorded cluster did not have.
 _NOT_RECORDED = frozenset(("metrics.k8s.io",))
-# The recordings cut longer bodies there.
+# The recordings cut longer bodies at this size.
 _CUT = 20_000
 _VOLATILE = frozenset(("uid", "resourceVersion", "continue", "nodeName", "ca.crt", "serverAddress"))
-# The managers of fields whose writes the recordings have only by chance.
+# Field managers whose writes are in the recordings only by chance.
 _CONTROLLERS = frozenset(("kube-controller-manager", "kube-apiserver", "kube-scheduler", "kubelet"))
-# A status' message holds Go's own words where JSON or YAML did not parse, or names Go's types.
+# Messages of Go's parsers of JSON and YAML, and names of Go types, are not compared.
 _GO_WORDS = re.compile(
     r"json parse error|yaml parse error|json: |JSON input|Go (?:value|struct)|in scheme \"|unknown conversion"
     r"|unmarshal|error decoding patch|unable to decode|invalid character"
@@ -56,13 +56,13 @@ def _text(value: str) -> str:
 
 
 def _owned_by_clients(entries: list[Any]) -> list[Any]:
-    """Return managed fields without those of controllers, which may write later here than there."""
+    """Return managed fields without those of controllers, which may write at other times than in the recording."""
     kept = [one for one in entries if one["manager"] not in _CONTROLLERS]
     return sorted(({key: value for key, value in one.items() if key != "time"} for one in kept), key=str)
 
 
 def _normal(value: Any, owned: bool = True) -> Any:
-    """Without what differs from server to server. owned: with managed fields."""
+    """Return a value without parts that differ from server to server. owned: whether to keep managed fields."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list):
@@ -102,7 +102,7 @@ def _decoded(body: str, accept: str) -> Any:
 
 
 def _events(body: str) -> list[Any]:
-    """Return the types and names of a watch's events, in their order."""
+    """Return the types and names of the events of a watch, in their order."""
     found = []
     for line in body.splitlines():
         event = json.loads(line)
@@ -120,7 +120,7 @@ def _is_watch(recording: Recording) -> bool:
 
 
 def compare(recording: Recording, answer: Answer, deliberate: Deliberate = REST_DELIBERATE) -> list[str]:
-    """Return the differences, one line each. deliberate: the intended ones; those of `api.jsonl` by default."""
+    """Return the differences, one line each. deliberate: the intended ones; by default those of `api.jsonl`."""
     number, response = recording["id"], recording["response"]
     changes = deliberate.get(number, ("", {}))[1]
     head = f"{number} {recording['method']} {recording['path']}"
@@ -193,7 +193,7 @@ def _compare_tables(head: str, wanted: Any, got: Any) -> list[str]:
 
 
 def _compare_discovery(head: str, wanted: Any, got: Any) -> list[str]:
-    """Types that are served here must be described as there; types that are not served yet may be missing."""
+    """Return differences of discovery. Served types must be described as recorded; types may be missing."""
     key = "groups" if wanted["kind"] == "APIGroupList" else "resources"
     there = {one["name"]: one for one in wanted[key]}
     found = []
@@ -209,7 +209,7 @@ def _compare_discovery(head: str, wanted: Any, got: Any) -> list[str]:
 
 
 def _compare_aggregated(head: str, wanted: Any, got: Any) -> list[str]:
-    """The same of aggregated discovery, with the order of groups."""
+    """Return differences of aggregated discovery, also in the order of groups."""
 
     def resources(document: Any) -> dict[tuple[str, str, str], Any]:
         return {

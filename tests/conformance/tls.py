@@ -1,4 +1,4 @@
-"""A throw-away certificate."""
+"""Self-signed certificates for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(directory: Path, addresses: Sequence[str]) -> tuple[Path, Path]:
-    """(certificate, key) as PEM files, for these addresses."""
+    """Make a certificate for these addresses; return (certificate, key), PEM files."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "backend")])
     now = datetime.datetime.now(datetime.UTC)

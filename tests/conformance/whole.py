@@ -1,9 +1,9 @@
-"""Replays `whole.jsonl` in order and says which answers differ.
+"""Replay `whole.jsonl` in order, and report the responses that differ.
 
     python -m tests.conformance.whole [ID ...]
 
-prints one JSON line for each difference that no list names (with IDs: for each of these): id, request, what was expected and
-what came.
+prints one JSON line for each difference that is in no list (with IDs: for each of these): id, request, expected and
+actual response.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.conformance.rest import compare
 
 @dataclass
 class Outcome:
-    """A recording, the answer to it here, and how it differs (a text for each difference)."""
+    """A recording, the response of this server, and the differences (a text for each)."""
 
     recording: replay.Recording
     answer: replay.Answer
@@ -37,14 +37,14 @@ class Outcome:
 
 
 async def outcomes(made: Recorded) -> AsyncIterator[Outcome]:
-    """Send all recordings and yield what came of each."""
+    """Send all recordings; yield the outcome of each."""
     for recording in replay.load("whole.jsonl"):
         if recording.get("wait"):
             await made.settle()
         answer = await made.send(recording)
         found = compare(recording, answer, {**WHOLE_DELIBERATE, **TIMING})
         if found and recording["method"] == "GET" and recording["id"] not in NOT_YET:
-            # Controllers may not have caught up: a read is sent again until they have.
+            # Reads are repeated until the controllers have caught up.
             for _ in range(100 if recording.get("wait") else 10):
                 await asyncio.sleep(0.05)
                 answer = await made.send(recording)

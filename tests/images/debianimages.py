@@ -1,7 +1,7 @@
-"""Images of Debian's programs, in the shape of the well-known ones: their layers, users, start scripts and volumes.
+"""Images of Debian's programs with the layers, users, start scripts and volumes of the well-known images.
 
-The base layer has a shell, `setpriv` and coreutils, and is shared, as that of `debian:12-slim` is. Manual pages, translations
-and the like are left out, as there.
+The base layer has a shell, `setpriv` and coreutils, and is shared, as that of `debian:12-slim`. As there, manual pages,
+translations and similar files are omitted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 """
 _GROUP = "root:x:0:\nwww-data:x:33:\nredis:x:101:\npostgres:x:999:\napp:x:1000:\nnogroup:x:65534:\n"
 
-# What the images' own scripts do: give the data to the server's user, and go on as that user.
+# As the images' own start scripts: change the owner of the data to the server's user, and continue as that user.
 _REDIS_START = """\
 #!/bin/sh
 set -e
@@ -88,7 +88,7 @@ def _program(name: str, text: str) -> Entry:
 def _debian(packages: str) -> bytes:
     """Return a layer with exactly these packages. Raises NoPackages."""
     found = entries_below(debian_root(*packages.split(), exactly=True), without=_SLIM)
-    # Those of the topmost layer would hide those of the base.
+    # These files of an upper layer would hide those of the base layer.
     return layer_of(entry for entry in found if entry.name not in ("etc/passwd", "etc/group"))
 
 
@@ -98,7 +98,7 @@ def _base() -> list[Layer]:
 
 
 def nginx(name: str) -> BuiltImage:
-    """Return nginx as a web server at port 80, whose logs are the container's."""
+    """Return nginx as a web server at port 80, which logs to the container's output."""
     site = [
         directory("etc/nginx/sites-enabled"),
         symlink("etc/nginx/sites-enabled/default", "/etc/nginx/sites-available/default"),
@@ -120,7 +120,7 @@ def nginx(name: str) -> BuiltImage:
 
 
 def redis(name: str, *command: str) -> BuiltImage:
-    """Return redis at port 6379, which gives up root's rights. command: in place of a plain `redis-server`."""
+    """Return redis at port 6379, which gives up root's rights. command: replaces `redis-server` without arguments."""
     data = [directory("data", uid=101, gid=101), _program("usr/local/bin/docker-entrypoint.sh", _REDIS_START)]
     return built(
         name,
@@ -138,7 +138,7 @@ def redis(name: str, *command: str) -> BuiltImage:
 
 
 def postgres(name: str) -> BuiltImage:
-    """Return PostgreSQL at port 5432, which refuses to run as root and makes its database at the first start."""
+    """Return PostgreSQL at port 5432, which refuses to run as root, and makes its database at the first start."""
     data = [
         directory("var/lib/postgresql", uid=999, gid=999),
         directory("var/lib/postgresql/data", 0o777, uid=999, gid=999),
@@ -169,7 +169,7 @@ def postgres(name: str) -> BuiltImage:
 
 
 def python(name: str, programs: dict[str, str] | None = None, **config: object) -> BuiltImage:
-    """Return Python as the user `app`. programs: text of programs by their names in /usr/local/bin."""
+    """Return Python as the user `app`. programs: name in /usr/local/bin -> text."""
     own = [directory("srv/data", uid=1000, gid=1000), Entry("srv/data/owned", b"by app\n", uid=1000, gid=1000)]
     made = [_program(f"usr/local/bin/{file}", text) for file, text in (programs or {}).items()]
     settings = {"Env": [PATH, "PYTHONUNBUFFERED=1"], "WorkingDir": "/srv", "User": "app", **config}
@@ -183,7 +183,7 @@ def _busybox_program() -> bytes:
 
 @functools.cache
 def _busybox() -> tuple[Entry, ...]:
-    """Return busybox, with a hard link for each of its programs, as the image of that name has it."""
+    """Return busybox with a hard link for each of its programs, as in the image `busybox`."""
     program = debian_root("busybox-static", exactly=True) / "bin/busybox"
     names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
     folders = [directory(folder) for folder in ("bin", "etc", "root", "home", "var", "www")]
@@ -202,10 +202,10 @@ def busybox(name: str, *layers: Layer) -> BuiltImage:
 
 
 def static(name: str) -> BuiltImage:
-    """Return one static program and the files that it serves at port 8080: no shell, no libraries, not root."""
+    """Return a static program that serves files at port 8080, without shell, libraries and root."""
     files = [
         directory("app"),
-        # Its name decides what it does.
+        # The name of the program selects busybox's function.
         Entry("app/busybox", _busybox_program(), mode=0o755),
         directory("site"),
         Entry("site/index.html", b"static\n"),
@@ -229,7 +229,7 @@ def many_layers(name: str) -> BuiltImage:
 
 
 def changed_layers(name: str) -> BuiltImage:
-    """Return layers that delete, hide and replace files of others, and have hard links to them."""
+    """Return layers that delete, hide and replace files of lower layers, and have hard links to them."""
     first = [
         *(Entry(f"www/{file}", b"first\n") for file in ("index.html", "gone", "kept", "original")),
         directory("www/dir"),

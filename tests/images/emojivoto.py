@@ -72,7 +72,7 @@ while True:
 
 
 def emojivoto() -> list[BuiltImage]:
-    """Return the three images, by the names of its manifests. The bot is a program of the web image."""
+    """Return the three images, with the names in emojivoto's manifests. The bot is a program of the web image."""
     prefix, programs = "docker.l5d.io/buoyantio/emojivoto", {"emoji-svc": _EMOJI, "voting-svc": _VOTING, "web": _WEB}
     made = []
     for name, text in programs.items():

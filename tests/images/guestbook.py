@@ -1,4 +1,4 @@
-"""Stand-ins for the images of Kubernetes' guestbook: what they answer and how they find each other is the same."""
+"""Stand-ins for the images of Kubernetes' guestbook, with the same answers, and the same names of each other."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _OPEN = ("redis-server", "--protected-mode", "no", "--save", "")
 
 
 def guestbook() -> list[BuiltImage]:
-    """Return the three images, by the names of its manifests."""
+    """Return the three images, with the names in the guestbook's manifests."""
     return [
         debianimages.redis("registry.k8s.io/redis:e2e", *_OPEN),
         debianimages.redis("gcr.io/google_samples/gb-redisslave:v1", *_OPEN, "--replicaof", "redis-master", "6379"),
-        # The original is Apache, which begins as root to listen at port 80.
+        # The original is Apache, which starts as root to listen at port 80.
         debianimages.python("gcr.io/google-samples/gb-frontend:v5", {"frontend": _FRONTEND}, Cmd=["frontend"], User=""),
     ]

@@ -1,10 +1,10 @@
-"""Makes images for tests: well-formed ones, and such as an attacker would make.
+"""Make images for tests: valid ones, and ones that an attacker would make.
 
     make_image(store, "web:1", {"etc/motd": "hello"}, Cmd=["cat", "/etc/motd"])
     make_image(store, "web:1", tar_of([Entry("../../etc/passwd", b"x")]))
     oci_archive(tmp_path / "web.tar", built("web:1", layer, base_layer))
 
-A layer is a directory, a mapping of paths to contents, a list of `Entry`, or the bytes of a tar file as they are.
+A layer is a directory, a mapping of paths to contents, a list of `Entry`, or the bytes of a tar file.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, o
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a layer, written as it is, however strange.
+    """An entry of a layer, written without any checks.
 
-    type: tarfile's letters (REGTYPE, SYMTYPE, LNKTYPE, DIRTYPE, CHRTYPE, FIFOTYPE ...). size: what the header says, when
-    it shall lie. pax: extended header fields (`SCHILY.xattr.NAME`, `GNU.sparse...`).
+    type: a constant of tarfile (REGTYPE, SYMTYPE, LNKTYPE, DIRTYPE, CHRTYPE, FIFOTYPE ...). size: a wrong size for the
+    header. pax: extended header fields (`SCHILY.xattr.NAME`, `GNU.sparse...`).
     """
 
     name: str
@@ -73,13 +73,13 @@ def hardlink(name: str, target: str, **more: Any) -> Entry:
 
 
 def whiteout(name: str) -> Entry:
-    """Return the mark that deletes `name` of lower layers."""
+    """Return the whiteout that deletes `name` of lower layers."""
     head, slash, last = name.rpartition("/")
     return Entry(f"{head}{slash}.wh.{last}")
 
 
 def opaque(name: str) -> Entry:
-    """Return the mark that hides what lower layers have in the directory `name`."""
+    """Return the opaque whiteout that hides the content of the directory `name` in lower layers."""
     return Entry(f"{name}/.wh..wh..opq")
 
 
@@ -126,7 +126,7 @@ def _entries_of(files: Mapping[str, bytes | str]) -> list[Entry]:
 
 
 def entries_below(root: Path, without: Sequence[str] = ()) -> list[Entry]:
-    """Return everything below a directory but the paths in `without`; all of it belongs to root."""
+    """Return entries for the files below a directory, except the paths in `without`; the owner is root."""
     entries: list[Entry] = []
     inodes: dict[tuple[int, int], str] = {}
     for folder, names, files in os.walk(root):
@@ -148,13 +148,13 @@ def entries_below(root: Path, without: Sequence[str] = ()) -> list[Entry]:
 
 
 def digest_of(data: bytes) -> str:
-    """Return a SHA-256 digest as images write it."""
+    """Return the SHA-256 digest in the format of images."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """An image in memory. blobs: all of them, by digest. manifest: its digest. name: as it was given."""
+    """An image in memory. blobs: digest -> bytes. manifest: the digest of the manifest. name: as given to `built`."""
 
     name: str
     blobs: Mapping[str, bytes]
@@ -166,7 +166,7 @@ class BuiltImage:
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        """Return what an index says of the manifest."""
+        """Return the descriptor of the manifest for an index."""
         size = len(self.blobs[self.manifest])
         return {"mediaType": self.media_type, "digest": self.manifest, "size": size}
 
@@ -183,11 +183,11 @@ def built(
     """Make an image in memory.
 
     Args:
-        layers: the lowest first.
+        layers: the lowest layer first.
         compression: "gzip", "zstd" (needs the program `zstd`) or "".
         docker: whether the manifest has Docker's media types instead of the OCI's.
-        platform: os, architecture, variant; this machine's unless given.
-        whole_config: fields of the configuration beside `config`, such as history; these win.
+        platform: os, architecture, variant; this machine's by default.
+        whole_config: top-level fields of the configuration, such as history; they override others.
         config: Entrypoint, Cmd, Env, WorkingDir, User, Volumes, StopSignal, ExposedPorts, Labels ...
     """
     plain = [layer_of(layer) for layer in layers]
@@ -237,7 +237,7 @@ def built(
 
 
 def compressed(data: bytes, compression: str) -> bytes:
-    """Compress a layer or an archive; the same data gives the same bytes."""
+    """Compress a layer or an archive; equal data give equal bytes."""
     if compression == "gzip":
         return gzip.compress(data, 1, mtime=0)
     if compression == "zstd":
@@ -246,7 +246,7 @@ def compressed(data: bytes, compression: str) -> bytes:
 
 
 def make_image(store: ImageStore, name: str | None, *layers: Layer, **options: Any) -> Image:
-    """Make an image in a store; the options are those of `built`. name: as people write it; None for none."""
+    """Make an image in a store, with the options of `built`. name: as users write it; None for no name."""
     return put_image(store, built(name or "", *layers, **options))
 
 
@@ -263,7 +263,7 @@ def put_image(store: ImageStore, image: BuiltImage) -> Image:
 
 
 def index_of(*images: BuiltImage, platforms: Sequence[Mapping[str, str]] = ()) -> bytes:
-    """Return an index of images, each with its name as the annotations that tools write."""
+    """Return an index of images, with their names in the annotations that tools write."""
     entries = []
     for number, image in enumerate(images):
         entry = dict(image.descriptor)
@@ -339,7 +339,7 @@ def decompressed(blob: bytes) -> bytes:
 def programs_root(path: Path, *programs: str) -> Path:
     """Fill a directory with programs of this machine and the libraries that they need; return it.
 
-    It has /etc/passwd, /etc/group, /tmp and the usual directories. A program is a name in $PATH or a path.
+    There are also /etc/passwd, /etc/group, /tmp and the usual directories. A program is a name in $PATH or a path.
     """
     for name in ("bin", "etc", "tmp", "proc", "sys", "dev", "root", "var/tmp"):
         (path / name).mkdir(parents=True, exist_ok=True)
@@ -367,15 +367,15 @@ def _libraries(program: str) -> list[str]:
 
 
 class NoPackages(Exception):
-    """Debian packages cannot be had: there is no apt-get, or no network and no cache."""
+    """Debian packages are not available: there is no apt-get, or neither a network nor a cache."""
 
 
 def debian_root(*packages: str, exactly: bool = False) -> Path:
-    """Return a directory with Debian packages, and all that they depend on, unpacked and not configured.
+    """Return a directory with Debian packages and their dependencies, unpacked but not configured.
 
-    exactly: without what they depend on.
+    exactly: whether to leave out dependencies.
 
-    It is kept below $XDG_CACHE_HOME/hatchway-tests and shared: copy it before you change it. Raises NoPackages.
+    The directory is kept below $XDG_CACHE_HOME/hatchway-tests and shared: copy it before a change. Raises NoPackages.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatchway-tests"
     key = hashlib.sha256(" ".join([*sorted(packages), *["="] * exactly]).encode()).hexdigest()[:16]
@@ -408,13 +408,13 @@ def debian_root(*packages: str, exactly: bool = False) -> Path:
     try:
         temporary.rename(root)
     except OSError:
-        # Another process was quicker.
+        # Another process has made the directory meanwhile.
         shutil.rmtree(temporary, ignore_errors=True)
     return root
 
 
 def _closure(packages: Sequence[str]) -> list[str]:
-    """Return the packages and what they depend on (Depends, Pre-Depends), without alternatives' other choices."""
+    """Return the packages and their dependencies (Depends, Pre-Depends), of alternatives only one."""
     command = ["apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks"]
     command += ["--no-replaces", "--no-enhances", *packages]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})

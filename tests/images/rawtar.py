@@ -1,10 +1,10 @@
-"""Tar archives byte by byte, for tests: headers that no program would write."""
+"""Tar archives byte by byte, for tests with headers that no program would write."""
 
 from __future__ import annotations
 
 
 def raw_header(name: bytes = b"file", *, size: bytes = b"0" * 11, kind: bytes = b"0", **fields: bytes) -> bytes:
-    """Return a header with fields as they are."""
+    """Return a header with the given fields, unchecked."""
     block = bytearray(512)
     values = {"mode": b"0000644", "uid": b"0000000", "gid": b"0000000", "mtime": b"0" * 11, "link": b"", **fields}
     places = {"mode": 100, "uid": 108, "gid": 116, "mtime": 136, "link": 157}

@@ -1,4 +1,4 @@
-"""A registry on loopback for tests: follows the specifications, asks for Basic or tokens, and misbehaves when told to.
+"""A registry on loopback that follows the specifications, with Basic or tokens; tests can replace its answers.
 
 The protocol is OCI's distribution specification 1.1; the tokens are those of distribution's `docs/spec/auth/token.md`
 and `oauth.md`, as Docker Hub and GHCR have them.
@@ -21,7 +21,7 @@ from tests.images.making import BuiltImage, digest_of
 
 @dataclass(frozen=True)
 class Request:
-    """What the stub was sent. fields: their names in lower case. path: without the query."""
+    """A request to the stub. fields: names in lower case. path: without the query."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ Body = bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Answer:
-    """What it answers. body: bytes, or what writes them. length: the Content-Length that is said, unless the body's."""
+    """A response of the stub. body: bytes, or a function that writes them. length: a false Content-Length."""
 
     status: int = 200
     fields: dict[str, str] = field(default_factory=dict)
@@ -53,10 +53,10 @@ Handler = Callable[[Request], Answer | None]
 class StubRegistry:
     """The registry and its token server.
 
-    images: by repository, then by tag or digest, the manifests; blobs: by digest. auth: "", "basic" or "token".
-    users: from name to password. identity_tokens: those that its OAuth endpoint accepts. readable: the repositories that
-    anonymous users may read. handler: may answer a request in place of the stub. requests: what it was sent.
-    realm: what the challenge names; the stub's own token server unless set. ranges: False to ignore Range.
+    images: repository -> tag or digest -> manifest. blobs: by digest. auth: "", "basic" or "token".
+    users: name -> password. identity_tokens: accepted by the OAuth endpoint. readable: the repositories that
+    anonymous users may read. handler: may answer a request in place of the stub. requests: the received requests.
+    realm: the realm in challenges; by default the stub's own token server. ranges: False to ignore Range.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class StubRegistry:
         return digest
 
     def asked(self, what: str) -> list[Request]:
-        """Return the requests whose path has these words."""
+        """Return the requests whose path contains this text."""
         return [request for request in self.requests if what in request.path]
 
     # -- serving -------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class StubRegistry:
             user = self._user(request.authorization.removeprefix("Basic "))
             if not user:
                 return Answer(401, {}, b'{"details":"incorrect username or password"}')
-        # As Docker Hub: a scope that is not granted gives a token without it.
+        # As at Docker Hub, the token for a scope that is not granted does not have that scope.
         scope = form.get("scope", [""])[0]
         granted = scope if user or (scope.split(":")[1:2] and scope.split(":")[1] in self.readable) else ""
         token = f"token-{len(self._tokens)}"
@@ -171,7 +171,7 @@ class StubRegistry:
         return Answer(200, {}, json.dumps({key: token, "expires_in": 300}).encode())
 
     def expire_tokens(self) -> None:
-        """Forget all tokens that were given."""
+        """Make all issued tokens invalid."""
         self._tokens = {f"expired-{number}": "" for number in range(len(self._tokens))}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -181,7 +181,7 @@ class StubRegistry:
                 self.requests.append(request)
                 await _write(writer, request, self.answer(request))
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
-            pass  # a cancelled server's task would be reported as one that failed
+            pass  # The task of a cancelled server would be reported as failed.
         finally:
             writer.close()
 
@@ -190,7 +190,7 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     try:
         first = await reader.readexactly(1)
         if first == b"\x16":
-            return None  # TLS to a server without it: Go's servers end the connection, too
+            return None  # A TLS handshake with a server without TLS: Go's servers close the connection, too.
         head = (first + await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return None
@@ -244,7 +244,7 @@ def redirect(location: str, status: int = 307) -> Answer:
 async def serving(
     *stubs: StubRegistry, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[None]:
-    """Serve while the block runs; each stub's `address` says where."""
+    """Serve the stubs during a block; each stub's `address` is set."""
     servers = []
     try:
         for stub in stubs:
@@ -256,7 +256,7 @@ async def serving(
     finally:
         for server in servers:
             server.close()
-        # Connections that the client keeps open must not keep the test.
+        # Connections that the client keeps open must not delay the end of the test.
         await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""Unpacks layers for tests in this process, and watches that nothing outside of them is touched."""
+"""Unpack layers for tests in this process, and check that no file outside of them is used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unpack(
     limits: UnpackLimits | None = None,
     keeps_owners: bool = IS_ROOT,
 ) -> bool:
-    """Write one layer into the new directory `root`. Return True when it hides all lower ones, the topmost first."""
+    """Write one layer into the new directory `root`; return True if it hides all lower layers."""
     root.mkdir(parents=True)
     data = layer_of(layer)
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
@@ -58,7 +58,7 @@ def unpack_all(path: Path, *layers: Layer, **options: Any) -> list[Path]:
 
 
 def listed(root: Path) -> dict[str, Any]:
-    """Return what is below a directory: contents of files, targets of links, None for directories."""
+    """Return path -> content of a file, target of a link, or None for a directory, below a directory."""
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
         status, name = path.lstat(), str(path.relative_to(root))
@@ -74,9 +74,9 @@ def listed(root: Path) -> dict[str, Any]:
 
 
 class Guard:
-    """A directory beside the layer, of which any use is noticed.
+    """A directory beside the layer; any use of it is detected.
 
-    It has files that were never read: reading one would change the time of its last access (relatime, mount(8)).
+    Its files were never read: reading one would change its access time (relatime, mount(8)).
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,7 +92,7 @@ class Guard:
         self._before = self._state()
 
     def check(self, root: Path) -> None:
-        """Fail when anything was changed or read, or when the layer's directory has anything of it."""
+        """Fail if a file was changed or read, or if the layer's directory has content of it."""
         assert self._state() == self._before
         numbers = {(number[0], number[1]) for number in self._before.values()}
         for path in [root, *root.rglob("*")] if root.exists() else []:
@@ -121,20 +121,20 @@ def file(name: str, content: str = "new", **more: Any) -> Entry:
 
 
 class Attack:
-    """Unpacks a layer beside a guarded directory, and checks that one afterwards."""
+    """Unpacks a layer beside a guarded directory, and then checks the guarded directory."""
 
     def __init__(self, tmp_path: Path, guard: Guard) -> None:
         self.root = tmp_path / "layer"
         self._guard = guard
 
     def run(self, layer: Layer, **options: object) -> dict[str, object]:
-        """Unpack a layer that is accepted; return what is in it."""
+        """Unpack a layer, which must be accepted; return its files."""
         unpack(self.root, layer, **options)  # type: ignore[arg-type]
         self._guard.check(self.root)
         return listed(self.root)
 
     def refused(self, layer: Layer, words: str, **options: object) -> None:
-        """Unpack a layer that is refused with these words."""
+        """Unpack a layer, which must be refused with this message."""
         with pytest.raises(BadLayer, match=words):
             unpack(self.root, layer, **options)  # type: ignore[arg-type]
         self._guard.check(self.root)

@@ -1,6 +1,6 @@
-"""Follow a document as a reader does: its commands in their order, its files where it says, on a terminal.
+"""Follow a document as a reader would: run its commands in their order on a terminal, and save its files.
 
-Commands are the lines after `$ ` in ```console blocks; what is shown below one is compared with what it prints. A block
+Commands are the lines after `$ ` in ```console blocks; the lines below a command are compared with its output. A block
 after a line that ends in "Save this as `PATH`:" is a file.
 """
 
@@ -19,12 +19,12 @@ from pathlib import Path
 from tests.conftest import wait_for
 from tests.descriptors import is_readable
 
-# Commands that documents show in a terminal of their own, where they stay.
+# Commands that run in a separate terminal until they are interrupted.
 _STAYING = ("scripts/up", "hatchway proxy")
 _COMMAND_SECONDS = 90.0
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SAVED = re.compile(r"Save this as `([^`]+)`:\n+\Z")
-# What differs from run to run: ports, names of pods, addresses, ages and times of day, seconds.
+# Parts that differ from run to run: ports, names of pods, addresses, ages and times of day, seconds.
 _VARYING = (
     (re.compile(r"(127\.0\.0\.1|localhost):\d+"), r"\1:PORT"),
     (re.compile(r"\b([a-z]+)-[a-z0-9]{8,10}-[a-z0-9]{5}\b"), r"\1-POD"),
@@ -37,7 +37,7 @@ _VARYING = (
 
 @dataclass
 class Step:
-    """One thing that a document tells its reader to do.
+    """A step of a document: a command to run, or a file to save.
 
     command: a line for the terminal, or "". shown: the lines that the document shows below it.
     path, text: a file to save, and its content.
@@ -50,12 +50,12 @@ class Step:
 
     @property
     def stays(self) -> bool:
-        """Whether the command runs until it is interrupted."""
+        """Return True if the command runs until it is interrupted."""
         return self.command.startswith(_STAYING)
 
 
 def steps_of(text: str) -> list[Step]:
-    """Return what a document tells to do, in order; continued lines joined, comments left to the shell."""
+    """Return the steps of a document in order, with continued lines joined; comments are left to the shell."""
     found: list[Step] = []
     for block in _BLOCK.finditer(text):
         language, body = block.groups()
@@ -97,7 +97,7 @@ def _comparable(line: str) -> str:
 
 
 class Terminal:
-    """A shell on a terminal of its own, as the user of the walk."""
+    """A shell on its own terminal, run as the reader."""
 
     def __init__(self, directory: Path, environment: dict[str, str], user: dict[str, int]) -> None:
         self._master, slave = pty.openpty()
@@ -116,14 +116,14 @@ class Terminal:
 
     @property
     def session(self) -> int:
-        """The session of the shell and of what runs in it."""
+        """Return the session id of the shell and its commands."""
         return self._process.pid
 
     def send(self, line: str) -> None:
         os.write(self._master, line.encode() + b"\n")
 
     def wait(self, pattern: str, seconds: float) -> re.Match[str]:
-        """Return the first match of `pattern` in what is printed from now on, or fail after `seconds`."""
+        """Wait for `pattern` in the further output; return the first match, or fail after `seconds`."""
         deadline = time.monotonic() + seconds
         begin = len(self.output)
         while not (found := re.compile(pattern).search(self.output, begin)):
@@ -137,21 +137,21 @@ class Terminal:
         return found
 
     def run(self, command: str) -> tuple[int, str]:
-        """Run a command to its end; returns its exit status and what it printed."""
+        """Run a command to its end; return its exit status and its output."""
         begin = len(self.output)
         self.send(command)
         self.send('printf "status-of-last=%s\\n" "$?"')
-        # A prompt of an activated environment may come before it.
+        # The prompt of an activated environment may be in front of the status.
         found = self.wait(r"(?m)^(?:\(\S+\) )?status-of-last=(\d+)$", _COMMAND_SECONDS)
         return int(found[1]), self.output[begin : found.start()]
 
     def close(self) -> None:
-        """End the shell and what runs in it. With job control, each of its commands is a process group of its own."""
+        """End the shell and its commands; with job control, each command is a separate process group."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in [*members(self.session), self.session]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            # An interactive shell ignores SIGTERM; what it has started does not.
+            # An interactive shell ignores SIGTERM; its commands do not.
             with contextlib.suppress(AssertionError):
                 wait_for(lambda: not members(self.session), seconds=10)
         self._process.wait()
@@ -159,7 +159,7 @@ class Terminal:
 
 
 def members(session: int) -> list[int]:
-    """Return the processes of a session, apart from its leader, that have not ended."""
+    """Return the running processes of a session, without its leader."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

@@ -45,7 +45,7 @@ class Project:
             return process.communicate(timeout=110)[0]
 
     def left(self) -> list[str]:
-        """Return the directories of clusters that are there, and the processes that name them."""
+        """Return the directories of clusters that still exist, and the processes that have them in their arguments."""
         found = [path.name for path in self.temporary.glob("hatchway-test-*")]
         for entry in Path("/proc").iterdir():
             try:
@@ -176,7 +176,7 @@ def test_nothing_is_set(cluster):
 
 
 def test_in_a_cluster_of_a_context(project: Project, cluster: Cluster) -> None:
-    """The methods, in a cluster that runs already: it stays as it was."""
+    """The methods of `cluster`, with a cluster that runs already; afterwards it is unchanged."""
     project.save("test_methods.py", _METHODS)
     project.save("test_fresh.py", "def test_fresh(fresh_cluster): pass")
     context = cluster.kubectl("config", "current-context").strip()
@@ -191,7 +191,7 @@ def test_in_a_cluster_of_a_context(project: Project, cluster: Cluster) -> None:
 
 
 def test_what_a_failed_test_tells_with_xdist(project: Project) -> None:
-    """Each of two workers has a cluster; what has failed is kept where that is asked for, and nothing else."""
+    """Each of two workers has a cluster; the state of failed tests is kept only where an option asks for it."""
     project.save(
         "test_failing.py",
         """
@@ -240,7 +240,7 @@ def test_stays(cluster):
 
 
 def test_two_runs_at_once_are_killed(project: Project) -> None:
-    """The clusters end with their test processes, and leave neither processes nor files."""
+    """The clusters of killed test processes end, and leave neither processes nor files."""
     project.save("test_stays.py", _STAYS)
     ready = [project.path / "ready-1", project.path / "ready-2"]
     runs = [project.start(READY=str(path)) for path in ready]
@@ -290,7 +290,7 @@ def test_what_is_wrong_is_said_in_one_line(project: Project, options: list[str],
     config = project.path / "config"
     config.write_text("apiVersion: v1\nkind: Config\ncontexts: []\nclusters: []\nusers: []\n")
     if not options:
-        # A machine on which no cluster starts.
+        # No cluster can start here.
         project.save(
             "conftest.py",
             "from hatchway.cluster import lifecycle\nfrom hatchway.errors import HatchwayError\n"
@@ -304,7 +304,7 @@ def test_what_is_wrong_is_said_in_one_line(project: Project, options: list[str],
 
 
 def test_the_page_s_examples_work(project: Project) -> None:
-    """docs/testing.md: an operator with kopf, an application, the clients for Python."""
+    """The examples of docs/testing.md: an operator with kopf, an application, and Python clients."""
     saved = [step for step in steps_of((_ROOT / "docs/testing.md").read_text()) if step.path]
     assert [step.path for step in saved] == [
         "greeter.py",
@@ -339,7 +339,7 @@ def test_ended(cluster):
     printed = project.run()
     assert "note: the cluster has ended (exit code -9)" in printed, printed
     assert 'cannot reach context "hatchway-test"' in printed
-    # The test's own line is shown, and no frame of the plugin.
+    # The traceback shows the line of the test, and no frame of the plugin.
     assert ">           cluster.get(" in printed
     assert "_session" not in printed
     assert not project.left()

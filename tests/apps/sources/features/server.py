@@ -1,4 +1,4 @@
-"""Everything at absolute paths, as applications have it that know of no prefix."""
+"""A server whose pages use absolute paths, as applications do that are not made for a prefix."""
 
 import asyncio
 import base64

@@ -45,7 +45,7 @@ class Login(Handler):
 
 
 class Socket(tornado.websocket.WebSocketHandler):
-    # check_origin() is Tornado's own: the Origin's host must be the request's Host.
+    # check_origin() is Tornado's default: the host in Origin must be the request's Host.
     def open(self):
         user = self.get_signed_cookie("user")
         if user is None or self.get_argument("from") != "page":

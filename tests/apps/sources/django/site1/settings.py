@@ -1,4 +1,4 @@
-"""What `django-admin startproject` writes, shortened. With DEBUG, Django knows localhost and *.localhost as hosts."""
+"""The output of `django-admin startproject`, shortened. With DEBUG, Django accepts the hosts localhost, *.localhost."""
 
 from pathlib import Path
 
