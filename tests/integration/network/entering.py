@@ -1,6 +1,6 @@
 """Containers that attack processes which are started in them; and the descriptors that init keeps."""
 
-# ruff: noqa: ASYNC110  what is waited for happens in other processes
+# ruff: noqa: ASYNC110  conditions change in other processes
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 The result is written to DIRECTORY/result.json; other files there coordinate the scenario and the control plane.
 """
 
-# ruff: noqa: ASYNC110  what is waited for happens in other processes
+# ruff: noqa: ASYNC110  conditions change in other processes
 
 from __future__ import annotations
 

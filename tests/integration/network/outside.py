@@ -6,7 +6,7 @@ says how pods reach other networks: the name of a program in DIRECTORY/bin, then
 machine. The files `up N` and `down N` are written for the changes that the network reports.
 """
 
-# ruff: noqa: ASYNC110  what is waited for happens in other processes
+# ruff: noqa: ASYNC110  conditions change in other processes
 
 from __future__ import annotations
 

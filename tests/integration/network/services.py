@@ -1,6 +1,6 @@
 """Scenarios of the service proxy: `Services` takes the place of the API server, everything else is real."""
 
-# ruff: noqa: ASYNC110  what is waited for happens in other processes
+# ruff: noqa: ASYNC110  conditions change in other processes
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The control plane answers DNS queries, on sockets of the private network, with this machine's resolvers."""
 
-# ruff: noqa: ASYNC110  what is waited for happens elsewhere
+# ruff: noqa: ASYNC110  conditions change without events
 
 from __future__ import annotations
 

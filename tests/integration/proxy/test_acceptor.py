@@ -1,6 +1,6 @@
 """Accepting connections when there are no file descriptors left, and when one client has too many connections."""
 
-# ruff: noqa: ASYNC110  what is waited for happens in the engine
+# ruff: noqa: ASYNC110  the engine reports no events
 
 from __future__ import annotations
 
