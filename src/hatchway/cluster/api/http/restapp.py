@@ -1,7 +1,7 @@
 """The REST API as an ASGI application: performs the operation of a request, and answers.
 
-It is called after the filters (`filters.py`), which set `user` and `info` in the scope's state. Every error is answered
-by a `Status`. Unexpected exceptions are logged, and answered by a 500 without a traceback.
+The filters (`filters.py`) call it, and set `user` and `info` in the scope's state. Every error is answered by a
+`Status`. Unexpected exceptions are logged, and answered by a 500 without a traceback.
 """
 
 from __future__ import annotations
