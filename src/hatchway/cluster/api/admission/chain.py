@@ -155,14 +155,14 @@ class AdmissionChain:
             if further is not None:
                 await further
 
-    def judge(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
+    def run(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
         """Run both halves, for a write whose object is not stored as it is. Raises and returns like `admit`."""
         waiting = self.admit(attributes)
         if waiting is None:
             return self.validate(attributes)
-        return self._judge_rest(attributes, waiting)
+        return self._run_rest(attributes, waiting)
 
-    async def _judge_rest(self, attributes: AdmissionAttributes, waiting: Awaitable[None]) -> None:
+    async def _run_rest(self, attributes: AdmissionAttributes, waiting: Awaitable[None]) -> None:
         await waiting
         further = self.validate(attributes)
         if further is not None:

@@ -1,4 +1,4 @@
-"""Decodes objects from clients: their kind, their shape and their defaults; and the error for a patch's result."""
+"""Decodes objects from clients: checks their kind and their shape, and sets defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 def decode_object(request: Operation, obj: Any, *, row: Resource | None = None) -> Object:
     """Decode an object from a client: check its kind and its shape, and set defaults.
 
-    The caller may change the result. row: the object's type, if it is not the operation's.
+    The caller may change the result. row: the object's type; None for the type of the operation.
 
     Raises ApiError 400.
     """
