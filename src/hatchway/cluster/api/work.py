@@ -28,8 +28,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_VALUES = 50_000
-# The same with managed fields, which have two values (a comma, a bracket) for each field that a manager owns: so two
-# managers may own the same 20,000 fields.
+# The most values of an object with managed fields. These have two values (a comma, a bracket) for each field that a
+# manager owns, so two managers may own the same 20,000 fields.
 _MAX_WITH_MANAGED = 120_000
 # Requests and objects of at least this size (bytes of JSON) are handled on the thread.
 HEAVY = 32 * 1024
@@ -38,7 +38,7 @@ MAX_OBJECT = 3 * 1024 * 1024
 _CHUNK = 64 * 1024
 # Seconds of the first slice, which most requests do not use up, and of each further one.
 _FIRST_SLICE, _SLICE = 0.002, 0.005
-# How many of the requests that wait for a turn begin in one turn.
+# The most waiting requests that begin in one turn.
 _BEGUN = 8
 # A single thread, because more threads would only divide the interpreter's time further.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="large requests")
@@ -62,9 +62,9 @@ async def run_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
 
 
 async def run_sized(size: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function at once for a small size, else on the thread. It must not use shared state that may change.
+    """Call a function: at once for a small size, otherwise on the thread. It must not use shared state that may change.
 
-    size: bytes of JSON that it works on.
+    size: the bytes of JSON with which the function works.
     """
     if size < HEAVY:
         return function(*args, **kwargs)
@@ -145,7 +145,7 @@ _beginnings = _Beginnings()
 
 
 async def begin_request() -> None:
-    """Return at once, or in a later turn of the event loop if other requests have used this one for some milliseconds.
+    """Return at once, or in a later turn of the event loop if other requests have used some milliseconds of this turn.
 
     Most of the work of a small write is done in the turn in which it begins.
     """
@@ -187,13 +187,13 @@ def too_many_values() -> ApiError:
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: it holds more than {MAX_VALUES} values")
 
 
-# Parses a text without making values of it.
+# Parses a text without making values from it.
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def check_values(body: bytes) -> None:
-    """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values, 400 if they are nested too deeply, too.
+    """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values, or 400 if these are nested too deeply.
 
     A text with managed fields may have more values (_MAX_WITH_MANAGED).
     """
@@ -204,7 +204,7 @@ def check_values(body: bytes) -> None:
 
 
 def _estimate(text: bytes) -> int:
-    """Return at least the number of values in a JSON text: of its commas and opening brackets."""
+    """Return an upper bound of the number of values in a JSON text: the number of its commas and opening brackets."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
@@ -242,7 +242,7 @@ def _refused(body: bytes) -> ApiError:
 def check_object(data: bytes, managed: object = None) -> None:
     """Raise ApiError 413 when an object has become too large as JSON, even if only by small changes.
 
-    managed: the managed fields in it, which are counted apart, because the server makes them.
+    managed: the managed fields in the object. They have their own limit, because the server makes them.
     """
     if len(data) > MAX_OBJECT:
         raise ApiError(413, "RequestEntityTooLarge", f"the object would become too large: limit is {MAX_OBJECT} bytes")

@@ -247,7 +247,7 @@ def path_of(rest: bytes, rewriting: Rewriting, *, exact: bool = False) -> bytes:
 
     rest: the part of the request's path after `/proxy`.
     rewriting: the mode of rewriting.
-    exact: True to keep the bytes even then, because the client has requested that.
+    exact: True to keep the bytes in every case, because the client has requested this.
     """
     if rewriting == "kubernetes" or (not exact and b"/" not in rest[1:] and b"%2f" in rest.lower()):
         return escape_path(join_location(b"", unescape(rest)))

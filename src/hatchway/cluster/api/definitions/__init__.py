@@ -1,1 +1,1 @@
-"""Serves the types of CustomResourceDefinitions: their rows follow the stored definitions."""
+"""Serves the types of CustomResourceDefinitions: keeps the registry's rows up to date with the stored definitions."""

@@ -1,7 +1,7 @@
 """OpenAPI v3 (`/openapi/v3`, one document for each group version) and v2 (`/openapi/v2`), from the registry's rows.
 
-kubectl reads them for three things: whether PATCH takes `fieldValidation` (then the server validates), the schema of
-a kind (`explain`), and merge keys (`apply`). Documents are made at first use and kept as bytes.
+kubectl reads three things in them: whether PATCH has the parameter `fieldValidation` (then the server validates), the
+schema of a kind (`explain`), and merge keys (`apply`). Documents are made at first use and cached as bytes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ Json = dict[str, Any]
 
 
 class OpenAPI:
-    """The documents of the registry's rows, and the index with those of remote versions.
+    """The documents for the registry's rows, and the index, which also lists the documents of remote versions.
 
-    version: the value of `info.version`, as in `/version`. The API server forwards requests for remote documents.
+    The API server forwards requests for remote documents.
+
+    version: the value of `info.version`: that of `/version`.
     """
 
     def __init__(self, rows: Iterable[Resource], version: str = "v1.37.0") -> None:
@@ -43,7 +45,7 @@ class OpenAPI:
             self._hash.update(repr((message.name, message.own, message.inline)).encode())
 
     def set_rows(self, rows: Iterable[Resource]) -> None:
-        """Replace the rows; documents of versions whose rows stay the same are kept."""
+        """Replace the rows. Cached documents of versions with the same rows as before are kept."""
         before, self._rows = self._rows, by_group_version(rows)
         for gv, found in before.items():
             if self._rows.get(gv) != found:
@@ -63,14 +65,14 @@ class OpenAPI:
             self._documents.pop("v2.pb", None)
 
     def index(self) -> ServedDocument:
-        """Return `/openapi/v3`: the group versions with the hash of each document, without making the documents."""
+        """Return `/openapi/v3`: the URL of each document, with a hash of its contents. No document is made for this."""
         paths = {
             group_version_path(gv): {
                 "serverRelativeURL": f"/openapi/v3/{group_version_path(gv)}?hash={self._hash_of(gv)}"
             }
             for gv in self._rows
         }
-        # An APIService comes before a CustomResourceDefinition of the same group and version.
+        # An APIService has precedence over a CustomResourceDefinition of the same group and version.
         remote = {path: {"serverRelativeURL": url} for path, url in self._known.items()}
         return self._keep("v3", lambda: {"paths": {**paths, **remote}})
 

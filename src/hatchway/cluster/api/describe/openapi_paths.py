@@ -67,19 +67,24 @@ class _OperationWriter:
         self.custom = {gvk for row in rows if row.own_schema is not None for gvk in (GVK(*row.gvk), list_gvk(row))}
 
     def operation(
-        self, action: str, verb: str, gvk: GVK, answer: GVK, query: Iterable[str], bodies: Iterable[str] = ()
+        self, action: str, name: str, gvk: GVK, answer: GVK, query: Iterable[str], bodies: Iterable[str] = ()
     ) -> Json:
         """Return one operation.
 
-        action: Kubernetes' verb. verb: the operation's id. answer: the type of its answer, and of the body of a write.
+        action: Kubernetes' verb.
+        name: the operation's id.
+        gvk: the group, version and kind of the operation.
+        answer: the type of the answer and, for a write, of the request's body.
+        query: the names of the query parameters.
+        bodies: the media types of the request's body.
         """
         found: Json = {
-            "operationId": verb,
+            "operationId": name,
             "responses": self._responses(answer),
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": {"group": gvk.group, "kind": gvk.kind, "version": gvk.version},
         }
-        parameters = [self._parameter(name, "query", _QUERY[name]) for name in query]
+        parameters = [self._parameter(one, "query", _QUERY[one]) for one in query]
         bodies = list(bodies)
         if bodies:
             body = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch" if action == "patch" else self._name(answer)
@@ -188,12 +193,12 @@ def _sub(
     middle = words[0] + ("Namespaced" if row.namespaced else "")
     gvk, name = subresource_gvk(row, sub), f"{middle}{row.kind}{sub.name.capitalize()}"
     if sub.connect is not None and sub.connect.takes_path:
-        # A proxy's verbs are HTTP methods, and the target answers.
+        # The verbs of a proxy are HTTP methods. The type of the answer is not known, because the target answers.
         methods = {"create": "post", "delete": "delete", "get": "get", "patch": "patch", "update": "put"}
         for verb in sub.verbs:
             yield methods[verb], writer.operation("connect", f"connect{verb.capitalize()}{name}", gvk, gvk, ())
         return
-    # The operations of a custom type's scale are named after the type, those of a built-in type's after Scale.
+    # The operations on the scale of a custom type have the type's kind; those of a built-in type have the kind Scale.
     named = GVK(*row.gvk) if row.own_schema is not None else gvk
     yield from _changes(row, sub.verbs, name, named, gvk, writer)
     if "create" in sub.verbs:

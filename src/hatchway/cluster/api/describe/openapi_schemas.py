@@ -1,4 +1,4 @@
-"""The schemas in OpenAPI documents: the definitions of types, from the table of facts about types."""
+"""The schemas in OpenAPI documents: the definitions of types, from the generated table of types."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCALARS: dict[str, Json] = {
     "strings": {"type": "array", "items": {"type": "string"}},
 }
 _EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
-# Types with a definition of their own, by kind in the table: name, v3 schema, v2 schema ({} for the same).
+# Types that have a definition, although the table has only a kind for them: name, v3 schema, v2 schema ({} if equal).
 _SPECIAL: dict[str, tuple[str, Json, Json]] = {
     "time": ("io.k8s.apimachinery.pkg.apis.meta.v1.Time", {"type": "string", "format": "date-time"}, {}),
     "microTime": ("io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", {"type": "string", "format": "date-time"}, {}),
@@ -77,7 +77,7 @@ def openapi_schemas(rows: list[Resource], prefix: str) -> Json:
     for kind in specials:
         name, v3, v2 = _SPECIAL[kind]
         found[name] = v2 if prefix == V2_REFERENCES and v2 else v3
-    # kubectl asks for the parameters of JSON patches by this name.
+    # kubectl looks for the parameters of JSON patches under this name.
     found["io.k8s.apimachinery.pkg.apis.meta.v1.Patch"] = {"type": "object"}
     return dict(sorted(found.items()))
 

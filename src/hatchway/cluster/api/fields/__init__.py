@@ -1,1 +1,1 @@
-"""Field ownership: `metadata.managedFields` of every write, and server-side apply. Pure: values in, values out."""
+"""Computes field ownership: `metadata.managedFields` of every write, and server-side apply. Pure."""

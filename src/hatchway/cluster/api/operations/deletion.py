@@ -119,7 +119,7 @@ def check_preconditions(row: Resource, old: Object, options: DeleteOptions) -> N
 
 
 def _marked(row: Resource, old: Object, options: DeleteOptions) -> tuple[Object, bool]:
-    """Return the object as the deletion changes it, and True if it is removed at once."""
+    """Return the object with the changes of the deletion, and True if it is removed at once."""
     metadata = dict(old["metadata"])
     obj = {**old, "metadata": metadata}
     finalizers = _finalizers(metadata, options, row.strategy.default_propagation)
@@ -147,7 +147,7 @@ def _marked(row: Resource, old: Object, options: DeleteOptions) -> tuple[Object,
 def _shortened(
     row: Resource, old: Object, obj: Object, options: DeleteOptions, grace: int | None
 ) -> tuple[Object, bool]:
-    """Return an object that is already being deleted as another DELETE changes it, and True if it is removed at once.
+    """Apply a DELETE to an object that is already being deleted. Return the object, and True if it is removed at once.
 
     The DELETE may only shorten the grace period.
     """

@@ -29,7 +29,7 @@ _LONGEST = 60.0
 class ConversionNeeded(Exception):
     """The computation of managed fields needs an object in another version.
 
-    again: repeats the computation. Set by callers whose own callers cannot repeat it.
+    again: repeats the computation, for code that cannot do this itself.
     """
 
     def __init__(self, types: FieldVersions, api_version: str, obj: Object) -> None:
