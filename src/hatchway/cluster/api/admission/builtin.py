@@ -86,7 +86,8 @@ def webhook_plugins(
 def policy_plugins(store: Store, rows: Callable[[], Iterable[Resource]], decide: Decide) -> list[AdmissionPlugin]:
     """Return the plugins that apply admission policies.
 
-    rows: returns the rows of all types. decide: the cluster's authorizer, which expressions can ask.
+    rows: returns the rows of all types.
+    decide: the cluster's authorizer, which expressions can ask.
     """
     matcher = PolicyMatcher(store, rows)
     return [

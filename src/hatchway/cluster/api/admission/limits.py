@@ -1,6 +1,6 @@
 """Applies LimitRanges to pods and claims: sets the defaults of containers, and checks their requests. Pure.
 
-From `plugin/pkg/admission/limitranger/admission.go`, with its messages.
+Source: `plugin/pkg/admission/limitranger/admission.go`, with its messages.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks the secrets that a pod uses, if an annotation of its service account limits them. Pure.
 
-From `limitSecretReferences` in `plugin/pkg/admission/serviceaccount/admission.go`.
+Source: `limitSecretReferences` in `plugin/pkg/admission/serviceaccount/admission.go`.
 """
 
 from __future__ import annotations

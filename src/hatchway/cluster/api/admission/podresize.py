@@ -1,6 +1,6 @@
 """The admission plugin PodResizeValidator: a pod cannot be resized to more than its node has.
 
-From `plugin/pkg/admission/podresize`.
+Source: `plugin/pkg/admission/podresize`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The admission plugin ServiceAccount: sets the account of a new pod, and adds the volume with its token.
 
-From `plugin/pkg/admission/serviceaccount`.
+Source: `plugin/pkg/admission/serviceaccount`.
 """
 
 from __future__ import annotations

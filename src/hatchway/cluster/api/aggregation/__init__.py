@@ -1,1 +1,1 @@
-"""API groups that other servers serve (kube-aggregator): routing of requests, availability and discovery."""
+"""API groups that other servers serve (kube-aggregator). It imports describe, registry and connect."""

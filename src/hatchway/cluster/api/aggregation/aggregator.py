@@ -82,7 +82,7 @@ class Aggregator:
         self._task = loop.create_task(self._checks.run(), name="APIServices")
         self._keeping = loop.create_task(self._keep_local(), name="local APIServices")
 
-    def served_changed(self) -> None:
+    def update_local(self) -> None:
         """Update the APIServices of this server soon, because the versions that it serves have changed."""
         self._local_changed.set()
 

@@ -1,6 +1,6 @@
 """The values that only mutation expressions make: objects of named types, and operations of JSON patches.
 
-From apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/cel/mutation/jsonpatch.go`.
+Source: apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/cel/mutation/jsonpatch.go`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Holds requests for Services that start on first use until there is an endpoint."""
+"""Starts Services on first use. Until a Service has an endpoint, its requests are held."""
 
 from __future__ import annotations
 

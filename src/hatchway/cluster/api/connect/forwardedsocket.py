@@ -88,7 +88,7 @@ class ForwardedSocket(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             number = sock.connect_ex((address, port))
             if number == errno.EINPROGRESS:
-                # On the same machine, the connection is established by now. A second call is cheaper than an event.
+                # On the same machine, the connection is established by now. A second call takes less than an event.
                 number = sock.connect_ex((address, port))
         except OSError as error:
             self._refuse(error.errno or errno.EIO)

@@ -52,7 +52,7 @@ class CommittedObjects(Protocol):
 
 
 class UnreachableBackend(Exception):
-    """An endpoint's port is not valid. The message has the form of an error of dialing."""
+    """An endpoint's port is not valid. The message has the form of Go's errors of failed dials."""
 
 
 @dataclass(slots=True)
@@ -139,7 +139,7 @@ class Locator:
     def _held_endpoint(self, service: Object, raw: str) -> BackendEndpoint | None:
         """Return an endpoint for a Service that starts on first use; None for other Services.
 
-        Connecting to it waits until the Service has a ready endpoint. Its own address is the Service's cluster address.
+        A connection to this endpoint waits until the Service has a ready one. Its address is the cluster IP.
         """
         deployment, first_start = deployment_to_start(service), self._first_start
         scheme, name, port = _split("service", raw)

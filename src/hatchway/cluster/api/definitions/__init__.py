@@ -1,1 +1,1 @@
-"""Serves the types of CustomResourceDefinitions: keeps the registry's rows up to date with the stored definitions."""
+"""Keeps the registry's rows equal to the stored CustomResourceDefinitions. It imports registry and storage."""

@@ -1,1 +1,1 @@
-"""Computes field ownership: `metadata.managedFields` of every write, and server-side apply. Pure."""
+"""Computes `metadata.managedFields` of every write, and server-side apply. Pure. It imports only the registry."""

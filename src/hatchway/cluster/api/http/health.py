@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hatchway.cluster.api.operations.requestoptions import QueryParameters
 from hatchway.cluster.api.storage.store import Store
 
-# A check returns "" when it passes, else the reason why it fails.
+# A check returns "" when it passes, otherwise the reason why it fails.
 Check = Callable[[], str]
 
 

@@ -24,14 +24,14 @@ _MODIFIED = "the object has been modified; please apply your changes to the late
 
 
 async def update_approval(api: Api, request: Operation, obj: Any) -> Object:
-    """Approve or deny a request (PUT). Raises ApiError 400, 403, 404, 409, 422."""
+    """Approve or deny a certificate request (PUT). Raises ApiError 400, 403, 404, 409, 422."""
     return await _approve(
         api, request, await run_sized(request.size, decode_object, request, obj), latest_of(api.store, request)
     )
 
 
 async def patch_approval(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
-    """Approve or deny a request by applying a function to it (PATCH). Raises like `update_approval`."""
+    """Approve or deny a certificate request by applying a function to it (PATCH). Raises like `update_approval`."""
     old = latest_of(api.store, request)
     made = await run_sized(request.size, lambda: apply(clone(old)))
     try:

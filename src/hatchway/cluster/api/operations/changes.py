@@ -53,7 +53,7 @@ def change_of(event: Event, matches: Matcher) -> Change | None:
 async def converted_objects(
     conversion: ObjectConversion, objects: Sequence[Object], at_once: int
 ) -> AsyncGenerator[_Objects, None]:
-    """Yield stored objects in the version of a watch, some at a time. Raises ApiError 500, 504."""
+    """Yield lists of stored objects in the version of a watch. Raises ApiError 500, 504."""
     left = iter(objects)
     while some := list(islice(left, at_once)):
         yield await _read(conversion, some)

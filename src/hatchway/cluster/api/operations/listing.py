@@ -1,7 +1,7 @@
-"""Lists: selects the objects of a page.
+"""Selects the objects of a list, or of a page of it.
 
-The objects are taken from the store in one turn of the event loop, so that they show one state; selecting from them may
-take many turns.
+The objects are taken from the store in one turn of the event loop, so that they show one state. The selection may take
+many turns.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class ListOptions:
 
 
 def list_options(query: QueryParameters, *, watch: bool) -> ListOptions:
-    """Parse and validate (`ValidateListOptions`). Raises ApiError 400 or 422."""
+    """Parse and validate the options of a list or a watch (`ValidateListOptions`). Raises ApiError 400 or 422."""
     found = ListOptions(
         parse_label_selector(_text(query, "labelSelector")),
         parse_field_selector(_text(query, "fieldSelector")),
@@ -181,7 +181,7 @@ def manager_of(user_agent: str) -> str:
 
 
 def write_options(query: QueryParameters, kind: str, *, is_apply: bool = False) -> WriteOptions:
-    """Parse and validate. kind: CreateOptions, UpdateOptions or PatchOptions. Raises ApiError 422."""
+    """Parse and validate options of writes. kind: CreateOptions, UpdateOptions or PatchOptions. Raises ApiError 422."""
     causes = []
     manager = _text(query, "fieldManager")
     if is_apply and not manager:

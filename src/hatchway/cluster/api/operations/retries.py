@@ -17,7 +17,7 @@ from hatchway.errors import conflict
 __all__ = ["ATTEMPTS", "MODIFIED", "Retries"]
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
-# How often a write is tried (`handlers/patch.go`).
+# The most attempts of a write (`handlers/patch.go`).
 ATTEMPTS = 5
 # Seconds that the further attempts of a write wait for those of other writes.
 _PATIENCE = 60.0

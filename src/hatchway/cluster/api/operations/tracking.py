@@ -1,4 +1,4 @@
-"""Field ownership of writes: gives the facts about a write to `fields/`, and applies configurations."""
+"""Computes the field ownership of writes with `fields/`, and applies configurations."""
 
 from __future__ import annotations
 

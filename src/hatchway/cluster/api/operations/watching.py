@@ -15,8 +15,7 @@ from hatchway.cluster.api.storage.history import Event
 from hatchway.cluster.api.work import Pace
 from hatchway.errors import ApiError
 
-# A watch that asked for bookmarks gets the current resourceVersion at intervals of this many seconds, and this many
-# seconds before its own end.
+# Seconds between two bookmarks of a watch, and between its last bookmark and its end.
 BOOKMARK_INTERVAL = 60.0
 _BEFORE_END = 2.0
 # The most existing objects in one batch.
@@ -144,7 +143,7 @@ async def watch(
 
 
 def _current(api: Api, row: Resource) -> Resource | None:
-    """Return the row of the same type and version as it is now; None when it is no longer served."""
+    """Return the current row of the same type and version; None when it is no longer served."""
     return api.registry.find(row.group, row.version, row.plural)
 
 

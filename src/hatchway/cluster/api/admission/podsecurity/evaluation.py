@@ -1,7 +1,7 @@
 """The checks of each level and version, and the violations that they find in a pod. Pure.
 
-From pod-security-admission `policy/registry.go`. The checks of `baseline` are made first, then those of `restricted`,
-each in the order of their names.
+The checks of `baseline` are made first, then those of `restricted`, each in the order of their names. Source:
+pod-security-admission `policy/registry.go`.
 """
 
 from __future__ import annotations

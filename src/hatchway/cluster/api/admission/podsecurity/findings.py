@@ -1,6 +1,6 @@
 """The findings of checks of pods, and texts that several checks use. Pure.
 
-From pod-security-admission's `policy/helpers.go`.
+Source: pod-security-admission's `policy/helpers.go`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Levels and versions of the Pod Security Standards, and the labels with which a namespace chooses them. Pure.
 
-From pod-security-admission `api/helpers.go` and `api/constants.go`.
+Source: pod-security-admission `api/helpers.go` and `api/constants.go`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ PRIVILEGED = LevelVersion("privileged")
 class Policy:
     """The levels of a namespace.
 
-    enforce: the level for pods, which are refused.
-    audit, warn: the levels for pods and templates of workloads, which are not refused.
+    enforce: the level for pods. A pod that violates it is refused.
+    audit, warn: the levels for pods and templates of workloads. Violations are only reported.
     """
 
     enforce: LevelVersion = PRIVILEGED

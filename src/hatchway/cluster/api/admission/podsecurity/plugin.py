@@ -1,6 +1,6 @@
 """The admission plugin PodSecurity: checks pods against the levels in the labels of their namespace.
 
-From pod-security-admission `admission/admission.go`. There are no exemptions. Without labels, all pods are allowed.
+Source: pod-security-admission `admission/admission.go`. There are no exemptions. Without labels, all pods are allowed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Evaluates a policy for one write (apiserver `pkg/admission/plugin/policy/validating/validator.go`).
 
-Everything here may run on a thread: it uses only its arguments.
+The functions here use only their arguments, so they may run on a thread.
 """
 
 from __future__ import annotations

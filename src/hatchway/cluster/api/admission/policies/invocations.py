@@ -1,6 +1,6 @@
 """Finds the evaluations of policies that a write needs: policy, binding, resource and parameters of each.
 
-From apiserver's `pkg/admission/plugin/policy/generic/policy_dispatcher.go`.
+Source: apiserver's `pkg/admission/plugin/policy/generic/policy_dispatcher.go`.
 """
 
 from __future__ import annotations

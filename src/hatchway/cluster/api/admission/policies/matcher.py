@@ -1,6 +1,6 @@
 """Decides which policies and bindings match a write, and finds their parameters.
 
-From apiserver's `pkg/admission/plugin/policy/matching/matching.go` and `generic/policy_dispatcher.go`.
+Source: apiserver's `pkg/admission/plugin/policy/matching/matching.go` and `generic/policy_dispatcher.go`.
 """
 
 from __future__ import annotations

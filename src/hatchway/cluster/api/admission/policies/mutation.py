@@ -1,7 +1,7 @@
 """Evaluates one mutation of a policy, and applies its result to an object.
 
-From apiserver's `pkg/admission/plugin/policy/mutating/patch/` (`smd.go`, `json_patch.go`). Everything here may run on a
-thread: it uses only its arguments.
+Source: apiserver's `pkg/admission/plugin/policy/mutating/patch/` (`smd.go`, `json_patch.go`). The functions here use
+only their arguments, so they may run on a thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Converts the results of mutations to JSON: apply configurations, and the operations of JSON patches.
 
-From apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/admission/plugin/policy/mutating/patch/json_patch.go`.
+Source: apiserver `pkg/cel/mutation/dynamic/objects.go` and `pkg/admission/plugin/policy/mutating/patch/json_patch.go`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stored policies and their bindings, compiled (apiserver `pkg/admission/plugin/policy/generic/policy_source.go`).
 
-When one has changed, all are read again before the next write. The expressions of a policy are compiled at their first
-evaluation, and again when its spec has changed.
+When a policy or a binding has changed, all are read again before the next write. The expressions of a policy are
+compiled at their first evaluation, and again when its spec has changed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The match conditions of webhooks: expressions in CEL that decide whether a webhook is called.
 
-From apiserver's `pkg/admission/plugin/webhook/matchconditions/matcher.go`.
+Source: apiserver's `pkg/admission/plugin/webhook/matchconditions/matcher.go`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def condition_check(decide: Decide) -> ConditionCheck:
 def _evaluate(
     invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects, ask: AskAccess
 ) -> tuple[bool, str]:
-    """Return True if the conditions hold, and an error. Called on a thread, because an expression may take long."""
+    """Return True if the conditions hold, and an error or "". Called on a thread: expressions may take long."""
     from hatchway.cluster.api.admission.policies.evaluation import conditions_hold
     from hatchway.cluster.api.cel.values import EvaluationError
 

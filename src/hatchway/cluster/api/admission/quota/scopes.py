@@ -1,6 +1,6 @@
 """Decides which pods and claims a quota with scopes counts. Pure.
 
-From `podMatchesScopeFunc` and `pvcMatchesScopeFunc` in `pkg/quota/v1/evaluator/core`.
+Source: `podMatchesScopeFunc` and `pvcMatchesScopeFunc` in `pkg/quota/v1/evaluator/core`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Computes the amounts that an object uses, and finds the names in quotas that count it. Pure.
 
-From `pkg/quota/v1/evaluator/core` (pods, services, claims) and apiserver's `pkg/quota/v1/generic` (all other types).
+Source: `pkg/quota/v1/evaluator/core` (pods, services, claims) and apiserver's `pkg/quota/v1/generic` (all other types).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Decides which webhooks are called for a write, and which resource their rules match.
 
-From apiserver's `pkg/admission/plugin/webhook/generic/webhook.go` (`ShouldCallHook`) and `predicates/`.
+Source: apiserver's `pkg/admission/plugin/webhook/generic/webhook.go` (`ShouldCallHook`) and `predicates/`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class MutatingWebhooks(WebhookPlugin):
         if not hooks:
             return None
         found = self._matcher.candidates(hooks, attributes)
-        # Only calls change labels. So if no selector matches now, none will match later.
+        # Selectors depend on labels, which only calls change. So if no selector matches now, none will match later.
         if not any(self._matcher.is_selected(one.hook, attributes) for one in found):
             return None
         return self._dispatch(found, attributes)

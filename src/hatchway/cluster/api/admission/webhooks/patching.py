@@ -1,7 +1,7 @@
 """Applies the JSON patch of a webhook to the object of a write.
 
-From `pkg/admission/plugin/webhook/mutating/dispatcher.go` (`callAttrMutatingHook`). The result is decoded like the body
-of a request, so that it has the shape of its type and its defaults before anything else uses it.
+The result is decoded like the body of a request, so that it has the shape of its type and its defaults before anything
+else uses it. Source: `pkg/admission/plugin/webhook/mutating/dispatcher.go` (`callAttrMutatingHook`).
 """
 
 from __future__ import annotations

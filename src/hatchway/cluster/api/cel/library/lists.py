@@ -1,6 +1,6 @@
 """Functions of lists and sets, and optional values.
 
-From cel-go's `ext/lists.go`, `ext/sets.go`, `cel/library.go` and Kubernetes' `library/lists.go`.
+Source: cel-go's `ext/lists.go`, `ext/sets.go`, `cel/library.go` and Kubernetes' `library/lists.go`.
 """
 
 from __future__ import annotations
