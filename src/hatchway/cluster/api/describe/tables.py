@@ -1,4 +1,4 @@
-"""Other shapes of an answer: `as=Table` (what `kubectl get` prints) and `as=PartialObjectMetadata(List)`.
+"""Converts answers to other shapes: `as=Table` (what `kubectl get` prints) and `as=PartialObjectMetadata(List)`.
 
 The columns and cells of each type are in `registry/printers/`. Wide columns are always included, with priority 1: the
 client chooses the columns that it shows.

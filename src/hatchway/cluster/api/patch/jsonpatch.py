@@ -150,7 +150,7 @@ def _add(document: Json, operation: dict[str, Any]) -> Json:
 
 
 def _within(what: str, function: Callable[..., None], *args: Json) -> None:
-    """Call a function. what: the text before its error message."""
+    """Call a function. what: the text that is put before the message of its error."""
     try:
         function(*args)
     except PatchRejected as error:
