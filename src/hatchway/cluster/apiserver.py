@@ -182,7 +182,7 @@ class ApiServer:
             key=certificates.front_proxy_client.key,
             publish=nonresource.set_remote,
         )
-        registry.subscribe(self.aggregator.served_changed)
+        registry.subscribe(self.aggregator.update_local)
         self._definitions = DefinitionController(store, self.client, self._custom_types.prepare)
         self._policy_status = PolicyStatusController(
             store, LocalClient(self.api, manager="validatingadmissionpolicy-status"), lambda: registry.rows
