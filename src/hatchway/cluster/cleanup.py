@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from hatchway.cluster import kubecontext, lifecycle
+from hatchway.cluster import kubecontext
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
+from hatchway.removal import remove_path
 
 
 def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
@@ -29,9 +30,23 @@ def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
         failure = HatchwayError(error.message + left, error.hint)
     if not delete:
         return failure
-    lifecycle.delete(state)
+    _remove_state(state)
     if failure is not None and known is not None:
         with contextlib.suppress(HatchwayError):
             kubecontext.remove_context(known)
             return None
     return failure
+
+
+def _remove_state(state: StateDir) -> None:
+    """Remove everything the (stopped) cluster has kept. Raises HatchwayError when something cannot be removed."""
+    try:
+        remove_path(state.path)
+    except OSError as error:
+        # The error's file is a name in some directory of the tree.
+        hint = (
+            "files in it belong to another user, or to a range of /etc/subuid that you had: root can remove it"
+            if isinstance(error, PermissionError)
+            else ""
+        )
+        raise HatchwayError(f"cannot remove {state.path}: {error.strerror}", hint) from error

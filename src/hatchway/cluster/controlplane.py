@@ -398,7 +398,7 @@ async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
 def _listen(config: ClusterConfig) -> socket.socket:
     """Open the API server's socket on 127.0.0.1: on the configured or default port, or on any free port if it is taken.
 
-    If the user asked for a port that is taken, `lifecycle.configure` has already refused to start.
+    If the user asked for a port that is taken, `startoptions.configure` has already refused to start.
     """
     wanted = plan.DEFAULT_API_PORT if config.api_port is None else config.api_port
     try:

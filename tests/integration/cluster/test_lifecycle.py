@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from hatchway.cluster import lifecycle
+from hatchway.cluster.startoptions import Options
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
 from tests.conftest import BIN, Cluster, wait_for
@@ -308,7 +309,7 @@ def test_options_that_a_cluster_cannot_start_with_are_not_remembered(
     # A control plane that ends at once, as one does without a private network after `up --network private`.
     monkeypatch.setattr(lifecycle.sys, "executable", "/bin/false")
     with pytest.raises(HatchwayError, match="ended while it was starting"):
-        lifecycle.start(state, lifecycle.Options(network="private"), attached=False, progress=lambda _: None)
+        lifecycle.start(state, Options(network="private"), attached=False, progress=lambda _: None)
     assert state.load_config() == (before or ClusterConfig(name="c"))
 
 
