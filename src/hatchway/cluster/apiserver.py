@@ -71,7 +71,7 @@ _AUTOSCALER = UserInfo(
 
 
 def served_types(registry: Registry) -> ServedTypes:
-    """Return the types that a registry has, for the controllers; they follow its changes."""
+    """Return the types of a registry, for the controllers. The result follows changes of the registry."""
 
     def stored() -> dict[tuple[str, str], ServedType]:
         found = stored_rows(registry.rows)
@@ -83,7 +83,7 @@ def served_types(registry: Registry) -> ServedTypes:
 
 
 def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> AccessCheck:
-    """Return the check of objects with which users could gain rights: RBAC objects, and policies with parameters."""
+    """Return the check of writes by which users could gain rights: RBAC objects, and policies with parameters."""
     params = ParamAccess(authorizer, store, lambda: registry.rows)
 
     def check(
@@ -226,10 +226,10 @@ class ApiServer:
     async def bootstrap(self, api_ip: str, api_port: int) -> list[str]:
         """Create or update the objects that every cluster has. api_ip: the address behind 10.96.0.1.
 
-        Returns what could not be made, for people.
+        Returns messages about objects that could not be made.
         """
         problems = await ensure_bootstrap(self.client, api_ip, api_port)
-        # They do not depend on each other, and writes that wait together are committed together.
+        # The objects do not depend on each other, and the store commits simultaneous writes together.
         objects = [
             *bootstrap.bootstrap_objects(),
             *flow_objects(),

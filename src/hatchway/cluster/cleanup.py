@@ -13,12 +13,12 @@ from hatchway.removal import remove_path
 def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
     """Take the (stopped) cluster out of the kubeconfig, and remove everything it has kept.
 
-    Neither a full disk nor a damaged kubeconfig prevents the removal: it may be what makes room again.
+    A full disk or a damaged kubeconfig does not prevent the removal, because the removal may free the missing space.
 
     delete: False keeps the state.
 
-    Returns why the context is still in the kubeconfig, None when it is not. Raises HatchwayError when something cannot
-    be removed.
+    Returns why the context is still in the kubeconfig; None when it was removed. Raises HatchwayError when a file of the
+    cluster cannot be removed.
     """
     failure: HatchwayError | None = None
     known = None
@@ -43,7 +43,7 @@ def _remove_state(state: StateDir) -> None:
     try:
         remove_path(state.path)
     except OSError as error:
-        # The error's file is a name in some directory of the tree.
+        # error.filename is only a name in some directory of the tree, so the message does not have it.
         hint = (
             "files in it belong to another user, or to a range of /etc/subuid that you had: root can remove it"
             if isinstance(error, PermissionError)

@@ -18,9 +18,9 @@ _POLL_SECONDS = 0.02
 
 
 def settle(state: StateDir) -> dict[str, Any] | None:
-    """Wait until no start or stop is under way; return the running control plane's record, or None.
+    """Wait until the cluster is neither starting nor stopping. Return the control plane's record; None if it is down.
 
-    Wait for one that is still starting or already stopping. Raises HatchwayError when that takes too long.
+    Raises HatchwayError when that takes too long.
     """
     deadline = time.monotonic() + _SETTLE_SECONDS
     while state.running():
@@ -34,11 +34,11 @@ def settle(state: StateDir) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def starting(state: StateDir, waits: Callable[[str], None]) -> Iterator[None]:
-    """Be the only command that starts this cluster, while none ends it.
+def starting(state: StateDir, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Be the only command that starts this cluster during the block, while no command ends it.
 
     Args:
-        waits: called once with the reason, when this has to wait for a command that starts or ends the cluster.
+        on_wait: called once with the reason, when the block must wait for another command.
 
     Raises:
         HatchwayError: the other command takes too long.
@@ -57,7 +57,7 @@ def starting(state: StateDir, waits: Callable[[str], None]) -> Iterator[None]:
                     return
         if not told:
             told = True
-            waits("it is being stopped" if ends else "another `hatchway up` is starting it")
+            on_wait("it is being stopped" if ends else "another `hatchway up` is starting it")
         if time.monotonic() > deadline:
             raise _busy(state)
         time.sleep(_POLL_SECONDS)
@@ -65,7 +65,7 @@ def starting(state: StateDir, waits: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending(state: StateDir) -> Iterator[None]:
-    """Be the only command that ends this cluster; commands that start it wait until the block has ended.
+    """Be the only command that ends this cluster during the block. Commands that start it wait until the block ends.
 
     Raises:
         HatchwayError: another command has been ending it for too long.

@@ -23,7 +23,7 @@ _YOUNG, _MIDDLE, _NEVER = 700, 10, 1_000_000
 # After `_DUE` collections of the middle generation (7,000 objects each, most of them freed) the old one is searched
 # when no large request is under way; after `_MUST` it is searched in any case.
 _DUE, _MUST = 4, 100
-# Seconds between two looks. Under full load some milliseconds' worth of new objects comes up in this time.
+# Seconds between two checks. Under full load, searching the objects that are made in this time takes milliseconds.
 _INTERVAL = 0.1
 # Seconds over which the use of the processor is measured, and for how many of these times in a row it must be little.
 _MEASURED, _QUIET = 1.0, 5
@@ -43,12 +43,13 @@ class GcSchedule:
 
     def __init__(self, is_busy: Callable[[], bool]) -> None:
         self._is_busy = is_busy
-        self._left = self._aside = 0  # number of objects after the last full search, and now
+        # The number of objects that were set aside after the last full search, and the number now.
+        self._left = self._aside = 0
         self._threshold = gc.get_threshold()
         self._everything_at = 0.0
 
     async def run(self) -> None:
-        """Collect until cancelled; then the collector has its former settings."""
+        """Collect until cancelled; then restore the collector's former settings."""
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
         try:
             self._collect_everything()
@@ -60,12 +61,12 @@ class GcSchedule:
                     used, before = time.process_time(), used
                     quiet = quiet + 1 if used - before < _LITTLE * _MEASURED else 0
                     measured_at = time.monotonic() + _MEASURED
-                self._tend(quiet >= _QUIET)
+                self._collect_if_due(quiet >= _QUIET)
         finally:
             gc.set_threshold(*self._threshold)
             gc.unfreeze()
 
-    def _tend(self, idle: bool) -> None:
+    def _collect_if_due(self, idle: bool) -> None:
         more = self._aside - self._left
         if idle:
             due = time.monotonic() >= self._everything_at or more > _MORE * self._left

@@ -56,7 +56,7 @@ class Running:
     def keep(self) -> None:
         """Tell an attached control plane to stay when this process ends, and let it continue."""
         assert self.process.stdin is not None
-        # One that has ended has nothing to keep.
+        # The control plane may have ended already.
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(KEEP)
             self.process.stdin.flush()
@@ -75,8 +75,8 @@ def start(state: StateDir, options: Options, *, attached: bool, progress: Progre
     attached: True for a cluster that ends with this process.
     progress: called with each event.
 
-    Raises HatchwayError when the cluster does not start; the end of its log is part of the hint. The configuration is
-    then the previous one.
+    Raises HatchwayError when the cluster does not start; the end of its log is part of the hint. The previous
+    configuration is then restored.
     """
     before = state.load_config()
     configure(state, options)
@@ -101,12 +101,13 @@ def start(state: StateDir, options: Options, *, attached: bool, progress: Progre
         os.close(log)
     identity = Process.of(process.pid)
     try:
-        run = _follow(state, process, progress)
+        run = _wait_until_ready(state, process, progress)
     except BaseException:
         with _uninterrupted():
             end(state, identity)
             process.wait()
-            # Options with which the cluster cannot start must not prevent the next start. An ephemeral one is deleted.
+            # Options with which the cluster cannot start must not prevent the next start. The configuration of an
+            # ephemeral cluster is deleted already.
             if state.config_file.exists():
                 # On a full disk, the first error is the one to report.
                 with contextlib.suppress(OSError, HatchwayError):
@@ -115,7 +116,7 @@ def start(state: StateDir, options: Options, *, attached: bool, progress: Progre
     return Running(state, process, run)
 
 
-def _follow(state: StateDir, process: subprocess.Popen[bytes], progress: Progress) -> dict[str, Any]:
+def _wait_until_ready(state: StateDir, process: subprocess.Popen[bytes], progress: Progress) -> dict[str, Any]:
     assert process.stdout is not None
     for line in process.stdout:
         event: dict[str, Any] = json.loads(line)
@@ -128,7 +129,7 @@ def _follow(state: StateDir, process: subprocess.Popen[bytes], progress: Progres
             return event
     code = process.wait()
     if code == -signal.SIGTERM:
-        # It ended before it could report this itself.
+        # The signal ended it before it could report this itself.
         raise HatchwayError(f'cluster "{state.path.name}" was stopped while it was starting')
     raise HatchwayError(
         f'cluster "{state.path.name}" ended while it was starting (exit code {code})',
@@ -147,9 +148,9 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def stop(state: StateDir) -> bool:
-    """End the cluster, however it was started and whatever it is doing; also one that is just starting.
+    """End the cluster, even while it is starting, and however it was started.
 
-    Returns False when there was none. Raises HatchwayError when it cannot be ended.
+    Returns False when it did not run. Raises HatchwayError when it cannot be ended.
     """
     starter = state.starter()
     began = time.monotonic()
@@ -157,14 +158,14 @@ def stop(state: StateDir) -> bool:
     while True:
         if state.running():
             ended = True
-            process = _of_lock(state)
+            process = _lock_holder(state)
             if process is not None:
                 end(state, process)
                 continue
         elif starter is None or state.starter() != starter:
             break
         else:
-            # Its control plane is not there yet, or has just gone.
+            # The command that starts it has no control plane yet, or the control plane has just ended.
             ended = True
             if time.monotonic() - began > _HEAR_SECONDS and not asked:
                 asked = True
@@ -179,7 +180,7 @@ def stop(state: StateDir) -> bool:
     return ended
 
 
-def _of_lock(state: StateDir) -> Process | None:
+def _lock_holder(state: StateDir) -> Process | None:
     """Return the process that holds the lock; None when it has not written its record yet, or has just ended."""
     holder = state.holder()
     if holder is not None:
@@ -220,7 +221,7 @@ def end_remains(state: StateDir) -> None:
     holder = state.holder()
     if holder is None or holder.network is None or state.running():
         return
-    # It may have been stopped (SIGSTOP). Once it runs again, it notices that its control plane is gone.
+    # A process that was stopped (SIGSTOP) continues, and then notices that its control plane has ended.
     holder.network.send(signal.SIGCONT)
     if not holder.network.wait(2.0):
         holder.network.send(signal.SIGKILL)
@@ -228,6 +229,6 @@ def end_remains(state: StateDir) -> None:
             raise HatchwayError(
                 f'cluster "{state.path.name}": process {holder.network.pid} cannot be ended', "is it another user's?"
             )
-    # It describes a process that has ended; the next control plane removes it, too.
+    # The file describes a process that has ended. If it stays, the next control plane removes it.
     with contextlib.suppress(OSError):
         state.run_file.unlink()

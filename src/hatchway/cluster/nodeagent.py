@@ -1,8 +1,8 @@
 """The node agent: `python -m hatchway.cluster.nodeagent [CONFIG]`, started inside the cluster's network.
 
 One process serves all nodes. Each node has a kubelet and a client; they share the service proxy, and one watch on the
-services. CONFIG is the path of the file that `node/config.py` describes; without it HATCHWAY_NODE_CONFIG says where it
-is.
+services. CONFIG is the path of the file that `node/config.py` describes; without CONFIG, the environment variable
+HATCHWAY_NODE_CONFIG has the path.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ async def _keep_clean(config: AgentConfig, runtime: Runtime, kubelets: list[Kube
     """Delete the files of removed pods, after a while, so that log collectors can read them first."""
     state = StateDir(Path(config.state_dir))
     for kubelet in kubelets:
-        # Before the pods are known, all of them would look removed.
+        # Until the pods are known, every pod would seem to be removed.
         await kubelet.pods.synced()
     while True:
         await asyncio.sleep(_CLEAN_UP_SECONDS)

@@ -1,8 +1,8 @@
-"""The contract between what knows network policies (`policies/`) and what drops packets (`network/packetfilter.py`).
+"""The contract between `policies/`, which knows network policies, and `network/packetfilter.py`, which drops packets.
 
-The filter stands where packets are routed between pods and nodes. A pod that policies select is isolated: one chain
-for each direction decides which connections of it are allowed. Chains and sets have names that their user chooses;
-chains never change, sets get and lose elements.
+The filter is where packets are routed between pods and nodes. A pod that policies select is isolated: one chain for
+each direction decides which of the pod's connections are allowed. The user of the filter chooses the names of chains
+and sets. Chains never change; elements of sets are added and removed.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class PacketFilter(Protocol):
         ...
 
     def apply(self, changes: list[FilterChange]) -> None:
-        """Apply changes in their order. Raises OSError; some may be applied then, so that `reset` is necessary."""
+        """Apply changes in their order. Raises OSError; then only some may be applied, and `reset` is necessary."""
         ...
 
     def release(self) -> None:
@@ -127,12 +127,12 @@ class PacketFilter(Protocol):
 
 
 class PodAdmission(Protocol):
-    """What a pod waits for before its first process starts."""
+    """Makes a pod wait, before its first process starts, until its network policies are in effect."""
 
     async def admit(self, uid: str, ip: str) -> None:
         """Wait until the policies that select the pod with this uid are in effect for its address.
 
-        Raises OSError when the machine refuses that; the pod must not start then.
+        Raises OSError when that fails; then the pod must not start.
         """
         ...
 
@@ -142,7 +142,7 @@ class PodAdmission(Protocol):
 
 
 class ConnectionPolicy(Protocol):
-    """Tells which connections network policies allow, for what is carried by sockets instead of being routed."""
+    """Decides which connections network policies allow, where sockets relay connections and no packets are routed."""
 
     def allows(self, client: str, address: str, port: int, protocol: str, *, via: str = "") -> bool:
         """Return True when a client may connect to an address.

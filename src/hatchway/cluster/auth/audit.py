@@ -55,7 +55,7 @@ _QUERY = frozenset(
 class AuditRecord:
     """The facts of a request when it is authorized; shared by repetitions of the same request.
 
-    Do not change it after its first event: then `constant` has the common part of all its events, as JSON.
+    Do not change it after its first event, because `constant` then holds the common part of all its events, as JSON.
     """
 
     verb: str

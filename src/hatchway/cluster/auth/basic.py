@@ -144,7 +144,7 @@ class BasicAuthenticator:
         users = self._users
         entry = users.get(name)
         bucket = name if entry is not None else _UNKNOWN
-        # Spent before the result is known: checks at the same time must not share one attempt.
+        # The attempt is counted before its result is known, so that simultaneous checks cannot share one attempt.
         self._spend(bucket)
         good = await asyncio.get_running_loop().run_in_executor(self._thread, self._verify, entry, password)
         if not good or entry is None:

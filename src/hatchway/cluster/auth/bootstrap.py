@@ -179,7 +179,7 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("list watch", "discovery.k8s.io", "endpointslices"),
         _rule("list watch", "networking.k8s.io", "servicecidrs"),
     ],
-    # What a CNI plugin's agent has elsewhere.
+    # In other clusters, the agent of a CNI plugin has these rights.
     "hatchway:network-policies": [
         _rule("list watch", "", "namespaces"),
         _rule("list watch", "networking.k8s.io", "networkpolicies"),
@@ -217,7 +217,7 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["list", "watch"]},
         _rule("create", "", "serviceaccounts/token"),
     ],
-    # The servers of metrics ask whether it may read them.
+    # Metrics servers check with the API server whether the autoscaler may read metrics.
     "system:controller:horizontal-pod-autoscaler": [
         _rule(_READ, "autoscaling", "horizontalpodautoscalers"),
         _rule("update", "autoscaling", "horizontalpodautoscalers/status"),
@@ -229,8 +229,8 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _EVENTS_RULE,
     ],
 }
-# Roles that aggregate others by label: (the role into which it is aggregated itself, the rules of all the others in the
-# order of their names, as the controller finds them).
+# Aggregated roles: (the role of which this role is a part itself, or ""; the rules of all its parts, in the order in
+# which the controller `clusterroleaggregation` writes them).
 _AGGREGATED: dict[str, tuple[str, list[RuleObject]]] = {
     "admin": ("", [*_EDIT, *_VIEW, *_ADMIN]),
     "edit": ("admin", [*_EDIT, *_VIEW]),
@@ -247,7 +247,7 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:monitoring": [("Group", "system:monitoring")],
     "system:basic-user": [_AUTHENTICATED],
     "system:service-account-issuer-discovery": [("Group", "system:serviceaccounts")],
-    # No subjects: a cluster made by a release without Node authorizer loses those that it has.
+    # Without subjects here, the subjects that a release without the Node authorizer has written are removed.
     "system:node": [],
     "system:node-proxier": [("User", "system:kube-proxy")],
     "hatchway:network-policies": [("User", "system:kube-proxy")],

@@ -72,7 +72,8 @@ class Pki:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ca = self.pair("ca")
-        # It signs one certificate, by which other API servers know that a request's X-Remote-* fields are this one's.
+        # This CA signs only one certificate. It proves to other API servers that the X-Remote-* fields of a request
+        # come from this API server.
         self.front_proxy_ca = self.pair("front-proxy-ca")
         self.front_proxy_client = self.pair("front-proxy-client")
         self.apiserver = self.pair("apiserver")
@@ -243,8 +244,11 @@ def _load_certificate(path: Path) -> x509.Certificate | None:
         raise HatchwayError(f"cannot read the certificate {path}: {error}", _DAMAGED) from error
 
 
-def _fresh(certificate: x509.Certificate) -> bool:
-    """Return True when it need not be made anew. It may begin in the future: this machine's clock was set back."""
+def _is_fresh(certificate: x509.Certificate) -> bool:
+    """Return True when a certificate is valid and need not be renewed yet.
+
+    Its start may be in the future when this machine's clock was set back.
+    """
     now = _now()
     return certificate.not_valid_before_utc <= now and now + _MARGIN < certificate.not_valid_after_utc
 
@@ -255,7 +259,7 @@ def _same_key(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) ->
 
 def _ensure_ca(pair: KeyPair, common_name: str) -> None:
     certificate = _load_certificate(pair.cert)
-    if certificate is not None and _fresh(certificate):
+    if certificate is not None and _is_fresh(certificate):
         if not _same_key(certificate, load_key(pair.key)):
             raise HatchwayError(f"{pair.cert} does not belong to {pair.key}", _DAMAGED)
         return
@@ -301,7 +305,7 @@ def _ensure_pair(pki: Pki, name: str, subject: _Subject, authority: KeyPair) -> 
     certificate = _load_certificate(pair.cert)
     if certificate is not None and pair.key.exists():
         key = load_key(pair.key)
-        if _same_key(certificate, key) and _fresh(certificate) and _covers(certificate, subject, ca):
+        if _same_key(certificate, key) and _is_fresh(certificate) and _covers(certificate, subject, ca):
             return pair
     key = _new_key(pair.key)
     certificate = _sign(key, subject, ca, load_key(authority.key))

@@ -63,7 +63,8 @@ class _Role:
 class _Binding:
     key: Key
     role: RoleRef
-    # (key, description) of each. Keys are ("User", "alice") or ("Group", "devs"); a service account has its user's key.
+    # (key, description) of each subject. Keys are ("User", "alice") or ("Group", "devs"). The key of a service account
+    # is that of its user.
     subjects: tuple[tuple[tuple[str, str], str], ...]
 
     def describe(self, subject: str) -> str:

@@ -147,7 +147,7 @@ class JobController(Controller):
         if tracking.changed:
             job = await self._write_status(job, tracking)
         if final is not None:
-            self._say_finished(job, final)
+            self._report_finished(job, final)
 
     async def _write_status(self, job: Object, tracking: JobTracking) -> Object:
         written = await self.client.update(RESOURCE, {**job, "status": tracking.status}, subresource="status")
@@ -155,7 +155,7 @@ class JobController(Controller):
         tracking.changed = False
         return written
 
-    def _say_finished(self, job: Object, final: Verdict) -> None:
+    def _report_finished(self, job: Object, final: Verdict) -> None:
         if final.kind != "Complete":
             self.events.event(job, "Warning", final.reason, final.message)
             return

@@ -59,7 +59,7 @@ class NodeLifecycleController(Controller):
         if namespace != LEASE_NAMESPACE or kind == "DELETED":
             return
         if before is None or _renewed(lease) != _renewed(before):
-            silent = name in self._heard and self._silence(name) >= self.context.config.node_monitor_grace
+            silent = name in self._heard and self._seconds_silent(name) >= self.context.config.node_monitor_grace
             self._heard[name] = self.monotonic()
             if silent:
                 self.queue.add(("", name))
@@ -73,7 +73,7 @@ class NodeLifecycleController(Controller):
             if not former.get("nodeName") or pod["spec"].get("tolerations") != former.get("tolerations"):
                 self.queue.add(("", node))
 
-    def _silence(self, name: str) -> float:
+    def _seconds_silent(self, name: str) -> float:
         return self.monotonic() - self._heard[name]
 
     async def reconcile(self, key: Key) -> float | None:
@@ -83,11 +83,11 @@ class NodeLifecycleController(Controller):
             return None
         name = key[1]
         self._heard.setdefault(name, self.monotonic())
-        left = self.context.config.node_monitor_grace - self._silence(name)
+        left = self.context.config.node_monitor_grace - self._seconds_silent(name)
         if left <= 0:
             node = await self._mark_unknown(node)
         node = await self._taint(node)
-        again = await self._care_for_pods(node)
+        again = await self._update_pods(node)
         due = [seconds for seconds in (left if left > 0 else None, again) if seconds is not None]
         return min(due) + 0.01 if due else None
 
@@ -147,7 +147,7 @@ class NodeLifecycleController(Controller):
         await self.nodes.wait_for_write(written)
         return written
 
-    async def _care_for_pods(self, node: Object) -> float | None:
+    async def _update_pods(self, node: Object) -> float | None:
         """Mark the pods of a node that is not ready as not ready, and evict those that no longer tolerate its taints.
 
         Returns the seconds until the next eviction, or None.

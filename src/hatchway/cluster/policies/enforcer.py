@@ -49,7 +49,7 @@ class PolicyEnforcer:
         nodes: the nodes' addresses, by their index in the address plan.
 
     Attributes:
-        on_change: called when other connections may be allowed than before.
+        on_change: called when the allowed connections may have changed.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class PolicyEnforcer:
                 self._changed.set()
             changes = self._table.take_changes()
             if anew:
-                changes = self._table.everything()
+                changes = self._table.changes_from_empty()
             try:
                 if anew or changes:
                     await self._in_thread(partial(self._apply, changes, anew=anew))
@@ -193,7 +193,7 @@ class PolicyEnforcer:
         await done
 
     async def _follow_policies(self, namespace: str) -> None:
-        """Wait until the policies that a namespace has now, or later states of them, have come by the watch."""
+        """Wait until the watch has reported the present policies of a namespace, or later versions of them."""
         while True:
             # Policies may be large, and many pods may start at once.
             async with self._asking:
@@ -202,7 +202,7 @@ class PolicyEnforcer:
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     def _knows(self, policy: Object) -> bool:
-        """Return True when a listed policy, or a later state of it, has come by the watch."""
+        """Return True when the watch has reported a listed policy, or a later version of it."""
         metadata = policy["metadata"]
         known = self._policies.get(metadata["name"], metadata.get("namespace", ""))
         return known is not None and int(known["metadata"]["resourceVersion"]) >= int(metadata["resourceVersion"])
