@@ -70,7 +70,7 @@ class Scheduler(Controller):
         # The number of changes so far that can change the decision about a waiting pod.
         self._changes = 0
         # Only one long decision is made at a time.
-        self._thread = asyncio.Lock()
+        self._long_decision = asyncio.Lock()
         self.nodes.subscribe(self._node_changed)
         self.pods.subscribe(self._pod_changed)
         self.namespaces.subscribe(self._namespace_changed)
@@ -224,7 +224,7 @@ class Scheduler(Controller):
         # Expressions that select devices may take long.
         if work_of(info, self._cluster) <= _MUCH_WORK and not devices.unallocated:
             return decide(self._cluster)
-        async with self._thread:
+        async with self._long_decision:
             self.devices.refresh(devices)
             cluster = self._cluster.snapshot()
             try:

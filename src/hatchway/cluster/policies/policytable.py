@@ -281,8 +281,8 @@ class PolicyTable:
     def take_changes(self) -> list[FilterChange]:
         """Return the changes of the filter since the last call.
 
-        They are in an order that is safe when only some are applied: a connection that the old and the new rules treat
-        alike is treated so at each moment in between.
+        Their order is safe even if only some are applied: a connection that the old and the new rules both allow is
+        never refused in between, and one that both refuse is never allowed.
         """
         added, removed = self.sets.take_changes()
         made, dropped = self._chains.take_changes()
