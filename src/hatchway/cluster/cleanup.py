@@ -17,8 +17,9 @@ def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
 
     delete: False keeps the state.
 
-    Returns why the context is still in the kubeconfig; None when it was removed. Raises HatchwayError when a file cannot
-    be removed.
+    Returns why the context is still in the kubeconfig; None when it was removed.
+
+    Raises HatchwayError when a file of the cluster cannot be removed.
     """
     failure: HatchwayError | None = None
     known = None

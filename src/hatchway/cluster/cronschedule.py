@@ -34,6 +34,7 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0
 _duration = re.compile(r"[-+]?(?:([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|µs|μs|ms|s|m|h))+").fullmatch
 _duration_part = re.compile(r"([0-9.]+)(ns|us|µs|μs|ms|s|m|h)")
 _zone_part = re.compile(r"[A-Za-z._0-9+][A-Za-z._0-9+-]{0,13}").fullmatch
+# The longest delay of `@every`, in seconds.
 _MAX_DELAY = 10**9
 # The most characters of a schedule. Kubernetes has no limit, but schedules are parsed often, and a long one takes long.
 _MAX_LENGTH = 4096

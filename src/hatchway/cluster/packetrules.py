@@ -38,7 +38,7 @@ class AllowRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MakeSet:
-    """Make a set with elements. Ranges are sorted, apart from each other, and never change."""
+    """Makes a set with elements. Ranges are sorted, neither overlap nor touch, and never change."""
 
     name: str
     kind: SetKind
@@ -47,7 +47,7 @@ class MakeSet:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """Change the elements of a set of addresses or sockets."""
+    """Changes the elements of a set of addresses or sockets."""
 
     name: str
     kind: SetKind
@@ -57,14 +57,14 @@ class ChangeSet:
 
 @dataclass(frozen=True, slots=True)
 class DropSet:
-    """Delete a set that no chain uses."""
+    """Deletes a set that no chain uses."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class MakeRules:
-    """Make a chain that allows what one of its rules allows, and leaves the rest to the chain that calls it."""
+    """Makes a chain that allows what one of its rules allows. Its caller decides about other connections."""
 
     name: str
     direction: Direction
@@ -73,7 +73,7 @@ class MakeRules:
 
 @dataclass(frozen=True, slots=True)
 class MakeGroup:
-    """Make a chain that calls other chains, and refuses what none of them allows."""
+    """Makes a chain that calls other chains, and refuses what none of them allows."""
 
     name: str
     chains: tuple[str, ...]
@@ -81,16 +81,16 @@ class MakeGroup:
 
 @dataclass(frozen=True, slots=True)
 class DropChain:
-    """Delete a chain that nothing uses."""
+    """Deletes a chain that nothing uses."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Isolate:
-    """Let a group of chains decide about the connections of a pod in one direction.
+    """Lets a group of chains decide about the connections of a pod in one direction.
 
-    group: None: the pod is not isolated in this direction. before: the group that decided until now.
+    group: the name of the group; None when the pod is not isolated. before: the group that decided until now, or None.
     """
 
     direction: Direction
@@ -101,12 +101,13 @@ class Isolate:
 
 @dataclass(frozen=True, slots=True)
 class BlockApi:
-    """Refuse, or allow again, a pod's connections to the API server's service address."""
+    """Refuses a pod's connections to the API server's service address, or allows them again."""
 
     ip: str
     blocked: bool
 
 
+# A change of the filter, for `PacketFilter.apply`.
 FilterChange = MakeSet | ChangeSet | DropSet | MakeRules | MakeGroup | DropChain | Isolate | BlockApi
 
 

@@ -16,7 +16,10 @@ from hatchway.errors import HatchwayError
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `hatchway up`. None keeps the cluster's setting (for a new cluster, the default)."""
+    """The options of `hatchway up`, with the meaning that they have in `ClusterConfig`.
+
+    None keeps the cluster's setting (for a new cluster, the default).
+    """
 
     api_port: int | None = None
     workers: int | None = None

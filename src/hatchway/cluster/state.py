@@ -42,6 +42,7 @@ DEFAULT_NAME = "hatchway"
 class ClusterConfig:
     """The settings with which a cluster was made.
 
+    ephemeral: whether all files of the cluster are deleted when it ends.
     api_port: the port that the cluster has kept since its first start. Before that, 0 means any free port, None the
     default port or, when that is taken, any free one.
     workers: number of nodes in addition to the control plane. addons: what `addonnames.parse_list` returns.

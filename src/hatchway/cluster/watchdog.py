@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# Seconds.
 _TICK: Final = 0.1
 # Modules whose code must not be interrupted, because it changes shared state. An interruption waits until it has ended.
 _UNINTERRUPTIBLE: Final = (

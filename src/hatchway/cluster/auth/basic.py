@@ -28,6 +28,7 @@ from hatchway.errors import ApiError, HatchwayError, unauthorized
 
 # OWASP's second choice for argon2id: 19 MiB, two passes, one lane.
 _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+# The most successful credentials that are remembered, and the most that may wait for their check.
 _CACHE_SIZE = 1024
 _PENDING = 16
 # A user may fail this often in a row, and then once per _REFILL seconds.

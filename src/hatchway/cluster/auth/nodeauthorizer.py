@@ -97,7 +97,7 @@ class NodeAuthorizer:
         return ""
 
     def _volume(self, node: str, asked: Attributes) -> str:
-        """Return why a node may not read a claim or a volume; "" for a claim of its pods, or a volume of such a claim."""
+        """Return why a node may not read a claim or a volume; "" for claims of its pods and volumes of such claims."""
         if asked.verb != "get":
             return "can only get individual resources of this type"
         if asked.subresource:

@@ -25,7 +25,10 @@ MOST_PODS = 500
 
 @dataclass(slots=True)
 class Verdict:
-    """The condition that ends a Job. The types FailureTarget and SuccessCriteriaMet precede the final condition."""
+    """A condition that ends a Job.
+
+    kind: its type. FailureTarget is followed later by Failed, and SuccessCriteriaMet by Complete.
+    """
 
     kind: str
     reason: str = ""
@@ -36,7 +39,13 @@ class Verdict:
 class JobView:
     """The current state of a Job and of the pods that it controls.
 
-    backoff: the failures before this reconcile; `new_backoff` also has the pods that have ended since.
+    backoff: the failures before this reconcile. new_backoff: also those of pods that have ended since.
+    active: the pods that have neither ended nor are being deleted. terminating: those that are being deleted.
+    succeeded_uids, failed_uids: the pods that status.uncountedTerminatedPods lists.
+    succeeded, failed: the numbers of pods that have ended, whether they are counted already or not.
+    known_indexes: the completed indexes in the status. succeeded_indexes: also those of pods that have succeeded since.
+    failed_indexes: None for a Job without a backoff limit for each index.
+    replaced: the last failed pod of each index that waits for its next pod.
     """
 
     job: Object

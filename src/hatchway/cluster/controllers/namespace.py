@@ -16,6 +16,7 @@ RESOURCE = "namespaces"
 FINALIZER = "kubernetes"
 # Seconds until the next check while objects are left whose deletion is not watched (Events, objects with finalizers).
 _LOOK_AGAIN = 0.5
+# The most objects that are deleted at the same time.
 _AT_ONCE = 100
 
 

@@ -23,9 +23,10 @@ __all__ = ["CLAIM_FINALIZER", "MOST_CONSUMERS", "ResourceClaimController"]
 
 # The finalizer of a claim that is allocated.
 CLAIM_FINALIZER = "resource.kubernetes.io/delete-protection"
-# How many pods may use one claim.
+# The most pods that may use one claim.
 MOST_CONSUMERS = 256
 _POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
+# The most characters of a generateName. The name has five random ones in addition, and at most 63 in all.
 _LONGEST_BASE = 57
 _POD, _CLAIM = "pod", "claim"
 

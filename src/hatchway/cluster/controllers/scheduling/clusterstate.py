@@ -28,6 +28,7 @@ class AbandonedError(Exception):
 class NodeState:
     """A node, and the pods bound to it.
 
+    ports: how many of its pods use each host port.
     groups: the number of its pods in each group.
     with_terms: the pods with affinity terms.
     used: the sum of the pods' requests.

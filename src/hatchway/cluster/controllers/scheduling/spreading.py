@@ -27,6 +27,7 @@ class Constraint:
 
     selector: a LabelSelector; None selects no pod.
     least_domains: minDomains.
+    honors_affinity, honors_taints: True if only nodes count that the pod's node affinity or tolerations allow.
     """
 
     max_skew: int
