@@ -1,7 +1,8 @@
 """Amounts of resources that can be added and compared, and shown as Kubernetes shows them.
 
 An amount keeps the style of its text as apimachinery's `pkg/api/resource/quantity.go` does, so that sums look as
-they do in Kubernetes: `512Mi` and `512Mi` are `1Gi`, `500m` and `500m` are `1`. `quantity.py` has exact numbers without a style.
+they do in Kubernetes: `512Mi` and `512Mi` are `1Gi`, `500m` and `500m` are `1`. `quantity.py` has exact numbers without
+a style.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class NodeAuthorizer:
         for obj in (old, new):
             if obj is not None:
                 key = (obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
-        assert key is not None, "a change is of something"
+        assert key is not None, "a change has the old or the new object"
         if old is not None and new is not None and _names_the_same(old, new):
             # Statuses change often, and a pod may name thousands of objects.
             return

@@ -96,7 +96,7 @@ class Balancer:
         return found and self.allows(client, endpoint)
 
     def remember(self, client: str, endpoint: ServiceEndpoint, now: float) -> None:
-        """Remember the endpoint that served a client, if the rule has client affinity."""
+        """Remember the endpoint that served a client, if the rule has session affinity."""
         if self.rule.affinity:
             self._affinity.remember(client, endpoint, now)
 
