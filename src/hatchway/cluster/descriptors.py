@@ -37,7 +37,7 @@ def listening_sockets(share: float) -> int:
 
 
 class ClientQuota:
-    """Counts what clients hold.
+    """Counts the connections or UDP flows that clients hold.
 
     total: the limit for all clients together. each: the limit for one client (one address). A client never gets more
     than is still free, so that a few clients cannot take everything: the first one half, the second one a quarter ...

@@ -86,7 +86,7 @@ async def _run(state: StateDir, attached: bool) -> None:
         watchdog.stop()
         state.run_file.unlink(missing_ok=True)
         try:
-            # The process that started this one would do this, but may have been killed.
+            # The process that started this one normally restores the kubeconfig, but it may have been killed.
             kubecontext.restore_kubeconfig(state)
         except (HatchwayError, OSError) as error:
             logger.error("the kubeconfig was not restored: %s", error)

@@ -18,7 +18,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
-# Of the label selector in a Scale, which an object of a custom type chooses.
+# The most characters of the label selector in a Scale. An object of a custom type may have a text of any length there.
 _LONGEST_SELECTOR = 16 * 1024
 
 

@@ -243,7 +243,7 @@ def plan(view: JobView, verdict: Verdict | None) -> PodPlan:
 
 
 def _surplus(view: JobView, least: int) -> list[Object]:
-    """Return active pods to delete: at least `least`, among them all whose index is not valid or used twice."""
+    """Return at least `least` active pods to delete, including all pods whose index is invalid or used twice."""
     order = deletion_order(view.active, view.now)
     found: list[Object] = []
     left = sorted(view.active, key=order)

@@ -89,7 +89,7 @@ class JobTracking:
 
     def _count_success(self, pod: Object, new_indexes: list[int]) -> None:
         if self.view.indexed:
-            # The pod's uid need not be noted: its index prevents that it is counted twice.
+            # The pod's uid need not be noted: because of its index, it is not counted twice.
             if jobplan.is_valid_success(self.view, pod):
                 new_indexes.append(jobpods.valid_index(self.view.job, pod) or 0)
                 self.changed = True

@@ -224,7 +224,7 @@ class VolumeBindingController(Controller):
         }
         attributes = volume["spec"].get("volumeAttributesClassName")
         if attributes is not None and phase_of(claim) != "Bound":
-            # Later only the driver of a volume changes it.
+            # After the claim is bound, only the volume's driver changes this field.
             status["currentVolumeAttributesClassName"] = attributes
         former = claim.get("status") or {}
         if phase_of(claim) == "Bound" and former.get("capacity"):
