@@ -54,8 +54,8 @@ class DevicesOfPod:
     unallocated: the claims without devices.
     unavailable: the claims whose devices are not available on some node, by uid.
     results: the allocations for `unallocated`, by node.
-    pools, classes, taken, select: the devices, the DeviceClasses by name, the devices of other claims, and what
-        evaluates expressions.
+    pools: the devices. classes: the DeviceClasses by name. taken: the devices of other claims.
+    select: evaluates the expressions that select devices; None to allocate no devices.
     """
 
     problem: str = ""
@@ -70,7 +70,10 @@ class DevicesOfPod:
     select: SelectDevice | None = None
 
     def refusals(self, node: Object) -> list[str]:
-        """Return why the pod cannot have its devices on the node; [] when it can. It may be called on a thread."""
+        """Return why the pod cannot have its devices on the node; [] when it can. May be called on another thread.
+
+        The result for this node is also recorded, in `unavailable` or `results`.
+        """
         for claim in self.claims:
             selector = ((claim.get("status") or {}).get("allocation") or {}).get("nodeSelector")
             if selector is not None and not node_selector_matches(selector, node):

@@ -195,9 +195,9 @@ class Scheduler(Controller):
     async def _decide(
         self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod
     ) -> tuple[Decision | None, float]:
-        """Return the decision about a pod, or None when it took so long that it is out of date; and its cost.
+        """Return (the decision about a pod, or None if it took long and is out of date; its cost).
 
-        The cost is processor time in seconds, so that a pod does not wait longer because the machine is busy.
+        The cost is in seconds of processor time, so that a pod does not wait longer because the machine is busy.
         """
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
@@ -237,7 +237,7 @@ class Scheduler(Controller):
         return (decision if self._is_current(info, decision) else None), cost
 
     def _is_current(self, info: PodInfo, decision: Decision) -> bool:
-        """Return True when a decision that took long is still possible."""
+        """Return True when a decision that took long can still be carried out."""
         if decision.node:
             state = self._cluster.nodes.get(decision.node)
             claims = self.volumes.claims_of(info.pod)
