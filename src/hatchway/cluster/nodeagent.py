@@ -39,6 +39,7 @@ from hatchway.kube.informer import Informer
 
 log = logging.getLogger("hatchway.cluster.nodeagent")
 
+# Seconds between two clean-ups, and the seconds for which the files of a removed pod are kept.
 _CLEAN_UP_SECONDS = 60.0
 _WITHOUT_NAMESPACES = (
     "containers of images need the private network, which this cluster does not have (`hatchway status` says why); the "

@@ -25,12 +25,13 @@ NETWORK_POLICIES = "networkpolicies.networking.k8s.io"
 
 # Seconds of work in one turn of the event loop, which the kubelets use, too.
 _SLICE = 0.005
-# Seconds until the filter is made anew after an error: the first pause, and the longest one.
+# The first and the longest pause, in seconds, until the filter is made again after an error.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
-# Seconds for which a new pod waits until the policies that the API has are known here.
+# The most seconds for which a new pod waits until the present policies of the API are known here, and the seconds
+# between two checks.
 _FRESH_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 0.02
-# For how many new pods the API is asked at once.
+# The most new pods for which the API is asked at the same time.
 _ASK_AT_ONCE = 4
 _TOO_MANY = (
     "There is no room for this policy: the policies of its namespace, or of the cluster, have too many rules. Its pods "
@@ -96,13 +97,13 @@ class PolicyEnforcer:
             of_node.subscribe(follow(self._table.pod_changed))
         try:
             async with running(self._policies, self._namespaces):
-                await self._keep_up()
+                await self._apply_changes()
         finally:
             self._fail(OSError(errno.ECANCELED, "the node agent ends"))
             await self._events.aclose()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _keep_up(self) -> None:
+    async def _apply_changes(self) -> None:
         pause, anew = _RETRY_SECONDS, True
         while True:
             waiting, self._waiting = self._waiting, []

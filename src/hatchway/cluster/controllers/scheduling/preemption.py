@@ -26,7 +26,7 @@ _INT32_RANGE = 2**31
 class Preemption:
     """The result: a node and its victims, which are the pods to delete; or why there is no such node.
 
-    node: the node's name; "" for none.
+    node: the node's name; "" for none. message: why there is none.
     victims: sorted by importance, the most important pod first.
     clear: True if the pod's nomination must be removed.
     budgets_broken: the number of victims whose deletion violates a PodDisruptionBudget.
