@@ -1,9 +1,9 @@
 """Starts and ends the control plane of an embedded cluster, from another process.
 
-The control plane (`python -m hatchway.cluster`) reports its progress as JSON lines on its standard output, each an
-object with `event`: "api", "nodes", "removed" (add-ons), "built-in", "first-use" (built-in services that wait for it),
-"ready" or "error". An attached control plane ends when its standard input is closed, or when its parent process has
-ended, unless it was told to stay by a line on its standard input (`KEEP`).
+The control plane (`python -m hatchway.cluster`) reports its progress as JSON lines on its standard output. Each is an
+object with the field `event`: "api", "nodes", "removed" (add-ons), "built-in", "first-use" (built-in services that wait
+for it), "ready" or "error". An attached control plane ends when its standard input is closed, or when its parent
+process has ended. The line `KEEP` on its standard input tells it to stay.
 """
 
 from __future__ import annotations

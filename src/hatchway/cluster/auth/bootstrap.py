@@ -1,9 +1,9 @@
 """The roles and bindings that every cluster starts with (Kubernetes' `rbac/bootstrappolicy/policy.go`).
 
-Left out are roles for what an embedded cluster does not have: cloud volumes, certificate signing, and accounts of
-single controllers (here they are one process, in system:masters). As in Kubernetes, system:node is bound to no one:
-nodes get its rights from the Node authorizer (`nodeauthorizer.py`). Different from Kubernetes: system:kube-dns may read
-EndpointSlices, pods and namespaces; and admin, edit and view carry their aggregated rules from the start.
+Roles for cloud volumes are left out, and the roles of single controllers except that for autoscalers, because here all
+controllers are one process, in system:masters. As in Kubernetes, system:node is bound to no one: nodes get its rights
+from the Node authorizer (`nodeauthorizer.py`). Unlike in Kubernetes, system:kube-dns may read EndpointSlices, pods and
+namespaces; and admin, edit and view have their aggregated rules from the start.
 """
 
 from __future__ import annotations
@@ -236,6 +236,7 @@ _AGGREGATED: dict[str, tuple[str, list[RuleObject]]] = {
     "edit": ("admin", [*_EDIT, *_VIEW]),
     "view": ("edit", _VIEW),
 }
+# The rules of the role `system:aggregate-to-NAME`, which is a part of the role NAME.
 _PARTS = {"admin": _ADMIN, "edit": _EDIT, "view": _VIEW}
 
 _AUTHENTICATED = ("Group", "system:authenticated")
@@ -279,7 +280,7 @@ def bootstrap_objects() -> list[tuple[str, Object]]:
         found.append((CLUSTER_ROLES, _cluster_role(f"system:aggregate-to-{name}", _PARTS[name], _into(name))))
     for name, subjects in _CLUSTER_BINDINGS.items():
         found.append((CLUSTER_ROLE_BINDINGS, _binding("ClusterRoleBinding", name, "ClusterRole", name, subjects)))
-    # Programs in every namespace may read how the API server's clients are authenticated.
+    # A binding to this role lets another API server read how this one authenticates clients.
     reader = "extension-apiserver-authentication-reader"
     role = _cluster_role(reader, [_rule(_READ, "", "configmaps", "extension-apiserver-authentication")])
     role["kind"] = "Role"

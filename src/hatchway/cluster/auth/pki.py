@@ -39,7 +39,8 @@ from hatchway.files import write_private
 
 _CA_LIFE = datetime.timedelta(days=3650)
 _LIFE = datetime.timedelta(days=365)
-# Renewed when less than this is left, so that certificates do not expire in a cluster that stays up for months.
+# A certificate is renewed when less than this time is left, so that it does not expire in a cluster that runs for
+# months without a restart.
 _MARGIN = datetime.timedelta(days=90)
 _SKEW = datetime.timedelta(minutes=5)
 
@@ -58,6 +59,8 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
+    """The subject of a certificate, its alternative names, and its uses."""
+
     common_name: str
     organizations: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
@@ -165,8 +168,11 @@ def ensure(
 ) -> Pki:
     """Make or renew all keys and certificates of a cluster.
 
-    node_names and node_ips go together. api_ips and api_names are addresses of the API server in addition to loopback,
-    its cluster address and its service names. Raises HatchwayError.
+    node_ips: the address of each node in `node_names`.
+    api_ips, api_names: addresses and names of the API server, besides loopback, its cluster address and its service
+        names.
+
+    Raises HatchwayError.
     """
     pki = Pki(pki_dir)
     try:

@@ -1,8 +1,8 @@
 """Decides the next actions for a Job: pods to create and to delete, and its end (`job/job_controller.go`).
 
 `JobView` reads a Job and its pods; `plan` decides about pods; `JobTracking` counts the pods that have ended. A pod is
-counted in three steps, so that none is missed or counted twice when a write fails: its uid is written to
-`uncountedTerminatedPods`, then its finalizer is removed, then the counter is increased.
+counted in three steps: its uid is written to `uncountedTerminatedPods`, then its finalizer is removed, then the counter
+is increased. So no pod is missed or counted twice when a write fails.
 """
 
 from __future__ import annotations

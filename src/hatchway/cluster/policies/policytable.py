@@ -281,8 +281,8 @@ class PolicyTable:
     def take_changes(self) -> list[FilterChange]:
         """Return the changes of the filter since the last call.
 
-        Their order is safe even if only some are applied: a connection that the old and the new rules both allow is
-        never refused in between, and one that both refuse is never allowed.
+        Their order is safe even if only some are applied. A connection that the old and the new rules both allow is
+        never refused in between. A connection that both refuse is never allowed.
         """
         added, removed = self.sets.take_changes()
         made, dropped = self._chains.take_changes()
