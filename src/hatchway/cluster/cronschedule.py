@@ -1,6 +1,6 @@
 """Cron schedules as Kubernetes reads them: `ParseStandard` of robfig/cron v3, with its errors. Pure.
 
-Other cron libraries take other syntax (`L`, `W`, `#`) and combine day of month with day of week otherwise: here both
+Other cron libraries take other syntax (`L`, `W`, `#`) and combine day of month and day of week differently. Here both
 must match when one of them is a `*` without a step; otherwise, one is enough. As with robfig/cron, an hour that a time
 zone skips has no runs, and an hour that it repeats has its runs twice.
 """

@@ -4,9 +4,9 @@ Python itself searches all objects of the process whenever their number has grow
 in memory that holds the event loop for tens of milliseconds, in the middle of a request. The API's objects are trees,
 which Python frees without a search. So here Python collects only the young generations automatically. Objects that
 survive are searched up to ten times a second, when no large request is under way. Then they are set aside
-(`gc.freeze`), so that the next search sees only new ones. Now and then, when the process has been nearly idle for some seconds, all
-objects are searched: some that were set aside, connections above all, may be garbage by now. With thousands of objects
-in the cluster that takes a tenth of a second.
+(`gc.freeze`), so that the next search sees only new ones. Now and then, when the process has been nearly idle for some
+seconds, all objects are searched: some that were set aside, connections above all, may be garbage by now. With
+thousands of objects in the cluster that takes a tenth of a second.
 """
 
 from __future__ import annotations
