@@ -24,8 +24,8 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 # Events have no owners and no dependents, and there are many Events.
 _IGNORED = frozenset({"events"})
-# Two deletions at the same time can make owners wait for each other in a circle. So an owner that waits only for waiting
-# owners is checked again after this time (seconds). Other circles are resolved at once.
+# Two deletions at the same time can make owners wait for each other in a circle. So an owner that waits only for
+# waiting owners is checked again after this time (seconds). Other circles are resolved at once.
 _CIRCLE_SECONDS = 1.5
 # At most this many objects are visited in search of a circle.
 _CIRCLE_VISITS = 10_000
