@@ -19,6 +19,8 @@ from pathlib import Path
 
 from hatchway.cluster import kubecontext, lifecycle
 from hatchway.cluster.process import Process
+from hatchway.cluster.serverlog import log_hint, log_tail
+from hatchway.cluster.startoptions import Options
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
 from hatchway.images.store.store import store_path
@@ -74,7 +76,7 @@ class OwnCluster:
         base = Path(tempfile.gettempdir()).absolute()
         _remove_abandoned(base)
         state = StateDir(base / f"hatchway-test-{secrets.token_hex(6)}")
-        wanted = lifecycle.Options(
+        wanted = Options(
             api_port=0,
             workers=options.nodes,
             addons=options.addons,
@@ -93,7 +95,7 @@ class OwnCluster:
         found = cls(running)
         try:
             if problems := running.run.get("problems"):
-                raise HatchwayError(f"the cluster is not ready: {'; '.join(problems)}", lifecycle.log_hint(state))
+                raise HatchwayError(f"the cluster is not ready: {'; '.join(problems)}", log_hint(state))
             kubeconfig.merge(found.kubeconfig, kubecontext.entry(state, _CONTEXT, running.run["server"]))
         except BaseException:
             found.end()
@@ -105,7 +107,7 @@ class OwnCluster:
         code = self._running.process.poll()
         if code is None:
             return self._limits
-        return f"the cluster has ended (exit code {code}){lifecycle.log_tail(self._state)}"
+        return f"the cluster has ended (exit code {code}){log_tail(self._state)}"
 
     def end(self) -> None:
         """End the cluster, and remove everything of it. Raises HatchwayError when the kernel does not end it."""
