@@ -1,49 +1,36 @@
 """Runs one container: starts it, and restarts it according to its restart policy.
 
-The states, reasons and events are those of `pkg/kubelet/kuberuntime` (`kuberuntime_manager.go`,
-`kuberuntime_container.go`).
+Behaviour: `pkg/kubelet/kuberuntime/kuberuntime_manager.go`. What happens is recorded by `containerrecord.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal
 
 from hatchway.cluster.node import clock, probes
-from hatchway.cluster.node.attempt import TERMINAL_ENVIRONMENT, Attempt, EndOrder
+from hatchway.cluster.node.attempt import Attempt, EndOrder
 from hatchway.cluster.node.backoff import BackOff
+from hatchway.cluster.node.containerrecord import START_FAILED, ContainerRecord
 from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.containerstreams import ContainerStreams
 from hatchway.cluster.node.containeruser import container_user
 from hatchway.cluster.node.env import ConfigError
 from hatchway.cluster.node.imagemanager import LOOK_SECONDS, ImageError
-from hatchway.cluster.node.images import HOST_PROGRAMS_ID
 from hatchway.cluster.node.logfiles import ContainerLog
-from hatchway.cluster.node.logreader import last_lines
-from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podgroups import ContainerGroup
-from hatchway.cluster.node.podstatus import ContainerState
-from hatchway.cluster.node.programs import PreparedStart, prepare_program
+from hatchway.cluster.node.preparedstart import PreparedStart, prepare_start
 from hatchway.cluster.node.resizing import needs_restart, same_resources
+from hatchway.cluster.node.restartpolicy import ContainerKind, is_restarted
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, StartError
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
-log = logging.getLogger(__name__)
-
-ContainerKind = Literal["init", "sidecar", "main", "ephemeral"]
-
 _CONFIG_RETRY = 10.0
 _RESIZE_RETRY = 2.0
-_UNKNOWN = 255
-_START_FAILED = 128
 
 
 class ContainerWorker:
@@ -71,7 +58,8 @@ class ContainerWorker:
         self.spec = spec
         self.kind = kind
         self.name: str = spec["name"]
-        self.state = ContainerState.restore(spec, known)
+        self._record = ContainerRecord(context, spec, kind, known)
+        self.state = self._record.state
         self.live_log: ContainerLog | None = None
         self.process: ContainerProcess | None = None
         self.streams: ContainerStreams | None = None
@@ -85,30 +73,13 @@ class ContainerWorker:
         self._ended = asyncio.Event()
         self._ended.set()
         self._delay_until = 0.0
-        self._started_once = False
         self.initialized = asyncio.Event()
-        self._restore()
-
-    def _restore(self) -> None:
-        """If the status says that the process runs, record its end: it has ended together with an earlier agent."""
-        state = self.state
-        if state.running:
-            began = state.state["running"].get("startedAt")
-            ended = {
-                "exitCode": _UNKNOWN,
-                "reason": "Unknown",
-                "startedAt": began,
-                "finishedAt": clock.rfc3339(clock.now()),
-                "containerID": state.container_id,
-            }
-            state.state = {"terminated": {key: value for key, value in ended.items() if value}}
-        self._started_once = bool(state.state.get("terminated") or state.last)
 
     # --- called by the pod worker -----------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
         """Return True before `run` when it has ended and its restart policy does not start it again."""
-        return self.state.exit_code is not None and not self._restarts(self.state.exit_code)
+        return self.state.exit_code is not None and not self._is_restarted(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
         """Apply a changed spec. A new image restarts the container; new resources do if its resize policy says so."""
@@ -203,19 +174,12 @@ class ContainerWorker:
             if ended is None:
                 continue
             code, ran_for, order = ended
-            if self._stopping or not ((order and order.restart) or self._restarts(code)):
+            if self._stopping or not ((order and order.restart) or self._is_restarted(code)):
                 return
             self._await_restart(self._delay(ran_for, order))
 
-    def _restarts(self, code: int) -> bool:
-        policy = self._context.pod["spec"].get("restartPolicy") or "Always"
-        if self.kind == "sidecar":
-            return True
-        if self.kind == "init":
-            return code != 0 and policy != "Never"
-        if self.kind == "ephemeral":
-            return False
-        return policy == "Always" or (policy == "OnFailure" and code != 0)
+    def _is_restarted(self, code: int) -> bool:
+        return is_restarted(self._context.pod, self.kind, code)
 
     def _delay(self, ran_for: float, order: EndOrder | None) -> float:
         """Return the seconds before the next attempt (doBackOff).
@@ -231,19 +195,8 @@ class ContainerWorker:
     def _await_restart(self, delay: float) -> None:
         """Record that the next attempt may begin in `delay` seconds. If that is not 0, set the status and report it."""
         self._delay_until = asyncio.get_running_loop().time() + delay
-        if delay <= 0:
-            return
-        text = f"{int(delay // 60)}m{int(delay % 60)}s" if delay >= 60 else f"{int(delay)}s"
-        self._waiting(
-            "CrashLoopBackOff",
-            f"back-off {text} restarting failed container={self.name} pod={self._context.full_name}",
-        )
-        self._context.event(
-            "Warning",
-            "BackOff",
-            f"Back-off restarting failed container {self.name} in pod {self._context.full_name}",
-            self.name,
-        )
+        if delay > 0:
+            self._record.record_back_off(delay)
 
     async def _try(self) -> tuple[int, float, EndOrder | None] | None:
         """Make one attempt.
@@ -258,7 +211,9 @@ class ContainerWorker:
             try:
                 start = await self._prepare()
             except ImageError as error:
-                self._no_image(error)
+                self._record.record_missing_image(error)
+                # It is looked for again soon, since it may be loaded at any time.
+                self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
                 return None
             except CreateError as error:
                 reason, message = "CreateContainerError", str(error)
@@ -280,16 +235,13 @@ class ContainerWorker:
 
     async def _prepare(self) -> PreparedStart:
         """Get everything that the next attempt needs. Raises ImageError, CreateError, ConfigError, ApiError."""
-        spec = self.spec
-        program = await prepare_program(self._context, spec)
-        try:
-            own = await self._context.environment(spec)
-            mounts = self._context.prepare_mounts(spec, program.variables(own))
-            self._target()
-            return PreparedStart(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
-        except BaseException:
-            program.close()
-            raise
+        start = await prepare_start(self._context, self.spec)
+        # An ephemeral container joins the PID namespace of this one.
+        target = self.spec.get("targetContainerName")
+        if target and self._find_process(target) is None:
+            start.program.close()
+            raise ConfigError(f"unable to find target container {target}")
+        return start
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless the spec changes or the container is stopped."""
@@ -302,31 +254,8 @@ class ContainerWorker:
         except TimeoutError:
             return
 
-    def _target(self) -> ContainerProcess | None:
-        """Return the process whose PID namespace an ephemeral container joins. Raises ConfigError."""
-        name = self.spec.get("targetContainerName")
-        process = self._find_process(name) if name else None
-        if name and process is None:
-            raise ConfigError(f"unable to find target container {name}")
-        return process
-
-    def _no_image(self, error: ImageError) -> None:
-        """Record that the image cannot be used now. It is looked for again soon, since it may be loaded at any time."""
-        self._waiting(error.reason, str(error))
-        if error.is_new:
-            self._context.event("Warning", "Failed", f"Error: {error.reason}", self.name)
-            if error.reason == "ErrImagePull" and self.state.image_id == HOST_PROGRAMS_ID:
-                # Clusters of earlier releases, and those with --host-programs, ran it.
-                message = (
-                    "It ran with this machine's programs before. Now the image hatchway/host does so; after "
-                    "`hatchway up --host-programs` every image with a command"
-                )
-                self._context.event("Warning", "HostProgramsOff", message, self.name)
-        self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
-
     async def _not_configured(self, reason: str, message: str, changed: asyncio.Event) -> None:
-        self._waiting(reason, message)
-        self._context.event("Warning", "Failed", f"Error: {message}", self.name)
+        self._record.record_config_error(reason, message)
         waiting = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._spec_changed.wait())]
         try:
             await asyncio.wait(waiting, timeout=_CONFIG_RETRY, return_when=asyncio.FIRST_COMPLETED)
@@ -336,42 +265,37 @@ class ContainerWorker:
 
     async def _start(self, start: PreparedStart, end_turn: Callable[[], None]) -> tuple[int, float, EndOrder | None]:
         loop = asyncio.get_running_loop()
-        state = self.state
-        if terminated := state.state.get("terminated"):
-            state.last = {"terminated": terminated}
-        if self._started_once:
-            state.restarts += 1
-        self._started_once = True
-        state.spec = self.spec
-        state.image, state.image_id = start.program.image, start.program.image_id
-        state.container_id = f"hatchway://{uuid.uuid4().hex}{uuid.uuid4().hex}"
-        state.ready = state.started = False
+        identifier = self._record.begin_attempt(self.spec, start.program)
         began, began_at = loop.time(), clock.rfc3339(clock.now())
-        file = self.live_log = self._context.log_file(self.name, state.restarts)
+        file = self.live_log = self._context.log_file(self.name, self.state.restarts)
         self._ended.clear()
         streams: ContainerStreams | None = None
         try:
             streams = self._open_streams(file)
-            self.group.make(self.spec, state.container_id.removeprefix("hatchway://"))
-            config = self._config(start, streams)
+            self.group.make(self.spec, identifier)
+            config = start.config(
+                self._context,
+                self.spec,
+                streams,
+                group=self.group.path,
+                user=self._user,
+                processes_of=self._find_process(self.spec.get("targetContainerName") or ""),
+            )
             process = await self._context.sandbox.start(config)
-            state.user = container_user(process.pid)
             streams.started(process)
-            self._context.event("Normal", "Created", f"Created container: {self.name}", self.name)
-            self._context.event("Normal", "Started", f"Started container {self.name}", self.name)
+            self._record.report_started(container_user(process.pid))
 
             def posted() -> None:
                 # As in Kubernetes, a container counts as running, and the next one starts, after its postStart hook.
-                state.state = {"running": {"startedAt": began_at}}
-                self._context.mark_changed()
+                self._record.record_running(began_at)
                 end_turn()
 
             end, order = await self._accompany(process, start, config, streams, posted)
             await streams.drain()
-            await self._record_end(end, began_at)
+            await self._record.record_end(end, self.group.end_reason(end), began_at, self.spec, file)
         except StartError as error:
-            self._start_failed(error, began_at)
-            return _START_FAILED, 0.0, None
+            self._record.record_start_failure(error, began_at, is_restarted=self._is_restarted(START_FAILED))
+            return START_FAILED, 0.0, None
         finally:
             if streams is not None:
                 streams.abandon()
@@ -428,70 +352,3 @@ class ContainerWorker:
             )
         except OSError as error:
             raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
-
-    def _config(self, start: PreparedStart, streams: ContainerStreams) -> ContainerConfig:
-        security = self.spec.get("securityContext") or {}
-        return ContainerConfig(
-            name=self.name,
-            argv=start.argv,
-            env={**start.environment, **TERMINAL_ENVIRONMENT} if streams.has_terminal else start.environment,
-            stdout=streams.stdout,
-            stderr=streams.stderr,
-            stdin=streams.stdin,
-            terminal=streams.has_terminal,
-            cwd=start.program.cwd or None,
-            mounts=start.mounts,
-            read_only_root=bool(security.get("readOnlyRootFilesystem")),
-            oom_score=oom_score(self._context.pod, self.spec, self._context.node.allocatable),
-            processes_of=self._find_process(self.spec.get("targetContainerName") or ""),
-            root=start.program.root,
-            privileges=replace(start.program.privileges, user=self._user or start.program.privileges.user),
-            group=self.group.path,
-        )
-
-    def _start_failed(self, error: StartError, began_at: str) -> None:
-        message = f'failed to start container "{self.name}": {error}'
-        ended = {
-            "exitCode": _START_FAILED,
-            "reason": "StartError",
-            "message": message,
-            "startedAt": began_at,
-            "finishedAt": clock.rfc3339(clock.now()),
-            "containerID": self.state.container_id,
-        }
-        self._context.event("Warning", "Failed", f"Error: {message}", self.name)
-        if self._restarts(_START_FAILED):
-            self.state.last = {"terminated": ended}
-            self._waiting("RunContainerError", message)
-        else:
-            self._terminated(ended)
-
-    async def _record_end(self, end: Exit, began_at: str) -> None:
-        message = self._context.volumes.read_termination_log(self.name)
-        if not message and end.code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            assert self.live_log is not None
-            message = await last_lines(self.live_log.path)
-        ended = {
-            "exitCode": end.code,
-            "reason": self.group.end_reason(end),
-            "message": message,
-            "startedAt": began_at,
-            "finishedAt": clock.rfc3339(clock.now()),
-            "containerID": self.state.container_id,
-        }
-        if not message:
-            del ended["message"]
-        self._terminated(ended)
-
-    def _waiting(self, reason: str, message: str) -> None:
-        self.state.wait(reason, message)
-        self._settle()
-
-    def _terminated(self, ended: Object) -> None:
-        self.state.state = {"terminated": ended}
-        self._settle()
-
-    def _settle(self) -> None:
-        self.state.started = False
-        self.state.ready = self.kind == "init" and self.state.exit_code == 0
-        self._context.mark_changed()

@@ -98,7 +98,7 @@ class Measures:
         for worker in list(self._workers.values()):
             containers = []
             network: list[NetworkUsage] = []
-            for container in worker.all:
+            for container in worker.containers.all:
                 process = container.process
                 if process is None:
                     continue

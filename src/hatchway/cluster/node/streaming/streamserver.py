@@ -139,7 +139,7 @@ class StreamServer:
         return worker
 
     def _container(self, worker: PodWorker, name: str) -> ContainerWorker:
-        container = next((found for found in worker.all if found.name == name), None)
+        container = next((found for found in worker.containers.all if found.name == name), None)
         if container is None or container.process is None:
             raise StreamRefused(500, f'container not found ("{name}")')
         return container
