@@ -34,7 +34,7 @@ _RESIZE_RETRY = 2.0
 
 
 class ContainerWorker:
-    """One container of a pod. An attempt is one run of its process; `run` returns after the last one.
+    """One container of a pod. An attempt is one run of its process; `run` returns after the last attempt.
 
     state: the container's part of the pod's status.
     live_log: the log of the current or last attempt of this agent.
@@ -78,7 +78,7 @@ class ContainerWorker:
     # --- called by the pod worker -----------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """Return True before `run` when it has ended and its restart policy does not start it again."""
+        """Return True when it has ended and its restart policy does not start it again. Call it before `run`."""
         return self.state.exit_code is not None and not self._is_restarted(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
@@ -116,12 +116,12 @@ class ContainerWorker:
 
     @property
     def is_resizing(self) -> bool:
-        """Return True while it runs with other resources than it was granted."""
+        """Return True while the container runs with other resources than its node has granted."""
         return self.state.running and not same_resources(self.state.spec.get("resources"), self.state.granted)
 
     @property
     def ignores_stop_signal(self) -> bool:
-        """Return True while it runs and only SIGKILL can end it."""
+        """Return True while the container runs and only SIGKILL can end it."""
         return self._attempt is not None and self._attempt.ignores_stop_signal
 
     async def execute(
@@ -147,10 +147,10 @@ class ContainerWorker:
 
     async def stop(self, grace: float) -> None:
         """End the container within `grace` seconds, do not start it again, and wait until it has ended."""
-        self.hurry(grace)
+        self.begin_stop(grace)
         await self._ended.wait()
 
-    def hurry(self, grace: float) -> None:
+    def begin_stop(self, grace: float) -> None:
         """End the container within `grace` seconds, or sooner if that was ordered before, and do not start it again."""
         by = asyncio.get_running_loop().time() + grace
         self._stop_by = by if self._stop_by is None else min(by, self._stop_by)
@@ -170,35 +170,38 @@ class ContainerWorker:
     async def run(self) -> None:
         """Start the container, and restart it according to its restart policy. When cancelled, kill it at once."""
         while not self._stopping:
-            ended = await self._try()
+            ended = await self._make_attempt()
             if ended is None:
                 continue
             code, ran_for, order = ended
             if self._stopping or not ((order and order.restart) or self._is_restarted(code)):
                 return
-            self._await_restart(self._delay(ran_for, order))
+            self._schedule_restart(self._next_delay(ran_for, order))
 
     def _is_restarted(self, code: int) -> bool:
         return is_restarted(self._context.pod, self.kind, code)
 
-    def _delay(self, ran_for: float, order: EndOrder | None) -> float:
-        """Return the seconds before the next attempt (doBackOff).
+    def _next_delay(self, ran_for: float, order: EndOrder | None) -> float:
+        """Count an end of the container. Return the seconds before the next attempt (doBackOff).
 
-        The kubelet counts the delay from the container's previous end. So a container that was ended by a probe waits
-        only if it has run for a short time.
+        When a probe has ended the container, the kubelet counts the delay from the end before that. So the container
+        waits only if it has run for a shorter time than the delay.
         """
         if order is not None and order.at_once:
             return 0.0
-        delay = self._backoff.ended(ran_for)
+        delay = self._backoff.record_end(ran_for)
         return 0.0 if order is not None and order.restart and ran_for >= delay else delay
 
-    def _await_restart(self, delay: float) -> None:
-        """Record that the next attempt may begin in `delay` seconds. If that is not 0, set the status and report it."""
+    def _schedule_restart(self, delay: float) -> None:
+        """Record that the next attempt may begin in `delay` seconds.
+
+        With a delay, also record and report the back-off.
+        """
         self._delay_until = asyncio.get_running_loop().time() + delay
         if delay > 0:
             self._record.record_back_off(delay)
 
-    async def _try(self) -> tuple[int, float, EndOrder | None] | None:
+    async def _make_attempt(self) -> tuple[int, float, EndOrder | None] | None:
         """Make one attempt.
 
         Returns (exit code, seconds it ran, the order that ended it); None when the container cannot be started yet.
@@ -212,7 +215,7 @@ class ContainerWorker:
                 start = await self._prepare()
             except ImageError as error:
                 self._record.record_missing_image(error)
-                # It is looked for again soon, since it may be loaded at any time.
+                # Look for the image again soon, because it may be loaded at any time.
                 self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
                 return None
             except CreateError as error:
@@ -236,7 +239,7 @@ class ContainerWorker:
     async def _prepare(self) -> PreparedStart:
         """Get everything that the next attempt needs. Raises ImageError, CreateError, ConfigError, ApiError."""
         start = await prepare_start(self._context, self.spec)
-        # An ephemeral container joins the PID namespace of this one.
+        # An ephemeral container joins the PID namespace of its target.
         target = self.spec.get("targetContainerName")
         if target and self._find_process(target) is None:
             start.program.close()
@@ -285,12 +288,13 @@ class ContainerWorker:
             streams.started(process)
             self._record.report_started(container_user(process.pid))
 
-            def posted() -> None:
-                # As in Kubernetes, a container counts as running, and the next one starts, after its postStart hook.
+            def on_post_start() -> None:
+                # As in Kubernetes, a container counts as running, and the pod's next container starts, after the
+                # postStart hook.
                 self._record.record_running(began_at)
                 end_turn()
 
-            end, order = await self._accompany(process, start, config, streams, posted)
+            end, order = await self._follow_process(process, start, config, streams, on_post_start)
             await streams.drain()
             await self._record.record_end(end, self.group.end_reason(end), began_at, self.spec, file)
         except StartError as error:
@@ -303,13 +307,13 @@ class ContainerWorker:
             self._ended.set()
         return end.code, loop.time() - began, order
 
-    async def _accompany(
+    async def _follow_process(
         self,
         process: ContainerProcess,
         start: PreparedStart,
         config: ContainerConfig,
         streams: ContainerStreams,
-        posted: Callable[[], None],
+        on_post_start: Callable[[], None],
     ) -> tuple[Exit, EndOrder | None]:
         self.process, self.streams = process, streams
         self._attempt = attempt = Attempt(
@@ -321,13 +325,13 @@ class ContainerWorker:
             environment=start.environment,
             stop_signal=start.program.stop_signal,
             may_be_ready=self.kind not in ("init", "ephemeral"),
-            posted=posted,
-            started=self.initialized.set,
-            counted=self._count,
+            on_post_start=on_post_start,
+            on_started=self.initialized.set,
+            on_check=self._count,
         )
         if self._stop_by is not None:
             attempt.end(self._stop_order(max(0.0, self._stop_by - asyncio.get_running_loop().time())))
-        process.new_user.add_done_callback(lambda done: self._begin_as(done, attempt))
+        process.new_user.add_done_callback(lambda done: self._restart_as(done, attempt))
         try:
             return await attempt.run()
         finally:
@@ -335,8 +339,8 @@ class ContainerWorker:
             # The process has already ended, unless the worker was cancelled.
             process.kill(signal.SIGKILL)
 
-    def _begin_as(self, found: asyncio.Future[str], attempt: Attempt) -> None:
-        """Start the container again as the user that its image wants to be (`ContainerProcess.new_user`)."""
+    def _restart_as(self, found: asyncio.Future[str], attempt: Attempt) -> None:
+        """Restart the container as the user to which its start script has changed (`ContainerProcess.new_user`)."""
         if self._attempt is attempt and not self._stopping:
             self._user = found.result()
             message = f"Container {self.name} goes on as user {self._user}, will be restarted as this user"

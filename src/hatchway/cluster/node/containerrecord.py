@@ -75,10 +75,10 @@ class ContainerRecord:
         if error.is_new:
             self._context.event("Warning", "Failed", f"Error: {error.reason}", self._name)
             if error.reason == "ErrImagePull" and self.state.image_id == HOST_PROGRAMS_ID:
-                # Clusters of earlier releases, and those with --host-programs, ran it.
+                # An earlier release, or --host-programs, ran the command as a program of this machine.
                 message = (
-                    "It ran with this machine's programs before. Now the image hatchway/host does so; after "
-                    "`hatchway up --host-programs` every image with a command"
+                    "The container ran with this machine's programs before. Now only containers of the image "
+                    "hatchway/host do so; `hatchway up --host-programs` allows it for every image with a command"
                 )
                 self._context.event("Warning", "HostProgramsOff", message, self._name)
 

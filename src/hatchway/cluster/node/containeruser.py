@@ -14,7 +14,7 @@ _ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
 
 
 def container_user(pid: int) -> Object:
-    """Return a core/v1 ContainerUser with the users of a process in the kernel; root when it has already ended."""
+    """Return the user and the groups of a process as a core/v1 ContainerUser; root when it has ended."""
     try:
         users, groups = "", ""
         if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
@@ -48,7 +48,10 @@ def parse_user(text: str, users: str = "", groups: str = "") -> Object:
 
 
 def _inside(numbers: str, outside: int) -> int:
-    """Convert a number to the one in another user namespace (user_namespaces(7)). Without a map, it is the same."""
+    """Convert a number to the one in another user namespace (user_namespaces(7)).
+
+    Without a map, the number stays the same.
+    """
     for line in numbers.splitlines():
         first, there, count = map(int, line.split())
         if there <= outside < there + count:

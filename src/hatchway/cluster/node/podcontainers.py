@@ -52,7 +52,7 @@ class PodContainers:
 
     @property
     def ephemeral_states(self) -> list[ContainerState]:
-        """Return the states of the ephemeral containers; the list grows when one is added."""
+        """Return the states of the ephemeral containers. The list grows when a container is added."""
         return self._ephemeral.states
 
     @property

@@ -42,10 +42,10 @@ class PodResizes:
         wanted = Grant.of(pod)
         requests = wanted.requests(pod)
         if found := ledger.shortage(context.uid, requests):
-            said = self.conditions.get(RESIZE_PENDING)
+            reported = self.conditions.get(RESIZE_PENDING)
             self.conditions[RESIZE_PENDING] = ("Deferred", found.message, generation)
             ledger.wait(context.uid, pod, retry)
-            if said is None or said[2] != generation:
+            if reported is None or reported[2] != generation:
                 context.event("Warning", "ResizeDeferred", resize_message("Pod resize Deferred", pod, found.message))
             return
         self.grant = wanted

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from hatchway.cluster.node import sources
-from hatchway.cluster.node.deviceclaims import unprepared
+from hatchway.cluster.node.deviceclaims import why_not_prepared
 from hatchway.cluster.node.imagevolumes import ImageVolumes
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podstatus import ContainerState
@@ -52,7 +52,7 @@ class PodSetup:
             wait = min(wait * 2, _LAST_RETRY)
 
     async def _prepare_devices(self) -> bool:
-        if why := unprepared(self._context.pod):
+        if why := why_not_prepared(self._context.pod):
             self._context.event("Warning", "FailedPrepareDynamicResources", why)
         return not why
 

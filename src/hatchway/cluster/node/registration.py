@@ -80,7 +80,7 @@ def node_object(node: NodeSpec, *, loopback: bool) -> Object:
 def control_plane_object(node: NodeSpec, *, loopback: bool) -> Object:
     """Return the Node object of the control plane's node.
 
-    It has the label of the control plane's role, which kubelets may not set.
+    It has the label of the control plane's role, which a kubelet may not set itself.
     """
     found = node_object(node, loopback=loopback)
     found["metadata"]["labels"][CONTROL_PLANE] = ""

@@ -101,7 +101,7 @@ class PodWorker:
         """End a resize when all containers have what they were granted."""
         is_resizing = self.containers.is_resizing
         if not is_resizing:
-            # Sooner, a container that still uses more than it will be granted would be ended.
+            # Lower the limits only now: earlier, the kernel would kill a container that still uses more.
             self._context.groups.narrow(self._granted_pod())
         self._resizes.follow(is_resizing)
 
@@ -131,7 +131,7 @@ class PodWorker:
             self._stop = first.combined(stop)
             for container in self.containers.all:
                 if (grace := _grace(stop, container)) < first.grace:
-                    container.hurry(grace)
+                    container.begin_stop(grace)
 
     @property
     def name(self) -> str:
@@ -160,10 +160,10 @@ class PodWorker:
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(self._object.run()), group.create_task(self._setup.keep_volumes_fresh())]
-                living = group.create_task(self._live())
-                asked = group.create_task(self._stopped.wait())
-                await asyncio.wait([living, asked], return_when=asyncio.FIRST_COMPLETED)
-                if not asked.done():
+                running = group.create_task(self._run_to_end())
+                stop_ordered = group.create_task(self._stopped.wait())
+                await asyncio.wait([running, stop_ordered], return_when=asyncio.FIRST_COMPLETED)
+                if not stop_ordered.done():
                     # The pod has ended without an order. Its status and logs are kept until it is deleted; its files
                     # are removed now (syncTerminatedPod).
                     self._context.node.ledger.release(self.uid)
@@ -171,7 +171,7 @@ class PodWorker:
                     await asyncio.wait([helpers[1]])
                     await self._context.remove_sandbox()
                     await self._remove_files()
-                    await asked
+                    await stop_ordered
                 assert self._stop is not None
                 if not self._stop.deleted:
                     # No last status is written when the pod is no longer in the API, or when the next agent will run it
@@ -179,8 +179,8 @@ class PodWorker:
                     helpers[0].cancel()
                 stop = self._stop
                 await self.containers.stop(lambda one: _grace(stop, one))
-                living.cancel()
-                await asyncio.wait([living])
+                running.cancel()
+                await asyncio.wait([running])
                 await self._context.remove_sandbox()
                 for helper in helpers:
                     helper.cancel()
@@ -190,7 +190,7 @@ class PodWorker:
             self._setup.close()
             await self._context.remove_sandbox()
 
-    async def _live(self) -> None:
+    async def _run_to_end(self) -> None:
         """Set up the pod, and run it until its last container ends. Do nothing for a pod that has already ended."""
         known = (self.pod.get("status") or {}).get("phase")
         if known in ("Succeeded", "Failed") or self.pod["metadata"].get("deletionTimestamp"):
@@ -201,7 +201,10 @@ class PodWorker:
             return
         self.containers.await_init()
         self._context.mark_changed()
-        if self._ended_already():
+        if self.containers.has_failed_init:
+            return
+        if self.containers.are_finished:
+            self._state.initialized = True
             return
         for message in unsupported.messages(
             self.pod,
@@ -229,18 +232,6 @@ class PodWorker:
         self._state.rejected = True
         self._context.event("Warning", reason, message)
         self._context.mark_changed()
-        return True
-
-    def _ended_already(self) -> bool:
-        """Return True when the pod has ended under an earlier agent, so that no container must run again.
-
-        Such a pod counts as initialized.
-        """
-        if self.containers.has_failed_init:
-            return True
-        if not self.containers.are_finished:
-            return False
-        self._state.initialized = True
         return True
 
     async def _work(self) -> None:
