@@ -90,7 +90,7 @@ class AgentRequests:
                 child.privileges, child.node_users = privileges, sandbox.node.users
             return
         fork, shared = self._topology.forker(sandbox)
-        # A shared PID namespace has its limit already.
+        # A shared PID namespace already has its limit.
         start = functools.partial(run, is_first=shared is None)
         child = self._children.fork(fork, start, message, descriptors, is_container=True)
         child.shared = shared
@@ -103,7 +103,7 @@ class AgentRequests:
             if target.mounts < 0:
                 raise StartFailure("the container cannot be entered: the cluster has had too many open files")
 
-            # With the container's rights, whatever the request says.
+            # The process gets the container's rights, whatever the request says.
             config["privileges"], config["account"] = target.privileges, target.account
             config["container_pid"], config["node_users"] = target.pid, sandbox.node.users
             if target.privileges is not None and target.account is None:
@@ -117,7 +117,7 @@ class AgentRequests:
 
     @contextlib.contextmanager
     def _entering(self, key: int) -> Iterator[tuple[Child, int]]:
-        """Give a running container and a descriptor of its PID namespace. Raises StartFailure."""
+        """Yield a running container, and a descriptor of its PID namespace for the block. Raises StartFailure."""
         target = self._children.find(key)
         if target is None:
             raise StartFailure("the container is not running")
@@ -191,7 +191,7 @@ class AgentRequests:
             if sandbox.link:
                 self._topology.router.remove(sandbox.link)
         except OSError as error:
-            # It is deleted with its namespace even so, only later.
+            # The interface is deleted later, together with its namespace.
             print(f"interface {sandbox.link} is not deleted: {error}", file=sys.stderr)
         sandbox.namespaces.close()
         self._tell({"id": sandbox.removing}, ())

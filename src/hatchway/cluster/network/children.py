@@ -36,7 +36,7 @@ class Children:
         self._tell = tell
         self._by_pid: dict[int, Child] = {}
         self._by_key: dict[int, Child] = {}
-        # Children whose program does not run yet, by number, the earliest deadline first.
+        # Children whose program does not run yet, by process id, the earliest deadline first.
         self._starting: dict[int, Child] = {}
         self._followed = FollowedContainers(
             descriptors.watch,
@@ -104,15 +104,15 @@ class Children:
             is_container=is_container,
         )
         self._by_pid[pid] = self._by_key[child.key] = self._starting[pid] = child
-        self._descriptors.watch(report, lambda: self._reported(child))
+        self._descriptors.watch(report, lambda: self._read_report(child))
         return child
 
-    def _reported(self, child: Child) -> None:
+    def _read_report(self, child: Child) -> None:
         # The event may belong to a former socket with the same descriptor.
         if child.report is not None and (text := child.read_report()) is not None:
-            self._started(child, text)
+            self._finish_start(child, text)
 
-    def _started(self, child: Child, why_not: str) -> None:
+    def _finish_start(self, child: Child, why_not: str) -> None:
         """Tell the agent that a child's program runs, or why it does not."""
         report, child.report = child.report, None
         assert report is not None
@@ -127,7 +127,7 @@ class Children:
             self._followed.add(child.key, child.changes)
 
     def end_late_starts(self) -> None:
-        """Kill children whose program should run by now: a container can stop (SIGSTOP) what is started in it."""
+        """Kill children whose program should run by now: a container can stop (SIGSTOP) a starting exec in it."""
         for child in list(self._starting.values()):
             if child.deadline > time.monotonic():
                 return
@@ -135,7 +135,7 @@ class Children:
             if text is None:
                 child.kill(signal.SIGKILL)
                 text = f"cannot start a process: its program did not run within {self._start_seconds:g} seconds"
-            self._started(child, text)
+            self._finish_start(child, text)
 
     def follow_users(self) -> None:
         """Do what is due for the containers whose changes of users are followed (`FollowedContainers.check`)."""
@@ -156,12 +156,12 @@ class Children:
         if child is None:
             return None
         if child.report is not None:
-            self._started(child, child.read_report() or "")
+            self._finish_start(child, child.read_report() or "")
         self._end_execs_of(child)
         if child.shared is not None:
-            self._clear(child)
+            self._kill_rest(child)
         if child.guest_of is not None:
-            self._clear_guest(child, child.guest_of)
+            self._kill_rest_of_guest(child, child.guest_of)
         self._followed.remove(child.key)
         child.close()
         if self._by_key.pop(child.key, None) is not None:
@@ -174,7 +174,7 @@ class Children:
             if child.container is ended:
                 child.kill(signal.SIGKILL)
 
-    def _clear(self, ended: Child) -> None:
+    def _kill_rest(self, ended: Child) -> None:
         """Kill what a container leaves behind in a PID namespace that continues without it."""
         shared = ended.shared
         assert shared is not None
@@ -186,7 +186,7 @@ class Children:
         elif ended.mounts >= 0:
             shared.sweep(ended.mounts_name(), others)
 
-    def _clear_guest(self, ended: Child, space: PidSpace) -> None:
+    def _kill_rest_of_guest(self, ended: Child, space: PidSpace) -> None:
         """Kill what a container leaves behind in another container's PID namespace."""
         if ended.mounts >= 0:
             space.sweep(ended.mounts_name(), set())

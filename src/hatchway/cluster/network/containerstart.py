@@ -42,7 +42,7 @@ def make_root(
     report: gets a descriptor of the mount namespace.
     """
     os.umask(0o022)
-    _import_nothing_more()
+    _disable_imports()
     try:
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)
@@ -77,7 +77,7 @@ def start(
         processes.limit_here(config["processes"] // 2)
     if config["image"] is not None:
         os.umask(0o022)
-        _import_nothing_more()
+        _disable_imports()
         start_in_image(template, namespaces, etc, config, report, functools.partial(_execute, config))
     make_root(template, namespaces, etc, config, report)
     _execute(config, {"HOME": "/root", **config["env"]}, lambda: _give_up_privileges(config["users"]))
@@ -91,7 +91,7 @@ def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], 
     """
     _join_group(config["group"])
     os.umask(0o022)
-    _import_nothing_more()
+    _disable_imports()
     if config["account"] is not None:
         enter_image(namespaces, mount_namespace, config, report, functools.partial(_execute, config))
     try:
@@ -102,7 +102,7 @@ def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], 
     _execute(config, {"HOME": "/root", **config["env"]}, lambda: _give_up_privileges(config["users"]))
 
 
-def _import_nothing_more() -> None:
+def _disable_imports() -> None:
     """Disable imports: in a container, directories of modules may be volumes with any content."""
     for finders in (sys.meta_path, sys.path_hooks, sys.path):
         finders.clear()

@@ -1,6 +1,6 @@
 """Opens sockets inside the private network for the control plane outside.
 
-`PrivateDialer` is the end outside, `DialServer` the end inside.
+`PrivateDialer` is outside the network, `DialServer` inside.
 
 The connected socket itself is passed out (SCM_RIGHTS), so its data needs no extra hop.
 """
@@ -73,7 +73,7 @@ class PrivateDialer:
         self._channel.close()
         self._lost()
 
-    def interrupted(self) -> None:
+    def fail_waiting(self) -> None:
         """Fail the waiting requests, because a new node agent has the inner end, and does not know of them."""
         self._lost()
 
@@ -108,7 +108,7 @@ class PrivateDialer:
             waiting.set_exception(OSError(message["errno"], message["error"]))
 
     def _open_outside(self, message: Message) -> None:
-        """Answer a request of the inside for a socket on this machine. It belongs to the inside from then on."""
+        """Answer a request from inside for a socket on this machine. The node agent then owns the socket."""
         answer: Message = {"published": message["id"]}
         try:
             if self._publish is None:
@@ -142,7 +142,7 @@ class DialServer:
         self._channel = Channel(self._loop, sock, self._received, self._lost)
 
     async def close(self) -> None:
-        """Stop answering, and cancel what is under way."""
+        """Stop answering, and cancel the requests that are in progress."""
         self._channel.close()
         tasks = list(self._tasks.values())
         self._lost()
@@ -213,7 +213,7 @@ class DialServer:
             # This includes ETOOMANYREFS: too many descriptors are in flight for one user.
             self._send_error(number, error)
         except (OverflowError, ValueError) as error:
-            # Not a port or an address: the caller waits for a response even so.
+            # The request has no valid port or address, but the caller still waits for a response.
             self._channel.send({"id": number, "errno": errno.EINVAL, "error": str(error)})
 
     def _make_in_pod(self, number: int, uid: str, count: int, family: socket.AddressFamily) -> None:

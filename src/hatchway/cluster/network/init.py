@@ -6,7 +6,8 @@ agent ends in order, or as soon as the control plane's end of the lifeline is cl
 
 It is small, single-threaded and without an event loop, because each container begins as a fork of it. A sandbox has no
 process: its namespaces are kept open by descriptors here. The mount namespace with which a container was started is
-kept open, too. exec enters this one: a container can make others for itself, in which paths lead anywhere.
+kept open, too. exec enters that one, because a container can make other mount namespaces, in which paths may lead
+anywhere.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Init:
         )
         self._agent.start()
         if keeper is not None:
-            # The agent needs longer to start.
+            # The agent is started first, because it needs longer.
             self._open_egress(config["egress"], keeper)
 
     def _open_egress(self, config: dict[str, Any], keeper: KeeperLink) -> None:
@@ -87,8 +88,11 @@ class Init:
     def _tell_agent(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
         self._agent.tell(message, descriptors)
 
-    def _agent_ended(self, code: int) -> None:
-        """End all pods, since the agent held their logs, and start another agent unless the network is ending."""
+    def _handle_agent_end(self, code: int) -> None:
+        """End all pods, because the agent had their logs open. Another agent starts when they have ended.
+
+        If the network is to end, or agents end too often, exit.
+        """
         restart = self._deaths.record(code)
         self._agent.close()
         if self._deadline is not None or not restart:
@@ -96,8 +100,8 @@ class Init:
         channel.send(self._lifeline, {"restarted": code})
         self._requests.remove_all()
 
-    def _start_anew(self) -> None:
-        """Start the agent again when nothing is left of the last agent's pods, so that names and addresses are free."""
+    def _restart_agent(self) -> None:
+        """Start another agent if no pod of the last agent is left, so that names and addresses are free."""
         if not self._agent.running and not self._requests.has_sandboxes and not self._children.are_any:
             self._agent.start()
 
@@ -114,7 +118,7 @@ class Init:
     def _reap(self) -> None:
         self._wakeup.recv(4096)
         self._reap_all()
-        self._start_anew()
+        self._restart_agent()
 
     def _reap_all(self) -> None:
         while True:
@@ -125,7 +129,7 @@ class Init:
             if pid == 0:
                 return
             if pid == self._agent.pid:
-                self._agent_ended(os.waitstatus_to_exitcode(status))
+                self._handle_agent_end(os.waitstatus_to_exitcode(status))
                 continue
             child = self._children.handle_end(pid, status)
             if child is None:
@@ -191,7 +195,7 @@ def main() -> None:
         if config["egress"] is not None:
             keeper = egresskeeper.start_keeper(config["egress"], (config["lifeline"], config["dial"]))
         linuxnamespaces.leave_network()
-        # Containers may see forks of this process before these have become containers.
+        # Containers may see a fork of this process before the fork has become a container.
         linux.keep_memory_private()
         init = Init(config, lifeline, users, keeper)
     except OSError as error:

@@ -98,7 +98,7 @@ class Unavailable(HatchwayError):
     """A private network cannot be made on this machine; the message says why."""
 
 
-def available() -> str:
+def why_unavailable() -> str:
     """Return why no private network can be made here; "" when one can be made. It makes one and ends it again."""
     with tempfile.TemporaryDirectory(prefix="hatchway-") as directory:
         settings = NetworkSettings(1, [], Path(directory), Path(os.devnull))
@@ -251,7 +251,7 @@ class PrivateNetwork:
             self._fail()
         elif "restarted" in message:
             log.error("%s, and its pods with it; it is started again", _ended(int(str(message["restarted"]))))
-            self._dialer.interrupted()
+            self._dialer.fail_waiting()
         elif "agent" in message:
             self._why = _ended(int(str(message["agent"])))
 

@@ -92,6 +92,7 @@ def leave_keyring() -> None:
     try:
         linux.join_new_session_keyring()
     except OSError as error:
-        # EPERM, ENOSYS: key rings are forbidden here, for pods, too. EDQUOT: pods are worth more than this protection.
+        # EPERM, ENOSYS: key rings are forbidden here, also for pods. EDQUOT: running pods matters more than this
+        # protection.
         if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EDQUOT):
             raise

@@ -6,8 +6,8 @@ end with an error, although nothing else has gone wrong; servers that give up ro
 A seccomp filter answers these calls in place of the kernel, as fakeroot does and, for images, Charliecloud (`ch-run
 --seccomp`, its documentation says for which calls).
 
-The programs of 32-bit x86 have their own numbers. Calls of x32, which few kernels have, would be a way around the
-filter, so they do not exist (ENOSYS).
+The programs of 32-bit x86 have their own numbers. Calls of x32, which few kernels have, could evade the filter, so they
+fail with ENOSYS.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class _Calls:
     narrow_owners: tuple[int, ...] = ()
 
 
-# The calls of which the kernel asks (`make_program`): what they change, and the index of the argument with the new
-# effective user or group, by architecture and number. In this order: set...id, setre...id, setres...id.
+# The calls about which the kernel asks another process (`follow_user_changes`): what they change, and the index of the
+# argument with the new effective user or group, by architecture and number. In this order: set...id, setre...id,
+# setres...id.
 _FOLLOWED = {
     (architecture, number): (kind, index)
     for architecture, kind, numbers in (
@@ -131,7 +132,7 @@ def follow_user_changes() -> int:
 
 
 def find_change(architecture: int, number: int) -> tuple[str, int] | None:
-    """Return what a call changes, "user" or "group", and the index of its argument with the new one; None: neither."""
+    """Return what a call changes, "user" or "group", and the index of the argument with the new number; else None."""
     return _FOLLOWED.get((architecture, number))
 
 
@@ -193,7 +194,7 @@ def _for(numbers: Sequence[int], block: bytes) -> bytes:
     """Return jumps to a block, which must return, for calls with these numbers; all others skip it."""
     jumps = b""
     for left, number in reversed(list(enumerate(reversed(numbers)))):
-        # To the block behind the jumps that are left; the last jump skips the block for all other calls.
+        # Jump over the remaining jumps to the block. The last jump skips the block for all other calls.
         jumps += _instruction(_IF_EQUAL, number, left, 0 if left else len(block) // 8)
     return jumps + block
 

@@ -54,10 +54,10 @@ class PidSpace:
             self.descriptor = -1
 
     def sweep(self, mounts: str | None, keep: set[int]) -> None:
-        """Kill the processes in this namespace itself, except its keeper.
+        """Kill the processes that are directly in this namespace, except its keeper.
 
-        mounts: kill only those in this mount namespace (what a container has left behind); None: all. keep: process ids
-        to leave.
+        mounts: kill only processes in this mount namespace (those that a container has left behind); None kills all.
+        keep: the ids of processes that are not killed.
         """
         deadline = time.monotonic() + _SWEEP_SECONDS
         while time.monotonic() < deadline:
@@ -141,7 +141,7 @@ def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> t
         try:
             return _receive_made(ours)
         finally:
-            # It has done its work; a container of the node may have stopped it (SIGSTOP).
+            # The process in between is not needed any more, and a container of the node may have stopped it (SIGSTOP).
             os.kill(between, signal.SIGKILL)
             os.waitpid(between, 0)
 

@@ -21,16 +21,16 @@ _KEPT_SECONDS: Final = 1.0
 class _Pod:
     """The sockets of one pod.
 
-    asked: how many were requested and have not come. waiting: callers that get the next ones. used: how many were taken
-    since the last check. batch: how many are requested next.
+    requested: how many sockets were requested and have not arrived. waiting: callers that get the next sockets.
+    used: how many were taken since the last check. batch: how many are requested next.
     """
 
-    __slots__ = ("asked", "batch", "ready", "used", "waiting")
+    __slots__ = ("batch", "ready", "requested", "used", "waiting")
 
     def __init__(self) -> None:
         self.ready: deque[socket.socket] = deque()
         self.waiting: deque[asyncio.Future[socket.socket]] = deque()
-        self.asked = 0
+        self.requested = 0
         self.batch = _FEWEST
         self.used = False
 
@@ -70,8 +70,8 @@ class PodSockets:
             return pod.ready.popleft()
         waiting: asyncio.Future[socket.socket] = self._loop.create_future()
         pod.waiting.append(waiting)
-        if pod.asked < len(pod.waiting):
-            pod.asked += pod.batch
+        if pod.requested < len(pod.waiting):
+            pod.requested += pod.batch
             task = self._loop.create_task(self._fill(uid, pod, pod.batch), name="sockets of a pod")
             pod.batch = min(2 * pod.batch, _MOST)
             self._tasks.add(task)
@@ -107,7 +107,7 @@ class PodSockets:
             _fail(pod, error)  # the next one asks again
             return
         finally:
-            pod.asked -= count
+            pod.requested -= count
         pod.ready.extend(made)
         while pod.waiting and pod.ready:
             waiting = pod.waiting.popleft()

@@ -316,7 +316,7 @@ class PrivateRuntime:
         self._channel.send(message, descriptors)
 
     async def ask(self, message: Message, descriptors: Sequence[int] = ()) -> Message:
-        """Send a request and wait for its answer. Raises OSError with init's words."""
+        """Send a request and wait for its answer. Raises OSError with init's message."""
         answer, received = await self._ask(message, descriptors)
         close_all(received)
         return answer
