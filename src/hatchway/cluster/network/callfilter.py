@@ -237,7 +237,7 @@ def _checks(rules: Iterable[_CallRule], column: int) -> Iterator[bytes]:
 
 
 def _test(rule: _CallRule) -> bytes:
-    """Return comparisons that continue at the next instruction if the rule applies, and else skip it."""
+    """Return comparisons that continue at the next instruction if the rule applies, and otherwise skip it."""
     count = len(rule.values)
     if rule.test == "any bit":
         return _instruction(_IF_ANY_BIT, rule.values[0], 0, 1)

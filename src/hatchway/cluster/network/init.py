@@ -39,7 +39,7 @@ from hatchway.usermaps import UserMap
 class Init:
     """The first process: reads messages of the agent and the control plane, and reaps processes.
 
-    config: see `launcher.py`. lifeline: the socket to the control plane. users: those of the user namespace.
+    config: see `launcher.py`. lifeline: the socket to the control plane. users: the users of the user namespace.
     keeper: the process that connects the network to this machine's network; None for a network without a way to the
     outside.
     """

@@ -30,7 +30,7 @@ class Namespaces(NamedTuple):
 
 
 def enter_namespaces() -> tuple[int, usermaps.UserMap]:
-    """Make a user namespace in which the current user is root, and the other namespaces in it; then fork.
+    """Make a user namespace in which the current user is root, make the other namespaces inside it, and fork.
 
     Return what fork(2) returns, and the users of the namespace; the child is the first process of the PID namespace,
     with a /proc of its own. It is still in this machine's network (`leave_network`). Raises OSError.

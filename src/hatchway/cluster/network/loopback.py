@@ -101,7 +101,10 @@ class LoopbackProcess:
         return True
 
     def written_bytes(self) -> int:
-        """Measure its root directory, in which volumes are links. What it writes elsewhere is not known."""
+        """Return the size of its root directory, in which volumes are links.
+
+        Files that it writes elsewhere do not count.
+        """
         try:
             with beneath.opened(beneath.open_directory(self.root)) as root:
                 return trees.measure_tree(root)
@@ -230,8 +233,8 @@ class LoopbackSandbox:
 class LoopbackRuntime:
     """The sandboxes of all pods, as children of this process.
 
-    directory: the parent of the containers' roots. directories: what the nodes' file systems are made of; None when
-    nodes have no files.
+    directory: the parent of the containers' roots. directories: the directories that make up the nodes' file systems;
+    None when nodes have none.
     """
 
     isolation: Literal["loopback"] = "loopback"

@@ -283,7 +283,7 @@ class NftSocket:
         self._socket.close()
 
     def transact(self, messages: Sequence[bytes]) -> None:
-        """Send messages as one transaction. Raises OSError when the kernel refuses one of them: nothing is done then.
+        """Send messages as one transaction. Raises OSError when the kernel refuses one of them; then none takes effect.
 
         messages: at most some 200 kB together.
         """

@@ -5,8 +5,8 @@
            └─ a container's, or that of a pod with shareProcessNamespace: its keeper and containers
 
 So a pod with hostPID sees the processes of its node's pods and nothing else. The first process of such a namespace,
-its keeper, does nothing but reap orphans. It is a fork of init, whose memory and files are protected from the whole
-cluster. Its file system is empty, so `/proc/1/root` leads nowhere.
+its keeper, does nothing but reap orphans. The keeper is a fork of init; its memory and files are protected from the
+whole cluster. Its file system is empty, so `/proc/1/root` leads nowhere.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> t
     """Fork a child of this process that is the first one of a new PID namespace in `above`, and calls `run`.
 
     A process in between makes it, because only a process inside a namespace can make another one in it. Return the
-    child's process id as seen here, and a descriptor of its namespace. Raises OSError.
+    child's id in this process's PID namespace, and a descriptor of the child's namespace. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:

@@ -40,7 +40,7 @@ class PodSockets:
 
     Make it in an event loop, and `close` it.
 
-    ask: makes them.
+    ask: makes new sockets.
     """
 
     def __init__(self, ask: AskForSockets) -> None:
@@ -51,7 +51,7 @@ class PodSockets:
         self._timer: asyncio.TimerHandle | None = None
 
     def take_now(self, uid: str) -> socket.socket | None:
-        """Return a socket that is kept; None when there is none."""
+        """Return a kept socket; None when there is none."""
         pod = self._pods.get(uid)
         if pod is None or not pod.ready:
             return None
@@ -104,7 +104,7 @@ class PodSockets:
         try:
             made = await self._ask(uid, count, socket.AF_INET)
         except OSError as error:
-            _fail(pod, error)  # the next one asks again
+            _fail(pod, error)  # the next caller asks again
             return
         finally:
             pod.requested -= count

@@ -179,9 +179,9 @@ class PrivateRuntime:
     """The sandboxes of the private network. Make it in an event loop.
 
     control: the socket to init. networks: opens sockets on nodes' addresses.
-    directories: what nodes' file systems are made of; None when they have none.
+    directories: the directories that make up the nodes' file systems; None when nodes have none.
     packets: filters packets between pods; None where the kernel does not.
-    users: which users containers of images have. control_groups: enforces limits; None where nothing does.
+    users: which users containers of images have. control_groups: enforces limits; None where limits are not enforced.
 
     closed: done when the network has ended.
     """

@@ -1,4 +1,4 @@
-"""The nodes, sandboxes and processes of which the network's first process keeps records (`init.py`)."""
+"""The records that the network's first process (`init.py`) keeps of nodes, sandboxes and processes."""
 
 from __future__ import annotations
 

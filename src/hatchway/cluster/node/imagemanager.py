@@ -24,7 +24,7 @@ LOOK_SECONDS = 2.0
 
 
 class ImageError(Exception):
-    """The container's image cannot be used now. The message is that of the container's status.
+    """The container's image cannot be used now. The message is for the container's status.
 
     reason: the status' reason: ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName or
     ImageInspectError. is_new: False when an event has already reported it.

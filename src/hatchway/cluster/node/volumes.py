@@ -182,9 +182,9 @@ class Volumes:
             return ""
 
     def make_changes(self, container: str) -> str:
-        """Replace what a container's former attempt wrote to its root by an empty directory; return its path.
+        """Make an empty directory for what a container's next attempt will write to its root; return its path.
 
-        Blocks. Raises ConfigError.
+        What the former attempt has written is deleted. Blocks. Raises ConfigError.
         """
         directory = self._directory / "containers" / container
         try:
@@ -214,7 +214,7 @@ class Volumes:
         return str(changes), str(place)
 
     def add_image(self, name: str, directory: str) -> None:
-        """Let the volume `name` be the files of an image in `directory`."""
+        """Record that the volume `name` has the files of an image, which are in `directory`."""
         self._images[name] = directory
 
     def measure(self, name: str) -> int:
