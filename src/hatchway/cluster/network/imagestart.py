@@ -127,7 +127,7 @@ def enter_image(
 
 def _enter_control_groups(pid: int) -> None:
     """Enter the namespace of control groups of a container's first process, if it has one of its own."""
-    # The process may have ended, or be in the first process's namespace, which cannot be entered again.
+    # The process may have ended, or be in the namespace that this process is in, which cannot be entered again.
     with contextlib.suppress(OSError), beneath.opened(open_namespace(str(pid), "cgroup")) as groups:
         linux.setns(groups, linux.CLONE_NEWCGROUP)
 
@@ -158,7 +158,7 @@ def _close_all_but(*kept: int) -> None:
 
 
 def _make_working_directory(cwd: str | None) -> None:
-    """Make the working directory when it is missing, as root, as container engines do."""
+    """Make a missing working directory. Like container engines, do so as root."""
     try:
         os.makedirs(cwd or "/", 0o755, exist_ok=True)
     except OSError as error:

@@ -52,9 +52,8 @@ class _Calls:
     narrow_owners: tuple[int, ...] = ()
 
 
-# The calls about which the kernel asks another process (`follow_user_changes`): what they change, and the index of the
-# argument with the new effective user or group, by architecture and number. In this order: set...id, setre...id,
-# setres...id.
+# The calls of which the kernel asks (`make_program`): what they change, and the index of the argument with the new
+# effective user or group, by architecture and number. In this order: set...id, setre...id, setres...id.
 _FOLLOWED = {
     (architecture, number): (kind, index)
     for architecture, kind, numbers in (
@@ -131,7 +130,7 @@ def follow_user_changes() -> int:
 
 
 def find_change(architecture: int, number: int) -> tuple[str, int] | None:
-    """Return what a call changes, "user" or "group", and the index of the argument with the new number; else None."""
+    """Return what a call changes, "user" or "group", and the index of its argument with the new one; None: neither."""
     return _FOLLOWED.get((architecture, number))
 
 

@@ -49,7 +49,7 @@ _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
 _SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 
-# mount_setattr (Linux 5.12) has the same number on all machines; older calls have different ones on x86.
+# mount_setattr (Linux 5.12) has the same number on all machines; older calls have different numbers on x86.
 _SYS_MOUNT_SETATTR = 442
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "loongarch64": 220}.get(platform.machine())
 _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "loongarch64": 277}.get(platform.machine())

@@ -1,4 +1,4 @@
-"""Links: protocols use a client's upgraded connection through one, with bytes in both directions and flow control."""
+"""The link: the interface through which a protocol uses a client's upgraded connection."""
 
 from __future__ import annotations
 
