@@ -66,9 +66,7 @@ def start_in_image(
     rights = _rights(config)
     users = config["node_users"]
     if rights.administers and users < 0:
-        raise StartFailure(
-            "containers that may mount need user namespaces in user namespaces, which this machine forbids"
-        )
+        raise StartFailure("containers that may mount need nested user namespaces, which this machine forbids")
     try:
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)

@@ -176,7 +176,7 @@ def _checks(calls: _Calls, *, users_too: bool, ask: bool) -> Iterator[bytes]:
 
 
 def _unless_unchanged(argument: int, no_change: tuple[int, int]) -> bytes:
-    """Return a block that answers calls with a new user or group that is not one of the two values `no_change`."""
+    """Return a block that loads user and group, compares each with both values, and answers when it is neither."""
     return (
         b"".join(
             _load(_ARGUMENTS + 8 * index)

@@ -361,7 +361,7 @@ class PrivateRuntime:
             descriptors = (theirs.fileno(),) if theirs is not None else _streams(config)
             answer = await self.ask({**message, "process": process.key, "config": sent}, descriptors)
             if console is not None:
-                # The program runs, so it has sent its terminal before.
+                # The process has sent its terminal before its program runs.
                 console.setblocking(False)
                 process.terminal = receive_terminal(console)
         except OSError as error:

@@ -95,7 +95,7 @@ class ImageStock:
         self._unpacking: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def find(self, reference: Reference) -> Image | None:
-        """Return an image of the store. Raises BadImage when the store cannot be read."""
+        """Return an image of the store; None when it is not there. Raises BadImage when the store cannot be read."""
         try:
             return await asyncio.to_thread(self._store.find, reference)
         except HatchwayError as error:
