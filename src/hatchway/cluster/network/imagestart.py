@@ -166,9 +166,9 @@ def _make_working_directory(cwd: str | None) -> None:
 def _lock_mounts(users: int) -> None:
     """Move this process to a copy of its mount namespace in which no present mount can be removed or made writable.
 
-    A container that may mount could otherwise uncover what is hidden in /proc and /sys, where this machine's root may
-    write, and make programs below a `hostPath` mount writable, some of which belong to this user. The kernel locks
-    mounts that are copied into a namespace of other users (mount_namespaces(7)).
+    Otherwise a container that may mount could uncover what is hidden in /proc and /sys, where this machine's root may
+    write. It could also make programs below a `hostPath` mount writable, some of which belong to this user. The kernel
+    locks mounts that are copied into a namespace of other users (mount_namespaces(7)).
 
     users: a descriptor of the user namespace that the copy belongs to.
     """

@@ -41,7 +41,7 @@ class PidSpace:
         self._name = f"pid:[{os.fstat(descriptor).st_ino}]"
 
     def close(self) -> None:
-        """End everything in it. The caller must still wait for the keeper's exit status."""
+        """End all processes in the namespace. The caller must still wait for the keeper's exit status."""
         if self.descriptor >= 0:
             # No other process can have the keeper's id before the keeper is waited for.
             os.kill(self.pid, signal.SIGKILL)
@@ -130,8 +130,8 @@ def make_pod_space(
 def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> tuple[int, int]:
     """Fork a child of this process that is the first one of a new PID namespace in `above`, and calls `run`.
 
-    A process in between makes it, because only a process inside a namespace can make another one in it. Return the
-    child's id in this process's PID namespace, and a descriptor of the child's namespace. Raises OSError.
+    A process in between makes the namespace, because only a process inside a namespace can make another one in it.
+    Return the child's id in this process's PID namespace, and a descriptor of the child's namespace. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
@@ -187,7 +187,7 @@ def _fork_again(theirs: socket.socket, run: Callable[[], NoReturn]) -> NoReturn:
     with child_exits():
         linux.unshare(linux.CLONE_NEWPID)
         if linux.fork_sibling() == 0:
-            # The kernel adds this process's id, as the receiver sees it.
+            # The kernel adds this process's id in the receiver's PID namespace.
             theirs.send(b"child")
             theirs.close()
             run()

@@ -91,7 +91,7 @@ class Attempt:
         """Order the end of the process. After the first order, further ones can only shorten the grace period."""
         if not self._order.done():
             self._order.set_result(order)
-        self._hurry(order.grace)
+        self._shorten_deadline(order.grace)
 
     @property
     def ignores_stop_signal(self) -> bool:
@@ -130,7 +130,7 @@ class Attempt:
         )
         return await self._context.sandbox.exec(self._process, config)
 
-    def _hurry(self, grace: float) -> None:
+    def _shorten_deadline(self, grace: float) -> None:
         self._deadline = min(self._deadline, asyncio.get_running_loop().time() + grace)
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(min(self._deadline, self._scope.when() or self._deadline))

@@ -249,7 +249,7 @@ class PodContext:
     # --- what a container gets at its start ---------------------------------------------------------------------
 
     def facts(self) -> PodFacts:
-        """Return facts of node and sandbox for the downward API. The address is "" before there is a sandbox."""
+        """Return facts of node and sandbox for the downward API. The pod's address is "" before there is a sandbox."""
         ip = self._sandbox.ip if self._sandbox is not None else ""
         return PodFacts(self.node.node.ip, ip, self.node.allocatable)
 

@@ -1,8 +1,8 @@
 """Serves port-forward over SPDY: each connection to a port of a pod is a pair of streams in the client's session.
 
 It behaves like the kubelet (`pkg/cri/streaming/portforward/httpstream.go`), with two differences: connections can be
-half-closed in both directions, and after a reset of a connection its stream is reset without an error text, because
-kubectl ends the whole session after an error text.
+half-closed in both directions, and the stream of a connection that was reset is reset without an error text. (kubectl
+ends the whole session after an error text.)
 """
 
 from __future__ import annotations
