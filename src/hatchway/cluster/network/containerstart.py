@@ -47,7 +47,7 @@ def make_root(
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)
         if report is not None:
-            # Done while /proc is still the parent's.
+            # This must be done while /proc is still the parent's.
             report_mounts(report)
         rootfs.build(template, etc=etc, mounts=config["mounts"], read_only_root=config["read_only_root"])
     except RootError as error:
@@ -109,7 +109,7 @@ def _disable_imports() -> None:
 
 
 def _join_group(group: str) -> None:
-    """Move this process to its container's control group, while its path is still the machine's."""
+    """Move this process to its container's control group. Call it while paths are still this machine's."""
     try:
         if group:
             cgroups.join(group)

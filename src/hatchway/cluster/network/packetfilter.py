@@ -109,20 +109,20 @@ class NftPacketFilter:
         self._socket.transact(messages)
 
     def _pass_answers(self) -> Iterator[bytes]:
-        """Yield the rules that accept packets of established connections; of other protocols only the replies."""
+        """Yield the rules that accept packets of established TCP and SCTP connections, and replies of others."""
         add, protocol = self._table.add_rule, nft.protocol()
         begins = nft.tcp_flags(), nft.keep_bits(_SYN_AND_ACK), nft.compare(_SYN)
         known = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(_PASSED, nft.NOT_EQUAL)
         yield add(_ANSWERS, protocol, nft.compare(_TCP), *begins, nft.decide(nft.RETURN))
         related = nft.connection_state(), nft.keep_bits(_RELATED), nft.compare(_PASSED, nft.NOT_EQUAL)
-        # Errors about packets of a connection.
+        # ICMP errors about packets of a known connection.
         yield add(_ANSWERS, *related, nft.decide(nft.ACCEPT))
         for number in (_TCP, _SCTP):
             yield add(_ANSWERS, protocol, nft.compare(number), *known, nft.decide(nft.ACCEPT))
         yield add(_ANSWERS, *known, nft.connection_direction(), nft.compare(_ANSWER), nft.decide(nft.ACCEPT))
 
     def release(self) -> None:
-        """End what `reset` has begun. Raises OSError."""
+        """Stop refusing all new connections, which `reset` has begun: the rules decide now. Raises OSError."""
         self._socket.transact([self._table.flush_chain(_HOLD)])
 
     def apply(self, changes: list[FilterChange]) -> None:

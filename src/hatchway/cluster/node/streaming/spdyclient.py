@@ -224,8 +224,8 @@ class SpdyCommandClient:
         self._spdy.go_away()
         self._flush()
         if self._link is not None:
-            # If the client may still send input, a close at once could reset the connection before it has read all
-            # this.
+            # If the client may still send input, a close at once could reset the connection before the client has read
+            # all this.
             self._link.finish(at_once=self._input_ended)
 
     def _flush(self) -> None:
