@@ -14,7 +14,7 @@ _ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
 
 
 def container_user(pid: int) -> Object:
-    """Return the user and the groups of a process as a core/v1 ContainerUser; root when it has ended."""
+    """Return a core/v1 ContainerUser with the users of a process in the kernel; root when it has already ended."""
     try:
         users, groups = "", ""
         if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
