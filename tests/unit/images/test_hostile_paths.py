@@ -222,7 +222,7 @@ def test_a_hard_link_does_not_change_the_mode_of_its_target_cve_2021_32760(attac
 
 
 def test_a_hard_link_to_a_directory_is_refused(attack: Attack) -> None:
-    attack.refused([directory("a"), hardlink("b", "a")], "which is no file")
+    attack.refused([directory("a"), hardlink("b", "a")], "which is not a file")
 
 
 @pytest.mark.parametrize("target", [".", "/", ""])

@@ -37,7 +37,7 @@ if __name__ == "__main__":
 def find_wheels(paths: Sequence[Path]) -> list[Path]:
     """Return the wheel files in `paths`, which may be directories.
 
-    Raises BadImage for no wheel, or two of one project.
+    Raises BadImage when there is no wheel, or more than one of a project.
     """
     found: dict[str, Path] = {}
     for path in paths:

@@ -5,7 +5,7 @@ Entries have the same effect as in Docker and containerd with overlay file syste
 
 - Symbolic links in the path of an entry's parent are followed as if the layer's root were the root directory. A link of
   a lower layer is not followed: the layer gets a directory of its own there.
-- An entry replaces an earlier entry of the layer with the same name, also a link; two directories are merged.
+- An entry replaces an earlier entry of the layer with the same name, even a link; two directories are merged.
 - A missing parent is created, with the attributes of the lower layers' directory at this path.
 - Whiteouts become overlay's marks. They hide entries of lower layers, never entries of their own layer.
 - A hard link may lead to a file of a lower layer. Both layers then share one file on disk; unpacked files never change.
@@ -174,7 +174,7 @@ class LayerWriter:
             parent = self._open(folder)
             found = os.stat(source_name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode) or is_whiteout(found):
-                raise BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is no file")
+                raise BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is not a file")
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(name, dir_fd=parent, follow_symlinks=False), found):
                     return
@@ -207,7 +207,7 @@ class LayerWriter:
         return open_real_directory(found.layer, above), name
 
     def _missing_target(self, entry: LayerEntry) -> BadLayer:
-        return BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is not there")
+        return BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which does not exist")
 
     # Whiteouts
 
@@ -338,7 +338,7 @@ class LayerWriter:
             make()
 
     def _remove(self, folder: Folder, parent: int, name: bytes) -> None:
-        """Remove the layer's own entry of a name."""
+        """Remove the layer's own entry with a name."""
         child = folder.children.pop(name, None)
         if child is None or child is KnownName.WHITEOUT:
             os.unlink(name, dir_fd=parent)

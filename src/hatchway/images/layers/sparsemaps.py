@@ -45,7 +45,7 @@ def old_map(block: bytes, take: Callable[[int], bytes]) -> SparseMap:
 
 
 def _old_pieces(table: bytes, pieces: list[tuple[int, int]]) -> bool:
-    """Add the pieces of a table. Return False when the table ends before its last slot."""
+    """Append the pieces of a table to `pieces`. Return False when the table has unused slots at its end."""
     for at in range(0, len(table), _OLD_PIECE):
         if table[at] == 0:
             return False

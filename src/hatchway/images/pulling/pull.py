@@ -250,7 +250,7 @@ class _Pull:
         await asyncio.to_thread(write)
 
     async def _fetch_layers(self, client: RepositoryClient, manifest: Manifest) -> None:
-        """Fetch all layers, several at a time. The first failure ends the others."""
+        """Fetch all layers, several at a time. The first failure cancels the others."""
         layers = list({layer.digest: layer for layer in manifest.layers}.values())
         for layer in layers:
             self._report(Progress(layer.digest, "waiting", 0, layer.size))

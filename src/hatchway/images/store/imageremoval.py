@@ -20,9 +20,9 @@ def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bo
         Docker's lines: `Untagged: NAME`, `Deleted: ID`.
 
     Raises:
-        HatchwayError: it has several names, or containers use it.
+        HatchwayError: it has names of several repositories, or containers use it. `force` prevents this.
     """
-    if name is not None and _others(image, name):
+    if name is not None and _has_other_names(image, name):
         left = store.untag(name)
         kept = (*left.tags, *left.digests) if left is not None else ()
         return [f"Untagged: {parse(one).familiar}" for one in (*image.tags, *image.digests) if one not in kept]
@@ -51,7 +51,7 @@ def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bo
     return lines
 
 
-def _others(image: Image, name: Reference) -> bool:
+def _has_other_names(image: Image, name: Reference) -> bool:
     """Return True when the image has another name than this one and its digests."""
     if name.digest:
         return bool(image.tags) or any(parse(one).name != name.name for one in image.digests)

@@ -12,7 +12,7 @@ from hatchway.images.contents import BadImage, Image
 from hatchway.images.store.blobs import BlobFiles
 from hatchway.images.store.storelock import StoreLock, unusable
 from hatchway.images.store.storenames import StoreError
-from hatchway.images.store.storeuses import FoundUse, ImageUse, Use, live_uses
+from hatchway.images.store.storeuses import FoundUse, ImageUse, Use, read_live_uses
 
 
 class OwnUses:
@@ -79,10 +79,10 @@ class OwnUses:
                 raise unusable(error, self._path) from error
             return ImageUse(functools.partial(self._end, use, user))
 
-    def of_all_processes(self) -> list[FoundUse]:
-        """Return the uses of all processes. The caller holds the store's lock exclusively. Raises StoreError."""
+    def read_live(self) -> list[FoundUse]:
+        """Return the uses by all running processes. The caller holds the store's lock exclusively. Raises StoreError."""
         try:
-            return live_uses(self._directory)
+            return read_live_uses(self._directory)
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreError(f"cannot read what is in use in {self._directory}: {error}") from error
 

@@ -96,7 +96,7 @@ class ImageStore:
     def users(self, image: Image) -> list[str]:
         """Return the users of an image in all processes, as they were given to `use`. Raises StoreError."""
         with self._lock.held(shared=False):
-            uses = self._uses.of_all_processes()
+            uses = self._uses.read_live()
         return [user for use in uses if use.manifest == image.manifest_digest for user in use.users]
 
     def has_blob(self, digest: str) -> bool:
@@ -252,7 +252,7 @@ class ImageStore:
     def remove_unused(self, image: Image) -> bool:
         """Remove an image unless something uses it; return whether it was removed. Raises StoreError."""
         with self._lock.held(shared=False):
-            if image.manifest_digest in {use.manifest for use in self._uses.of_all_processes()}:
+            if image.manifest_digest in {use.manifest for use in self._uses.read_live()}:
                 return False
             before = self._names.read()
             self._write(tuple(one for one in before if one.manifest != image.manifest_digest))
@@ -266,7 +266,7 @@ class ImageStore:
         every: remove those with tags, too.
         """
         with self._lock.held(shared=False):
-            used = {use.manifest for use in self._uses.of_all_processes()}
+            used = {use.manifest for use in self._uses.read_live()}
             before = self._names.read()
             gone = [one for one in before if one.manifest not in used and (every or not one.tags)]
             images = self._stored.whole(gone)
@@ -302,7 +302,7 @@ class ImageStore:
     def needed_images(self) -> list[Image]:
         """Return the images whose unpacked layers are needed: all in the index, and all in use. Raises StoreError."""
         with self._lock.held(shared=False):
-            used = {use.manifest for use in self._uses.of_all_processes() if use.manifest}
+            used = {use.manifest for use in self._uses.read_live() if use.manifest}
             found = {entry.manifest: entry for entry in self._names.read()}
             images = self._stored.whole(found.values())
             for manifest in used - set(found):
@@ -325,7 +325,7 @@ class ImageStore:
         needed: set[str] = set()
         for entry in self._names.read():
             needed.update(entry.blobs())
-        for use in self._uses.of_all_processes():
+        for use in self._uses.read_live():
             needed.update(use.blobs)
         garbage = Garbage()
         for digest in [one for one in self._blobs.digests() if one not in needed]:
