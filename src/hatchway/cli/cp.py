@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--resume", is_flag=True, help="Skip files that exist with the same size and time; complete interrupted ones."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and no notes.")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def cp(
     source: str,
     destination: str,

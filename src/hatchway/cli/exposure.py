@@ -51,7 +51,7 @@ _MARKS = {"high": 31, "medium": 33, "low": 36}
     help="Also send a request to each address, directly from this machine: one GET /, without credentials.",
 )
 @options.output("table", "json", "yaml", "name", "sarif")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 @click.pass_context
 def exposure(
     ctx: click.Context,

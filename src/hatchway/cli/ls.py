@@ -53,7 +53,7 @@ _STATUS = 120
 @options.output("text", "wide", "name", "hosts", "json", "yaml")
 @click.option("--watch", "-w", is_flag=True, help="Keep running, and show changes.")
 @options.door_port
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def ls(
     search: str,
     namespace: str | None,

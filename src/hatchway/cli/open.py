@@ -44,7 +44,7 @@ _NOT_YET = (404, 502, 503, 504)
     "--timeout", type=Seconds(), default=60.0, show_default="60", help="How many seconds to wait for an answer."
 )
 @click.option("--print", "print_only", is_flag=True, help="Print the URL and open nothing.")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def open_target(
     target: str,
     path: str,

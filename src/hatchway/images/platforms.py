@@ -94,7 +94,7 @@ def accepted(wanted: Platform) -> list[Platform]:
 
 
 def matches(wanted: Platform, os: str, architecture: str, variant: str = "") -> bool:
-    """Return True when an image of this platform runs on `wanted`. Old images have empty parts, which match anything."""
+    """Return True when an image of this platform runs on `wanted`. Empty parts, as in old images, match anything."""
     if os not in ("", wanted.os):
         return False
     return not architecture or normal(Platform(wanted.os, architecture, variant)) in accepted(wanted)

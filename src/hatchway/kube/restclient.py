@@ -15,7 +15,7 @@ from hatchway.errors import ApiError
 from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.objects import Key, key_of
 from hatchway.kube.paths import ResourceName, parse_resource
-from hatchway.kube.relist import differences
+from hatchway.kube.relist import replace_known
 
 # Inside the class below, the name `list` is a method, so the type needs another name.
 _Objects = list[Object]
@@ -110,7 +110,7 @@ class RestClient(ABC):
             try:
                 if not version:
                     items, version = await self._list(found, namespace, selectors)
-                    for event in differences(known, items):
+                    for event in replace_known(known, items):
                         yield event
                     if not synced:
                         synced = True

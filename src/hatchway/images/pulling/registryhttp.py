@@ -200,8 +200,8 @@ def _may_reach(host: str, *, from_here: bool = False) -> bool:
 
     Loopback addresses lead to this machine, and link-local ones to a cloud's metadata service, for example.
 
-    from_here: whether a registry on this machine has named the host: then a loopback address is allowed, too. Link-local
-    ones are not, because that registry may run in a pod behind a node port.
+    from_here: whether a registry on this machine has named the host: then a loopback address is allowed, too. A
+    link-local one is not, because that registry may run in a pod behind a node port.
     """
     try:
         address = ip_address(host.partition("%")[0])

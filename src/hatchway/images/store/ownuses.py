@@ -80,7 +80,7 @@ class OwnUses:
             return ImageUse(functools.partial(self._end, use, user))
 
     def read_live(self) -> list[FoundUse]:
-        """Return the uses by all running processes. The caller holds the store's lock exclusively. Raises StoreError."""
+        """Return the uses of all running processes. Raises StoreError. The caller holds the lock exclusively."""
         try:
             return read_live_uses(self._directory)
         except (OSError, ValueError, LookupError, TypeError) as error:

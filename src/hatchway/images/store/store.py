@@ -89,7 +89,7 @@ class ImageStore:
         except BadImage:
             return None
 
-    def added(self, image: Image) -> float:
+    def added_at(self, image: Image) -> float:
         """Return the time at which an image was added, in seconds since 1970; 0 when it is not in the store."""
         return next((one.added for one in self._names.read() if one.manifest == image.manifest_digest), 0.0)
 
