@@ -94,7 +94,7 @@ def exposure(
             if embedded:
                 snapshot.published = published_addresses(connection.server)
             found = assess(snapshot)
-            return (await _probed(connection, found, embedded=embedded) if probe else found), snapshot.unread
+            return (await _probe_all(connection, found, embedded=embedded) if probe else found), snapshot.unread
         finally:
             await connection.aclose()
 
@@ -106,7 +106,7 @@ def exposure(
         ctx.exit(_INCOMPLETE)
 
 
-async def _probed(connection: Connection, found: list[Exposure], *, embedded: bool) -> list[Exposure]:
+async def _probe_all(connection: Connection, found: list[Exposure], *, embedded: bool) -> list[Exposure]:
     """Probe the ways in, and return them with the results."""
     from urllib.parse import urlsplit
 

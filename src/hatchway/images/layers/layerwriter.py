@@ -112,11 +112,11 @@ class LayerWriter:
         elif entry.kind is EntryKind.DIRECTORY:
             self._write_directory(folder, parent, name, entry)
         elif entry.kind is EntryKind.SYMLINK:
-            self._replacing(folder, parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
+            self._create_or_replace(folder, parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
             folder.children[name] = KnownName.LINK
             self._attributes.set_by_name(parent, name, entry)
         else:
-            self._replacing(folder, parent, name, lambda: os.mkfifo(name, 0o600, dir_fd=parent))
+            self._create_or_replace(folder, parent, name, lambda: os.mkfifo(name, 0o600, dir_fd=parent))
             self._attributes.set_by_name(parent, name, entry)
 
     # Files and directories
@@ -178,7 +178,7 @@ class LayerWriter:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(name, dir_fd=parent, follow_symlinks=False), found):
                     return
-            self._replacing(
+            self._create_or_replace(
                 folder, parent, name,
                 lambda: os.link(source_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False),
             )  # fmt: skip
@@ -241,7 +241,7 @@ class LayerWriter:
             return
         folder = self._folder(parents)
         try:
-            self._replacing(
+            self._create_or_replace(
                 folder, self._open(folder), name,
                 lambda: os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=self._open(folder)),
             )  # fmt: skip
@@ -329,7 +329,7 @@ class LayerWriter:
             return False
         return True
 
-    def _replacing(self, folder: Folder, parent: int, name: bytes, make: Callable[[], None]) -> None:
+    def _create_or_replace(self, folder: Folder, parent: int, name: bytes, make: Callable[[], None]) -> None:
         """Create an entry by `make`; if its name is taken, remove the old entry and call `make` again."""
         try:
             make()

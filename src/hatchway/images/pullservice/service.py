@@ -109,7 +109,7 @@ class PullService:
             writer.write(encode_answer(PullFailure(f"the request cannot be read: {error}")))
             return
         sending = asyncio.create_task(self._send(request, writer))
-        gone = asyncio.create_task(_until_gone(reader))
+        gone = asyncio.create_task(_wait_until_gone(reader))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -126,7 +126,7 @@ class PullService:
                 await writer.drain()
 
 
-async def _until_gone(reader: asyncio.StreamReader) -> None:
+async def _wait_until_gone(reader: asyncio.StreamReader) -> None:
     """Wait until a client that has sent its request disconnects."""
     with contextlib.suppress(OSError):
         while await reader.read(4096):
