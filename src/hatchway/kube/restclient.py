@@ -20,9 +20,11 @@ from hatchway.kube.relist import replace_known
 # Inside the class below, the name `list` is a method, so the type needs another name.
 _Objects = list[Object]
 
+# The most objects in one page of a list.
 _PAGE = 500
 # The `timeoutSeconds` of watches. A dead connection is noticed after this time at the latest.
 WATCH_SECONDS = 290
+# The shortest and the longest pause before another attempt, in seconds.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 
 

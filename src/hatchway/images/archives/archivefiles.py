@@ -157,7 +157,7 @@ class ArchiveFiles:
     def _write(self, digest: str, size: int) -> None:
         """Write the current entry's content as the blob that its name (blobs/ALGORITHM/HEX) denotes."""
         if self._store.has_blob(digest):
-            # The store has this blob, verified; the entry's content is skipped.
+            # The store's blob was verified, so the entry's content is not needed.
             return
         _write_whole(self._store.begin_blob(digest, size), iter(self._tar.read_piece, b""))
 

@@ -145,6 +145,11 @@ class RegistryHttp:
         return parts
 
     async def _upstream(self, parts: SplitResult, *, verify: bool, own: bool, guarded: bool) -> Upstream:
+        """Return the server of a URL.
+
+        verify: whether its certificate must be valid. own: True for the registry itself. guarded: True to refuse
+        loopback addresses. Raises PullError.
+        """
         name = host_name(parts)
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)

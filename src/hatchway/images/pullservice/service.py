@@ -43,6 +43,7 @@ log = logging.getLogger("hatchway.images.pullservice.service")
 
 # The seconds without a request after which the process ends. The next request starts it again.
 IDLE_SECONDS = 60.0
+# The most connections at a time, and the seconds that a client has to send its request.
 _MOST_CONNECTIONS = 512
 _REQUEST_SECONDS = 10.0
 # The most bytes of answers that are buffered for a client that does not read.
