@@ -181,5 +181,5 @@ class _ProgressLine:
             from hatchway.cli.printing import counted, size
 
             seconds = time.monotonic() - self._begun
-            complete = f" ({progress.complete} more were there already)" if progress.complete else ""
+            complete = f" ({progress.complete} more were already complete)" if progress.complete else ""
             click.echo(f"{counted(progress.files, 'file')}{complete}, {size(progress.size)}, {seconds:.1f} s", err=True)

@@ -134,7 +134,7 @@ def _text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
     try:
         return archive.read(member).decode()
     except UnicodeDecodeError as error:
-        raise BadImage(f"{member.filename} of a wheel is no text: {error}") from error
+        raise BadImage(f"{member.filename} of a wheel is not text: {error}") from error
 
 
 def _console_scripts(wheel: Path, text: str, interpreter: str) -> Iterator[LayerSource]:
