@@ -52,7 +52,7 @@ def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bo
 
 
 def _has_other_names(image: Image, name: Reference) -> bool:
-    """Return True when the image has another name than this one and its digests."""
+    """Return True when the image has another tag, or a name in another repository."""
     if name.digest:
         return bool(image.tags) or any(parse(one).name != name.name for one in image.digests)
     others = [one for one in image.tags if one != f"{name.name}:{name.tag}"]
