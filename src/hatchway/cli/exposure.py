@@ -64,11 +64,11 @@ def exposure(
 ) -> None:
     """List everything that can be reached from outside the cluster, with problems.
 
-    For node ports, load balancers, external IPs, Ingresses, routes of the Gateway API and of Traefik, host ports and
-    pods in the node's network, it shows who can connect (the Internet, a private network), if NetworkPolicies protect
-    the pods, and which workloads are reached. Each finding has a command line that fixes it; `hatchway exposure` itself
-    changes nothing. With --probe it also shows what answers (a page, an API or a login), and the certificate. An
-    address that this machine cannot reach does not count as safe.
+    It reads node ports, load balancers, external IPs, Ingresses, routes of the Gateway API and of Traefik, host ports
+    and pods in the node's network. It shows who can connect (the Internet, a private network), if NetworkPolicies
+    protect the pods, and which workloads are reached. Each finding has a command line that fixes it; `hatchway
+    exposure` itself changes nothing. With --probe it also shows what answers (a page, an API or a login), and the
+    certificate. An address that this machine cannot reach does not count as safe.
 
     Exit codes: 0: no finding as bad as --fail-on; 3: there is such a finding; 4: there is none, but some objects could
     not be read.

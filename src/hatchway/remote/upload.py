@@ -130,8 +130,8 @@ class _Upload:
     async def _attempt(self, errors: ErrorText) -> CommandResult:
         """Send the entries that are not copied yet.
 
-        Directories and links are sent again in each attempt, because tar sets the times of directories, and makes links
-        that lead out of the tree, only at the end of an archive.
+        Directories and links are sent again in each attempt: only at the end of an archive, tar sets the times of
+        directories, and makes links that lead out of the tree.
         """
         plan = [
             index
