@@ -52,7 +52,7 @@ class Expression:
     """A compiled expression.
 
     source: the expression as it was written.
-    steps: the length of the compiled program, which is work for each character.
+    steps: the length of the compiled program. The time for matching one character grows with it.
     """
 
     def __init__(self, source: str, *, capture: bool = False, memory: int = _MEMORY) -> None:
@@ -60,9 +60,9 @@ class Expression:
 
         Args:
             source: the expression.
-            capture: keep what its groups match, for `groups`.
-            memory: bytes that it may need. The interpreter stands still while an expression is compiled, for a second
-                with the default of 64 MiB.
+            capture: True to record what its groups match, for `groups`.
+            memory: the most bytes for the compiled program. While an expression is compiled, no other Python code runs:
+                for up to a second with the default of 64 MiB.
 
         Raises:
             ExpressionError: it is malformed or not supported.
@@ -85,7 +85,7 @@ class Expression:
         self.steps: int = compiled.programsize
 
     def matches(self, text: str) -> bool:
-        """Return True when it matches somewhere in `text` (Go's MatchString).
+        """Return True when the expression matches somewhere in `text` (Go's MatchString).
 
         Bytes that are not UTF-8 (surrogate escapes) count as U+FFFD each, as in Go.
         """
@@ -94,7 +94,7 @@ class Expression:
         return self._search(text) is not None
 
     def find_all(self, text: str, limit: int = -1) -> list[str]:
-        """Return what it matches in `text` (Go's FindAllString). limit: at most so many; -1 for all."""
+        """Return the texts that the expression matches in `text` (Go's FindAllString). limit: the most; -1 for all."""
         if limit == 0:
             return []
         found: list[str] = []
@@ -171,7 +171,7 @@ class _Translation:
         self._take(begin + len(name) + 1 - self._at)
 
     def _brackets(self) -> None:
-        """Copy a class in brackets, from its first to its last one."""
+        """Copy a class in brackets, with its brackets."""
         self._take(2 if self._starts("[^") else 1)
         first = True
         while self._at < len(self._source) and (first or not self._starts("]")):
@@ -207,7 +207,7 @@ class _Translation:
 
 
 def _unicode_class(name: str, negative: bool, bracketed: bool, whole: str) -> str:
-    """Return RE2's spelling of a Unicode class. bracketed: it is inside brackets. whole: as it was written."""
+    """Return RE2's spelling of a Unicode class. bracketed: True inside brackets. whole: the class as it was written."""
     folded = re.sub("[-_ ]", "", name).capitalize()
     folded = _ALIASES.get(folded, folded)
     members: tuple[str, ...]

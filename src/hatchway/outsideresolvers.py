@@ -1,8 +1,7 @@
 """Forwards DNS queries to the resolvers of a resolv.conf, as CoreDNS' `forward . /etc/resolv.conf`.
 
-A resolver may be unreachable, and programs should get an error soon. So no query waits long for one: each resolver is
-probed in the background, before its first query and after a failure. Only resolvers that have answered their last
-probe get queries.
+A resolver may be unreachable, and programs should get an error soon. So each resolver is probed in the background,
+before its first query and after a failure. Only resolvers that have answered their last probe get queries.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def up(
     with commandorder.starting(state, lambda what: report.say(f"  {what} ...")):
         run = commandorder.settle(state)
         if run is not None:
-            report.runs_already(asked)
+            report.print_runs_already(asked)
             report.ready(run)
             return
         # SIGTERM (`kill`) and SIGHUP (a closed terminal) stop the cluster in the same way as Ctrl-C.
@@ -258,7 +258,7 @@ class _StartPrinter:
         else:
             click.echo(printable_lines(text), err=True)
 
-    def runs_already(self, asked: Options) -> None:
+    def print_runs_already(self, asked: Options) -> None:
         """Print that the cluster is already running, and which of the given options have no effect."""
         self.say(f'  cluster "{self._state.path.name}" runs already; `{self._down}` ends it')
         config = self._state.load_config()

@@ -1,8 +1,7 @@
 """The facts that the door knows about one target, from its object and from its answers. All users share them.
 
 `targetsite.py` routes requests by these facts; `targetexchange.py` and `refusal.py` add facts from answers. Nothing
-here
-is about a user: credentials and cookies are in `usersession.py`.
+here is about a user: credentials and cookies are in `usersession.py`.
 """
 
 from __future__ import annotations

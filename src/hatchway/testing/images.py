@@ -163,7 +163,7 @@ class LoadedImages:
     def _remove_abandoned(self) -> None:
         for image in self._store.images():
             is_own = image.tags and all(tag.startswith(f"{_REGISTRY}/") for tag in image.tags)
-            if is_own and time.time() - self._store.added(image) > _ABANDONED_SECONDS:
+            if is_own and time.time() - self._store.added_at(image) > _ABANDONED_SECONDS:
                 self._store.remove_unused(image)
 
     def _make(self, source: ImageSource, reference: Reference | None) -> str:

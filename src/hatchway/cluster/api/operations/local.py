@@ -20,7 +20,7 @@ from hatchway.cluster.auth.user import LOOPBACK_USER, UserInfo
 from hatchway.errors import ApiError, no_such_path
 from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.objects import Key, key_of
-from hatchway.kube.relist import differences
+from hatchway.kube.relist import replace_known
 
 _Objects = list[Object]
 
@@ -176,7 +176,7 @@ class LocalClient:
         while True:
             page = await self._api.list(as_stored(row), _space(row, namespace), selection)
             pace = Pace()
-            for event in differences(known, page.items):
+            for event in replace_known(known, page.items):
                 if pace.due():
                     await pace.rest()
                 yield event

@@ -60,7 +60,7 @@ class _PortConnection(asyncio.Protocol):
         self._take()
 
     def connection_lost(self, _: Exception | None) -> None:
-        transports.lost(self.transport)
+        transports.note_lost(self.transport)
         self._connected = False
         self._owner.ports.release()
         self.end()

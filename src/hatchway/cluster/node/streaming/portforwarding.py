@@ -102,7 +102,7 @@ class PodConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the streams."""
-        transports.lost(self.transport)
+        transports.note_lost(self.transport)
         self._connected = False
         self._owner.ports.release()
         self._take()
