@@ -29,6 +29,8 @@ from tests.syntax import without_collection
 
 # A busy machine is no failure.
 settings.register_profile("untimed", deadline=None)
+# For a second run with another Python: what a property says has been tried with many examples already.
+settings.register_profile("again", deadline=None, max_examples=20)
 settings.load_profile("untimed")
 
 BIN = Path(sys.executable).parent
