@@ -25,12 +25,12 @@ def normal_host(text: str) -> str:
     name = text.lower().removesuffix(".")
     if address := parse_address(name):
         return address
-    # Numbers only are an address in some other form, which every system reads in its own way.
+    # A host that ends with a number is an address in an unusual form (`127.1`), which each system reads differently.
     return name if _NAME.match(name) and not name.rpartition(".")[2].isdigit() else ""
 
 
 def is_loopback(host: str) -> bool:
-    """Return True for `localhost` and addresses of it."""
+    """Return True for `localhost` and loopback addresses."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,8 +1,8 @@
 """Opening and making files below a directory while a container changes what is in it.
 
 A path is walked one component at a time, each opened relative to its parent's descriptor and without following a
-symbolic link; links are expanded here, and `..` goes back to a descriptor that is still held. Whatever is exchanged
-meanwhile, the walk cannot leave the directory. This gives what openat2(2) gives with RESOLVE_BENEATH or
+symbolic link; links are expanded here, and `..` goes back to a descriptor that is still held. So the walk cannot leave
+the directory, whatever is replaced meanwhile. This gives what openat2(2) gives with RESOLVE_BENEATH or
 RESOLVE_IN_ROOT, but on every kernel, and it can make directories on its way, as `filepath-securejoin`'s MkdirAllHandle
 does for runc. Descriptors are O_PATH where the system has it: they name a file, but can neither read nor change it.
 """
@@ -19,7 +19,8 @@ from typing import Literal, NamedTuple
 _PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
 _COMPONENT = _PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# As many as the kernel follows in one path (MAXSYMLINKS), and as deep as a path of PATH_MAX bytes can lead.
+# The most links that are followed in one path, as in the kernel (MAXSYMLINKS); the most directories in a path of
+# PATH_MAX bytes.
 _LINKS, _DEPTH = 40, 2048
 
 Make = Literal["directory", "file"]
@@ -42,9 +43,10 @@ def open_directory(path: str | os.PathLike[str]) -> int:
 
 
 def open_beneath(directory: int, path: str, make: Make | None = None) -> int:
-    """Open `path` below `directory` (subPath's rules: pkg/volume/util/subpath). make: what is made when it is missing.
+    """Open `path` below `directory` (subPath's rules: pkg/volume/util/subpath).
 
-    Links are followed while they stay below. Raises OSError, EXDEV for a path that leads out.
+    Links are followed while they stay below. make: the kind of file to make when `path` does not exist. Raises
+    OSError; EXDEV for a path that leads out.
     """
     try:
         return _walk(directory, path, make, confined=False)
@@ -56,8 +58,8 @@ def open_beneath(directory: int, path: str, make: Make | None = None) -> int:
 def open_in_root(root: int, path: str, make: Make | None = None, *, keep_parent: bool = False) -> int:
     """Open `path` as a process whose root directory is `root` would: absolute links and `..` end there.
 
-    make: what is made when it is missing, with the directories above. keep_parent: raise ReadOnlyParent when making it
-    fails because of a read-only mount. Raises OSError.
+    make: the kind of file to make, with the directories above, when `path` does not exist. keep_parent: raise
+    ReadOnlyParent when this fails because of a read-only mount. Raises OSError.
     """
     try:
         return _walk(root, path, make, confined=True)

@@ -54,8 +54,8 @@ def measure_tree(directory: int) -> int:
     """Return the bytes on disk of everything below an open directory, as du(1) counts them.
 
     A file with several names counts once. So that memory is bounded, only the first `_MEASURE_LINKED` such files are
-    remembered; each name of a later one counts its equal share. Files that lie more than `_MEASURE_DEPTH` directories
-    deep do not count, nor what cannot be read.
+    remembered; each name of a later one counts its equal share. Files more than `_MEASURE_DEPTH` directories deep, and
+    files that cannot be read, do not count.
     """
     total = 0
     linked: set[int] = set()

@@ -1,8 +1,8 @@
 r"""Rewrites an application's own address in pages that are served under the target's own host name.
 
 In a page of an application that listens on port 8080, `http://0.0.0.0:8080/x.js` can only mean the application itself,
-and the browser cannot reach this address. So such addresses are changed to the door's in documents, scripts and style
-sheets: in URL attributes and in CSS; and in scripts, `data-` attributes and the `content` of `<meta>` if scheme, host
+and the browser cannot reach this address. So such addresses are changed to the door's address: in URL attributes and in
+CSS; and in scripts, `data-` attributes and the `content` of `<meta>` if scheme, host
 and port of a URL are written together (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and
 data that scripts fetch are not changed, because the page may save them again.
 
@@ -41,10 +41,10 @@ _MARGIN: Final = 16
 
 
 class OwnAddressText:
-    """A body transform that replaces beginnings of URLs of `hosts` in a script by those of `outer`.
+    """A body transform for a script: it replaces the beginning of each URL with one of `hosts` by `outer`.
 
     hosts: hosts with their ports, in lower case.
-    found: called when an address was found.
+    found: called when an address of the application was found.
     """
 
     def __init__(self, hosts: Iterable[bytes], outer: bytes, found: Callable[[], None] = lambda: None) -> None:
@@ -73,7 +73,7 @@ class OwnAddressText:
         return text if found == text else found
 
     def again(self) -> OwnAddressText:
-        """Return a new OwnAddressText with the same addresses, for another text."""
+        """Make another OwnAddressText with the same addresses, for another text."""
         other = OwnAddressText.__new__(OwnAddressText)
         other.hosts = self.hosts
         other._keep, other._pattern, other._outer, other._found = self._keep, self._pattern, self._outer, self._found
@@ -82,12 +82,12 @@ class OwnAddressText:
 
     def _change(self, text: bytes, *, whole: bool) -> bytes:
         out: list[bytes] = []
-        # The byte before the held back bytes shows whether a scheme begins there; it belongs to no scheme itself.
+        # The byte before the held back bytes shows whether a scheme begins there; that byte is not part of a scheme.
         start = len(self._before)
         text = self._before + text
         for match in self._pattern.finditer(text, start):
             if match.end() == len(text) and not whole:
-                break  # its port may have more digits
+                break  # the port may have more digits
             scheme = _SCHEME.search(text, max(start, match.start() - _MARGIN), match.start())
             if scheme is None:
                 continue
@@ -135,9 +135,10 @@ class OwnAddressPage(PageRewriter):
         return b"<script" + attribute + b">" + own_address_script(self._text_of.hosts) + b"</script>"
 
     def _charset(self, following: bytes) -> bytes:
-        """Return a `<meta>` with the charset that the next bytes declare; b"" when none is, or one was before.
+        """Return a `<meta>` with the charset that the next bytes declare; b"" without a declaration, or after an earlier one.
 
-        Browsers search the first 1024 bytes of a page for it (HTML, 13.2.3.3); the script would push it out of them.
+        Browsers search the first 1024 bytes of a page for the declaration (HTML, 13.2.3.3); the script would move it out
+        of these bytes.
         """
         found = None if self._told_charset else _CHARSET.search(following)
         if found is None or b"<!--" in following[: found.start()]:
@@ -191,7 +192,7 @@ class OwnAddressPage(PageRewriter):
 
     def _transform_of(self, name: bytes, given: dict[bytes, bytes]) -> BodyTransform | None:
         if self._policy.has_hashes("style" if name == b"style" else "script", enforced=True):
-            return None  # elements that a policy knows by their hash must not change
+            return None  # elements that a policy allows by their hash must not change
         if name == b"style":
             return CssRewriter(self._rule)
         return self._text_of.again() if b"src" not in given else None

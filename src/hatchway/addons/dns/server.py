@@ -99,7 +99,7 @@ class DnsServer:
             data = answer.outside_query()
             query = parse_query(data)
         except (DNSError, BadDnsQuery):
-            # The API server has validated the name; this one is too long with all its labels.
+            # The API server validates each label of the name; the whole name may still be too long for DNS.
             return
         answer.add_outside(await self.ask_outside(query, data, tcp=tcp))
 

@@ -1,4 +1,4 @@
-"""Writes Events about Ingresses, and the load balancer's addresses into their statuses."""
+"""Writes Events about Ingresses, and writes the load balancer's addresses into the Ingresses' statuses."""
 
 from __future__ import annotations
 
