@@ -77,7 +77,8 @@ class Certificate:
 class ProbeAnswer:
     """The result of a probe of a location.
 
-    kind: see `AnswerKind`. told: the result in words. tls: True when the location speaks TLS; None when this is not known.
+    kind: see `AnswerKind`. told: the result in words. tls: True when the location speaks TLS; None when this is not
+        known.
     """
 
     location: Location
@@ -148,7 +149,7 @@ def _title_of(body: bytes) -> str:
 
 
 def with_answers(exposure: Exposure, answers: list[ProbeAnswer], now: datetime) -> Exposure:
-    """Return a way in with the results of the probes of its locations, and with the findings that follow from the results."""
+    """Return a way in with the results of its probes, and with the findings that follow from them."""
     issues = list(exposure.issues)
     for answer in answers:
         for issue in _issues(exposure, answer, now):

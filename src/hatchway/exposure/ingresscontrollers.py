@@ -72,7 +72,8 @@ class IngressOptions:
     """The settings that a controller reads from an Ingress's annotations.
 
     controller: the name of the controller of the Ingress's class; "" when not known.
-    is_internal: True when the controller's load balancer is marked as internal. is_funnel: True when Tailscale publishes it.
+    is_internal: True when the controller's load balancer is marked as internal. is_funnel: True when Tailscale
+        publishes it.
     allowed: the clients that are let in; None for all.
     ignored: an annotation without effect, and why; ("", "") for none.
     has_login: True when the controller asks for a login.

@@ -71,7 +71,7 @@ class Middlewares:
         return RouteGuard(allowed, has_login, redirects, tuple(unknown))
 
     def of_annotation(self, value: str) -> RouteGuard:
-        """Return the combined effect of the middlewares in an Ingress's annotation (`NAMESPACE-NAME@kubernetescrd, ...`)."""
+        """Return the combined effect of an Ingress annotation's middlewares (`NAMESPACE-NAME@kubernetescrd, ...`)."""
         labels = (one.strip() for one in value.split(","))
         named = [one.removesuffix(_SUFFIX) for one in labels if one.endswith(_SUFFIX)]
         found = self.of(self._by_label[one] for one in named if one in self._by_label)

@@ -51,8 +51,8 @@ _AZURE_TAGS: Final = "service.beta.kubernetes.io/azure-allowed-service-tags"
 _TAGS: Final = {"internet": EVERYWHERE, "virtualnetwork": PRIVATE, "azureloadbalancer": NOWHERE}
 # A stand-in for the public addresses of any other service tag, which are not known.
 _A_FEW: Final = AddressSet.parse(("198.51.100.0",))
-# Host names of AWS' application and classic load balancers. The names of internal load balancers begin with "internal-".
-# Names of network load balancers do not show this; they have "elb" before the region.
+# Host names of AWS' application and classic load balancers. The names of internal load balancers begin with
+# "internal-". Names of network load balancers do not show this; they have "elb" before the region.
 _AWS_NAME: Final = re.compile(r"\.elb\.amazonaws\.(?:com(?:\.cn)?|eu)$")
 _INTERNAL_NAME: Final = "internal-"
 # A name inside the cluster, such as `gateway-istio.shop.svc.cluster.local`.
@@ -88,7 +88,7 @@ def source_ranges(service: Object) -> list[str]:
 
 
 def tag_audience(service: Object) -> tuple[list[str], AddressSet]:
-    """Return the service tags (Azure) to which a Service restricts its load balancer, and the clients that they mean."""
+    """Return the service tags (Azure) to which a Service restricts its load balancer, and the clients of these tags."""
     given = pairs(mapping(service.get("metadata")).get("annotations")).get(_AZURE_TAGS, "").split(",")
     tags = [one.strip() for one in given if one.strip()]
     found: AddressSet = NOWHERE

@@ -133,8 +133,8 @@ class SnapshotReader:
                 if namespace != self._namespace and (found := await self._service(namespace, name)):
                     snapshot.traefik_services.append(found)
         if not _has_traefik(snapshot):
-            # An API server also answers 403 for kinds that it does not have, and nothing else shows that the cluster has
-            # Traefik.
+            # An API server also answers 403 for kinds that it does not have, and nothing else shows that the cluster
+            # has Traefik.
             self._unread[:] = unread
 
     async def _service(self, namespace: str, name: str) -> Object | None:
@@ -273,7 +273,7 @@ def _has_traefik(snapshot: ClusterSnapshot) -> bool:
 
 
 def _why(error: ApiError, verb: str = "list") -> str:
-    """Return why objects may not be read: a flag of the door forbids it (its message begins with "--"), or RBAC does."""
+    """Return why objects may not be read: a flag of the door (the message begins with "--"), or a missing right."""
     return error.message if error.message.startswith("--") else f"you may not {verb} them"
 
 

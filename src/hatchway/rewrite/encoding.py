@@ -22,7 +22,10 @@ _LEVEL = 1
 
 
 class BodyTransform(Protocol):
-    """Changes a body while it streams. It has the methods of `proxy.routing.Transform`, which this room must not import."""
+    """Changes a body while it streams.
+
+    It has the methods of `proxy.routing.Transform`, which this room must not import.
+    """
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of a body, and return those that can be sent. Both may be b""."""
@@ -32,7 +35,7 @@ class BodyTransform(Protocol):
 
 
 def supported(coding: bytes) -> bool:
-    """Return True when a body of this `Content-Encoding` can be changed: not Brotli, zstd, or several codings together."""
+    """Return True when a body of this `Content-Encoding` can be changed: not Brotli, zstd, or several codings."""
     return coding.strip().lower() in (b"", b"identity", b"gzip", b"x-gzip", b"deflate")
 
 

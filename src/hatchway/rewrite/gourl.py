@@ -1,8 +1,8 @@
 """Parses and formats URLs like Go's `net/url` and `path`, as far as a kube-apiserver's proxy verb uses them. Pure.
 
 Go decodes a path when it parses it and encodes it again when it formats it, with its own rules: `!` becomes `%21`,
-`%2F` becomes `/`, `%7e` becomes `~`. Where Hatchway behaves like a kube-apiserver, it must apply the same rules. The sources of
-the behaviour are Go's `net/url/url.go` (`Parse`, `EscapedPath`, `String`), `path.Clean` and `path.Join`, and
+`%2F` becomes `/`, `%7e` becomes `~`. Where Hatchway behaves like a kube-apiserver, it must apply the same rules. The
+sources of the behaviour are Go's `net/url/url.go` (`Parse`, `EscapedPath`, `String`), `path.Clean` and `path.Join`, and
 apimachinery's `pkg/util/net/http.go` (`JoinPreservingTrailingSlash`); tests/unit/rewrite/gourl.json contains Go's own
 results.
 """

@@ -223,11 +223,11 @@ class AddressRules:
     def _append_self(
         self, done: int, ahead: bytes, member: re.Match[bytes] | None, index: re.Match[bytes] | None
     ) -> None:
-        """Append the property `__hatchwaySelf` to `f().location`; its value is the location as the application must see it."""
+        """Append `__hatchwaySelf` to `f().location`: this property is the location as the application must see it."""
         window = self._window
         if member is not None:
-            # A location that is assigned or navigated may belong to a window of another origin, where reading the appended
-            # property is an error.
+            # A location that is assigned or navigated may belong to a window of another origin, where reading the
+            # appended property is an error.
             if member[2] not in _READ_MEMBERS or _WRITTEN.match(ahead, member.end()):
                 return
             if member[1] == b"?.":
@@ -401,7 +401,7 @@ def _without_members(text: bytes) -> bytes:
 
 
 def _closing_brace(ahead: bytes, position: int, effort: Effort) -> int | None:
-    """Return the offset after the closing brace that matches the brace before `position`; None if strings are between."""
+    """Return the offset after the brace that closes the one before `position`; None if strings are between."""
     depth = 1
     for found in re.finditer(rb"[{}]|[\"'`]", ahead[position:]):
         effort.count_token()

@@ -48,7 +48,7 @@ _CLASS = re.compile(rb"(?<![\w$.\x80-\xff])class(?![\w$])[^{}()]*\Z")
 
 
 def role_ahead(ahead: bytes, effort: Effort) -> tuple[Role, bytes]:
-    """Return (the role of a name, the closing brackets in the text after it of the brackets around it, innermost first).
+    """Return (the role of a name, the closing brackets of the brackets around the name, the innermost first).
 
     ahead: the text after the name, from which the role is found. "parameters": the name is in parentheses before `=>`.
     "block": it is in parentheses before a brace, so it is a parameter or in a condition. "statement": a semicolon ends

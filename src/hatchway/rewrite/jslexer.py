@@ -5,8 +5,8 @@ strings, comments and other tokens that are certain. It stops at what needs a cl
 template with code in it, a string that contains a word. A string that does not end on its line shows that the lexer has
 made a mistake, or that the text is not JavaScript; from there on nothing is changed.
 
-Every decision reads at most `AHEAD` bytes forward and `BEHIND` bytes back, and this many bytes are kept. So the result does
-not depend on how the input is cut into pieces. The rules decide how words are changed.
+Every decision reads at most `AHEAD` bytes forward and `BEHIND` bytes back, and this many bytes are kept. So the result
+does not depend on how the input is cut into pieces. The rules decide how words are changed.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Lexer:
         # True while the end of a regular expression has not arrived.
         self._waits_for_literal = False
         self._parentheses = Parentheses()
-        # The offset in the script up to which its bytes have been counted in favour of decisions; and True when decisions
-        # have read too many bytes, so that nothing is changed any more.
+        # The offset in the script up to which the allowance for its bytes was subtracted from the cost; and True when
+        # the cost is too high, so that nothing is changed any more.
         self._allowed_for = 0
         self._is_over_limit = False
 
@@ -268,7 +268,7 @@ class Lexer:
             self._words[word](start, end)
 
     def _skip_whole_string(self, start: int, end: int) -> None:
-        """Skip a string and the words in it, which are not code; but a word that is the whole string may name a property."""
+        """Skip a string and the words in it. But a word that is the whole string may name a property."""
         hits = self._hits
         while hits and hits[-1][0] < end:
             at, word = hits.pop()

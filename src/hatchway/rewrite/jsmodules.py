@@ -34,7 +34,9 @@ _GUARDED_META: Final = b"(globalThis.__hatchwayMeta||(_=>_))"
 
 
 class ModuleRules:
-    """Rewrites references to modules. Each public method takes the beginning and the end of a word in the window's text.
+    """Rewrites references to modules.
+
+    Each public method takes the beginning and the end of a word in the window's text.
 
     rule: rewrites a specifier that is a URL.
     """
@@ -92,8 +94,9 @@ class ModuleRules:
 def _has_no_wrapper(ahead: bytes, position: int, effort: Effort) -> bool:
     """Return True when `import(` must stay as it is. position: the offset after the parenthesis.
 
-    This is so for the definition of a method with this name (a "{" follows the closing parenthesis), without an argument,
-    and with import attributes: older browsers do not accept a second argument, so the helper cannot pass attributes on.
+    This is so for the definition of a method with this name (a "{" follows the closing parenthesis), without an
+    argument, and with import attributes: older browsers do not accept a second argument, so the
+    helper cannot pass attributes on.
     """
     depth = 1
     for found in _PARENTHESIS.finditer(ahead, position):

@@ -161,7 +161,7 @@ class Literals:
         self._same = 0
 
     def find_end(self, buffer: bytes, at: int, *, final: bool) -> int | None:
-        """Find the end of the regular expression that begins at `at`, without its flags, and keep the result of the scan.
+        """Find the end of the regular expression that begins at `at`, without its flags, and keep the scan's result.
 
         Return 0 when none begins there, None when more input is needed. final: True if there is no more input.
         """

@@ -91,7 +91,7 @@ class CodeWindow:
         self._comments = None
 
     def resume(self, before: bytes) -> None:
-        """Continue with code at `at`. before: the new value of `before`; b"" after a comment, which leaves it unchanged."""
+        """Continue with code at `at`. before: the new value of `before`; b"" after a comment, to keep the old value."""
         if before:
             self.before = before
         self.code_start = self.at
@@ -176,7 +176,7 @@ class CodeWindow:
         return found[0] if found is not None else b""
 
     def chain(self, end: int) -> int | None:
-        """Return the beginning of the chain of names that ends at `end`; None when there is none that may be changed."""
+        """Return the beginning of the chain of names that ends at `end`; None when none may be changed."""
         floor = max(self.code_start, self.written, end - CHAIN_LIMIT)
         text = self.text[floor:end]
         # From the last name backwards, as far as dots join the names.

@@ -69,8 +69,8 @@ def rewrite_location(value: bytes, *, prefix: bytes, request_host: bytes, endpoi
 def rewrite_as_go(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> bytes:
     """Return the URL as `rewrite_location` does, but parsed and formatted as by Go.
 
-    Clients of a kube-apiserver get such URLs: escapes are decoded and encoded again, schemes are in lower case. But here
-    `..` cannot leave the prefix.
+    Clients of a kube-apiserver get such URLs: escapes are decoded and encoded again, schemes are in lower case. But
+    here `..` cannot leave the prefix.
 
     Raises GoURLError for a text that Go cannot parse.
     """

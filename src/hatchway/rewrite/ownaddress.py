@@ -135,10 +135,10 @@ class OwnAddressPage(PageRewriter):
         return b"<script" + attribute + b">" + own_address_script(self._text_of.hosts) + b"</script>"
 
     def _charset(self, following: bytes) -> bytes:
-        """Return a `<meta>` with the charset that the next bytes declare; b"" without a declaration, or after an earlier one.
+        """Return a `<meta>` with the charset that the next bytes declare; b"" for none, or when one came before.
 
-        Browsers search the first 1024 bytes of a page for the declaration (HTML, 13.2.3.3); the script would move it out
-        of these bytes.
+        Browsers search the first 1024 bytes of a page for the declaration (HTML, 13.2.3.3); the script would move it
+        out of these bytes.
         """
         found = None if self._told_charset else _CHARSET.search(following)
         if found is None or b"<!--" in following[: found.start()]:

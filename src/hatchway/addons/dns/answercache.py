@@ -39,7 +39,9 @@ class AnswerCache:
         self._kept: OrderedDict[_Key, _KeptAnswer] = OrderedDict()
 
     def find(self, query: DnsQuery, data: bytes, *, tcp: bool) -> bytes | None:
-        """Return the kept answer to a query, or None. The answer has the query's id and its upper and lower case letters.
+        """Return the kept answer to a query, or None.
+
+        The answer has the query's id and its upper and lower case letters.
 
         query: the parsed form of `data`.
         """

@@ -182,7 +182,7 @@ class Zone:
         return ZoneAnswer()
 
     def reverse(self, ip: str) -> ZoneAnswer:
-        """Return the names of the Services that have an address, or else of the headless Services' endpoints that have it."""
+        """Return the names of the Services with an address, or else of headless Services' endpoints with it."""
         if self._reverse is None:
             self._reverse = self._make_reverse()
         names = self._reverse.get(ip)

@@ -80,7 +80,10 @@ class CertificateStore:
         self._hosts: dict[str, ssl.SSLContext] = {}
 
     def choose(self, name: str) -> ssl.SSLContext:
-        """Return the context for a client (a `TlsChooser`). name: the host name that the client asks for; "" for none."""
+        """Return the context for a client (a `TlsChooser`).
+
+        name: the host name that the client asks for; "" for none.
+        """
         name = name.lower().removesuffix(".")
         return self._hosts.get(name) or self._hosts.get(wildcard_of(name)) or self._default
 

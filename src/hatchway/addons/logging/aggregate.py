@@ -133,7 +133,10 @@ def _too_many() -> EsProblem:
 
 
 def _spelled(index: EsIndex, wanted: Aggregation, *, top: bool = False) -> dict[str, Any] | None:
-    """Return an aggregation in tantivy's form; None when no document has the field. top: True unless it is inside another."""
+    """Return an aggregation in tantivy's form; None when no document has the field.
+
+    top: True for an aggregation that is not inside another one.
+    """
     assert not isinstance(wanted, FilterAggregation)
     name = _column(index, wanted)
     if name is None:

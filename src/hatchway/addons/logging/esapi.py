@@ -80,7 +80,9 @@ class EsApi:
             raise EsProblem(500, "query_phase_execution_exception", f"the index failed: {str(error)[:200]}") from error
 
     async def read_on_store_thread(self, request: Request, function: Callable[[], T]) -> T:
-        """Call a function on the store's thread, unless the client disconnects before. The function must change nothing.
+        """Call a function on the store's thread, unless the client disconnects before.
+
+        The function must change nothing.
 
         A page that searches while its user types disconnects from a search when the next one is sent. Read the
         request's body first. Raises ClientDisconnect; EsProblem 500 as `on_store_thread`.

@@ -100,7 +100,10 @@ class UsageStore:
         self._containers: dict[str, dict[ContainerKey, _Counters]] = {}
 
     def add(self, node: str, samples: Iterable[MetricSample], now: float) -> None:
-        """Add a kubelet's metrics. Forget containers that the kubelet no longer reports. now: seconds since the epoch."""
+        """Add a kubelet's metrics. Forget containers that the kubelet no longer reports.
+
+        now: seconds since the epoch.
+        """
         found: dict[ContainerKey, dict[str, MetricSample]] = {}
         own: dict[str, MetricSample] = {}
         for sample in samples:

@@ -16,7 +16,8 @@ from hatchway.addons.monitoring.tsdb.store import TimeSeries, TimeSeriesStore
 
 # The event loop gets a turn after this many lines.
 _SLICE = 1000
-# Milliseconds. Samples further in the future (`maxAheadTime`) or in the past (`tsdb/head.go`: half a block) are refused.
+# Milliseconds. Samples further in the future (`maxAheadTime`) or in the past (`tsdb/head.go`: half a block) are
+# refused.
 _AHEAD = 10 * 60 * 1000
 _BEHIND = 60 * 60 * 1000
 # The longest line, characters.
@@ -161,7 +162,10 @@ class TargetScraper:
         self._known.clear()
 
     async def _read(self, at: int, batch: list[tuple[TimeSeries, int, float]], current: set[TimeSeries]) -> None:
-        """Fetch the metrics, and add their samples to `batch`. Of the text, only an incomplete line is kept in memory."""
+        """Fetch the metrics, and add their samples to `batch`.
+
+        Of the text, only an incomplete line is kept in memory.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         size, rest = 0, ""
         self._parser.begin()

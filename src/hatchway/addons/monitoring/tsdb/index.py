@@ -68,7 +68,8 @@ class LabelIndex:
         for matcher in matchers:
             tick()
             if matcher.matches_empty:
-                # A matcher that matches "" also matches series without the label. So find the series that it does not match.
+                # A matcher that matches "" also matches series without the label. So find the series that it does not
+                # match.
                 excluding.append(self._with_values(matcher, tick, matching=False))
                 continue
             matched = self._with_values(matcher, tick, matching=True)
