@@ -1,4 +1,4 @@
-"""Finds the role of a name in JavaScript from the text around the name: is the name read or defined there?
+"""Finds the role of a name in JavaScript from the text around the name: is it read or defined there?
 
 `[location, x] = y` and `[location, x]` begin in the same way, and so do `(location) => 1` and `(location)`: the text
 after the brackets decides. Nothing is parsed: a scan of at most some hundred bytes recognizes strings and brackets.
