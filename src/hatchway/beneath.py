@@ -1,4 +1,4 @@
-"""Opening and making files below a directory while a container changes what is in it.
+"""Opens and makes files below a directory while a container may change what is in it.
 
 A path is walked one component at a time, each opened relative to its parent's descriptor and without following a
 symbolic link; links are expanded here, and `..` goes back to a descriptor that is still held. So the walk cannot leave

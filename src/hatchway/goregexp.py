@@ -120,7 +120,7 @@ class Expression:
 
 
 def _in_go_words(message: str, source: str) -> str:
-    """Translate an error message of RE2 (`words: where`) into that of Go's `regexp/syntax`."""
+    """Return Go's form (`regexp/syntax`) of an error message of RE2 (`words: where`)."""
     words, colon, where = message.partition(": ")
     if not colon:
         return message

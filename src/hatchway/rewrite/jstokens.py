@@ -52,8 +52,9 @@ _CERTAIN_REGEX: Final = (
 def _plain(code: bytes) -> re.Pattern[bytes]:
     """Compile a pattern for code with its certain tokens. code: the pattern of the bytes between tokens.
 
-    The pattern always matches. Its groups are empty; they are at the end of the last string or template (1), comment
-    (2) and regular expression (3). A group is set at the end of a whole token, so a failed attempt does not set one.
+    The pattern always matches. Its groups match empty text at the end of the last string or template (1), of the last
+    comment (2), and of the last regular expression (3). A group is set at the end of a whole token, so a failed attempt
+    does not set one.
     """
     value = _STRING + b"|" + _SIMPLE_TEMPLATE
     tokens = rb"(?:" + value + rb")()|(?:" + _COMMENT + rb")()|" + _CERTAIN_DIVISION + b"|" + _CERTAIN_REGEX + b"()"
@@ -136,7 +137,10 @@ def _expressions(text: bytes, at: int, end: int) -> Iterator[int]:
 
 
 def code_before_comments(text: bytes, start: int, end: int) -> bytes:
-    """Return the last code, without white space at its end, in a part of a script that has only code and comments."""
+    """Return the code before the last comment that has code before it, without white space at the code's end.
+
+    Between `start` and `end`, the text has only code and comments.
+    """
     found = b""
     # `end + 1`, for the line break after a comment.
     for comment in _COMMENTS.finditer(text, start, end + 1):

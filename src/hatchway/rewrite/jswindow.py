@@ -1,4 +1,4 @@
-"""The part of a script that is in memory, what is known about it, and its output.
+"""The part of a script that is in memory, with the lexer's position in it, and the output.
 
 Positions are offsets into `text`. The lexer moves `at` forward. Rules read the text around a word and replace ranges,
 in ascending order. Text before `written` is output already, and can no longer be changed.

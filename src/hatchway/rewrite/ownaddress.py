@@ -2,9 +2,9 @@ r"""Rewrites an application's own address in pages that are served under the tar
 
 In a page of an application that listens on port 8080, `http://0.0.0.0:8080/x.js` can only mean the application itself,
 and the browser cannot reach this address. So such addresses are changed to the door's address: in URL attributes and in
-CSS; and in scripts, `data-` attributes and the `content` of `<meta>` if scheme, host
-and port of a URL are written together (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and
-data that scripts fetch are not changed, because the page may save them again.
+CSS; and in scripts, `data-` attributes and the `content` of `<meta>`, if scheme, host and port of a URL are written
+together (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and data that scripts fetch are
+not changed, because the page may save them again.
 
 Addresses that a script composes or has fetched (`location.hostname + ":8080"`) are changed when the script opens them:
 a small script (`ownaddress.js`) is put before the first script of a page, if the page's policy allows an inline script.
@@ -31,7 +31,7 @@ from hatchway.rewrite.urlrules import UrlRule
 LONG_SCRIPT: Final = 512 * 1024
 _SCRIPTS: Final = frozenset((b"script", b"worker", b"sharedworker", b"serviceworker"))
 _SCHEME = re.compile(rb"(?<![A-Za-z0-9+.-])(http|ws)s?:(\\?)\Z", re.IGNORECASE)
-# Elements whose tags are always parsed: their content may change, or a policy is in them.
+# Elements whose tags are always parsed, because their content may change or because they may have a policy.
 _ALWAYS: Final = frozenset((b"script", b"style", b"meta"))
 # The number of bytes in which browsers search for a page's charset declaration, and the pattern of such a declaration.
 _PRESCAN: Final = 1024
@@ -41,7 +41,7 @@ _MARGIN: Final = 16
 
 
 class OwnAddressText:
-    """A body transform for a script: it replaces the beginning of each URL with one of `hosts` by `outer`.
+    """A body transform for a script: it replaces host and port with `outer` in URLs whose host and port are in `hosts`.
 
     hosts: hosts with their ports, in lower case.
     found: called when an address of the application was found.
@@ -52,14 +52,14 @@ class OwnAddressText:
         self.hosts = tuple(longest_first)
         self._keep = _MARGIN + max(map(len, longest_first), default=0)
         alternatives = b"|".join(map(re.escape, longest_first)) or b"(?!)"
-        # The pattern begins with a slash, for which the search is fast.
+        # The pattern begins with a slash, because the search for a single byte is fast.
         self._pattern = re.compile(rb"/(\\?/)(?i:" + alternatives + rb")(?=[^A-Za-z0-9.:@_-]|\Z)")
         self._outer = outer
         self._found = found
         self._before = self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Hold back bytes that may be the beginning of an address."""
+        """Take the next bytes; return the output, without bytes at its end that may begin an address."""
         return self._change(self._rest + data if self._rest else data, whole=False)
 
     def finish(self) -> bytes:
@@ -69,10 +69,10 @@ class OwnAddressText:
 
     def replace(self, text: bytes) -> bytes:
         """Return a whole text with its addresses changed; the same object when there are none."""
-        found = self.again()._change(text, whole=True)
+        found = self.fresh()._change(text, whole=True)
         return text if found == text else found
 
-    def again(self) -> OwnAddressText:
+    def fresh(self) -> OwnAddressText:
         """Make another OwnAddressText with the same addresses, for another text."""
         other = OwnAddressText.__new__(OwnAddressText)
         other.hosts = self.hosts
@@ -123,7 +123,7 @@ class OwnAddressPage(PageRewriter):
     ) -> None:
         super().__init__(rule, b"", whole=False, policy=policy, xml=xml)
         self._text_of = text
-        # "&#" may begin the reference of a slash.
+        # "&#" may begin a character reference for a slash.
         self._marks = (b"//", b"/\\/", b"&#", *marks)
         # XHTML would need another element, but hardly any application is written in XHTML.
         self._with_script = xml
@@ -195,7 +195,7 @@ class OwnAddressPage(PageRewriter):
             return None  # elements that a policy allows by their hash must not change
         if name == b"style":
             return CssRewriter(self._rule)
-        return self._text_of.again() if b"src" not in given else None
+        return self._text_of.fresh() if b"src" not in given else None
 
 
 class OwnAddressRewriter:

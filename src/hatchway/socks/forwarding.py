@@ -115,19 +115,19 @@ class RequestForwarding:
         if found is None:
             return _answer(400, "the request names no host")
         host = found[1].strip("[]").lower()
-        if not self._host_may(host, tunnel):
+        if not self._is_host_allowed(host, tunnel):
             return _answer(403, f"{host} is no name of {tunnel.host}; ask for it by name (with curl: socks5h)")
         if not await self._is_origin_allowed(head, {host, tunnel.host.lower()}):
             return _refuse_page(tunnel.host)
         upstream = Upstream(self._route.route_to(tunnel.target).upstream.key, tunnel.connect)
         return Forward(upstream, head.target, head.headers, lambda error: self._failed(authority, error))
 
-    def _host_may(self, host: str, tunnel: HttpTunnel) -> bool:
-        """Return False for a name of another site at an address of the cluster (DNS rebinding).
+    def _is_host_allowed(self, host: str, tunnel: HttpTunnel) -> bool:
+        """Return False when `host`, the request's Host, may be the name of a site on the Internet (DNS rebinding).
 
-        A browser that resolves names itself asks for a tunnel to an address, with the name in `Host`. The owner of a
-        site can make its name resolve to an address of the cluster. A client that asks for a tunnel by name has named
-        the target itself, and may send any `Host`.
+        A browser that resolves names itself requests a tunnel to an address, and sends the name in `Host`. The owner of
+        a site can make its name resolve to an address of the cluster. A client that requests a tunnel by name has named
+        the target itself, so it may send any `Host`.
         """
         try:
             ipaddress.ip_address(tunnel.host)

@@ -75,7 +75,7 @@ class AddressWriter:
         self._add(changed)
 
     def check(self, key: Key) -> None:
-        """Have the status of a changed Ingress checked."""
+        """Note that the status of a changed Ingress must be checked."""
         if key in self._served:
             self._add((key,))
 

@@ -61,7 +61,7 @@ class Scraper:
         self.scraped = asyncio.Event()
 
     def read_soon(self) -> None:
-        """Have the metrics read in a moment, because a pod was started."""
+        """Request a reading in a moment, because a pod was started."""
         self._soon.set()
 
     async def run(self, clock: Callable[[], float] = time.time) -> None:

@@ -18,7 +18,7 @@ from hatchway.addons.monitoring.httpapi.queryapi import answer
 from hatchway.addons.monitoring.tsdb.labels import METRIC_NAME
 from hatchway.addons.monitoring.tsdb.store import TimeSeriesStore
 
-# The version of Prometheus as which this server answers. Grafana offers what this version can do.
+# The version of Prometheus that this server reports. Grafana offers the features of this version.
 PROMETHEUS_VERSION = "2.42.0"
 _TOP = 10
 
