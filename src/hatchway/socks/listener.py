@@ -142,7 +142,7 @@ class ProxyListener:
                     await self._serve_tunnel(client, near, HttpTunnel(asked.host, asked.port, target, far, self._route))
 
     async def _serve_tunnel(self, client: _WaitingClient, near: EarlyReceiver, tunnel: HttpTunnel) -> None:
-        """Join the sides of a tunnel to the cluster; if the client speaks HTTP/1, by the engine."""
+        """Join the sides of a tunnel to the cluster: through the HTTP engine if the client speaks HTTP/1."""
         found = await sniff(near, tunnel.take())
         if not found.http:
             client.join(found.near, found.far)

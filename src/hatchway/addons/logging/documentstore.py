@@ -136,7 +136,7 @@ class LoggingStore:
     def one(self, name: str, *, create: bool = False) -> EsIndex:
         """Return the index with this name. create: create the index if it does not exist.
 
-        Raises EsProblem: 404 when the index does not exist and is not created; those of the method `create`.
+        Raises EsProblem: 404 when the index does not exist and `create` is False; as the method `create`.
         """
         index = self.indices.get(name)
         if index is not None:

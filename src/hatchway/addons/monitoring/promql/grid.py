@@ -15,7 +15,7 @@ from hatchway.addons.monitoring.tsdb.labels import Labels
 Values = list[float | None]
 # For each step: the first and the last index (inclusive) of the samples in its window; None for an empty window.
 Windows = list[tuple[int, int] | None]
-# Returns the value of each step. Its argument: the values of all samples of a series.
+# A function that takes the values of all samples of a series, and returns the value of each step.
 Picker = Callable[["list[float | None]"], Values]
 
 
