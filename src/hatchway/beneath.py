@@ -1,4 +1,4 @@
-"""Opening and making files below a directory while a container changes what is in it.
+"""Opens and makes files below a directory while a container may change what is in it.
 
 Each component of a path is opened relative to its parent's descriptor, without following a symbolic link. This file
 follows the links itself, and `..` goes back to a descriptor that is still open. So the walk cannot leave the directory,

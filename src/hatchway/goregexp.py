@@ -1,7 +1,7 @@
-"""Regular expressions in Go's syntax (`regexp/syntax`), which flags of `kubectl proxy` and PromQL take.
+"""Regular expressions in Go's syntax (`regexp/syntax`), for flags of `kubectl proxy` and for PromQL.
 
-RE2 has the same grammar and matches in linear time. Syntax that it reads differently from Go 1.26 is translated, or
-refused where that is not possible, so that an expression never gets another meaning.
+RE2 has the same grammar and matches in linear time. Syntax that has another meaning in RE2 than in Go 1.26 is
+translated; where this is not possible, the expression is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import re2
 
-# Go's limit is a program of 128 MiB; this one is large enough for all repetitions (up to 1000) that people write.
+# Bytes; Go's limit is a program of 128 MiB. This limit is enough for every repetition (up to 1000) that people write.
 _MEMORY = 64 << 20
 _NAME = re.compile("[0-9A-Za-z_]+")
 _INVALID_UTF8 = re.compile("[\ud800-\udfff]")
@@ -45,7 +45,7 @@ _GO_WORDS = {
 
 
 class ExpressionError(ValueError):
-    """An expression that is malformed or not supported; its text says why, in Go's words where Go refuses it, too."""
+    """An expression that is malformed or not supported; the text says why, in Go's words if Go refuses it, too."""
 
 
 class Expression:
@@ -65,7 +65,7 @@ class Expression:
                 for up to a second with the default of 64 MiB.
 
         Raises:
-            ExpressionError: it is malformed or not supported.
+            ExpressionError: the expression is malformed or not supported.
         """
         self.source = source
         options = re2.Options()
@@ -105,9 +105,9 @@ class Expression:
         return found
 
     def groups(self, text: str) -> list[tuple[str, str]] | None:
-        """Return the number and the text of each group of the first match, and again by name; None without a match.
+        """Return (number, text) of each group of the first match, then (name, text) of named ones. None: no match.
 
-        Group 0 is the whole match. A group that took no part has the text "".
+        Group 0 is the whole match. A group that matched nothing has the text "".
         """
         found: Any = self._search(_INVALID_UTF8.sub("\ufffd", text))
         if found is None:
@@ -120,7 +120,7 @@ class Expression:
 
 
 def _in_go_words(message: str, source: str) -> str:
-    """Return the message of Go's `regexp/syntax` for RE2's: `words: where`."""
+    """Return Go's form (`regexp/syntax`) of an error message of RE2 (`words: where`)."""
     words, colon, where = message.partition(": ")
     if not colon:
         return message

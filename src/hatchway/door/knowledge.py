@@ -125,7 +125,7 @@ class TargetKnowledge:
             # HTTPS.
             hosts = (*self.spellings(outer), outer.lower(), self.host_choice.value.host or b"")
             self._text = outer, OwnAddressText(hosts, outer, self._record_own_name)
-        return self._text[1].again()
+        return self._text[1].fresh()
 
     # Changes
 
