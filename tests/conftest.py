@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -28,6 +29,8 @@ from tests.syntax import without_collection
 
 # No deadlines for examples: a busy machine must not make tests fail.
 settings.register_profile("untimed", deadline=None)
+# For a second run with another Python: what a property says has been tried with many examples already.
+settings.register_profile("again", deadline=None, max_examples=20)
 settings.load_profile("untimed")
 
 BIN = Path(sys.executable).parent
@@ -50,18 +53,30 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
         return (yield)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Collect the tests without the garbage collector, which would look at all of them again and again.
+
+    They stay until the end of the run, so that it leaves them alone afterwards, too.
+    """
+    with without_collection():
+        _import_by_turns(session.config)
+        found = yield
+        gc.freeze()
+    return found
+
+
+def _import_by_turns(config: pytest.Config) -> None:
     """Divide the compilation of the test modules among the workers of pytest-xdist.
 
     Each worker needs all modules, and in a new clone none is compiled. All workers would compile a module at the same
     time, so each first imports a different part, and then the modules that the others have compiled meanwhile.
     """
-    from_controller: dict[str, Any] = getattr(session.config, "workerinput", {})
+    from_controller: dict[str, Any] = getattr(config, "workerinput", {})
     if not from_controller:
         return
-    root = session.config.rootpath
-    files = sorted(path for place in session.config.args for path in (root / place).rglob("test_*.py"))
+    root = config.rootpath
+    files = sorted(path for place in config.args for path in (root / place).rglob("test_*.py"))
     number, workers = int(from_controller["workerid"].removeprefix("gw")), from_controller["workercount"]
     begin = len(files) * number // workers
     for path in files[begin:] + files[:begin]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 
-# Underscores occur in names of hosts, though no host should have one.
+# Underscores are accepted, because some host names have them although RFC 952 does not allow that.
 _LABEL = r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\Z")
 
 
 def parse_address(text: str) -> str:
-    """Return an IP address in its usual form, "" for other text."""
+    """Return an IP address in its usual form; "" for other text."""
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
@@ -25,12 +25,12 @@ def normal_host(text: str) -> str:
     name = text.lower().removesuffix(".")
     if address := parse_address(name):
         return address
-    # Numbers only are an address in some other form, which every system reads in its own way.
+    # A name that ends with a number may be an address in another form (`127.1`), which systems read differently.
     return name if _NAME.match(name) and not name.rpartition(".")[2].isdigit() else ""
 
 
 def is_loopback(host: str) -> bool:
-    """Return True for `localhost` and addresses of it."""
+    """Return True for `localhost` and for loopback addresses."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,10 +1,10 @@
-"""Opening and making files below a directory while a container changes what is in it.
+"""Opens and makes files below a directory while a container may change what is in it.
 
-A path is walked one component at a time, each opened relative to its parent's descriptor and without following a
-symbolic link; links are expanded here, and `..` goes back to a descriptor that is still held. Whatever is exchanged
-meanwhile, the walk cannot leave the directory. This gives what openat2(2) gives with RESOLVE_BENEATH or
-RESOLVE_IN_ROOT, but on every kernel, and it can make directories on its way, as `filepath-securejoin`'s MkdirAllHandle
-does for runc. Descriptors are O_PATH where the system has it: they name a file, but can neither read nor change it.
+Each component of a path is opened relative to its parent's descriptor, without following a symbolic link. This file
+follows the links itself, and `..` goes back to a descriptor that is still open. So the walk cannot leave the directory,
+whatever a container replaces meanwhile. openat2(2) does the same with RESOLVE_BENEATH or RESOLVE_IN_ROOT, but not on
+every kernel, and it makes no directories. runc uses `filepath-securejoin` (MkdirAllHandle) for the same purpose.
+Descriptors are O_PATH where the system has that: they name a file, but can neither read nor change it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 _PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
 _COMPONENT = _PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# As many as the kernel follows in one path (MAXSYMLINKS), and as deep as a path of PATH_MAX bytes can lead.
+# The most links in one path, as in the kernel (MAXSYMLINKS), and the most components that fit into PATH_MAX bytes.
 _LINKS, _DEPTH = 40, 2048
 
 Make = Literal["directory", "file"]
@@ -42,9 +42,11 @@ def open_directory(path: str | os.PathLike[str]) -> int:
 
 
 def open_beneath(directory: int, path: str, make: Make | None = None) -> int:
-    """Open `path` below `directory` (subPath's rules: pkg/volume/util/subpath). make: what is made when it is missing.
+    """Open `path` below `directory`, by the rules for a volume's subPath (`pkg/volume/util/subpath`).
 
-    Links are followed while they stay below. Raises OSError, EXDEV for a path that leads out.
+    Links that stay below `directory` are followed. Raises OSError; its code is EXDEV for a path that leads out.
+
+    make: what to make when the path does not exist; None for nothing.
     """
     try:
         return _walk(directory, path, make, confined=False)
@@ -54,10 +56,10 @@ def open_beneath(directory: int, path: str, make: Make | None = None) -> int:
 
 
 def open_in_root(root: int, path: str, make: Make | None = None, *, keep_parent: bool = False) -> int:
-    """Open `path` as a process whose root directory is `root` would: absolute links and `..` end there.
+    """Open `path` as a process with the root directory `root` would: neither absolute links nor `..` lead out of it.
 
-    make: what is made when it is missing, with the directories above. keep_parent: raise ReadOnlyParent when making it
-    fails because of a read-only mount. Raises OSError.
+    make: what to make when the path does not exist, with missing parent directories; None for nothing.
+    keep_parent: True to raise ReadOnlyParent when it cannot be made because of a read-only mount. Raises OSError.
     """
     try:
         return _walk(root, path, make, confined=True)

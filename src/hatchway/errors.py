@@ -25,7 +25,7 @@ class HatchwayError(Exception):
 
     message: what was tried, on what, and what happened; one line without a final full stop.
     hint: what to do next, one sentence; "" when there is nothing to add.
-    passing: True when the same may succeed later (the cluster cannot be reached now).
+    passing: True when another attempt may succeed later (the cluster cannot be reached now).
     """
 
     passing = False

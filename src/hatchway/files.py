@@ -1,4 +1,4 @@
-"""Writing files that hold secrets or must never be half-written; the directory of Hatchway's state."""
+"""Writes files that hold secrets or must never be half-written; finds the directory of Hatchway's state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-# Errors of a full or read-only disk: they deserve a sentence instead of a traceback.
+# Errors of a full or read-only disk, which are reported in a sentence instead of a traceback.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 

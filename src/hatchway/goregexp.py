@@ -1,7 +1,7 @@
-"""Regular expressions in Go's syntax (`regexp/syntax`), which flags of `kubectl proxy` and PromQL take.
+"""Regular expressions in Go's syntax (`regexp/syntax`), for flags of `kubectl proxy` and for PromQL.
 
-RE2 has the same grammar and matches in linear time. Syntax that it reads differently from Go 1.26 is translated, or
-refused where that is not possible, so that an expression never gets another meaning.
+RE2 has the same grammar and matches in linear time. Syntax that has another meaning in RE2 than in Go 1.26 is
+translated; where this is not possible, the expression is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import re2
 
-# Go's limit is a program of 128 MiB; this one is large enough for all repetitions (up to 1000) that people write.
+# Bytes; Go's limit is a program of 128 MiB. This limit is enough for every repetition (up to 1000) that people write.
 _MEMORY = 64 << 20
 _NAME = re.compile("[0-9A-Za-z_]+")
 _INVALID_UTF8 = re.compile("[\ud800-\udfff]")
@@ -45,14 +45,14 @@ _GO_WORDS = {
 
 
 class ExpressionError(ValueError):
-    """An expression that is malformed or not supported; its text says why, in Go's words where Go refuses it, too."""
+    """An expression that is malformed or not supported; the text says why, in Go's words if Go refuses it, too."""
 
 
 class Expression:
     """A compiled expression.
 
     source: the expression as it was written.
-    steps: the length of the compiled program, which is work for each character.
+    steps: the length of the compiled program. The time for matching one character grows with it.
     """
 
     def __init__(self, source: str, *, capture: bool = False, memory: int = _MEMORY) -> None:
@@ -60,12 +60,12 @@ class Expression:
 
         Args:
             source: the expression.
-            capture: keep what its groups match, for `groups`.
-            memory: bytes that it may need. The interpreter stands still while an expression is compiled, for a second
-                with the default of 64 MiB.
+            capture: True to record what its groups match, for `groups`.
+            memory: the most bytes for the compiled program. While an expression is compiled, no other Python code runs:
+                for up to a second with the default of 64 MiB.
 
         Raises:
-            ExpressionError: it is malformed or not supported.
+            ExpressionError: the expression is malformed or not supported.
         """
         self.source = source
         options = re2.Options()
@@ -85,7 +85,7 @@ class Expression:
         self.steps: int = compiled.programsize
 
     def matches(self, text: str) -> bool:
-        """Return True when it matches somewhere in `text` (Go's MatchString).
+        """Return True when the expression matches somewhere in `text` (Go's MatchString).
 
         Bytes that are not UTF-8 (surrogate escapes) count as U+FFFD each, as in Go.
         """
@@ -94,7 +94,7 @@ class Expression:
         return self._search(text) is not None
 
     def find_all(self, text: str, limit: int = -1) -> list[str]:
-        """Return what it matches in `text` (Go's FindAllString). limit: at most so many; -1 for all."""
+        """Return the texts that the expression matches in `text` (Go's FindAllString). limit: the most; -1 for all."""
         if limit == 0:
             return []
         found: list[str] = []
@@ -105,9 +105,9 @@ class Expression:
         return found
 
     def groups(self, text: str) -> list[tuple[str, str]] | None:
-        """Return the number and the text of each group of the first match, and again by name; None without a match.
+        """Return (number, text) of each group of the first match, then (name, text) of named ones. None: no match.
 
-        Group 0 is the whole match. A group that took no part has the text "".
+        Group 0 is the whole match. A group that matched nothing has the text "".
         """
         found: Any = self._search(_INVALID_UTF8.sub("\ufffd", text))
         if found is None:
@@ -120,7 +120,7 @@ class Expression:
 
 
 def _in_go_words(message: str, source: str) -> str:
-    """Return the message of Go's `regexp/syntax` for RE2's: `words: where`."""
+    """Return Go's form (`regexp/syntax`) of an error message of RE2 (`words: where`)."""
     words, colon, where = message.partition(": ")
     if not colon:
         return message
@@ -171,7 +171,7 @@ class _Translation:
         self._take(begin + len(name) + 1 - self._at)
 
     def _brackets(self) -> None:
-        """Copy a class in brackets, from its first to its last one."""
+        """Copy a class in brackets, with its brackets."""
         self._take(2 if self._starts("[^") else 1)
         first = True
         while self._at < len(self._source) and (first or not self._starts("]")):
@@ -207,7 +207,7 @@ class _Translation:
 
 
 def _unicode_class(name: str, negative: bool, bracketed: bool, whole: str) -> str:
-    """Return RE2's spelling of a Unicode class. bracketed: it is inside brackets. whole: as it was written."""
+    """Return RE2's spelling of a Unicode class. bracketed: True inside brackets. whole: the class as it was written."""
     folded = re.sub("[-_ ]", "", name).capitalize()
     folded = _ALIASES.get(folded, folded)
     members: tuple[str, ...]

@@ -1,6 +1,6 @@
-r"""Parsing of numbers in text from other programs: ASCII digits only, 19 at most.
+r"""Parses numbers in text from other programs: ASCII digits only, 19 at most.
 
-Python's `int`, `str.isdigit` and `\d` take more: digits of other scripts (`٣`), superscripts that `int` then refuses
+Python's `int`, `str.isdigit` and `\d` accept more: digits of other scripts (`٣`), superscripts that `int` then refuses
 (`²`), underscores (`8_0`), blanks, and from 4,301 digits on `int` raises. Go's `strconv` accepts none of these.
 """
 

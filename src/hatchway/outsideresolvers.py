@@ -1,8 +1,7 @@
 """Forwards DNS queries to the resolvers of a resolv.conf, as CoreDNS' `forward . /etc/resolv.conf`.
 
-A resolver may be unreachable, and programs should get an error soon. So no query waits long for one: each resolver is
-probed in the background, before its first query and after a failure. Only resolvers that have answered their last
-probe get queries.
+A resolver may be unreachable, and programs should get an error soon. So each resolver is probed in the background,
+before its first query and after a failure. Only resolvers that have answered their last probe get queries.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 
 _UDP_SECONDS, _TCP_SECONDS = 1.5, 3.0
 _PROBE_AGAIN_SECONDS = 5.0
-# How long a query waits for a probe when no resolver is known to answer.
+# Seconds that a query waits for a probe when no resolver has answered its last one.
 _PROBE_WAIT_SECONDS = 0.3
 _AT_ONCE = 200
 # A query for the root's name servers, which every resolver knows.
@@ -43,7 +42,7 @@ class OutsideResolvers:
     Args:
         servers: addresses with ports.
         udp_seconds, tcp_seconds: how long one resolver may take to answer.
-        at_once: how many queries may be under way.
+        at_once: the most queries that are under way at a time; further ones fail.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class OutsideResolvers:
         self._slots = asyncio.Semaphore(at_once)
 
     async def start(self) -> None:
-        """Probe all resolvers; this takes at most as long as one query."""
+        """Probe all resolvers, and wait for the results (at most 1.5 seconds)."""
         for server in self._servers:
             self._probe_soon(server)
         if probes := self._probes():
@@ -97,7 +96,7 @@ class OutsideResolvers:
         raise NoResolver("no resolver outside the cluster can be reached")
 
     async def _await_probes(self) -> None:
-        """Wait until a resolver is known to answer, but not long."""
+        """Wait until a resolver answers its probe, for at most `_PROBE_WAIT_SECONDS`."""
         for server in self._servers:
             self._probe_soon(server)
         try:

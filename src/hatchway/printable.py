@@ -1,4 +1,4 @@
-"""Making text from pods, API servers and archives safe to print in Hatchway's own messages.
+"""Makes text from pods, API servers and archives safe to print in Hatchway's own messages.
 
 A terminal executes control characters, and a line break in a name or in a server's message would begin a line that
 looks as if Hatchway had written it. This file imports nothing, because the plain `hatchway exec` uses it, too.

@@ -34,7 +34,7 @@ def remove_path(path: Path) -> None:
 
 
 def remove_owned(parent: int, name: str) -> None:
-    """Delete `name` in the directory `parent` as `trees.remove_tree` does, also files of containers' users. Blocks.
+    """Delete `name` in the directory `parent` with all its content, including files of containers' users. Blocks.
 
     Raises OSError.
     """

@@ -358,7 +358,7 @@ def parse_argument(text: str, namespace: str = "default", *, workloads: bool = F
     Args:
         text: `grafana`, `svc/grafana:http`, `https:grafana:`, `pod/web-0:8080`, `node/n1` ...
         namespace: the namespace of services, pods and workloads.
-        workloads: whether to accept workloads, too, such as `deploy/web`.
+        workloads: True to accept workloads, too, such as `deploy/web`.
 
     Raises:
         TargetError: it names no target.
@@ -386,7 +386,7 @@ def parse_qualified_argument(text: str, namespace: str | None, default: str, *, 
         text: the argument.
         namespace: the namespace that was given beside it; None for none.
         default: the namespace that counts when none was given.
-        workloads: whether to accept workloads, too, such as `deploy/web`.
+        workloads: True to accept workloads, too, such as `deploy/web`.
 
     Raises:
         TargetError: it names no target, or two namespaces were given.

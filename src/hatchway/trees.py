@@ -24,7 +24,7 @@ _BLOCK_BYTES = 512
 
 
 def remove_tree(parent: int, name: str) -> None:
-    """Delete the file, link or directory `name` with all that is in it; nothing happens when it is not there.
+    """Delete the file, link or directory `name` with all its content; do nothing when it does not exist.
 
     Directories that are not writable are made writable. At most `_REMOVE_DEPTH` directories are open at a time: deeper
     ones are first moved up into `name`. Raises OSError.
@@ -53,9 +53,9 @@ def remove_tree(parent: int, name: str) -> None:
 def measure_tree(directory: int) -> int:
     """Return the bytes on disk of everything below an open directory, as du(1) counts them.
 
-    A file with several names counts once. So that memory is bounded, only the first `_MEASURE_LINKED` such files are
-    remembered; each name of a later one counts its equal share. Files that lie more than `_MEASURE_DEPTH` directories
-    deep do not count, nor what cannot be read.
+    A file with several names counts once. To limit memory, only the first `_MEASURE_LINKED` such files are remembered.
+    For further ones, each name counts as the file's size divided by the number of its names. Files that lie more than
+    `_MEASURE_DEPTH` directories deep, and files that cannot be read, are left out.
     """
     total = 0
     linked: set[int] = set()
@@ -117,7 +117,9 @@ class _Remover:
         self._moved = 0
 
     def empty(self, directory: int, depth: int) -> bool:
-        """Delete what is in `directory`, the `depth`-th that is open. Return True when there was anything.
+        """Delete the content of `directory`. Return True unless it was empty.
+
+        depth: the number of directories that are open, including this one.
 
         Names are deleted while the directory is read, a few at a time as the kernel gives them (getdents64(2)).
         """
@@ -151,7 +153,7 @@ class _Remover:
             try:
                 os.rename(name, f".removed-{self._moved}", src_dir_fd=parent, dst_dir_fd=self._top)
             except OSError as error:
-                # The name is taken by something else.
+                # This name is used by another file.
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise
                 continue

@@ -32,9 +32,11 @@ Way = Literal["real", "mapped", "one"]
 
 # The size of a map: it includes 65534, the number of `nobody` and its group.
 NUMBERS = 65536
-_NEW_USER = 0x10000000
+# From <linux/sched.h>.
+_CLONE_NEWUSER = 0x10000000
 # The most bytes that are read of a file with ranges, and of a program's output.
 _MOST_BYTES = 1 << 20
+# Seconds that getsubids, newuidmap and newgidmap may take.
 _SECONDS = 10.0
 
 _RANGES = "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`"
@@ -271,7 +273,7 @@ def _enter_mapped(wanted: UserMap) -> None:
         _map(pid, wanted)
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _check(_libc().setns(ctypes.c_int(namespace), ctypes.c_int(_NEW_USER)), "setns")
+            _check(_libc().setns(ctypes.c_int(namespace), ctypes.c_int(_CLONE_NEWUSER)), "setns")
         finally:
             os.close(namespace)
     finally:
@@ -319,7 +321,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _unshare() -> None:
-    _check(_libc().unshare(ctypes.c_int(_NEW_USER)), "unshare")
+    _check(_libc().unshare(ctypes.c_int(_CLONE_NEWUSER)), "unshare")
 
 
 def _check(result: int, what: str) -> None:

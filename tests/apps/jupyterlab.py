@@ -26,7 +26,7 @@ def check(page: Page, app: Running) -> None:
 
     wait_for(typed, seconds=20)
 
-    page.goto(app.at("lab?reset"))
+    page.locator(".lm-TabBar-addButton:visible").first.click()
     page.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first

@@ -70,11 +70,31 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def tab(context: BrowserContext, front: Front, site: Site) -> Tab:
+def fresh_tab(context: BrowserContext, front: Front, site: Site) -> Tab:
+    """A tab of a context of its own, for what stays after a page: cookies, service workers."""
     tab = context.new_page()
     site.seen.clear()
     tab.goto(front.url(site))
     return tab
+
+
+@pytest.fixture(scope="module")
+def shared_tab(browser: Browser) -> Iterator[Tab]:
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def tab(shared_tab: Tab, front: Front, site: Site) -> Iterator[Tab]:
+    """A new page in the tab of this module: a tab for each test takes a process of the browser each."""
+    site.seen.clear()
+    shared_tab.goto(front.url(site))
+    yield shared_tab
+    # Nothing stays: what does needs `fresh_tab`. No request of this page comes during the next test.
+    shared_tab.goto("about:blank")
+    assert shared_tab.context.pages == [shared_tab]
+    assert not shared_tab.context.cookies()
 
 
 FETCHES = [
@@ -467,20 +487,20 @@ def test_xhtml(tab: Tab, site: Site) -> None:
     assert '"/echo?x"' in tab.evaluate("fetch('/echo?x').then(r => r.text())")
 
 
-def test_cookies(tab: Tab, site: Site, front: Front, context: BrowserContext) -> None:
-    tab.evaluate("document.cookie = 'a=1; path=/'")
-    tab.evaluate("document.cookie = '__Host-b=2; Secure; Path=/'")
-    tab.evaluate("document.cookie = 'c=3'")
-    assert tab.evaluate("document.cookie.split('; ').sort()") == ["__Host-b=2", "a=1", "c=3"]
-    tab.evaluate("fetch('/echo').then(r => r.text())")
+def test_cookies(fresh_tab: Tab, site: Site, front: Front, context: BrowserContext) -> None:
+    fresh_tab.evaluate("document.cookie = 'a=1; path=/'")
+    fresh_tab.evaluate("document.cookie = '__Host-b=2; Secure; Path=/'")
+    fresh_tab.evaluate("document.cookie = 'c=3'")
+    assert fresh_tab.evaluate("document.cookie.split('; ').sort()") == ["__Host-b=2", "a=1", "c=3"]
+    fresh_tab.evaluate("fetch('/echo').then(r => r.text())")
     assert sorted(site.request("/echo").headers["Cookie"].split("; ")) == ["__Host-b=2", "a=1", "c=3"]
     assert all(cookie["path"].startswith(front.prefix(site)) for cookie in context.cookies())  # type: ignore[typeddict-item]
-    tab.evaluate("document.cookie = 'a=; path=/; max-age=0'")
-    assert "a=1" not in tab.evaluate("document.cookie")
+    fresh_tab.evaluate("document.cookie = 'a=; path=/; max-age=0'")
+    assert "a=1" not in fresh_tab.evaluate("document.cookie")
 
 
-def test_the_cookie_store(tab: Tab, site: Site, context: BrowserContext) -> None:
-    found = tab.evaluate(
+def test_the_cookie_store(fresh_tab: Tab, site: Site, context: BrowserContext) -> None:
+    found = fresh_tab.evaluate(
         """(async () => {
         await cookieStore.set({ name: '__Host-b', value: '2', path: '/' });
         await cookieStore.set('a', '1');
@@ -489,24 +509,24 @@ def test_the_cookie_store(tab: Tab, site: Site, context: BrowserContext) -> None
         return [all, one.map(found => found && found.value), document.cookie.split('; ').sort()] })()"""
     )
     assert found == [["__Host-b2/", "a1/"], ["2", "1", None], ["__Host-b=2", "a=1"]]
-    tab.evaluate("cookieStore.delete('__Host-b').then(() => cookieStore.delete({ name: 'a' }))")
+    fresh_tab.evaluate("cookieStore.delete('__Host-b').then(() => cookieStore.delete({ name: 'a' }))")
     assert context.cookies() == []
 
 
-def test_service_worker(tab: Tab, site: Site, front: Front) -> None:
+def test_service_worker(fresh_tab: Tab, site: Site, front: Front) -> None:
     site.pages["/sw.js"] = (
         "self.addEventListener('install', e => self.skipWaiting());"
         "self.addEventListener('activate', e => e.waitUntil(clients.claim()));"
         "self.addEventListener('fetch', e => { if (new URL(e.request.url).pathname === '/made-up')"
         " e.respondWith(fetch('/echo?from-sw')) });"
     )
-    scope = tab.evaluate(
+    scope = fresh_tab.evaluate(
         "navigator.serviceWorker.register('/sw.js', {scope: '/'}).then(r => new Promise(done =>"
         " navigator.serviceWorker.controller ? done(r.scope) :"
         " navigator.serviceWorker.addEventListener('controllerchange', () => done(r.scope))))"
     )
     assert scope == front.origin + "/"
-    assert "/echo?from-sw" in tab.evaluate("fetch('/made-up').then(r => r.text())")
+    assert "/echo?from-sw" in fresh_tab.evaluate("fetch('/made-up').then(r => r.text())")
 
 
 PASSING = {
@@ -521,7 +541,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("how", PASSING)
-def test_what_a_service_worker_gives(tab: Tab, site: Site, front: Front, how: str) -> None:
+def test_what_a_service_worker_gives(fresh_tab: Tab, site: Site, front: Front, how: str) -> None:
     """Pages and worker scripts that a service worker returns contain the prefix script, too."""
     text = (
         "<!DOCTYPE html><html><head><title>x</title></head><script>"
@@ -535,17 +555,17 @@ def test_what_a_service_worker_gives(tab: Tab, site: Site, front: Front, how: st
         f"const PAGE = {json.dumps(text)};"
         f"self.addEventListener('fetch', e => {{ if (/kept|worker/.test(e.request.url)) {{ {PASSING[how]} }} }});"
     )
-    tab.evaluate(
+    fresh_tab.evaluate(
         "navigator.serviceWorker.register('/passing.js', {scope: '/'}).then(() => new Promise(done =>"
         " navigator.serviceWorker.controller ? done() :"
         " navigator.serviceWorker.addEventListener('controllerchange', () => done())))"
     )
-    tab.goto(front.url(site, "/kept/"))
-    assert tab.title().endswith("function")
+    fresh_tab.goto(front.url(site, "/kept/"))
+    assert fresh_tab.title().endswith("function")
     if how != "made up":
-        assert tab.title() == "/kept/ function"
-    tab.wait_for_function("window.said")
-    assert '"/echo?w"' in tab.evaluate("window.said")
+        assert fresh_tab.title() == "/kept/ function"
+    fresh_tab.wait_for_function("window.said")
+    assert '"/echo?w"' in fresh_tab.evaluate("window.said")
 
 
 def test_foreign_addresses_are_left_alone(tab: Tab) -> None:

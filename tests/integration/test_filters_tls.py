@@ -93,7 +93,7 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     await server.close()
     authenticator.close()
     log.close()
-    assert filters.in_flight == 0
+    assert filters.requests.in_flight == 0
 
 
 async def test_certificates(running: Running) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from hatchway.cli import options
-from hatchway.cli.chosen import chosen
+from hatchway.cli.clusterchoice import choose_cluster
 from hatchway.cli.usage import ClusterOption, Number
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -104,12 +104,12 @@ _NAMES = (
 )  # fmt: skip
 
 
-def of_cluster(function: _Function) -> _Function:
+def cluster_options(function: _Function) -> _Function:
     """Add the options. Their result is the function's argument `cluster`, a ChosenCluster."""
     return _with_options(function, named=True)
 
 
-def of_cluster_by_context(function: _Function) -> _Function:
+def cluster_options_without_name(function: _Function) -> _Function:
     """Add the options except `--name`, for a command whose `--name` has kubectl's meaning: the name of a new object."""
     return _with_options(function, named=False)
 
@@ -119,7 +119,7 @@ def _with_options(function: _Function, *, named: bool) -> _Function:
     def command(*arguments: Any, **given: Any) -> Any:
         found = {name: given.pop(name, None) for name in _NAMES}
         _start_log(found["verbosity"])
-        return function(*arguments, cluster=chosen(found), **given)
+        return function(*arguments, cluster=choose_cluster(found), **given)
 
     wrapped: Any = command
     for option in (*reversed(_WITHOUT_EFFECT), *reversed(_effective(named=named))):

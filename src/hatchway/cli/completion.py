@@ -15,7 +15,7 @@ SHELLS = ("bash", "zsh", "fish")
     short_help="Print the completion script of a shell.",
     epilog=options.examples("""
     source <(hatchway completion bash)                                        # this shell
-    hatchway completion bash >~/.local/share/bash-completion/completions/hatchway   # all to come
+    hatchway completion bash >~/.local/share/bash-completion/completions/hatchway   # all later ones
     hatchway completion zsh >"${fpath[1]}/_hatchway"
     hatchway completion fish >~/.config/fish/completions/hatchway.fish
     """),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--resume", is_flag=True, help="Skip files that exist with the same size and time; complete interrupted ones."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and no notes.")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def cp(
     source: str,
     destination: str,
@@ -181,5 +181,5 @@ class _ProgressLine:
             from hatchway.cli.printing import counted, size
 
             seconds = time.monotonic() - self._begun
-            complete = f" ({progress.complete} more were there already)" if progress.complete else ""
+            complete = f" ({progress.complete} more were already complete)" if progress.complete else ""
             click.echo(f"{counted(progress.files, 'file')}{complete}, {size(progress.size)}, {seconds:.1f} s", err=True)

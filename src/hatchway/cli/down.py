@@ -22,7 +22,7 @@ from hatchway.cli import options
 @click.option("--delete", is_flag=True, help="Also delete its objects and data.")
 def down(name: str, state_dir: str | None, delete: bool) -> None:
     """Stop a cluster. Its objects and data are kept for the next `up`."""
-    from hatchway.cluster import inventory, lifecycle
+    from hatchway.cluster import commandorder, inventory, lifecycle
     from hatchway.cluster.cleanup import clean_up
     from hatchway.cluster.state import StateDir
     from hatchway.errors import HatchwayError
@@ -32,7 +32,7 @@ def down(name: str, state_dir: str | None, delete: bool) -> None:
         missing = inventory.missing(state)
         print(f"{missing.message}\n  {missing.hint}")
         return
-    with lifecycle.ending(state):
+    with commandorder.ending(state):
         stopped = lifecycle.stop(state)
         ephemeral = False
         # A damaged file must not prevent that the cluster is stopped or deleted.

@@ -26,7 +26,7 @@ from hatchway.kube.overrides import ChosenCluster
 @click.option("--stdin", "-i", is_flag=True, help="Pass standard input to the command.")
 @click.option("--tty", "-t", is_flag=True, help="Give the command a terminal.")
 @click.option("--quiet", "-q", is_flag=True, help="Do not print which pod and container were chosen.")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 @click.pass_context
 def exec_command(
     ctx: click.Context,

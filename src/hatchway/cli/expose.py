@@ -90,7 +90,7 @@ class _DryRun(Choice):
     help="Change nothing; show the object that would be made.",
 )
 @options.output("text", "name", "yaml", "json")
-@clusterflags.of_cluster_by_context
+@clusterflags.cluster_options_without_name
 def expose(
     target: tuple[str, ...],
     namespace: str | None,

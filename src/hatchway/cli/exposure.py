@@ -51,7 +51,7 @@ _MARKS = {"high": 31, "medium": 33, "low": 36}
     help="Also send a request to each address, directly from this machine: one GET /, without credentials.",
 )
 @options.output("table", "json", "yaml", "name", "sarif")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 @click.pass_context
 def exposure(
     ctx: click.Context,
@@ -64,11 +64,11 @@ def exposure(
 ) -> None:
     """List everything that can be reached from outside the cluster, with problems.
 
-    For node ports, load balancers, external IPs, Ingresses, routes of the Gateway API and of Traefik, host ports and
-    pods in the node's network, it shows who can connect (the Internet, a private network), if NetworkPolicies protect
-    the pods, and which workloads are reached. Each finding has a command line that fixes it; `hatchway exposure` itself
-    changes nothing. With --probe it also shows what answers (a page, an API or a login), and the certificate. An
-    address that this machine cannot reach does not count as safe.
+    It reads node ports, load balancers, external IPs, Ingresses, routes of the Gateway API and of Traefik, host ports
+    and pods in the node's network. It shows who can connect (the Internet, a private network), if NetworkPolicies
+    protect the pods, and which workloads are reached. Each finding has a command line that fixes it; `hatchway
+    exposure` itself changes nothing. With --probe it also shows what answers (a page, an API or a login), and the
+    certificate. An address that this machine cannot reach does not count as safe.
 
     Exit codes: 0: no finding as bad as --fail-on; 3: there is such a finding; 4: there is none, but some objects could
     not be read.
@@ -94,7 +94,7 @@ def exposure(
             if embedded:
                 snapshot.published = published_addresses(connection.server)
             found = assess(snapshot)
-            return (await _probed(connection, found, embedded=embedded) if probe else found), snapshot.unread
+            return (await _probe_all(connection, found, embedded=embedded) if probe else found), snapshot.unread
         finally:
             await connection.aclose()
 
@@ -106,7 +106,7 @@ def exposure(
         ctx.exit(_INCOMPLETE)
 
 
-async def _probed(connection: Connection, found: list[Exposure], *, embedded: bool) -> list[Exposure]:
+async def _probe_all(connection: Connection, found: list[Exposure], *, embedded: bool) -> list[Exposure]:
     """Probe the ways in, and return them with the results."""
     from urllib.parse import urlsplit
 

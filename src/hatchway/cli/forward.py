@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from hatchway.cli import clusterflags, options
-from hatchway.cli.relayconsent import RelayRequest, agree
+from hatchway.cli.relayconsent import RelayRequest, ask_consent
 from hatchway.cli.usage import GoFlagsCommand, Number, Seconds
 from hatchway.errors import HatchwayError
 from hatchway.kube.overrides import ChosenCluster
@@ -60,8 +60,8 @@ from hatchway.route.sshdestination import SshDestination
 @click.option(
     "--unix-socket", metavar="PATH", default="", help="Listen on a Unix socket; for several ports, in a directory."
 )
-@options.by_relay
-@options.by_ssh
+@options.relay_options
+@options.ssh_options
 @options.output("text", "json", "env")
 @click.option("--wait", is_flag=True, help="Become ready only when every target exists and has a ready pod.")
 @click.option(
@@ -73,7 +73,7 @@ from hatchway.route.sshdestination import SshDestination
     "--stop", metavar="ID", default="", help="End the forwards in the background with this ID (see --list), or all."
 )
 @click.option("--ready-fd", type=Number(0, 1 << 20, "descriptor"), hidden=True)
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def forward(
     words: tuple[str, ...],
     namespace: str | None,
@@ -118,7 +118,7 @@ def forward(
     _check(words, file, every, own_address, unix_socket, address, detach, wait, timeout)
     allowed = None
     if relay is not None:
-        allowed = agree(relay, namespace, cluster)
+        allowed = ask_consent(relay, namespace, cluster)
     if detach:
         # The background process cannot ask the user, so it gets the answer as an option.
         forwarddetach.start(output, ["--yes"] if allowed is not None else [])

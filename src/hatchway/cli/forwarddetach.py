@@ -1,8 +1,7 @@
 """Starts, lists and stops forwards in the background.
 
-Each background process keeps a file, its record, locked while it runs. So a lock shows that the process still runs,
-which
-its process ID alone does not: another process may have the same ID later.
+Each background process keeps a file, its record, locked while it runs. So a lock shows that the process still runs. Its
+process ID does not show that: another process may have the same ID later.
 """
 
 from __future__ import annotations
@@ -194,7 +193,7 @@ def stop(identity: str) -> None:
         known = ", ".join(str(record["pid"]) for record in records)
         raise HatchwayError(
             f"no forwards with the ID {identity} run in the background",
-            f"these do: {known}" if known else "none do at all",
+            f"these do: {known}" if known else "no forwards run in the background",
         )
     for record in chosen:
         with contextlib.suppress(ProcessLookupError):

@@ -261,7 +261,7 @@ class _ForwardRun:
             return (lambda one: ""), (lambda one: path)
         if not Path(path).is_dir():
             raise HatchwayError(
-                f"--unix-socket: several ports are forwarded, and {path} is no directory",
+                f"--unix-socket: several ports are forwarded, and {path} is not a directory",
                 "give the name of a directory that exists; each port gets a socket in it",
             )
         return (lambda one: ""), (lambda one: str(Path(path) / _file_name(one)))
@@ -314,7 +314,7 @@ class _ForwardRun:
             if trouble is not None and not away:
                 self._print(f"{trouble.reason}; trying again", trouble.hint)
             elif trouble is None and away:
-                self._print(f"{connection.label} is there again")
+                self._print(f"{connection.label} can be reached again")
             away = trouble is not None
             if connection.label != served:
                 served = connection.label

@@ -24,12 +24,12 @@ from hatchway.printable import printable
     """),
 )
 @click.argument("file", metavar="FILE")
-@click.option("--name", metavar="NAME", help="Name the image so, in place of the names in the file.")
+@click.option("--name", metavar="NAME", help="The image's name, in place of the names in the file.")
 @click.option(
     "--platform",
     metavar="OS/ARCH[/VARIANT]",
     show_default="this machine's",
-    help="The platform to take of an image for several.",
+    help="The platform to load when an image is for several.",
 )
 @options.state_dir
 def load(file: str, name: str | None, platform: str | None, state_dir: str | None) -> None:

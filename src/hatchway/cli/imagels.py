@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 )
 @click.argument("name", default="", shell_complete=complete_image)
 @click.option("--digests", is_flag=True, help="Show the digests by which registries know the images, too.")
-@click.option("--dangling", is_flag=True, help="Only images without a tag, such as those whose tag has another image.")
+@click.option(
+    "--dangling", is_flag=True, help="Only images without a tag, such as those whose tag was given to another image."
+)
 @options.output("text", "name", "json", "yaml")
 @options.state_dir
 def ls(name: str, digests: bool, dangling: bool, output: str, state_dir: str | None) -> None:
@@ -68,7 +70,7 @@ def summary(store: ImageStore, image: Image) -> dict[str, Any]:
         "tags": list(image.tags),
         "digests": list(image.digests),
         "created": image.config.created,
-        "added": datetime.fromtimestamp(int(store.added(image))).astimezone().isoformat(),
+        "added": datetime.fromtimestamp(int(store.added_at(image))).astimezone().isoformat(),
         "size": image.size,
         "platform": f"{image.config.os}/{image.config.architecture}",
     }

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @registry_options
 @options.state_dir
 def pull(names: tuple[str, ...], platform: str, quiet: bool, registries: Registries, state_dir: str | None) -> None:
-    """Bring images into the store; what it has already is not fetched again.
+    """Download images into the store. Layers that the store has already are not downloaded again.
 
     Credentials come from `docker login` and `podman login`, and from their credential helpers. A registry on this
     machine needs no TLS. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used. After an interruption, the same command

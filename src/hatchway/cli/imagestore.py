@@ -56,7 +56,7 @@ def find_image(store: ImageStore, text: str) -> tuple[Image, Reference | None]:
             return image, reference
     if (image := store.find(text)) is not None:
         return image, None
-    raise HatchwayError(f'there is no image "{text}"', "`hatchway image ls` lists those that there are")
+    raise HatchwayError(f'there is no image "{text}"', "`hatchway image ls` lists all images")
 
 
 def parse_name(text: str, what: str) -> Reference:

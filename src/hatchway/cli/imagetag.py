@@ -19,7 +19,7 @@ from hatchway.cli.imagestore import complete_image, find_image, open_store, pars
 @click.argument("name")
 @options.state_dir
 def tag(image: str, name: str, state_dir: str | None) -> None:
-    """Give an image one more name. If another image has this name, it moves.
+    """Give an image one more name. If another image has this name, that image loses it.
 
     IMAGE: a name, an ID, or the first digits of an ID. NAME: without a tag it means `latest`.
     """

@@ -19,7 +19,7 @@ from hatchway.printable import printable
     hatchway info --context production -o json
     """),
 )
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 @clusterflags.unused_namespace
 @options.output("text", "name", "json", "yaml")
 def info(output: str, cluster: ChosenCluster) -> None:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     show_default="with several pods",
     help="Print pod and container before each line.",
 )
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def logs(
     target: str,
     namespace: str | None,
@@ -74,7 +74,7 @@ def logs(
     import asyncio
     import math
 
-    from hatchway.cli.chosen import duration
+    from hatchway.cli.clusterchoice import duration
     from hatchway.kube.connection import Connection
     from hatchway.kube.workload import find_pods, parse_workload
     from hatchway.remote.podlogs import LogFollower, LogOptions

@@ -53,7 +53,7 @@ _STATUS = 120
 @options.output("text", "wide", "name", "hosts", "json", "yaml")
 @click.option("--watch", "-w", is_flag=True, help="Keep running, and show changes.")
 @options.door_port
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def ls(
     search: str,
     namespace: str | None,
@@ -99,7 +99,7 @@ def ls(
                 if spaces and not (view.services or view.pods):
                     await _check_namespace(connection, spaces[0], watch=watch)
                 if watch:
-                    await screen.for_ever()
+                    await screen.show_changes()
                 else:
                     screen.once()
         finally:
@@ -254,7 +254,7 @@ class _Screen:
             return [row((link,), entry.url(link, self._port)) for link in entry.links]
         return [row(entry.links, next((url for link in entry.links if (url := entry.url(link, self._port))), ""))]
 
-    async def for_ever(self) -> None:
+    async def show_changes(self) -> None:
         """Show changes until cancelled. A terminal is redrawn; other output gets only the lines that have changed."""
         import asyncio
 

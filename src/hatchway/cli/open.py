@@ -20,6 +20,7 @@ from hatchway.target import Target, format_door_url, format_host_name, parse_qua
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
+# Seconds between two attempts.
 _PAUSE = 0.3
 # Statuses for a target that does not exist or is not ready yet. Any other status will not change by waiting.
 _NOT_YET = (404, 502, 503, 504)
@@ -44,7 +45,7 @@ _NOT_YET = (404, 502, 503, 504)
     "--timeout", type=Seconds(), default=60.0, show_default="60", help="How many seconds to wait for an answer."
 )
 @click.option("--print", "print_only", is_flag=True, help="Print the URL and open nothing.")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def open_target(
     target: str,
     path: str,

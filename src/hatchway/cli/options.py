@@ -101,12 +101,12 @@ def _complete_objects(
 
     from click.shell_completion import CompletionItem
 
-    from hatchway.cli.chosen import chosen
+    from hatchway.cli.clusterchoice import choose_cluster
     from hatchway.errors import ApiError, HatchwayError
     from hatchway.kube.connection import Connection
 
     async def ask() -> list[str]:
-        connection = Connection.load(*chosen(dict(ctx.params)))
+        connection = Connection.load(*choose_cluster(dict(ctx.params)))
         try:
             async with asyncio.timeout(_PATIENCE):
                 space = (ctx.params.get("namespace") or connection.namespace) if namespaced else None
@@ -184,7 +184,7 @@ def shown_path(path: Path) -> str:
     return str(path).replace(home, "~", 1) if str(path).startswith(home + "/") else str(path)
 
 
-def by_ssh(function: _Function) -> _Function:
+def ssh_options(function: _Function) -> _Function:
     """Add `--ssh` and `--ssh-jump`, which become the argument `ssh`: an SshDestination, or None."""
 
     @functools.wraps(function)
@@ -213,10 +213,10 @@ def by_ssh(function: _Function) -> _Function:
     return cast(_Function, parsed)
 
 
-def by_relay(function: _Function) -> _Function:
+def relay_options(function: _Function) -> _Function:
     """Add `--relay` and its further options, which become the argument `relay`: a RelayRequest, or None.
 
-    As a decorator it must be written above `by_ssh`, because it reads the argument `ssh`.
+    As a decorator it must be written above `ssh_options`, because it reads the argument `ssh`.
     """
 
     @functools.wraps(function)

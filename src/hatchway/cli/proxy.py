@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hatchway.cli import clusterflags, options, usage
-from hatchway.cli.chosen import duration
+from hatchway.cli.clusterchoice import duration
 from hatchway.cli.printing import say, warn
 from hatchway.cli.published import published_addresses
 from hatchway.door import requestfilter
@@ -104,7 +104,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
     show_default=True,
     help="By which route targets are reached.",
 )
-@options.by_ssh
+@options.ssh_options
 @click.option(
     "--host-header",
     metavar="NAME",
@@ -112,7 +112,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
     show_default=True,
     help="The Host that applications get: auto, external, cluster, localhost, or a name.",
 )
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 @clusterflags.unused_namespace
 def proxy(
     port: str,

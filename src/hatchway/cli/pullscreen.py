@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Seconds between two drawings.
 _PAUSE = 0.1
+# The characters of a full bar, and the columns of a terminal that the rest of a line needs besides the bar.
 _BAR = 24
 _NARROWEST = 40
 
@@ -33,7 +34,7 @@ class PullScreen:
         self._stream = sys.stderr if stream is None else stream
         self._live = not quiet and self._stream.isatty()
         self._blobs: dict[str, Progress] = {}
-        # The bytes of each blob that an earlier pull had left.
+        # The number of bytes of each blob that the store had before this pull.
         self._offsets: dict[str, int] = {}
         self._begun = time.monotonic()
         self._next = self._begun

@@ -27,7 +27,7 @@ class RelayRequest:
     yes: bool
 
 
-def agree(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -> RelayOptions:
+def ask_consent(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -> RelayOptions:
     """Print the relay pod's namespace, image and rights, and ask the user for consent to make it.
 
     namespace: of the option -n; None without that option.

@@ -42,7 +42,7 @@ from hatchway.remote.shellimage import SHELL_IMAGE
     help="The time after which Kubernetes ends a new pod.",
 )
 @click.option("--debug", is_flag=True, help="Always add an ephemeral container, even if the container has a shell.")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 @click.pass_context
 def shell(
     ctx: click.Context,
@@ -65,7 +65,7 @@ def shell(
         raise click.BadParameter("an ephemeral container needs a TARGET", param_hint="--debug")
     import asyncio
 
-    from hatchway.cli.chosen import duration
+    from hatchway.cli.clusterchoice import duration
     from hatchway.cli.remoterun import ShellRequest, open_shell, open_shell_pod
 
     seconds = int(duration("--deadline", deadline))

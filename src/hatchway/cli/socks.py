@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hatchway.cli import clusterflags, options
-from hatchway.cli.relayconsent import RelayRequest, agree
+from hatchway.cli.relayconsent import RelayRequest, ask_consent
 from hatchway.cli.usage import GoFlagsCommand, Number
 from hatchway.errors import HatchwayError
 from hatchway.kube.overrides import ChosenCluster
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     help="The proxy's port on 127.0.0.1; 0 takes any free one.",
 )
 @click.option("--exec", "execute", is_flag=True, help="Run COMMAND with the proxy in its environment, and end with it.")
-@options.by_relay
-@options.by_ssh
+@options.relay_options
+@options.ssh_options
 @click.option("--allow-outside", is_flag=True, help="Also connect to names outside the cluster, from this machine.")
 @click.option(
     "--cluster-domain",
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The domain of the cluster's DNS names.",
 )
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def socks(
     command: tuple[str, ...],
     namespace: str | None,
@@ -78,7 +78,7 @@ def socks(
 
     import uvloop
 
-    allowed = agree(relay, namespace, cluster) if relay is not None else None
+    allowed = ask_consent(relay, namespace, cluster) if relay is not None else None
     domain = cluster_domain.strip(".")
     serving = _serve(command, namespace or "", port, ssh, allowed, allow_outside, domain, cluster)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -14,10 +14,12 @@ import click
 from hatchway.cli import options
 from hatchway.cli.printing import print_data, say, tick
 from hatchway.cli.usage import Choice, Number
-from hatchway.cluster import inventory, kubecontext, lifecycle
+from hatchway.cluster import commandorder, inventory, kubecontext, lifecycle
 from hatchway.cluster.addonnames import ADDONS, ALL, NONE, parse_list
 from hatchway.cluster.cleanup import clean_up
 from hatchway.cluster.network.egress import tools
+from hatchway.cluster.serverlog import log_hint
+from hatchway.cluster.startoptions import Options, check_host_paths, check_publish
 from hatchway.cluster.state import DEFAULT_NAME, StateDir
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig as kubeconfig_files
@@ -159,24 +161,24 @@ def up(
     path = kubeconfig_files.default_path(kubeconfig)
     # Checked before anything is started: the cluster's context must be written into this file later.
     kubeconfig_files.check(path)
-    asked = lifecycle.Options(
+    asked = Options(
         api_port=api_port,
         workers=nodes,
         addons=[] if no_addons else addons,
         network=network,
         rewrite=rewrite,
         ephemeral=ephemeral,
-        host_paths=lifecycle.check_host_paths(state, list(host_path)) if host_path else None,
-        publish=lifecycle.check_publish(list(publish)) if publish else None,
+        host_paths=check_host_paths(state, list(host_path)) if host_path else None,
+        publish=check_publish(list(publish)) if publish else None,
         host_programs=host_programs,
         egress=egress,
         egress_to_host=egress_to_host,
     )
     report = _StartPrinter(state, path, output, _down(name, state_dir))
-    with lifecycle.starting(state, lambda what: report.say(f"  {what} ...")):
-        run = lifecycle.settle(state)
+    with commandorder.starting(state, lambda what: report.say(f"  {what} ...")):
+        run = commandorder.settle(state)
         if run is not None:
-            report.runs_already(asked)
+            report.print_runs_already(asked)
             report.ready(run)
             return
         # SIGTERM (`kill`) and SIGHUP (a closed terminal) stop the cluster in the same way as Ctrl-C.
@@ -203,7 +205,7 @@ def up(
         code = running.wait()
         _end(state, None, ephemeral=ephemeral)
         if code:
-            raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', lifecycle.log_hint(state))
+            raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', log_hint(state))
         report.say(f'cluster "{name}" was stopped')
     except KeyboardInterrupt:
         # A second Ctrl-C must not interrupt the clean-up.
@@ -214,7 +216,7 @@ def up(
 
 def _end(state: StateDir, running: lifecycle.Running | None, *, ephemeral: bool) -> None:
     """Stop the cluster that this command has started (None if it has ended), and remove its kubeconfig context."""
-    with lifecycle.ending(state):
+    with commandorder.ending(state):
         if running is not None:
             running.stop()
         if state.running() or state.starter() is not None:
@@ -256,7 +258,7 @@ class _StartPrinter:
         else:
             click.echo(printable_lines(text), err=True)
 
-    def runs_already(self, asked: lifecycle.Options) -> None:
+    def print_runs_already(self, asked: Options) -> None:
         """Print that the cluster is already running, and which of the given options have no effect."""
         self.say(f'  cluster "{self._state.path.name}" runs already; `{self._down}` ends it')
         config = self._state.load_config()

@@ -53,7 +53,7 @@ _AS_TYPED = "/?:@!$&'()*+,;=-._~%#"
 @click.option("--domain", metavar="DOMAIN", show_default="localhost; any with --explain", help="The door's domain.")
 @click.option("--explain", is_flag=True, help="Explain the URL that is given as TARGET.")
 @options.output("text", "name", "json", "yaml")
-@clusterflags.of_cluster
+@clusterflags.cluster_options
 def url(
     target: str,
     path: str,
@@ -152,7 +152,7 @@ class _Speller:
         return door_lines(target, resolved, self.rest, port=self._port, domain=self._domain)
 
     def lines_if_any(self, target: Target, resolved: Target | None) -> dict[str, str]:
-        """Return these lines; none for a target without a host name."""
+        """Return the same as `lines`; nothing for a target without a host name."""
         try:
             return self.lines(target, resolved)
         except TargetError:

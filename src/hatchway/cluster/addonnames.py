@@ -10,7 +10,7 @@ from hatchway.errors import HatchwayError
 __all__ = ["ADDONS", "ALL", "NONE", "enabled", "parse_list"]
 
 ADDONS: Final = ("dns", "logging", "metrics", "ingress", "dashboards")
-# All of them, those of later releases included; and none.
+# ALL means all add-ons, those of later releases included.
 ALL: Final = "all"
 NONE: Final = "none"
 
@@ -18,7 +18,7 @@ NONE: Final = "none"
 def parse_list(text: str) -> list[str]:
     """Return a list of add-ons as the configuration keeps it: names, or ALL alone. Raises HatchwayError.
 
-    text: names with commas between them, or `all`, or `none`. All names together are ALL.
+    text: names with commas between them, or `all`, or `none`. A list of all names becomes ALL.
     """
     names = [name.strip().lower() for name in text.split(",")]
     if len(names) == 1 and names[0] in (ALL, NONE):

@@ -1,7 +1,8 @@
 """Amounts of resources that can be added and compared, and shown as Kubernetes shows them.
 
 An amount keeps the style of its text as apimachinery's `pkg/api/resource/quantity.go` does, so that sums look as
-they do in Kubernetes: `512Mi` and `512Mi` are `1Gi`, `500m` and `500m` are `1`. `quantity.py` has exact numbers alone.
+they do in Kubernetes: `512Mi` and `512Mi` are `1Gi`, `500m` and `500m` are `1`. `quantity.py` has exact numbers without
+a style.
 """
 
 from __future__ import annotations
@@ -67,19 +68,19 @@ class Amount:
 
     @classmethod
     def count(cls, number: int) -> Amount:
-        """Return a number of things."""
+        """Return the amount of a resource that is counted, such as pods."""
         return cls(number * _NANO)
 
     def __add__(self, other: Amount) -> Amount:
-        """Return the sum; zero takes the other's style (`Quantity.Add`)."""
+        """Return the sum. If this amount is zero, the sum has the style of `other` (`Quantity.Add`)."""
         return Amount(self.nano + other.nano, self.style if self.nano else other.style)
 
     def __sub__(self, other: Amount) -> Amount:
-        """Return the difference; zero takes the other's style (`Quantity.Sub`)."""
+        """Return the difference. If this amount is zero, the difference has the style of `other` (`Quantity.Sub`)."""
         return Amount(self.nano - other.nano, self.style if self.nano else other.style)
 
     def rounded_up(self) -> Amount:
-        """Return the next whole amount."""
+        """Return the amount rounded up to a whole number."""
         return Amount(-(-self.nano // _NANO) * _NANO, self.style)
 
     def __str__(self) -> str:
@@ -120,7 +121,7 @@ def texts_of(amounts: Amounts) -> dict[str, str]:
 
 
 def add(left: Amounts, right: Amounts) -> Amounts:
-    """Return the sum of all resources of both (`quota.Add`)."""
+    """Return the sum of both amounts of each resource (`quota.Add`)."""
     total = dict(left)
     for name, amount in right.items():
         total[name] = total[name] + amount if name in total else amount
@@ -128,7 +129,7 @@ def add(left: Amounts, right: Amounts) -> Amounts:
 
 
 def subtract(left: Amounts, right: Amounts) -> Amounts:
-    """Return what `left` has more than `right`; nothing is below zero (`quota.SubtractWithNonNegativeResult`)."""
+    """Return `left` minus `right` for each resource, at least zero (`quota.SubtractWithNonNegativeResult`)."""
     found = {}
     for name, amount in left.items():
         rest = amount - right[name] if name in right else amount
@@ -137,7 +138,7 @@ def subtract(left: Amounts, right: Amounts) -> Amounts:
 
 
 def greatest(left: Amounts, right: Amounts) -> Amounts:
-    """Return the larger amount of each resource of either."""
+    """Return the larger of both amounts of each resource."""
     found = dict(left)
     for name, amount in right.items():
         if name not in found or amount.nano > found[name].nano:
@@ -146,7 +147,7 @@ def greatest(left: Amounts, right: Amounts) -> Amounts:
 
 
 def mask(amounts: Amounts, names: Iterable[str]) -> Amounts:
-    """Return only the resources that are named (`quota.Mask`)."""
+    """Return the amounts of the named resources only (`quota.Mask`)."""
     wanted = names if isinstance(names, (dict, set, frozenset)) else set(names)
     return {name: amount for name, amount in amounts.items() if name in wanted}
 

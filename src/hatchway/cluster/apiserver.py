@@ -71,7 +71,7 @@ _AUTOSCALER = UserInfo(
 
 
 def served_types(registry: Registry) -> ServedTypes:
-    """Return the types that a registry has, for the controllers; they follow its changes."""
+    """Return the types of a registry, for the controllers. The result follows changes of the registry."""
 
     def stored() -> dict[tuple[str, str], ServedType]:
         found = stored_rows(registry.rows)
@@ -83,7 +83,7 @@ def served_types(registry: Registry) -> ServedTypes:
 
 
 def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> AccessCheck:
-    """Return the check of objects with which users could gain rights: RBAC objects, and policies with parameters."""
+    """Return the check of writes by which users could gain rights: RBAC objects, and policies with parameters."""
     params = ParamAccess(authorizer, store, lambda: registry.rows)
 
     def check(
@@ -98,15 +98,23 @@ def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> Ac
 
 
 class ApiServer:
-    """One API server. Make it in an event loop; `close` it.
+    """One API server. It must be made in a running event loop, and closed by `close`.
 
-    client: its in-process client. types: the types that it stores. components: the health of the control plane.
+    Args:
+        dial: connects into the cluster's network.
+        pod_networks: the networks of pods; None when only kubelets reach them.
+        allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own.
+        address: host:port at which pods reach the API server, as `/api` shows it.
+        rewriting: what the proxy verb does to responses.
+        no_policies: why network policies are not enforced; "" when they are.
 
-    dial: connects into the cluster's network. pod_networks: networks of its pods; None: only kubelets reach them.
-    allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own. address: host:port
-    at which pods reach it; `/api` shows it. rewriting: what the proxy verb does to responses. no_policies: why network
-    policies are not enforced; "" when they are. Raises HatchwayError when the store or a credentials file cannot be
-    read.
+    Attributes:
+        client: a client in this process.
+        types: the types that are stored.
+        components: the health of the control plane.
+
+    Raises:
+        HatchwayError: the store or a credentials file cannot be read.
     """
 
     def __init__(
@@ -182,7 +190,7 @@ class ApiServer:
             key=certificates.front_proxy_client.key,
             publish=nonresource.set_remote,
         )
-        registry.subscribe(self.aggregator.served_changed)
+        registry.subscribe(self.aggregator.update_local)
         self._definitions = DefinitionController(store, self.client, self._custom_types.prepare)
         self._policy_status = PolicyStatusController(
             store, LocalClient(self.api, manager="validatingadmissionpolicy-status"), lambda: registry.rows
@@ -226,10 +234,10 @@ class ApiServer:
     async def bootstrap(self, api_ip: str, api_port: int) -> list[str]:
         """Create or update the objects that every cluster has. api_ip: the address behind 10.96.0.1.
 
-        Returns what could not be made, for people.
+        Returns messages about objects that could not be made.
         """
         problems = await ensure_bootstrap(self.client, api_ip, api_port)
-        # They do not depend on each other, and writes that wait together are committed together.
+        # The objects do not depend on each other, and the store commits simultaneous writes together.
         objects = [
             *bootstrap.bootstrap_objects(),
             *flow_objects(),
@@ -260,11 +268,11 @@ class ApiServer:
         return [msgspec.to_builtins(one) for one in found.items or ()]
 
     async def listen(self, sock: socket.socket, limits: Limits | None = None) -> None:
-        """Serve HTTPS on a bound socket, in addition to those that are served already."""
+        """Serve HTTPS on a bound socket. It may be called several times, for several sockets."""
         self._servers.append(await serve(self.filters.route, sock=sock, ssl=self._tls, pool=self._pool, limits=limits))
 
     async def close(self, grace: float) -> None:
-        """Stop listening, end watches, let other exchanges finish for up to `grace` seconds, write all to disk."""
+        """Stop listening, end watches, wait up to `grace` seconds for other exchanges, and write all data to disk."""
         self._starts.close()
         self._store.end_watches()
         self._custom_types.close()

@@ -1,4 +1,4 @@
-"""The names of Linux's capabilities (capabilities(7)), without `CAP_`, and the ones that container engines leave."""
+"""The names of Linux's capabilities (capabilities(7)), without `CAP_`, and those that container engines grant."""
 
 from __future__ import annotations
 

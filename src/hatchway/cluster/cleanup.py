@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 
-from hatchway.cluster import kubecontext, lifecycle
+from hatchway.cluster import kubecontext
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
+from hatchway.removal import remove_path
 
 
 def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
     """Take the (stopped) cluster out of the kubeconfig, and remove everything it has kept.
 
-    Neither a full disk nor a damaged kubeconfig prevents the removal: it may be what makes room again.
+    A full disk or a damaged kubeconfig does not prevent the removal, because the removal may free the missing space.
 
     delete: False keeps the state.
 
-    Returns why the context is still in the kubeconfig, None when it is not. Raises HatchwayError when something cannot
-    be removed.
+    Returns why the context is still in the kubeconfig; None when it was removed.
+
+    Raises HatchwayError when a file of the cluster cannot be removed.
     """
     failure: HatchwayError | None = None
     known = None
@@ -29,9 +31,23 @@ def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
         failure = HatchwayError(error.message + left, error.hint)
     if not delete:
         return failure
-    lifecycle.delete(state)
+    _remove_state(state)
     if failure is not None and known is not None:
         with contextlib.suppress(HatchwayError):
             kubecontext.remove_context(known)
             return None
     return failure
+
+
+def _remove_state(state: StateDir) -> None:
+    """Remove everything the (stopped) cluster has kept. Raises HatchwayError when something cannot be removed."""
+    try:
+        remove_path(state.path)
+    except OSError as error:
+        # error.filename is only a name in some directory of the tree, so the message does not have it.
+        hint = (
+            "files in it belong to another user, or to a range of /etc/subuid that you had: root can remove it"
+            if isinstance(error, PermissionError)
+            else ""
+        )
+        raise HatchwayError(f"cannot remove {state.path}: {error.strerror}", hint) from error

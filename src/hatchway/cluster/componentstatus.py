@@ -1,6 +1,6 @@
 """ComponentStatuses: whether the store, the controllers and the scheduler work (`pkg/registry/core/componentstatus`).
 
-Kubernetes asks the components' health ports when the type is read; here they run in the same process.
+Kubernetes asks the components' health ports when the type is read. Here all components run in this process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NOT_STARTED = MappingProxyType({"": "not started yet"})
 
 
 class ComponentStatuses:
-    """Makes the objects from what is known at the moment. store: the store of the API server."""
+    """Makes ComponentStatuses from the present state of the components. store: the store of the API server."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -31,7 +31,7 @@ class ComponentStatuses:
         others = next((f"{name}: {why}" if name else why for name, why in self._others()), "")
         return [
             _status("controller-manager", others),
-            # The name of the only member of Kubernetes' store, for which tools look.
+            # Tools look for this name: the only member of Kubernetes' store, etcd.
             _status("etcd-0", self._store.problem),
             _status("scheduler", scheduler),
         ]

@@ -66,7 +66,7 @@ class ControlPlane:
         self.names = plan.node_names(config.workers)
         self.addons = addonnames.enabled(config.addons)
         self.image_store = Path(config.image_store) if config.image_store else state.image_store
-        # What is wrong with stored objects: it is reported, and does not keep the cluster from starting.
+        # Problems with stored objects. They are reported, but do not prevent the start.
         self.problems: list[str] = []
         self._groups: Path | None = None
         self._resources = ""
@@ -75,7 +75,7 @@ class ControlPlane:
     async def running(self, on_network_started: Callable[[int], None]) -> AsyncIterator[asyncio.Future[str]]:
         """Start everything, wait until it is ready, and stop it at the end.
 
-        Gives a future, which is done when the network or the controllers have ended by themselves; its result is the
+        Yields a future that is done when the network or the controllers have ended by themselves. Its result is the
         reason.
 
         on_network_started: called with the process id of the network's first process.
@@ -234,7 +234,7 @@ class ControlPlane:
         with beneath.opened(beneath.open_directory(state.path)) as top:
             trees.remove_tree(top, state.memory.name)
         state.create()
-        # It must exist to be hidden.
+        # Pods must not see this directory, and only an existing directory can be hidden.
         self.image_store.mkdir(mode=0o700, parents=True, exist_ok=True)
         config_file = state.path / "agent.json"
         agent.save(config_file)
@@ -278,11 +278,11 @@ class ControlPlane:
 
     def _published(self) -> list[str]:
         """Return the addresses of this machine on which node ports are published."""
-        # 0.0.0.0 has all addresses, so nothing else could listen beside it.
+        # 0.0.0.0 includes all addresses. A second socket on one of them would be refused.
         return ["0.0.0.0"] if "0.0.0.0" in self.config.publish else [plan.HOST_IP, *self.config.publish]
 
     async def _remove_old_nodes(self, client: Client, loopback: bool) -> None:
-        """Delete Node objects that are not in this cluster or have another pod range; a node's range never changes."""
+        """Delete Node objects without a node, or with another pod range, because spec.podCIDR cannot be changed."""
         ranges = {name: str(plan.pod_cidr(index, loopback=loopback)) for index, name in enumerate(self.names)}
         for node in await client.list("nodes"):
             name, spec = node["metadata"]["name"], node.get("spec", {})
@@ -310,9 +310,9 @@ class ControlPlane:
     async def _start_addons_and_wait(
         self, client: Client, network: ClusterNetwork, server: str, certificates: pki.Pki
     ) -> None:
-        """Create the add-ons' objects and remove those of the others; report that the cluster is ready when it is.
+        """Create the objects of chosen add-ons, remove those of others, and report when the cluster is ready.
 
-        Nodes and services that are not ready in time are reported as problems; the cluster runs all the same.
+        Nodes and services that are not ready in time are reported as problems, but the cluster keeps running.
 
         Raises:
             HatchwayError: the network has ended.
@@ -358,11 +358,11 @@ class ControlPlane:
         report("ready", **run, problems=self.problems)
 
     async def _await_ready(self, client: Client, network: ClusterNetwork, services: list[Any], idle: set[str]) -> None:
-        """Wait for nodes and built-in services. idle: the names of those that have no pods on purpose."""
+        """Wait for nodes and built-in services. idle: the services that have no pods on purpose."""
         deadline = self.began + _READY_SECONDS
         names = sorted({service["metadata"]["name"] for service in services} - idle)
         async with asyncio.TaskGroup() as group:
-            # Services may be ready before the last node is.
+            # Both waits run at the same time, because services may be ready before the last node.
             waiting = group.create_task(readiness.wait_for_built_in(client, names, deadline)) if names else None
             self._note_unready("node", await readiness.wait_for_nodes(client, self.names, deadline))
             report("nodes", names=self.names, limits=network.limits)
@@ -398,7 +398,7 @@ async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
 def _listen(config: ClusterConfig) -> socket.socket:
     """Open the API server's socket on 127.0.0.1: on the configured or default port, or on any free port if it is taken.
 
-    If the user asked for a port that is taken, `lifecycle.configure` has already refused to start.
+    If the user asked for a port that is taken, `startoptions.configure` has already refused to start.
     """
     wanted = plan.DEFAULT_API_PORT if config.api_port is None else config.api_port
     try:

@@ -1,8 +1,8 @@
 """Cron schedules as Kubernetes reads them: `ParseStandard` of robfig/cron v3, with its errors. Pure.
 
-Other cron libraries take other syntax (`L`, `W`, `#`) and combine day of month with day of week otherwise: here both
-must match when one of them is a `*` without a step, and one is enough when none is. Times are found as there, too: an
-hour that a time zone skips has no runs, and one that it repeats has them twice.
+Other cron libraries take other syntax (`L`, `W`, `#`) and combine day of month and day of week differently. Here both
+must match when one of them is a `*` without a step; otherwise, one is enough. As with robfig/cron, an hour that a time
+zone skips has no runs, and an hour that it repeats has its runs twice.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0
 _duration = re.compile(r"[-+]?(?:([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|µs|μs|ms|s|m|h))+").fullmatch
 _duration_part = re.compile(r"([0-9.]+)(ns|us|µs|μs|ms|s|m|h)")
 _zone_part = re.compile(r"[A-Za-z._0-9+][A-Za-z._0-9+-]{0,13}").fullmatch
+# The longest delay of `@every`, in seconds.
 _MAX_DELAY = 10**9
-# Kubernetes has no limit; a schedule is read again and again, so a long one would cost much.
+# The most characters of a schedule. Kubernetes has no limit, but schedules are parsed often, and a long one takes long.
 _MAX_LENGTH = 4096
 
 
@@ -56,7 +57,10 @@ class Every:
 
 @dataclass(frozen=True, slots=True)
 class WallClock:
-    """A schedule by the clock of a time zone. any_day: whether day of month or day of week is enough."""
+    """A schedule by the clock of a time zone.
+
+    any_day: True if day of month or day of week must match; False if both must.
+    """
 
     minutes: frozenset[int]
     hours: frozenset[int]
@@ -69,7 +73,7 @@ class WallClock:
     def next_after(self, moment: datetime) -> datetime | None:
         """Return the next run after `moment`, in UTC and whole seconds; None when five years have none."""
         if not (self.minutes and self.hours and self.months):
-            # The field was a list of nothing: `,`.
+            # A field without values: `,`.
             return None
         start = moment.astimezone(UTC).replace(microsecond=0) + _SECOND
         day = start.astimezone(self.zone).date()
@@ -93,11 +97,11 @@ class WallClock:
         return in_month or in_week if self.any_day else in_month and in_week
 
     def _within(self, day: date, begin: datetime) -> datetime | None:
-        """Return the first run on a day of the zone, from `begin` on."""
+        """Return the first run that is on `day` in the time zone and not before `begin`; None for no run."""
         moment = begin.astimezone(UTC)
         while (local := moment.astimezone(self.zone)).date() <= day:
             if local.date() < day:
-                # A zone without this midnight.
+                # The time zone skips the midnight of this day.
                 moment += _HOUR
             elif local.hour not in self.hours:
                 moment += _HOUR - local.minute * _MINUTE - local.second * _SECOND
@@ -120,7 +124,7 @@ def latest_before(schedule: Schedule, first: datetime, now: datetime) -> datetim
     if isinstance(schedule, Every):
         return first + (now - first) // schedule.delay * schedule.delay
     low, high = first, now + _SECOND
-    # Runs after `low` are not all in the future, those after `high` are.
+    # The next run after `low` is not later than `now`; the next run after `high` is.
     found = first
     while high - low > _SECOND:
         middle = low + timedelta(seconds=(high - low) // _SECOND // 2)

@@ -1,7 +1,7 @@
 """Limits of open descriptors: how many the cluster's processes have, and how many of these one client can take.
 
-Each connection, UDP flow and address that is listened on needs one or two of them, and each process needs some for
-its other work. So the connections of one client must not take them all.
+Each connection, UDP flow and listening socket needs one or two descriptors, and each process needs some for its other
+work. So the connections of one client must not take them all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ def raise_limit() -> None:
     """Allow this process, and those that it starts, as many descriptors as its user may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        # An event loop needs no select(2), which has a limit of its own. macOS refuses "unlimited", its own default.
+        # Descriptors above 1023 are safe here: only select(2) cannot handle them, and event loops do not use it.
+        # macOS refuses the hard limit "unlimited", although that is its default.
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
@@ -30,13 +31,13 @@ def limits_for_pods() -> Limits:
 
 
 def listening_sockets(share: float) -> int:
-    """Return how many sockets may listen: a share (0 to 1) of this process's descriptors."""
+    """Return how many sockets may listen. share: their part of this process's descriptors, 0 to 1."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(64, int(min(soft, 1 << 17) * share))
 
 
 class ClientQuota:
-    """Counts what clients hold.
+    """Counts the connections or UDP flows that clients hold.
 
     total: the limit for all clients together. each: the limit for one client (one address). A client never gets more
     than is still free, so that a few clients cannot take everything: the first one half, the second one a quarter ...
@@ -51,7 +52,7 @@ class ClientQuota:
 
     @classmethod
     def of_process(cls, share: float) -> ClientQuota:
-        """Return a quota of a share (0 to 1) of this process's descriptors; half of it for one client."""
+        """Return a quota, of which one client may have half. share: its part of this process's descriptors, 0 to 1."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # With more descriptors, memory would be the limit.
         total = max(16, int(min(soft, 1 << 18) * share))

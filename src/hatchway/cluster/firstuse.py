@@ -1,8 +1,8 @@
 """The add-ons that start on first use, and what starts them.
 
-Their Deployments are made with no replicas. What looks up the endpoints of one of their Services (the service proxy for
-connections, the API server for the proxy verb) finds none, calls `FirstUseStarts.report`, and holds the client until
-there is one. Only the names in this table can be started so, whatever annotations other Services have.
+Their Deployments are made with no replicas. When the service proxy (for connections) or the API server (for the proxy
+verb) finds no endpoint of one of their Services, it calls `FirstUseStarts.report`, and holds the client until there is
+an endpoint. Only the names in this table can be started in this way, whatever annotations other Services have.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STARTED_ON_USE: Final = {
 }
 # The Deployment of each of these Services.
 DEPLOYMENT_OF: Final = {service: name for name, services in STARTED_ON_USE.items() for service in services}
-# For how long (seconds) a client is held until the first endpoint is ready, and how many clients of one process.
+# The longest time (seconds) for which a client is held, and the most clients that one process holds.
 HELD_SECONDS: Final = 30.0
 HELD_AT_MOST: Final = 64
 # Seconds between two attempts to start one Deployment.
@@ -45,12 +45,12 @@ _log = logging.getLogger(__name__)
 
 
 def deployment_to_start(service: Object) -> str:
-    """Return the Deployment that the first use of a Service starts, or has started and is not ready; "" for none."""
+    """Return the Deployment that the first use of a Service starts, also while it is starting; "" for none."""
     return DEPLOYMENT_OF.get(service["metadata"]["name"], "") if first_use_state(service) else ""
 
 
 class FirstUseStarts:
-    """Scales Deployments that were used for the first time from 0 to 1, however often their use is reported.
+    """Scales Deployments from 0 to 1 replicas at their first use, which may be reported many times.
 
     client: may patch the scale of these Deployments. clock: monotonic seconds.
     """

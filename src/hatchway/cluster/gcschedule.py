@@ -3,10 +3,10 @@
 Python itself searches all objects of the process whenever their number has grown by a quarter. With a cluster's objects
 in memory that holds the event loop for tens of milliseconds, in the middle of a request. The API's objects are trees,
 which Python frees without a search. So here Python collects only the young generations automatically. Objects that
-survive are searched when no large request is under way, up to ten times a second, and are then set aside (`gc.freeze`),
-so that the next search sees only new ones. Now and then, when the process has been nearly idle for some seconds, all
-objects are searched: some that were set aside, connections above all, may be garbage by now. With thousands of objects
-in the cluster that takes a tenth of a second.
+survive are searched up to ten times a second, when no large request is under way. Then they are set aside
+(`gc.freeze`), so that the next search sees only new ones. Now and then, when the process has been nearly idle for some
+seconds, all objects are searched: some that were set aside, connections above all, may be garbage by now. With
+thousands of objects in the cluster that takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _YOUNG, _MIDDLE, _NEVER = 700, 10, 1_000_000
 # After `_DUE` collections of the middle generation (7,000 objects each, most of them freed) the old one is searched
 # when no large request is under way; after `_MUST` it is searched in any case.
 _DUE, _MUST = 4, 100
-# Seconds between two looks. Under full load some milliseconds' worth of new objects comes up in this time.
+# Seconds between two checks. Under full load, searching the objects that are made in this time takes milliseconds.
 _INTERVAL = 0.1
 # Seconds over which the use of the processor is measured, and for how many of these times in a row it must be little.
 _MEASURED, _QUIET = 1.0, 5
@@ -43,12 +43,13 @@ class GcSchedule:
 
     def __init__(self, is_busy: Callable[[], bool]) -> None:
         self._is_busy = is_busy
-        self._left = self._aside = 0  # number of objects after the last full search, and now
+        # The number of objects that were set aside after the last full search, and the number now.
+        self._left = self._aside = 0
         self._threshold = gc.get_threshold()
         self._everything_at = 0.0
 
     async def run(self) -> None:
-        """Collect until cancelled; then the collector has its former settings."""
+        """Collect until cancelled; then restore the collector's former settings."""
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
         try:
             self._collect_everything()
@@ -60,12 +61,12 @@ class GcSchedule:
                     used, before = time.process_time(), used
                     quiet = quiet + 1 if used - before < _LITTLE * _MEASURED else 0
                     measured_at = time.monotonic() + _MEASURED
-                self._tend(quiet >= _QUIET)
+                self._collect_if_due(quiet >= _QUIET)
         finally:
             gc.set_threshold(*self._threshold)
             gc.unfreeze()
 
-    def _tend(self, idle: bool) -> None:
+    def _collect_if_due(self, idle: bool) -> None:
         more = self._aside - self._left
         if idle:
             due = time.monotonic() >= self._everything_at or more > _MORE * self._left

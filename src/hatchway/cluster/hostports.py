@@ -13,7 +13,7 @@ _EVERY_ADDRESS = "0.0.0.0"
 
 
 def host_ports(pod: dict[str, Any]) -> frozenset[HostPort]:
-    """Return each port that the pod needs on its node: of its containers and its sidecars."""
+    """Return the ports that the pod's containers and sidecars need on its node."""
     sidecars = [one for one in pod["spec"].get("initContainers") or () if one.get("restartPolicy") == "Always"]
     return frozenset(
         (port.get("hostIP") or _EVERY_ADDRESS, port.get("protocol") or "TCP", port["hostPort"])
@@ -24,7 +24,7 @@ def host_ports(pod: dict[str, Any]) -> frozenset[HostPort]:
 
 
 def ports_clash(wanted: Iterable[HostPort], used: Iterable[HostPort]) -> bool:
-    """Return True when a wanted port is used: with the same protocol, on the same address or on every address."""
+    """Return True when a wanted port is used already: with the same protocol and on an address in common."""
     taken = list(used)
     return any(
         one[1:] == other[1:] and (one[0] == other[0] or _EVERY_ADDRESS in (one[0], other[0]))

@@ -62,7 +62,7 @@ def parse_intervals(text: str, completions: int) -> Intervals:
 
 
 def indexes_fault(text: str, completions: int) -> tuple[int, str]:
-    """Return the number of indexes in a text, and what is wrong with it: "" for nothing (`validateIndexesFormat`)."""
+    """Return (the number of indexes in a text, what is wrong with the text or "") (`validateIndexesFormat`)."""
     if not text:
         return 0, ""
     total, last_of_previous = 0, -1

@@ -22,12 +22,12 @@ def entry(state: StateDir, context: str, server: str) -> kubeconfig.KubeconfigEn
 
 
 def write_kubeconfig(state: StateDir, path: Path, server: str) -> str:
-    """Merge the cluster into a kubeconfig and remember what was current. Returns the context's name."""
+    """Merge the cluster into a kubeconfig, and record the former current context. Return the cluster's context."""
     context = context_name(state.path.name)
     before = kubeconfig.merge(path, entry(state, context, server))
     known = state.load_kubeconfig()
     if before == context:
-        # A cluster that was killed is still merged: keep what was current before that cluster started.
+        # A cluster that was killed has left its context. Keep the context that was current before that.
         before = known["before"] if known else ""
     state.save_kubeconfig({"path": str(path), "context": context, "before": before})
     return context

@@ -16,7 +16,7 @@ from hatchway import beneath, removal
 
 __all__ = ["ROOT", "LocalVolumes"]
 
-# Where kind has its volumes, too.
+# The same directory as in kind.
 ROOT = "/var/local-path-provisioner"
 _NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?").fullmatch
 _NAME = re.compile(r"[A-Za-z0-9][-_.A-Za-z0-9]{0,254}").fullmatch
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][-_.A-Za-z0-9]{0,254}").fullmatch
 class LocalVolumes:
     """Makes and deletes the directories of volumes.
 
-    base: the parent of the nodes' directories. shared: directories of this machine that nodes have in their place.
+    base: the parent of the nodes' directories. shared: directories of this machine, which hide the nodes' own ones.
     """
 
     def __init__(self, base: Path, shared: Sequence[str] = ()) -> None:

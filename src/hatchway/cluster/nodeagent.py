@@ -1,8 +1,8 @@
 """The node agent: `python -m hatchway.cluster.nodeagent [CONFIG]`, started inside the cluster's network.
 
 One process serves all nodes. Each node has a kubelet and a client; they share the service proxy, and one watch on the
-services. CONFIG is the path of the file that `node/config.py` describes; without it HATCHWAY_NODE_CONFIG says where it
-is.
+services. CONFIG is the path of the file that `node/config.py` describes; without CONFIG, the environment variable
+HATCHWAY_NODE_CONFIG has the path.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from hatchway.kube.informer import Informer
 
 log = logging.getLogger("hatchway.cluster.nodeagent")
 
+# Seconds between two clean-ups, and the seconds for which the files of a removed pod are kept.
 _CLEAN_UP_SECONDS = 60.0
 _WITHOUT_NAMESPACES = (
     "containers of images need the private network, which this cluster does not have (`hatchway status` says why); the "
@@ -136,7 +137,7 @@ async def _keep_clean(config: AgentConfig, runtime: Runtime, kubelets: list[Kube
     """Delete the files of removed pods, after a while, so that log collectors can read them first."""
     state = StateDir(Path(config.state_dir))
     for kubelet in kubelets:
-        # Before the pods are known, all of them would look removed.
+        # Until the pods are known, every pod would seem to be removed.
         await kubelet.pods.synced()
     while True:
         await asyncio.sleep(_CLEAN_UP_SECONDS)

@@ -1,8 +1,8 @@
-"""The contract between what knows network policies (`policies/`) and what drops packets (`network/packetfilter.py`).
+"""The contract between `policies/`, which knows network policies, and `network/packetfilter.py`, which drops packets.
 
-The filter stands where packets are routed between pods and nodes. A pod that policies select is isolated: one chain
-for each direction decides which connections of it are allowed. Chains and sets have names that their user chooses;
-chains never change, sets get and lose elements.
+The filter is where packets are routed between pods and nodes. A pod that policies select is isolated: one chain for
+each direction decides which of the pod's connections are allowed. The user of the filter chooses the names of chains
+and sets. Chains never change; elements of sets are added and removed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class AllowRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MakeSet:
-    """Make a set with elements. Ranges are sorted, apart from each other, and never change."""
+    """Makes a set with elements. Ranges are sorted, neither overlap nor touch, and never change."""
 
     name: str
     kind: SetKind
@@ -47,7 +47,7 @@ class MakeSet:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """Change the elements of a set of addresses or sockets."""
+    """Changes the elements of a set of addresses or sockets."""
 
     name: str
     kind: SetKind
@@ -57,14 +57,14 @@ class ChangeSet:
 
 @dataclass(frozen=True, slots=True)
 class DropSet:
-    """Delete a set that no chain uses."""
+    """Deletes a set that no chain uses."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class MakeRules:
-    """Make a chain that allows what one of its rules allows, and leaves the rest to the chain that calls it."""
+    """Makes a chain that allows what one of its rules allows. Its caller decides about other connections."""
 
     name: str
     direction: Direction
@@ -73,7 +73,7 @@ class MakeRules:
 
 @dataclass(frozen=True, slots=True)
 class MakeGroup:
-    """Make a chain that calls other chains, and refuses what none of them allows."""
+    """Makes a chain that calls other chains, and refuses what none of them allows."""
 
     name: str
     chains: tuple[str, ...]
@@ -81,16 +81,16 @@ class MakeGroup:
 
 @dataclass(frozen=True, slots=True)
 class DropChain:
-    """Delete a chain that nothing uses."""
+    """Deletes a chain that nothing uses."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Isolate:
-    """Let a group of chains decide about the connections of a pod in one direction.
+    """Lets a group of chains decide about the connections of a pod in one direction.
 
-    group: None: the pod is not isolated in this direction. before: the group that decided until now.
+    group: the name of the group; None when the pod is not isolated. before: the group that decided until now, or None.
     """
 
     direction: Direction
@@ -101,12 +101,13 @@ class Isolate:
 
 @dataclass(frozen=True, slots=True)
 class BlockApi:
-    """Refuse, or allow again, a pod's connections to the API server's service address."""
+    """Refuses a pod's connections to the API server's service address, or allows them again."""
 
     ip: str
     blocked: bool
 
 
+# A change of the filter, for `PacketFilter.apply`.
 FilterChange = MakeSet | ChangeSet | DropSet | MakeRules | MakeGroup | DropChain | Isolate | BlockApi
 
 
@@ -118,7 +119,7 @@ class PacketFilter(Protocol):
         ...
 
     def apply(self, changes: list[FilterChange]) -> None:
-        """Apply changes in their order. Raises OSError; some may be applied then, so that `reset` is necessary."""
+        """Apply changes in their order. Raises OSError; then only some may be applied, and `reset` is necessary."""
         ...
 
     def release(self) -> None:
@@ -127,12 +128,12 @@ class PacketFilter(Protocol):
 
 
 class PodAdmission(Protocol):
-    """What a pod waits for before its first process starts."""
+    """Makes a pod wait, before its first process starts, until its network policies are in effect."""
 
     async def admit(self, uid: str, ip: str) -> None:
         """Wait until the policies that select the pod with this uid are in effect for its address.
 
-        Raises OSError when the machine refuses that; the pod must not start then.
+        Raises OSError when that fails; then the pod must not start.
         """
         ...
 
@@ -142,7 +143,7 @@ class PodAdmission(Protocol):
 
 
 class ConnectionPolicy(Protocol):
-    """Tells which connections network policies allow, for what is carried by sockets instead of being routed."""
+    """Decides which connections network policies allow, where sockets relay connections and no packets are routed."""
 
     def allows(self, client: str, address: str, port: int, protocol: str, *, via: str = "") -> bool:
         """Return True when a client may connect to an address.

@@ -33,7 +33,7 @@ NODE_SAMPLES = "/var/lib/hatchway/monitoring"
 LOOPBACK_NODES = ipaddress.IPv4Network("127.64.0.0/24")
 
 
-# Ranges that no Service can have: of the cluster's own network, and those with a meaning of their own (RFC 6890).
+# Ranges that no Service can have: those of the cluster's own network, and special-purpose ranges (RFC 6890).
 _NOT_FOR_SERVICES = (
     POD_CIDR,
     NODE_CIDR,

@@ -2,7 +2,7 @@
 
 A pod uses the sum of its containers, or what its init containers need at their peak if that is more. A sidecar (an
 init container that restarts always) counts from its start on. Amounts for the pod as a whole (`spec.resources`) replace
-sums.
+these sums.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def containers_of(spec: Spec) -> list[Spec]:
 
 
 def is_resize_infeasible(pod: Spec) -> bool:
-    """Return True when the node of a pod has said that it cannot resize it (`IsPodResizeInfeasible`)."""
+    """Return True when the node has reported that it cannot resize the pod (`IsPodResizeInfeasible`)."""
     return any(
         one.get("type") == "PodResizePending" and one.get("reason") == "Infeasible"
         for one in (pod.get("status") or {}).get("conditions") or ()
@@ -38,8 +38,10 @@ def is_resize_infeasible(pod: Spec) -> bool:
 def reserved_spec(pod: Spec) -> Spec:
     """Return the spec of a pod with the requests that are reserved for it on its node.
 
-    While a pod is being resized, the largest of what it asks for, what its node has granted and what it has counts
-    (`determineEffectiveRequests`). Raises ValueError for text that is not a quantity.
+    While a pod is being resized, this is the largest of three requests: the one in its spec, the one that its node has
+    granted, and the one that is in effect (`determineEffectiveRequests`).
+
+    Raises ValueError for text that is not a quantity.
     """
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     known = {
@@ -79,9 +81,11 @@ def pod_resources(
 ) -> Amounts:
     """Return what a pod requests, or is limited to.
 
-    spec: the pod's. own: the amounts of one container; by default those of its `resources`.
-    with_overhead: add the overhead of the pod's runtime class; to a limit only where there is one.
-    pod_level: the resources whose sums the pod's own `resources` replace.
+    spec: the pod's spec.
+    own: returns the amounts of one container; None to use its `resources`.
+    with_overhead: True to add the overhead of the pod's runtime class; to limits only where the pod has a limit.
+    pod_level: returns True for the resources whose sums the pod's own `resources` replace.
+
     Raises ValueError for text that is not a quantity.
     """
 

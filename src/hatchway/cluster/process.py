@@ -51,13 +51,14 @@ class Process:
         except ProcessLookupError:
             return False
         except PermissionError:
-            # It belongs to another user, and ours never does: when our start is known, this is another process.
+            # The process belongs to another user, and this one never does. If this one's start time is known, it has
+            # ended, and another process has its id.
             return not self.started
         found = _started(self.pid)
         return found == self.started if found and self.started else bool(found)
 
     def send(self, number: int) -> None:
-        """Send a signal, if the process is still there. One that is stopped is woken up for it."""
+        """Send a signal, if the process still runs. Also send SIGCONT, so that a stopped process handles the signal."""
         try:
             descriptor = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
         except OSError:

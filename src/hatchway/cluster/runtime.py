@@ -1,8 +1,8 @@
 """The contract between what manages pods (`node/`, `services/`) and what runs them (`network/`).
 
 It corresponds to the CRI in Kubernetes. `network/` has two implementations: private (user, network, mount and PID
-namespaces) and loopback (for machines where namespaces cannot be made). Only `isolation` tells the kubelet which one it
-has.
+namespaces) and loopback (for machines where namespaces cannot be made). Only `isolation` tells the kubelet which
+implementation it uses.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ImageRoot:
     """A container's root file system, made of an image.
 
     layers: directories of unpacked layers, the topmost first. No container can change them.
-    changes: an empty directory of the container's own on disk, for what it writes; the caller deletes it after its end.
+    changes: an empty directory on disk, for what the container writes. The caller deletes it after the container's end.
     volumes: paths that the container may write even when its root is read-only (VOLUME in the image).
     """
 
@@ -90,7 +90,7 @@ class Privileges:
     and /etc/group. "" is root.
     groups: numbers of supplementary groups (supplementalGroups, fsGroup), besides those of /etc/group.
     merge_groups: whether the groups that /etc/group lists for the user are added (supplementalGroupsPolicy).
-    capabilities: names without `CAP_`; None means those that container engines leave.
+    capabilities: names without `CAP_`; None means those that container engines grant by default.
     no_new_privileges: whether programs with setuid bits or file capabilities gain nothing.
     seccomp: the profile: "default" forbids what container engines forbid, "" forbids nothing.
     unmasked_proc: whether all of /proc is visible and writable, as far as the user namespace allows (procMount).
@@ -160,9 +160,12 @@ class GroupLimits:
 
 @dataclass(frozen=True, slots=True)
 class GroupUsage:
-    """What a container's processes use. cpu, system: core-seconds so far; memory, anonymous: bytes now.
+    """The usage of a container's processes.
 
-    memory: without file pages that were not used recently, as the kubelet counts it (working set).
+    cpu: processor time so far, in seconds.
+    system: the part of `cpu` that was spent in the kernel.
+    memory: bytes now, without file pages that were not used recently (the kubelet's working set).
+    anonymous: bytes now of memory that is not from files.
     """
 
     cpu: float
@@ -175,14 +178,14 @@ QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 
 
 class ControlGroups(Protocol):
-    """Enforces what pods and containers may use. Methods read and write files of the kernel; all raise OSError."""
+    """Enforces limits of CPU and memory. Its methods read and write files of the kernel, and raise OSError."""
 
     def make_pod(self, uid: str, qos: QosClass, resources: GroupLimits) -> None:
-        """Make the group of a pod, or change what its containers may use together."""
+        """Make the group of a pod, or change the limits that its containers have together."""
         ...
 
     def make_container(self, uid: str, name: str, resources: GroupLimits) -> str:
-        """Make the group of a container in its pod's, for `ContainerConfig.group`; return its directory.
+        """Make the group of a container inside its pod's group; return its directory, for `ContainerConfig.group`.
 
         name: unique in the pod.
         """
@@ -243,23 +246,23 @@ class ContainerProcess(Protocol):
 
     @property
     def new_user(self) -> asyncio.Future[str]:
-        """Return a future that is done when a container goes on as a user that it does not get: `UID:GID`.
+        """Return a future whose result is the user, as `UID:GID`, to which a container could not change.
 
-        Its start script has asked for that user and executed the next program (`Runtime.users` is "one"). It should
-        have begun as that user.
+        It is done when the container's start script has asked for that user and then executed the next program, which
+        runs as the old user (`Runtime.users` is "one"). The container must be started again as the new user.
         """
         ...
 
     async def wait(self) -> Exit:
-        """Wait until it has ended. May be called any number of times."""
+        """Wait until the process has ended. May be called any number of times."""
         ...
 
     def kill(self, signal: int) -> None:
-        """Send it a signal; nothing happens when it is gone already. SIGKILL takes its descendants along."""
+        """Send a signal to the process, if it still runs. SIGKILL also kills its descendants."""
         ...
 
     def handles_signal(self, signal: int) -> bool:
-        """Return True when a signal other than SIGKILL has an effect on it.
+        """Return True when a signal other than SIGKILL has an effect on the process.
 
         The first process of a PID namespace gets no signal that it neither catches nor blocks (pid_namespaces(7)).
         """
@@ -268,7 +271,7 @@ class ContainerProcess(Protocol):
     def written_bytes(self) -> int:
         """Return the bytes that a container has written outside of its volumes; 0 when it has ended.
 
-        Reads files: not for the event loop.
+        It reads files, so do not call it on the event loop.
         """
         ...
 
@@ -295,12 +298,12 @@ class Sandbox(Protocol):
     async def dial(self, port: int, timeout: float = 10.0) -> socket.socket:
         """Return a connected, non-blocking TCP socket to a port of the sandbox's own loopback. Raises OSError.
 
-        Where isolation is off, pods share this machine's loopback: the port of the sandbox's own address is meant then.
+        Where isolation is off, pods share this machine's loopback. Then this connects to the sandbox's own address.
         """
         ...
 
     async def remove(self) -> None:
-        """Kill everything in it and give the address back. Idempotent."""
+        """Kill all processes of the sandbox, and release its address. Idempotent."""
         ...
 
 
@@ -319,7 +322,7 @@ class NodeFiles(Protocol):
         ...
 
     def unmount(self, path: str) -> None:
-        """Unmount what is mounted at `path`; nothing happens when nothing is. Raises OSError."""
+        """Unmount the file system at `path`, if there is one. Raises OSError."""
         ...
 
 
@@ -413,7 +416,8 @@ class Runtime(NodeFiles, Protocol):
     def make_pod_sockets(self, uid: str, count: int, family: socket.AddressFamily) -> list[socket.socket]:
         """Return unconnected TCP sockets in the network of the pod with this uid; the caller closes them.
 
-        For the control plane, which connects them to the pod's loopback. Raises OSError: ENETDOWN when it has none.
+        They are for the control plane, which connects them to the pod's loopback. Raises OSError: ENETDOWN when the pod
+        has no network.
         """
         ...
 

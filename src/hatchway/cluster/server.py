@@ -76,7 +76,7 @@ async def _run(state: StateDir, attached: bool) -> None:
         async with ControlPlane(state, config).running(ending.on_network_started) as failed:
             failed.add_done_callback(lambda _: ending.begin())
             await ending.wait()
-            # From here on it does not count as a running cluster.
+            # Without this file, the cluster does not count as running.
             state.run_file.unlink(missing_ok=True)
             if failed.done():
                 raise HatchwayError(f"the cluster cannot go on: {failed.result()}", f"see {state.node_log}")
@@ -86,7 +86,7 @@ async def _run(state: StateDir, attached: bool) -> None:
         watchdog.stop()
         state.run_file.unlink(missing_ok=True)
         try:
-            # The process that started this one may have been killed: no kubeconfig may be left pointing here.
+            # The process that started this one normally restores the kubeconfig, but it may have been killed.
             kubecontext.restore_kubeconfig(state)
         except (HatchwayError, OSError) as error:
             logger.error("the kubeconfig was not restored: %s", error)
@@ -97,7 +97,7 @@ async def _run(state: StateDir, attached: bool) -> None:
 
 
 class _Ending:
-    """The end of a control plane, on a signal, or (attached) at the end of standard input."""
+    """Ends a control plane on a signal; when attached, also at the end of standard input or of the parent process."""
 
     def __init__(self, state: StateDir, lock: int, holder: Holder) -> None:
         self._state = state
@@ -150,7 +150,7 @@ class _Ending:
             self._starting.cancel()
 
     async def wait(self) -> None:
-        """Wait for the end, after everything was started."""
+        """Wait until the control plane must end. Call this after everything was started."""
         self._starting = None
         await self._begun.wait()
 

@@ -23,7 +23,7 @@ class PodNetworks(Protocol):
         ...
 
     async def take(self, uid: str) -> socket.socket:
-        """Return what `take_now` does. Raises OSError."""
+        """Return a socket as `take_now` does, but wait for it if necessary. Raises OSError."""
         ...
 
     async def take_ipv6(self, uid: str) -> socket.socket:
@@ -47,7 +47,8 @@ async def connect(ip: str, port: int, timeout: float, made: socket.socket | None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         number = sock.connect_ex((ip, port))
         if number == errno.EINPROGRESS:
-            # On this machine it is over by now, and asking once more is much cheaper than waiting in the event loop.
+            # On this machine, the connection is usually made by now. Calling connect again costs much less than waiting
+            # in the event loop.
             number = sock.connect_ex((ip, port))
         if number in _UNDER_WAY:
             await _connected(sock, ip, port, timeout)

@@ -42,6 +42,7 @@ DEFAULT_NAME = "hatchway"
 class ClusterConfig:
     """The settings with which a cluster was made.
 
+    ephemeral: whether all files of the cluster are deleted when it ends.
     api_port: the port that the cluster has kept since its first start. Before that, 0 means any free port, None the
     default port or, when that is taken, any free one.
     workers: number of nodes in addition to the control plane. addons: what `addonnames.parse_list` returns.
@@ -124,7 +125,7 @@ class StateDir:
         # Container images, which all clusters of the user share.
         self.image_store = path.parent / ".images"
         self.lock_file = path / "lock"
-        # Next to the directory, which may not exist yet, or not any more.
+        # These files are next to the directory, because it may not exist yet, or may be deleted already.
         self.start_file = path.with_name(f".{path.name}.start")
         self.stop_file = path.with_name(f".{path.name}.stop")
         self.kubeconfig_file = path / "kubeconfig.json"
@@ -155,7 +156,7 @@ class StateDir:
             return None
         known = {name: found[name] for name in ClusterConfig.__dataclass_fields__ if name in found}
         if isinstance(known.get("addons"), bool):
-            # Releases in which add-ons were switched on or off together.
+            # Earlier releases could only switch all add-ons on or off together.
             known["addons"] = [ALL] if known["addons"] else []
         wrong = [name for name, value in known.items() if type(value) not in _CONFIG_TYPES[name]]
         if wrong:
@@ -254,7 +255,7 @@ class StateDir:
             descriptor = _lock_alone(self.start_file)
         except OSError as error:
             raise _unusable(error, self.path) from error
-        with _released(descriptor, self.start_file) as alone:
+        with _holding(descriptor, self.start_file) as alone:
             yield alone
 
     @contextlib.contextmanager
@@ -266,7 +267,7 @@ class StateDir:
         descriptor: int | None = -1
         with contextlib.suppress(OSError):
             descriptor = _lock_alone(self.stop_file)
-        with _released(descriptor, self.stop_file) as alone:
+        with _holding(descriptor, self.stop_file) as alone:
             yield alone
 
     def is_ending(self) -> bool:
@@ -290,7 +291,7 @@ class StateDir:
 
 
 def _lock_alone(path: Path) -> int | None:
-    """Make a lock file and lock it; return its descriptor, or None while another process holds the lock."""
+    """Make and lock a lock file. Return its descriptor, or None while another process holds the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -306,7 +307,7 @@ def _lock_alone(path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _released(descriptor: int | None, path: Path) -> Iterator[bool]:
+def _holding(descriptor: int | None, path: Path) -> Iterator[bool]:
     """Write this process into the lock file, yield whether the lock is held, and release it. -1 means no lock."""
     if descriptor is None or descriptor < 0:
         yield descriptor is not None
@@ -315,7 +316,7 @@ def _released(descriptor: int | None, path: Path) -> Iterator[bool]:
         _write_note(descriptor, Process.of(os.getpid()).as_dict())
         yield True
     finally:
-        # Removed while it is locked: a process that waits for the lock notices that its file was replaced.
+        # The file is removed while it is locked, so that another process that has opened it notices the removal.
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
@@ -332,7 +333,7 @@ def _is_locked(path: Path) -> bool:
             "is the cluster another user's? --state-dir takes another directory",
         ) from error
     try:
-        # Shared, so that processes that only check do not mistake each other for a running cluster.
+        # A shared lock, so that processes that only check do not mistake each other for a running cluster.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

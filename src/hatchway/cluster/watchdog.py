@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# Seconds.
 _TICK: Final = 0.1
-# Code that must not be interrupted half-way, since it changes shared state: an interruption waits until it is done.
-_WHOLE: Final = (
+# Modules whose code must not be interrupted, because it changes shared state. An interruption waits until it has ended.
+_UNINTERRUPTIBLE: Final = (
     "hatchway.cluster.api.storage.store",
     "hatchway.cluster.api.storage.history",
     "hatchway.cluster.controllers.controller",
@@ -41,7 +42,7 @@ _WHOLE: Final = (
 
 
 class HeldLoop(Exception):
-    """A guarded step has held the event loop for too long; raised inside of it."""
+    """A guarded step has held the event loop for too long. It is raised inside the step."""
 
 
 class _Guard:
@@ -108,20 +109,20 @@ def guarded(work: Coroutine[Any, Any, T], what: str, spent: WorkTime | None = No
         error = None
         try:
             yield waits_for
-        except BaseException as caught:  # noqa: BLE001  a cancellation is the work's, too
+        except BaseException as caught:  # noqa: BLE001  the work gets a cancellation, too
             error = caught
 
 
 class Watchdog:
     """Watches one event loop, which runs in the main thread, from `start` to `stop`.
 
-    Args: tell_after: seconds after which a held loop is logged. cut_after: seconds after which a guarded step is ended.
+    Args: log_after: seconds after which a held loop is logged. cut_after: seconds after which a guarded step is ended.
 
     Time during which the whole process did not run (SIGSTOP, a machine asleep) does not count.
     """
 
-    def __init__(self, tell_after: float = 1.0, cut_after: float = 3.0) -> None:
-        self._tell_after = tell_after
+    def __init__(self, log_after: float = 1.0, cut_after: float = 3.0) -> None:
+        self._log_after = log_after
         self._cut_after = cut_after
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alive = threading.Event()
@@ -151,39 +152,39 @@ class Watchdog:
                 self._loop.call_soon_threadsafe(self._alive.set)
             except RuntimeError:
                 return  # the loop is closed
-            self._follow(main)
-            # Once a second is enough: what holds the loop for ever is found all the same.
-            self._ended.wait(min(1.0, self._tell_after))
+            self._wait_for_loop(main)
+            # Checking once a second is enough to find code that never returns.
+            self._ended.wait(min(1.0, self._log_after))
 
-    def _follow(self, main: int) -> None:
+    def _wait_for_loop(self, main: int) -> None:
         """Wait until the loop has run once; log when that takes too long, and interrupt work that allows it."""
-        held, told = 0.0, False
-        # Counted in short ticks: after a pause of the whole process only one of them is over.
+        held, logged = 0.0, False
+        # The time is counted in short ticks, because a pause of the whole process then counts as only one tick.
         while not self._alive.wait(_TICK) and not self._ended.is_set():
             held += _TICK
             what, step = _guard.what, _guard.step
-            if held >= self._tell_after and not told:
-                told = True
+            if held >= self._log_after and not logged:
+                logged = True
                 stack = "".join(traceback.format_stack(sys._current_frames().get(main)))
                 log.error("the event loop has been held for %.1f s by %s:\n%s", held, what or "this", stack)
             if held >= self._cut_after and what:
                 self._cut = step
                 signal.pthread_kill(main, signal.SIGURG)
-        if told:
+        if logged:
             log.error("the event loop was held for %.1f s", held)
 
     def _interrupt(self, _number: int, frame: FrameType | None) -> None:
-        if not _guard.what or _guard.step != self._cut or not _may_leave(frame):
+        if not _guard.what or _guard.step != self._cut or not _may_interrupt(frame):
             return
         self._cut = 0
         raise HeldLoop(f"{_guard.what} has held the event loop for {self._cut_after:.1f} s and was cut off")
 
 
-def _may_leave(frame: FrameType | None) -> bool:
-    """Return True when nothing between the guard and `frame` must be run to its end."""
+def _may_interrupt(frame: FrameType | None) -> bool:
+    """Return True when no code between the guard and `frame` is in a module that must not be interrupted."""
     while frame is not None and frame is not _guard.frame:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith(_WHOLE):
+        if module.startswith(_UNINTERRUPTIBLE):
             return False
         frame = frame.f_back
     return frame is not None

@@ -1,8 +1,7 @@
 """The facts that the door knows about one target, from its object and from its answers. All users share them.
 
 `targetsite.py` routes requests by these facts; `targetexchange.py` and `refusal.py` add facts from answers. Nothing
-here
-is about a user: credentials and cookies are in `usersession.py`.
+here is about a user: credentials and cookies are in `usersession.py`.
 """
 
 from __future__ import annotations
@@ -126,7 +125,7 @@ class TargetKnowledge:
             # HTTPS.
             hosts = (*self.spellings(outer), outer.lower(), self.host_choice.value.host or b"")
             self._text = outer, OwnAddressText(hosts, outer, self._record_own_name)
-        return self._text[1].again()
+        return self._text[1].fresh()
 
     # Changes
 

@@ -23,7 +23,7 @@ _LOGIN_PATH = re.compile(
 )
 _PAGES: Final = ("text/html", "application/xhtml+xml")
 _LONGEST_TITLE = 60
-# Of a certificate's names, and of words in header fields.
+# The most characters of a certificate's name, and of a word in a header field.
 _LONGEST_NAME, _LONGEST_WORD = 253, 60
 
 
@@ -77,7 +77,8 @@ class Certificate:
 class ProbeAnswer:
     """The result of a probe of a location.
 
-    told: the result in words. tls: True when the location speaks TLS; None when this is not known.
+    kind: see `AnswerKind`. told: the result in words. tls: True when the location speaks TLS; None when this is not
+        known.
     """
 
     location: Location
@@ -148,7 +149,7 @@ def _title_of(body: bytes) -> str:
 
 
 def with_answers(exposure: Exposure, answers: list[ProbeAnswer], now: datetime) -> Exposure:
-    """Return a way in with the results of probes at its locations, and with the findings that follow from them."""
+    """Return a way in with the results of its probes, and with the findings that follow from them."""
     issues = list(exposure.issues)
     for answer in answers:
         for issue in _issues(exposure, answer, now):
@@ -160,9 +161,9 @@ def with_answers(exposure: Exposure, answers: list[ProbeAnswer], now: datetime) 
 def _issues(exposure: Exposure, answer: ProbeAnswer, now: datetime) -> list[Issue]:
     found: list[Issue] = []
     where, kind, namespace, name = str(answer.location), exposure.kind.lower(), exposure.namespace, exposure.name
-    see = mending.describe(kind, namespace, name)
+    see = mending.describe_command(kind, namespace, name)
     is_public = exposure.reach in ("internet", "unknown")
-    # In this machine's network, a private address may belong to another machine than in the cluster's network.
+    # The same private address may belong to one machine in this machine's network and to another one in the cluster's.
     is_certain = audience_of(answer.location.address) is not PRIVATE and exposure.way not in ("Ingress", "route")
     if exposure.shield == "full" and is_certain and answer.kind not in _SILENT:
         found.append(

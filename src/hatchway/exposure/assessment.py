@@ -1,4 +1,4 @@
-"""Answers "is it safe?": finds all ways into a cluster, and their faults, from a snapshot of its objects. Pure."""
+"""Finds all ways into a cluster, and their faults, from a snapshot of its objects. Pure."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def assess(snapshot: ClusterSnapshot) -> list[Exposure]:
     """Return all ways into a cluster, the worst first."""
     facts = ClusterFacts(snapshot)
     publishers, middlewares = Publishers(facts), Middlewares(snapshot.middlewares)
-    doors = {host.lower() for ingress in snapshot.ingresses for host in balancer_hosts(ingress)}
-    doors |= {host.lower() for gateway in snapshot.gateways for host in gateway_hosts(gateway)}
-    found = [way for service in snapshot.services for way in service_ways(service, facts, doors)]
+    controller_hosts = {host.lower() for ingress in snapshot.ingresses for host in balancer_hosts(ingress)}
+    controller_hosts |= {host.lower() for gateway in snapshot.gateways for host in gateway_hosts(gateway)}
+    found = [way for service in snapshot.services for way in service_ways(service, facts, controller_hosts)]
     found += node_ways(facts)
     found += [ingress_way(ingress, facts, publishers, middlewares) for ingress in snapshot.ingresses]
     found += gateway_ways(facts, publishers)

@@ -17,7 +17,7 @@ from hatchway.kube.api import Object
 
 # The most workloads that one line names.
 _MOST_WORKLOADS = 8
-# The label of what cert-manager makes to answer challenges of ACME, which are without TLS (RFC 8555, 8.3).
+# The label of objects that cert-manager makes to answer ACME challenges. These use HTTP without TLS (RFC 8555, 8.3).
 _CHALLENGE = "acme.cert-manager.io/http01-solver"
 
 
@@ -54,9 +54,10 @@ class PortVerdict:
     """Who can connect to one port.
 
     audience: the addresses that could connect without NetworkPolicies.
-    admitted: the addresses that can connect with them.
-    policies: the names of the NetworkPolicies. shielded_pods: how many pods none of these addresses can reach.
-    doubtful: nodes may replace clients' addresses by their own, and the policies admit these: all clients may get in.
+    admitted: the addresses that can connect with the NetworkPolicies.
+    policies: the names of the NetworkPolicies. shielded_pods: how many pods none of the `audience` can reach.
+    doubtful: True when all clients may get in: nodes may replace clients' addresses with their own addresses, which
+        the policies admit.
     program: the program that usually uses this port, if nobody should reach it from outside; else None.
     """
 
@@ -125,7 +126,7 @@ class ClusterFacts:
         return list(dict.fromkeys([*_addresses(nodes), *published]))
 
     def host_addresses(self, names: Iterable[str]) -> list[str]:
-        """Return the addresses of nodes outside the cluster; public ones come first."""
+        """Return the nodes' addresses that exist outside the cluster, public ones first."""
         return _addresses(self._nodes(names))
 
     def host_port_addresses(self, host_ip: str, names: Iterable[str]) -> list[str]:

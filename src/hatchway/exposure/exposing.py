@@ -18,7 +18,8 @@ from hatchway.kube.restclient import RestClient, answer_error
 from hatchway.kube.workload import Workload, find_object
 from hatchway.target import SHORT
 
-# "client": nothing is sent to the server. "server": the server checks the object, but does not store it.
+# The values of --dry-run. "client": nothing is sent to the server. "server": the server checks the object, but does not
+# store it.
 DryRun = Literal["none", "client", "server"]
 
 _MANAGER: Final = "hatchway-expose"
@@ -29,7 +30,7 @@ async def make_exposing_service(client: Client, workload: Workload, request: Ser
 
     Raises:
         HatchwayError: there is no such object, it cannot be exposed, or the request does not fit it.
-        ApiError: the API server cannot be asked, or does not allow it.
+        ApiError: the API server cannot be reached, or refuses the request.
     """
     meant, obj = await find_object(client, workload)
     if not meant.resource or meant.resource not in EXPOSABLE:
@@ -43,7 +44,7 @@ async def create_service(client: RestClient, namespace: str, service: Object, dr
 
     Raises:
         HatchwayError: the user may not create Services here, or the name is taken.
-        ApiError: the server refuses the Service for another reason, or cannot be asked.
+        ApiError: the API server refuses the Service for another reason, or cannot be reached.
     """
     placed = {**service, "metadata": {**service["metadata"], "namespace": namespace}}
     if dry_run == "client":

@@ -8,7 +8,7 @@ from typing import Any, Final
 from hatchway.exposure.findings import SEVERITIES, Exposure, Issue, Severity
 from hatchway.exposure.snapshot import Unread
 
-# What `Exposure.reach` and `Exposure.shield` are called.
+# The values of `Exposure.reach` and `Exposure.shield` in words for people.
 REACH_WORDS: Final = {
     "unknown": "not known",
     "internet": "the Internet",

@@ -1,4 +1,4 @@
-"""The types for ways into a cluster and for their faults (findings). Pure."""
+"""The types of ways into a cluster (`Exposure`) and of their faults (`Issue`, a finding). Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ON_PURPOSE: Final = "hatchway.dev/exposed-on-purpose"
 # The most locations of one way in.
 MOST_LOCATIONS: Final = 64
 
-# All rules, each with a general explanation.
+# A general explanation of each rule.
 RULES: Final[dict[str, str]] = {
     "open-node-port": "A node port can be reached from the Internet by way of the nodes' public addresses.",
     "open-load-balancer": "A load balancer with a public address takes connections from everywhere.",
@@ -49,7 +49,7 @@ RULES: Final[dict[str, str]] = {
 class Issue:
     """A finding: one fault of a way in.
 
-    rule: a key of RULES. message: one sentence. mend: the command line that mends the fault.
+    rule: a key of RULES. message: one sentence. mend: the command line that removes the fault.
     """
 
     rule: str
@@ -60,7 +60,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place where a way in can be tried.
+    """An address and a port at which a connection through a way in can be tried.
 
     address: an IP address or a host name. protocol: "TCP", "UDP" or "SCTP".
     host: the host name to send in a request; "" for the address itself.
@@ -90,17 +90,17 @@ class Answer(Protocol):
 class Exposure:
     """One way into the cluster.
 
-    kind, namespace, name: the object that opens it.
-    way: its kind: NodePort, LoadBalancer, external IP, Ingress ...
-    locations: the places where it can be tried.
+    kind, namespace, name: the object that opens this way in.
+    way: the kind of the way in: NodePort, LoadBalancer, external IP, Ingress ...
+    locations: the addresses and ports at which connections can be tried.
     reach: who can connect, after source ranges and NetworkPolicies.
     audience: who could connect without NetworkPolicies.
     shield: how many clients NetworkPolicies keep out: none, some ("partial") or all ("full"). policies: their names.
-    workloads, pods: the workloads and the number of pods behind it; pods is None when they could not be read.
+    workloads, pods: the workloads and the number of pods behind the way in; pods is None when they could not be read.
     issues: the findings.
-    accepted: the owner's reason, if it is exposed on purpose; else "".
+    accepted: the owner's reason, if the object is exposed on purpose; else "".
     answers: the results of `--probe`.
-    note: more about it, for people.
+    note: a remark for people.
     """
 
     kind: str
@@ -121,7 +121,7 @@ class Exposure:
 
     @property
     def severity(self) -> Severity:
-        """Return the worst severity of its findings; "info" without findings, and if it is exposed on purpose."""
+        """Return the worst severity of the findings; "info" without findings, and for an object exposed on purpose."""
         return "info" if self.accepted else worst_severity(issue.severity for issue in self.issues)
 
     @property

@@ -40,7 +40,7 @@ class _Listener:
 
 
 def gateway_ways(facts: ClusterFacts, publishers: Publishers) -> list[Exposure]:
-    """Return a way for each route that a Gateway has accepted, and for each Gateway."""
+    """Return a way in for each route that a Gateway has accepted, and for each Gateway."""
     gateways = {key(gateway): gateway for gateway in facts.snapshot.gateways}
     found = [_gateway_way(gateway, publishers) for gateway in gateways.values()]
     for route in facts.snapshot.routes:
@@ -67,7 +67,7 @@ def _gateway_way(gateway: Object, publishers: Publishers) -> Exposure:
                     "low",
                     "anyone who may create routes in any namespace can publish a Service by listener"
                     f" {text(listener.get('name'))}",
-                    mending.patch("gateway", namespace, name, change),
+                    mending.patch_command("gateway", namespace, name, change),
                 )
             )
             break
@@ -122,10 +122,10 @@ def _route_way(
             f"it leads to service {found.missing[0].service}, which is missing or has no pods:"
             " anyone who creates it is public"
         )
-        issues.append(Issue("no-backend", "low", told, _without(route, found.missing)))
+        issues.append(Issue("no-backend", "low", told, _removal_command(route, found.missing)))
     if reach == "internet" and found.program:
         told = f"anyone on the Internet reaches {found.program}, which nobody should reach from outside"
-        issues.append(Issue("sensitive-port", "high", told, _without(route, found.sensitive)))
+        issues.append(Issue("sensitive-port", "high", told, _removal_command(route, found.sensitive)))
     if reach == "internet" and any(listener.protocol == "HTTP" for _, listener in attached):
         plain = next(listener for _, listener in attached if listener.protocol == "HTTP")
         told = (
@@ -133,7 +133,7 @@ def _route_way(
             " others in the network can read passwords and cookies"
         )
         change = [{"op": "add", "path": "/spec/parentRefs/0/sectionName", "value": "NAME-OF-THE-HTTPS-LISTENER"}]
-        issues.append(Issue("no-tls", "medium", told, mending.patch(kind.lower(), namespace, name, change)))
+        issues.append(Issue("no-tls", "medium", told, mending.patch_command(kind.lower(), namespace, name, change)))
     locations = [
         Location(
             host,
@@ -151,7 +151,7 @@ def _route_way(
 
 
 def _accepted_parents(route: Object, gateways: Mapping[tuple[str, str], Object]) -> Iterable[tuple[Object, str]]:
-    """Yield the Gateways that have accepted a route, each with the name of the listener; "" for all of them."""
+    """Yield the Gateways that have accepted a route, each with the listener's name; "" means all listeners."""
     own = key(route)[0]
     for parent in mappings(mapping(route.get("status")).get("parents")):
         reference = mapping(parent.get("parentRef"))
@@ -185,16 +185,16 @@ def _names_meet(one: str, two: str) -> bool:
 
 
 def _backends(namespace: str, spec: Mapping[str, Any]) -> Iterable[RouteBackend]:
-    for _, _, backend in _places(namespace, spec):
+    for _, _, backend in _references(namespace, spec):
         if backend is not None:
             yield backend
 
 
-def _places(namespace: str, spec: Mapping[str, Any]) -> Iterable[tuple[str, str, RouteBackend | None]]:
-    """Yield the parts of a route that lead somewhere.
+def _references(namespace: str, spec: Mapping[str, Any]) -> Iterable[tuple[str, str, RouteBackend | None]]:
+    """Yield the references of a route to backends: (JSON pointer, JSON pointer of the rule, backend).
 
-    Each is (its JSON pointer, the JSON pointer of its rule, the backend). The backend is None for a reference to
-    something else than a Service, and for a rule without references, which answers by itself.
+    The backend is None for a reference to something other than a Service, and for a rule without references, which
+    answers by itself.
     """
     for at, rule in enumerate(mappings(spec.get("rules"))):
         pointer = f"/spec/rules/{at}"
@@ -209,11 +209,11 @@ def _places(namespace: str, spec: Mapping[str, Any]) -> Iterable[tuple[str, str,
             yield f"{pointer}/backendRefs/{place}", pointer, backend
 
 
-def _without(route: Object, unwanted: Collection[RouteBackend]) -> str:
-    """Return the command that removes what leads to these backends."""
+def _removal_command(route: Object, unwanted: Collection[RouteBackend]) -> str:
+    """Return the command that removes the references to these backends."""
     namespace, name = key(route)
-    leads = [
-        mending.Lead(path, rule, "/name", backend.service if backend else "", backend in unwanted)
-        for path, rule, backend in _places(namespace, mapping(route.get("spec")))
+    references = [
+        mending.BackendReference(path, rule, "/name", backend.service if backend else "", backend in unwanted)
+        for path, rule, backend in _references(namespace, mapping(route.get("spec")))
     ]
-    return mending.without_leads(text(route.get("kind")).lower(), namespace, name, leads)
+    return mending.without_references(text(route.get("kind")).lower(), namespace, name, references)

@@ -33,7 +33,7 @@ LONGEST_NAME: Final = 63
 
 @dataclass(frozen=True, slots=True)
 class ServiceRequest:
-    """The options of `hatchway expose`, with the meaning that they have for kubectl; "" when an option is not given.
+    """The options of `hatchway expose`, with the same meaning as in kubectl; "" when an option is not given.
 
     port: several ports are separated by commas. target_port: one port for all of them.
     labels, selector: `KEY=VALUE,KEY=VALUE`.
@@ -111,7 +111,7 @@ def selector_of_object(resource: Kind, obj: Object) -> dict[str, str]:
     """Return the labels that select an object's pods, as a Service's selector.
 
     Raises:
-        HatchwayError: there are none, or a Service's selector cannot express them.
+        HatchwayError: the object has no such labels, or a Service's selector cannot express them.
     """
     spec, name = obj.get("spec") or {}, f"{SHORT[resource]}/{obj['metadata']['name']}"
     hint = "choose the pods with --selector KEY=VALUE"
@@ -156,7 +156,7 @@ def _ports(resource: Kind, obj: Object, request: ServiceRequest) -> list[dict[st
         name = f"port-{place}" if len(numbers) > 1 else ""
         protocols = [request.protocol] if request.protocol else declared.get(number) or ["TCP"]
         for protocol in protocols:
-            # Ports of a Service need different names, so a port with TCP and UDP gets one for each.
+            # Ports of a Service need different names, so a port with TCP and UDP gets a name for each protocol.
             own = f"port-{place}-{protocol.lower()}" if len(protocols) > 1 else name
             found.append({**({"name": own} if own else {}), "port": int(number), "protocol": protocol})
     return found

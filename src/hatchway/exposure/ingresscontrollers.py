@@ -1,4 +1,4 @@
-"""Reads what an Ingress's controller makes of its annotations: clients, logins, TLS, ports. Pure."""
+"""Reads the settings in an Ingress's annotations as its controller does: clients, logins, TLS, ports. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _CONTROLLERS: Final = {
     _HAPROXY_INGRESS: ("haproxy-ingress",),
     _TRAEFIK: ("traefik",),
 }
-# Annotations with the ranges of clients that are let in, and those for logins, with the controllers that know them.
+# Annotations with the ranges of clients that are let in, and annotations for logins, each with the controllers that
+# know it.
 _ALLOWLISTS: Final = {
     "nginx.ingress.kubernetes.io/allowlist-source-range": _NGINX,
     "nginx.ingress.kubernetes.io/whitelist-source-range": _NGINX,
@@ -62,7 +63,7 @@ _TRAEFIK_POINTS: Final = "traefik.ingress.kubernetes.io/router.entrypoints"
 _TRAEFIK_TLS: Final = "traefik.ingress.kubernetes.io/router.tls"
 _TRAEFIK_MIDDLEWARES: Final = "traefik.ingress.kubernetes.io/router.middlewares"
 _SECURE_POINT: Final = "websecure"
-# More hosts for the rules of an Ingress.
+# The annotation with more hosts for the rules of an Ingress.
 _ALIASES: Final = "nginx.ingress.kubernetes.io/server-alias"
 
 
@@ -70,14 +71,15 @@ _ALIASES: Final = "nginx.ingress.kubernetes.io/server-alias"
 class IngressOptions:
     """The settings that a controller reads from an Ingress's annotations.
 
-    controller: the name of its class's controller; "" when not known.
-    is_internal: True when its load balancer is marked as internal. is_funnel: True when Tailscale publishes it.
+    controller: the name of the controller of the Ingress's class; "" when not known.
+    is_internal: True when the controller's load balancer is marked as internal. is_funnel: True when Tailscale
+        publishes it.
     allowed: the clients that are let in; None for all.
     ignored: an annotation without effect, and why; ("", "") for none.
     has_login: True when the controller asks for a login.
     is_nginx: True for ingress-nginx, and when the controller is not known.
-    aliases: more host names for its rules.
-    listens: the (port, whether with TLS) at which its names are served, if an annotation says so; else ().
+    aliases: more host names for the rules.
+    listens: (port, True for TLS) of each listener, if an annotation names them; else ().
     redirects: True when requests without TLS are only redirected.
     has_certificate: True when an annotation gives a certificate for all names.
     actions: the names of backends that are no Services, but actions of the controller.
@@ -99,7 +101,7 @@ class IngressOptions:
     is_challenge: bool = False
 
     def has_tls(self, host: str, spec: Mapping[str, Any]) -> bool:
-        """Return True when a host of an Ingress is served with TLS. spec: the Ingress's."""
+        """Return True when a host of an Ingress is served with TLS. spec: the spec of the Ingress."""
         if self.listens:
             return any(secure for _, secure in self.listens)
         if self.has_certificate:
@@ -112,19 +114,19 @@ class IngressOptions:
         return False
 
     def is_plain(self, host: str, spec: Mapping[str, Any]) -> bool:
-        """Return True when a host of an Ingress is served without TLS to whoever asks for it so."""
+        """Return True when a host of an Ingress is served without TLS to clients that do not use TLS."""
         if self.is_challenge or self.redirects:
             return False
         return any(not secure for _, secure in self.listens) or not self.has_tls(host, spec)
 
     def ports(self, host: str, spec: Mapping[str, Any]) -> tuple[tuple[int, bool], ...]:
-        """Return the (port, whether with TLS) at which a host of an Ingress is served."""
+        """Return (port, True for TLS) of each listener that serves a host of an Ingress."""
         secure = self.has_tls(host, spec)
         return self.listens or ((443 if secure else 80, secure),)
 
 
 def options_of(ingress: Object, facts: ClusterFacts, middlewares: Middlewares) -> IngressOptions:
-    """Return what an Ingress's controller makes of its annotations."""
+    """Return the settings that an Ingress's controller reads from the Ingress's annotations."""
     annotations = annotations_of(ingress)
     controller, called = _controller(ingress, facts)
     is_alb = called == "alb" or _is(controller, _ALB)
@@ -171,13 +173,13 @@ def _is(controller: str, kind: str) -> bool:
 
 
 def _knows(controller: str, kind: str) -> bool:
-    """Return True when a controller acts on the annotations of a kind of controllers, or is not known."""
+    """Return True when a controller is of a kind, and so knows its annotations, or when the controller is not known."""
     return not controller or _is(controller, kind)
 
 
 def _is_internal(annotations: Mapping[str, str], called: str, *, is_alb: bool) -> bool:
     if is_alb:
-        # Without the annotation, this controller makes internal load balancers.
+        # AWS' controller makes internal load balancers unless the annotation says otherwise.
         return annotations.get("alb.ingress.kubernetes.io/scheme", "internal") == "internal"
     return called == "gce-internal" or annotations.get("appgw.ingress.kubernetes.io/use-private-ip") == "true"
 
@@ -199,7 +201,7 @@ def _allowlist(annotations: Mapping[str, str], controller: str) -> tuple[Address
 
 
 def _alb_ports(annotations: Mapping[str, str]) -> tuple[tuple[int, bool], ...]:
-    """Return the (port, whether with TLS) of AWS' application load balancer. `spec.tls` alone gives it no TLS."""
+    """Return (port, True for TLS) of AWS' application load balancer, to which `spec.tls` alone gives no TLS."""
     found: list[tuple[int, bool]] = []
     try:
         given: Any = json.loads(annotations.get(_ALB_PORTS, "[]"))
@@ -217,7 +219,7 @@ def _alb_redirects(annotations: Mapping[str, str]) -> bool:
 
 
 def _traefik_ports(annotations: Mapping[str, str], controller: str) -> tuple[tuple[int, bool], ...]:
-    """Return the (port, whether with TLS) of Traefik's usual entry points if annotations choose them; else ()."""
+    """Return (port, True for TLS) of Traefik's usual entry points if annotations choose them; else ()."""
     if controller and not _is(controller, _TRAEFIK):
         return ()
     points = {one.strip() for one in annotations.get(_TRAEFIK_POINTS, "").split(",") if one.strip()}

@@ -17,7 +17,7 @@ from hatchway.exposure.snapshot import key
 from hatchway.exposure.tolerant import mapping, mappings, number, text
 from hatchway.kube.api import Object
 
-# The port of a backend that is no Service, but an action of AWS' load balancer, which an annotation describes.
+# The port's name of a backend that is an action of AWS' load balancer (described by an annotation), not a Service.
 _BY_ANNOTATION: Final = "use-annotation"
 _NGINX_ALLOWLIST: Final = "nginx.ingress.kubernetes.io/allowlist-source-range"
 
@@ -63,16 +63,16 @@ def _sent(name: str) -> str:
 
 
 def _backends(namespace: str, spec: Object, options: IngressOptions) -> Iterable[RouteBackend]:
-    for _, _, backend in _places(namespace, spec):
+    for _, _, backend in _references(namespace, spec):
         if backend.service and not (backend.service in options.actions and backend.port == _BY_ANNOTATION):
             yield backend
 
 
-def _places(namespace: str, spec: Object) -> Iterable[tuple[str, str, RouteBackend]]:
-    """Yield the parts of an Ingress that lead somewhere.
+def _references(namespace: str, spec: Object) -> Iterable[tuple[str, str, RouteBackend]]:
+    """Yield the backends of an Ingress: (JSON pointer, JSON pointer of the rule, backend).
 
-    Each is (its JSON pointer, the JSON pointer of its rule, the backend). The pointer of the rule is "" for the default
-    backend; the name of the Service is "" for a backend that is not a Service.
+    The pointer of the rule is "" for the default backend; the name of the Service is "" for a backend that is not a
+    Service.
     """
     if mapping(spec.get("defaultBackend")):
         yield "/spec/defaultBackend", "", _backend(namespace, mapping(spec.get("defaultBackend")))
@@ -88,16 +88,16 @@ def _backend(namespace: str, backend: Object) -> RouteBackend:
     return RouteBackend(namespace, text(service.get("name")), number(port.get("number")) or text(port.get("name")))
 
 
-def _without(ingress: Object, unwanted: Collection[RouteBackend]) -> str:
-    """Return the command that removes what leads to these backends."""
+def _removal_command(ingress: Object, unwanted: Collection[RouteBackend]) -> str:
+    """Return the command that removes the references to these backends."""
     namespace, name = key(ingress)
-    leads = [
-        mending.Lead(
+    references = [
+        mending.BackendReference(
             path, rule, "/backend/service/name" if rule else "/service/name", backend.service, backend in unwanted
         )
-        for path, rule, backend in _places(namespace, mapping(ingress.get("spec")))
+        for path, rule, backend in _references(namespace, mapping(ingress.get("spec")))
     ]
-    return mending.without_leads("ingress", namespace, name, leads)
+    return mending.without_references("ingress", namespace, name, references)
 
 
 def _issues(ingress: Object, found: BackendVerdict, options: IngressOptions, plain: list[str]) -> list[Issue]:
@@ -106,30 +106,30 @@ def _issues(ingress: Object, found: BackendVerdict, options: IngressOptions, pla
     issues: list[Issue] = []
     reach = reach_of(found.verdicts)
     by_nginx = options.is_nginx
-    nginx_list = mending.annotate("ingress", namespace, name, _NGINX_ALLOWLIST)
+    nginx_list = mending.annotate_command("ingress", namespace, name, _NGINX_ALLOWLIST)
     if found.missing:
         text = (
             f"it leads to service {found.missing[0].service}, which is missing or has no pods:"
             " anyone who creates it is public"
         )
-        issues.append(Issue("no-backend", "low", text, _without(ingress, found.missing)))
+        issues.append(Issue("no-backend", "low", text, _removal_command(ingress, found.missing)))
     if reach != "internet":
         return issues
     if found.program and not options.has_login:
         text = f"anyone on the Internet reaches {found.program}, which nobody should reach from outside"
-        mend = nginx_list if by_nginx else _without(ingress, found.sensitive)
+        mend = nginx_list if by_nginx else _removal_command(ingress, found.sensitive)
         issues.append(Issue("sensitive-port", "high", text, mend))
     ignored, why = options.ignored
     if ignored:
         text = f"its annotation {ignored} has no effect, since {why}"
-        mend = nginx_list if by_nginx else mending.delete("ingress", namespace, name)
+        mend = nginx_list if by_nginx else mending.delete_command("ingress", namespace, name)
         issues.append(Issue("ineffective-allowlist", "medium", text, mend))
     if named := [one for one in plain if one]:
         change = {"spec": {"tls": [{"hosts": named[:5], "secretName": f"{name}-tls"}]}}
         text = f"{named[0]} is served to the Internet without TLS: others in the network can read passwords and cookies"
-        issues.append(Issue("no-tls", "medium", text, mending.patch("ingress", namespace, name, change)))
+        issues.append(Issue("no-tls", "medium", text, mending.patch_command("ingress", namespace, name, change)))
     if "" in plain:
         text = "it answers for every host name, without TLS"
         change_host = [{"op": "add", "path": "/spec/rules/0/host", "value": "NAME.YOUR-DOMAIN"}]
-        issues.append(Issue("any-host", "low", text, mending.patch("ingress", namespace, name, change_host)))
+        issues.append(Issue("any-host", "low", text, mending.patch_command("ingress", namespace, name, change_host)))
     return issues

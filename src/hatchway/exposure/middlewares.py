@@ -26,7 +26,7 @@ class RouteGuard:
 
     allowed: the clients that are let in; None for all.
     has_login: True when they ask for a login.
-    redirects: True when they only redirect to HTTPS.
+    redirects: True when all requests without TLS are redirected to HTTPS.
     unknown: the names of middlewares that are missing, or were not read.
     """
 
@@ -48,7 +48,7 @@ class Middlewares:
             self._by_label[f"{namespace}-{name}"] = namespace, name
 
     def of(self, references: Iterable[tuple[str, str]], kind: str = "Middleware") -> RouteGuard:
-        """Return what middlewares do together. references: (namespace, name) of each. kind: their kind."""
+        """Return the combined effect of middlewares. references: (namespace, name) of each. kind: their kind."""
         allowed: AddressSet | None = None
         has_login = redirects = False
         unknown: list[str] = []
@@ -71,7 +71,7 @@ class Middlewares:
         return RouteGuard(allowed, has_login, redirects, tuple(unknown))
 
     def of_annotation(self, value: str) -> RouteGuard:
-        """Return what the middlewares in an Ingress's annotation (`NAMESPACE-NAME@kubernetescrd, ...`) do together."""
+        """Return the combined effect of an Ingress annotation's middlewares (`NAMESPACE-NAME@kubernetescrd, ...`)."""
         labels = (one.strip() for one in value.split(","))
         named = [one.removesuffix(_SUFFIX) for one in labels if one.endswith(_SUFFIX)]
         found = self.of(self._by_label[one] for one in named if one in self._by_label)
@@ -81,7 +81,10 @@ class Middlewares:
 
 
 def references_of(holder: dict[str, Any], namespace: str) -> list[tuple[str, str]]:
-    """Return (namespace, name) of the middlewares to which a route or a chain refers. namespace: the holder's."""
+    """Return (namespace, name) of the middlewares to which a route or a chain (`holder`) refers.
+
+    namespace: the namespace of `holder`.
+    """
     return [
         (text(one.get("namespace")) or namespace, text(one.get("name"))) for one in mappings(holder.get("middlewares"))
     ]

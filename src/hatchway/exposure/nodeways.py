@@ -1,4 +1,4 @@
-"""Finds the ways in at nodes' addresses that pods open: by host ports, and in the node's network. Pure."""
+"""Finds the ways in that pods open at nodes' addresses: by host ports, or by use of the node's network. Pure."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _KINDS: Final = {
 
 
 def node_ways(facts: ClusterFacts) -> list[Exposure]:
-    """Return a way for each workload with host ports, and for each in the node's network."""
+    """Return a way in for each workload that has host ports, and for each that uses the node's network."""
     ports: dict[tuple[str, str], list[ObservedPod]] = defaultdict(list)
     hosts: dict[tuple[str, str], list[ObservedPod]] = defaultdict(list)
     for pods in facts.snapshot.pods_by_namespace.values():
         for pod in pods:
             if balanced_service(pod) in facts.snapshot.services_by_key:
-                # The way in is listed at the Service, whose source ranges these pods apply.
+                # The Service of these pods is listed as the way in: the pods apply its source ranges.
                 continue
             if pod.host_network:
                 hosts[pod.namespace, pod.workload].append(pod)
@@ -106,7 +106,7 @@ def _host_network_way(facts: ClusterFacts, namespace: str, workload: str, pods: 
 
 
 def _audience(facts: ClusterFacts, addresses: Sequence[str], *, known: bool = False) -> AddressSet:
-    """Return the clients that can reach nodes' addresses. known: the address is given in the pod itself."""
+    """Return the clients that can reach nodes' addresses. known: True when the pod itself names the address."""
     if not known and not facts.knows_nodes:
         return EVERYWHERE
     return audience_of_all(addresses)

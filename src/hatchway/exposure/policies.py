@@ -1,7 +1,7 @@
 """Evaluates NetworkPolicies: finds the addresses and the pods that may connect to a port of a pod. Pure.
 
-(https://kubernetes.io/docs/concepts/services-networking/network-policies/) NetworkPolicies have an effect only if the
-cluster's network plugin enforces them, and never on pods in the node's own network.
+NetworkPolicies have an effect only if the cluster's network plugin enforces them, and never on pods in the node's own
+network (https://kubernetes.io/docs/concepts/services-networking/network-policies/).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _PodTest = Callable[[ObservedPod], bool]
 class Admission:
     """Who may connect to a port of a pod.
 
-    sources: addresses outside the cluster. pods: tests; a pod that meets one of them may connect.
-    policies: the names of the policies that select the pod; () when none does: then all may connect.
+    sources: addresses outside the cluster. pods: tests; a pod for which one of them is true may connect.
+    policies: the names of the policies that select the pod; () when no policy does, so that all may connect.
     """
 
     sources: AddressSet
@@ -36,7 +36,7 @@ class Admission:
     policies: tuple[str, ...] = ()
 
     def admits_any_pod(self) -> bool:
-        """Return True when there may be pods that may connect."""
+        """Return True when the policies let some pods connect, or when no policy selects the pod."""
         return not self.policies or bool(self.pods)
 
     def admits(self, pod: ObservedPod) -> bool:
@@ -82,7 +82,7 @@ class PolicyIndex:
         if not selecting:
             return _OPEN
         names = tuple((one.name, one.number, one.protocol) for one in pod.ports if one.name)
-        # The result is the same for all pods that the same policies select, if their ports have the same names.
+        # The result is the same for all pods that are selected by the same policies and have the same names of ports.
         same = frozenset(key(policy) for policy in selecting), names, port, protocol
         if same not in self._known:
             self._known[same] = self._evaluate(selecting, pod, port, protocol)
@@ -118,7 +118,7 @@ class PolicyIndex:
                 return pod.namespace == own
             labels = self._namespaces.get(pod.namespace)
             if labels is None:
-                # The user may not read its labels, so it may be one of the namespaces that are admitted.
+                # The user may not read the namespace's labels, so the policy may admit this namespace.
                 return True
             return _matches(peer["namespaceSelector"], {_NAME_LABEL: pod.namespace, **labels}, unsure=True)
 

@@ -42,7 +42,7 @@ _LONGEST_BODY: Final = 64 * 1024
 _REDIRECTS: Final = 2
 # Addresses of clouds' metadata services that are not link-local: AWS (IPv6), Alibaba, Oracle.
 _METADATA: Final = tuple(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
-# Parts of the texts with which TLS servers answer requests without TLS.
+# TLS servers answer requests without TLS with a text that contains one of these parts.
 _WANTS_TLS: Final = (b"HTTPS server", b"HTTPS port", b"plain HTTP request", b"requires TLS")
 
 _Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -147,12 +147,12 @@ class Prober:
         return ProbeAnswer(location, "no-http", "accepts connections, and does not speak HTTP")
 
     def _may_ask(self, address: str) -> bool:
-        """Return False for an address that is not the cluster's when it is used on this machine."""
+        """Return False for an address that means another machine here than in the cluster."""
         found = ipaddress.ip_address(address.partition("%")[0])
         found = getattr(found, "ipv4_mapped", None) or found
         if found.is_loopback:
             return self._on_this_machine
-        # Link-local addresses (clouds' metadata services) and 0.0.0.0 have another meaning on each machine.
+        # Link-local addresses (clouds' metadata services) and 0.0.0.0 have a different meaning on each machine.
         if found in _METADATA:
             return False
         return not (found.is_link_local or found.is_unspecified or found.is_multicast)
@@ -204,7 +204,7 @@ async def _get_once(client: HttpClient, upstream: Upstream, authority: str, path
                 if len(body) >= _LONGEST_BODY:
                     break
         except ProxyError:
-            # The head is enough. Of a body that breaks off or is too slow, the first part is used.
+            # The head is enough: of a body that breaks off or is too slow, only the first part is used.
             pass
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in reversed(answer.fields)}
         return _ProbeReply(answer.status, fields, body[:_LONGEST_BODY], certificate)
@@ -241,7 +241,7 @@ def _is_address(host: str) -> bool:
 
 
 def _target_of(reply: _ProbeReply, base: str, path: str) -> str:
-    """Return the path to which a reply redirects at the same place; "" when it does not."""
+    """Return the path to which a reply redirects on the same server; "" when it does not redirect there."""
     if not 300 <= reply.status < 400:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Reads what a load balancer's provider documents: annotations for internal ones and for clients; host names. Pure."""
+"""Reads load balancers' annotations (internal, client ranges) and host names, as providers document them. Pure."""
 
 from __future__ import annotations
 
@@ -49,11 +49,10 @@ _LINODE_RULES: Final = "service.beta.kubernetes.io/linode-loadbalancer-firewall-
 # Azure's service tags are names for the addresses of its services.
 _AZURE_TAGS: Final = "service.beta.kubernetes.io/azure-allowed-service-tags"
 _TAGS: Final = {"internet": EVERYWHERE, "virtualnetwork": PRIVATE, "azureloadbalancer": NOWHERE}
-# Stands for the public addresses of another service tag, which are not known.
+# A stand-in for the public addresses of any other service tag, which are not known.
 _A_FEW: Final = AddressSet.parse(("198.51.100.0",))
-# Host names of AWS' application and classic load balancers. The names of internal ones begin with "internal-"; a load
-# balancer keeps its scheme and its name. In names of network load balancers, which do not tell, "elb" is before the
-# region.
+# Host names of AWS' application and classic load balancers. The names of internal load balancers begin with
+# "internal-". Names of network load balancers do not show this; they have "elb" before the region.
 _AWS_NAME: Final = re.compile(r"\.elb\.amazonaws\.(?:com(?:\.cn)?|eu)$")
 _INTERNAL_NAME: Final = "internal-"
 # A name inside the cluster, such as `gateway-istio.shop.svc.cluster.local`.
@@ -66,11 +65,11 @@ def is_marked_internal(service: Object) -> bool:
     balancer_class = text(mapping(service.get("spec")).get("loadBalancerClass"))
     internal = annotations.get(_AWS_INTERNAL, "").lower()
     if balancer_class.startswith(_AWS_CLASSES) or annotations.get(_AWS_TYPE) in ("external", "nlb-ip"):
-        # Without these annotations, AWS' newer controllers make internal load balancers.
+        # AWS' newer controllers make internal load balancers unless the annotations say otherwise.
         scheme = annotations.get(_AWS_SCHEME) or ("internet-facing" if internal == "false" else "internal")
         return scheme == "internal"
     if internal not in ("", "false"):
-        # The older controller takes any other value for "true".
+        # AWS' older controller reads any other value as "true".
         return True
     for name, values in _INTERNAL.items():
         given = annotations.get(name, "").lower()
@@ -89,7 +88,7 @@ def source_ranges(service: Object) -> list[str]:
 
 
 def tag_audience(service: Object) -> tuple[list[str], AddressSet]:
-    """Return the service tags to which a Service restricts its load balancer (Azure), and the clients they mean."""
+    """Return the service tags (Azure) to which a Service restricts its load balancer, and the clients of these tags."""
     given = pairs(mapping(service.get("metadata")).get("annotations")).get(_AZURE_TAGS, "").split(",")
     tags = [one.strip() for one in given if one.strip()]
     found: AddressSet = NOWHERE
@@ -120,8 +119,8 @@ def is_funnel(obj: Object) -> bool:
 def host_audience(hosts: Iterable[str], *, internal: bool, funnel: bool = False) -> AddressSet:
     """Return the clients that can reach load balancers' addresses and host names.
 
-    internal: True when they are marked as internal. This decides for host names that do not tell it themselves.
-    funnel: True when Tailscale publishes its names to the Internet.
+    internal: True when they are marked as internal; this decides for host names that do not show it themselves.
+    funnel: True when Tailscale publishes the names to the Internet.
     """
     found: AddressSet = NOWHERE
     for host in hosts:

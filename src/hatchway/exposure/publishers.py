@@ -1,4 +1,4 @@
-"""Finds the controllers that publish the names of Ingresses and routes, and who can reach them. Pure."""
+"""Finds the controllers that publish the names of Ingresses and routes, and the clients that can reach them. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _WEB_PORTS: Final = (80, 443)
 class Publisher:
     """The controller that publishes names at some addresses.
 
-    sources: the clients that can reach it.
-    pods: its pods; () when they are not known (they may be outside the cluster).
+    sources: the clients that can reach the controller.
+    pods: the controller's pods; () when they are not known (they may be outside the cluster).
     """
 
     sources: AddressSet
@@ -94,21 +94,21 @@ class Publishers:
     def node_ports(self, hosts: Sequence[str], port: int) -> list[tuple[str, int]]:
         """Return the (node address, port) pairs that lead to a port of the publishers of some addresses.
 
-        They are listed when the addresses are no way from outside: cluster addresses, and loopback addresses of nodes.
-        For an embedded cluster, they are always listed: its load balancers' addresses are this machine's, where a plain
-        user may not open a port below 1024. The node ports are always open.
+        They are listed for addresses that cannot be reached from outside: cluster addresses, and loopback addresses of
+        nodes. For an embedded cluster, they are always listed: its load balancers use addresses of this machine, where
+        an ordinary user may not open ports below 1024, but the node ports are always open.
         """
         snapshot = self._facts.snapshot
         services = [found for host in hosts if host.lower() not in self._by_host and (found := self._inside(host))]
         if self._is_embedded:
             services += [service for host in hosts for service in self._by_host.get(host.lower(), ())]
-            door = snapshot.door
-            if door is not None and not {one.lower() for one in balancer_hosts(door)}.isdisjoint(hosts):
-                services.append(door)
+            controller = snapshot.ingress_service
+            if controller is not None and not {one.lower() for one in balancer_hosts(controller)}.isdisjoint(hosts):
+                services.append(controller)
         opened = [one.node_port for service in services for one in service_ports(service) if one.number == port]
         places = [(address, one) for one in opened if one for address in self._facts.node_addresses(None)]
         if any(self._is_loopback(host) for host in hosts):
-            places += [(address, port) for address in self._node_doors]
+            places += [(address, port) for address in self._node_addresses]
         return places
 
     def _is_inside(self, host: str) -> bool:
@@ -143,9 +143,9 @@ class Publishers:
         ]
 
     @cached_property
-    def _node_doors(self) -> list[str]:
+    def _node_addresses(self) -> list[str]:
         return self._facts.host_addresses(pod.node for pod in self._at_nodes)
 
     @cached_property
     def _nodes_admit(self) -> AddressSet:
-        return audience_of_all(self._node_doors)
+        return audience_of_all(self._node_addresses)

@@ -99,7 +99,7 @@ def _common(one: tuple[_Interval, ...], two: tuple[_Interval, ...]) -> tuple[_In
 
 
 def _without(one: tuple[_Interval, ...], two: tuple[_Interval, ...], bits: int) -> tuple[_Interval, ...]:
-    """Return `one` without `two`: what `one` has in common with the gaps of `two`."""
+    """Return the addresses of `one` that are not in `two`: those in the gaps of `two`."""
     gaps: list[_Interval] = []
     begin = 0
     for first, last in two:
@@ -119,12 +119,12 @@ MACHINE: Final = AddressSet.parse(("127.0.0.0/8", "::1"))
 PRIVATE: Final = AddressSet.parse(
     ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10")
 )
-# Those, and addresses from which no connection can come: "this network", multicast, reserved and unspecified ones.
+# PRIVATE, MACHINE, and addresses from which no connection can come: "this network", multicast, reserved, unspecified.
 _NOT_PUBLIC: Final = PRIVATE | MACHINE | AddressSet.parse(("0.0.0.0/8", "224.0.0.0/3", "::", "ff00::/8"))
 
 
 def audience_of(address: str) -> AddressSet | None:
-    """Return the clients that can reach an address, judged by the address only; None for a text that is no address.
+    """Return the clients that can reach an address, as far as the address alone shows this; None for other texts.
 
     All clients can reach a public address, private networks a private one, and this machine a loopback address.
     """

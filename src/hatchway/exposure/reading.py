@@ -25,7 +25,7 @@ _ROUTES: Final = {
     "tcproutes": ("v1", "v1alpha2"),
     "udproutes": ("v1", "v1alpha2"),
 }
-# Traefik's kinds: its own group, and that of its version 2. The Services of its usual installations.
+# Traefik's API groups (the second one is of Traefik 2), its kinds, and the Services of its usual installations.
 _TRAEFIK_GROUPS: Final = ("traefik.io", "traefik.containo.us")
 _TRAEFIK_ROUTES: Final = ("ingressroutes", "ingressroutetcps", "ingressrouteudps")
 _TRAEFIK_MIDDLEWARES: Final = ("middlewares", "middlewaretcps")
@@ -34,15 +34,15 @@ _TRAEFIK_SERVICES: Final = (("kube-system", "traefik"), ("traefik", "traefik"))
 _INGRESS_SERVICE: Final = ("kube-system", "hatchway-ingress")
 # The most objects of one kind that are read: a hostile API server could send pages without end.
 _MOST_OBJECTS: Final = 500_000
-# When namespaces are read one by one: how many at the same time, and how many at most.
+# When namespaces are read one by one: how many are read at the same time, and the most that are read.
 _AT_ONCE: Final = 8
 _MOST_NAMESPACES: Final = 1000
-# How many times a list is begun, when the server has forgotten its first page (410).
+# How many times a list is begun. It begins again when its continue token has expired (410).
 _BEGINNINGS: Final = 3
 
 
 class ObjectPages(Protocol):
-    """The part of a client that is needed (`kube.restclient.RestClient`)."""
+    """The part of `kube.restclient.RestClient` that is used here."""
 
     def pages(self, resource: str, namespace: str | None = None) -> AsyncIterator[list[Object]]:
         """Yield all objects of a resource, page by page. Raises ApiError."""
@@ -55,7 +55,7 @@ class ObjectPages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The objects of a kind that could be read. found: None when the cluster does not have the kind."""
+    """The objects of one kind. found: those that could be read; None when the cluster does not have the kind."""
 
     found: list[Any] | None
     unread: tuple[Unread, ...] = ()
@@ -107,11 +107,11 @@ class SnapshotReader:
         if self._namespace or _has_traefik(snapshot):
             await self._read_traefik(snapshot)
         if self._namespace and snapshot.ingresses and any(node.embedded for node in snapshot.nodes):
-            snapshot.door = await self._door()
+            snapshot.ingress_service = await self._ingress_service()
         snapshot.unread = self._unread
         return snapshot
 
-    async def _door(self) -> Object | None:
+    async def _ingress_service(self) -> Object | None:
         """Return the Service of the embedded ingress controller; None when it does not exist or may not be read."""
         namespace, name = _INGRESS_SERVICE
         return await self._service(namespace, name) if namespace != self._namespace else None
@@ -133,7 +133,8 @@ class SnapshotReader:
                 if namespace != self._namespace and (found := await self._service(namespace, name)):
                     snapshot.traefik_services.append(found)
         if not _has_traefik(snapshot):
-            # The API server forbids unknown kinds, too: there is no sign that the cluster has Traefik.
+            # An API server also answers 403 for kinds that it does not have, and nothing else shows that the cluster
+            # has Traefik.
             self._unread[:] = unread
 
     async def _service(self, namespace: str, name: str) -> Object | None:
@@ -272,7 +273,7 @@ def _has_traefik(snapshot: ClusterSnapshot) -> bool:
 
 
 def _why(error: ApiError, verb: str = "list") -> str:
-    """Return why something may not be read: a flag of the door's (its message begins with it), or no right to do so."""
+    """Return why objects may not be read: a flag of the door (the message begins with "--"), or a missing right."""
     return error.message if error.message.startswith("--") else f"you may not {verb} them"
 
 

@@ -25,7 +25,7 @@ from hatchway.kube.api import Object
 
 @dataclass(frozen=True, slots=True)
 class RouteBackend:
-    """A Service to which a name leads, and its port. port: its number or name; 0 for all ports."""
+    """A Service that gets the requests for a name. port: the number or name of the Service's port; 0 for all ports."""
 
     namespace: str
     service: str
@@ -38,8 +38,8 @@ class BackendVerdict:
 
     verdicts: who can connect to each backend. pods: the pods of all backends.
     missing: Services that do not exist, or have no endpoints.
-    program: a program that nobody should reach from outside, with its Service, in words; "" for none.
-    sensitive: all Services with such a program.
+    program: a program that nobody should reach from outside, and its Service, in words; "" for none.
+    sensitive: all Services of such programs.
     """
 
     verdicts: tuple[PortVerdict, ...]
@@ -108,7 +108,7 @@ def published_way(
     issues: Sequence[Issue],
     note: str = "",
 ) -> Exposure:
-    """Return the way in that an object opens by publishing Services at names. kind: of the object."""
+    """Return the way in that an object opens by publishing Services at names. kind: the kind of the object."""
     namespace, name = key(obj)
     return Exposure(
         kind=kind,

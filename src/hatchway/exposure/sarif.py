@@ -68,7 +68,7 @@ def _result(exposure: Exposure, issue: Issue, index: int) -> dict[str, Any]:
 
 
 def _text(message: str) -> str:
-    """Return a message without links: `[text](target)` would be one (section 3.11.6), also in a name of the cluster."""
+    """Return a message without links (`[text](target)`, section 3.11.6), which names of objects could contain."""
     return printable(message).replace("](", "] (")
 
 

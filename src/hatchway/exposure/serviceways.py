@@ -28,17 +28,18 @@ from hatchway.exposure.tolerant import mapping, mappings, text, texts
 from hatchway.kube.api import Object
 
 
-def service_ways(service: Object, facts: ClusterFacts, doors: Collection[str]) -> list[Exposure]:
+def service_ways(service: Object, facts: ClusterFacts, controller_hosts: Collection[str]) -> list[Exposure]:
     """Return the ways into the cluster that a Service opens.
 
-    doors: the addresses at which Ingresses and Gateways are published. A load balancer with such an address is theirs.
+    controller_hosts: the addresses and names at which Ingresses and Gateways are published. A load balancer with one of
+        them belongs to their controller.
     """
     spec = mapping(service.get("spec"))
     kind = text(spec.get("type"))
     found = []
     balancer = None
     if kind == "LoadBalancer":
-        balancer = _balancer_way(service, facts, doors)
+        balancer = _balancer_way(service, facts, controller_hosts)
         found.append(balancer)
     if kind in ("NodePort", "LoadBalancer") and (way := _node_port_way(service, facts, balancer)):
         found.append(way)
@@ -86,7 +87,7 @@ def node_ports_admit(service: Object, facts: ClusterFacts) -> AddressSet:
     return found
 
 
-def _balancer_way(service: Object, facts: ClusterFacts, doors: Collection[str]) -> Exposure:
+def _balancer_way(service: Object, facts: ClusterFacts, controller_hosts: Collection[str]) -> Exposure:
     namespace, name = key(service)
     hosts, audience = balancer_hosts(service), balancer_audience(service)
     given, (tags, _) = source_ranges(service), tag_audience(service)
@@ -94,7 +95,7 @@ def _balancer_way(service: Object, facts: ClusterFacts, doors: Collection[str]) 
     verdicts, pods = _judge(service, facts, audience, service_ports(service))
     notes = [] if hosts else ["it has no address yet"]
     issues: list[Issue] = []
-    if any(host.lower() in doors for host in hosts):
+    if any(host.lower() in controller_hosts for host in hosts):
         notes = ["it is the way to Ingresses or Gateways"]
     else:
         if given and ranges.reach == "internet":
@@ -123,7 +124,7 @@ def _public_host(service: Object, hosts: Iterable[str]) -> str:
 
 
 def _node_port_way(service: Object, facts: ClusterFacts, balancer: Exposure | None) -> Exposure | None:
-    """Return the way in by node ports; None for a load balancer's that let in no more clients than itself does."""
+    """Return the way in by node ports; None when a load balancer of the same Service lets in as many clients."""
     namespace, name = key(service)
     ports = [port for port in service_ports(service) if port.node_port]
     if not ports:
@@ -211,13 +212,13 @@ def open_issues(
 ) -> list[Issue]:
     """Return the worst finding about open ports, or none.
 
-    Ports of databases and of administrators' interfaces are worse than others. Such ports are also reported when only
-    private networks can reach them.
+    Ports of databases and of administrators' interfaces have a higher severity, and are also reported when only private
+    networks can reach them.
 
     Args:
         verdicts: who can connect to each port.
         rule: the rule for a port that is open to the Internet and belongs to no such program.
-        message, mend: those of the finding.
+        message, mend: the message and the command of the finding.
         policies: False when no NetworkPolicy could shield the port, or when policies could not be read.
     """
     internet = [verdict for verdict in verdicts if verdict.admitted.reach == "internet"]
@@ -258,7 +259,7 @@ def _exposure(
                 "no-endpoints",
                 "low",
                 f"it has no endpoints, and its {way} exposes any pod that gets its labels",
-                mending.delete("service", namespace, name),
+                mending.delete_command("service", namespace, name),
             )
         ]
     elif not issues and audience.reach == "internet" and any(verdict.doubtful for verdict in verdicts):
@@ -268,7 +269,7 @@ def _exposure(
                 "medium",
                 "its NetworkPolicy admits the nodes' addresses, and with externalTrafficPolicy Cluster pods may see"
                 " such an address for every client",
-                mending.patch("service", namespace, name, {"spec": {"externalTrafficPolicy": "Local"}}),
+                mending.patch_command("service", namespace, name, {"spec": {"externalTrafficPolicy": "Local"}}),
             )
         ]
     return Exposure(

@@ -1,4 +1,4 @@
-"""Exposes one pod of many, by a label that only this pod has and a Service that selects it; also removes both again.
+"""Exposes one pod of many: gives it a label of its own, and makes a Service that selects the label. Also undoes this.
 
 (https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/: "place a unique label on the pod
 and create a new service which selects this label".)
@@ -99,7 +99,7 @@ def _service_name(pod: str) -> str:
 async def _set_label(client: Client, pod: Object, value: str | None) -> None:
     """Set the pod's label, or remove it when `value` is None. Raises ApiError."""
     metadata = pod["metadata"]
-    # The UID in the patch makes it fail if the pod was deleted and another one has its name now.
+    # The UID in the patch makes the patch fail if the pod was deleted and another pod has its name now.
     patch = {"metadata": {"uid": metadata["uid"], "labels": {POD_LABEL: value}}}
     await client.patch("pods", metadata["name"], patch, metadata["namespace"])
 

@@ -99,7 +99,7 @@ def _workload(metadata: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     suffix = f"-{labels.get(_HASH, '')}"
     if kind == "ReplicaSet" and _HASH in labels and name.endswith(suffix):
         return f"{SHORT['deployments.apps']}/{name.removesuffix(suffix)}"
-    # Other owners do not count: a Node, for example, owns the mirrors of its static pods.
+    # Other owners are ignored: a Node, for example, owns the mirror pods of its static pods.
     return f"{SHORT[_OWNERS[kind]]}/{name}" if kind in _OWNERS else f"pod/{text(metadata.get('name'))}"
 
 
@@ -172,11 +172,11 @@ class ClusterSnapshot:
 
     namespaces: the labels of each namespace. routes: objects of all kinds of routes (HTTPRoute, TCPRoute ...).
     traefik_routes, middlewares: Traefik's objects (IngressRoute, IngressRouteTCP, IngressRouteUDP; Middleware ...).
-    traefik_services: its Services in other namespaces, when only one namespace was read.
+    traefik_services: Traefik's Services in other namespaces, when only one namespace was read.
     endpoints: the addresses of endpoints that are not pods, by Service (namespace, name).
     unread: the objects that could not be read.
-    published: for an embedded cluster, the addresses of its machine at which its node ports are open.
-    door: the Service of an embedded cluster's ingress controller, when only another namespace was read.
+    published: the addresses of this machine at which an embedded cluster opens its node ports.
+    ingress_service: the Service of an embedded cluster's ingress controller, when only another namespace was read.
     """
 
     services: list[Object] = field(default_factory=list)
@@ -194,11 +194,11 @@ class ClusterSnapshot:
     endpoints: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     unread: list[Unread] = field(default_factory=list)
     published: tuple[str, ...] = ("127.0.0.1",)
-    door: Object | None = None
+    ingress_service: Object | None = None
     _selected: dict[tuple[str, str], list[ObservedPod]] = field(default_factory=dict, repr=False)
 
     def has_read(self, resource: str, namespace: str = "") -> bool:
-        """Return True when all objects of a resource in a namespace were read. namespace: "" for any."""
+        """Return True when all objects of a resource were read. namespace: one namespace; "" for all."""
         return not any(
             one.resource == resource and (not one.where or not namespace or namespace in one.where)
             for one in self.unread
@@ -240,7 +240,7 @@ class ClusterSnapshot:
 
 
 def balanced_service(pod: ObservedPod) -> tuple[str, str] | None:
-    """Return (namespace, name) of the Service whose load balancer a pod is (K3s); None for other pods."""
+    """Return (namespace, name) of the Service for which a pod is the load balancer (K3s); None for other pods."""
     for prefix in _SERVICE_BALANCERS:
         if f"{prefix}/svcname" in pod.labels:
             return pod.labels.get(f"{prefix}/svcnamespace", ""), pod.labels[f"{prefix}/svcname"]

@@ -28,7 +28,7 @@ _LABELS: Final = ("app.kubernetes.io/name", "app", "k8s-app")
 _NAMES: Final = ("traefik", "traefik-ingress-lb")
 # The usual entry point for HTTPS. The Helm chart turns TLS on for all its routes.
 _SECURE_POINT: Final = "websecure"
-# Traefik's own services that show and change nothing that outsiders should see.
+# Traefik's own services that outsiders should not reach.
 _INTERNAL: Final = {"api@internal": "Traefik's API and dashboard", "dashboard@internal": "Traefik's dashboard"}
 
 
@@ -45,9 +45,9 @@ class _EntryPort:
 class _TraefikRule:
     """One rule of an IngressRoute.
 
-    names: the host names for which it counts. backends: the Services to which it leads.
+    names: the host names of the rule. backends: the Services that get its requests.
     internal: one of Traefik's own services, which clients should not reach; "" for none.
-    guard: what its middlewares do. has_others: True when it leads to something else than Services, too.
+    guard: the effect of its middlewares. has_others: True when it has other backends than Services.
     """
 
     names: tuple[str, ...]
@@ -65,7 +65,7 @@ def is_traefik(service: Object) -> bool:
 
 
 def traefik_ways(facts: ClusterFacts, publishers: Publishers, middlewares: Middlewares) -> list[Exposure]:
-    """Return a way for each IngressRoute."""
+    """Return a way in for each IngressRoute."""
     ports = list(_entry_ports(facts.snapshot))
     return [_way(route, ports, facts, publishers, middlewares) for route in facts.snapshot.traefik_routes]
 
@@ -75,7 +75,7 @@ def _entry_ports(snapshot: ClusterSnapshot) -> Iterable[_EntryPort]:
         kind = text(mapping(service.get("spec")).get("type"))
         if is_traefik(service) and kind in ("LoadBalancer", "NodePort"):
             for port in service_ports(service):
-                # The Helm chart gives the entry point's name to the Service's port and to the container's.
+                # The Helm chart names the Service's port and the container's port after the entry point.
                 yield _EntryPort(service, port, port.target if isinstance(port.target, str) else port.name)
 
 
@@ -96,7 +96,7 @@ def _way(
         Location(host, port, protocol, host=name, tls=has_tls or one.point == _SECURE_POINT)
         for one in used
         for name in dict.fromkeys(name for rule in rules for name in rule.names)
-        for host, port in _places(one, facts)
+        for host, port in _addresses(one, facts)
     ]
     plain = [one for one in used if not has_tls and one.point != _SECURE_POINT] if kind == "IngressRoute" else []
     issues = _issues(route, rules, judged, plain)
@@ -109,11 +109,11 @@ def _way(
     ]
     note = "; ".join(filter(None, notes))
     way = published_way(route, kind, "IngressRoute", _joined(judged), publisher, facts, locations, issues, note)
-    # Where Traefik can be reached is not known; its Service may be in a namespace that was not read.
+    # Without its Service, which may be in a namespace that was not read, it is not known who can reach Traefik.
     return way if ports else replace(way, reach="unknown", audience="unknown")
 
 
-def _places(entry: _EntryPort, facts: ClusterFacts) -> list[tuple[str, int]]:
+def _addresses(entry: _EntryPort, facts: ClusterFacts) -> list[tuple[str, int]]:
     """Return the (address, port) at which a port of Traefik's Service is open."""
     hosts = balancer_hosts(entry.service)
     if hosts:
@@ -132,7 +132,7 @@ def _rules(spec: dict[str, Any], namespace: str, kind: str, middlewares: Middlew
 
 
 def _host_names(match: object) -> tuple[str, ...]:
-    """Return the host names of a rule; "" for a rule that names none, and so may count for all."""
+    """Return the host names of a rule; ("",) for a rule that names none, and so may match all host names."""
     return tuple(name for name in parse_rule(match)[0] if name != "*") or ("",)
 
 
@@ -146,7 +146,7 @@ def _judge(rules: Collection[_TraefikRule], publisher: Publisher, facts: Cluster
             sources = NOWHERE
         one = judge_backends(rule.backends, Publisher(sources, publisher.pods), facts)
         if rule.has_others:
-            # Traefik answers these itself, or by a TraefikService, which is not read.
+            # Traefik answers for its own services itself; objects of the kind TraefikService are not read.
             own = PortVerdict(0, "TCP", sources, sources, (), 0, False, None)
             one = replace(one, verdicts=(*one.verdicts, own))
         found.append(one)
@@ -179,7 +179,7 @@ def _issues(
             f"it leads to service {missing[0].service}, which is missing or has no pods:"
             " anyone who creates it is public"
         )
-        issues.append(Issue("no-backend", "low", told, _without(route, missing)))
+        issues.append(Issue("no-backend", "low", told, _removal_command(route, missing)))
     public = [(rule, one) for rule, one in both if reach_of(one.verdicts) == "internet"]
     asked_by_none = [(rule, one) for rule, one in public if not rule.guard.has_login]
     internal = next((rule.internal for rule, _ in asked_by_none if rule.internal), "")
@@ -187,7 +187,7 @@ def _issues(
     if program:
         told = f"anyone on the Internet reaches {program}, which nobody should reach from outside"
         unwanted = [backend for _, one in asked_by_none for backend in one.sensitive]
-        mend = mending.delete(kind, namespace, name) if internal else _without(route, unwanted)
+        mend = mending.delete_command(kind, namespace, name) if internal else _removal_command(route, unwanted)
         issues.append(Issue("sensitive-port", "high", told, mend))
     if public and plain:
         called = next((one for rule, _ in public for one in rule.names if one), "it")
@@ -196,21 +196,23 @@ def _issues(
             " read passwords and cookies"
         )
         change = {"spec": {"entryPoints": [_SECURE_POINT], "tls": {}}}
-        issues.append(Issue("no-tls", "medium", told, mending.patch(kind, namespace, name, change)))
+        issues.append(Issue("no-tls", "medium", told, mending.patch_command(kind, namespace, name, change)))
     return issues
 
 
-def _without(route: Object, unwanted: Collection[RouteBackend]) -> str:
-    """Return the command that removes what leads to these backends."""
+def _removal_command(route: Object, unwanted: Collection[RouteBackend]) -> str:
+    """Return the command that removes the references to these backends."""
     namespace, name = key(route)
-    leads = [
-        mending.Lead(f"/spec/routes/{at}/services/{place}", f"/spec/routes/{at}", "/name", backend.service, is_unwanted)
+    references = [
+        mending.BackendReference(
+            f"/spec/routes/{at}/services/{place}", f"/spec/routes/{at}", "/name", backend.service, is_unwanted
+        )
         for at, rule in enumerate(mappings(mapping(route.get("spec")).get("routes")))
         for place, service in enumerate(mappings(rule.get("services")))
         for backend in (_backend(service, namespace),)
         for is_unwanted in (_is_service(service) and backend in unwanted,)
     ]
-    return mending.without_leads(text(route.get("kind")).lower(), namespace, name, leads)
+    return mending.without_references(text(route.get("kind")).lower(), namespace, name, references)
 
 
 def _backend(service: dict[str, Any], namespace: str) -> RouteBackend:

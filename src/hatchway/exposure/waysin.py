@@ -64,7 +64,7 @@ def _node_ports(spec: Object, declared: list[Port], nodes: Iterable[Object] | No
 def node_addresses(nodes: Iterable[Object]) -> list[str]:
     """Return an address of each node: its external address, or else its internal one.
 
-    For an embedded cluster, return this machine's address, where it opens node ports.
+    For an embedded cluster, return the address of this machine at which the cluster opens node ports.
     """
     seen = [ObservedNode.of(node) for node in nodes]
     if any(node.embedded for node in seen):

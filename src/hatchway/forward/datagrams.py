@@ -1,4 +1,4 @@
-"""A local UDP port that leads to a target: one flow for each client, which ends when nothing has passed for a while."""
+"""A local UDP port that leads to a target: each client has a flow, which ends when it was silent for a while."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, Final, Protocol, cast
 from hatchway.route.contract import ByteRoute, DatagramLink, TargetUnreached
 from hatchway.target import Target
 
-# The most clients of one port; a further one takes the place of the client that was silent for longest.
+# The most clients of one port; a further one replaces the client that was silent for longest.
 MOST_FLOWS: Final = 256
 # A flow without datagrams is forgotten after this many seconds, as in the address translation of routers (RFC 4787
-# requires two minutes). The second value says how often silent flows are searched for.
+# requires two minutes). `_SWEEP_SECONDS`: how often silent flows are searched for.
 IDLE_SECONDS: Final = 120.0
 _SWEEP_SECONDS: Final = 10.0
-# How many datagrams of a client, and how many bytes, are kept while its link to the target is opened.
+# The most datagrams of a client, and the most bytes, that are kept while its link to the target is opened.
 _MOST_KEPT, _MOST_BYTES = 16, 64 * 1024
 
 
 class FlowOwner(Protocol):
-    """The forward of a port, as its flows see it."""
+    """The forward that a flow belongs to, as the flow uses it."""
 
     def spawn(self, coroutine: object) -> asyncio.Task[None]:
-        """Start a task, which ends with the forward at the latest."""
+        """Start a task; it is cancelled when the forward ends."""
         ...
 
     def begun(self, flow: Flow) -> None:
@@ -46,7 +46,7 @@ class FlowOwner(Protocol):
 class Flow:
     """The datagrams of one client.
 
-    sent, received: bytes to the target and from it.
+    sent, received: the number of bytes to and from the target.
     """
 
     def __init__(self, port: DatagramPort, client: tuple[Any, ...]) -> None:
@@ -104,13 +104,13 @@ class DatagramPort(asyncio.DatagramProtocol):
     def __init__(self, route: ByteRoute, target: Target, owner: FlowOwner) -> None:
         """Make the protocol of one socket.
 
-        route: carries the datagrams. target: where they go. owner: its methods are called with what happens.
+        route: carries the datagrams. target: where they go. owner: is told of the flows' events.
         """
         self.route = route
         self.target = target
         self.owner = owner
         self._transport: asyncio.DatagramTransport | None = None
-        # The client that was silent for longest first.
+        # The flows by client; the one that was silent for longest comes first.
         self._flows: dict[tuple[Any, ...], Flow] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -131,7 +131,7 @@ class DatagramPort(asyncio.DatagramProtocol):
         flow.send(data)
 
     def error_received(self, exc: Exception) -> None:
-        """Do nothing: a client has gone, and the others are still there."""
+        """Do nothing: one client has gone, and the others remain."""
 
     def send_to(self, client: tuple[Any, ...], data: bytes) -> None:
         """Send a datagram to a client."""

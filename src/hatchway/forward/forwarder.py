@@ -19,11 +19,11 @@ from hatchway.proxy.join import EarlyReceiver, JoinEnd, join, reset
 from hatchway.route.contract import ByteRoute, TargetUnreached
 from hatchway.route.podport import ReadyPods
 
-# How long a connection waits for a ready pod, or for an API server that is away (seconds).
+# How long a connection waits for a ready pod, or for an API server that cannot be reached (seconds).
 _PATIENCE = 15.0
 # The same error of a forward is reported only once in this many seconds.
 _TOLD_SECONDS = 10.0
-# When this many bytes wait for one side to read them, nothing more is read from the other side.
+# When one side has not read this many bytes, nothing more is read from the other side.
 _BUFFER = 256 * 1024
 
 
@@ -54,7 +54,7 @@ class Carried(Protocol):
         ...
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection or flow at once."""
         ...
 
 
@@ -64,8 +64,8 @@ class LocalForward:
     planned: what is forwarded.
     listen: the address at which it listens.
     connections: the connections that are open now; for UDP, the flows of clients.
-    total: the number of connections since the start. failed: how many of them reached no pod.
-    problem: why the last connection reached no pod; "" when it reached one.
+    total: the number of connections since the start. failed: the number of those that reached no pod.
+    problem: why the last connection reached no pod; "" when it reached a pod.
     """
 
     def __init__(self, planned: PlannedForward, listen: ListenAddress) -> None:
@@ -102,7 +102,7 @@ class LocalForward:
             self._received += connection.received
 
     def is_news(self, message: str) -> bool:
-        """Record that a message is reported now; return False if it was reported a short while ago."""
+        """Record that a message is reported now. Return False if it was reported a short while ago already."""
         now = time.monotonic()
         self._told = {text: since for text, since in self._told.items() if now - since < _TOLD_SECONDS}
         if message in self._told:
@@ -116,7 +116,7 @@ Tell = Callable[[LocalForward, str, str], None]
 
 
 class LocalConnection(EarlyReceiver):
-    """A client's connection, from its acceptance until it is joined with one to a pod."""
+    """A client's connection, from its acceptance until it is joined with a connection to a pod."""
 
     def __init__(self, forwarder: Forwarder, forward: LocalForward) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class LocalConnection(EarlyReceiver):
         return self._ends[1].received if self._ends is not None else 0
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -144,7 +144,7 @@ class LocalConnection(EarlyReceiver):
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=_BUFFER)
         self._forward.begun(self)
-        # The client's first bytes have often arrived by the next turn of the loop. They are then sent together with the
+        # By the next turn of the loop, the client's first bytes have often arrived, and are sent together with the
         # request to open the connection to the pod.
         asyncio.get_running_loop().call_soon(self._begin)
 
@@ -213,16 +213,16 @@ class _Flows:
 
 
 class Forwarder:
-    """Listens, and carries connections to the targets until it is cancelled."""
+    """Listens, and carries connections to the targets."""
 
     def __init__(self, route: ByteRoute, tell: Tell) -> None:
-        """Make a forwarder. tell: called with errors, but not with the same message again and again."""
+        """Make a forwarder. tell: called with errors; with the same message only once in a while."""
         self.route = route
         self.forwards: list[LocalForward] = []
         self._tell = tell
         self._address_of: Callable[[PlannedForward], str] = lambda planned: "127.0.0.1"
         self._unix: Callable[[PlannedForward], str] | None = None
-        # A function for each forward that ends its listener.
+        # For each forward, the function that closes its listener.
         self._listeners: dict[LocalForward, Callable[[], None]] = {}
         # Forwards that no longer listen; their connections may still be open.
         self._closed: list[LocalForward] = []
@@ -245,7 +245,7 @@ class Forwarder:
             unix: returns the path of a Unix socket for each, in place of an address.
 
         Raises:
-            HatchwayError: one of them cannot listen.
+            HatchwayError: a forward cannot listen.
         """
         self._address_of, self._unix = address_of, unix
         try:
@@ -264,10 +264,10 @@ class Forwarder:
                 await asyncio.wait(self._tasks)
 
     async def open(self, planned: PlannedForward) -> LocalForward:
-        """Listen for one more forward, while `listening`.
+        """Listen for one more forward. Call it only in the block of `listening`.
 
         Raises:
-            HatchwayError: it cannot listen.
+            HatchwayError: the forward cannot listen.
         """
         path = self._unix(planned) if self._unix is not None else ""
         if planned.protocol == "UDP":
@@ -310,7 +310,7 @@ class Forwarder:
         return end
 
     def close(self, forward: LocalForward) -> None:
-        """Stop listening for a forward. Its open TCP connections go on until they end by themselves; UDP flows end."""
+        """Stop listening for a forward. Open TCP connections continue until they end by themselves; UDP flows end."""
         self._listeners.pop(forward)()
         if forward.listen.path:
             Path(forward.listen.path).unlink(missing_ok=True)
@@ -340,7 +340,7 @@ class Forwarder:
             self._tell(forward, error.message, error.hint)
 
     async def ready_pods(self, forward: LocalForward) -> ReadyPods:
-        """Return the ready pods behind a forward; without pods, and with the reason, when they cannot be found out."""
+        """Return the ready pods behind a forward; when they cannot be read, no pods and the reason."""
         try:
             return await self.route.ready_pods(forward.planned.target)
         except TargetUnreached as error:

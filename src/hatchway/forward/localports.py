@@ -16,7 +16,7 @@ from hatchway.printable import printable
 from hatchway.route.podport import find_port
 from hatchway.target import Target, format_argument
 
-# The loopback addresses that targets get: the first one, and how many. 127.64.0.0/10 belongs to embedded clusters.
+# The loopback addresses of targets: the first one, and their number. 127.64.0.0/10 belongs to embedded clusters.
 _FIRST_OWN, _OWN = int(IPv4Address("127.32.0.0")), 1 << 21
 
 
@@ -24,13 +24,13 @@ _FIRST_OWN, _OWN = int(IPv4Address("127.32.0.0")), 1 << 21
 class PlannedForward:
     """A port of a target that gets a local port.
 
-    target: the target with its port: a number, or a name for a workload's named TCP port and where the number is not
+    target: the target with its port: a number; a name for a named TCP port of a workload, and when the number is not
         known.
-    number: the port's number; 0 when it is not known (the target cannot be read, and the user has named the port). Some
-        pods of a workload may have another number for the same name.
+    number: the port's number; 0 when it is not known (the target cannot be read, and the user has named the port). In
+        other pods of the workload, the same name may have another number.
     port_name: the port's name; "" without one.
     local: the local port to take; 0 for any free one.
-    exact: whether the forward fails when this local port is in use; otherwise any free one is taken then.
+    exact: True if the forward fails when this local port is in use; False to take any free port instead.
     protocol: TCP or UDP.
     """
 
@@ -51,8 +51,8 @@ class PlannedForward:
 def plan_forwards(spec: ForwardSpec, found: Object | None) -> list[PlannedForward]:
     """Return the forwards of a spec.
 
-    found: the target's object; None when it cannot be read, or for a host. A port must then be a number; it may be a
-        name when the target cannot be read and a local port is given.
+    found: the target's object; None for a host, and when the object cannot be read. Without it, each port must be a
+        number, or a name with a given local port.
 
     Raises:
         HatchwayError: the target has no such port, or none that can be forwarded.
@@ -77,7 +77,7 @@ def _is_external(service: Object) -> bool:
 
 
 def plan_all(services: list[Object], *, with_pods: bool = True) -> tuple[list[PlannedForward], list[str]]:
-    """Return the forwards of all TCP ports of services, and why some services are left out, a sentence each.
+    """Return (the forwards of all TCP ports of services, one sentence for each service that is left out).
 
     with_pods: leave out services without pods behind them, because the route reaches pods only.
     """
@@ -102,8 +102,8 @@ def plan_all(services: list[Object], *, with_pods: bool = True) -> tuple[list[Pl
 def _plan(target: Target, wanted: PortSpec, declared: list[Port], *, known: bool, listed: bool) -> PlannedForward:
     """Return the forward of a port.
 
-    declared: the ports that the target's object declares. known: whether that object was read, or is not needed because
-    the target is a host. listed: whether the target has no ports but the declared ones.
+    declared: the ports that the target's object declares. known: True if that object was read, or is not needed because
+    the target is a host. listed: True if the target has no ports but the declared ones.
     """
     port = find_port(declared, wanted.remote, wanted.protocol)
     if port is not None and port.protocol == wanted.protocol:
@@ -131,7 +131,7 @@ def _listed(declared: list[Port]) -> str:
 
 def _planned(target: Target, port: Port, wanted: PortSpec | None) -> PlannedForward:
     local = wanted.local if wanted is not None else None
-    # The next revision of a workload may have another number for the same name.
+    # In the next revision of a workload, the same name may have another number.
     by_name = target.is_workload and port.name and port.protocol == "TCP"
     named = replace(target, port=port.name if by_name else str(port.number))
     if local is None:
@@ -160,7 +160,7 @@ class OwnAddresses:
     def _take(self, target: Target) -> int:
         digest = sha256(f"{target.kind}/{target.namespace}/{target.name}".encode()).digest()
         place = int.from_bytes(digest[:4], "big") % _OWN
-        # No address ends with .0 or .255: some programs take these for addresses of a network or for broadcasts.
+        # No address ends with .0 or .255: some programs treat these as network or broadcast addresses.
         while place in self._taken or place & 0xFF in (0, 0xFF):
             place = (place + 1) % _OWN
         self._taken.add(place)

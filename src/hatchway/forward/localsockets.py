@@ -17,7 +17,7 @@ _OTHER_PORT: Final = "choose another local port (LOCAL:PORT), or write :PORT for
 
 
 def listen_tcp(address: str, port: int, label: str, *, exact: bool) -> socket.socket:
-    """Open a TCP socket that listens. The arguments and errors are those of `listen_udp`."""
+    """Open a listening TCP socket. For arguments and errors, see `listen_udp`."""
     return _listen(address, port, label, socket.SOCK_STREAM, exact=exact)
 
 
@@ -52,7 +52,7 @@ def _bind(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, kind)
     try:
-        # It is not set for UDP, where it would let another program share the port.
+        # SO_REUSEADDR is not set for UDP, where it would let another program share the port.
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -1,4 +1,4 @@
-"""The forwards of all services of a namespace, as the services come and go."""
+"""The forwards of all services of a namespace, kept up to date when services are created and deleted."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
 from hatchway.kube.view import View
 
-# Where the services may be listed, but not watched, they are listed again after this many seconds.
+# If the user may list the services, but not watch them, they are listed again after this many seconds.
 _LIST_SECONDS = 10.0
-# The most forwards of all services together. Each takes a descriptor and a local port, and a person who may make
-# services must not be able to use up all of them, nor to replace the forwards of other services.
+# The most forwards of all services together. Each takes a descriptor and a local port, and a user who may create
+# services must be able neither to use up all of them nor to replace the forwards of other services.
 MOST_FORWARDS = 1000
-# Local ports that are remembered of services that have gone.
+# The most local ports that are remembered, those of deleted services included.
 _MOST_PORTS = 4 * MOST_FORWARDS
-# Changes that come together, as those of a release do, are taken together (seconds).
+# Seconds in which changes are collected: those of a release come together, for example.
 _TOGETHER_SECONDS = 0.2
 _TOO_MANY = f"some ports are left out: no more than {MOST_FORWARDS} are forwarded with --all"
 
 
 async def follow_services(connection: Connection, namespace: str) -> AsyncGenerator[list[Object], None]:
-    """Yield all services of a namespace, again after each change. Never ends by itself.
+    """Yield all services of a namespace, and again after each change, without end.
 
-    While the API server is away, or refuses the credentials, nothing is yielded.
+    Nothing is yielded while the API server cannot be reached or refuses the credentials.
     """
     view = View(connection, [namespace], ["services"])
     changed = asyncio.Event()
@@ -64,7 +64,7 @@ async def _list(connection: Connection, namespace: str) -> list[Object] | None:
 
 
 def plan_first(services: list[Object], *, with_pods: bool) -> tuple[list[PlannedForward], list[str]]:
-    """Return what `plan_all` returns, of the forwards no more than `MOST_FORWARDS`."""
+    """Return the result of `plan_all`, with at most `MOST_FORWARDS` forwards."""
     planned, left_out = plan_all(services, with_pods=with_pods)
     if len(planned) > MOST_FORWARDS:
         left_out.append(_TOO_MANY)
@@ -75,8 +75,9 @@ def plan_first(services: list[Object], *, with_pods: bool) -> tuple[list[Planned
 class ServiceChanges:
     """The changes of a namespace's forwards.
 
-    opened, closed: forwards. failed: those that cannot listen, each with the error.
-    left_out: why services are left out, a sentence each. An error or a reason that stays the same is reported once.
+    opened, closed: forwards. failed: forwards that cannot listen, each with the error.
+    left_out: one sentence for each service that is left out. An error or a sentence that stays the same is reported
+        once.
     """
 
     opened: list[LocalForward]
@@ -98,20 +99,19 @@ class ServiceForwards:
     ) -> None:
         """Take over the forwards that `forwarder` has already.
 
-        planned: the forwards of the services, as `plan_first` has returned them for `with_pods`. left_out: the lines
-        about services that have no forward.
+        planned, left_out: the result of `plan_first` for `with_pods`.
         """
         self._with_pods = with_pods
         wanted = set(planned)
         self._forwarder = forwarder
         self._forwards = {one.planned: one for one in forwarder.forwards if one.planned in wanted}
-        # The local port that each service's port has or has had: a service that comes back gets the same one.
+        # The present or former local port of each service's port: a service that is created again gets the same one.
         self._ports = {key.target: one.listen.port for key, one in self._forwards.items()}
         self._reported = set(left_out)
         self._failed: set[PlannedForward] = set()
 
     async def apply(self, services: list[Object]) -> ServiceChanges:
-        """Open and close forwards, so that exactly these services have them."""
+        """Open and close forwards, so that exactly these services have forwards."""
         planned, left_out = plan_all(services, with_pods=self._with_pods)
         wanted = set(planned)
         closed = [self._forwards.pop(key) for key in list(self._forwards) if key not in wanted]
@@ -128,7 +128,7 @@ class ServiceForwards:
             try:
                 found = await self._forwarder.open(replace(key, local=self._ports.get(key.target, key.local)))
             except HatchwayError as error:
-                # It is tried again at the next change.
+                # The forward is tried again at the next change.
                 if key not in self._failed:
                     self._failed.add(key)
                     failed.append((key, error))

@@ -28,7 +28,8 @@ class PortSpec:
     """A port that is forwarded.
 
     remote: the number or the name of the target's port.
-    local: the local port; 0: any free one; None: the number of the remote port, or any free one when that is in use.
+    local: the local port; 0 for any free one; None for the number of the remote port, or any free one when it is in
+        use.
     protocol: TCP or UDP.
     """
 
@@ -39,7 +40,7 @@ class PortSpec:
 
 @dataclass(frozen=True, slots=True)
 class ForwardSpec:
-    """A target, and its ports that are forwarded.
+    """A target, and the ports to forward.
 
     target: without a port and a scheme.
     ports: an empty tuple means all TCP ports.
@@ -77,7 +78,9 @@ def parse_words(words: Sequence[str], namespace: str | None, default: str) -> li
 def parse_lines(lines: Iterable[str], namespace: str | None, default: str, source: str) -> list[ForwardSpec]:
     """Parse the lines of a file: each has the words of a command line, and may have `-n NAMESPACE`.
 
-    Empty lines, and text after a `#`, are ignored. namespace, default: as in `parse_words`.
+    Empty lines, and text after a `#`, are ignored.
+
+    namespace, default: as in `parse_words`. source: the file's name, for errors.
 
     Raises:
         HatchwayError: a line cannot be parsed; the message has `source` and the line's number.
@@ -113,7 +116,7 @@ def _take_namespace(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _split_protocol(word: str) -> tuple[str, str]:
-    """Return a word without the protocol at its end, and the protocol in capitals; "" for none."""
+    """Return (a word without the protocol at its end, the protocol in capitals or "")."""
     head, slash, last = word.rpartition("/")
     # `svc/udp` does not end with a protocol: it is a service called `udp`.
     if slash and last.lower() in ("tcp", "udp") and head.lower() not in (*KINDS, "host"):
@@ -122,7 +125,7 @@ def _split_protocol(word: str) -> tuple[str, str]:
 
 
 def _with_port(target: Target, word: str, protocol: str) -> ForwardSpec:
-    """Return the spec of a target, with the port that its own word may have. word: that word, for errors."""
+    """Return the spec of a target, with the port that the target's word may contain. word: this word, for errors."""
     if protocol and not target.port:
         raise HatchwayError(f"{word}: {protocol} needs a port", _WRITE_PORT)
     ports = (PortSpec(_check_remote(target.port, word), protocol=protocol or "TCP"),) if target.port else ()

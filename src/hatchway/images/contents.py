@@ -31,8 +31,8 @@ class Descriptor:
 class ImageConfig:
     """The parts of an image's configuration that matter for running it.
 
-    architecture, os: the platform, in Go's words. entrypoint, command: argv, each part may be empty.
-    env: entries `NAME=value`. working_dir: "" is "/". user: a name or number, with `:` and a group's; "" is root.
+    architecture, os: the platform, in Go's words. entrypoint, command: together the argv; either may be empty.
+    env: entries `NAME=value`. working_dir: "" is "/". user: a name or number, or `USER:GROUP`; "" is root.
     volumes: paths in the container. stop_signal: a name or a number; "" is SIGTERM.
     diff_ids: the digests of the uncompressed layers, the lowest first.
     """

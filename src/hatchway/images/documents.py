@@ -1,4 +1,4 @@
-"""Read an image's JSON documents: manifests and configurations. Pure; whatever they hold comes from strangers.
+"""Read an image's JSON documents: manifests, indexes and configurations. Pure. The documents are untrusted input.
 
 The forms are those of the OCI image specification 1.1 (`manifest.md`, `config.md`) and of Docker's image manifest
 version 2, schema 2.
@@ -20,7 +20,7 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 
-# The largest manifest or index, in bytes: what registries have to take (distribution-spec, "Pushing Manifests").
+# The largest manifest or index, in bytes. Registries must accept this size (distribution-spec, "Pushing Manifests").
 MANIFEST_LIMIT = 4 << 20
 # The largest configuration, in bytes. Its history and labels make it longer than a manifest.
 CONFIG_LIMIT = 8 << 20
@@ -28,7 +28,7 @@ CONFIG_LIMIT = 8 << 20
 MOST_LAYERS = 500
 # The most values in a document. Millions of empty lists fit into a manifest, and parsing them takes seconds.
 _MOST_VALUES = 20_000
-# The most bytes that one blob is said to have.
+# The largest size of a blob that a manifest may state, in bytes.
 _LARGEST_BLOB = 1 << 46
 # The most entries of a list or map in a configuration.
 _MOST_ENTRIES = 10_000
@@ -83,7 +83,7 @@ def parse_manifest(text: bytes) -> Manifest:
     """Return the manifest of an image.
 
     Raises:
-        BadImage: it is none, or it is of a form that is not supported (schema 1, an artifact that is no image).
+        BadImage: the document is no manifest, or of a form that is not supported (schema 1, an index of images).
     """
     document = read_json(text, "the manifest")
     if document.get("schemaVersion") == 1:
@@ -91,7 +91,7 @@ def parse_manifest(text: bytes) -> Manifest:
     if document.get("schemaVersion") != 2:
         raise BadImage("the manifest has no schemaVersion 2")
     if is_index(document):
-        raise BadImage("the manifest is an index of images, not one of them")
+        raise BadImage("the document is an index of images, not the manifest of one image")
     layers = document.get("layers")
     if not isinstance(layers, list):
         raise BadImage("the manifest has no list of layers")

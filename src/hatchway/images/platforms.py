@@ -31,7 +31,7 @@ _ARCHITECTURES = {
     "loongarch64": "loong64",
 }
 _VARIANTS = {"armhf": "v7", "armel": "v6", "armv6l": "v6", "armv7l": "v7", "armv8l": "v7"}
-# The variant that is meant when a platform names none.
+# By architecture: the variant of a platform that names none, and the number of the lowest variant.
 _DEFAULT_VARIANTS = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 _LOWEST_VARIANTS = {"arm": 5, "arm64": 8, "amd64": 1}
 # How many platforms an error message lists.
@@ -94,19 +94,19 @@ def accepted(wanted: Platform) -> list[Platform]:
 
 
 def matches(wanted: Platform, os: str, architecture: str, variant: str = "") -> bool:
-    """Return True when an image of this platform runs on `wanted`. Empty words, which old images have, match."""
+    """Return True when an image of this platform runs on `wanted`. Empty parts, as in old images, match anything."""
     if os not in ("", wanted.os):
         return False
     return not architecture or normal(Platform(wanted.os, architecture, variant)) in accepted(wanted)
 
 
 def choose(entries: Sequence[IndexEntry], wanted: Platform) -> IndexEntry:
-    """Return the entry of an index whose image suits `wanted` best. Attestations are no images.
+    """Return the entry of an index whose image suits `wanted` best. Attestations are ignored.
 
     An entry that names no platform is used when no other one suits, as containerd does.
 
     Raises:
-        BadImage: there is none.
+        BadImage: no entry suits.
     """
     images = [entry for entry in entries if not entry.is_attestation]
     for platform_ in accepted(wanted):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
 _OFFICIAL = "library/"
+# The most characters of registry and repository together.
 _LONGEST = 255
 
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -104,7 +105,10 @@ def is_repository(text: str) -> bool:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Split a name into registry and repository: a first part with a dot, a port or a capital is a registry."""
+    """Split a name into registry and repository.
+
+    The part before the first slash is a registry if it has a dot, a port or a capital letter, or is `localhost`.
+    """
     first, slash, rest = name.partition("/")
     if not slash or not (any(sign in first for sign in ".:") or first == "localhost" or first != first.lower()):
         registry, repository = DEFAULT_REGISTRY, name

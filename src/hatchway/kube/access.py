@@ -17,6 +17,7 @@ from hatchway.kube.paths import parse_resource
 _REVIEWS = "selfsubjectaccessreviews.authorization.k8s.io"
 _RULES = "selfsubjectrulesreviews.authorization.k8s.io"
 _WHO = "selfsubjectreviews.authentication.k8s.io"
+# Seconds for which an answer is remembered, and the most answers.
 _REMEMBERED = 10.0
 _MOST_REMEMBERED = 4096
 _SERVICE_ACCOUNT = "system:serviceaccount:"

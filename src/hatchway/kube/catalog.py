@@ -25,6 +25,7 @@ from hatchway.kube.readyendpoints import (
 from hatchway.kube.view import View
 from hatchway.target import Target, format_argument
 
+# Seconds to wait until everything has been listed.
 _PATIENCE = 20.0
 
 

@@ -153,7 +153,7 @@ class ConnectionClient(RestClient):
         try:
             answer = await self._http.ask(self._connection.upstream, method, head, body or b"", patience)
         except ProxyError as error:
-            raise self._unavailable(error) from error
+            raise self._record_unavailable(error) from error
         self._connection.note(None)
         return answer
 
@@ -175,9 +175,9 @@ class ConnectionClient(RestClient):
             async for piece in answer.pieces(patience):
                 yield piece
         except ProxyError as error:
-            raise self._unavailable(error) from error
+            raise self._record_unavailable(error) from error
 
-    def _unavailable(self, error: ProxyError) -> ApiError:
+    def _record_unavailable(self, error: ProxyError) -> ApiError:
         """Record a failed attempt on the connection; return the ApiError 503 for it."""
         if error.stage == _RESET_STAGE:
             return service_unavailable(f"{self._connection.label}: {error.message}")

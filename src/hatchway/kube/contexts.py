@@ -35,7 +35,7 @@ _PLUGIN_CLUSTER_FIELDS = (
 )
 _CLUSTER_CONFIG = "client.authentication.k8s.io/exec"
 _REMOVED = {"gcp": "gke-gcloud-auth-plugin", "azure": "https://github.com/Azure/kubelogin"}
-_FIX_HINT = "mend the kubeconfig, or choose another context with --context"
+_FIX_HINT = "correct the kubeconfig, or choose another context with --context"
 
 
 def load(kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE) -> Settings:

@@ -90,7 +90,9 @@ def proxy_tls(found: Settings, ca: bytes | None) -> ssl.SSLContext:
         context = client_context(ca, None, None, insecure=found.insecure)
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error
-        raise HatchwayError(f"{found.label}: its certificates cannot be used: {why}", "mend the kubeconfig") from error
+        raise HatchwayError(
+            f"{found.label}: its certificates cannot be used: {why}", "correct the kubeconfig"
+        ) from error
     context.load_default_certs()
     return context
 

@@ -16,12 +16,15 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from hatchway.errors import HatchwayError
 from hatchway.proxy.socketerrors import describe
 
+# Seconds that connecting may take.
 TIMEOUT = 10.0
 # Seconds after which the next address is tried as well, while the former attempts continue (RFC 8305 section 5).
 _NEXT_ADDRESS = 0.25
+# The most bytes of the head of a proxy's answer.
 _LARGEST_HEAD = 16 * 1024
 # TCP keep-alive (seconds, seconds, probes): a connection whose peer no longer answers is closed after about 30 s.
 _IDLE, _INTERVAL, _PROBES = 15, 5, 3
+# The fewest seconds after which a connection is closed because the peer does not acknowledge data.
 _LEAST_PATIENCE = 30
 _SOCKS_ERRORS = {
     1: "general failure",

@@ -21,16 +21,20 @@ log = logging.getLogger(__name__)
 
 V = TypeVar("V")
 
+# The most events that wait to be sent, and the most entries of each table.
 _QUEUE = 1000
 _REMEMBERED = 4096
-# After this many different messages with the same reason within the interval, further ones are combined into one event.
+# After `_SIMILAR` different messages with the same reason, further ones are combined into one event, until there was
+# none for `_SIMILAR_SECONDS`.
 _SIMILAR = 10
 _SIMILAR_SECONDS = 600.0
-# This many events about one object may be reported at once; after that, one in five minutes.
+# `_BURST` events about one object may be reported at once; after that, one in `_REFILL_SECONDS`.
 _BURST = 25
 _REFILL_SECONDS = 300.0
+# The attempts to send one event, and the seconds before the second attempt. Each further pause is twice as long.
 _TRIES = 4
 _FIRST_RETRY = 0.5
+# The most characters of a message; the rest is cut off.
 _MESSAGE_LIMIT = 1024
 _COMBINED = "(combined from similar events): "
 
@@ -195,7 +199,7 @@ class EventRecorder:
         return True
 
     def _combine(self, report: _ReportedEvent, involved: Object) -> str:
-        """Count similar reports. Return the report's message, or after too many a combined one (EventAggregator)."""
+        """Count similar reports. Return the report's message, marked as combined after too many (EventAggregator)."""
         key = (involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"], report.reason)
         now = time.monotonic()
         similar = self._similar.get(key)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from hatchway.kube.api import Client, Object, WatchEvent
 from hatchway.kube.objects import Key, key_of
-from hatchway.kube.relist import differences
+from hatchway.kube.relist import replace_known
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Informer:
             if listed is None:
                 self._apply(event)
             elif event.type == "SYNCED":
-                for change in differences(dict(self.items), listed):
+                for change in replace_known(dict(self.items), listed):
                     self._apply(change)
                 listed = None
                 self._synced.set()

@@ -21,9 +21,9 @@ _TOKEN = re.compile(
 _ARGUMENT = re.compile(r"`([^`]*)`|\"((?:[^\"\\]|\\.)*)\"")
 # The matchers of hosts: of HTTP, and of IngressRouteTCP.
 _HOST_MATCHERS: Final = ("Host", "HostSNI")
-# Characters of a rule. Longer rules count as rules without hosts, to bound the work.
+# The most characters of a rule. Longer rules count as rules without hosts, to limit the time for parsing.
 _LONGEST: Final = 4096
-# Of all rules of one object: other people write them, and their hosts are read for everybody.
+# The same for all rules of one object together: other users of the cluster write the rules, and may write many.
 _LONGEST_TOGETHER: Final = 32768
 _MOST_ROUTES: Final = 100
 

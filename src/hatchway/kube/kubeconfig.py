@@ -28,7 +28,7 @@ ORIGIN = "location-of-origin"
 _LOCK_SECONDS = 10.0
 _PATHS = frozenset({"certificate-authority", "client-certificate", "client-key", "tokenFile"})
 _LISTS = {"clusters": "cluster", "users": "user", "contexts": "context"}
-_HINT = "mend or move the file, or choose another one with --kubeconfig"
+_HINT = "correct or move the file, or choose another one with --kubeconfig"
 _UNCHANGED = "; nothing was changed"
 
 

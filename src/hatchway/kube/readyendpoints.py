@@ -156,7 +156,7 @@ def why_out_of_reach(service: Object, slices: Iterable[Object] | None) -> str:
         return f"it is a name for {spec.get('externalName', 'something')} outside the cluster"
     found = [entry for piece in slices or () for entry in piece.get("endpoints") or ()]
     if found and not any((entry.get("targetRef") or {}).get("kind") == "Pod" for entry in found):
-        return "its endpoints are no pods; the API server's proxy and port-forwards reach pods only"
+        return "its endpoints are not pods; the API server's proxy and port-forwards reach pods only"
     return ""
 
 

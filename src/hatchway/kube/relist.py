@@ -8,8 +8,8 @@ from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.objects import Key, key_of
 
 
-def differences(known: dict[Key, Object], items: Iterable[Object]) -> list[WatchEvent]:
-    """Replace the content of `known` with `items`; return the events that describe the changes.
+def replace_known(known: dict[Key, Object], items: Iterable[Object]) -> list[WatchEvent]:
+    """Replace the content of `known` with `items`; return the events that describe what has changed.
 
     An object that was deleted and created again under the same name gives DELETED and ADDED.
     """

@@ -15,14 +15,16 @@ from hatchway.errors import ApiError
 from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.objects import Key, key_of
 from hatchway.kube.paths import ResourceName, parse_resource
-from hatchway.kube.relist import differences
+from hatchway.kube.relist import replace_known
 
 # Inside the class below, the name `list` is a method, so the type needs another name.
 _Objects = list[Object]
 
+# The most objects in one page of a list.
 _PAGE = 500
 # The `timeoutSeconds` of watches. A dead connection is noticed after this time at the latest.
 WATCH_SECONDS = 290
+# The shortest and the longest pause before another attempt, in seconds.
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 
 
@@ -110,7 +112,7 @@ class RestClient(ABC):
             try:
                 if not version:
                     items, version = await self._list(found, namespace, selectors)
-                    for event in differences(known, items):
+                    for event in replace_known(known, items):
                         yield event
                     if not synced:
                         synced = True

@@ -29,9 +29,11 @@ log = logging.getLogger(__name__)
 # ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object), or ("state", state's name, {}).
 ViewCallback = Callable[[str, str, Object], None]
 
+# Seconds between two reviews of the user's rights.
 _ASK_AGAIN = 60.0
 # The fewest seconds between two reviews of the user's rights that follow a refusal.
 _REFUSED_PAUSE = 5.0
+# The shortest and the longest pause before another attempt, in seconds.
 _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
 
 

@@ -62,8 +62,8 @@ def take_over(
 
     Args:
         context: the listener's context.
-        done: called when the transport is closed, with the number of bytes that the client has sent, and with 0 in
-            place of the number of bytes that were sent to it, which are not counted.
+        done: called when the transport is closed, with the number of bytes that the client has sent, and with 0: the
+            bytes that are sent to the client are not counted.
         transport: the client's transport.
         protocol: the protocol, whose methods are then called as an event loop calls them.
         early: bytes that the client sent right after its request; `data_received` gets them first.

@@ -60,7 +60,7 @@ class Acceptor:
         def make(secure: bool) -> ClientConnection:
             made.append(client := ClientConnection(context, secure))
             if address and context.by_address is not None:
-                context.by_address.made(client, address)
+                context.by_address.remember(client, address)
             return client
 
         try:
@@ -71,7 +71,7 @@ class Acceptor:
                     context.by_address.release(address)
                 elif made[0] not in context.connections:
                     # The handshake failed, or the client has already closed the connection.
-                    context.by_address.closed(made[0])
+                    context.by_address.forget(made[0])
 
     async def _open(self, connection: socket.socket, make: Callable[[bool], ClientConnection]) -> None:
         context = self._context

@@ -124,7 +124,7 @@ class AppExchange:
     async def _receive(self) -> dict[str, Any]:
         if self._expect and not self._pieces and not self._ended and not self._lost and not self._client.writer.begun:
             self._expect = False
-            self._client.writer.interim(100, b"")
+            self._client.writer.send_interim(100, b"")
         while not self._lost:
             if self._pieces or (self._ended and not self._finished and self._size >= 0):
                 data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)

@@ -36,11 +36,11 @@ class ByAddress:
         self._counts[address] += 1
         return True
 
-    def made(self, connection: OpenConnection, address: str) -> None:
+    def remember(self, connection: OpenConnection, address: str) -> None:
         """Remember the object of a connection that was counted for `address`."""
         self._addresses[connection] = address
 
-    def closed(self, connection: OpenConnection) -> None:
+    def forget(self, connection: OpenConnection) -> None:
         """Count the end of a connection. Idempotent."""
         address = self._addresses.pop(connection, None)
         if address is not None:
@@ -170,17 +170,17 @@ class Context:
     def transport_lost(self, transport: asyncio.Transport) -> None:
         """Remove a transport that is closed, so that it is not aborted later; asyncio does not allow that."""
         self._closing_transports.pop(transport, None)
-        transports.lost(transport)
+        transports.note_lost(transport)
 
     def forget(self, connection: OpenConnection) -> None:
         """Remove a client's connection that is closed."""
         self.connections.discard(connection)
         if self.by_address is not None:
-            self.by_address.closed(connection)
+            self.by_address.forget(connection)
         if not self.connections and self._deserted is not None:
             self._deserted.set()
 
-    async def deserted(self) -> None:
+    async def wait_until_deserted(self) -> None:
         """Wait until no client is connected."""
         if self.connections:
             self._deserted = asyncio.Event()

@@ -60,7 +60,7 @@ class Writer(Protocol):
     def begun(self) -> bool:
         """Return True if the head of the current exchange's response was written."""
 
-    def interim(self, status: int, fields: bytes) -> None:
+    def send_interim(self, status: int, fields: bytes) -> None:
         """Send an interim response (1xx) at once."""
 
     def begin(self, status: int, start: bytes, fields: bytes, framed: bool) -> None:
@@ -151,7 +151,7 @@ class ExchangeClient(Protocol):
     def release_heads(self) -> None:
         """Give back the memory that was reserved for heads, when none of them is in memory any more."""
 
-    def whole(self, status: int, head: bytes, body: bytes) -> None:
+    def send_whole(self, status: int, head: bytes, body: bytes) -> None:
         """Send a complete response, and end a forwarded exchange. Its object may then serve another exchange.
 
         Args:

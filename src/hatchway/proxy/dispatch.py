@@ -351,7 +351,7 @@ class Dispatcher:
             self._remember(self.request)
         self._connection.answered()
 
-    def whole(self, status: int, head: bytes, body: bytes) -> None:
+    def send_whole(self, status: int, head: bytes, body: bytes) -> None:
         """Send a complete response, and end a forwarded exchange whose object can be used again.
 
         Args:

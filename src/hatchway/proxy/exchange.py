@@ -30,7 +30,7 @@ class ForwardExchange:
     """Relays between one client connection and one upstream connection (`contracts.Exchange`, `contracts.Consumer`).
 
     Backpressure: while the upstream reads too slowly, nothing is read from the client, and while the client reads too
-    slowly, nothing is read from the upstream. After `ExchangeClient.whole` the object may serve another exchange.
+    slowly, nothing is read from the upstream. After `ExchangeClient.send_whole` the object may serve another exchange.
     """
 
     # Defaults of attributes that are seldom set. With `__slots__` each exchange would have to set them.
@@ -122,7 +122,7 @@ class ForwardExchange:
         self._to_send.append(self._head)
         if request.expects_continue and get_header(self._forward.headers, b"expect") is None:
             # The upstream does not get the `Expect` field, so it will send no 100 Continue.
-            self._writer.interim(100, b"")
+            self._writer.send_interim(100, b"")
 
     @property
     def takes_bulk(self) -> bool:
@@ -206,7 +206,7 @@ class ForwardExchange:
         if not self._has_room(response):
             return
         try:
-            self._writer.interim(response.head.status, response.fields())
+            self._writer.send_interim(response.head.status, response.fields())
         except BadMessage:
             logger.error("an interim response is malformed and was not relayed")
 
@@ -264,7 +264,7 @@ class ForwardExchange:
                 self._state = _OVER
                 if self._to_send:
                     self._to_send.clear()
-                self._client.whole(relayed.status, head, body)
+                self._client.send_whole(relayed.status, head, body)
                 return
         self.upstream_head(response)
         if body and (self._state is _RELAYING or self._state is _HOLDING):

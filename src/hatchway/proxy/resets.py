@@ -83,7 +83,7 @@ class ResetWatch:
 
         Args:
             fd: its descriptor.
-            opening: a timeout, which is made to expire when the peer resets before `made` is called.
+            opening: a timeout, which is made to expire when the peer resets before `set_transport` is called.
             patient: True if bytes that were sent before the reset must still be read when reading is paused. An example
                 is an upstream's response whose client reads slowly. False closes a paused transport at once.
         """
@@ -93,14 +93,14 @@ class ResetWatch:
             self._peers[fd] = peer
         return peer
 
-    def made(self, peer: WatchedSocket, transport: asyncio.Transport) -> None:
+    def set_transport(self, peer: WatchedSocket, transport: asyncio.Transport) -> None:
         """Set the transport of a watched socket. After a reset it is read to its end, and closed."""
         if self._peers.get(peer.fd) is peer:
             peer.transport = transport
             peer.opening = None
             self._by_transport[transport] = peer
 
-    def failed(self, peer: WatchedSocket) -> None:
+    def end(self, peer: WatchedSocket) -> None:
         """Stop watching a socket for which no transport was made, or whose transport is closed."""
         if self._peers.get(peer.fd) is peer:
             self._drop(peer)
@@ -109,7 +109,7 @@ class ResetWatch:
         """Stop watching a transport whose protocol's `connection_lost` was called."""
         peer = self._by_transport.pop(transport, None)
         if peer is not None:
-            self.failed(peer)
+            self.end(peer)
 
     def _drop(self, peer: WatchedSocket) -> None:
         del self._peers[peer.fd]

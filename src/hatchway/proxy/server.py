@@ -81,7 +81,7 @@ class Engine:
             connection.shut_down()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                await context.deserted()
+                await context.wait_until_deserted()
         context.flush()
         for connection in list(context.connections):
             connection.abort()

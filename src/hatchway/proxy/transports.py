@@ -2,7 +2,7 @@
 
 They have two advantages over asyncio's own transports: TLS needs no Python call for each record, and `write` copies the
 bytes that it cannot send at once, so that the caller's buffer is free when it returns. On uvloop they do not notice a
-reset right after data; `proxy/resets.py` does. A protocol that gets a transport from here must call `lost` in its
+reset right after data; `proxy/resets.py` does. A protocol that gets a transport from here must call `note_lost` in its
 `connection_lost`.
 """
 
@@ -135,7 +135,7 @@ async def _adopt(
     cast(asyncio.Protocol, protocol).connection_made(made)
 
 
-def lost(transport: asyncio.BaseTransport) -> None:
+def note_lost(transport: asyncio.BaseTransport) -> None:
     """Report that a transport from `connect` or `accept` is closed. Call this in `connection_lost`."""
     ResetWatch.of(asyncio.get_running_loop()).forget(cast(asyncio.Transport, transport))
 
@@ -227,7 +227,7 @@ async def _make(making: Awaitable[tuple[Any, Any]], owner: _Owner, sock: socket.
             transport, _ = await making
     except BaseException as error:
         if peer is not None:
-            watch.failed(peer)
+            watch.end(peer)
         # If the task is cancelled in the same iteration of the loop in which the handshake ended, the transport would
         # close later than the caller closes the socket. A new socket may then get the same descriptor, and a loop with
         # selectors would treat it as already registered and never read it.
@@ -239,9 +239,9 @@ async def _make(making: Awaitable[tuple[Any, Any]], owner: _Owner, sock: socket.
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
         raise
     if sock.fileno() == fd:
-        watch.made(peer, transport)
+        watch.set_transport(peer, transport)
     else:
-        watch.failed(peer)  # the transport was closed before this task continued
+        watch.end(peer)  # the transport was closed before this task continued
 
 
 def _tls(context: ssl_module.SSLContext | None, limits: Limits, timeout: float) -> dict[str, Any]:

@@ -321,7 +321,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange, and remove the connection from the pool."""
-        transports.lost(self.transport)
+        transports.note_lost(self.transport)
         self._share.release()
         self._pool.discard(self)
         consumer, self._consumer = self._consumer, None

@@ -98,7 +98,7 @@ class ResponseWriter:
         self.keep = keep
         self.fresh = self.fresh and keep
 
-    def interim(self, status: int, fields: bytes) -> None:
+    def send_interim(self, status: int, fields: bytes) -> None:
         """Send an interim response (1xx) at once, but not to an HTTP/1.0 client."""
         if self._version == "1.1" and not self.closed:
             self._context.flush()

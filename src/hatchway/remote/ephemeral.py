@@ -51,7 +51,8 @@ async def add_shell_container(
     }
     before = (pod.get("spec") or {}).get("ephemeralContainers") or []
     patch = {
-        # With the version, the patch fails when the pod has changed: it would remove another client's container.
+        # With the resourceVersion, the patch fails when another client has added a container meanwhile. Without it, the
+        # patch would remove that container.
         "metadata": {"resourceVersion": pod["metadata"].get("resourceVersion")},
         "spec": {"ephemeralContainers": [*before, entry]},
     }

@@ -4,10 +4,10 @@ The API server does not change cookies, so a backend's cookie with `Path=/` is s
 Here the path gets the prefix, so that two applications behind one API server neither see nor overwrite each other's
 cookies.
 
-Browsers accept `__Host-` cookies only with `Path=/`, so that all applications would share one session. So these cookies
-get another name in the browser (`__Hatchway-Host-...`), which may have a path, and get their own name back before the
-application sees them; `prefix.js` does the same for scripts. What a `__Host-` name promises (a secure origin, no
-Domain) still holds: `Secure` stays, and `Domain` is dropped from all cookies.
+Browsers accept `__Host-` cookies only with `Path=/`, so all applications would share these cookies. Therefore they get
+another name in the browser (`__Hatchway-Host-...`), which may have a path, and get their own name back before the
+application sees them; `prefix.js` does the same for scripts. The guarantees of a `__Host-` name (a secure origin, no
+Domain) still hold: `Secure` stays, and `Domain` is dropped from all cookies.
 """
 
 from __future__ import annotations
@@ -42,5 +42,5 @@ def rewrite_set_cookie(value: bytes, *, prefix: bytes) -> bytes:
 
 
 def restore_cookies(value: bytes) -> bytes:
-    """Return a `Cookie` field's value with the names that the application gave."""
+    """Return a `Cookie` field's value in which the cookies have the application's names again."""
     return _RENAMED.sub(b"__Host-", value) if RENAMED in value else value

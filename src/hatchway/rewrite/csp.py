@@ -4,9 +4,9 @@ The script carries the policy's own nonce when there is one. Otherwise the scrip
 the policy allows the script already: together with 'unsafe-inline', a hash would block the page's own inline scripts.
 
 A policy may allow inline scripts and styles by their hashes. Hatchway rewrites inline scripts and styles, so their
-hashes no longer match, and the header is sent before new hashes can be computed. So the policy gets a nonce (a fresh
-one for each response, unless the policy has one), and each element whose original text matched a hash gets the same
-nonce. Elements that were allowed stay allowed, and no others become allowed.
+hashes no longer match, and the header is sent before new hashes can be computed. Therefore the policy gets a nonce (a
+fresh one for each response, unless the policy has one), and each element whose original text matched a hash gets the
+same nonce. So elements that were allowed stay allowed, and no others become allowed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALGORITHMS: Final = (b"sha256", b"sha384", b"sha512")
 # The most policies of a page. Normal pages have two or three.
 _MOST_POLICIES: Final = 64
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
-# The directives that apply to each kind of element. The first of them that is in the policy counts.
+# The directives for each kind of element. The first one that is in the policy applies.
 _DECIDING: Final[dict[ElementKind, tuple[bytes, ...]]] = {
     "script": (b"script-src-elem", b"script-src", b"default-src"),
     "style": (b"style-src-elem", b"style-src", b"default-src"),
@@ -47,9 +47,9 @@ class InlinePermissions:
 
     nonce: the policies' own nonce, for the element of Hatchway's script; None when they have none.
     fresh: the nonce that is added to policies that need one.
-    known: by kind of element, one entry per policy with hashes: (hashes, is the policy enforced).
+    known: by kind of element, one entry for each policy with hashes: (hashes, True if the policy is enforced).
     given: by kind of element, the policies' nonces; None for a policy that has hashes but no nonce.
-    scripts: the source lists for script elements, one per policy that has one.
+    scripts: the policies' source lists for script elements.
     """
 
     nonce: bytes | None = None
@@ -200,7 +200,7 @@ def _normal(digest: bytes) -> bytes:
 
 
 def _sources(policy: bytes, kind: ElementKind) -> bytes | None:
-    """Return the source list that decides about elements of this kind; None when there is none."""
+    """Return the policy's source list for elements of this kind; None when there is none."""
     found: dict[bytes, bytes] = {}
     for directive in policy.split(b";"):
         if directive.strip():

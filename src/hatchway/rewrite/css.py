@@ -14,7 +14,7 @@ from hatchway.rewrite.urlrules import UrlRule
 URL_LIMIT: Final = 8 * 1024
 
 _STOP = re.compile(rb"/\*|[\"']|(?<![\w-])url\(|@import(?![\w-])", re.IGNORECASE)
-# Text at the end of the input that may be the beginning of one of these.
+# Text at the end of the input that may be the beginning of a match of `_STOP`.
 _PARTIAL = re.compile(rb"(?:/|(?<![\w-])u(?:rl?)?|@(?:i(?:m(?:p(?:o(?:rt?)?)?)?)?)?)\Z", re.IGNORECASE)
 _SPACE = re.compile(rb"[\t\n\f\r ]*")
 _STRING_END = {
@@ -27,7 +27,7 @@ _IN_ATTRIBUTE = re.compile(
 )
 _ATTRIBUTE_URL = re.compile(rb"[^\t\n\f\r \"'()&;]*")
 _CANDIDATE = re.compile(rb"[\t\n\f\r ,]*([^\t\n\f\r ]+)")
-# Everything up to the next comma; a parenthesis that is not closed contains all the rest.
+# Everything up to the next comma outside parentheses. A parenthesis that is not closed contains all the rest.
 _DESCRIPTORS = re.compile(rb"[^,(]*(?:\([^)]*(?:\)|\Z)[^,(]*)*")
 
 _PLAIN, _COMMENT, _STRING, _BARE = range(4)
@@ -150,7 +150,7 @@ def _is_half_escape(buffer: bytes, position: int) -> bool:
 
 
 def rewrite_style(value: bytes, rule: UrlRule) -> bytes:
-    """Rewrite a `style` attribute's value (with character references): its `url(...)` by the rule."""
+    """Rewrite the URLs in each `url(...)` of a `style` attribute's value, which may have character references."""
     if b"(" not in value:
         return value
     out: list[bytes] = []
@@ -167,7 +167,7 @@ def rewrite_style(value: bytes, rule: UrlRule) -> bytes:
 
 
 def rewrite_srcset(value: bytes, rule: UrlRule) -> bytes:
-    """Rewrite a `srcset` or `imagesrcset` attribute's value: each candidate's URL by the rule."""
+    """Rewrite each candidate's URL in the value of a `srcset` or `imagesrcset` attribute."""
     out: list[bytes] = []
     done = 0
     at = 0

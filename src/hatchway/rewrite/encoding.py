@@ -1,6 +1,6 @@
 """Decodes and encodes content codings (gzip, deflate) around a body transform, while streaming.
 
-`decode` does not encode the result again, for clients that have requested no coding. Every piece is flushed
+`decode` does not encode the result again: it is for clients that have requested no coding. Every piece is flushed
 (Z_SYNC_FLUSH), so that browsers display a slow page piece by piece. A damaged body ends at the damage, without the
 coding's end mark, so that its receiver notices the damage, too.
 """
@@ -16,13 +16,16 @@ ZLIB = zlib.MAX_WBITS
 RAW_DEFLATE = -zlib.MAX_WBITS
 # The most bytes that are decoded at once: a few bytes may decode to a thousand times as many.
 PIECE = 64 * 1024
-# A body is encoded once, for one reader. Compared with the default level, zlib's fastest one takes a quarter of the
-# time for a fifth more bytes.
+# zlib's fastest level, because each body is encoded for one reader only: compared with the default level, it takes a
+# quarter of the time and gives a fifth more bytes.
 _LEVEL = 1
 
 
 class BodyTransform(Protocol):
-    """Changes a body while it streams. It has the shape of `proxy.routing.Transform`, which is on a higher floor."""
+    """Changes a body while it streams.
+
+    It has the methods of `proxy.routing.Transform`, which this room must not import.
+    """
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of a body, and return those that can be sent. Both may be b""."""
@@ -32,12 +35,15 @@ class BodyTransform(Protocol):
 
 
 def supported(coding: bytes) -> bool:
-    """Return True when a body of this `Content-Encoding` can be changed. Brotli, zstd and stacks of codings cannot."""
+    """Return True when a body of this `Content-Encoding` can be changed: not Brotli, zstd, or several codings."""
     return coding.strip().lower() in (b"", b"identity", b"gzip", b"x-gzip", b"deflate")
 
 
 def wrap(inner: BodyTransform, coding: bytes) -> BodyTransform:
-    """Return `inner` for a body of this `Content-Encoding`. Raises ValueError when the coding is not supported."""
+    """Return a transform that applies `inner` to a body of this `Content-Encoding`.
+
+    Raises ValueError when the coding is not supported.
+    """
     name = coding.strip().lower()
     if name in (b"", b"identity"):
         return inner
@@ -49,7 +55,10 @@ def wrap(inner: BodyTransform, coding: bytes) -> BodyTransform:
 
 
 def decode(inner: BodyTransform, coding: bytes) -> BodyTransform:
-    """Return `inner` for a body whose `Content-Encoding` is removed. Raises ValueError as `wrap` does."""
+    """Return a transform that decodes a body and applies `inner`, for an answer whose `Content-Encoding` is removed.
+
+    Raises ValueError when the coding is not supported.
+    """
     name = coding.strip().lower()
     if name in (b"gzip", b"x-gzip"):
         return _Decode(inner, GZIP)
@@ -130,7 +139,7 @@ class _Recode:
 class _Deflate:
     """Recodes `deflate`: the zlib format (RFC 9110 section 8.4.1.2), or raw deflate, which some servers send.
 
-    The first two bytes show which one it is; the result has the same format.
+    The first two bytes show the format; the result has the same format.
     """
 
     def __init__(self, inner: BodyTransform) -> None:

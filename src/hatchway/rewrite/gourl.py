@@ -1,8 +1,8 @@
 """Parses and formats URLs like Go's `net/url` and `path`, as far as a kube-apiserver's proxy verb uses them. Pure.
 
 Go decodes a path when it parses it and encodes it again when it formats it, with its own rules: `!` becomes `%21`,
-`%2F` becomes `/`, `%7e` becomes `~`. Where Hatchway behaves like a kube-apiserver, it must do that, too. The sources of
-the behaviour are Go's `net/url/url.go` (`Parse`, `EscapedPath`, `String`), `path.Clean` and `path.Join`, and
+`%2F` becomes `/`, `%7e` becomes `~`. Where Hatchway behaves like a kube-apiserver, it must apply the same rules. The
+sources of the behaviour are Go's `net/url/url.go` (`Parse`, `EscapedPath`, `String`), `path.Clean` and `path.Join`, and
 apimachinery's `pkg/util/net/http.go` (`JoinPreservingTrailingSlash`); tests/unit/rewrite/gourl.json contains Go's own
 results.
 """
@@ -18,7 +18,7 @@ _MARKS: Final = b"-_.~"
 
 
 def _escapes(safe: bytes) -> list[bytes]:
-    """Return how each byte is written in a part of a URL where letters, digits and these characters need no escape."""
+    """Return the text of each byte in a part of a URL in which letters, digits and these characters need no escape."""
     plain = _ALPHANUMERIC + _MARKS + safe
     return [bytes((byte,)) if byte in plain else b"%%%02X" % byte for byte in range(256)]
 
@@ -28,7 +28,7 @@ _USER: Final = _escapes(b"$&+,;=")
 _HOST: Final = _escapes(b"!$&'()+*,;=:[]<>\"")
 _FRAGMENT: Final = _escapes(b"$&+,/:;=?@!()*")
 _UNSAFE_IN_PATH = re.compile(rb"[^A-Za-z0-9_.~$&+,/:;=@-]")
-# The unescaped characters for which Go keeps the original escapes of a path or fragment (`validEncoded`).
+# Go keeps the original escapes of a path or fragment if all other characters are among these (`validEncoded`).
 _KEEPS_PATH = re.compile(rb"[A-Za-z0-9_.~$&+,/:;=@!'()*\[\]%-]*\Z")
 _KEEPS_FRAGMENT = re.compile(rb"[A-Za-z0-9_.~$&+,/:;=@!'()*\[\]%?-]*\Z")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -155,7 +155,7 @@ class URL:
             if path and path[:1] != b"/" and self.host:
                 out += b"/"
             if not out and b":" in path.partition(b"/")[0]:
-                out = b"./"  # else its first segment would look like a scheme
+                out = b"./"  # otherwise the path's first segment would look like a scheme
             out += path
         if self.force_query or self.raw_query:
             out += b"?" + self.raw_query

@@ -41,7 +41,7 @@ _COMMENT_END = re.compile(rb"--!?>")
 _CDATA_END = re.compile(rb"]]>")
 _BOGUS_END = re.compile(rb">")
 _LETTER = re.compile(rb"[A-Za-z]")
-# A whole start or end tag. No part of the pattern can match in two ways (lookaheads say where each one ends), so that
+# A whole start or end tag. No part of the pattern can match in two ways (lookaheads show where each part ends), so that
 # hostile input takes linear time.
 WHOLE_TAG = re.compile(
     rb"<(/?)([A-Za-z][^\t\n\f\r />]*)(?=[\t\n\f\r />])"
@@ -92,7 +92,7 @@ class HtmlRewriter:
         self._script_depth = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; return the output that is certain after them."""
+        """Take the next bytes; return the output that no longer depends on later bytes."""
         buffer = self._rest + data if self._rest else data
         out: list[bytes] = []
         position = 0
@@ -142,7 +142,7 @@ class HtmlRewriter:
     def _start_tag(self, buffer: bytes, start: int, tag: re.Match[bytes], name: bytes, out: list[bytes]) -> int:
         """Rewrite a complete start tag.
 
-        start: `buffer` is in `out` up to this index. Return the index up to which it is in `out` afterwards.
+        start: the index up to which `buffer` was copied to `out`. Return this index after the tag was rewritten.
         """
         attributes = URL_ATTRIBUTES.get(name)
         if attributes is None:
@@ -181,7 +181,7 @@ class HtmlRewriter:
             begun = found + 1 + self._end_tag
         elif head.startswith(b"<!--"):
             self._state = self._comment
-            begun = found + 2  # In <!--> the two dashes are also part of the comment's end.
+            begun = found + 2  # In <!--> the same two dashes begin and end the comment.
         elif head == b"<![CDATA[":
             self._state = self._cdata
             begun = found + 9
@@ -351,7 +351,7 @@ class HtmlRewriter:
 
 
 def unescape(text: str) -> str:
-    """Resolve character references, except those with too many digits for a character."""
+    """Resolve character references, except numbers with more digits than a character can have."""
     return html.unescape(_LONG_NUMBER.sub("&amp;#", text))
 
 
@@ -361,7 +361,7 @@ def _skip(pattern: re.Pattern[bytes], buffer: bytes, position: int) -> int:
 
 
 def _unescape_beginning(url: bytes) -> bytes:
-    """Replace the character references that hide whether a URL is absolute or relative.
+    """Replace the character references in a URL that could hide whether the URL is absolute or relative.
 
     These are references before "?" to characters of a URL's syntax, such as `&#47;` for "/". Other references stay, so
     the value does not need to be escaped again.

@@ -5,8 +5,8 @@ combines them, and rewrites `eval(text)`: the text is passed through `__hatchway
 in the same way.
 
 The browser's script defines the functions that rewritten code calls (`browser/`; `browser/code.js` does the work of
-this file for code that is text). A realm without that script does not have these functions. So rewritten code tests
-whether they exist, by an expression in parentheses. Only at the beginning of a statement it does not, because there an
+this file for code that is text). A realm without that script does not have these functions, so rewritten code tests
+whether they exist, by an expression in parentheses. There is no such test at the beginning of a statement, where an
 opening parenthesis would continue the previous line.
 """
 
@@ -46,7 +46,7 @@ class JavaScriptRewriter:
     rule: rewrites a module specifier that is a URL.
     depth: number of `eval` calls around this code.
     before: the code before this code.
-    effort: the counter of the surrounding code's cost, to which this code's cost is added; None for a new counter.
+    effort: the counter to which this code's cost is added: the surrounding code's counter, or None for a new one.
     """
 
     def __init__(self, rule: UrlRule, *, depth: int = 0, before: bytes = b"", effort: Effort | None = None) -> None:
@@ -56,19 +56,19 @@ class JavaScriptRewriter:
         modules = ModuleRules(self._window, rule)
         addresses = AddressRules(self._window)
         words = {
-            b"location": addresses.location,
-            b"pathname": addresses.member,
-            b"href": addresses.member,
-            b"import": modules.importing,
-            b"from": modules.source,
-            b"eval": self._evaluation,
-            **dict.fromkeys(_WINDOWS, addresses.index),
+            b"location": addresses.change_location,
+            b"pathname": addresses.change_member,
+            b"href": addresses.change_member,
+            b"import": modules.change_import,
+            b"from": modules.change_source,
+            b"eval": self._change_eval,
+            **dict.fromkeys(_WINDOWS, addresses.change_index),
         }
-        self._lexer = Lexer(self._window, words, {b"location": addresses.key})
+        self._lexer = Lexer(self._window, words, {b"location": addresses.change_key})
         self.feed = self._lexer.feed
         self.finish = self._lexer.finish
 
-    def _evaluation(self, start: int, end: int) -> None:
+    def _change_eval(self, start: int, end: int) -> None:
         window = self._window
         ahead = window.ahead(end)
         call = _EVAL.match(ahead)
@@ -79,19 +79,19 @@ class JavaScriptRewriter:
         if close is not None:
             text = ahead[call.end() : close]
             if text.strip() and not _BODY.match(ahead, close + 1):
-                # The expression that makes the text is code, too.
+                # The argument is an expression, so it is rewritten as code, too.
                 inner = JavaScriptRewriter(self._rule, depth=self._depth + 1, before=b"(", effort=window.effort)
                 text = inner.feed(text) + inner.finish()
                 window.replace(end + call.end(), end + close, _CODE_OF + text + b")")
-                window.at = window.begun = end + close
+                window.at = window.code_start = end + close
                 window.before = b'"'
             return
         literal = _EVALUATED_STRING.match(ahead, call.end())
         if literal is not None:
-            # The string may have any length: the closing parenthesis is inserted when it has ended.
+            # The string may have any length, so the closing parenthesis is inserted when the string has ended.
             at = end + literal.end()
             window.replace(at, at, _CODE_OF)
-            window.at = window.begun = at
+            window.at = window.code_start = at
             window.before = b"("
             self._lexer.after_string = b")"
 
@@ -102,9 +102,9 @@ def _closing_parenthesis(ahead: bytes, position: int, effort: Effort) -> int | N
     The cost of the search is added to `effort`.
     """
     depth = 1
-    effort.look(ahead)
+    effort.count_text(ahead)
     for found in BRACKETS.finditer(ahead, position):
-        effort.token()
+        effort.count_token()
         token = found[0]
         if token in (b"(", b"[", b"{"):
             depth += 1

@@ -1,11 +1,11 @@
 """Rewrites reads of the page's address in JavaScript: `location`, `pathname`, `href` and `window[...]`.
 
-A script cannot replace `window.location`. So every value that may be a `Location` is passed through the function
-`__hatchway(...)`, which returns all other values unchanged. So a wrong guess changes nothing, and scopes need not be
+Scripts cannot replace `window.location`. Therefore every value that may be a `Location` is passed through the function
+`__hatchway(...)`, which returns all other values unchanged. A wrong guess changes nothing, so scopes need not be
 analysed.
 
-- `location`, `x.location` and `x["location"]` are wrapped where they are read. Where the expression before is not a
-chain of plain names (`f().location`, `x?.location.href`), a property that every object has is appended:
+- `location`, `x.location` and `x["location"]` are wrapped where they are read. If the expression before the property is
+not a chain of plain names (`f().location`, `x?.location.href`), a property that every object has is appended:
 `f().location.__hatchwaySelf`.
 - In `x.pathname`, `x.href` and `{pathname} = x`, x is wrapped, because x may be a `Location` that was read elsewhere.
 - In patterns, `{location: {pathname}}` becomes `{location: {__hatchwaySelf: {pathname}}}`.
@@ -60,7 +60,7 @@ _MAKES_A_NAME = words(MAKES_A_NAME)
 _WRAPPED_MEMBERS = words(WRAPPED_MEMBERS)
 _READ_MEMBERS = words(READ_MEMBERS)
 _ASSIGNABLE = words(ASSIGNABLE)
-# After these characters a name may be a part of a pattern, a parameter or a declaration.
+# After these characters a name may be part of a pattern, a parameter or a declaration.
 _AMBIGUOUS = frozenset(b"([{,:.")
 
 _SELF: Final = b"__hatchwaySelf"
@@ -71,48 +71,48 @@ _CLOSES = re.compile(rb"\s*\]")
 class AddressRules:
     """Rewrites code that reads an address.
 
-    Each method takes the beginning and the end of its word in the window's text.
+    Each public method takes the beginning and the end of a word in the window's text.
     """
 
     def __init__(self, window: CodeWindow) -> None:
         self._window = window
 
-    def location(self, start: int, end: int) -> None:
+    def change_location(self, start: int, end: int) -> None:
         """Wrap the name `location`, if it is read."""
         window = self._window
         member = _FAST_MEMBER.match(window.text, end)
-        if member is not None and self._plainly(start, end):
+        if member is not None and self._change_frequent_form(start, end):
             window.at = member.end()
         else:
-            self._location(start, end)
+            self._change_name(start, end)
 
-    def member(self, start: int, end: int) -> None:
+    def change_member(self, start: int, end: int) -> None:
         """Wrap `x` in `x.pathname`, `x.href` and `{pathname} = x`."""
-        if not self._plainly(start):
-            self._address(start, end)
+        if not self._change_frequent_form(start):
+            self._change_object(start, end)
 
-    def index(self, start: int, end: int) -> None:
+    def change_index(self, start: int, end: int) -> None:
         """Wrap the value of `window[name]`. end: the offset after the bracket."""
         self._window.at = end - 1
-        self._lookup(start, end - 1)
+        self._change_lookup(start, end - 1)
 
-    def key(self, start: int, end: int) -> None:
+    def change_key(self, start: int, end: int) -> None:
         """Change `x["location"]` and `{"location": ...}`. start, end: the string's offsets."""
         window = self._window
         before = window.significant(start)
         if before[-1:] == b"[" and _CLOSES.match(window.text, end, end + 16):
-            self._computed(start, end)
+            self._change_computed(start, end)
         elif before[-1:] in (b"{", b",") and _COLON.match(window.ahead(end)):
-            self._pattern_key(start, end)
+            self._change_pattern_key(start, end)
 
-    def _location(self, start: int, end: int) -> None:
+    def _change_name(self, start: int, end: int) -> None:
         """Change the name `location` where it is read or is a key; leave it where it is defined or assigned."""
         window = self._window
         code = window.code_before(start)
         before = window.significant(start)
         ahead = window.ahead(end)
         if before[-1:] == b"." and before[-3:] != b"...":
-            self._property(start, end, end, ahead, before)
+            self._change_property(start, end, end, ahead, before)
             return
         if _CALL.match(ahead) or _WRITTEN.match(ahead) or before[-2:] in (b"++", b"--"):
             return
@@ -122,7 +122,7 @@ class AddressRules:
         if word and word not in OPERATORS:
             if word in _MAKES_A_NAME or b"\n" not in code[len(code.rstrip()) :]:
                 return
-            last = b";"  # a line that begins with it
+            last = b";"  # the name begins a line, and so a statement
         elif word:
             if word in (b"new", b"delete", b"typeof"):
                 return
@@ -135,7 +135,7 @@ class AddressRules:
             window.wrap(start, end)
         elif _COLON.match(ahead):
             if last in (b"{", b","):
-                self._pattern_key(start, end)
+                self._change_pattern_key(start, end)
             elif last and last not in (b";", b"}", b")"):
                 window.wrap(start, end)
         elif self._is_value(start, end, ahead, last, code):
@@ -168,7 +168,7 @@ class AddressRules:
             return True
         if last in (b"[", b":") and role != "block":
             return True
-        around = window.surroundings(start)
+        around = window.open_constructs(start)
         if role == "block" and not around.is_condition(len(closed)):
             return False
         if last == b"(":
@@ -192,7 +192,7 @@ class AddressRules:
             return False
         return around.returns or opener in (b"(", b"[") or bool(closed)
 
-    def _property(self, start: int, end: int, done: int, ahead: bytes, before: bytes) -> None:
+    def _change_property(self, start: int, end: int, done: int, ahead: bytes, before: bytes) -> None:
         """Change `x.location`. done: the end of the member expression, which may be a bracket."""
         window = self._window
         chain = window.chain(end)
@@ -206,7 +206,7 @@ class AddressRules:
         index = _INDEX.match(ahead)
         if chain is None:
             if self._has_a_base(start):
-                self._ask(done, ahead, member, index)
+                self._append_self(done, ahead, member, index)
             return
         if member is not None or index is not None:
             if member is not None and member[2] not in _WRAPPED_MEMBERS:
@@ -215,17 +215,19 @@ class AddressRules:
             if question or b"?" not in window.text[chain:start]:
                 window.wrap(chain, done)
             else:
-                self._ask(done, ahead, member, index)
+                self._append_self(done, ahead, member, index)
             return
         if self._is_read(chain, ahead):
             window.wrap(chain, done)
 
-    def _ask(self, done: int, ahead: bytes, member: re.Match[bytes] | None, index: re.Match[bytes] | None) -> None:
-        """Append `__hatchwaySelf` to `f().location`: the location as the application must see it."""
+    def _append_self(
+        self, done: int, ahead: bytes, member: re.Match[bytes] | None, index: re.Match[bytes] | None
+    ) -> None:
+        """Append `__hatchwaySelf` to `f().location`: this property is the location as the application must see it."""
         window = self._window
         if member is not None:
-            # When it is assigned or navigated, it may belong to a window of another origin, which does not have this
-            # property.
+            # A location that is assigned or navigated may belong to a window of another origin, where reading the
+            # appended property is an error.
             if member[2] not in _READ_MEMBERS or _WRITTEN.match(ahead, member.end()):
                 return
             if member[1] == b"?.":
@@ -255,16 +257,16 @@ class AddressRules:
         if not text and near:
             text, near = _without_members(window.before), False
         word = last_word(text)
-        if word:  # there is a comment between
+        if word:  # a comment is between the name and the dot
             return not near and word not in KEYWORDS
         return text[-1:] in (b")", b"]", b"'", b'"')
 
-    def _computed(self, start: int, end: int) -> None:
+    def _change_computed(self, start: int, end: int) -> None:
         """Change `x["location"]`."""
         window = self._window
         opening = window.text.rfind(b"[", max(0, start - 16), start)
         closing = window.text.find(b"]", end) + 1
-        if opening < window.begun or opening < window.put or closing <= 0:
+        if opening < window.code_start or opening < window.written or closing <= 0:
             return
         base = window.code_before(opening).rstrip()
         optional = base.endswith(b"?.")
@@ -273,7 +275,7 @@ class AddressRules:
         base = base or window.before
         if base[-1:] in (b"{", b",") and not optional:
             if _COLON.match(window.ahead(closing)):
-                self._pattern_key(opening, closing)
+                self._change_pattern_key(opening, closing)
             return
         word = last_word(base)
         if not (base[-1:] in (b")", b"]", b'"', b"`") or word) or word in OPERATORS:
@@ -286,12 +288,12 @@ class AddressRules:
         name_end = opening - len(before) + len(before.rstrip())
         chain = None if optional or not word else window.chain(name_end)
         if chain is None or b"?" in window.text[chain:opening]:
-            self._ask(closing, ahead, member, index)
+            self._append_self(closing, ahead, member, index)
         elif member is not None or index is not None or self._is_read(chain, ahead):
             window.wrap(chain, closing)
         window.at = max(window.at, end)
 
-    def _lookup(self, start: int, end: int) -> None:
+    def _change_lookup(self, start: int, end: int) -> None:
         """Change `window[name]`."""
         window = self._window
         found = _INDEXED.match(window.text, end, end + 256)
@@ -304,7 +306,7 @@ class AddressRules:
         if _MEMBER.match(ahead) or _INDEX.match(ahead) or self._is_read(chain, ahead):
             window.wrap(chain, found.end())
 
-    def _pattern_key(self, start: int, end: int) -> None:
+    def _change_pattern_key(self, start: int, end: int) -> None:
         """Change `location:` after a brace or a comma, as the key of an object or a pattern."""
         window = self._window
         ahead = window.ahead(end)
@@ -313,7 +315,7 @@ class AddressRules:
         if closed[:1] != b"}":
             return
         if role == "block":
-            around = window.surroundings(start)
+            around = window.open_constructs(start)
             if around.is_condition(len(closed)):
                 return
         elif role not in ("pattern", "parameters"):
@@ -323,7 +325,7 @@ class AddressRules:
             if close is not None:
                 opened = end + inner.end() - 1
                 window.replace(opened, opened, b"{" + _SELF + b":")
-                # Names and their defaults between the braces stay as they are.
+                # The names and defaults between the braces need no change.
                 window.replace(end + close, end + close, b"}")
                 window.at = end + close
             return
@@ -346,23 +348,23 @@ class AddressRules:
             return True
         return role_ahead(ahead, window.effort)[0] != "pattern"
 
-    def _address(self, start: int, end: int) -> None:
+    def _change_object(self, start: int, end: int) -> None:
         """Wrap the object whose `.pathname` or `.href` is read or destructured."""
         window = self._window
         buffer = window.text
-        before = buffer[max(window.begun, start - CHAIN_LIMIT) : start]
+        before = buffer[max(window.code_start, start - CHAIN_LIMIT) : start]
         dot = _DOT_AT_END.search(before)
         if dot is not None:
             object_end = start - len(before) + dot.start()
-            plain = buffer[max(window.begun, object_end - CHAIN_LIMIT) : object_end].rstrip()
-            object_end = max(window.begun, object_end - CHAIN_LIMIT) + len(plain)
-            if object_end <= window.put:
+            plain = buffer[max(window.code_start, object_end - CHAIN_LIMIT) : object_end].rstrip()
+            object_end = max(window.code_start, object_end - CHAIN_LIMIT) + len(plain)
+            if object_end <= window.written:
                 return  # wrapped already
             chain = window.chain(object_end)
             if chain is None:
                 return
             text = buffer[chain:object_end]
-            # `a?.b.href` is undefined when there is no `a`; with a call around `a?.b` it would raise an error.
+            # `a?.b.href` is undefined when `a` is; `__hatchway(a?.b).href` would raise an error then.
             if b"?" in text and dot[1] != b"?.":
                 return
             window.wrap(chain, object_end)
@@ -376,13 +378,13 @@ class AddressRules:
             return
         window.wrap(end + match.start(1), end + match.end(1))
 
-    def _plainly(self, start: int, end: int = 0) -> bool:
-        """Change the most frequent forms, which one pattern recognizes: `=a.b.href`, `(location.pathname`.
+    def _change_frequent_form(self, start: int, end: int = 0) -> bool:
+        """Wrap the object in the most frequent forms, which one pattern recognizes: `=a.b.href`, `(location.pathname`.
 
-        end: the end of the name, if it is a part of the object. Return True when it was one of these forms.
+        end: the end of the name, if the name is part of the object; else 0. Return True when the form was one of these.
         """
         window = self._window
-        floor = max(window.begun, window.put, start - _FAST_LIMIT)
+        floor = max(window.code_start, window.written, start - _FAST_LIMIT)
         found = _FAST_OBJECT.search(window.text[floor:start])
         if found is None or bool(found[1]) < (not end) or found[2] in _NO_OBJECTS:
             return False
@@ -399,10 +401,10 @@ def _without_members(text: bytes) -> bytes:
 
 
 def _closing_brace(ahead: bytes, position: int, effort: Effort) -> int | None:
-    """Return the offset that closes the brace before `position`, if the braces contain only a pattern."""
+    """Return the offset after the brace that closes the one before `position`; None if strings are between."""
     depth = 1
     for found in re.finditer(rb"[{}]|[\"'`]", ahead[position:]):
-        effort.token()
+        effort.count_token()
         if found[0] in (b'"', b"'", b"`"):
             return None
         depth += 1 if found[0] == b"{" else -1

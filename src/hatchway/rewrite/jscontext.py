@@ -1,6 +1,6 @@
-"""Finds the role of a name in JavaScript from the text around it: whether it is read or defined there.
+"""Finds the role of a name in JavaScript from the text around the name: is it read or defined there?
 
-`[location, x] = y` and `[location, x]` begin in the same way, and so do `(location) => 1` and `f(location)`: the text
+`[location, x] = y` and `[location, x]` begin in the same way, and so do `(location) => 1` and `(location)`: the text
 after the brackets decides. Nothing is parsed: a scan of at most some hundred bytes recognizes strings and brackets.
 When that is not enough, the answer is "unknown", and the name should not be changed.
 """
@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from hatchway.rewrite.jstokens import Effort
 
-# "pattern": the name is assigned to by a pattern (`[location] = y`). The others: see `role_ahead`.
+# "pattern": a pattern assigns to the name (`[location] = y`). `role_ahead` describes the others.
 Role = Literal["read", "pattern", "parameters", "block", "statement", "unknown"]
 
 SPACE: Final = rb"(?:\s|/\*[^*]*\*(?:[^*/][^*]*\*|\*)*/|//[^\n\r]*[\n\r])*"
@@ -39,7 +39,7 @@ _AFTER = re.compile(
 )
 _NEXT_LINE = re.compile(rb"[^\S\n\r]*[\n\r]\s*[\w$]")
 _CONDITION = re.compile(rb"(?<![\w$.\x80-\xff])(?:if|while|for|switch|with|for\s+await)\s*\Z")
-# Before a brace that begins an object; `=>` begins a block.
+# The text before a brace that begins an object. (A brace after `=>` begins a block.)
 _BEFORE_AN_OBJECT = re.compile(
     rb"(?:[(,=\[?&|+:!]|(?<![\w$.\x80-\xff])(?:return|typeof|in|of|void|throw|yield|await|case|default))\s*\Z"
 )
@@ -48,17 +48,17 @@ _CLASS = re.compile(rb"(?<![\w$.\x80-\xff])class(?![\w$])[^{}()]*\Z")
 
 
 def role_ahead(ahead: bytes, effort: Effort) -> tuple[Role, bytes]:
-    """Return the role of a name, and which brackets around it are closed in the text after it, the innermost first.
+    """Return (the role of a name, the closing brackets of the brackets around the name, the innermost first).
 
-    The role is found from that text. "parameters": the name is in parentheses before `=>`. "block": it is in
-    parentheses before a brace, so it is a parameter or in a condition. "statement": a semicolon ends its statement
-    before any bracket around it is closed.
+    ahead: the text after the name, from which the role is found. "parameters": the name is in parentheses before `=>`.
+    "block": it is in parentheses before a brace, so it is a parameter or in a condition. "statement": a semicolon ends
+    its statement before a bracket around the name is closed.
     """
     depth = 0
     closed = b""
-    effort.look(ahead)
+    effort.count_text(ahead)
     for found in BRACKETS.finditer(ahead):
-        effort.token()
+        effort.count_token()
         token = found[0]
         if token in _OPEN:
             depth += 1
@@ -85,7 +85,7 @@ def role_ahead(ahead: bytes, effort: Effort) -> tuple[Role, bytes]:
 
 
 @dataclass(slots=True)
-class Surroundings:
+class OpenConstructs:
     """The constructs that are open before a name.
 
     openers: the open brackets, the innermost last, with the text before each.
@@ -100,9 +100,9 @@ class Surroundings:
     statement: bool = False
 
     def opener(self, depth: int = 1) -> tuple[bytes, bytes]:
-        """Return an open bracket and the text before it: with depth 1 the innermost one, with 2 the one around it ...
+        """Return (an open bracket, the text before it); (b"", b"") when the bracket is too far away.
 
-        Return (b"", b"") when the bracket is too far away.
+        depth: 1 for the innermost bracket, 2 for the bracket around that one, and so on.
         """
         return self.openers[-depth] if depth <= len(self.openers) else (b"", b"")
 
@@ -128,14 +128,14 @@ class Surroundings:
         return opener == b"{" and _NAMES_OF_A_MODULE.search(before) is not None
 
 
-def surroundings(text: bytes, effort: Effort) -> Surroundings:
+def open_constructs(text: bytes, effort: Effort) -> OpenConstructs:
     """Return the constructs that are open at the end of `text`, which begins in code. Add the cost to `effort`."""
     stack: list[tuple[bytes, int]] = []
-    # For each open bracket: `declares`, `returns` and `statement` of `Surroundings`.
+    # For each open bracket: `declares`, `returns` and `statement` of `OpenConstructs`.
     flags: list[list[bool]] = [[False, False, False]]
-    effort.look(text)
+    effort.count_text(text)
     for found in _BRACKETS_AND_WORDS.finditer(text):
-        effort.token()
+        effort.count_token()
         token = found[0]
         if token in _OPEN:
             stack.append((token, found.start()))
@@ -155,7 +155,7 @@ def surroundings(text: bytes, effort: Effort) -> Surroundings:
         elif token in (b"return", b"throw"):
             flags[-1] = [False, True, True]
     openers = [(token, text[max(0, at - 64) : at].rstrip()) for token, at in stack]
-    return Surroundings(openers, *flags[-1])
+    return OpenConstructs(openers, *flags[-1])
 
 
 def _ends_a_statement(text: bytes, at: int) -> bool:

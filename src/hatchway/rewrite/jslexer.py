@@ -2,11 +2,11 @@
 
 RE2 finds all words, in code or not, in one fast pass. Between two words a single match of `jstokens.PLAIN` skips
 strings, comments and other tokens that are certain. It stops at what needs a closer look: an uncertain slash, a
-template with code in it, a string that contains a word. When a string does not end on its line, the lexer has made a
-mistake, or the text is not JavaScript; from there on nothing is changed.
+template with code in it, a string that contains a word. A string that does not end on its line shows that the lexer has
+made a mistake, or that the text is not JavaScript; from there on nothing is changed.
 
-Every decision reads at most `AHEAD` bytes forward and `BEHIND` bytes back, and that many are kept. So the result does
-not depend on how the input is cut into pieces. The rules decide how words are changed.
+Every decision reads at most `AHEAD` bytes forward and `BEHIND` bytes back, and this many bytes are kept. So the result
+does not depend on how the input is cut into pieces. The rules decide how words are changed.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from hatchway.rewrite.jswindow import CodeWindow
 WordRule = Callable[[int, int], None]
 
 _NO_BEGINNING: Final = PART_OF_A_NAME | frozenset(b"#@")
-# Longer stretches of code are taken in several steps, so that few bytes must be kept for looking back.
+# Longer parts of code are skipped in several steps, so that few bytes must be kept for reading back.
 _LONGEST_SKIP: Final = 4 * 1024
 
-# How many bytes all decisions together may read: this many for each byte of the script, and this many in addition.
+# All decisions together may read `_STEPS_PER_BYTE` bytes for each byte of the script, and `_STEPS_AT_ONCE` more.
 _STEPS_PER_BYTE: Final = 32
 _STEPS_AT_ONCE: Final = 512 * 1024
 
@@ -62,7 +62,7 @@ class _LexicalState(IntEnum):
 @lru_cache(maxsize=4)
 def _finder(words: tuple[bytes, ...]) -> Any:
     """Compile a pattern that finds any of the words. No word may end with the beginning of another one."""
-    # Imported when it is needed, so that API server and door start faster.
+    # Imported here, so that the API server and the door start faster.
     import re2
 
     options = re2.Options()
@@ -75,7 +75,7 @@ class Lexer:
     """Calls the rule of every word in `words` that is found in the code, and of every string in `keys`.
 
     A rule is called with the beginning and the end of its word in the window's text. It may change text from
-    `window.put` on, and move `window.at` forward from the word's end.
+    `window.written` on, and move `window.at` forward from the word's end.
 
     words: a rule for each word; a word that ends with "[" is found only before an index. keys: a rule for each string
     that may name a property (`x["location"]`); each is also one of `words`. The rule gets the offsets of the string
@@ -100,25 +100,26 @@ class Lexer:
         self._braces: list[int] = []
         # The words in the rest of this piece, the last one first.
         self._hits: list[tuple[int, bytes]] | None = None
-        # Finds the ends of regular expressions; the second one only near ones, to tell an expression from a division.
+        # Both find the ends of regular expressions. The second one searches only near a slash, to distinguish a regular
+        # expression from a division.
         self._literals = Literals(REGEX_LIMIT)
         self._near_literals = Literals(AHEAD)
-        # True while a regular expression has begun whose end has not arrived.
+        # True while the end of a regular expression has not arrived.
         self._waits_for_literal = False
         self._parentheses = Parentheses()
-        # The offset in the script up to which decisions have got their allowance of bytes to read; and whether they
-        # have read too many, so that nothing is changed any more.
+        # The offset in the script up to which the allowance for its bytes was subtracted from the cost; and True when
+        # the cost is too high, so that nothing is changed any more.
         self._allowed_for = 0
-        self._tired = False
+        self._is_over_limit = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; return the output that is certain after them."""
+        """Take the next bytes; return the output that no longer depends on later bytes."""
         if self._state == _LexicalState.OPAQUE:
             return data
         window = self._window
         window.text = window.text + data if window.text else data
         if self._waits_for_literal:
-            if self._literals.end(window.text, window.at, final=False) is None:
+            if self._literals.find_end(window.text, window.at, final=False) is None:
                 return b""
             self._waits_for_literal = False
         self._run(final=False)
@@ -139,14 +140,14 @@ class Lexer:
             done = window.at
             if self._state == _LexicalState.CODE:
                 # Names at the end may begin a chain of names (`a.b.c`). A rule may insert text before the whole chain.
-                done = max(window.put, window.at - 2 * CHAIN_LIMIT - 2)
-        before = window.gone
+                done = max(window.written, window.at - 2 * CHAIN_LIMIT - 2)
+        before = window.dropped
         out = window.flush(done, whole=whole)
-        cut = window.gone - before
+        cut = window.dropped - before
         if cut:
             self._literals.cut(cut)
             self._near_literals.cut(cut)
-            self._parentheses.cut(window.gone)
+            self._parentheses.cut(window.dropped)
         return out
 
     def _run(self, *, final: bool) -> None:
@@ -155,7 +156,7 @@ class Lexer:
         while window.at < len(window.text) or final:
             before = (window.at, self._state, len(self._braces))
             more = self._step(final)
-            if self._tired:
+            if self._is_over_limit:
                 self._state = _LexicalState.OPAQUE
             if self._state == _LexicalState.OPAQUE or not more or before == (window.at, self._state, len(self._braces)):
                 return
@@ -188,7 +189,7 @@ class Lexer:
     def _in_code(self, final: bool) -> bool:
         window = self._window
         text = window.text
-        # A word is recognized only together with what follows it.
+        # A rule reads the text after its word, so a word is only found when `AHEAD` bytes follow it.
         end = len(text) if final else len(text) - AHEAD
         if self._hits is None:
             self._hits = self._find(end)
@@ -208,17 +209,17 @@ class Lexer:
                 if at < step:
                     break
             if at < target:
-                if not self._mark(final):
+                if not self._skip_token(final):
                     return False
                 if self._state != _LexicalState.CODE:
                     return True
             elif hits:
-                self._hit(*hits.pop())
-                if self._tired:
+                self._call_rule(*hits.pop())
+                if self._is_over_limit:
                     return False
         return False
 
-    def _mark(self, final: bool) -> bool:
+    def _skip_token(self, final: bool) -> bool:
         """Skip the token at this position, or change the state. Return False when more input is needed."""
         window = self._window
         text, start = window.text, window.at
@@ -231,7 +232,7 @@ class Lexer:
                 window.at = done
                 window.resume(b"")
                 return True
-            self._in_whole_string(start, done)
+            self._skip_whole_string(start, done)
             if window.at <= done:
                 window.at = done
                 window.resume(b'"')
@@ -254,7 +255,7 @@ class Lexer:
             self._state = _LexicalState.TEMPLATE if mark == 0x60 else _LexicalState.STRING
         return True
 
-    def _hit(self, start: int, word: bytes) -> None:
+    def _call_rule(self, start: int, word: bytes) -> None:
         """Call the rule of a word that was found in code, unless it is a part of a longer word."""
         text = self._window.text
         end = start + len(word)
@@ -266,8 +267,8 @@ class Lexer:
             self._window.at = end
             self._words[word](start, end)
 
-    def _in_whole_string(self, start: int, end: int) -> None:
-        """Skip the words in a string: they are not code. But a word that is the whole string may name a property."""
+    def _skip_whole_string(self, start: int, end: int) -> None:
+        """Skip a string and the words in it. But a word that is the whole string may name a property."""
         hits = self._hits
         while hits and hits[-1][0] < end:
             at, word = hits.pop()
@@ -276,14 +277,14 @@ class Lexer:
                 key(start, end)
 
     def _is_allowed(self, at: int) -> bool:
-        """Update the cost of all decisions; return True while a script of this length may cause so much."""
+        """Update the cost of all decisions; return True while the cost is allowed for a script of this length."""
         effort = self._window.effort
-        if effort.spent and not self._tired:
-            position = self._window.gone + at
+        if effort.spent and not self._is_over_limit:
+            position = self._window.dropped + at
             effort.spent = max(0, effort.spent - _STEPS_PER_BYTE * (position - self._allowed_for))
             self._allowed_for = position
-            self._tired = effort.spent > _STEPS_AT_ONCE
-        return not self._tired
+            self._is_over_limit = effort.spent > _STEPS_AT_ONCE
+        return not self._is_over_limit
 
     def _in_string(self, final: bool) -> bool:
         """Skip the rest of a string that arrived in pieces."""
@@ -358,13 +359,13 @@ class Lexer:
         if following in (b"/", b"*") and following:
             window.before = window.significant(at)[-32:]
             window.at += 2
-            window.begun = window.at
+            window.code_start = window.at
             self._state = _LexicalState.LINE_COMMENT if following == b"/" else _LexicalState.BLOCK_COMMENT
             return True
         if self._divides(at):
             window.at += 1
             return True
-        found = self._literals.end(text, at, final=final)
+        found = self._literals.find_end(text, at, final=final)
         if found is None:
             self._waits_for_literal = True
             return False
@@ -387,9 +388,9 @@ class Lexer:
         last = before[-1:]
         if last == b")":
             closes = self._closes_a_condition(at) if before is not window.before else _closes_a_condition(before)
-            return not closes or not self._near_literals.end(window.text, at, final=True)
+            return not closes or not self._near_literals.find_end(window.text, at, final=True)
         if last == b"}":
-            end = self._near_literals.end(window.text, at, final=True)
+            end = self._near_literals.find_end(window.text, at, final=True)
             if not end:
                 return True
             flags = FLAGS.match(window.text, end)
@@ -404,10 +405,10 @@ class Lexer:
     def _closes_a_condition(self, at: int) -> bool:
         """Return True when the ")" before `at` ends the condition of an `if (...)` or the like, at most BEHIND away."""
         window = self._window
-        opened = self._parentheses.opener(window.text, window.gone, window.begun, at)
-        if opened < max(window.begun, at - BEHIND):
+        opened = self._parentheses.match_up_to(window.text, window.dropped, window.code_start, at)
+        if opened < max(window.code_start, at - BEHIND):
             return False
-        before = window.text[max(window.begun, opened - BEHIND) : opened].rstrip()
+        before = window.text[max(window.code_start, opened - BEHIND) : opened].rstrip()
         return last_word(before) in BEFORE_A_CONDITION
 
 

@@ -1,4 +1,4 @@
-"""Rewrites what concerns modules in JavaScript: specifiers, `import()` and `import.meta`.
+"""Rewrites references to modules in JavaScript: specifiers, `import()` and `import.meta`.
 
 - Specifiers in `import "/a"`, `import x from "/a"`, `export ... from "/a"` and `import("/a")` are changed by the URL
 rule.
@@ -34,7 +34,9 @@ _GUARDED_META: Final = b"(globalThis.__hatchwayMeta||(_=>_))"
 
 
 class ModuleRules:
-    """Rewrites names of modules. Each method takes the beginning and the end of its word in the window's text.
+    """Rewrites references to modules.
+
+    Each public method takes the beginning and the end of a word in the window's text.
 
     rule: rewrites a specifier that is a URL.
     """
@@ -43,13 +45,13 @@ class ModuleRules:
         self._window = window
         self._rule = rule
 
-    def source(self, start: int, end: int) -> None:
+    def change_source(self, start: int, end: int) -> None:
         """Change the specifier after `from`, if one follows."""
         text = self._window.text
         if end < len(text) and text[end] in _BEFORE_A_SPECIFIER:
-            self._specifier(self._window.ahead(end), end)
+            self._change_specifier(self._window.ahead(end), end)
 
-    def importing(self, start: int, end: int) -> None:
+    def change_import(self, start: int, end: int) -> None:
         """Change a declaration, a call of `import()`, or `import.meta`."""
         window = self._window
         ahead = window.ahead(end)
@@ -60,7 +62,7 @@ class ModuleRules:
         if call is None:
             meta = _META.match(ahead)
             if meta is None:
-                self._specifier(ahead, end)
+                self._change_specifier(ahead, end)
                 return
             helper = _GUARDED_META if window.is_expected(start) else _META_OF
             window.replace(start, end + meta.end(), helper + b"(import.meta)")
@@ -69,12 +71,12 @@ class ModuleRules:
         inside = call.end()
         literal = _SPECIFIER.match(ahead, inside)
         if literal is not None and _ARGUMENT_END.match(ahead, literal.end()):
-            self._specifier(ahead[inside:], end + inside)
+            self._change_specifier(ahead[inside:], end + inside)
         elif not _has_no_wrapper(ahead, inside, window.effort):
             helper = _GUARDED_IMPORT if window.is_expected(start) else _IMPORT
             window.replace(start, end + inside, helper + b"(u=>import(u),")
 
-    def _specifier(self, ahead: bytes, end: int) -> None:
+    def _change_specifier(self, ahead: bytes, end: int) -> None:
         """Change a string right after `from`, `import` or `import(`."""
         match = _SPECIFIER.match(ahead)
         if match is None:
@@ -85,19 +87,20 @@ class ModuleRules:
         rewritten = self._rule(value)
         if rewritten is not value:
             window.replace(end + match.start(group), end + match.end(group), rewritten)
-        window.at = window.begun = end + match.end()
+        window.at = window.code_start = end + match.end()
         window.before = b'"'
 
 
 def _has_no_wrapper(ahead: bytes, position: int, effort: Effort) -> bool:
     """Return True when `import(` must stay as it is. position: the offset after the parenthesis.
 
-    This is so when it begins the definition of a method of this name (a "{" follows the closing parenthesis), has no
-    argument, or has import attributes: older browsers have no second argument, so the helper cannot pass these on.
+    This is so for the definition of a method with this name (a "{" follows the closing parenthesis), without an
+    argument, and with import attributes: older browsers do not accept a second argument, so the
+    helper cannot pass attributes on.
     """
     depth = 1
     for found in _PARENTHESIS.finditer(ahead, position):
-        effort.token()
+        effort.count_token()
         depth += 1 if found[0] == b"(" else -1
         if not depth:
             inside = ahead[position : found.start()]

@@ -18,8 +18,8 @@ from typing import Final
 
 from hatchway.rewrite import vocabulary
 
-# The most bytes after and before a word that a decision reads. As many are kept in memory, so that the result does
-# not depend on how the input is cut into pieces.
+# The most bytes after and before a word that a decision reads. This many bytes are kept in memory, so that the result
+# does not depend on how the input is cut into pieces.
 AHEAD: Final = 1024
 BEHIND: Final = 1024
 # The beginning of a chain of names (`a.b.c`) is searched in this many bytes before its end.
@@ -39,7 +39,7 @@ MARK_OR_BRACE: Final = re.compile(_MARKS + rb"|[{}]")
 
 # A template whose expressions have no quotes, slashes or braces in them.
 _SIMPLE_TEMPLATE: Final = rb"`[^`\\$]*(?:(?:\\[\s\S]|\$\{[^\"'`/{}\\]*\}|\$(?=[^{]))[^`\\$]*)*`"
-# A slash right after a bracket, a digit, or a name that is not an operator, as its last (or only) letter shows.
+# A slash right after a bracket, a digit, or a name whose last (or only) letter shows that it is not an operator.
 _CERTAIN_DIVISION: Final = rb"(?:(?<=[abcghijklmpqruvxyzA-Z0-9_$\]])|(?<=[^\w$\\\x80-\xff][efdnwost]))/(?=[^/*])"
 # A short regular expression right after a token that can only be before an operand. Both limits together are below
 # `REGEX_LIMIT`.
@@ -52,8 +52,9 @@ _CERTAIN_REGEX: Final = (
 def _plain(code: bytes) -> re.Pattern[bytes]:
     """Compile a pattern for code with its certain tokens. code: the pattern of the bytes between tokens.
 
-    The pattern always matches. Its groups are empty; they are at the end of the last string or template (1), comment
-    (2) and regular expression (3). A group is set at the end of a whole token, so a failed attempt does not set one.
+    The pattern always matches. Its groups match empty text at the end of the last string or template (1), of the last
+    comment (2), and of the last regular expression (3). A group is set at the end of a whole token, so a failed attempt
+    does not set one.
     """
     value = _STRING + b"|" + _SIMPLE_TEMPLATE
     tokens = rb"(?:" + value + rb")()|(?:" + _COMMENT + rb")()|" + _CERTAIN_DIVISION + b"|" + _CERTAIN_REGEX + b"()"
@@ -77,7 +78,7 @@ FLAGS: Final = re.compile(rb"[A-Za-z]*")
 MEMBER_NEXT: Final = re.compile(rb"\.[A-Za-z]")
 _PARENTHESIS: Final = re.compile(rb"[()]")
 _LINE_BREAK: Final = re.compile(rb"[\n\r]")
-# Also U+2028 and U+2029.
+# \n, \r, U+2028 and U+2029 end a line.
 LINE_END: Final = re.compile(rb"[\n\r]|\xe2\x80[\xa8\xa9]")
 
 _WORD_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$" + bytes(range(0x80, 0x100))
@@ -101,11 +102,11 @@ class Effort:
 
     spent: int = 0
 
-    def look(self, text: bytes) -> None:
-        """Count the reading of a text. Each slash in it may cause one more search that reads all of it."""
+    def count_text(self, text: bytes) -> None:
+        """Count the reading of a text. Each slash in the text may cause one more search through all of it."""
         self.spent += len(text) * (1 + text.count(b"/") // 4)
 
-    def token(self) -> None:
+    def count_token(self) -> None:
         """Count one bracket or word that was found in the text."""
         self.spent += _STEPS_PER_TOKEN
 
@@ -118,7 +119,7 @@ def last_word(text: bytes) -> bytes:
 
 def ends_of_tokens(text: bytes, start: int, end: int) -> Iterator[int]:
     """Yield the offset after each token in a part of a script that `PLAIN` has matched."""
-    # One byte more, because some tokens are recognized by the next byte.
+    # `end + 1`, because some tokens are recognized by the byte after them.
     for found in _TOKEN.finditer(text, start, end + 1):
         group = found.lastindex
         if group is None:
@@ -136,9 +137,12 @@ def _expressions(text: bytes, at: int, end: int) -> Iterator[int]:
 
 
 def code_before_comments(text: bytes, start: int, end: int) -> bytes:
-    """Return the last code, without white space at its end, in a part of a script that has only code and comments."""
+    """Return the code before the last comment that has code before it, without white space at the code's end.
+
+    Between `start` and `end`, the text has only code and comments.
+    """
     found = b""
-    # One byte more, for the line break after a comment.
+    # `end + 1`, for the line break after a comment.
     for comment in _COMMENTS.finditer(text, start, end + 1):
         found = text[max(start, comment.start() - BEHIND) : comment.start()].rstrip() or found
         start = comment.end()
@@ -148,22 +152,22 @@ def code_before_comments(text: bytes, start: int, end: int) -> bytes:
 class Literals:
     """Finds the ends of regular expressions, at most `limit` bytes away, and reads each byte only a few times.
 
-    The scan from one slash may pass other slashes, escaped or in a class. A scan that begins at such a slash can differ
-    only up to the first bracket; from there on both scans are equal, so the end is known.
+    The scan from one slash may pass other slashes, which are escaped or in a class. A scan that begins at such a slash
+    can differ from the first scan only up to the next bracket, so from there on the end is known.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        # The last scan: the offset that it has reached, and the literal's end; 0 for no literal.
+        # The last scan: the offset that it has reached, and the end of the regular expression; 0 for none.
         self._until = 0
         self._end = 0
-        # A scan from a slash before this offset meets a bracket before it can end.
+        # Scans from slashes before this offset have the same end as the last scan.
         self._same = 0
 
-    def end(self, buffer: bytes, at: int, *, final: bool) -> int | None:
-        """Find the end of the literal that begins at `at`, without its flags, and keep what the scan has found.
+    def find_end(self, buffer: bytes, at: int, *, final: bool) -> int | None:
+        """Find the end of the regular expression that begins at `at`, without its flags, and keep the scan's result.
 
-        Return 0 when no literal begins there, None when more input is needed. final: True if there is no more input.
+        Return 0 when none begins there, None when more input is needed. final: True if there is no more input.
         """
         if at >= self._until:
             match = _REGEX.match(buffer, at, at + self._limit)
@@ -200,38 +204,38 @@ class Literals:
 
 
 class Parentheses:
-    """Matches the parentheses in a stretch of code, each one once. Positions count from the script's beginning."""
+    """Matches the parentheses in a part of code, each one once. Positions are counted from the script's beginning."""
 
     def __init__(self) -> None:
         self._open: list[int] = []
-        # The beginning of the stretch, and the place up to which its parentheses were matched.
+        # The beginning of this part, and the position up to which its parentheses were matched.
         self._begun = 0
         self._until = 0
 
-    def opener(self, text: bytes, gone: int, begun: int, at: int) -> int:
-        """Match the parentheses up to `at`; return the offset in `text` that the last closing one before `at` closes.
+    def match_up_to(self, text: bytes, dropped: int, code_start: int, at: int) -> int:
+        """Match the parentheses up to `at`; return the offset in `text` of the opening one for the last closing one.
 
-        The result is negative, or more than `BEHIND` bytes away, when the opening one is not known.
+        The offset is negative, or more than `BEHIND` bytes away, when the opening parenthesis is not known.
 
-        gone: the number of bytes that came before `text`.
-        begun: the offset where the code around `at` begins; 0 when that is before `text`.
+        dropped: the number of bytes that came before `text`.
+        code_start: the offset where the code around `at` begins; 0 when that is before `text`.
         """
-        begin = begun + gone
-        if self._begun != begin and (begun or self._begun > begin):
+        begin = code_start + dropped
+        if self._begun != begin and (code_start or self._begun > begin):
             self._begun = self._until = begin
             self._open.clear()
-        # Parentheses that are farther away are ignored, and so are those that are closed in between.
-        self._until = max(self._until, gone + at - BEHIND)
+        # Parentheses that are more than `BEHIND` bytes away are ignored.
+        self._until = max(self._until, dropped + at - BEHIND)
         opened = -1
-        for found in _PARENTHESIS.finditer(text, max(0, self._until - gone), at):
+        for found in _PARENTHESIS.finditer(text, max(0, self._until - dropped), at):
             if found[0] == b"(":
-                self._open.append(gone + found.start())
+                self._open.append(dropped + found.start())
             else:
-                opened = self._open.pop() - gone if self._open else -1
-        self._until = gone + at
+                opened = self._open.pop() - dropped if self._open else -1
+        self._until = dropped + at
         return opened
 
-    def cut(self, gone: int) -> None:
+    def cut(self, dropped: int) -> None:
         """Drop the open parentheses before this position."""
         if self._open:
-            del self._open[: bisect_left(self._open, gone)]
+            del self._open[: bisect_left(self._open, dropped)]

@@ -1,7 +1,7 @@
-"""The part of a script that is in memory, what is known about it, and its output.
+"""The part of a script that is in memory, with the lexer's position in it, and the output.
 
 Positions are offsets into `text`. The lexer moves `at` forward. Rules read the text around a word and replace ranges,
-in ascending order. Text before `put` is output already, and can no longer be changed.
+in ascending order. Text before `written` is output already, and can no longer be changed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from bisect import bisect_left
 from typing import Final
 
 from hatchway.rewrite import vocabulary
-from hatchway.rewrite.jscontext import Surroundings, surroundings
+from hatchway.rewrite.jscontext import OpenConstructs, open_constructs
 from hatchway.rewrite.jstokens import (
     AHEAD,
     BEHIND,
@@ -25,7 +25,7 @@ from hatchway.rewrite.jstokens import (
 
 KEYWORDS: Final = vocabulary.words(vocabulary.KEYWORDS)
 _NO_VALUE_OF: Final = vocabulary.words(vocabulary.NO_VALUE_OF)
-# After these characters (and keywords on the same line) an operand is expected, so that a parenthesis is safe there.
+# After these characters (and after keywords on the same line) an operand is expected, so a parenthesis may follow.
 _EXPECTING: Final = frozenset(b"=([,:?&|!+-*%<>^~{;")
 # Matched backwards: names that dots join.
 _CHAIN_BACKWARD = re.compile(rb"[\w$]*[A-Za-z_$](?:\s*\.(?:\?|(?!\.))\s*[\w$]*[A-Za-z_$])*")
@@ -40,34 +40,46 @@ class CodeWindow:
 
     text: the bytes.
     at: the offset up to which the lexer has read.
-    put: the offset up to which the text was output.
-    begun: the offset after the last token before `at` that is not code (a string, a comment, a regular expression).
-    before: the end of the code before that token; when the token is a value, a character that stands for it.
-    gone: how many bytes of the script came before `text`.
+    written: the offset up to which the text was output.
+    code_start: the offset after the last string, comment or regular expression before `at`.
+    before: the end of the code before that token, or one character instead of the token when the token is a value.
+    dropped: how many bytes of the script came before `text`.
     effort: counts the cost of decisions.
     """
 
-    __slots__ = ("_before", "_comments", "_out", "_resumed", "_skipped", "at", "begun", "effort", "gone", "put", "text")
+    __slots__ = (
+        "_before",
+        "_comments",
+        "_out",
+        "_resumed",
+        "_skipped",
+        "at",
+        "code_start",
+        "dropped",
+        "effort",
+        "text",
+        "written",
+    )
 
     def __init__(self, effort: Effort, before: bytes = b"") -> None:
         self.text = b""
         self.at = 0
-        self.put = 0
-        self.begun = 0
+        self.written = 0
+        self.code_start = 0
         self._before = before
-        # While `before` has not been needed: the bounds of the code and comments from whose text it will be computed.
+        # Until `before` is needed: the bounds of the text, code and comments, from which `before` will be computed.
         self._comments: tuple[int, int] | None = None
-        self.gone = 0
+        self.dropped = 0
         self.effort = effort
         self._out: list[bytes] = []
-        # The offsets, ascending, where code continues after a string, a comment and the like. Parts in which the lexer
-        # has not recorded them are kept as their beginnings and ends.
+        # The offsets, ascending, where code continues after a string, a comment and the like; and (beginning, end) of
+        # parts in which the lexer has not recorded these offsets.
         self._resumed: list[int] = []
         self._skipped: list[tuple[int, int]] = []
 
     @property
     def before(self) -> bytes:
-        """Return the end of the code before `begun`."""
+        """Return the end of the code before `code_start`."""
         if self._comments is not None:
             self._before = code_before_comments(self.text, *self._comments)[-32:] or self._before
             self._comments = None
@@ -79,10 +91,10 @@ class CodeWindow:
         self._comments = None
 
     def resume(self, before: bytes) -> None:
-        """Continue with code at `at`. before: the text before it; b"" for a comment, which does not count."""
+        """Continue with code at `at`. before: the new value of `before`; b"" after a comment, to keep the old value."""
         if before:
             self.before = before
-        self.begun = self.at
+        self.code_start = self.at
         self._resumed.append(self.at)
 
     def skip(self, found: re.Match[bytes]) -> None:
@@ -93,14 +105,14 @@ class CodeWindow:
         if last >= 0:
             self.before = b'"' if value > regex else b")"
         if comment > last:
-            self._comments = (self._comments[0] if self._comments else max(self.begun, last), comment)
-        self.begun = max(last, comment)
+            self._comments = (self._comments[0] if self._comments else max(self.code_start, last), comment)
+        self.code_start = max(last, comment)
 
     def replace(self, start: int, end: int, new: bytes) -> None:
         """Output everything before `start`, then `new` instead of the text up to `end`."""
-        self._out.append(self.text[self.put : start])
+        self._out.append(self.text[self.written : start])
         self._out.append(new)
-        self.put = end
+        self.written = end
 
     def wrap(self, start: int, end: int, more: bytes = b"") -> None:
         """Pass an expression through the address function of the browser's script. more: text after the call."""
@@ -110,10 +122,10 @@ class CodeWindow:
 
     def flush(self, done: int, *, whole: bool) -> bytes:
         """Return the output up to `done`, and drop text that decisions no longer need. whole: drop all text."""
-        self._out.append(self.text[self.put : done])
-        self.put = done
+        self._out.append(self.text[self.written : done])
+        self.written = done
         self.before = self.before
-        cut = len(self.text) if whole else min(self.put, self.at) - BEHIND
+        cut = len(self.text) if whole else min(self.written, self.at) - BEHIND
         if cut > 0 and not whole:
             self._skipped = [one for one in self._skipped if one[1] > cut]
             if self._skipped:
@@ -121,9 +133,9 @@ class CodeWindow:
         if cut > 0:
             self.text = self.text[cut:]
             self.at -= cut
-            self.put -= cut
-            self.begun = max(0, self.begun - cut)
-            self.gone += cut
+            self.written -= cut
+            self.code_start = max(0, self.code_start - cut)
+            self.dropped += cut
             self._resumed = [one - cut for one in self._resumed[bisect_left(self._resumed, cut) :]]
             self._skipped = [(start - cut, end - cut) for start, end in self._skipped]
         found = b"".join(self._out)
@@ -138,13 +150,13 @@ class CodeWindow:
 
     def code_before(self, end: int, limit: int = CHAIN_LIMIT) -> bytes:
         """Return the code before a position, back to the last token that is not code, at most `limit` bytes."""
-        return self.text[max(self.begun, end - limit) : end]
+        return self.text[max(self.code_start, end - limit) : end]
 
     def significant(self, position: int) -> bytes:
         """Return the code before a position without white space at its end, or `before` when there is none."""
-        return self.text[max(self.begun, position - BEHIND) : position].rstrip() or self.before
+        return self.text[max(self.code_start, position - BEHIND) : position].rstrip() or self.before
 
-    def surroundings(self, position: int) -> Surroundings:
+    def open_constructs(self, position: int) -> OpenConstructs:
         """Return the constructs that are open at a position, as far as the code before it is in memory."""
         floor = position - BEHIND
         if self._skipped:
@@ -156,7 +168,7 @@ class CodeWindow:
         at = bisect_left(self._resumed, floor)
         del self._resumed[:at]
         begin = self._resumed[0] if self._resumed and self._resumed[0] <= position else max(0, floor)
-        return surroundings(self.text[begin:position], self.effort)
+        return open_constructs(self.text[begin:position], self.effort)
 
     def root(self, chain: int, end: int) -> bytes:
         """Return the first name of a chain."""
@@ -165,7 +177,7 @@ class CodeWindow:
 
     def chain(self, end: int) -> int | None:
         """Return the beginning of the chain of names that ends at `end`; None when none may be changed."""
-        floor = max(self.begun, self.put, end - CHAIN_LIMIT)
+        floor = max(self.code_start, self.written, end - CHAIN_LIMIT)
         text = self.text[floor:end]
         # From the last name backwards, as far as dots join the names.
         found = _CHAIN_BACKWARD.match(text[::-1])
@@ -173,7 +185,7 @@ class CodeWindow:
             return None
         position = end - found.end()
         before = self.significant(position)
-        if position == floor and floor not in (self.begun, 0) and floor >= end - CHAIN_LIMIT:
+        if position == floor and floor not in (self.code_start, 0) and floor >= end - CHAIN_LIMIT:
             return None  # it may begin before the text in memory
         last = before[-1:]
         if last and (last in b"#@\\" or last >= b"\x80"):
@@ -196,7 +208,7 @@ class CodeWindow:
             return False
         if before[-1] in _EXPECTING:
             return before[-2:] not in (b"++", b"--")
-        between = self.text[max(self.begun, position - BEHIND) : position]
+        between = self.text[max(self.code_start, position - BEHIND) : position]
         if b"\n" in between[len(between.rstrip()) :] or b"\r" in between[len(between.rstrip()) :]:
             return False
         word = last_word(before)

@@ -23,7 +23,7 @@ _DOTS = {b".": b".", b"..": b"..", b"%2e": b".", b".%2e": b"..", b"%2e.": b"..",
 def collapse_path(path: bytes) -> bytes:
     """Return the path without dot segments (`%2e` counts as a dot) and without empty segments.
 
-    The path cannot rise above "/". A slash at the end stays, as with Go's path.Join in the API server, but none is
+    `..` at the beginning is removed. A slash at the end stays, as with Go's path.Join in the API server, but none is
     added: `/a/..` becomes `/`, `/a/.` becomes `/a`. All other bytes are kept. "" becomes "/".
     """
     if path[:1] == b"/" and not _NEEDS_COLLAPSE.search(path):
@@ -69,8 +69,8 @@ def rewrite_location(value: bytes, *, prefix: bytes, request_host: bytes, endpoi
 def rewrite_as_go(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_host: bytes) -> bytes:
     """Return the URL as `rewrite_location` does, but parsed and formatted as by Go.
 
-    Clients of a kube-apiserver see such URLs: escapes are decoded and encoded again, schemes are in lower case.
-    `..` cannot leave the prefix here, either.
+    Clients of a kube-apiserver get such URLs: escapes are decoded and encoded again, schemes are in lower case. But
+    here `..` cannot leave the prefix.
 
     Raises GoURLError for a text that Go cannot parse.
     """

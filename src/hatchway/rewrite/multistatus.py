@@ -20,7 +20,7 @@ class MultistatusRewriter:
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; return the output that is certain after them."""
+        """Take the next bytes; return the output that no longer depends on later bytes."""
         buffer = self._rest + data
         begun = _BEGIN.search(buffer, max(0, len(buffer) - _LIMIT))
         done = begun.start() if begun else len(buffer)

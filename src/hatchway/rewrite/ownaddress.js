@@ -1,9 +1,10 @@
-// The script in pages under a host name: what other scripts open at the application's own address leads to the door.
+// For pages under a host name of their own: requests of scripts to the application's own address go to the door
+// instead.
 //
-// When a script composes an address of `location.hostname` and the port on which the application listens, no text holds
-// that address, so it cannot be changed on its way to the browser. HOSTS: the addresses, with their ports, that can only
-// mean the application. The door puts this script before the first script of a page (ownaddress.py); it removes its own
-// element.
+// A script may compose an address from `location.hostname` and the port on which the application listens. No text
+// contains such an address, so it cannot be changed on its way to the browser. HOSTS: `host:port` texts that can only
+// mean the application. The door inserts this script before the first script of a page (ownaddress.py); the script
+// removes its own element.
 (function (HOSTS) {
   "use strict";
   var place = location, own = Object.create(null), element = document.currentScript;
@@ -13,7 +14,7 @@
     try { own[new URL("http://" + host).host] = true; } catch (e) { return; }
   });
 
-  // The address at the door; anything else as it was given.
+  // Return the address at the door for an address of the application; other values unchanged.
   function at_door(address) {
     var url;
     try { url = new URL(address, document.baseURI); } catch (e) { return address; }
@@ -24,7 +25,7 @@
     return kind[1] + secure + "//" + place.host + url.pathname + url.search + url.hash;
   }
 
-  // Arguments with the address at `index` changed; what is no address (a Request has been changed already) stays.
+  // Change the address in `args[index]`. A Request was changed already when it was made.
   function changed(args, index) {
     if (typeof args[index] === "string" || args[index] instanceof URL) args[index] = at_door(args[index]);
     return args;

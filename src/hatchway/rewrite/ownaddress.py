@@ -1,10 +1,10 @@
 r"""Rewrites an application's own address in pages that are served under the target's own host name.
 
 In a page of an application that listens on port 8080, `http://0.0.0.0:8080/x.js` can only mean the application itself,
-and the browser cannot reach this address. So such addresses are changed to the door's in documents, scripts and style
-sheets: in URL attributes and in CSS; and in scripts, `data-` attributes and the `content` of `<meta>` if scheme, host
-and port of a URL are written together (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and
-data that scripts fetch are not changed, because the page may save them again.
+and the browser cannot reach this address. So such addresses are changed to the door's address: in URL attributes and in
+CSS; and in scripts, `data-` attributes and the `content` of `<meta>`, if scheme, host and port of a URL are written
+together (`ws://localhost:8080` or `http:\/\/localhost:8080`). Text, fields of forms, and data that scripts fetch are
+not changed, because the page may save them again.
 
 Addresses that a script composes or has fetched (`location.hostname + ":8080"`) are changed when the script opens them:
 a small script (`ownaddress.js`) is put before the first script of a page, if the page's policy allows an inline script.
@@ -31,7 +31,7 @@ from hatchway.rewrite.urlrules import UrlRule
 LONG_SCRIPT: Final = 512 * 1024
 _SCRIPTS: Final = frozenset((b"script", b"worker", b"sharedworker", b"serviceworker"))
 _SCHEME = re.compile(rb"(?<![A-Za-z0-9+.-])(http|ws)s?:(\\?)\Z", re.IGNORECASE)
-# Elements whose tags are always parsed: their content may change, or a policy is in them.
+# Elements whose tags are always parsed, because their content may change or because they may have a policy.
 _ALWAYS: Final = frozenset((b"script", b"style", b"meta"))
 # The number of bytes in which browsers search for a page's charset declaration, and the pattern of such a declaration.
 _PRESCAN: Final = 1024
@@ -41,10 +41,10 @@ _MARGIN: Final = 16
 
 
 class OwnAddressText:
-    """A body transform that replaces beginnings of URLs of `hosts` in a script by those of `outer`.
+    """A body transform for a script: it replaces host and port with `outer` in URLs whose host and port are in `hosts`.
 
     hosts: hosts with their ports, in lower case.
-    found: called when an address was found.
+    found: called when an address of the application was found.
     """
 
     def __init__(self, hosts: Iterable[bytes], outer: bytes, found: Callable[[], None] = lambda: None) -> None:
@@ -52,14 +52,14 @@ class OwnAddressText:
         self.hosts = tuple(longest_first)
         self._keep = _MARGIN + max(map(len, longest_first), default=0)
         alternatives = b"|".join(map(re.escape, longest_first)) or b"(?!)"
-        # The pattern begins with a slash, for which the search is fast.
+        # The pattern begins with a slash, because the search for a single byte is fast.
         self._pattern = re.compile(rb"/(\\?/)(?i:" + alternatives + rb")(?=[^A-Za-z0-9.:@_-]|\Z)")
         self._outer = outer
         self._found = found
         self._before = self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Hold back bytes that may be the beginning of an address."""
+        """Take the next bytes; return the output, without bytes at its end that may begin an address."""
         return self._change(self._rest + data if self._rest else data, whole=False)
 
     def finish(self) -> bytes:
@@ -69,11 +69,11 @@ class OwnAddressText:
 
     def replace(self, text: bytes) -> bytes:
         """Return a whole text with its addresses changed; the same object when there are none."""
-        found = self.again()._change(text, whole=True)
+        found = self.fresh()._change(text, whole=True)
         return text if found == text else found
 
-    def again(self) -> OwnAddressText:
-        """Return a new OwnAddressText with the same addresses, for another text."""
+    def fresh(self) -> OwnAddressText:
+        """Make another OwnAddressText with the same addresses, for another text."""
         other = OwnAddressText.__new__(OwnAddressText)
         other.hosts = self.hosts
         other._keep, other._pattern, other._outer, other._found = self._keep, self._pattern, self._outer, self._found
@@ -82,12 +82,12 @@ class OwnAddressText:
 
     def _change(self, text: bytes, *, whole: bool) -> bytes:
         out: list[bytes] = []
-        # The byte before the held back bytes shows whether a scheme begins there; it belongs to no scheme itself.
+        # The byte before the held back bytes shows whether a scheme begins there; that byte is not part of a scheme.
         start = len(self._before)
         text = self._before + text
         for match in self._pattern.finditer(text, start):
             if match.end() == len(text) and not whole:
-                break  # its port may have more digits
+                break  # the port may have more digits
             scheme = _SCHEME.search(text, max(start, match.start() - _MARGIN), match.start())
             if scheme is None:
                 continue
@@ -123,7 +123,7 @@ class OwnAddressPage(PageRewriter):
     ) -> None:
         super().__init__(rule, b"", whole=False, policy=policy, xml=xml)
         self._text_of = text
-        # "&#" may begin the reference of a slash.
+        # "&#" may begin a character reference for a slash.
         self._marks = (b"//", b"/\\/", b"&#", *marks)
         # XHTML would need another element, but hardly any application is written in XHTML.
         self._with_script = xml
@@ -135,9 +135,10 @@ class OwnAddressPage(PageRewriter):
         return b"<script" + attribute + b">" + own_address_script(self._text_of.hosts) + b"</script>"
 
     def _charset(self, following: bytes) -> bytes:
-        """Return a `<meta>` with the charset that the next bytes declare; b"" when none is, or one was before.
+        """Return a `<meta>` with the charset that the next bytes declare; b"" for none, or when one came before.
 
-        Browsers search the first 1024 bytes of a page for it (HTML, 13.2.3.3); the script would push it out of them.
+        Browsers search the first 1024 bytes of a page for the declaration (HTML, 13.2.3.3); the script would move it
+        out of these bytes.
         """
         found = None if self._told_charset else _CHARSET.search(following)
         if found is None or b"<!--" in following[: found.start()]:
@@ -191,10 +192,10 @@ class OwnAddressPage(PageRewriter):
 
     def _transform_of(self, name: bytes, given: dict[bytes, bytes]) -> BodyTransform | None:
         if self._policy.has_hashes("style" if name == b"style" else "script", enforced=True):
-            return None  # elements that a policy knows by their hash must not change
+            return None  # elements that a policy allows by their hash must not change
         if name == b"style":
             return CssRewriter(self._rule)
-        return self._text_of.again() if b"src" not in given else None
+        return self._text_of.fresh() if b"src" not in given else None
 
 
 class OwnAddressRewriter:

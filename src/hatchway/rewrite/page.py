@@ -1,8 +1,9 @@
 """Rewrites a page under a path prefix: all URLs in its HTML that a browser loads. It also adds Hatchway's script.
 
-`HtmlRewriter` has one list of URL attributes; here are more of them (`srcset`, `style`, SVG's `href` ...), `<meta
-http-equiv=refresh>`, style sheets, import maps and scripts inside the page, and `integrity`, which is dropped when
-Hatchway may change the file. A start tag is changed when it is complete and at most `TAG_LIMIT` bytes long.
+`HtmlRewriter` changes one list of URL attributes. `PageRewriter` also changes other attributes (`srcset`, `style`,
+SVG's `href` ...), `<meta http-equiv=refresh>`, and the style sheets, import maps and scripts inside the page, and drops
+`integrity` when Hatchway may change the file. A start tag is changed when it is complete, unless it is longer than
+`TAG_LIMIT` bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _FOREIGN = re.compile(rb"[\x00-\x20]*(?:[A-Za-z][A-Za-z0-9+.\t\n\r-]*:|[/\\][\t\
 REFRESH = re.compile(
     rb"([\t\n\f\r ]*(?:[0-9.]+[\t\n\f\r ]*)?(?:[;,][\t\n\f\r ]*)?url[\t\n\f\r ]*=[\t\n\f\r ]*['\"]?)(.*)", re.I | re.S
 )
-# An inline script or style that a policy may know by its hash is held back until its end, if it is at most this long.
+# An inline script or style that a policy may allow by its hash is held back until its end, if it has at most so many
+# bytes.
 _KNOWN_LIMIT: Final = 1024 * 1024
 _HANDLER = re.compile(rb"on[a-z]+\Z")
 _JAVASCRIPT = re.compile(rb"[\x00-\x20]*javascript:", re.IGNORECASE)
@@ -84,9 +86,9 @@ class PageRewriter(HtmlRewriter):
         self._waiting = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; return the output that is certain after them."""
+        """Take the next bytes; return the output that no longer depends on later bytes."""
         if self._waiting and b">" not in data and len(self._rest) + len(data) <= TAG_LIMIT:
-            # The tag at the beginning of the rest does not end in these bytes, so it need not be parsed again.
+            # The tag that was held back does not end in the new bytes, so it need not be parsed again.
             self._rest += data
             return b""
         self._waiting = False
@@ -145,7 +147,7 @@ class PageRewriter(HtmlRewriter):
         return self._attributes_of(buffer, start, tag, name, out)
 
     def _attributes_of(self, buffer: bytes, start: int, tag: re.Match[bytes], name: bytes, out: list[bytes]) -> int:
-        """Rewrite a start tag's attributes; return up to where `buffer`, from `start` on, is in `out`."""
+        """Rewrite a start tag's attributes. Return the index up to which `buffer` is then in `out`; before: `start`."""
         self._inner = None
         urls = _URLS.get(name, _NONE)
         given: dict[bytes, bytes] = {}
@@ -170,7 +172,7 @@ class PageRewriter(HtmlRewriter):
             if new is not value:
                 edits.append((match.start(group), match.end(group), new))
         if integrity is not None and own and self.drops_integrity:
-            # It is dropped without a replacement, because the file may be changed, so that the checksum no longer fits.
+            # It is dropped without a replacement: the file may be changed, and then the checksum would not match.
             edits.append((*integrity, b""))
         if name == b"meta":
             edits += self._meta(buffer, tag, given)
@@ -188,7 +190,7 @@ class PageRewriter(HtmlRewriter):
         if attribute in _CANDIDATES:
             return rewrite_srcset(value, self._rule)
         if attribute in _STYLES:
-            # A style that a policy knows by its hash stays ('unsafe-hashes'); the browser's script changes it.
+            # A style that a policy allows by its hash ('unsafe-hashes') is changed by the browser's script instead.
             return value if self._policy.has_hashes("style", enforced=True) else rewrite_style(value, self._rule)
         if _HANDLER.match(attribute):
             return value if self._policy.has_hashes("script", enforced=True) else self._code(value)
@@ -225,7 +227,7 @@ class PageRewriter(HtmlRewriter):
         elif kind == b"refresh" and (found := REFRESH.match(content)) is not None:
             rewritten = found[1] + self._rewrite(found[2])
         elif given.get(b"name", b"").lower() == b"referrer":
-            rewritten = telling_referrer(content)
+            rewritten = full_referrer_policy(content)
         else:
             return []
         for match in ATTRIBUTE.finditer(buffer, tag.end(2), tag.end()):
@@ -238,7 +240,7 @@ class PageRewriter(HtmlRewriter):
         self._policy.read(unescape(content.decode("latin-1")).encode("latin-1", "replace"))
 
     def _meta_policy(self, content: bytes) -> bytes:
-        """Rewrite a policy in the page. It does not concern Hatchway's script, which comes before it."""
+        """Rewrite a policy in the page. It does not apply to Hatchway's script, which comes before it."""
         text = unescape(content.decode("latin-1")).encode("latin-1", "replace")
         changed = rewrite_policy(text, b"", self._rule, self._policy)
         return (
@@ -276,10 +278,10 @@ class PageRewriter(HtmlRewriter):
 
 
 class KnownElement:
-    """Rewrites an inline script or style that a policy may know by its hash, and the end of its tag.
+    """Rewrites an inline script or style that a policy may allow by its hash, and the end of its tag.
 
-    An element that a policy knows and that changes gets the nonce, so that it stays allowed. All other tags stay as
-    they are.
+    If a policy allows the element and the element changes, it gets the nonce, so that it stays allowed. All other tags
+    are unchanged.
     """
 
     def __init__(self, inner: BodyTransform, policy: InlinePermissions, kind: ElementKind, nonce: bytes | None) -> None:
@@ -316,7 +318,7 @@ class KnownElement:
 
 
 def _as_browsers_read(text: bytes) -> bytes:
-    """Return text with normalized line ends (HTML, 13.2.3.5), from which browsers make hashes."""
+    """Return the text with normalized line ends (HTML, 13.2.3.5); browsers compute hashes of this form."""
     return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
 
 
@@ -368,9 +370,9 @@ class ImportMapRewriter:
         return value
 
 
-def telling_referrer(value: bytes) -> bytes:
+def full_referrer_policy(value: bytes) -> bytes:
     """Return a referrer policy that sends a full Referer to the same origin, and no more than before to others.
 
-    `stray.py` uses the Referer to find the application of a request without the prefix.
+    `stray.py` uses the Referer of a request without the prefix to find the application.
     """
     return b", ".join(_TELLING.get(one.strip().lower(), one.strip()) for one in value.split(b","))

@@ -1,15 +1,15 @@
-// What makes an application's scripts work under a path prefix.
+// Makes an application's scripts work under a path prefix.
 //
-// The application believes that it lives at the root of its host. Everything that a script hands to the browser as an
-// address gets the prefix (`add`), everything that it reads back is without it (`del`). Both are idempotent. What is
-// not ours (another host, `data:`, `blob:`) is left alone.
+// The application is written for the root of a host. Each address that a script passes to the browser gets the prefix
+// (`add`), and each address that a script reads loses it (`del`). Both functions are idempotent. Addresses of other
+// hosts, `data:` and `blob:` are not changed.
 //
-// This is the frame: each `//= NAME` stands for browser/NAME.js, in one function's scope, `//= vocabulary` for the lists
-// of vocabulary.py (script.py puts it together). The whole runs first in every
-// document, and at the beginning of every worker's script. It is served with its comments and indentation taken off,
-// the two arguments at its end filled in, and inline; so it has no block comments, no text that spans lines, and nowhere
-// the characters that end a script element. `window.location` cannot be replaced: scripts are changed on their way
-// (javascript.py) to read it through `__hatchway`, and to import through `__hatchwayImport`.
+// script.py builds the served script from this file: each `//= NAME` is replaced by browser/NAME.js, all in the scope
+// of one function, and `//= vocabulary` by the lists of vocabulary.py. The script runs first in every document, and at
+// the beginning of every worker's script. Comments and indentation are removed, the two arguments at the end are filled
+// in, and it is served inline. So it must not have block comments, texts of several lines, or the characters that end a
+// script element. `window.location` cannot be replaced; therefore scripts are changed on their way to the browser
+// (javascript.py): they read it through `__hatchway`, and import through `__hatchwayImport`.
 (function hatchway(PREFIX, HOSTS) {
   "use strict";
 

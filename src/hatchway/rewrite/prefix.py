@@ -5,8 +5,8 @@ Make a `PrefixRewriter` for each exchange; this is cheap. Call `edit_request` be
 build URLs. `kubernetes` does only what a kube-apiserver does, and writes `Location` as Go writes URLs.
 
 Full mode changes bodies (`page.py`, `javascript.py`, `css.py`) and response fields: `_field` and `_URL_FIELDS` say
-which fields it changes, `_DROPPED` which ones it drops. `Strict-Transport-Security` and the like concern a whole host
-and pass; `Clear-Site-Data` is dropped, because other applications use the same host.
+which fields it changes, and `_DROPPED` has those that it drops. Fields for a whole host, such as
+`Strict-Transport-Security`, are not changed. `Clear-Site-Data` is dropped: other applications use the same host.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hatchway.rewrite.html import HtmlRewriter
 from hatchway.rewrite.javascript import JavaScriptRewriter
 from hatchway.rewrite.location import rewrite_as_go
 from hatchway.rewrite.multistatus import MultistatusRewriter
-from hatchway.rewrite.page import PageRewriter, telling_referrer
+from hatchway.rewrite.page import PageRewriter, full_referrer_policy
 from hatchway.rewrite.script import script
 from hatchway.rewrite.sniff import UNKNOWN, Sniffed, may_be_sniffed
 from hatchway.rewrite.urlrules import KubernetesRule, PrefixRule, UnprefixRule, UrlRule
@@ -97,11 +97,11 @@ class PrefixRewriter:
         )
         self._destination: bytes | None = None
         self._service_worker = False
-        # Whether the request's `Accept` names HTML; None without that field.
+        # True if the request's `Accept` names HTML; None without that field.
         self._accepts_html: bool | None = None
 
     def see_request(self, headers: Fields) -> None:
-        """Record which kind of answer the request expects. `edit_request` calls it."""
+        """Record which kind of answer the request expects. `edit_request` calls this method."""
         for name, value in headers:
             lower = name.lower()
             if lower == b"sec-fetch-dest":
@@ -112,8 +112,7 @@ class PrefixRewriter:
                 # Browsers send `Accept: text/html` for pages on any origin, `Sec-Fetch-Dest` only on secure ones.
                 self._accepts_html = b"text/html" in value.lower()
         if self.mode == "full" and self._destination is None and self._accepts_html is False:
-            # Not a browser: absolute URLs of this host stay absolute (below the prefix), as a kube-apiserver writes
-            # them.
+            # Not a browser: absolute URLs of this host stay absolute, with the prefix, as in a kube-apiserver's answer.
             self._rule = PrefixRule(self.prefix, self._hosts, absolute=self._hosts[0])
 
     def edit_request(self, headers: Fields) -> Fields:
@@ -149,7 +148,7 @@ class PrefixRewriter:
         Args:
             status: the response's status.
             headers: the response's fields; this list is changed.
-            decode: whether a gzip body is decoded, because the client does not know content codings.
+            decode: True to decode a gzip body, because the client does not know content codings.
 
         Raises:
             GoURLError: in Kubernetes mode, when Go cannot parse Location.
@@ -263,7 +262,7 @@ class PrefixRewriter:
         if name == b"reporting-endpoints":
             return _QUOTED.sub(lambda match: b'"' + rule(match[1]) + b'"', value)
         if name == b"referrer-policy":
-            return telling_referrer(value)
+            return full_referrer_policy(value)
         if name in _POLICIES:
             return rewrite_policy(value, self._hash() if page else b"", rule, policy if page else None)
         return value
@@ -273,7 +272,7 @@ class PrefixRewriter:
         return script(self.prefix, tuple(host for host in self._hosts if host))
 
     def element(self, nonce: bytes | None = None, *, xml: bool = False) -> bytes:
-        """Return the script as an element of a page. xml: whether the page is XHTML."""
+        """Return the script as an element of a page. xml: True if the page is XHTML."""
         attribute = b"" if nonce is None else b' nonce="' + nonce + b'"'
         if xml:
             return b"<script" + attribute + b"><![CDATA[" + self.script() + b"]]></script>"

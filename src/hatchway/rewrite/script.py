@@ -1,8 +1,8 @@
-"""Builds the scripts for browsers: the long one from the frame `prefix.js` and the parts `browser/*.js`.
+"""Builds the two scripts for browsers: `prefix.js` with its parts `browser/*.js`, and the short `ownaddress.js`.
 
-The build needs only Python, and runs when the script is needed for the first time. Each `//= NAME` in the frame is
-replaced by `browser/NAME.js`, and `//= vocabulary` by the lists of `vocabulary.py`; comments and indentation are
-removed. So the served script always fits the files. The short one is `ownaddress.js`.
+The build needs only Python, and runs when the script is needed for the first time, so the served script always matches
+the files. Each `//= NAME` in `prefix.js` is replaced by `browser/NAME.js`, and `//= vocabulary` by the lists of
+`vocabulary.py`; comments and indentation are removed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from hatchway.rewrite.vocabulary import OF_THE_BROWSER
 
 _VOCABULARY: Final = "vocabulary"
-# Both scripts have this where the addresses are put in.
+# The placeholder for the addresses in both scripts.
 _HOSTS: Final = b'["__HOSTS__"]'
 _PLAIN_HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")
 

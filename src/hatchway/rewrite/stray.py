@@ -2,7 +2,7 @@
 
 The rewriters and `prefix.js` cannot change every address (for example in a style that a script has built, or in a
 WebAssembly module's loader). But the `Referer` of such a request shows the application, because only a page under a
-prefix sends a Referer with the prefix. The request is redirected there by a 307, which keeps method and body.
+prefix sends a Referer with the prefix. The request is redirected to that application by a 307.
 """
 
 from __future__ import annotations

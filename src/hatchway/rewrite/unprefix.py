@@ -2,7 +2,7 @@
 
 A kube-apiserver puts its prefix before URLs in `Location` and in the attributes that `html.py` lists. When the
 application is shown at the root of its own host name, the prefix must be removed again. What an API server does not
-change (scripts, styles, cookies, HTML in codings other than gzip and deflate) is not changed here, either.
+change (scripts, styles, cookies, HTML in codings other than gzip and deflate) is also unchanged here.
 """
 
 from __future__ import annotations

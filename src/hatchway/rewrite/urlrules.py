@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from hatchway.rewrite.location import collapse_path, rewrite_location
 
-# Takes and returns bytes; it returns the same object when nothing changes.
+# A rule takes a URL and returns the new one; the same object when nothing changes.
 UrlRule = Callable[[bytes], bytes]
 
 _OWN = re.compile(rb"(?:(?i:(https?|wss?)):)?//([^/?#\\]*)")

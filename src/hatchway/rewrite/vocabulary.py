@@ -76,7 +76,7 @@ WRAPPED_MEMBERS: Final = "href pathname assign replace toString valueOf"
 READ_MEMBERS: Final = "href pathname toString valueOf"
 # Windows and documents that can be navigated by an assignment to their `location`.
 ASSIGNABLE: Final = "window globalThis document"
-# Names that may be windows or documents before an index.
+# Names of objects that may be windows or documents, in expressions with an index (`window[name]`).
 INDEXED: Final = "window document self globalThis defaultView contentWindow"
 
 # The lists for the browser's script, by the names of their variables there.

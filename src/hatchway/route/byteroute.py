@@ -18,7 +18,7 @@ from hatchway.target import Target, format_argument
 ANY_PROTOCOL: Final = RouteCapabilities(
     authorization=True, methods=True, codings=True, unchanged=True, transparent=True, any_protocol=True
 )
-# How many targets' routes are kept at most.
+# The most targets whose routes are kept.
 _MOST_ROUTES: Final = 4096
 
 
@@ -33,7 +33,7 @@ class AnyProtocolRoute(ABC):
     name: str
 
     def __init__(self, connection: Connection) -> None:
-        """connection: the API server, asked for the objects of targets and for the user's rights."""
+        """Make the route. connection: the API server, which has the objects of targets and knows the user's rights."""
         self._connection = connection
         self._routes: dict[Target, tuple[int, TargetRoute]] = {}
 
@@ -47,13 +47,13 @@ class AnyProtocolRoute(ABC):
         """Return True: opening a connection fetches everything that the connection needs."""
         return True
 
-    async def begin(self) -> None:  # noqa: B027 (a route may have something to make, and need not)
-        """Make nothing: most routes need nothing of their own in the cluster."""
+    async def begin(self) -> None:  # noqa: B027 (not abstract: most routes make nothing)
+        """Do nothing: most routes need no object of their own in the cluster."""
 
     async def connect_datagrams(
         self, target: Target, receive: Callable[[bytes], None], ended: Callable[[TargetUnreached | None], None]
     ) -> DatagramLink:
-        """Refuse: most routes carry TCP only."""
+        """Raise TargetUnreached: most routes carry TCP only."""
         raise TargetUnreached(Unreached.OUT_OF_REACH, f"{format_argument(target)}: this route carries TCP only")
 
     async def renew(self) -> bool:
@@ -81,7 +81,7 @@ class AnyProtocolRoute(ABC):
         """Open a connection to a target (`contract.ByteRoute.connect`)."""
 
     async def _translate_api_error(self, error: Exception) -> TargetUnreached:
-        """Turn an error of a request to the API server into TargetUnreached; renews the credentials on 401."""
+        """Turn an error of a request to the API server into TargetUnreached; on 401, renew the credentials."""
         trouble = self._connection.trouble
         if trouble is not None:
             return TargetUnreached(Unreached.AWAY, trouble.reason, trouble.hint)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _WORDS: Final = {"api": "the API server's proxy", "forward": "port-forward", "ssh": "SSH", "relay": "a relay pod"}
 _PINNED: Final = "as the command line says"
-# For how many seconds a choice is valid that depends on the user's rights.
+# The seconds for which a choice that depends on the user's rights is valid.
 _VALID_SECONDS: Final = 30.0
 # The most targets whose choice is kept.
 _MOST: Final = 4096
@@ -34,10 +34,10 @@ _MOST: Final = 4096
 class RouteChoice:
     """The route that was chosen for a target.
 
-    route: None when none of the routes reaches it.
-    capabilities: what the route carries; None without one.
+    route: None when none of the routes reaches the target.
+    capabilities: what the route carries; None without a route.
     refusals: why other routes were not chosen: (the route's name, the reason).
-    valid_until: the time of `time.monotonic` until which the choice is valid, if the connection does not change before.
+    valid_until: the time (`time.monotonic`) at which the choice expires, unless the connection changes before.
     """
 
     route: Route | None
@@ -62,7 +62,7 @@ class RouteChooser:
         Args:
             via: the only route to use, or auto.
             connection: the API server, with the user's credentials.
-            on_change: called with a target when its choice is made first, or has changed.
+            on_change: called with a target when a choice is made for it the first time, or has changed.
             ssh: the node to log in to, for `Via.ssh`.
             relay: the pod that may be made, for `Via.relay`.
         """
@@ -86,7 +86,7 @@ class RouteChooser:
             await asyncio.Event().wait()
 
     def byte_route(self) -> ByteRoute:
-        """Return the route that carries any protocol: port-forward, SSH or a relay; made when it is needed first."""
+        """Return the route that carries any protocol: port-forward, SSH or a relay; created on first use."""
         if self._byte_route is None:
             self._byte_route = self._make_byte_route()
             if self._group is not None:
@@ -94,7 +94,8 @@ class RouteChooser:
         return self._byte_route
 
     def _make_byte_route(self) -> ByteRoute:
-        # Imported here, because these imports take longer than all those of a door that uses the proxy verb only.
+        # Imported here: these imports take longer than all others together, and a door that uses only the proxy verb
+        # does not need them.
         connection = self._connection
         if self._via is Via.ssh:
             from hatchway.route.ssh import SshRoute
@@ -117,7 +118,7 @@ class RouteChooser:
         return self._connection.generation, self._changes
 
     def choice(self, target: Target) -> RouteChoice | None:
-        """Return the choice for a target; None when it is not known, so that `prepare` has to be awaited."""
+        """Return the valid choice for a target; None when there is none, so that `prepare` has to be awaited."""
         found = self._choices.get(_without_scheme(target))
         if found is None or found.valid_until < time.monotonic():
             return None
@@ -160,7 +161,7 @@ class RouteChooser:
         except ApiError as error:
             if self._via is not Via.auto or error.code in (401, 503):
                 raise
-            # The server, or a gateway in front of it, may answer no access reviews; the proxy verb may still work.
+            # The server, or a gateway in front of it, may not answer access reviews; the proxy verb may still work.
             by_route = Refusal(f"whether port-forward may be used cannot be found out: {error.message}")
         choice = _choice_of(route, by_route)
         if choice.route is None and by_proxy is not None:
@@ -168,7 +169,7 @@ class RouteChooser:
         return choice
 
     def describe(self, target: Target | None) -> str:
-        """Return by which route a target is reached, and why, for people. target: None before the first request."""
+        """Return, in words, by which route a target is reached, and why. target: None before the first request."""
         choice = self._choices.get(_without_scheme(target)) if target is not None else None
         if choice is None:
             return f"{_WORDS[self._via.value]}, {_PINNED}" if self._via is not Via.auto else ""
@@ -191,7 +192,7 @@ class RouteChooser:
             self._changes += 1
 
     def route_to(self, target: Target) -> TargetRoute:
-        """Return how exchanges reach a target; only after a choice that has a route."""
+        """Return how exchanges reach a target, for which a route has been chosen."""
         choice = self._choices[_without_scheme(target)]
         assert choice.route is not None
         return choice.route.route_to(target)

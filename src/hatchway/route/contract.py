@@ -2,7 +2,7 @@
 
 A route answers two questions: can it reach a target, and what does it carry (`prepare`); and how does an HTTP exchange
 reach the target (`route_to`). A route that carries any protocol also opens connections (`ByteRoute.connect`). The
-chooser (`chooser.py`) asks the routes one after the other; the door and `hatchway forward` use what it has chosen.
+chooser (`chooser.py`) asks the routes one after the other; the door and `hatchway forward` use the chosen route.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from hatchway.target import Target
 
 @dataclass(frozen=True, slots=True)
 class RouteCapabilities:
-    """The parts of requests and answers that a route carries without a change; each is True or False.
+    """What a route carries without a change; each attribute is True or False.
 
     authorization: the client's `Authorization` field arrives.
     methods: methods beyond GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS arrive.
     codings: bodies arrive in any content coding, HTML in Brotli and Zstandard included.
     unchanged: pages and redirects arrive as the application has written them.
-    transparent: every answer is the application's; nothing on the way answers in its place.
-    any_protocol: other protocols than HTTP, over TCP, arrive, too.
+    transparent: every answer is the application's; no proxy on the way answers in its place.
+    any_protocol: protocols other than HTTP arrive, too, over TCP.
     datagrams: UDP arrives, too.
     """
 
@@ -130,15 +130,15 @@ class Route(Protocol):
         ...
 
     async def prepare(self, target: Target) -> RouteCapabilities | Refusal:
-        """Return what the route can carry to a target, or why it cannot. It asks for access reviews and tries nothing.
+        """Return what the route can carry to a target, or why it cannot. It asks access reviews; it does not connect.
 
         Raises:
-            HatchwayError: it cannot be found out now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
         """
         ...
 
     def route_to(self, target: Target) -> TargetRoute:
-        """Return how exchanges reach a target that `prepare` has accepted; only while `ready`."""
+        """Return how exchanges reach a target that `prepare` has accepted. Call it only while `ready` is True."""
         ...
 
     async def renew(self) -> bool:
@@ -165,7 +165,7 @@ class ByteRoute(Route, Protocol):
         """Make the objects that the route needs in the cluster, if it needs any. Call it after `run` was started.
 
         Raises:
-            HatchwayError: they cannot be made.
+            HatchwayError: the objects cannot be made.
         """
         ...
 
@@ -177,12 +177,12 @@ class ByteRoute(Route, Protocol):
         """Return the ready pods of a target.
 
         Raises:
-            TargetUnreached: they cannot be known.
+            TargetUnreached: the pods cannot be listed.
         """
         ...
 
     def connect_now(self, target: Target) -> asyncio.Transport | None:
-        """Return a connection that needs no waiting, as `connect` does; None where `connect` has to be awaited."""
+        """Open a connection without waiting, as `connect` does; return None where `connect` has to be awaited."""
         ...
 
     async def connect(self, target: Target, patience: float = 0.0) -> asyncio.Transport:
@@ -208,7 +208,7 @@ class ByteRoute(Route, Protocol):
         Args:
             target: a target with a port.
             receive: called with each datagram from the target.
-            ended: called once when the link ends, with the reason if one is known; not called after `close`.
+            ended: called once when the link ends, with the reason or None; not called after `close`.
 
         Raises:
             TargetUnreached: the link cannot be opened now.

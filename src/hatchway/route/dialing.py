@@ -1,4 +1,4 @@
-"""The common part of the routes that dial a target's address from inside the cluster: from a node, from a relay pod."""
+"""The common part of the routes that dial a target's address from inside the cluster: from a node or a relay pod."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hatchway.target import Target, format_argument
 
 # Pauses between attempts, in seconds.
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 1.0
-# Causes for which another attempt is of no use: for all targets, and for nodes and hosts in addition.
+# Causes for which another attempt is of no use: `_FINAL` for all targets, `_OF_ADDRESSES` also for nodes and hosts.
 _FINAL: Final = (Unreached.FORBIDDEN, Unreached.CREDENTIALS)
 _OF_ADDRESSES: Final = (Unreached.REFUSED, Unreached.MISSING)
 _ASK_ADMINISTRATOR: Final = "an administrator of the cluster can allow it"
@@ -42,7 +42,7 @@ class DialingRoute(AnyProtocolRoute):
         """Return the route's capabilities for a target, or a Refusal if the user may not read its address.
 
         Raises:
-            HatchwayError: this cannot be found out now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
         """
         if target.kind == "hosts":
             return ANY_PROTOCOL
@@ -88,7 +88,7 @@ class DialingRoute(AnyProtocolRoute):
             except TargetUnreached as problem:
                 self._lookup.forget()  # the addresses may have changed
                 left = until - time.monotonic()
-                # The pods of a service may become ready. For an address there is no reason to expect such a change.
+                # A service's pods may become ready soon; a node or a host is not expected to change.
                 final = _FINAL if target.kind not in ("nodes", "hosts") else (*_FINAL, *_OF_ADDRESSES)
                 if problem.cause in final or left <= 0:
                     raise
@@ -97,13 +97,13 @@ class DialingRoute(AnyProtocolRoute):
 
     @abstractmethod
     async def _dial(self, target: Target, place: DialAddress) -> asyncio.Transport:
-        """Open a connection to an address. target: its target, for error messages. Raises TargetUnreached."""
+        """Open a connection to an address. target: for error messages. Raises TargetUnreached."""
 
     async def _find_address(self, target: Target, protocol: str = "TCP") -> DialAddress:
         """Return the address of a target's port.
 
         Raises:
-            TargetUnreached: it has none, or the address cannot be read.
+            TargetUnreached: the target has no address, or it cannot be read.
         """
         named = format_argument(target)
         try:
@@ -138,7 +138,7 @@ class DialingRoute(AnyProtocolRoute):
             raise await self._translate_api_error(error) from error
 
     async def _pod_of(self, target: Target) -> DialAddress:
-        """Return the address of a ready pod of a workload; of another pod at each call.
+        """Return the address of a ready pod of a workload. Each call chooses the next pod.
 
         Raises:
             NoAddress: no pod is ready. HatchwayError, TargetUnreached: the pods cannot be listed.

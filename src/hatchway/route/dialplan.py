@@ -23,7 +23,7 @@ class DialAddress:
 class NoAddress(Exception):
     """A target has no address to dial. The message says why, without a full stop.
 
-    missing: whether the target's port does not exist.
+    missing: True when the target does not have the port.
     """
 
     def __init__(self, why: str, *, missing: bool = False) -> None:
@@ -41,7 +41,7 @@ def service_address(service: Object, port: str, slices: Iterable[Object], protoc
         protocol: TCP or UDP.
 
     Raises:
-        NoAddress: there is none.
+        NoAddress: the Service has none.
     """
     spec = service.get("spec") or {}
     declared = ports(service)
@@ -73,13 +73,13 @@ def _endpoint(port: Port, slices: Iterable[Object]) -> DialAddress:
 
 
 def _checked(host: str, port: int) -> DialAddress:
-    """Return an address that the author of a Service has chosen, unless it means the node or the pod that dials it.
+    """Return an address that the author of a Service has chosen, if it cannot mean the node or pod that dials it.
 
-    Programs that listen on such an address trust everyone on the node, and the author of a Service may have no right to
-    use the node.
+    Programs that listen on a node's loopback address trust all local clients, and the author of a Service may have no
+    right to use the node.
 
     Raises:
-        NoAddress: it is empty, a loopback address, or a link-local one (the cloud's metadata).
+        NoAddress: the address is empty, a loopback address, or a link-local one (the cloud's metadata).
     """
     name = host.lower().rstrip(".")
     try:
@@ -98,7 +98,7 @@ def pod_address(pod: Object, port: str, protocol: str = "TCP") -> DialAddress:
     """Return the address to dial for a pod. port: a number, a declared name, or "" for the first port of the protocol.
 
     Raises:
-        NoAddress: it has no address yet, or no such port.
+        NoAddress: the pod has no address yet, or no such port.
     """
     ip = (pod.get("status") or {}).get("podIP")
     if not ip:
@@ -110,7 +110,7 @@ def node_address(node: Object, port: str) -> DialAddress:
     """Return the address to dial for a node: the internal one. port: a number; "" for the kubelet's.
 
     Raises:
-        NoAddress: it has none, or the port is no number.
+        NoAddress: the node has no address, or the port is not a number.
     """
     status = node.get("status") or {}
     known = {one.get("type"): one.get("address") for one in status.get("addresses") or ()}

@@ -18,7 +18,7 @@ from hatchway.kube.workload import label_selector_of
 from hatchway.route.podport import ReadyPods, pod_port, service_pods, workload_pods
 from hatchway.target import Target, format_argument
 
-# The seconds for which the answer to a request is kept when the user may not watch the objects.
+# The seconds for which the answer of the API server is kept when the user may not watch the objects.
 _ASKED_SECONDS = 1.0
 # The seconds for which a workload's object is kept. Its selector never changes (apps/v1, batch/v1).
 _WORKLOAD_SECONDS = 10.0
@@ -30,9 +30,9 @@ PodGone = Callable[[str, str], None]
 
 
 class _NamespacePods:
-    """The live view of one namespace, and what was found in it.
+    """The live view of one namespace, and the ready pods of its targets.
 
-    changed: set whenever something in it has changed; a task clears it before it waits for it.
+    changed: set whenever an object of the namespace has changed; a task clears it, then waits for it.
     """
 
     def __init__(self, view: View, name: str, gone: PodGone) -> None:
@@ -48,16 +48,16 @@ class _NamespacePods:
         self.changed.set()
         if kind != "pods" or not (event == "DELETED" or is_finished(obj)):
             return
-        # Connections to pods that the user may not see any more, or to a former cluster, are kept.
+        # Connections are kept to pods that the user may no longer see, and to pods of a cluster that was used before.
         if self.view.scopes and self.view.sees_pods(self._name):
             self._gone(*key_of(obj))
 
 
 class PodFinder:
-    """Finds ready pods. Objects that may not be watched are read when they are needed, with the rights of kubectl."""
+    """Finds ready pods. Objects that the user may not watch are read when they are needed, as by kubectl."""
 
     def __init__(self, connection: Connection, gone: PodGone) -> None:
-        """Make a finder. gone: called with each pod that has ended, so that nothing waits for it."""
+        """Make a finder. gone: called with each pod that has ended, to end the sessions with it."""
         self._connection = connection
         self._lookup = ObjectLookup(connection)
         self._gone = gone
@@ -115,7 +115,7 @@ class PodFinder:
             if known.view.state.name == "connecting":
                 await self._until_complete(known.view)
                 found = self.find_now(target)
-        # An object that the view does not have may have been created a moment ago, so the API server is asked.
+        # An object that the view does not have yet may have been created a moment ago, so the API server is asked.
         if found is not None and not found.missing:
             return found
         kept = self._asked.get(target)
@@ -150,14 +150,14 @@ class PodFinder:
         return None if kept is None or kept[1] != self._connection.identity else kept[2]
 
     async def wait_for_change(self, target: Target, seconds: float) -> None:
-        """Wait until something in the target's namespace has changed, or for this many seconds."""
+        """Wait until an object of the target's namespace has changed, at most this many seconds."""
         changed = self._namespace(target.namespace).changed
         changed.clear()
         try:
             async with asyncio.timeout(seconds):
                 await changed.wait()
         except TimeoutError:
-            return  # objects that may not be watched may have changed
+            return  # objects that the user may not watch may have changed
 
     def forget(self) -> None:
         """Forget the kept results, because a failed connection has shown that something has changed."""

@@ -14,7 +14,7 @@ from hatchway.kube.selectors import selector_is_empty, selector_matches
 from hatchway.kube.wellknown import SERVICE_NAME
 from hatchway.numerals import is_digits
 
-# Pods that are named in a reason, at most.
+# The most pods that a reason names.
 _NAMED = 3
 
 
@@ -22,7 +22,7 @@ _NAMED = 3
 class PodPort:
     """A port on which a program of a pod listens.
 
-    uid: the pod's uid; "" when it is not known. It tells a pod from a later one of the same name.
+    uid: the pod's uid, which distinguishes it from a later pod of the same name; "" when it is not known.
     """
 
     namespace: str
@@ -36,13 +36,13 @@ class ReadyPods:
     """The pods that carry a target's port.
 
     pods: the ready pods.
-    why: why no pod is ready, in one sentence without a full stop; "" when one is ready.
+    why: why no pod is ready, in one sentence without a full stop; "" when a pod is ready.
     missing: True when the target or its port does not exist.
     absent: True when the target itself does not exist.
-    out_of_reach: whether port-forward can never reach it, since it has no pods.
-    sticky: whether one client's connections go to one pod (`sessionAffinity: ClientIP`).
-    outside: whether the target is reached without any pod: a node, or what a Service without a selector leads to.
-    starts: whether it has no pods until it is used for the first time.
+    out_of_reach: True when port-forward can never reach the target, because it has no pods.
+    sticky: True when all connections of a client go to one pod (`sessionAffinity: ClientIP`).
+    outside: True for a target that is reached without pods: a node, a host, or a Service without a selector.
+    starts: True for a Service that has no pods until it is used for the first time.
     """
 
     pods: tuple[PodPort, ...]
@@ -116,7 +116,7 @@ def pod_port(pod: Object, port: str) -> ReadyPods:
 def workload_pods(workload: Object, port: str, pods: Iterable[Object]) -> ReadyPods:
     """Return the ready pods of a Deployment, a StatefulSet, a Job and the like.
 
-    The selector finds them, as for `kubectl port-forward`; so during a rollout both old and new pods count.
+    The selector finds the pods, as for `kubectl port-forward`, so during a rollout both old and new pods count.
 
     Args:
         workload: the object.
@@ -153,14 +153,14 @@ def _why_no_pod(workload: Object, port: str, pods: list[Object]) -> str:
 
 
 def find_port(declared: list[Port], port: str, protocol: str = "TCP") -> Port | None:
-    """Return the declared port of this name or number, for "" the first one of the protocol; None when there is none.
+    """Return the declared port with a name or number; for "", the first port of the protocol; None when there is none.
 
-    protocol: TCP or UDP; a port of another protocol is returned when only that has the name or number.
+    protocol: TCP or UDP; a port of another protocol is returned only when no port of this protocol matches.
     """
     if not port:
         return next((one for one in declared if one.protocol == protocol), None)
     matching = [one for one in declared if port in (one.name, str(one.number))]
-    # DNS has one number for TCP and for UDP.
+    # For example, DNS uses one number for TCP and for UDP.
     return next((one for one in matching if one.protocol == protocol), None) or next(iter(matching), None)
 
 
@@ -185,7 +185,7 @@ def _endpoints_with(service: Object, port: Port, slices: list[Object]) -> list[P
             # A missing condition means ready (discovery/v1 EndpointConditions).
             if reference.get("kind") == "Pod" and (entry.get("conditions") or {}).get("ready", True) is not False:
                 pod = reference.get("name") or ""
-                # A user who may write slices may write anything there: pods of other namespaces are not followed.
+                # Users who may write EndpointSlices can name any pod, so pods of other namespaces are ignored.
                 if pod and reference.get("namespace", namespace) == namespace:
                     found[pod] = PodPort(namespace, pod, reference.get("uid") or "", int(number))
     return list(found.values())

@@ -1,4 +1,4 @@
-"""The sessions of port-forward with pods, shared by many connections, and which one a new connection gets.
+"""The sessions of port-forward with pods, which connections share, and the choice of one for a new connection.
 
 A session is one connection through the API server to the kubelet of a pod, and carries many streams. Kubelets have no
 flow control for single streams: a stream whose reader is slow may hold up all others of its session. So when a stream
@@ -14,9 +14,10 @@ from typing import Protocol
 
 from hatchway.route.podport import PodPort
 
-# At most: the streams of a session without, and with, flow control for single streams; the sessions with one pod.
+# The most streams of a session without flow control for single streams, and of a session with it; the most sessions
+# with one pod.
 _STREAMS, _CONTROLLED_STREAMS, _SESSIONS = 64, 1024, 64
-# A session that has carried this many streams gets no more of them, because the numbers of streams are finite.
+# A session that has carried this many streams gets no new ones, because the numbers of streams are limited.
 _LIFETIME = 100_000
 # A session without streams is closed after this many seconds.
 _IDLE_SECONDS = 60.0
@@ -27,8 +28,8 @@ _AVOIDED_SECONDS = 5.0
 _TRUSTED_SECONDS = 2.0
 # A new stream waits this many seconds for the answer to the ping; then it uses another session.
 _SIGN_SECONDS = 0.5
-# When a pod is gone, its sessions end after this many seconds. The pod's last refusals may still arrive in this time.
-# They matter: a refused connection is tried on another pod, but a connection whose session has ended is not.
+# When a pod is gone, its sessions end after this many seconds, so that the pod's last refusals can still arrive: a
+# refused connection is tried on another pod, but a connection whose session has ended is not.
 _LAST_SECONDS = 1.0
 # A session that has not answered the ping after this many seconds is closed.
 _DEAD_SECONDS = 10.0
@@ -47,12 +48,12 @@ class Session(Protocol):
 
     @property
     def can_connect(self) -> bool:
-        """Return True while it takes new connections."""
+        """Return True while the session takes new connections."""
         ...
 
     @property
     def stalled(self) -> bool:
-        """Return True while connections that are not read hold up all others."""
+        """Return True while a connection whose data is not read holds up all others."""
         ...
 
     @property
@@ -61,11 +62,11 @@ class Session(Protocol):
         ...
 
     def connect(self, port: int) -> asyncio.Transport:
-        """Open a connection to a port of the pod, which does not read yet. Raises ConnectionError."""
+        """Open a connection to a port of the pod; it does not read yet. Raises ConnectionError."""
         ...
 
     async def check(self, patience: float) -> bool:
-        """Return False, and abort the session, when it does not answer a ping in time."""
+        """Send a ping; return False, and abort the session, when it is not answered in time (seconds)."""
         ...
 
     def close(self) -> None:
@@ -80,7 +81,7 @@ OpenSession = Callable[[str, str], Awaitable[Session]]
 class PooledStream(Protocol):
     """A connection on a session, as the pool sees it.
 
-    busy: whether it has moved so much data that new streams should not share its session.
+    busy: True when it has moved so much data that new streams should not share its session.
     """
 
     @property
@@ -92,9 +93,9 @@ class PooledStream(Protocol):
 class PooledSession:
     """A session and its streams.
 
-    retired: it gets no new streams.
-    idle_since: when its last stream ended, by the monotonic clock.
-    heard_at: when anything was last received from the other end, by the same clock; streams keep it up to date.
+    retired: True when it gets no new streams.
+    idle_since: the time at which its last stream ended, by the monotonic clock.
+    heard_at: the last time at which data arrived from the other end, by the same clock; streams keep it up to date.
     """
 
     __slots__ = ("_check", "_doubtful", "heard_at", "idle_since", "opened", "retired", "session", "streams")
@@ -115,7 +116,7 @@ class PooledSession:
 
     @property
     def busy(self) -> bool:
-        """Return True when a new stream might be held up by one that moves much data."""
+        """Return True when a stream that moves much data might hold up a new one."""
         return not self.session.has_flow_control and any(stream.busy for stream in self.streams)
 
     def usable(self) -> bool:
@@ -126,10 +127,10 @@ class PooledSession:
         return len(self.streams) < (_CONTROLLED_STREAMS if session.has_flow_control else _STREAMS)
 
     async def is_alive(self) -> bool:
-        """Return True if the other end was heard a short while ago; if not, send a ping and wait for the answer.
+        """Return True if data has arrived a short while ago; if not, send a ping and wait for the answer.
 
-        A session that does not answer in time gets no streams until it does. It is cut only after a longer silence,
-        because its streams end with it.
+        A session that does not answer in time gets no new streams until it answers. It is closed only after a longer
+        silence, because its streams end with it.
         """
         if time.monotonic() - self.heard_at < _TRUSTED_SECONDS:
             return True
@@ -177,7 +178,7 @@ class SessionPool:
         self._turn = 0
 
     def choose(self, pods: list[PodPort]) -> PodPort:
-        """Return the pod for the next connection: the one with the fewest connections; equal ones take turns.
+        """Return the pod with the fewest connections for the next connection; equal pods take turns.
 
         Pods that could not be reached a short while ago come last. The same pod is returned until `take_turn`.
         """
@@ -201,7 +202,7 @@ class SessionPool:
         self._avoided[key_of(pod)] = now + _AVOIDED_SECONDS
 
     def session_now(self, pod: PodPort) -> PooledSession | None:
-        """Return a session as `session` does, if there is one that was heard a short while ago; else None."""
+        """Return a session as `session` does, if data arrived from one a short while ago; else None."""
         found = self._open_one(pod)
         if found is None or time.monotonic() - found.heard_at >= _TRUSTED_SECONDS:
             return None
@@ -211,7 +212,7 @@ class SessionPool:
         """Return a session that takes one more stream, which the caller opens at once.
 
         Raises:
-            OSError, HatchwayError: none can be opened.
+            OSError, HatchwayError: no session can be opened.
         """
         while True:
             found = self._open_one(pod) or await self._another(pod)
@@ -219,7 +220,7 @@ class SessionPool:
                 return found
 
     def _open_one(self, pod: PodPort) -> PooledSession | None:
-        """Return the session for the next stream; None when a new one is better."""
+        """Return the session for the next stream; None when a new session is better."""
         known = self._sessions.get(key_of(pod), [])
         usable = [session for session in known if session.usable()]
         quiet = [session for session in usable if not session.busy]
@@ -231,7 +232,7 @@ class SessionPool:
         return None
 
     async def _another(self, pod: PodPort) -> PooledSession:
-        """Open a session. Connections that come while one is being opened share it."""
+        """Open a session. Connections that come while it is being opened share it."""
         key = key_of(pod)
         task = self._opening.get(key)
         if task is None:
@@ -260,7 +261,7 @@ class SessionPool:
                 del self._sessions[key]
 
     def drop(self, namespace: str, name: str) -> None:
-        """End the sessions with a pod that is gone, and their streams with them, after a moment."""
+        """End the sessions with a pod that is gone, and their streams, after `_LAST_SECONDS`."""
         loop = asyncio.get_running_loop()
         for key in [key for key in self._sessions if key[:2] == (namespace, name)]:
             for session in list(self._sessions.get(key, ())):
@@ -296,7 +297,7 @@ class SessionPool:
         self._ending.clear()
 
     async def run(self) -> None:
-        """Close sessions that were not used for a while, until cancelled; then close all."""
+        """Close unused sessions until cancelled; then close all sessions."""
         try:
             while True:
                 await asyncio.sleep(_SWEEP_SECONDS)

@@ -1,7 +1,7 @@
 """An asyncio transport for one connection over port-forward, which is tried on another pod when that is safe.
 
-Port-forward does not report that a pod has accepted a connection: the first bytes are sent before this is known. So
-they are kept until the first byte comes back. If the pod has refused the connection, no program has read them, and they
+Port-forward does not report that a pod has accepted a connection, so the first bytes are sent before this is known.
+They are kept until the first byte comes back. If the pod has refused the connection, no program has read them, and they
 are sent to another pod.
 """
 
@@ -19,10 +19,10 @@ from hatchway.target import Target
 
 # The most bytes that are kept. A connection that has sent more without an answer is not tried on another pod.
 KEPT = 64 * 1024
-# A connection that has moved this many bytes counts as one that may hold up others.
+# A connection that has moved this many bytes may hold up others of its session.
 BUSY = 1 << 20
-# How kubelets and container runtimes say that nothing was connected (containerd `sandbox_portforward_linux.go`, CRI-O,
-# dockershim's socat, cri/streaming/portforward).
+# The texts with which kubelets and container runtimes report that the pod was not connected (containerd
+# `sandbox_portforward_linux.go`, CRI-O, dockershim's socat, cri/streaming/portforward).
 _NOT_CONNECTED = re.compile(
     r"connection refused|failed to connect to|failed to dial|error dialing|no route to host|network is unreachable"
     r"|not running|(?:pod|container|sandbox|namespace)\b.{0,80}\bnot found|no such (?:container|pod|sandbox)",
@@ -64,7 +64,7 @@ class PodStream(asyncio.Transport):
     tried: the pods that have refused the connection or could not be reached, each with the error.
     """
 
-    # With slots, because a door may have thousands of idle ones.
+    # With slots, because a door may have thousands of idle connections.
     __slots__ = (
         "_closing",
         "_endpoint",
@@ -85,7 +85,7 @@ class PodStream(asyncio.Transport):
     )
 
     def __init__(self, opener: Opener, target: Target) -> None:
-        """Begin without a pod: `attach` follows. opener: is asked for another pod when the first one has refused."""
+        """Make a stream without a pod; `attach` gives it one. opener: finds another pod when a pod has refused."""
         super().__init__()
         self.target = target
         self.tried: dict[PodPort, Exception] = {}
@@ -106,14 +106,14 @@ class PodStream(asyncio.Transport):
 
     @property
     def busy(self) -> bool:
-        """Return True when it has moved so many bytes that new connections should not share its session."""
+        """Return True when this connection has moved so many bytes that new ones should not share its session."""
         return self._moved > BUSY
 
-    # What the opener calls
+    # Methods for the opener
 
     @property
     def pod(self) -> PodPort | None:
-        """Return the pod of the connection; None while a pod is looked for."""
+        """Return the pod of the connection; None while a pod is being looked for."""
         return self._endpoint.pod if self._endpoint is not None else None
 
     def detach(self) -> StreamEndpoint:
@@ -124,7 +124,7 @@ class PodStream(asyncio.Transport):
         return endpoint
 
     def attach(self, inner: asyncio.Transport, endpoint: StreamEndpoint) -> None:
-        """Use this transport from now on, which does not read yet. Send the bytes again that were kept."""
+        """Use this transport, which does not read yet, from now on; send the kept bytes again."""
         self._inner = inner
         self._endpoint = endpoint
         endpoint.session.add(self)
@@ -144,7 +144,7 @@ class PodStream(asyncio.Transport):
             self._full = False
             self._tell_resume()
 
-    # What the session reports (`_Receiver`)
+    # Events of the session (`_Receiver`)
 
     def _data_received(self, data: bytes) -> None:
         # The pod has answered, so no other pod will be tried.
@@ -157,7 +157,7 @@ class PodStream(asyncio.Transport):
             protocol.data_received(data)  # type: ignore[attr-defined]
 
     def _eof_received(self) -> None:
-        # A session reports a refusal before the end of the bytes (`kube.streams.portforwardsession`), so the pod has
+        # A session reports a refusal before the end of the stream (`kube.streams.portforwardsession`), so the pod has
         # accepted the connection.
         self._kept = None
         protocol = self._protocol
@@ -242,7 +242,7 @@ class PodStream(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Set the protocol that gets the bytes from now on."""
         if self._lost:
-            # No protocol knows of the end yet.
+            # No protocol has been told of the end yet.
             asyncio.get_running_loop().call_soon(protocol.connection_lost, None)
             return
         self._protocol = protocol
@@ -253,7 +253,7 @@ class PodStream(asyncio.Transport):
         return self._protocol
 
     def is_reading(self) -> bool:
-        """Return True while received bytes are given to the protocol."""
+        """Return True while received bytes are passed to the protocol."""
         return self._reading
 
     def pause_reading(self) -> None:
@@ -293,7 +293,7 @@ class PodStream(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        """Close it after the buffered bytes were sent."""
+        """Close the connection after the buffered bytes were sent."""
         if not self._closing:
             self._closing = True
             self._stop_trying()

@@ -1,7 +1,7 @@
 """Port-forward as a route: any protocol over TCP, byte for byte, to a ready pod of the target.
 
-New connections are spread over all ready pods. If a connection fails, or the pod refuses it before any program read a
-byte, another pod is tried.
+New connections are spread over all ready pods. If a connection fails, or if the pod refuses it before any program has
+read a byte, another pod is tried.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from hatchway.target import Target, format_argument, format_proxy_path
 
 # If a pod does not answer in this time (seconds), another ready pod is tried.
 _HEDGE: Final = 1.0
-# How long to wait for the API server or for the last pod that is left, in seconds.
+# How long to wait for the API server or for the last pod that was not tried, in seconds.
 _LONGEST: Final = 15.0
-# Seconds until the pods of a Service are seen that has started on first use.
+# Seconds to wait for the pods of a Service that has started on first use to appear in the view.
 _SEEN_SECONDS: Final = 5.0
 # Pauses between attempts, in seconds.
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.5
 # How long a positive rights check is remembered, in seconds.
 _RIGHTS_SECONDS: Final = 30.0
-# How many pods one connection tries at most.
+# The most pods that one connection tries.
 _MOST_PODS: Final = 5
 
 
 class PortForwardRoute(AnyProtocolRoute):
-    """The route by `pods/portforward` of one API server, with one user's credentials. `run` keeps it up to date.
+    """The route by `pods/portforward` of one API server, with one user's credentials.
+
+    `run` follows the pods and the credentials.
 
     name: the route's name, as `--via` spells it.
     """
@@ -47,7 +49,7 @@ class PortForwardRoute(AnyProtocolRoute):
     name = "forward"
 
     def __init__(self, connection: Connection, open_session: OpenSession) -> None:
-        """open_session: opens a session with the pod of a namespace and a name."""
+        """Make the route. open_session: opens a session with the pod of a namespace and a name."""
         super().__init__(connection)
         self._pool = SessionPool(open_session)
         self._finder = PodFinder(connection, self._pool.drop)
@@ -78,7 +80,7 @@ class PortForwardRoute(AnyProtocolRoute):
         """Return the route's capabilities for a target, or a Refusal.
 
         Raises:
-            HatchwayError: it cannot be found out now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
         """
         if target.kind in ("nodes", "hosts"):
             return Refusal(f"a port-forward leads to pods, not to {target.kind}")
@@ -142,7 +144,7 @@ class PortForwardRoute(AnyProtocolRoute):
             raise await self._translate_error(error, target) from error
 
     def connect_now(self, target: Target) -> PodStream | None:
-        """Open a connection over a session that is open already, or return None (`contract.ByteRoute.connect_now`)."""
+        """Open a connection over an open session, or return None (`contract.ByteRoute.connect_now`)."""
         found = self._finder.find_now(target)
         if found is None or not found.pods:
             return None
@@ -162,7 +164,7 @@ class PortForwardRoute(AnyProtocolRoute):
         return stream
 
     def _choose(self, target: Target, found: ReadyPods, left: list[PodPort]) -> PodPort:
-        """Choose the pod that is tried next among those that are left."""
+        """Return the pod to try next, of those that are left."""
         kept = self._chosen.get(target) if found.sticky else None
         return kept if kept is not None and kept in left else self._pool.choose(left)
 
@@ -204,7 +206,7 @@ class PortForwardRoute(AnyProtocolRoute):
             if problem is None:
                 return
             if problem.cause is Unreached.NO_PODS and not started and await self._start(stream.target):
-                # Its pods are seen in a moment.
+                # The view shows the new pods in a moment.
                 started, until = True, max(until, time.monotonic() + _SEEN_SECONDS)
             left = until - time.monotonic()
             if problem.cause in _FINAL or left <= 0:
@@ -214,9 +216,9 @@ class PortForwardRoute(AnyProtocolRoute):
             stream.tried.clear()
 
     async def _start(self, target: Target) -> bool:
-        """Start a Service that starts on first use; return True when it is ready. False for all other targets.
+        """Start a Service that starts on first use. Return True when it is ready, False for all other targets.
 
-        A request by the proxy verb starts it, and is answered when it is ready.
+        A request by the proxy verb starts the Service, and is answered when the Service is ready.
         """
         try:
             found = await self._finder.find(target)
@@ -227,11 +229,11 @@ class PortForwardRoute(AnyProtocolRoute):
         except HatchwayError:
             return False
         self._finder.forget()
-        # Any answer but the API server's own: no right, or not ready.
+        # 403 (no right) and 503 (not ready) are the API server's own answers; all others come from the Service.
         return status not in (403, 503)
 
     async def _try_pods(self, stream: PodStream) -> TargetUnreached | None:
-        """Try the ready pods one after the other. Return None when the stream is attached to one, else the error."""
+        """Try the ready pods one after the other. Return None when the stream is attached to a pod, else the error."""
         target, tried = stream.target, stream.tried
         try:
             found = await self._finder.find(target)
@@ -242,7 +244,7 @@ class PortForwardRoute(AnyProtocolRoute):
             return _no_pods(target, found)
         while left:
             pod = self._choose(target, found, left)
-            self._pool.take_turn()  # at once: others that connect meanwhile go elsewhere
+            self._pool.take_turn()  # before the attempt, so that other connections meanwhile choose another pod
             left.remove(pod)
             try:
                 await self._attempt(stream, pod, _HEDGE if left else _LONGEST)
@@ -267,7 +269,7 @@ class PortForwardRoute(AnyProtocolRoute):
             raise TimeoutError(f"no answer in {seconds:g} s") from error
 
     async def _translate_error(self, error: Exception, target: Target) -> TargetUnreached:
-        """Turn an API server error into TargetUnreached; renews credentials on 401, forgets rights on 403."""
+        """Turn an API server error into TargetUnreached; on 401, renew the credentials; on 403, forget the rights."""
         if self._connection.trouble is None and isinstance(error, ApiError) and error.code == 403:
             self._allowed.clear()
             access.forget(self._connection.client)
@@ -296,7 +298,7 @@ def _no_pods(target: Target, found: ReadyPods) -> TargetUnreached:
 
 
 def _failed(stream: PodStream) -> TargetUnreached:
-    """Return the error that names, for each pod, why it could not be reached."""
+    """Return an error that says for each pod why it could not be reached."""
     target, tried = stream.target, stream.tried
     refused = all(is_refusal(error) for error in tried.values())
     told = "; ".join(f"pod {pod.name}, port {pod.port}: {_describe(error)}" for pod, error in tried.items())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-# Small, known to every registry, and with the program that a relay needs.
+# The default image: small, well known, and with the Python that a relay needs.
 DEFAULT_IMAGE: Final = "python:3-alpine"
 # A relay ends when it was not renewed for this many seconds.
 ORPHAN_SECONDS: Final = 60
-# The rights that it needs in its namespace: (verbs, resource, subresource).
+# The rights that the command needs in the relay's namespace: (verbs, resource, subresource).
 RIGHTS: Final = (
     (("create", "get", "list", "watch", "delete"), "pods", ""),
     (("create", "get"), "pods", "portforward"),

@@ -1,8 +1,8 @@
-"""The relay pod of one command: made when it is asked for, kept alive, replaced when it is gone, and removed.
+"""The relay pod of one command: made on first use, renewed, replaced when it is gone, and removed at the end.
 
-No other object in the cluster refers to the pod, so it must always end by itself. It is deleted when the command ends.
+No other object in the cluster owns the pod, so the pod must always end by itself. It is deleted when the command ends.
 Its program ends when the command no longer renews it (`relayprogram.py`), as after `kill -9`. `activeDeadlineSeconds`
-ends a pod that hangs. Pods that ended without being deleted are deleted by the next command that makes one.
+ends a pod that hangs. Pods that ended without being deleted are deleted by the next command that makes a relay.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from hatchway.route.relayoptions import ORPHAN_SECONDS, RelayOptions
 CONTAINER: Final = "relay"
 LABELS: Final = {"app.kubernetes.io/managed-by": "hatchway", "app.kubernetes.io/component": "relay"}
 _SELECTOR: Final = ",".join(f"{key}={value}" for key, value in LABELS.items())
-# How often a relay is renewed (seconds): it ends after `ORPHAN_SECONDS` without that.
+# How often a relay is renewed (seconds). Without a renewal, it ends after `ORPHAN_SECONDS`.
 RENEW_SECONDS: Final = 15.0
-# A relay lives this many seconds at most; then another one takes its place.
+# A relay runs for at most this many seconds; then another one replaces it.
 _LIFE_SECONDS: Final = 24 * 3600
 # How long the program may take to listen after its container has started, and the pause between two checks (seconds).
 _LISTEN_SECONDS, _LOOK_SECONDS = 20.0, 0.1
-# A relay that runs and has not answered this many times in a row is replaced.
+# A running relay that has not answered this many renewals in a row is replaced.
 _SILENT: Final = 3
-# After a relay has failed to start, no other one is made for this many seconds: the first time, and at most.
+# The seconds between the failed start of a relay and the next start: after the first failure, and at most.
 _FIRST_PAUSE, _LAST_PAUSE = 2.0, 60.0
 # A pod that is still pending after this many seconds belongs to no command: commands wait for minutes at most.
 _STUCK_SECONDS: Final = 3600.0
-# How long removing may take (seconds).
+# How long the removal of pods may take (seconds).
 _REMOVAL_SECONDS: Final = 10.0
-# The relay's port is a random one of these: they are below those that the kernel gives to outgoing connections.
+# The relay's port is chosen at random from this range, below the ports that the kernel gives to outgoing connections.
 _FIRST_PORT, _PORTS = 10000, 20000
 
 
 @dataclass(frozen=True, slots=True)
 class RelayPod:
-    """A relay pod that runs. uid: tells it from a later pod of the same name. port: its port, on the pod's loopback."""
+    """A relay pod that runs. uid: of the pod's object. port: the relay's port, on the pod's loopback interface."""
 
     namespace: str
     name: str
@@ -58,7 +58,7 @@ class RelayPod:
 
 
 def relay_pod(namespace: str, name: str, image: str, port: int, secret: str) -> Object:
-    """Return the pod. It meets the `restricted` Pod Security Standard, and has no rights at the API server."""
+    """Return the pod's object. It meets the `restricted` Pod Security Standard, and has no rights at the API server."""
     source = files("hatchway.route").joinpath("relayprogram.py").read_text()
     digest = hashlib.sha256(secret.encode()).hexdigest()
     return {
@@ -67,7 +67,7 @@ def relay_pod(namespace: str, name: str, image: str, port: int, secret: str) -> 
         "metadata": {
             "name": name,
             "namespace": namespace,
-            # With a service mesh's container beside it the pod would not end with its program.
+            # With a service mesh's container in the pod, the pod would not end with the relay's program.
             "labels": {**LABELS, "sidecar.istio.io/inject": "false"},
             "annotations": {"linkerd.io/inject": "disabled"},
         },
@@ -110,7 +110,7 @@ Renew = Callable[[RelayPod], Awaitable[None]]
 
 
 class RelayKeeper:
-    """Keeps one relay pod for a command. `run` renews it, and removes it at the end."""
+    """Keeps one relay pod for a command. `run` renews the pod, and removes it at the end."""
 
     def __init__(self, client: Client, options: RelayOptions, renew: Renew, agreed: Callable[[], bool]) -> None:
         """Make a keeper without a pod.
@@ -134,10 +134,10 @@ class RelayKeeper:
         self._ended = False
 
     async def relay(self) -> RelayPod:
-        """Return the relay; when there is none, make one, and wait until it runs.
+        """Return the relay; when there is none, make one and wait until it runs.
 
         Raises:
-            HatchwayError: it cannot be made now, or does not start.
+            HatchwayError: the relay cannot be made now, or does not start.
         """
         if self._relay is not None:
             return self._relay
@@ -161,7 +161,7 @@ class RelayKeeper:
             task.exception()  # the caller may have been cancelled; nothing else retrieves the exception then
 
     async def _start(self) -> RelayPod:
-        # The name is kept before the pod is created: the API server's answer may be lost, and the pod must be removed.
+        # The name is kept before the pod is created, so that the pod is removed even if the answer is lost.
         name = f"hatchway-relay-{random_suffix()}"
         await self._remove_all()
         self._made.add(name)
@@ -208,7 +208,7 @@ class RelayKeeper:
         return await self._client.create("pods", pod, self._options.namespace)
 
     async def give_up_if_gone(self, relay: RelayPod) -> bool:
-        """Give the relay up if it has ended. Return whether it has; False also when this cannot be known now."""
+        """Stop using the relay if it has ended. Return True if it has; False also when this is not known now."""
         try:
             pod = await self._client.get("pods", relay.name, relay.namespace)
         except ApiError as error:
@@ -227,7 +227,7 @@ class RelayKeeper:
             self._relay = None
 
     async def run(self) -> None:
-        """Renew the relay, and replace one that has gone, until cancelled; then remove what was made."""
+        """Renew the relay, and replace it when it is gone, until cancelled; then remove the pods that were made."""
         silent = 0
         try:
             await self._remove_left()
@@ -254,7 +254,7 @@ class RelayKeeper:
             self._ended, self._relay = True, None
             if self._starting is not None:
                 self._starting.cancel()
-            # A second cancellation ends the wait, but not the request.
+            # A second cancellation ends the wait, but not the removal.
             await asyncio.shield(self._remove_all())
 
     async def _is_running(self, relay: RelayPod) -> bool:
@@ -266,7 +266,7 @@ class RelayKeeper:
         return True
 
     async def _remove_all(self) -> None:
-        """Delete every pod that was made here. What cannot be deleted now ends by itself."""
+        """Delete every pod that was made here. Pods that cannot be deleted now end by themselves."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REMOVAL_SECONDS):
                 for name in sorted(self._made):
@@ -290,7 +290,7 @@ class RelayKeeper:
 
 
 def _is_stuck(pod: Object) -> bool:
-    """Return True for a pod that was made long ago and does not run. Without a node, no deadline ends a pod."""
+    """Return True for a pod that was made long ago and is pending: no deadline ends a pod without a node."""
     if (pod.get("status") or {}).get("phase") != "Pending":
         return False
     try:

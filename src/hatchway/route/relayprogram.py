@@ -1,14 +1,16 @@
 """The program of a relay pod: it connects to addresses of the cluster, for one `hatchway forward` or `hatchway socks`.
 
 The pod runs this file alone, as `python3 -c FILE PORT DIGEST SECONDS`, in any image with Python 3.8 or later. It
-listens on the pod's loopback, which a port-forward reaches and other pods do not. Each connection begins with one line:
+listens on the pod's loopback interface, which a port-forward reaches and other pods do not. Each connection begins with
+one line:
 
     hatchway-relay SECRET tcp HOST PORT     then the bytes of a TCP connection, both ways
     hatchway-relay SECRET udp HOST PORT     then datagrams, each after its length (two bytes, network order)
-    hatchway-relay SECRET renew             nothing more
+    hatchway-relay SECRET renew             nothing follows
 
-The answer is the line `ok`, or `error KIND TEXT` and the end. The pod's spec has DIGEST, the SHA-256 of the secret, and
-not the secret: a user who may read the pod cannot use it. A connection with another secret is closed at once.
+The answer is the line `ok`, or the line `error KIND TEXT` and the end of the connection. The pod's spec has DIGEST, the
+SHA-256 of the secret, and not the secret itself, so a user who may read the pod cannot use the relay. A connection with
+another secret is closed at once.
 
 The program ends SECONDS after the last line with the right secret, so that a command that was killed leaves no process.
 """
@@ -28,7 +30,8 @@ import struct
 import sys
 import time
 
-# The most connections at the same time, each with two descriptors; and how many more may wait for their first lines.
+# The most connections at the same time, each with two descriptors; and the most further ones that wait for their first
+# line.
 MOST_CONNECTIONS, SPARE = 1000, 64
 # The most bytes of the first line.
 LONGEST_LINE = 512
@@ -36,12 +39,12 @@ LONGEST_LINE = 512
 LINE_SECONDS, DIAL_SECONDS = 10.0, 10.0
 # When this many bytes wait for one side to read them, the other side is not read; and how many bytes are read at once.
 HIGH_WATER, PIECE = 32 * 1024, 64 * 1024
-# Hatchway's clusters without network namespaces give each pod an address of the machine's loopback.
+# In Hatchway's clusters without network namespaces, the variable with the pod's own loopback address.
 ADDRESS = "HATCHWAY_POD_IP"
 
 
 class BadLine(Exception):
-    """The first line does not follow this protocol, or has another secret."""
+    """The first line does not follow this protocol, or does not have the right secret."""
 
 
 class DialError(Exception):
@@ -77,8 +80,8 @@ def parse_line(line: bytes, digest: str) -> tuple[str, str, int]:
 def may_dial(address: str) -> bool:
     """Return False for an address that must not be dialed when a name leads to it.
 
-    Other people may write the objects and the DNS records that give names their addresses. So a name must not lead to
-    this pod itself, nor to a link-local service of its node (the metadata service of a cloud).
+    Other people may write the objects and the DNS records that give names their addresses. So a name must lead neither
+    to this pod itself nor to a link-local service of its node (the metadata service of a cloud).
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     found = getattr(found, "ipv4_mapped", None) or found
@@ -88,7 +91,7 @@ def may_dial(address: str) -> bool:
 async def find_addresses(host: str, port: int, kind: int) -> list[tuple[int, tuple[str, int]]]:
     """Return the addresses of a host: (family, (address, port)) each. kind: socket.SOCK_STREAM or SOCK_DGRAM.
 
-    Raises DialError: it has none, or only addresses that `may_dial` forbids for a name.
+    Raises DialError: the host has no address, or only addresses that `may_dial` forbids for a name.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -109,7 +112,7 @@ async def find_addresses(host: str, port: int, kind: int) -> list[tuple[int, tup
 
 
 def dial_error(error: OSError) -> DialError:
-    """Return what a failed connect means for the client."""
+    """Return the error for the client after a failed connect."""
     kind = "refused" if error.errno == errno.ECONNREFUSED else "unreachable"
     return DialError(kind, os.strerror(error.errno) if error.errno else str(error))
 
@@ -122,12 +125,12 @@ class Relay:
         self.most = most
         self.renewed = time.monotonic()
         self.clients: set[RelayClient] = set()
-        # The buffer into which all connections read, one after the other; bytes are copied from it.
+        # The buffer into which all connections read, one after the other. Received bytes are copied from it at once.
         self.piece = memoryview(bytearray(PIECE))
 
 
 class End(asyncio.BufferedProtocol):
-    """One of two joined connections: what it receives is written to the other one, each direction with its own end."""
+    """One of two joined connections: it writes what it receives to the other one. Each direction ends by itself."""
 
     transport: asyncio.Transport
 
@@ -143,11 +146,11 @@ class End(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to."""
+        """Return the shared buffer."""
         return self.relay.piece
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read."""
+        """Handle the bytes that were read into the buffer."""
         self.received(bytes(self.relay.piece[:nbytes]))
 
     def received(self, data: bytes) -> None:
@@ -156,7 +159,7 @@ class End(asyncio.BufferedProtocol):
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Pass the end of this direction on."""
+        """Tell the other side that this direction has ended."""
         self.ended = True
         other = self.other
         if other is None or other.ended:
@@ -233,7 +236,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 class RelayClient(End):
-    """A connection from a port-forward: its first line, then whatever it asks for."""
+    """A connection from a port-forward: handles its first line, then the bytes or datagrams after it."""
 
     def __init__(self, relay: Relay) -> None:
         super().__init__(relay)
@@ -268,7 +271,7 @@ class RelayClient(End):
                 self.transport.abort()
 
     def ask(self, line: bytes) -> None:
-        """Begin what the first line asks for."""
+        """Execute the first line."""
         self.asked = True
         self.stop_timer()
         try:
@@ -293,7 +296,7 @@ class RelayClient(End):
         """Connect to the host, and send the client the answer."""
         try:
             await asyncio.wait_for(self.dial(command, host, port), DIAL_SECONDS)
-        except asyncio.TimeoutError:  # noqa: UP041 (before Python 3.11 it is no TimeoutError)
+        except asyncio.TimeoutError:  # noqa: UP041 (before Python 3.11 this is not TimeoutError)
             self.refuse(DialError("timeout", f"no answer in {DIAL_SECONDS:g} s"))
         except DialError as error:
             self.refuse(error)
@@ -372,7 +375,7 @@ class RelayClient(End):
 
 
 def connection_limit() -> int:
-    """Take as many descriptors as the pod may have; return how many connections they are enough for."""
+    """Raise the limit of open descriptors as far as allowed; return how many connections it is enough for."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST_CONNECTIONS + 2 * SPARE
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -384,7 +387,7 @@ async def serve(port: int, digest: str, seconds: float) -> None:
     """Serve until SIGTERM, or until no line with the right secret has come for this many seconds."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    # The first process of a container has to handle it, or it is ignored.
+    # For the first process of a container, a SIGTERM without a handler has no effect.
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     relay = Relay(digest, connection_limit())
     own = os.environ.get(ADDRESS, "")

@@ -33,8 +33,8 @@ from hatchway.wire.podrelay import RelayAnswer, RelayProtocolError, format_renew
 _T = TypeVar("_T")
 
 _CAPABILITIES: Final = replace(ANY_PROTOCOL, datagrams=True)
-# The rights (verb, resource, subresource) without which the route does not work. The other ones of RIGHTS are for older
-# servers, or for removing pods of earlier commands.
+# The rights (verb, resource, subresource) without which the route does not work. The other rights of RIGHTS are for
+# older servers, or for the removal of pods of earlier commands.
 _NEEDED: Final = (
     ("create", "pods", ""),
     ("get", "pods", ""),
@@ -43,18 +43,18 @@ _NEEDED: Final = (
     ("delete", "pods", ""),
     ("create", "pods", "portforward"),
 )
-# How long the relay may take to answer (seconds): it tries to connect for ten seconds. A renewal is answered at once.
+# How long the relay may take to answer (seconds): a request, for which it tries to connect for ten seconds; a renewal.
 _ANSWER_SECONDS, _RENEWAL_SECONDS = 15.0, 10.0
 # The most relays that one connection tries: the first one may have ended a moment ago.
 _RELAYS: Final = 2
-# The causes for the words with which the relay names its errors (`RelayAnswer.kind`).
+# The causes by the names of the relay's errors (`RelayAnswer.kind`).
 _CAUSES: Final = {"refused": Unreached.REFUSED, "name": Unreached.MISSING}
 # Causes of a failed connection to the relay's pod that may mean that the pod has gone.
 _GONE: Final = (Unreached.MISSING, Unreached.NO_PODS, Unreached.REFUSED, Unreached.FAILED)
 
 
 class _Unreachable(Exception):
-    """The relay's pod was not reached. (When the relay does not reach the target, `TargetUnreached` is raised.)"""
+    """The relay's pod was not reached. (`TargetUnreached` means that the relay does not reach the target.)"""
 
     def __init__(self, problem: TargetUnreached) -> None:
         super().__init__(problem.message)
@@ -111,7 +111,7 @@ class RelayRoute(DialingRoute):
         """Return the route's capabilities for a target, or a Refusal.
 
         Raises:
-            HatchwayError: this cannot be found out now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
         """
         found = await super().prepare(target)
         if isinstance(found, Refusal):
@@ -119,7 +119,7 @@ class RelayRoute(DialingRoute):
         return await self._missing_right() or _CAPABILITIES
 
     async def _missing_right(self) -> Refusal | None:
-        """Return the Refusal for a user who may not have a relay pod; None for one who may."""
+        """Return the Refusal for a user who lacks a right that a relay pod needs; None for a user with all of them."""
         client, space = self._connection.client, self._namespace
         for verb, resource, subresource in _NEEDED:
             allowed, _ = await access.may(
@@ -170,7 +170,7 @@ class RelayRoute(DialingRoute):
         return await self._by_relay(target, open_with)
 
     async def _by_relay(self, target: Target, open_with: Callable[[RelayPod], Awaitable[_T]]) -> _T:
-        """Return what `open_with` opens through the relay, or through the next one when that has gone.
+        """Open a connection by `open_with` through the relay, or through the next relay when that one has gone.
 
         Raises:
             TargetUnreached: there is no relay, or the relay does not reach the target.
@@ -203,7 +203,7 @@ class RelayRoute(DialingRoute):
             raise _Unreachable(problem) from problem
 
     async def _renew_relay(self, relay: RelayPod) -> None:
-        """Renew a relay, so that it does not end. Raises TargetUnreached when it does not answer."""
+        """Renew a relay, so that it does not end. Raises TargetUnreached when the relay does not answer."""
         try:
             answer, stream = await ask(await self._reach(relay), format_renewal(relay.secret), _RENEWAL_SECONDS)
         except _Unreachable as error:
@@ -216,7 +216,7 @@ class RelayRoute(DialingRoute):
 
 
 def _cluster_of(connection: Connection) -> tuple[str, str]:
-    """Return the server and its authority, which differ for each cluster."""
+    """Return (server, certificate authority), by which clusters are distinguished."""
     return connection.identity[0], connection.identity[-1]
 
 

@@ -14,7 +14,7 @@ from hatchway.wire.podrelay import (
     format_datagram,
 )
 
-# Bytes that wait to be sent before datagrams are dropped.
+# When this many bytes wait to be sent, datagrams are dropped.
 _MOST_WAITING: Final = 256 * 1024
 
 
@@ -25,8 +25,8 @@ class RelayLost(Exception):
 class _Handshake(asyncio.Protocol):
     """Waits for the relay's answer, and keeps the bytes after it.
 
-    answer: a future of the answer. early: the bytes after the answer. eof: whether they have ended. lost: (error,) when
-    the connection was lost; None until then.
+    answer: a future of the answer. early: the bytes after the answer. eof: True when the relay sends no more. lost:
+    (error,) when the connection was lost; None until then.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -93,14 +93,14 @@ async def ask(transport: asyncio.Transport, request: bytes, seconds: float) -> t
 
 
 class RelayStream(asyncio.Transport):
-    """A TCP connection through a relay: the connection to the relay, after the relay's answer."""
+    """A TCP connection through a relay: uses the connection to the relay after the relay's answer."""
 
     __slots__ = ("_handshake", "_inner", "_protocol", "_wants")
 
     def __init__(self, inner: asyncio.Transport, handshake: _Handshake) -> None:
         super().__init__()
         self._inner = inner
-        # The bytes after the relay's answer; None once the protocol has got them.
+        # The bytes after the relay's answer; None after they were given to the protocol.
         self._handshake: _Handshake | None = handshake
         self._protocol: asyncio.BaseProtocol | None = None
         self._wants = False
@@ -110,7 +110,7 @@ class RelayStream(asyncio.Transport):
         self._protocol = protocol
         kept = self._handshake
         if kept is not None and kept.lost is not None:
-            # The connection has ended, and only the handshake was told.
+            # The connection has ended before a protocol was set, so the protocol has not been told.
             self._wants = True
             asyncio.get_running_loop().call_soon(self._hand_over)
         else:
@@ -123,11 +123,11 @@ class RelayStream(asyncio.Transport):
         if kept is None:
             self._inner.resume_reading()
         elif kept.lost is None:
-            # Later, because callers of `resume_reading` do not expect to be called back in it.
+            # In the loop's next turn, because callers of `resume_reading` do not expect a callback during the call.
             asyncio.get_running_loop().call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
-        """Give the protocol the bytes after the answer, once, if it is reading; then go on reading."""
+        """Give the protocol the bytes after the answer, if it is reading; then go on reading."""
         kept, protocol = self._handshake, self._protocol
         if kept is None or protocol is None or not self._wants:
             return
@@ -191,11 +191,11 @@ class RelayStream(asyncio.Transport):
         return self._inner.is_closing()
 
     def close(self) -> None:
-        """Close it after the buffered bytes were sent."""
+        """Close the connection after the buffered bytes were sent."""
         self._inner.close()
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         self._inner.abort()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

@@ -1,7 +1,8 @@
 """The route by SSH: any protocol over TCP, dialed from a node of the cluster to which the user may log in.
 
-It is for clusters whose API server allows neither its proxy nor port-forward, or where these are too slow. Any machine
-that reaches the cluster's networks will do. The address of a target is still read from its object, at the API server.
+It is for clusters whose API server allows neither its proxy nor port-forward, or where these are too slow. Instead of a
+node, any machine that reaches the cluster's networks may be used. The address of a target is still read from its
+object, at the API server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parses the node of `--ssh`. This is not in the module of the route, whose import of asyncssh takes time."""
+"""Parses the node of `--ssh`. It is not in `ssh.py`, because the import of asyncssh takes time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hatchway.numerals import is_digits
 class SshDestination:
     """A node to log in to.
 
-    host: its name or address, or a `Host` of `~/.ssh/config`.
-    user: "" for the user of `~/.ssh/config`, or the local user's name when it has none.
-    port: 0 for the port of `~/.ssh/config`, or 22 when it has none.
-    jump: hosts on the way, as OpenSSH's `-J` takes them; "" for those of `~/.ssh/config`.
+    host: the node's name or address, or a `Host` of `~/.ssh/config`.
+    user: "" for the user in `~/.ssh/config`, or the local user's name without one.
+    port: 0 for the port in `~/.ssh/config`, or 22 without one.
+    jump: hosts on the way, as in OpenSSH's `-J`; "" for those in `~/.ssh/config`.
     """
 
     host: str
@@ -32,7 +32,7 @@ class SshDestination:
             host, port = place, ""
         host = host.removeprefix("[").removesuffix("]")
         right_port = not colon or not port or (is_digits(port) and 0 < int(port) < 65536)
-        # A host that begins with "-" is an option in the wrong place.
+        # A text that begins with "-" is an option in the wrong place.
         if not host or host.startswith("-") or (at and not user) or not right_port or any(c.isspace() for c in text):
             raise HatchwayError(f'--ssh: "{text}" is not a node to log in to', "write USER@HOST or USER@HOST:PORT")
         return cls(host, user, int(port) if port else 0, jump)

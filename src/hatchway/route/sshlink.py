@@ -1,7 +1,7 @@
 """One SSH connection to a node, and TCP streams through it (RFC 4254 section 7.2, `direct-tcpip`).
 
-The protocol is asyncssh's. It reads what OpenSSH's client reads: `~/.ssh/config` with its jump hosts, keys, the agent,
-and `known_hosts`, so that a node whose key is not known there is refused.
+asyncssh implements the protocol. It uses what OpenSSH's client uses: `~/.ssh/config` with its jump hosts, keys, the
+agent, and `known_hosts`. A node whose key is not in `known_hosts` is refused.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import asyncssh
 
 from hatchway.route.sshdestination import SshDestination
 
-# Seconds for the connection to the node and for logging in.
+# Seconds for connecting to the node and for logging in.
 _CONNECT_SECONDS: Final = 10.0
 _LOGIN_SECONDS: Final = 20.0
 # A request is sent to the node at this interval (seconds). When this many of them in a row have no answer, the
 # connection counts as lost.
 _ALIVE_SECONDS: Final = 10.0
 _UNANSWERED: Final = 3
-# The most bytes of one stream that the node may send before the first of them are read.
+# The most bytes of one stream that the node may send before any of them is read (the window).
 _WINDOW: Final = 2 * 1024 * 1024
 
 
@@ -39,7 +39,7 @@ class SshUnreached(Exception):
 
 
 class SshLink:
-    """The connection to one node, which is made when it is needed and again when it was lost."""
+    """The connection to one node. It is made when it is needed, and made again after it was lost."""
 
     def __init__(self, destination: SshDestination) -> None:
         self.destination = destination
@@ -50,7 +50,7 @@ class SshLink:
         """Open a stream to an address as the node sees it.
 
         Returns:
-            A transport that reads nothing before its protocol is set and `resume_reading` was called.
+            A transport that reads nothing until its protocol is set and `resume_reading` is called.
 
         Raises:
             SshUnreached: there is no connection to the node.
@@ -93,7 +93,7 @@ class SshLink:
                 login_timeout=_LOGIN_SECONDS,
                 keepalive_interval=_ALIVE_SECONDS,
                 keepalive_count_max=_UNANSWERED,
-                # No method that asks for a password: there may be no person at a terminal.
+                # No method that asks for a password, because nobody may be at a terminal.
                 password_auth=False,
                 kbdint_auth=False,
                 # Most of the data is small, or compressed already.
@@ -131,10 +131,10 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
 
-    # What asyncssh calls
+    # Callbacks of asyncssh
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
-        """Take the channel, and read nothing of it yet."""
+        """Store the channel; it is not read yet."""
         self._channel = chan
         chan.pause_reading()
 
@@ -152,12 +152,12 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         return True
 
     def pause_writing(self) -> None:
-        """Tell the protocol that the peer does not take what is written."""
+        """Tell the protocol to stop writing, because the peer does not read."""
         if self._protocol is not None and not self._lost:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Tell the protocol to go on."""
+        """Tell the protocol to go on writing."""
         if self._protocol is not None and not self._lost:
             self._protocol.resume_writing()
 
@@ -175,7 +175,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         if protocol is not None:
             protocol.connection_lost(error)
 
-    # What the protocol calls
+    # Methods for the protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Set the protocol that is called from now on."""
@@ -235,7 +235,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         """Pass the bytes that were kept, and all later ones, to the protocol."""
         self._reading = True
         if self._channel is not None and not self._lost:
-            # Later, because callers of `resume_reading` do not expect to be called back in it.
+            # In the loop's next turn, because callers of `resume_reading` do not expect a callback during the call.
             self._loop.call_soon(self._resume)
 
     def _resume(self) -> None:
@@ -261,7 +261,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         self._closing = True
         if self._channel is not None and not self._lost:
             self._channel.abort()
-        # The loss is reported at once; the node may confirm the end much later.
+        # Report the end at once: the node may confirm it much later.
         self._loop.call_soon(self._report_loss, error)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

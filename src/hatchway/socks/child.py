@@ -1,4 +1,4 @@
-"""One command that is run with the proxy in its environment."""
+"""Runs one command with the proxy in its environment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hatchway.errors import HatchwayError
 
 
 def proxy_environment(port: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which programs take the proxy at 127.0.0.1:`port` for everything but this machine.
+    """Return an environment in which programs use the proxy at 127.0.0.1:`port` for all hosts but this machine.
 
-    curl, Go, Python's requests and most other programs read these variables. ALL_PROXY is for protocols beside HTTP.
+    curl, Go, Python's requests and most programs read these variables. ALL_PROXY is for other protocols than HTTP.
     """
     found = dict(environment)
     http, socks = f"http://127.0.0.1:{port}", f"socks5h://127.0.0.1:{port}"
@@ -24,12 +24,12 @@ def proxy_environment(port: int, environment: Mapping[str, str]) -> dict[str, st
 
 
 async def run_child(command: Sequence[str], port: int) -> int:
-    """Run a command to its end; return its exit code, 128 and more for the signal that has ended it.
+    """Run a command to its end; return its exit code, or 128 plus the number of the signal that has ended it.
 
     Ctrl-C goes to the command, as to every process of the terminal; SIGTERM and SIGHUP are passed on.
 
     Raises:
-        HatchwayError: it cannot be run.
+        HatchwayError: the command cannot be run.
     """
     loop = asyncio.get_running_loop()
     try:

@@ -1,7 +1,7 @@
-"""HTTP requests to a proxy (`GET http://web.shop/ HTTP/1.1`): the choice of the service or pod that gets each one.
+"""HTTP requests to a proxy (`GET http://web.shop/ HTTP/1.1`): chooses the service or pod that gets each request.
 
-The engine asks about each request separately: a client uses one connection to a proxy for requests to several hosts,
-and a request for one host must not reach another.
+The engine calls the routing function for each request: a client uses one connection to a proxy for requests to several
+hosts, and a request for one host must not reach another one.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from hatchway.socks.resolver import HostResolver, NotInCluster
 from hatchway.target import Target
 
 _AUTHORITY: Final = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?\Z")
-# Fields that are meant for the proxy and not for the host.
+# Request fields for the proxy, which the host must not get.
 _FOR_PROXIES: Final = frozenset({b"proxy-authorization", b"proxy-connection"})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
-# A function that is called with HOST:PORT, and with the reason why it was not reached.
+# A function that is called with HOST:PORT, and with the reason why this host was not reached.
 ReportUnreached = Callable[[str, HatchwayError | TargetUnreached], None]
 
 
 class HttpTunnel:
     """A tunnel to a target of the cluster, in which a client speaks HTTP.
 
-    host, port: those of the client's request. target: the service or pod that they name.
+    host, port: the host and port that the client has requested. target: the service or pod that they name.
     """
 
     def __init__(self, host: str, port: int, target: Target, far: asyncio.Transport, route: ByteRoute) -> None:
-        """Make a tunnel. far: its connection to the target. route: opens further ones for later requests."""
+        """Make a tunnel. far: its connection to the target. route: opens further connections for later requests."""
         self.host = host
         self.port = port
         self.target = target
@@ -46,13 +46,13 @@ class HttpTunnel:
         self._route = route
 
     def take(self) -> asyncio.Transport:
-        """Return the connection that was opened for the tunnel. May be called once."""
+        """Remove the connection that was opened for the tunnel, and return it. There must be one."""
         far, self._far = self._far, None
         assert far is not None
         return far
 
     def keep(self, far: EarlyReceiver) -> None:
-        """Take the connection back, for the next request."""
+        """Store the connection again, for the next request."""
         self._far = far.transport
 
     async def connect(self) -> asyncio.Transport:
@@ -70,7 +70,7 @@ class HttpTunnel:
 
 
 class RequestForwarding:
-    """The routing function for requests to the proxy, and in tunnels."""
+    """The routing function for requests to the proxy and for requests in tunnels."""
 
     def __init__(
         self, route: ByteRoute, resolver: HostResolver, report: ReportUnreached, *, allow_outside: bool
@@ -81,7 +81,7 @@ class RequestForwarding:
         self._allow_outside = allow_outside
 
     async def decide(self, head: RequestHead) -> Forward | Respond:
-        """Return a Forward to the request's target, or a response that says why not. Reports failures."""
+        """Return a Forward to the request's target, or a response with the reason for a failure; report failures."""
         if isinstance(head.peer.note, HttpTunnel):
             return await self._decide_tunneled(head, head.peer.note)
         authority = (head.header(b"host") or b"").decode("latin-1")
@@ -109,25 +109,25 @@ class RequestForwarding:
         return Forward(upstream, head.target, headers, lambda error: self._failed(authority, error))
 
     async def _decide_tunneled(self, head: RequestHead, tunnel: HttpTunnel) -> Forward | Respond:
-        """Decide about a request in a tunnel, which goes to the tunnel's target, whatever host it names."""
+        """Return the decision about a request in a tunnel. It goes to the tunnel's target, whatever host it names."""
         authority = (head.header(b"host") or b"").decode("latin-1") or tunnel.host
         found = _AUTHORITY.match(authority)
         if found is None:
             return _answer(400, "the request names no host")
         host = found[1].strip("[]").lower()
-        if not self._host_may(host, tunnel):
+        if not self._is_host_allowed(host, tunnel):
             return _answer(403, f"{host} is no name of {tunnel.host}; ask for it by name (with curl: socks5h)")
         if not await self._is_origin_allowed(head, {host, tunnel.host.lower()}):
             return _refuse_page(tunnel.host)
         upstream = Upstream(self._route.route_to(tunnel.target).upstream.key, tunnel.connect)
         return Forward(upstream, head.target, head.headers, lambda error: self._failed(authority, error))
 
-    def _host_may(self, host: str, tunnel: HttpTunnel) -> bool:
-        """Return False for a name of another site at an address of the cluster (DNS rebinding).
+    def _is_host_allowed(self, host: str, tunnel: HttpTunnel) -> bool:
+        """Return False when `host`, the request's Host, may be the name of a site on the Internet (DNS rebinding).
 
-        A browser that resolves names itself asks for a tunnel to an address, with the name in `Host`. The owner of a
-        site can make its name resolve to an address of the cluster. A client that asks for a tunnel by name has named
-        the target itself, and may send any `Host`.
+        A browser that resolves names itself requests a tunnel to an address, and sends the name in `Host`. The owner of
+        a site can make its name resolve to an address of the cluster. A client that requests a tunnel by name has named
+        the target itself, so it may send any `Host`.
         """
         try:
             ipaddress.ip_address(tunnel.host)

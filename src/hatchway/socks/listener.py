@@ -1,4 +1,4 @@
-"""The listener: clients of SOCKS and HTTP on one loopback port, each joined to what it asks for."""
+"""The listener: accepts clients of SOCKS and HTTP on one loopback port, and joins each with the host it requests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _REPLIES: Final = {
 
 
 class TunnelRefused(Exception):
-    """A tunnel that was not made. reply: for the client; error: for people."""
+    """A tunnel cannot be opened. reply: the answer for the client. error: the reason, for people."""
 
     def __init__(self, reply: Reply, error: HatchwayError | TargetUnreached) -> None:
         super().__init__(error.message)
@@ -53,7 +53,7 @@ class TunnelRefused(Exception):
 
 
 class ProxyListener:
-    """Listens on 127.0.0.1 and carries what clients ask for by a route. Start it with `open`."""
+    """Listens on 127.0.0.1, and connects clients by a route to the hosts that they request. Start it with `open`."""
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class ProxyListener:
         Args:
             route: carries bytes to services and pods.
             resolver: finds them.
-            report: called for each connection that could not be made.
+            report: called for each connection that could not be opened.
             domain: the cluster's DNS domain, for the PAC file.
-            allow_outside: whether to connect to hosts outside the cluster, from this machine.
+            allow_outside: True to connect to hosts outside the cluster, from this machine.
         """
         self._route = route
         self._resolver = resolver
@@ -106,7 +106,7 @@ class ProxyListener:
             await self._engine.close()
 
     def start(self, client: _WaitingClient, asked: TunnelRequest | ProxiedRequest | PageRequest) -> asyncio.Task[None]:
-        """Serve a client's request, in a task."""
+        """Start a task that serves a client's request; return the task."""
         task = asyncio.get_running_loop().create_task(self._serve(client, asked), name="proxied connection")
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._served(client, done))
@@ -117,7 +117,7 @@ class ProxyListener:
         if task.cancelled():
             self.clients.discard(client)
         elif (error := task.exception()) is not None:
-            # A fault of this program: its client must not wait for ever, and the others go on.
+            # A fault of this program must not let this client wait for ever, nor disturb the others.
             log.error("a proxied connection failed", exc_info=error)
             client.transport.abort()
 
@@ -142,12 +142,13 @@ class ProxyListener:
                     await self._serve_tunnel(client, near, HttpTunnel(asked.host, asked.port, target, far, self._route))
 
     async def _serve_tunnel(self, client: _WaitingClient, near: EarlyReceiver, tunnel: HttpTunnel) -> None:
-        """Join the sides of a tunnel to the cluster; by the engine where the client speaks HTTP/1."""
+        """Join the sides of a tunnel to the cluster: through the HTTP engine if the client speaks HTTP/1."""
         found = await sniff(near, tunnel.take())
         if not found.http:
             client.join(found.near, found.far)
         elif found.answered:
-            # HTTP servers do not send first. So this is a page that makes a browser send a request to another program.
+            # HTTP servers do not send first. So the server speaks another protocol, and a web page may have made a
+            # browser send this request.
             self._report(
                 f"{tunnel.host}:{tunnel.port}",
                 HatchwayError("an HTTP request was sent to a port that does not speak HTTP"),
@@ -160,7 +161,10 @@ class ProxyListener:
             client.join(found.near, await self._to_engine(tunnel), tunnel.close)
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.Transport | EarlyReceiver, Target | None]:
-        """Open a connection to a host. Return it, and its target; None outside of the cluster. Raises TunnelRefused."""
+        """Open a connection to a host. Return (the connection, its target or None outside the cluster).
+
+        Raises TunnelRefused.
+        """
         try:
             target = await self._resolver.resolve(host, port)
         except NotInCluster as error:
@@ -182,7 +186,10 @@ class ProxyListener:
             raise TunnelRefused(_REPLIES[error.cause], error) from error
 
     async def _to_engine(self, tunnel: HttpTunnel | None = None) -> asyncio.Transport:
-        """Return a connection to the HTTP engine of this process. tunnel: where its requests go; None for a proxy's."""
+        """Return a new connection to the HTTP engine of this process.
+
+        tunnel: the tunnel to whose target the requests go; None for requests to a proxy.
+        """
         assert self._engine is not None
         outer, inner = socket.socketpair()
         for end in (outer, inner):
@@ -197,7 +204,7 @@ class ProxyListener:
 
     def _page(self, asked: PageRequest) -> bytes:
         """Return the PAC file for a request with this proxy's own address as Host; else an answer without content."""
-        # A name of another site that leads here (DNS rebinding) is not one of these.
+        # `Host` has another name when a site's name was made to resolve to this machine (DNS rebinding).
         if asked.host not in (f"127.0.0.1:{self.port}", f"localhost:{self.port}"):
             return page(400, "")
         if asked.path.partition("?")[0] != "/proxy.pac":
@@ -244,7 +251,7 @@ class _WaitingClient(asyncio.Protocol):
             self.transport.write(answer)
         if asked is not None:
             self._stop_timer()
-            # Bytes that arrive from now on are for the other side.
+            # Bytes that arrive from now on belong to the connection's other side.
             self.transport.pause_reading()
             self._task = self._listener.start(self, asked)
 
@@ -265,13 +272,13 @@ class _WaitingClient(asyncio.Protocol):
             self.transport.close()
 
     def accept(self, first: bytes) -> EarlyReceiver:
-        """Send the client the answer for an open tunnel, and return the client's side. first: as for `release`."""
+        """Send the client the answer for an open tunnel, and return the client's side. first: as in `release`."""
         if not self.transport.is_closing():
             self.transport.write(self.opening.accept())
         return self.release(first)
 
     def release(self, first: bytes) -> EarlyReceiver:
-        """Return the client's side of a connection to be joined. first: the first bytes that are for the other side."""
+        """Return the client's side, to be joined with the other one. first: the first bytes for the other side."""
         near = self._late
         near.transport, near.early = self.transport, first + near.early
         return near

@@ -1,8 +1,8 @@
 """The meaning of a host name inside a cluster: the services and pods that it may name. Pure.
 
 The forms are those of Kubernetes' DNS (https://github.com/kubernetes/dns/blob/master/docs/specification.md), also
-without the suffixes that a pod's resolver adds (`search` in its /etc/resolv.conf). In addition to these, the name of a
-pod alone is a name of the pod.
+without the suffixes that a pod's resolver adds (`search` in its /etc/resolv.conf). In addition, a pod's plain name is a
+name of the pod.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _LONGEST = 253
 class Meaning:
     """A service, a pod or an address that a host name may mean.
 
-    kind: "services", "pods", or "address" for one that is looked up among both.
+    kind: "services", "pods", or "address" for an address that may belong to either.
     name: the object's name, or the address.
-    namespace: "" for an address that may be in any.
+    namespace: "" for an address that may be in any namespace.
     service: the headless service in a pod's name (`web` in `web-0.web.shop.svc`); "" when there is none.
     """
 
@@ -37,7 +37,7 @@ class Meaning:
 
 
 def meanings(host: str, namespace: str, domain: str = CLUSTER_DOMAIN) -> list[Meaning]:
-    """Return what a host name or an address may mean, the likeliest first; nothing for a name outside the cluster.
+    """Return what a host name or an address may mean, the likeliest first; [] for a name outside the cluster.
 
     Args:
         host: the name, or an IP address.
@@ -63,7 +63,7 @@ def meanings(host: str, namespace: str, domain: str = CLUSTER_DOMAIN) -> list[Me
         return [Meaning("services", name, namespace), Meaning("pods", name, namespace)]
     found = _qualified(labels)
     if len(labels) == 2:
-        # As `pod.service` in the own namespace, and a pod of another namespace by its own name.
+        # `pod.service` in this namespace, or `pod.namespace`.
         found += [Meaning("pods", labels[0], namespace, labels[1]), Meaning("pods", labels[0], labels[1])]
     return found
 

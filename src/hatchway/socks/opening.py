@@ -1,4 +1,4 @@
-"""Parses a client's first request: SOCKS, CONNECT, an HTTP request to a proxy, or one for a page of this proxy. Pure.
+"""Parses a client's first request: SOCKS, CONNECT, HTTP to a proxy, or HTTP for a page of this proxy. Pure.
 
 A web page can make a browser send requests to this port. But a browser speaks SOCKS, or sends CONNECT or an absolute
 request target, only to a proxy that its user has configured. So the first request of a connection shows whether the
@@ -41,7 +41,7 @@ _STATUS_OF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TunnelRequest:
-    """A request for a connection to `host`, by SOCKS or CONNECT. rest: the bytes after it, which are for the host."""
+    """A request for a connection to `host`, by SOCKS or CONNECT. rest: the bytes after the request, for the host."""
 
     host: str
     port: int
@@ -50,14 +50,14 @@ class TunnelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProxiedRequest:
-    """An HTTP request to a proxy. head: the bytes of it that have arrived."""
+    """An HTTP request to a proxy. head: the bytes of the request that have arrived."""
 
     head: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """A request for a page of this proxy. path: the page's; host: the `Host` field, "" when there is none."""
+    """A request for a page of this proxy. path: the page's path. host: the `Host` field, "" when there is none."""
 
     path: str
     host: str
@@ -76,7 +76,7 @@ class Opening:
         self._out = b""
 
     def receive_data(self, data: bytes) -> TunnelRequest | ProxiedRequest | PageRequest | None:
-        """Take bytes. Return the request once it is complete.
+        """Take the next bytes. Return the request when it is complete, else None.
 
         Raises:
             OpeningError: the client is refused.
@@ -93,7 +93,7 @@ class Opening:
         return None if found is None else TunnelRequest(found.host, found.port, self._socks.rest)
 
     def data_to_send(self) -> bytes:
-        """Take the bytes that the client must be sent, and return them."""
+        """Remove the bytes that must be sent to the client, and return them."""
         if self._socks is not None:
             return self._socks.data_to_send()
         found, self._out = self._out, b""
@@ -146,7 +146,7 @@ class Opening:
 
 
 def page(status: int, text: str, kind: str = "text/plain; charset=utf-8") -> bytes:
-    """Return a whole answer, after which the connection is closed. No page of another origin may use it."""
+    """Return a complete HTTP answer, after which the connection is closed. Pages of other origins may not use it."""
     body = f"{text}\n".encode() if text else b""
     phrase = _PHRASES.get(status, "OK")
     return (

@@ -1,4 +1,4 @@
-"""Connections to what is not in the cluster, from this machine (`--allow-outside`)."""
+"""Connections to hosts outside the cluster, from this machine (`--allow-outside`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS: Final = 15.0
 
 
 async def connect_outside(host: str, port: int) -> EarlyReceiver:
-    """Return a connection to a host as this machine resolves it, and what the host has said at once. Raises OSError."""
+    """Return a connection to a host whose name this machine resolves. Raises OSError."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_SECONDS):

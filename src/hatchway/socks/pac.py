@@ -1,20 +1,20 @@
-"""The proxy auto-configuration by which a browser sends names of the cluster here, and nothing else.
+"""The proxy auto-configuration with which a browser uses this proxy for names of the cluster only.
 
-It names no service and no namespace: every web page can have a browser load it, and few can read it.
+It names no service and no namespace, because other web pages can make a browser load it, and some could read it.
 """
 
 from __future__ import annotations
 
 import json
 
-# The type that Netscape gave it and that browsers still want.
+# The media type that browsers expect.
 CONTENT_TYPE = "application/x-ns-proxy-autoconfig"
 
 
 def pac_file(port: int, domain: str) -> str:
-    """Return the file.
+    """Return the content of the file.
 
-    port: of the proxy, on 127.0.0.1.
+    port: the proxy's port on 127.0.0.1.
     domain: the cluster's DNS domain.
     """
     proxy, ends = json.dumps(f"PROXY 127.0.0.1:{port}"), json.dumps([".svc", f".{domain}"])

@@ -19,7 +19,7 @@ from hatchway.kube.workload import in_order
 from hatchway.socks.names import CLUSTER_DOMAIN, Meaning, meanings
 from hatchway.target import Target
 
-# Seconds for which an answer is kept: the answer that a name exists, and the answer that it does not.
+# The seconds for which an answer is kept when a name exists, and when it does not exist.
 _FOUND_SECONDS: Final = 10.0
 _MISSING_SECONDS: Final = 2.0
 # Seconds between two searches for similar names.
@@ -29,7 +29,7 @@ _MOST: Final = 4096
 
 
 class NotInCluster(HatchwayError):
-    """A name or an address that nothing in the cluster has."""
+    """No service or pod of the cluster has this name or address."""
 
 
 class HostResolver:
@@ -49,8 +49,8 @@ class HostResolver:
             connection: the API server of the cluster.
             namespace: where a name without a namespace is looked for; "" for the namespace of the context.
             domain: the cluster's DNS domain.
-            any_address: whether to accept private addresses, and names of the cluster's domain, to which no object
-                belongs, because the route connects to them from inside the cluster.
+            any_address: True to accept private addresses and names of the cluster's domain to which no object belongs,
+                because the route connects from inside the cluster.
         """
         self._any_address = any_address
         self._connection = connection
@@ -88,10 +88,10 @@ class HostResolver:
         return Target("hosts", inside, port=str(port))
 
     async def suggest(self, host: str) -> str:
-        """Return a question with services that are called like `host`, which the cluster does not have; "" without any.
+        """Return a question that names services similar to `host`, which does not exist; "" without any.
 
-        It lists services, so it answers "" when it was asked less than a second ago: a page in a browser can have any
-        number of names refused.
+        This lists services, so it returns "" when it was called less than a second ago: a page in a browser can request
+        any number of unknown names.
         """
         now = time.monotonic()
         if now < self._next_suggestion:
@@ -112,7 +112,7 @@ class HostResolver:
     def _inside(self, host: str) -> str:
         """Return the usual form of a host that may be in the cluster's networks.
 
-        Return "" for a host of the Internet, and for an address that means this machine or its link.
+        Return "" for a host of the Internet, and for an address of this machine or of its link.
         """
         name = normal_host(host.removeprefix("[").removesuffix("]"))
         if parse_address(name):
@@ -145,7 +145,7 @@ class HostResolver:
     async def _in_service(self, service: Object, port: int) -> Target:
         metadata, spec = service["metadata"], service.get("spec") or {}
         if spec.get("clusterIP") == "None" and all(one.number != port for one in ports(service)):
-            # In DNS the name of a headless service leads to its pods, so it reaches every port of the pods.
+            # In DNS, the name of a headless service means its pods' addresses, so it reaches every port of the pods.
             selector = format_selector(selector_of(service))
             pods = await self._lookup.list_readable("pods", metadata["namespace"], selector) if selector else []
             running = [pod for pod in in_order(pods) if not is_finished(pod)]
@@ -160,14 +160,14 @@ class HostResolver:
         return None if found.object is None else _target("pods", meaning.name, meaning.namespace, port)
 
     async def _pod_of_service(self, meaning: Meaning, port: int) -> Target | None:
-        """Return the pod that has a name below a service: its spec says so (StatefulSets write it into their pods)."""
+        """Return the pod with a name below a service, by its `hostname` and `subdomain` (which StatefulSets set)."""
 
         def has_name(pod: Object) -> bool:
             spec = pod.get("spec") or {}
             hostname = spec.get("hostname") or pod["metadata"]["name"]
             return spec.get("subdomain") == meaning.service and hostname == meaning.name
 
-        # In most cases the pod's host name is the name of its object.
+        # In most cases, the pod's host name is also the name of its object.
         found = await self._lookup.get("pods", meaning.namespace, meaning.name)
         if found.object is not None and has_name(found.object):
             return _target("pods", meaning.name, meaning.namespace, port)
@@ -201,6 +201,6 @@ def _target(kind: str, name: str, namespace: str, port: int) -> Target:
 
 
 def _addresses(service: Object) -> list[str]:
-    # Not externalIPs: a user who may write Services could redirect any address by them (CVE-2020-8554).
+    # externalIPs are not searched: a user who may write Services could redirect any address (CVE-2020-8554).
     spec = service.get("spec") or {}
     return [one for one in (spec.get("clusterIP"), *(spec.get("clusterIPs") or ())) if one and one != "None"]

@@ -1,8 +1,8 @@
-"""The protocol that the client of an open tunnel speaks: HTTP/1, whose requests are checked, or anything else.
+"""Finds out which protocol the client of an open tunnel speaks: HTTP/1, whose requests are checked, or another one.
 
 A browser opens a tunnel (CONNECT) when a page opens a WebSocket; a browser that uses SOCKS opens tunnels for all its
-requests. So the first bytes of a client are examined before they are sent into the cluster. The server's bytes are
-passed on at once meanwhile: in many protocols the server speaks first, and the client waits for that.
+requests. So the first bytes of a client are examined before they are sent into the cluster. Meanwhile the server's
+bytes are passed on at once, because in many protocols the server speaks first and the client waits for it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 
 from hatchway.proxy.join import EarlyReceiver, reset
 
-# How long to wait for the end of a client's first line. A line of more bytes that begins like a request counts as a
-# request. A line that takes more seconds counts as another protocol: browsers send a request's line without a pause.
+# The most bytes and seconds in which a client's first line must end. A longer line that begins like a request counts as
+# a request. A line that takes longer counts as another protocol: browsers send a request's line without a pause.
 _LONGEST_LINE: Final = 16 * 1024
 _LINE_SECONDS: Final = 2.0
 # Bytes that the server may send before its client has read them.
@@ -48,8 +48,8 @@ class SniffedTunnel:
     """A tunnel whose client's protocol is known. Reading is paused on both sides.
 
     near, far: the client's side and the server's side, with the bytes that have arrived and were not passed on.
-    http: whether the client has begun a request of HTTP/1.
-    answered: whether the server has sent bytes, which were passed on to the client, or has ended its direction.
+    http: True when the client has begun a request of HTTP/1.
+    answered: True when the server has sent bytes, which were passed on to the client, or has ended its direction.
     """
 
     near: EarlyReceiver
@@ -73,7 +73,8 @@ async def sniff(near: EarlyReceiver, far: asyncio.Transport) -> SniffedTunnel:
     far.set_write_buffer_limits(high=_BUFFER)
     near.transport.set_write_buffer_limits(high=_BUFFER)
     far.resume_reading()
-    pair.client.eof = near.eof  # the first bytes may decide, and their end belongs to the result
+    # Set before `data_received`, which may set the result, of which `eof` is a part.
+    pair.client.eof = near.eof
     if near.early:
         pair.client.data_received(near.early)
     if near.eof:
@@ -157,7 +158,7 @@ class _ClientSide(asyncio.Protocol):
 class _ServerSide(asyncio.Protocol):
     """Passes the server's bytes on to the client.
 
-    eof: whether the server has ended its direction. answered: as in `SniffedTunnel`.
+    eof: True when the server has ended its direction. answered: as in `SniffedTunnel`.
     """
 
     def __init__(self, pair: _Pair) -> None:

@@ -1,8 +1,7 @@
 """Kubernetes clusters for tests: the pytest plugin's public types.
 
 The plugin itself is `hatchway.testing.plugin`; pytest loads it by the entry point `pytest11`. The names below are for
-annotations and for `except`; they are imported when they are first used, so that pytest starts as quickly as without
-the plugin.
+annotations and for `except`. They are imported on first use, so that the plugin does not delay the start of pytest.
 """
 
 from __future__ import annotations

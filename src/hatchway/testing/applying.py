@@ -14,11 +14,11 @@ _DEFINITION = "CustomResourceDefinition"
 
 
 async def apply_all(session: ClusterSession, objects: list[Object], namespace: str) -> list[Object]:
-    """Create or patch the objects in their order; return them as the cluster has them then.
+    """Create or patch the objects in their order; return them as the cluster has them afterwards.
 
-    Types of CustomResourceDefinitions can be used when this returns, and by the next objects.
+    The types of a CustomResourceDefinition can be used by the objects after it, and when this function returns.
 
-    namespace: for objects whose manifest names none.
+    namespace: the namespace of objects whose manifest names none.
 
     Raises:
         ClusterError: the cluster has no such type.

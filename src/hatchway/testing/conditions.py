@@ -1,4 +1,4 @@
-"""What a test waits for: parses conditions, and evaluates them on an object. Pure.
+"""Parses the conditions for which a test waits, and evaluates them on an object. Pure.
 
 The forms are those of `kubectl wait --for` (kubectl `pkg/cmd/wait`), and Python functions.
 """
@@ -21,7 +21,7 @@ or a function of the object that returns a true value when the wait is over."""
 _FORMS = "condition=Ready, condition=Ready=False, jsonpath={.status.phase}=Running, jsonpath={.status.phase} or delete"
 # .name, ['name'] or [0]
 _STEP = re.compile(r"\.((?:[^.\[\]\\\s]|\\.)+)|\['([^']*)'\]|\[(\d+)\]")
-# What a function raises on an object whose fields are not there yet.
+# The errors that a function raises when the object does not have the fields yet.
 _NOT_YET = (AssertionError, AttributeError, LookupError, TypeError)
 
 
@@ -29,7 +29,8 @@ _NOT_YET = (AssertionError, AttributeError, LookupError, TypeError)
 class WaitCondition:
     """A parsed condition.
 
-    text: how messages name it. is_met: returns whether an object meets it, and why not; None for `delete`.
+    text: the condition's text, for messages. is_met: returns (True if an object meets the condition, why not); None for
+        `delete`.
     """
 
     text: str
@@ -37,12 +38,12 @@ class WaitCondition:
 
     @property
     def wants_deletion(self) -> bool:
-        """Return True when the object has to be gone."""
+        """Return True when the condition is that the object does not exist."""
         return self.is_met is None
 
 
 def parse_condition(condition: Condition) -> WaitCondition:
-    """Parse a condition. Raises ClusterError when it has none of the known forms."""
+    """Parse a condition. Raises ClusterError when its form is not known."""
     if not isinstance(condition, str):
         return WaitCondition(_name_of(condition), _Predicate(condition))
     if condition in ("delete", "deleted"):

@@ -1,4 +1,4 @@
-"""Text about an object or a namespace for people whose test has failed: conditions, Events, pods, logs. Bounded."""
+"""Describes an object or a namespace after a test has failed: conditions, Events, pods, logs. The text is bounded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hatchway.kube.api import Object
 from hatchway.kube.client import ConnectionClient
 from hatchway.printable import printable
 
-# How many Events, pods, containers' logs and lines of each are shown, and how many characters of one line.
+# The most Events, pods, containers' logs, lines of each log and characters of one line that are shown.
 _EVENTS, _PODS, _LOGS, _LINES, _WIDTH = 20, 10, 10, 20, 300
-# At most this many bytes of one log are read.
+# The most bytes of one log that are read.
 _LOG_BYTES = 64 * 1024
 
 
 def cut(text: str) -> str:
-    """Return one line that can be printed: without control characters, and not too long."""
+    """Return a text as one line that is safe to print, of limited length."""
     found = printable(" ".join(text.split()))
     return found if len(found) <= _WIDTH else f"{found[:_WIDTH]}..."
 
@@ -50,7 +50,7 @@ async def describe_object(client: ConnectionClient, obj: Object) -> str:
 
 
 async def _belonging(client: ConnectionClient, obj: Object, namespace: str) -> tuple[set[str], list[Object]]:
-    """Return the uids of an object, of its pods and of what is between them, and the pods."""
+    """Return (the uids of an object, of its pods and of the objects between them; the pods)."""
     pods = await client.list("pods", namespace)
     uids = {str(obj["metadata"].get("uid"))}
     between: list[Object] = []
@@ -142,7 +142,7 @@ def _container(status: dict[str, Any]) -> str:
 
 async def _log(client: ConnectionClient, pod: Object, status: dict[str, Any]) -> list[str]:
     metadata, container = pod["metadata"], status["name"]
-    # A container that waits for its next start has its last words in the log before.
+    # The last output of a container that waits for its next start is in the previous log.
     previous = "&previous=true" if "waiting" in (status.get("state") or {}) else ""
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log"
     query = f"?container={container}&tailLines={_LINES}&limitBytes={_LOG_BYTES}{previous}"

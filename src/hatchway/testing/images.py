@@ -1,4 +1,4 @@
-"""Images for tests: made of a directory or of Python wheels, without a registry, a Dockerfile or a container engine.
+"""Images for tests, made from a directory or from Python wheels, without registry, Dockerfile or container engine.
 
 image = cluster.load_image(from_directory("app", entrypoint=["/app/run"], place="/app", base="debian:12-slim"))
 image = cluster.load_image(from_wheels("dist", base="python:3.12-slim", cmd=["kopf", "run", "-m", "operator"]))
@@ -21,18 +21,18 @@ from hatchway.images.store.store import ImageStore
 from hatchway.images.store.storeuses import ImageUse
 from hatchway.testing.problems import ClusterError
 
-# Names of images that no registry has (RFC 6761: `.test` is for tests).
+# The registry in the names of these images; it cannot exist (RFC 6761: `.test` is for tests).
 _REGISTRY = "hatchway.test"
 _Path = str | PathLike[str]
-# The age in seconds after which an unused image with such a name is removed: its test process has been killed.
+# The age in seconds after which an unused image with such a name is removed, because its test process was killed.
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """An image that can be made in a store. title: the last part of its name.
+    """An image that can be made in a store.
 
-    make: makes it, with a name or without.
+    title: the last part of its name. make: makes the image, with a name or without.
     """
 
     title: str
@@ -59,7 +59,7 @@ def from_directory(
         base: the name of an image in the store (`hatchway image ls`), or the path of a directory with a root file
             system; None for an image of these files alone.
         place: where the files are in the image.
-        entrypoint, cmd, env, user, working_dir: as in a Dockerfile; what is not given is the base's.
+        entrypoint, cmd, env, user, working_dir: as in a Dockerfile; without a value, the base's value.
         owner: the numbers of the user and the group that own the files.
         ignore: patterns of names that are left out.
     """
@@ -87,15 +87,16 @@ def from_wheels(
 ) -> ImageSource:
     """Return an image of Python wheels on an image that has a Python.
 
-    Nothing is resolved or downloaded: give the wheels of what is needed, too. `pip wheel . --wheel-dir DIRECTORY`
-    writes them all, for the Python that runs it; where one is compiled, the base's must have the same minor version.
+    Nothing is resolved or downloaded, so the wheels of all dependencies must be given. `pip wheel . --wheel-dir
+    DIRECTORY` writes all of them for the Python that runs pip; if a wheel is compiled, the base's Python must have the
+    same minor version.
 
     Args:
         wheels: files, or directories of them.
         base: the name of an image in the store (`hatchway image ls`), or the path of a directory with a root file
             system.
-        python: what runs the wheels' programs: `python3`, which is looked for in $PATH, or a path in the image.
-        entrypoint, cmd, env, user, working_dir: as in a Dockerfile; what is not given is the base's. The wheels'
+        python: the interpreter of the wheels' programs: `python3`, which is found in $PATH, or a path in the image.
+        entrypoint, cmd, env, user, working_dir: as in a Dockerfile; without a value, the base's value. The wheels'
             programs are in $PATH.
     """
     paths = [Path(wheel) for wheel in wheels]
@@ -127,7 +128,7 @@ class LoadedImages:
     """The images that a test process has loaded. `close` removes the images whose names this class has chosen."""
 
     def __init__(self, store: ImageStore, user: str) -> None:
-        """Load into `store`. user: who uses the images, for messages."""
+        """Load into `store`. user: the user of the images, for messages."""
         self._store = store
         self._user = user
         self._uses: list[ImageUse] = []
@@ -139,10 +140,10 @@ class LoadedImages:
 
         Args:
             source: the image's source, or the path of an archive or of a directory with an OCI image layout.
-            name: the image's name; "" takes the archive's, or makes one that is unique for the content.
+            name: the image's name; "" for the archive's name, or a name that is made from the content.
 
         Raises:
-            ClusterError: it cannot be made.
+            ClusterError: the image cannot be made or loaded.
         """
         try:
             reference = parse(name) if name else None
@@ -163,7 +164,7 @@ class LoadedImages:
     def _remove_abandoned(self) -> None:
         for image in self._store.images():
             is_own = image.tags and all(tag.startswith(f"{_REGISTRY}/") for tag in image.tags)
-            if is_own and time.time() - self._store.added(image) > _ABANDONED_SECONDS:
+            if is_own and time.time() - self._store.added_at(image) > _ABANDONED_SECONDS:
                 self._store.remove_unused(image)
 
     def _make(self, source: ImageSource, reference: Reference | None) -> str:

@@ -1,4 +1,4 @@
-"""Kubeconfig files for tests: of one context, and of a context with another namespace."""
+"""Writes kubeconfigs for tests: with one context only, and with another namespace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hatchway.kube import goyaml, kubeconfig
 
 
 def copy_context(context: str, to: Path) -> None:
-    """Write a kubeconfig that has one context of $KUBECONFIG or ~/.kube/config, and nothing else; it is current.
+    """Write a kubeconfig with one context of $KUBECONFIG or ~/.kube/config only, as its current context.
 
     Raises:
         HatchwayError: there is no such context, or no kubeconfig.
@@ -33,7 +33,7 @@ def copy_context(context: str, to: Path) -> None:
 
 
 def with_namespace(path: Path, namespace: str) -> Path:
-    """Return a kubeconfig beside `path`, whose only context is the current one of `path` with another namespace."""
+    """Write a kubeconfig beside `path` with the current context of `path`, but another namespace; return its path."""
     made = path.with_name(f"{path.name}-{namespace}")
     if not made.exists():
         document = kubeconfig.read(str(path))

@@ -1,7 +1,7 @@
 """Starts and ends a cluster that belongs to a test process.
 
-It is an attached cluster, as `hatchway up` in the foreground has one: it ends with the process that has started it,
-however that ends, and deletes its own files then.
+It is an attached cluster, as of `hatchway up` in the foreground: it ends when the process that has started it ends, for
+whatever reason, and then deletes its own files.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pathlib import Path
 
 from hatchway.cluster import kubecontext, lifecycle
 from hatchway.cluster.process import Process
+from hatchway.cluster.serverlog import log_hint, log_tail
+from hatchway.cluster.startoptions import Options
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
 from hatchway.images.store.store import store_path
@@ -27,18 +29,18 @@ from hatchway.removal import remove_path
 
 _CONTEXT = "hatchway-test"
 _NAME = re.compile(r"hatchway-test-[0-9a-f]{12}")
-# Seconds for a clean end. Nothing is kept, so nobody waits for programs that take longer.
+# Seconds for a clean end. Programs that take longer are killed, because nothing of the cluster is kept.
 _END_SECONDS = 3.0
-# A directory of this age (seconds) whose cluster does not run is one that no process could clean up.
+# A directory of this age (seconds) whose cluster does not run was abandoned: all processes that clean up were killed.
 _ABANDONED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
-    """How a cluster is started.
+    """The options for the start of a cluster.
 
-    nodes: workers beside the control plane. addons: their names (`cluster/addonnames.py`). network: auto, private or
-    loopback.
+    nodes: the number of workers beside the control plane. addons: the add-ons' names (`cluster/addonnames.py`).
+    network: auto, private or loopback.
     """
 
     nodes: int = 1
@@ -55,7 +57,7 @@ class OwnCluster:
     def __init__(self, running: lifecycle.Running) -> None:
         self._running = running
         self._state = running.state
-        # Known by its start time as well: another process may have its id once it has ended.
+        # The process is identified by its start time, too, because its id may be used again after its end.
         self._process = Process.of(running.process.pid)
         self.kubeconfig = running.state.path / "kubeconfig"
         self._limits = str(running.run.get("limits") or "")
@@ -65,21 +67,21 @@ class OwnCluster:
         """Start a cluster; return it when the API server answers and the nodes and add-ons are ready.
 
         Args:
-            options: how it is started.
-            meanwhile: called once the API server answers, to do something useful while the nodes become ready.
+            options: the options of the cluster.
+            meanwhile: called when the API server answers, to use the time until the nodes are ready.
 
         Raises:
-            HatchwayError: it does not start.
+            HatchwayError: the cluster does not start.
         """
         base = Path(tempfile.gettempdir()).absolute()
         _remove_abandoned(base)
         state = StateDir(base / f"hatchway-test-{secrets.token_hex(6)}")
-        wanted = lifecycle.Options(
+        wanted = Options(
             api_port=0,
             workers=options.nodes,
             addons=options.addons,
             network=options.network,
-            # The user's own: images that were loaded or pulled before are there.
+            # The user's own store, which has the images that were loaded or pulled before.
             image_store=str(store_path()),
             ephemeral=True,
         )
@@ -93,7 +95,7 @@ class OwnCluster:
         found = cls(running)
         try:
             if problems := running.run.get("problems"):
-                raise HatchwayError(f"the cluster is not ready: {'; '.join(problems)}", lifecycle.log_hint(state))
+                raise HatchwayError(f"the cluster is not ready: {'; '.join(problems)}", log_hint(state))
             kubeconfig.merge(found.kubeconfig, kubecontext.entry(state, _CONTEXT, running.run["server"]))
         except BaseException:
             found.end()
@@ -105,7 +107,7 @@ class OwnCluster:
         code = self._running.process.poll()
         if code is None:
             return self._limits
-        return f"the cluster has ended (exit code {code}){lifecycle.log_tail(self._state)}"
+        return f"the cluster has ended (exit code {code}){log_tail(self._state)}"
 
     def end(self) -> None:
         """End the cluster, and remove everything of it. Raises HatchwayError when the kernel does not end it."""
@@ -119,7 +121,7 @@ class OwnCluster:
         _remove(self._state.path)
 
     def keep(self) -> str:
-        """Let the cluster run on when this process ends. Return how to use and how to end it, in two lines."""
+        """Let the cluster continue after this process ends. Return two lines: how to use it, how to end it."""
         self._running.keep()
         path = self._state.path
         return (
@@ -135,7 +137,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Remove the files of clusters whose own processes were all killed at once, together with their tests'."""
+    """Remove the files of clusters all of whose processes were killed together with their test processes."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(base):
             if not _NAME.fullmatch(entry.name):

@@ -12,12 +12,12 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# Turns of the loop in which closed transports end.
+# The number of turns of the loop that closed transports may need to end.
 _TURNS = 10
 
 
 class LoopThread:
-    """Runs coroutines for other threads. Not for use from its own coroutines."""
+    """Runs coroutines for other threads. Its own coroutines must not call it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -39,7 +39,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """Cancel what still runs, and end the thread."""
+        """Cancel the coroutines that still run, and end the thread."""
         if self._loop.is_closed():
             return
         self.call(self._cancel_all())

@@ -1,7 +1,7 @@
 """Reads manifests: YAML or JSON text, files, directories, and objects as dictionaries.
 
-Documents are separated and files of a directory chosen as by kubectl (cli-runtime `pkg/resource/visitor.go`,
-apimachinery `pkg/util/yaml/decoder.go`).
+The separation of documents and the choice of a directory's files are those of kubectl (cli-runtime
+`pkg/resource/visitor.go`, apimachinery `pkg/util/yaml/decoder.go`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _FIRST = {"Namespace": 0, "CustomResourceDefinition": 0}
 
 
 def read_manifest(source: Manifest) -> list[Object]:
-    """Return the objects of a manifest. Namespaces and CustomResourceDefinitions come first; the order is kept else.
+    """Return the objects of a manifest: Namespaces and CustomResourceDefinitions first, otherwise in their order.
 
-    The objects are copies, so that a caller's dictionaries are not changed later. Lists (`kind: List`) are taken apart.
+    The objects are copies, so that a caller's dictionaries are not changed later. Lists (`kind: List`) are replaced by
+    their items.
 
     Raises:
         ClusterError: a file cannot be read, or a document is not an object of Kubernetes.
@@ -80,7 +81,7 @@ def _parse(text: str, where: str) -> list[Object]:
 
 
 def _load(text: str) -> Any:
-    """Return a document's value. As for kubectl, what can be JSON is: it has escapes that YAML does not have."""
+    """Return a document's value. As in kubectl, JSON is tried first, because it has escapes that YAML does not have."""
     if text.lstrip().startswith("{"):
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(text)

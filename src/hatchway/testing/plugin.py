@@ -1,6 +1,6 @@
-"""The pytest plugin: options, fixtures, and what a failed test's report says of its namespaces.
+"""The pytest plugin: options, fixtures, and the description of namespaces in a failed test's report.
 
-pytest loads this module at every start, in every project of the environment: it imports nothing but pytest until a
+pytest loads this module at every start, in every project of the environment, so the module imports only pytest until a
 fixture is used.
 """
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from hatchway.testing.cluster import Cluster, Namespace
 
 _NETWORKS = ("auto", "private", "loopback")
-# How many namespaces, and how many characters of each, a report describes.
+# The most namespaces in a report, and the most characters about each.
 _NAMESPACES, _CHARACTERS = 3, 20_000
 _WORKER_OUTPUT = "hatchway_kept"
 
 
 @dataclass
 class _PluginState:
-    """What the plugin knows during one run: the clusters that are open, and what was kept of failed tests.
+    """The plugin's state during one run: the open clusters, and what was kept of failed tests.
 
-    clusters: by the names of their fixtures.
+    clusters: the open clusters by the names of their fixtures.
     """
 
     clusters: dict[str, Cluster] = field(default_factory=dict)
@@ -40,7 +40,7 @@ _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options, and the same for pytest.ini."""
+    """Add the options of the command line and of pytest.ini."""
     group = parser.getgroup("hatchway", "Kubernetes clusters for tests (hatchway)")
     for name, metavar, text in (
         ("nodes", "N", "workers of a cluster, beside its control plane; default: 1"),
@@ -57,13 +57,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the options, so that a wrong one is said before any test runs."""
+    """Check the options, so that an error is reported before any test runs."""
     config.stash[_STATE] = _PluginState()
     _PluginOptions(config)
 
 
 class _PluginOptions:
-    """The values of the options: of the command line, else of pytest.ini, else the defaults."""
+    """The values of the options: from the command line, else from pytest.ini, else the defaults."""
 
     def __init__(self, config: pytest.Config) -> None:
         """Read the options. Raises pytest.UsageError."""
@@ -141,11 +141,12 @@ def kubeconfig(cluster: Cluster) -> Path:
 
 @pytest.fixture
 def kubeconfig_env(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """$KUBECONFIG for this test and its programs: the session's cluster, and the test's namespace. Its path."""
+    """The path of a kubeconfig with the session's cluster and the test's namespace, which $KUBECONFIG names."""
     path = namespace.kubeconfig
     monkeypatch.setenv("KUBECONFIG", str(path))
     for client in ("kubernetes", "kubernetes_asyncio"):
-        # They read the variable when they are imported. An operator must not find the user's own cluster there.
+        # Client libraries read the variable when they are imported. An operator under test must not find the user's own
+        # cluster there.
         for name in (f"{client}.config", f"{client}.config.kube_config"):
             if name in sys.modules:
                 monkeypatch.setattr(sys.modules[name], "KUBE_CONFIG_DEFAULT_LOCATION", str(path))
@@ -156,7 +157,7 @@ def kubeconfig_env(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Pat
 def _own_cluster(
     request: pytest.FixtureRequest, settings: _PluginOptions, failed: Callable[[], bool]
 ) -> Iterator[Cluster]:
-    """Start a cluster, and end it. failed: whether it is kept, if the user wants that."""
+    """Start a cluster, and end it. failed: returns True when a test has failed; the user may want to keep it then."""
     state = request.config.stash[_STATE]
     with _readable_errors():
         from hatchway.cluster.addonnames import parse_list
@@ -190,7 +191,7 @@ def _own_cluster(
 
 @contextmanager
 def _foreign_cluster(request: pytest.FixtureRequest, settings: _PluginOptions, path: Path) -> Iterator[Cluster]:
-    """Use the cluster of a context. path: where its kubeconfig is written."""
+    """Use the cluster of a context. path: the file for its kubeconfig."""
     state = request.config.stash[_STATE]
     with _readable_errors():
         from hatchway.testing.cluster import Cluster
@@ -207,13 +208,13 @@ def _foreign_cluster(request: pytest.FixtureRequest, settings: _PluginOptions, p
             del state.clusters[str(request.fixturename)]
             found.close()
     finally:
-        # It holds credentials.
+        # The file has credentials.
         for one in path.parent.glob(f"{path.name}*"):
             one.unlink()
 
 
 def _import_clients() -> None:
-    """Import what talks to a cluster."""
+    """Import the modules that talk to a cluster, while it starts."""
     import hatchway.testing.cluster  # noqa: F401 - for later
 
 
@@ -230,7 +231,7 @@ def _readable_errors() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add what goes on in the test's namespaces to the report of a failed test."""
+    """Add a description of the test's namespaces to the report of a failed test."""
     report = yield
     state = item.config.stash[_STATE]
     if report.failed:
@@ -247,13 +248,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def _described(place: Namespace) -> str:
     try:
         text = place.describe()
-    except Exception as error:  # noqa: BLE001 - a report is made of whatever there is
+    except Exception as error:  # noqa: BLE001 - the report has all that can be read
         text = f"cannot be described: {error}"
     return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}\n..."
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With pytest-xdist: pass on what this worker has kept."""
+    """With pytest-xdist: pass the list of what this worker has kept to the main process."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_WORKER_OUTPUT] = session.config.stash[_STATE].kept
@@ -261,13 +262,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """With pytest-xdist: take what a worker has kept."""
+    """With pytest-xdist: take the list of what a worker has kept."""
     output: dict[str, Any] = getattr(node, "workeroutput", None) or {}
     node.config.stash[_STATE].kept.extend(output.get(_WORKER_OUTPUT, ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say where the clusters and namespaces are that were kept."""
+    """Say where to find the clusters and namespaces that were kept."""
     if kept := config.stash[_STATE].kept:
         terminalreporter.section("kept (--hatchway-keep)")
         for text in kept:

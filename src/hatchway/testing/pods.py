@@ -59,7 +59,7 @@ async def run_command(
         if feeding is not None:
             feeding.cancel()
             await asyncio.wait([feeding])
-        # The socket shall not outlive the event loop.
+        # The socket must be closed before the event loop.
         remote.abort()
     if message:
         raise ClusterError(f"{chosen}: {message}")
@@ -67,7 +67,7 @@ async def run_command(
 
 
 async def _feed(remote: RemoteCommand, given: bytes) -> None:
-    """Write a command's input, and end it. A command that ends without reading it is no error."""
+    """Write a command's input, and end it. A command may end before it has read its input."""
     with contextlib.suppress(BrokenPipeError):
         for begin in range(0, len(given), _PIECE):
             await remote.write(given[begin : begin + _PIECE])

@@ -25,9 +25,9 @@ class _TargetAbsent(HatchwayError):
     """The target does not exist (yet)."""
 
 
-# A request that every HTTP server answers, if only by an error, and that applications do not see (RFC 9110, 9.3.7).
+# A request that every HTTP server answers, perhaps with an error, and that applications do not see (RFC 9110, 9.3.7).
 _QUESTION = b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-# Seconds to wait for the answer to one question.
+# Seconds to wait for the answer to one such request.
 _ANSWER_SECONDS = 5.0
 
 
@@ -50,8 +50,8 @@ class LocalPorts:
         seconds: how long to wait for the target and for a ready pod.
 
         Raises:
-            ClusterError: the target has no such port, or several and none was chosen.
-            WaitTimeout: there is no such target, or no ready pod, in time.
+            ClusterError: the target has no such port, or has several ports and none was named.
+            WaitTimeout: the target does not exist, or has no ready pod, in time.
         """
         until = asyncio.get_running_loop().time() + seconds
         while True:
@@ -73,7 +73,7 @@ class LocalPorts:
         return self._forwarder
 
     async def _open(self, target: str, namespace: str) -> LocalForward:
-        """Return the forward of a target; listen for it when it is new. Raises _TargetAbsent for an unknown target."""
+        """Return the forward of a target, which is opened if it is new. Raises _TargetAbsent for an unknown target."""
         if self._forwarder is None:
             await self._begin()
         forwarder = self._forwarder_of()
@@ -117,7 +117,7 @@ class LocalPorts:
                 connection.abort()
 
     async def close(self) -> None:
-        """End all of them, and wait until their connections are closed."""
+        """End all forwards, and wait until their connections are closed."""
         await self._stack.aclose()
         if self._running is not None:
             self._running.cancel()
@@ -131,7 +131,7 @@ async def await_answer(address: tuple[str, int], secure: bool, seconds: float, w
     A pod without a readiness probe counts as ready before its program listens.
 
     Raises:
-        WaitTimeout: it does not in time.
+        WaitTimeout: the program does not answer in time.
     """
     until = asyncio.get_running_loop().time() + seconds
     while not await _answers(address, secure, min(_ANSWER_SECONDS, seconds)):
@@ -143,7 +143,7 @@ async def await_answer(address: tuple[str, int], secure: bool, seconds: float, w
 async def _answers(address: tuple[str, int], secure: bool, seconds: float) -> bool:
     trust = None
     if secure:
-        # Only whether something answers is asked; the test's own client decides whether to trust it.
+        # This only finds out if a program answers; the test's own client verifies the certificate.
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
     try:

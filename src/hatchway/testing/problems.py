@@ -6,7 +6,7 @@ from hatchway.errors import HatchwayError
 
 
 class ClusterError(HatchwayError):
-    """Something of the cluster, of the machine or of the test's own input that keeps a call from working.
+    """A call failed because of the cluster, the machine or the test's own input.
 
     message: what happened, in one line. hint: what to do next; "" for nothing.
     """
@@ -17,9 +17,9 @@ class ClusterError(HatchwayError):
 
 
 class CommandFailed(ClusterError):
-    """A command that ended with another exit code than 0.
+    """A command ended with an exit code other than 0.
 
-    returncode: the exit code. stdout, stderr: what the command has printed.
+    returncode: the exit code. stdout, stderr: the command's output.
     """
 
     def __init__(self, what: str, returncode: int, stdout: str, stderr: str) -> None:
@@ -31,4 +31,4 @@ class CommandFailed(ClusterError):
 
 
 class WaitTimeout(TimeoutError):
-    """A condition that was not met in time. Its text shows the object's conditions, its Events and its pods' logs."""
+    """A condition was not met in time. The text shows the object's conditions, its Events and its pods' logs."""

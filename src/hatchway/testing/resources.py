@@ -15,7 +15,7 @@ from hatchway.kube.paths import ResourceName
 from hatchway.kube.restclient import answer_error
 from hatchway.testing.problems import ClusterError
 
-# Seconds for which a type that has just been defined may be missing in the discovery.
+# Seconds for which a newly defined type may be missing in the discovery.
 _DEFINED_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
@@ -44,14 +44,14 @@ class ResourceType:
 
 
 class Resources:
-    """The types of one API server, asked for when they are needed and kept."""
+    """The types of one API server. They are requested on first use, and kept."""
 
     def __init__(self, client: ConnectionClient) -> None:
         self._client = client
         self._types: dict[str, list[ResourceType]] = {}
 
     def forget(self, api_version: str = "") -> None:
-        """Ask again for the types of a group and version, or for all of them."""
+        """Forget the types of a group and version, or all types, so that they are requested again."""
         if api_version:
             self._types.pop(api_version, None)
         else:
@@ -74,7 +74,7 @@ class Resources:
     async def of_word(self, word: str) -> ResourceType:
         """Return the type that a word means, as for kubectl: `deploy`, `Deployment`, `widgets.example.com`.
 
-        The first group of the server's list wins, the core group before all. Raises ClusterError.
+        The core group is searched first, then the groups in the server's order. Raises ClusterError.
         """
         for _ in range(2):
             found = await self._find(word.lower())

@@ -20,7 +20,7 @@ from hatchway.testing.problems import ClusterError, WaitTimeout
 from hatchway.testing.resources import Resources, ResourceType
 
 T = TypeVar("T")
-# Seconds that requests may take which nobody waits for, once the session ends.
+# Seconds that the requests of `run_behind` may take after the session has ended.
 _LAST_SECONDS = 10.0
 
 
@@ -44,9 +44,9 @@ class ClusterSession:
         self._behind: set[Future[Any]] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine and return its result. Errors of Hatchway but ApiErrors become ClusterErrors.
+        """Run a coroutine and return its result. HatchwayErrors, except ApiErrors, become ClusterErrors.
 
-        Errors that are meant for people come without the frames of this package: pytest shows the test's line.
+        Errors for people are raised without the frames of this package, so that pytest shows the test's line.
         """
         __tracebackhide__ = True
         try:
@@ -63,7 +63,7 @@ class ClusterSession:
         future.add_done_callback(self._behind.discard)
 
     def close(self, *, wait: bool) -> None:
-        """Close everything. wait: first let requests end that nobody waits for."""
+        """Close everything. wait: True to wait for the requests of `run_behind` first."""
         for future in list(self._behind):
             if not wait:
                 future.cancel()
@@ -77,7 +77,7 @@ class ClusterSession:
         await self.connection.aclose()
 
     async def watch_one(self, resource: ResourceType, namespace: str, name: str) -> AsyncGenerator[WatchEvent, None]:
-        """Yield what becomes of one object, as `kube.api.Client.watch` does."""
+        """Yield the events of one object, as `kube.api.Client.watch` does."""
         events = self.client.watch(
             resource.spelled, namespace if resource.namespaced else None, field_selector=f"metadata.name={name}"
         )
@@ -105,7 +105,7 @@ class ClusterSession:
         return found, (own or namespace) if found.namespaced else "", name
 
     async def within(self, what: Awaitable[T], seconds: float) -> T | None:
-        """Await something for some seconds; return None when that is not enough."""
+        """Await a result for some seconds; return None when it does not arrive in time."""
         try:
             async with asyncio.timeout(seconds):
                 return await what

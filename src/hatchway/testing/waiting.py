@@ -1,4 +1,4 @@
-"""Waits until an object meets a condition, and says what is known of it when it does not."""
+"""Waits until an object meets a condition, and describes the object when it does not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hatchway.testing.problems import ClusterError, WaitTimeout
 from hatchway.testing.resources import ResourceType
 from hatchway.testing.session import ClusterSession
 
-# How many states of an object may wait for a slow condition; older ones are dropped.
+# The most states of an object that wait for a slow condition; older ones are dropped.
 _STATES = 100
-# Seconds to wait for the first answer of the API server, also where the wait itself is shorter.
+# Seconds to wait for the first answer of the API server, even if the timeout is shorter.
 _ANSWER_SECONDS = 10.0
 # Seconds to look for the reason of a failure.
 _DESCRIBE_SECONDS = 5.0
 
-# The states of an object: the object, None when it does not exist, or why it can no longer be watched.
+# A state of an object: the object, None when it does not exist, or the reason why it can no longer be watched.
 _State = Object | None | Exception
 
 
@@ -31,14 +31,14 @@ def wait_for(
 ) -> Object | None:
     """Wait until an object meets a condition; return the object, None for a deletion.
 
-    The condition is called in this thread. An object that does not exist yet is waited for.
+    The condition is evaluated in this thread. The object need not exist yet.
 
     Args:
         place: (type, namespace, name) of the object.
-        uid: the object that has to be gone, for a deletion; "" for whichever has the name.
+        uid: for a deletion, the uid of the object that must be gone; "" for any object with the name.
 
     Raises:
-        WaitTimeout: it is not met in time.
+        WaitTimeout: the condition is not met in time.
         ClusterError: the object cannot be watched.
     """
     __tracebackhide__ = True  # pytest shows the test itself instead
@@ -50,7 +50,7 @@ def wait_for(
     why = ""
     try:
         while True:
-            # The first state is always waited for: an answer that is slow says nothing about the object.
+            # Always wait for the first state, because a slow API server says nothing about the object.
             least = 0.0 if why else _ANSWER_SECONDS
             try:
                 state = states.get(timeout=max(least, until - time.monotonic()))
@@ -119,7 +119,7 @@ def _why_not_deleted(obj: Object) -> str:
 
 
 async def await_account(session: ClusterSession, namespace: str, seconds: float) -> None:
-    """Wait until pods can be made in a new namespace: for its default ServiceAccount. Raises ClusterError."""
+    """Wait until a new namespace has its default ServiceAccount, which pods need. Raises ClusterError."""
     resource = await session.resources.of_word("serviceaccounts")
     try:
         async with asyncio.timeout(seconds):

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+# The channels of a remote command.
 STDIN: Final = 0
 STDOUT: Final = 1
 STDERR: Final = 2

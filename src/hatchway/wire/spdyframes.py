@@ -10,11 +10,13 @@ from typing import Final, Protocol
 
 from hatchway.wire.spdyevents import SpdyError
 
+# The types of control frames, the number of a setting, and flags.
 SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8, 9
 INITIAL_WINDOW_SIZE: Final = 7
 FIN: Final = 0x01
 UNIDIRECTIONAL: Final = 0x02
 
+# The first 16 bits of a control frame of version 3.
 _CONTROL: Final = 0x80030000
 _VERSION: Final = 3
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from hatchway.wire.masking import apply_mask
 
+# Status codes of close frames (RFC 6455 section 7.4.1).
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
@@ -23,6 +24,7 @@ INVALID_TEXT: Final = 1007
 TOO_BIG: Final = 1009
 INTERNAL_ERROR: Final = 1011
 
+# Opcodes, bits, and the longest payload of a control frame (RFC 6455 section 5).
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN: Final = 0x80
 _MASKED: Final = 0x80

@@ -79,8 +79,8 @@ def test_ls_wide_has_a_line_for_each_port(reach: Cluster) -> None:
 
 
 def test_ls_gives_no_address_that_leads_nowhere(reach: Cluster) -> None:
-    """The endpoints of the Service `kubernetes` are no pods; the proxy verb refuses them, as in a kube-apiserver."""
-    why = "its endpoints are no pods; the API server's proxy and port-forwards reach pods only"
+    """The endpoints of the Service `kubernetes` are not pods; the proxy verb refuses them, as in a kube-apiserver."""
+    why = "its endpoints are not pods; the API server's proxy and port-forwards reach pods only"
     done = reach.hatchway("ls", "kubernetes", "-n", "default")
     assert columns(done.stdout)[1] == ["svc/kubernetes", "1/1", "443", "<none>", f"out of reach: {why}"]
     (item,) = json.loads(reach.hatchway("ls", "kubernetes", "-n", "default", "-o", "json").stdout)["items"]

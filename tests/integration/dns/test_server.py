@@ -175,15 +175,20 @@ async def test_one_client_does_not_end_the_resolver_for_the_others(monkeypatch: 
         transport.close()
 
 
-async def test_idle_connections_keep_nobody_out(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dnsserver, "_CONNECTIONS", 3)
+    server = DnsServer(Resolver(big_zone()), OutsideResolvers([]))
+    await server.start("127.0.0.1", 0)
     idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
-    for _ in range(5):
-        [answer] = await tcp(server.port, DNSRecord.question("web.d.svc.cluster.local").pack())
-        assert DNSRecord.parse(answer).header.rcode == 0
-    assert await idle[0][0].read() == b""
-    for _, writer in idle:
-        writer.close()
+    try:
+        for _ in range(5):
+            [answer] = await tcp(server.port, DNSRecord.question("web.d.svc.cluster.local").pack())
+            assert DNSRecord.parse(answer).header.rcode == 0
+        assert await idle[0][0].read() == b""
+    finally:
+        for _, writer in idle:
+            writer.close()
+        await server.close()
 
 
 async def test_nobody_waits_for_a_resolver_that_never_answers(server: DnsServer) -> None:

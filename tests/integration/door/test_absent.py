@@ -74,7 +74,7 @@ def fill(kubernetes: Kubernetes) -> None:
         ("fresh.shop.svc", "no-endpoints", ["still writing its endpoints", "web-1"]),
         ("nothing.shop.svc", "no-endpoints", ["no pod matches its selector", "app=nothing"]),
         ("half.shop.svc", "no-endpoints", ["half-1", "is not ready"]),
-        ("manual.shop.svc", "out-of-reach", ["its endpoints are no pods", "192.0.2.9:5432"]),
+        ("manual.shop.svc", "out-of-reach", ["its endpoints are not pods", "192.0.2.9:5432"]),
         ("misnamed.shop.svc", "no-endpoints", ["targetPort is &quot;metrics&quot;", "http (8080)"]),
         ("portless.shop.svc", "no-such-port", ["it declares no port", "http://web-1.shop.pod.localhost:"]),
         ("nope.fresh.shop.svc", "no-such-port", ["no port &quot;nope&quot;"]),

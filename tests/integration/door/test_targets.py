@@ -71,7 +71,7 @@ def test_a_node(door: Door) -> None:
 def test_names_that_spell_nothing(door: Door, host: str) -> None:
     answer = ask(door, host, **HTML)
     assert answer.status == 404
-    assert "names nothing" in answer.text
+    assert "No target has this host name" in answer.text
 
 
 # What the application sees

@@ -17,7 +17,7 @@ class End(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        transports.lost(self.transport)
+        transports.note_lost(self.transport)
 
 
 async def test_both_ends_send_small_writes_at_once() -> None:

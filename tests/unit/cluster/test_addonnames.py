@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatchway.cluster.addonnames import ADDONS, ALL, enabled, parse_list
-from hatchway.cluster.lifecycle import Options
+from hatchway.cluster.startoptions import Options
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
 from tests.conftest import BIN

@@ -47,7 +47,7 @@ async def test_circles_that_were_set_aside_go_when_little_is_going_on() -> None:
     gc.collect()
     assert gone() is not None
     made._everything_at = 0.0
-    made._tend(True)
+    made._collect_if_due(True)
     assert gone() is None
     await _end(task)
 
@@ -58,10 +58,10 @@ async def test_a_large_request_is_waited_for_but_not_for_ever() -> None:
     task = await _running(made)
     before = gc.get_freeze_count()
     kept = [_Circle() for _ in range((gcschedule._YOUNG + 1) * (gcschedule._MIDDLE + 1) * (gcschedule._DUE + 2))]
-    made._tend(False)
+    made._collect_if_due(False)
     assert gc.get_freeze_count() - before < len(kept)
     busy = False
-    made._tend(False)
+    made._collect_if_due(False)
     assert gc.get_freeze_count() - before >= len(kept)
     await _end(task)
 
@@ -77,9 +77,9 @@ async def test_what_was_set_aside_is_looked_at_again_when_there_is_much_of_it(id
     gc.collect()
     gc.freeze()
     made._aside = made._left + int(made._left * more) - 1
-    made._tend(idle)
+    made._collect_if_due(idle)
     assert gone() is not None
     made._aside = made._left + len(kept)
-    made._tend(idle)
+    made._collect_if_due(idle)
     assert gone() is None
     await _end(task)

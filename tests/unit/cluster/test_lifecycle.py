@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from hatchway.cluster import lifecycle
+from hatchway.cluster import cleanup, commandorder, lifecycle
 from hatchway.cluster.process import Process
+from hatchway.cluster.startoptions import Options, configure
 from hatchway.cluster.state import ClusterConfig, Holder, StateDir
 from hatchway.errors import HatchwayError
 
@@ -119,7 +120,7 @@ def test_only_one_starts_a_cluster(state: StateDir) -> None:
             assert not again
     assert state.starter() is None
     assert not state.start_file.exists()
-    with lifecycle.starting(state, waited.append):
+    with commandorder.starting(state, waited.append):
         pass
     assert not waited
 
@@ -128,7 +129,7 @@ def test_a_start_waits_for_an_end(state: StateDir) -> None:
     """Whichever of `up` and `down` is started second waits for the first."""
     waited = []
     with contextlib.ExitStack() as ending:
-        ending.enter_context(lifecycle.ending(state))
+        ending.enter_context(commandorder.ending(state))
         assert state.is_ending()
         with state.ending() as again:
             assert not again
@@ -138,7 +139,7 @@ def test_a_start_waits_for_an_end(state: StateDir) -> None:
             assert state.starter() is None, "an end would take it for a start that is under way"
             ending.close()
 
-        with lifecycle.starting(state, told):
+        with commandorder.starting(state, told):
             assert not state.is_ending()
     assert waited == ["it is being stopped"]
     assert not state.stop_file.exists()
@@ -152,17 +153,17 @@ def test_a_control_plane_that_has_heard_its_end_does_not_run_already(
     assert lock is not None
     holder = Holder(Process.of(os.getpid()))
     state.note(lock, holder)
-    assert lifecycle.settle(state) == {"pid": 1}
+    assert commandorder.settle(state) == {"pid": 1}
     state.note(lock, replace(holder, stopping=True))
     assert state.is_ending()
     # The process ends during the wait.
-    monkeypatch.setattr(lifecycle.time, "sleep", lambda _: os.close(lock))
-    assert lifecycle.settle(state) is None
+    monkeypatch.setattr(commandorder.time, "sleep", lambda _: os.close(lock))
+    assert commandorder.settle(state) is None
 
 
 def test_a_disk_that_takes_no_lock_keeps_nobody_from_ending(state: StateDir) -> None:
     state.stop_file = state.path / "nowhere" / "stop"
-    with lifecycle.ending(state):
+    with commandorder.ending(state):
         assert not state.is_ending()
 
 
@@ -227,7 +228,7 @@ print(json.dumps({{"event": "error", "message": "no", "hint": "see {state.server
     program.chmod(0o700)
     monkeypatch.setattr(lifecycle.sys, "executable", str(program))
     with pytest.raises(HatchwayError, match="no") as caught:
-        lifecycle.start(state, lifecycle.Options(ephemeral=True), attached=False, progress=lambda _: None)
+        lifecycle.start(state, Options(ephemeral=True), attached=False, progress=lambda _: None)
     assert caught.value.hint == (f"see {state.server_log}" if there else "")
 
 
@@ -244,13 +245,13 @@ def test_whose_directory_it_is_can_be_looked_up(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_cluster_keeps_its_way_with_images_until_another_one_is_wanted(state: StateDir) -> None:
-    assert not lifecycle.configure(state, lifecycle.Options()).host_programs
-    assert lifecycle.configure(state, lifecycle.Options(host_programs=True)).host_programs
-    assert lifecycle.configure(state, lifecycle.Options()).host_programs
+    assert not configure(state, Options()).host_programs
+    assert configure(state, Options(host_programs=True)).host_programs
+    assert configure(state, Options()).host_programs
     config = state.load_config()
     assert config is not None and config.host_programs
-    assert lifecycle.Options(host_programs=False).differing(config) == ["--host-programs"]
-    assert not lifecycle.configure(state, lifecycle.Options(host_programs=False)).host_programs
+    assert Options(host_programs=False).differing(config) == ["--host-programs"]
+    assert not configure(state, Options(host_programs=False)).host_programs
 
 
 def test_a_cluster_with_other_users_files_says_who_can_remove_it(
@@ -259,9 +260,9 @@ def test_a_cluster_with_other_users_files_says_who_can_remove_it(
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", "fs")
 
-    monkeypatch.setattr(lifecycle, "remove_path", refuse)
+    monkeypatch.setattr(cleanup, "remove_path", refuse)
     state = StateDir(tmp_path / "mapped")
     with pytest.raises(HatchwayError, match="Operation not permitted") as caught:
-        lifecycle.delete(state)
+        cleanup.clean_up(state, delete=True)
     assert caught.value.message == f"cannot remove {state.path}: Operation not permitted"
     assert "/etc/subuid" in caught.value.hint and "root" in caught.value.hint

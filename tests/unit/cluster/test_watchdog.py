@@ -18,8 +18,8 @@ from tests.unit.controllers.world import World, pod
 
 
 @contextlib.contextmanager
-def watching(tell_after: float = 0.2, cut_after: float = 0.3) -> Iterator[None]:
-    dog = Watchdog(tell_after, cut_after)
+def watching(log_after: float = 0.2, cut_after: float = 0.3) -> Iterator[None]:
+    dog = Watchdog(log_after, cut_after)
     dog.start()
     try:
         yield
@@ -61,7 +61,7 @@ def test_work_that_is_not_guarded_is_named_and_left_alone(caplog: pytest.LogCapt
 
 
 def test_what_must_be_done_as_a_whole_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "_WHOLE", (__name__,))
+    monkeypatch.setattr(watchdog, "_UNINTERRUPTIBLE", (__name__,))
     left = False
 
     async def work() -> None:

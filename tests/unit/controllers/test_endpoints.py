@@ -15,7 +15,7 @@ from hatchway.cluster.controllers import mirroring, serviceports
 from hatchway.cluster.controllers.endpoints import EndpointsController, make_subsets
 from hatchway.cluster.controllers.endpointslice import EndpointSliceController
 from hatchway.cluster.controllers.mirroring import MirroringController
-from hatchway.cluster.controllers.slices import Group, PortKey, make_plan, port_key
+from hatchway.cluster.controllers.slices import EndpointGroup, PortKey, make_plan, port_key
 from hatchway.kube.api import Object
 from tests.unit.controllers.world import World, container, pod, service
 
@@ -306,9 +306,9 @@ def test_a_plan_reaches_any_state_from_any_other(first: list[int], second: list[
     def endpoint(number: int) -> Object:
         return {"addresses": [f"10.0.{number // 250}.{number % 250}"], "targetRef": {"uid": str(number)}}
 
-    def groups(numbers: list[int]) -> list[Group]:
-        even = Group([{"name": "", "port": 1, "protocol": "TCP"}], [endpoint(n) for n in numbers if n % 2 == 0])
-        odd = Group([{"name": "", "port": 2, "protocol": "TCP"}], [endpoint(n) for n in numbers if n % 2])
+    def groups(numbers: list[int]) -> list[EndpointGroup]:
+        even = EndpointGroup([{"name": "", "port": 1, "protocol": "TCP"}], [endpoint(n) for n in numbers if n % 2 == 0])
+        odd = EndpointGroup([{"name": "", "port": 2, "protocol": "TCP"}], [endpoint(n) for n in numbers if n % 2])
         return [even, odd]
 
     counter = iter(range(10_000))

@@ -182,7 +182,7 @@ def test_the_last_condition_waits_for_the_last_pod() -> None:
     tracking.count(NOW)
     assert [one["type"] for one in tracking.status["conditions"]] == ["SuccessCriteriaMet"]
     assert tracking.finish(NOW) is None
-    tracking.release(())
+    tracking.count_released(())
     assert tracking.finish(NOW) is None
     tracking.observe(0, 0, 0)
     final = tracking.finish(NOW)

@@ -86,7 +86,7 @@ def test_what_could_not_be_looked_at_is_not_called_safe() -> None:
 
 def test_a_user_of_one_namespace_is_told_so() -> None:
     text = words(shown(replace(REPORT, namespace="shop", namespaces=())))
-    assert "You may not list the namespaces, so only shop , your kubeconfig's own, was looked at." in text
+    assert "You may not list the namespaces, so only shop , the namespace of your context, was checked." in text
 
 
 def test_names_from_the_cluster_are_text() -> None:

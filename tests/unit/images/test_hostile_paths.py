@@ -187,17 +187,17 @@ def test_a_hard_link_to_outside_cve_2014_6407(attack: Attack, target: str) -> No
 
 
 def test_a_hard_link_with_an_absolute_target(attack: Attack, guard: Guard) -> None:
-    attack.refused([hardlink("mine", f"{guard.path}/etc/passwd")], "is not there")
+    attack.refused([hardlink("mine", f"{guard.path}/etc/passwd")], "which does not exist")
 
 
 def test_a_hard_link_to_a_path_of_two_thousand_components(attack: Attack, tmp_path: Path) -> None:
     (tmp_path / "outside-lower").mkdir()
-    with pytest.raises(BadLayer, match="is not there"):
+    with pytest.raises(BadLayer, match="which does not exist"):
         unpack(attack.root, [hardlink("a", "b/" * 2000 + "c")], lowers=[tmp_path / "outside-lower"])
 
 
 def test_a_hard_link_through_a_link_to_outside_cve_2026_17106(attack: Attack, guard: Guard) -> None:
-    attack.refused([symlink("a", f"{guard.path}/etc"), hardlink("mine", "a/passwd")], "is not there")
+    attack.refused([symlink("a", f"{guard.path}/etc"), hardlink("mine", "a/passwd")], "which does not exist")
 
 
 def test_a_hard_link_to_a_link_is_one_more_name_of_the_link(attack: Attack, guard: Guard) -> None:
@@ -222,7 +222,7 @@ def test_a_hard_link_does_not_change_the_mode_of_its_target_cve_2021_32760(attac
 
 
 def test_a_hard_link_to_a_directory_is_refused(attack: Attack) -> None:
-    attack.refused([directory("a"), hardlink("b", "a")], "which is no file")
+    attack.refused([directory("a"), hardlink("b", "a")], "which is not a file")
 
 
 @pytest.mark.parametrize("target", [".", "/", ""])

@@ -243,7 +243,7 @@ _HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         "has another content than",
     ),
     "tags that are no list": (lambda: _changed("manifest.json", _first(RepoTags="web")), "not a list of names"),
-    "tag that is no name": (lambda: _changed("manifest.json", _first(RepoTags=["UPPER"])), "a name that is none"),
+    "tag that is no name": (lambda: _changed("manifest.json", _first(RepoTags=["UPPER"])), "manifest.json has an invalid name"),
     "no list": (lambda: _changed("manifest.json", lambda _: {}), "not a list of images"),
     "too many images": (lambda: _changed("manifest.json", lambda one: one * 1001), "1001 images; at most 1000"),
     "config without layers": (lambda: _changed(f"{_WEB.config[7:]}.json", lambda _: {}), "rootfs.diff_ids"),

@@ -81,10 +81,10 @@ def test_a_tag_moves_to_the_image_that_is_given_it_last(store: ImageStore) -> No
 
 def test_an_image_that_is_added_again_keeps_its_names_and_its_date(store: ImageStore) -> None:
     first = make_image(store, "web:1", {"a": "1"})
-    added = store.added(first)
+    added = store.added_at(first)
     again = make_image(store, "web:2", {"a": "1"})
     assert again.tags == ("docker.io/library/web:1", "docker.io/library/web:2")
-    assert store.added(again) == added
+    assert store.added_at(again) == added
     assert len(store.images()) == 1
 
 

@@ -15,7 +15,7 @@ from hatchway.kube.api import Client, Object, WatchEvent
 from hatchway.kube.http import LineSplitter
 from hatchway.kube.informer import Informer
 from hatchway.kube.objects import key_of
-from hatchway.kube.relist import differences
+from hatchway.kube.relist import replace_known
 
 
 def made(name: str, version: int = 1, uid: str = "") -> Object:
@@ -92,7 +92,7 @@ _lists = st.lists(_objects, unique_by=key_of)
 def test_differences_lead_from_one_list_to_the_other(before: list[Object], after: list[Object]) -> None:
     known = {key_of(obj): obj for obj in before}
     replayed = dict(known)
-    for event in differences(known, after):
+    for event in replace_known(known, after):
         key = key_of(event.object)
         if event.type == "DELETED":
             del replayed[key]

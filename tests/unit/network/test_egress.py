@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatchway.cluster import plan
-from hatchway.cluster.lifecycle import Options, configure
 from hatchway.cluster.network.egress import netmessages, tools
 from hatchway.cluster.network.egress.egresskeeper import why_ended
 from hatchway.cluster.network.egress.hostnames import is_query, servfail
+from hatchway.cluster.startoptions import Options, configure
 from hatchway.cluster.state import ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
 

@@ -20,7 +20,7 @@ from hatchway.rewrite.html import HtmlRewriter
 from hatchway.rewrite.javascript import JavaScriptRewriter
 from hatchway.rewrite.multistatus import MultistatusRewriter
 from hatchway.rewrite.ownaddress import OwnAddressPage, OwnAddressText
-from hatchway.rewrite.page import ImportMapRewriter, PageRewriter, telling_referrer
+from hatchway.rewrite.page import ImportMapRewriter, PageRewriter, full_referrer_policy
 from hatchway.rewrite.sniff import Sniffed
 from hatchway.rewrite.stray import stray_target
 from hatchway.rewrite.urlrules import KubernetesRule, UnprefixRule
@@ -105,7 +105,7 @@ def all_at_once(text: bytes) -> None:
     rewrite_style(text, rule())
     rewrite_set_cookie(text, prefix=PREFIX)
     restore_cookies(text)
-    telling_referrer(text)
+    full_referrer_policy(text)
     policy = InlinePermissions()
     policy.read(text)
     rewrite_policy(text, b"'sha256-a'", rule(), policy)

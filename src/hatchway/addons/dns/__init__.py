@@ -3,7 +3,7 @@
 zone.py              the names that exist, from Services, EndpointSlices and Namespaces; pure
 dnsquery.py          parses a query; pure
 message.py           makes the answer to a query; pure
-server.py            UDP and TCP sockets
+server.py            answers queries by UDP and TCP
 answercache.py       keeps answers about names outside the cluster for a short time
 monitoring.py        /health, /ready, /metrics
 

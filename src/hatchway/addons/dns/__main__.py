@@ -37,7 +37,7 @@ from hatchway.outsideresolvers import OutsideResolvers, read_servers
 log = logging.getLogger("hatchway.dns")
 
 _PORT, _UNPRIVILEGED_PORT = 53, 10053
-# What all resolvers outside together may take: a little less than clients wait (resolv.conf(5): 5 seconds).
+# Seconds that all resolvers outside the cluster may take together: clients wait a little longer (resolv.conf(5): 5).
 _OUTSIDE_SECONDS = 4.5
 
 

@@ -1,7 +1,7 @@
 """Keeps answers of resolvers outside the cluster for a short time. Pure, except for the clock.
 
-An answer is kept as bytes; only the positions of its TTLs are looked for, so that they can be lowered by its age.
-Answers come from outside and may be malformed: such an answer is passed on, and not kept.
+An answer is kept as bytes, with the positions of its TTLs, which are lowered by the answer's age. Answers come from
+outside and may be malformed: a malformed answer is passed on, but not kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from hatchway.addons.dns.dnsquery import HEADER, OPT, DnsQuery
 
-# CoreDNS keeps them as long (its plugin `cache 30`).
+# As in CoreDNS (`cache 30`).
 LONGEST_SECONDS = 30
 _ENTRIES, _BYTES = 1024, 4096
 _RECORDS = 256
@@ -39,7 +39,9 @@ class AnswerCache:
         self._kept: OrderedDict[_Key, _KeptAnswer] = OrderedDict()
 
     def find(self, query: DnsQuery, data: bytes, *, tcp: bool) -> bytes | None:
-        """Return the answer to a query, with its id and the case of its letters; None when none is kept.
+        """Return the kept answer to a query, or None.
+
+        The answer has the query's id and its upper and lower case letters.
 
         query: the parsed form of `data`.
         """
@@ -61,7 +63,7 @@ class AnswerCache:
         return bytes(answer)
 
     def keep(self, query: DnsQuery, data: bytes, answer: bytes, *, tcp: bool) -> None:
-        """Keep an answer, unless it is a failure, truncated, long or malformed, or says that it must not be kept."""
+        """Keep an answer, unless it is a failure, truncated, long, malformed or empty, or has a TTL of 0."""
         end = _name_end(query)
         if len(answer) > _BYTES or answer[HEADER.size : end + 4].lower() != data[HEADER.size : end + 4].lower():
             return
@@ -83,12 +85,12 @@ def _name_end(query: DnsQuery) -> int:
 
 
 def _key(query: DnsQuery, data: bytes, tcp: bool) -> _Key:
-    # Everything but the id: flags, counts, and what follows the name (type, class, EDNS).
+    # The whole query except its id: flags, counts, the name, and what follows the name (type, class, EDNS).
     return tcp, data[2 : HEADER.size], query.name, data[_name_end(query) :]
 
 
 def _ttl_positions(answer: bytes, name_end: int) -> tuple[int, ...]:
-    """Return the offsets of the TTLs of all records; none when the answer is not to be kept."""
+    """Return the offsets of the TTLs of all records; () when the answer must not be kept."""
     try:
         _, flags, questions, *counts = HEADER.unpack_from(answer)
         if flags & _TRUNCATED or flags & 15 not in (_NOERROR, _NXDOMAIN) or questions != 1 or sum(counts) > _RECORDS:

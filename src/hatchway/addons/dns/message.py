@@ -34,7 +34,7 @@ from hatchway.addons.dns.zone import NEGATIVE_TTL, Zone, ZoneAnswer, ZoneRecord
 UDP_PAYLOAD = 1232
 # How many CNAMEs of the cluster are followed.
 _CHAIN = 8
-# The longest answer of a resolver outside whose records are added to one of the cluster's.
+# Bytes: records of longer answers of resolvers outside the cluster are not added to an answer of this server.
 _OUTSIDE_BYTES = 4096
 _ANY, _HINFO = 255, 13
 _TRANSFERS = (251, 252)
@@ -45,7 +45,7 @@ class DnsAnswer:
     """An answer before it is packed for its transport.
 
     outside: a name outside the cluster to which the question's name leads (a Service of type ExternalName); "" for
-    none. Its records belong into the answer (`add_outside`).
+    none. The answer must contain the records of this name (`add_outside`).
     """
 
     def __init__(self, record: DNSRecord, outside: str = "") -> None:
@@ -58,12 +58,12 @@ class DnsAnswer:
         return bytes(DNSRecord(DNSHeader(id=0, bitmap=0, rd=1), q=question).pack())
 
     def add_outside(self, answer: bytes) -> None:
-        """Add the records of an answer to `outside_query`. A long or malformed answer adds nothing."""
+        """Add the records of `answer`, the answer to `outside_query`. A long or malformed answer adds nothing."""
         if len(answer) > _OUTSIDE_BYTES:
             return
         try:
             found = DNSRecord.parse(answer)
-            # What can be parsed cannot always be packed.
+            # Some records can be parsed, but not packed.
             found.pack()
         except (DNSError, ValueError, IndexError, struct.error):
             return

@@ -1,10 +1,7 @@
-"""The name server's sockets: UDP datagrams, and TCP with its two bytes of length (RFC 1035 4.2, RFC 7766)."""
+"""The name server: answers queries from the cluster's objects, or with resolvers outside the cluster."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 from collections import Counter
 from typing import Any
 
@@ -13,12 +10,10 @@ from dnslib import DNSError
 from hatchway.addons.dns.answercache import AnswerCache
 from hatchway.addons.dns.dnsquery import BadDnsQuery, DnsQuery, deserves_answer, parse_query
 from hatchway.addons.dns.message import UDP_PAYLOAD, DnsAnswer, Resolver, failure, refusal
+from hatchway.dnssockets import DnsSockets
 from hatchway.outsideresolvers import NoResolver, OutsideResolvers
 
-log = logging.getLogger(__name__)
-
-_IDLE_SECONDS = 10.0
-# The most TCP connections; a new one then closes the oldest one.
+# The most TCP connections.
 _CONNECTIONS = 256
 # Bytes that every client accepts by UDP, and the longest message by TCP.
 _SMALLEST, _TCP_LIMIT = 512, 65535
@@ -50,32 +45,15 @@ class DnsServer:
         self.metrics = DnsMetrics()
         self._cache = AnswerCache()
         self.port = 0
-        self._udp: asyncio.DatagramTransport | None = None
-        self._tcp: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        # The tasks of TCP connections, the oldest first.
-        self._connections: dict[asyncio.Task[None], None] = {}
+        self._sockets = DnsSockets(self._on_datagram, self._answer_tcp, _CONNECTIONS)
 
     async def start(self, host: str, port: int) -> None:
         """Listen on an address; port 0 means any free port. Raises OSError when the address cannot be bound."""
-        loop = asyncio.get_running_loop()
-        self._tcp = await asyncio.start_server(self._connected, host, port)
-        self.port = self._tcp.sockets[0].getsockname()[1]
-        try:
-            self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), (host, self.port))
-        except OSError:
-            await self.close()
-            raise
+        self.port = await self._sockets.listen(host, port)
 
     async def close(self) -> None:
         """Stop listening, end connections and queries that are under way, and close `upstream`."""
-        if self._udp is not None:
-            self._udp.close()
-        if self._tcp is not None:
-            self._tcp.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sockets.close()
         await self.upstream.close()
 
     # --- answering ---------------------------------------------------------------------------------------------
@@ -114,14 +92,14 @@ class DnsServer:
         return answer
 
     async def complete(self, answer: DnsAnswer, *, tcp: bool) -> None:
-        """Add the records of the name outside the cluster to which the answer leads, if it does."""
+        """Add the records of `answer.outside`, if the answer leads to a name outside the cluster."""
         if not answer.outside:
             return
         try:
             data = answer.outside_query()
             query = parse_query(data)
         except (DNSError, BadDnsQuery):
-            # The API server has validated the name; this one is too long with all its labels.
+            # The API server validates each label of the name; the whole name may still be too long for DNS.
             return
         answer.add_outside(await self.ask_outside(query, data, tcp=tcp))
 
@@ -130,83 +108,36 @@ class DnsServer:
         self.metrics.responses[message.rcode] += 1
         return message.pack(limit)
 
-    # --- UDP ---------------------------------------------------------------------------------------------------
+    # --- transports --------------------------------------------------------------------------------------------
 
-    def datagram(self, data: bytes, address: Any) -> None:
-        """Answer a query by UDP from `address`, now or when a resolver outside has answered."""
+    def _on_datagram(self, data: bytes, address: Any) -> None:
         query, answer = self.answer_locally(data)
         if query is None and answer is None:
             return
         self.metrics.requests["udp"] += 1
         limit = min(query.payload, UDP_PAYLOAD) if query is not None else _SMALLEST
         if answer is not None and not answer.outside:
-            self._send(self.pack(answer, limit), address)
+            self._sockets.send(self.pack(answer, limit), address)
         elif query is not None:
-            task = asyncio.get_running_loop().create_task(self._answer_later(query, answer, data, limit, address))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._sockets.start_task(self._answer_later(query, answer, data, limit, address))
 
     async def _answer_later(
         self, query: DnsQuery, answer: DnsAnswer | None, data: bytes, limit: int, address: Any
     ) -> None:
         if answer is None:
-            self._send(await self.ask_outside(query, data, tcp=False), address)
+            self._sockets.send(await self.ask_outside(query, data, tcp=False), address)
             return
         await self.complete(answer, tcp=False)
-        self._send(self.pack(answer, limit), address)
+        self._sockets.send(self.pack(answer, limit), address)
 
-    def _send(self, answer: bytes, address: Any) -> None:
-        if self._udp is not None and not self._udp.is_closing():
-            self._udp.sendto(answer, address)
-
-    # --- TCP ---------------------------------------------------------------------------------------------------
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        if len(self._connections) >= _CONNECTIONS:
-            # A client may keep many connections open without a query. Other connections are answered and closed soon.
-            oldest = next(iter(self._connections))
-            del self._connections[oldest]
-            oldest.cancel()
-        self._connections[task] = None
-        try:
-            await self._converse(reader, writer)
-        except (OSError, EOFError, TimeoutError) as error:
-            log.debug("a connection has ended: %s", error)
-        except asyncio.CancelledError:
-            # The server is closing, or has too many connections. asyncio would log a cancelled handler as an error.
-            log.debug("a connection is closed by the server")
-        finally:
-            self._connections.pop(task, None)
-            self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            async with asyncio.timeout(_IDLE_SECONDS):
-                length = int.from_bytes(await reader.readexactly(2), "big")
-                data = await reader.readexactly(length)
-            query, answer = self.answer_locally(data)
-            if answer is not None:
-                await self.complete(answer, tcp=True)
-                packed = self.pack(answer, _TCP_LIMIT)
-            elif query is not None:
-                packed = await self.ask_outside(query, data, tcp=True)
-            else:
-                return
-            self.metrics.requests["tcp"] += 1
-            writer.write(len(packed).to_bytes(2, "big") + packed)
-            async with asyncio.timeout(_IDLE_SECONDS):
-                await writer.drain()
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, server: DnsServer) -> None:
-        self._server = server
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self._server.datagram(data, addr)
+    async def _answer_tcp(self, data: bytes) -> bytes | None:
+        query, answer = self.answer_locally(data)
+        if answer is not None:
+            await self.complete(answer, tcp=True)
+            packed = self.pack(answer, _TCP_LIMIT)
+        elif query is not None:
+            packed = await self.ask_outside(query, data, tcp=True)
+        else:
+            return None
+        self.metrics.requests["tcp"] += 1
+        return packed

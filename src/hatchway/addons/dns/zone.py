@@ -107,7 +107,7 @@ class Zone:
             self._namespaces.add(name)
 
     def service_changed(self, kind: str, obj: Object) -> None:
-        """Apply a watch event of a Service. kind: as above."""
+        """Apply a watch event of a Service. kind: as in `namespace_changed`."""
         key = obj["metadata"]["namespace"], obj["metadata"]["name"]
         self._reverse = None
         if kind == "DELETED":
@@ -124,7 +124,7 @@ class Zone:
         self._services[key] = _Service(ips, main == "None", external.rstrip(".").lower(), ports)
 
     def slice_changed(self, kind: str, obj: Object) -> None:
-        """Apply a watch event of an EndpointSlice. kind: as above."""
+        """Apply a watch event of an EndpointSlice. kind: as in `namespace_changed`."""
         metadata = obj["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         self._reverse = None
@@ -182,7 +182,7 @@ class Zone:
         return ZoneAnswer()
 
     def reverse(self, ip: str) -> ZoneAnswer:
-        """Return the names of an address: services with it, or else endpoints of headless services with it."""
+        """Return the names of the Services with an address, or else of headless Services' endpoints with it."""
         if self._reverse is None:
             self._reverse = self._make_reverse()
         names = self._reverse.get(ip)

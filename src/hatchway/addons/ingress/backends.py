@@ -24,7 +24,7 @@ from hatchway.proxy.routing import Upstream
 
 __all__ = ["Backends", "ResolvedBackend"]
 
-# The most endpoints of one backend; others get no requests.
+# The most endpoints of one backend; further ones get no requests.
 _MAX_ENDPOINTS = 1000
 # The most Services whose endpoints are remembered.
 MAX_KNOWN = 20_000
@@ -36,7 +36,7 @@ _DIAL_SECONDS = 5.0
 class ResolvedBackend:
     """The endpoints of a backend.
 
-    why: the reason why there are none, as a sentence for people. turn: the index of the endpoint that was used last.
+    why: why there are no endpoints, as a sentence for people. turn: the index of the endpoint that was used last.
     """
 
     upstreams: list[Upstream]
@@ -95,10 +95,10 @@ class Backends:
             self.version += 1
 
     def resolve(self, backend: IngressBackend) -> ResolvedBackend:
-        """Return the endpoints of a backend. It is the same object until the Service or an EndpointSlice changes."""
+        """Return the endpoints of a backend: the same object until the Service or one of its EndpointSlices changes."""
         owner = (backend.namespace, backend.service)
         if owner not in self._known and len(self._known) >= MAX_KNOWN:
-            # Those of Ingresses that are gone would stay until their Services change.
+            # Otherwise endpoints of deleted Ingresses would be kept until their Services change.
             self._known.clear()
             self.version += 1
         known = self._known.setdefault(owner, {})

@@ -20,8 +20,8 @@ __all__ = ["CertificateStore", "LoadedCertificate", "make_default_context"]
 # The most Secrets whose contexts are kept; each context takes about 50 KiB.
 MAX_CERTIFICATES = 2000
 _LARGEST = 256 * 1024
-# The most bytes of a private key: those of RSA with 8192 bits (the most that Go's crypto/tls accepts). With larger ones
-# each handshake would delay all other clients by a large part of a second.
+# The most bytes of a private key: enough for RSA with 8192 bits (the most that Go's crypto/tls accepts). With a larger
+# key, each handshake would delay all other clients by a large part of a second.
 _LARGEST_KEY = 4800
 _NAME = "Hatchway's default certificate"
 # This runs in a separate process, because the library for certificates needs much memory.
@@ -47,7 +47,7 @@ sys.stdout.buffer.write(certificate.public_bytes(serialization.Encoding.PEM) + k
 
 
 def make_default_context() -> ssl.SSLContext:
-    """Make a self-signed certificate, for clients for whose host there is no other. Raises OSError."""
+    """Make a self-signed certificate, for clients that ask for a host without a certificate. Raises OSError."""
     done = subprocess.run([sys.executable, "-I", "-c", _MAKE], check=False, capture_output=True)
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -57,9 +57,9 @@ def make_default_context() -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class LoadedCertificate:
-    """The context of a Secret; None when the Secret cannot be used.
+    """The TLS context that was made from a Secret.
 
-    version: (uid, resourceVersion) of the Secret. problem: why it cannot be used.
+    version: (uid, resourceVersion) of the Secret. context: None when the Secret cannot be used. problem: the reason.
     """
 
     version: tuple[str, str]
@@ -80,7 +80,10 @@ class CertificateStore:
         self._hosts: dict[str, ssl.SSLContext] = {}
 
     def choose(self, name: str) -> ssl.SSLContext:
-        """Return the context for a client (a `TlsChooser`). name: the name that it asks for; "" without one."""
+        """Return the context for a client (a `TlsChooser`).
+
+        name: the host name that the client asks for; "" for none.
+        """
         name = name.lower().removesuffix(".")
         return self._hosts.get(name) or self._hosts.get(wildcard_of(name)) or self._default
 
@@ -90,7 +93,7 @@ class CertificateStore:
         self._loaded = {key: found for key, found in self._loaded.items() if key in used}
 
     def load(self, key: Key) -> LoadedCertificate:
-        """Return the context of a Secret. It is kept until the Secret changes."""
+        """Return the context of a Secret, and keep it until the Secret changes."""
         secret = self._secrets.get(key)
         if secret is None:
             return LoadedCertificate(("", ""), None, "it does not exist, or its type is not kubernetes.io/tls")

@@ -21,12 +21,12 @@ __all__ = ["CONTROLLER", "IngressController"]
 # The controller's name in IngressClasses, and in Events.
 CONTROLLER = "hatchway.dev/ingress"
 _COMPONENT = "hatchway-ingress"
-# Seconds for which changes are collected before the table is made again.
+# Seconds in which changes are collected before the table is made again.
 _COLLECT = 0.02
 # How many rules are added to a table in one turn of the event loop.
 _RULES_AT_ONCE = 500
-# How many certificates are loaded in one turn of the event loop, and how many problems with them are reported for one
-# Ingress, at most.
+# How many certificates are loaded in one turn of the event loop, and the most problems that are reported for one
+# Ingress.
 _CERTIFICATES_AT_ONCE = 20
 _MAX_PROBLEMS = 10
 # The most hosts with a certificate.
@@ -39,7 +39,7 @@ class IngressController:
     service: the Service by which clients reach this program. Its load balancer's addresses are published in Ingresses.
 
     Attributes:
-        router, certificates: route the requests and choose the certificates of this program's listeners.
+        router: routes the requests of this program's listeners. certificates: chooses their certificates.
         synced: set when requests can be routed.
     """
 

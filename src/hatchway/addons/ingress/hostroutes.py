@@ -73,7 +73,7 @@ class RouteTable:
 
     Attributes:
         conflicts: the conflict of each Ingress that has rules which are not used.
-        cut: the Ingresses with rules for which there was no room.
+        cut: the Ingresses with rules that are left out, because the table was full.
         rules: the number of paths in the table.
     """
 

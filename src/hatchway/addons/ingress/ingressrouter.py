@@ -1,10 +1,10 @@
 """The routing function: finds the backend of a request, and forwards it to one of the backend's endpoints.
 
 A backend gets the client's own `Host`. This program sets `X-Forwarded-For`, `X-Real-IP`, `X-Forwarded-Host`,
-`X-Forwarded-Port` and `X-Forwarded-Proto` from the connection. If a client sends these fields, `Forwarded` or other
-spellings of them, they are removed. `CDN-Loop` (RFC 8586) counts how often a request has passed this program, because
-an endpoint may be this program itself, or lead to it. `Via` could do the same, but makes nginx send uncompressed
-answers.
+`X-Forwarded-Port` and `X-Forwarded-Proto` from the connection. These fields, other spellings of them, and `Forwarded`
+are removed from the client's request. `CDN-Loop` (RFC 8586) counts how often a request has passed this program, because
+an endpoint may be this program itself, or lead to it. `Via` could count this, too, but nginx does not compress answers
+to requests with `Via`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class _RoutedRequest(CachedDecision):
 
 
 class _EndpointChoice:
-    """Forwards a request to one endpoint, or to one of the next ones when it cannot be connected."""
+    """Forwards a request to one endpoint, or to the next endpoints when that one cannot be reached."""
 
     __slots__ = ("_at", "_headers", "_resolved", "_target")
 

@@ -1,4 +1,4 @@
-"""Writes Events about Ingresses, and the load balancer's addresses into their statuses."""
+"""Writes Events about Ingresses, and writes the load balancer's addresses into the Ingresses' statuses."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class AddressWriter:
         self._add(changed)
 
     def check(self, key: Key) -> None:
-        """Have the status of a changed Ingress checked."""
+        """Note that the status of a changed Ingress must be checked."""
         if key in self._served:
             self._add((key,))
 

@@ -29,9 +29,10 @@ from hatchway.addons.logging.query import Bool, Query, Range
 
 _TIMESTAMP = "@timestamp"
 _MILLISECOND = 1e6  # in nanoseconds, the unit of the column "time"
-# Nanoseconds. tantivy divides in floating point; without this, a time on a boundary might be in the interval before.
+# Nanoseconds that are subtracted from an interval's beginning. tantivy divides in floating point, so a time exactly at
+# the beginning might otherwise be in the interval before.
 _SLACK = 1000
-# The range of times that are counted. The value for "no time" is outside it.
+# The range of times that are counted. The value of documents without a time is outside this range.
 _TIMES = {"min": -9.2e18, "max": 9.3e18}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -43,7 +44,7 @@ class _Partial:
     Attributes:
         buckets: the buckets by their keys.
         other: the number of documents whose terms have no bucket.
-        error: how many documents a bucket may have missed, at most.
+        error: the most documents that the count of a bucket may lack.
         count, total, low, high: number, sum, minimum and maximum of the values, for metrics.
     """
 
@@ -132,7 +133,10 @@ def _too_many() -> EsProblem:
 
 
 def _spelled(index: EsIndex, wanted: Aggregation, *, top: bool = False) -> dict[str, Any] | None:
-    """Return an aggregation in tantivy's form; None when the index has no such field. top: not inside another one."""
+    """Return an aggregation in tantivy's form; None when no document has the field.
+
+    top: True for an aggregation that is not inside another one.
+    """
     assert not isinstance(wanted, FilterAggregation)
     name = _column(index, wanted)
     if name is None:

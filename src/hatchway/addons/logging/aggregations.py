@@ -1,7 +1,7 @@
 """Parses aggregations (`"aggs"` of a search request): what a search computes over its documents. Pure.
 
 terms, date_histogram, histogram, filter, filters and missing may contain further aggregations, which are computed for
-each of their buckets. filter, filters and missing cannot be inside other ones.
+each of their buckets. filter, filters and missing cannot be inside other aggregations.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class HistogramAggregation:
         dates: True when the field is a date. Numbers are then milliseconds (since 1970).
         interval: above 0.
         offset: the beginning of an interval.
-        minimum: buckets with fewer documents are left out; 0: gaps between buckets are filled with empty ones.
-        bounds: with `minimum` 0: there are buckets from the first to the second value in any case; None: no bounds.
+        minimum: buckets with fewer documents are left out; with 0, gaps between buckets are filled with empty buckets.
+        bounds: (first, last) value between which there are always buckets, when `minimum` is 0; None for no bounds.
         inner: further aggregations for each bucket, by name.
     """
 
@@ -206,7 +206,7 @@ class _Parser:
         return interval, offset - self.zone(settings.get("time_zone", "UTC"))
 
     def zone(self, name: Any) -> int:
-        """Return how many milliseconds a time zone is ahead of UTC; for a zone's name, at present."""
+        """Return how many milliseconds a time zone (`+01:00` or `Europe/Berlin`) is ahead of UTC at present."""
         match = _ZONE.match(str(name))
         if match is not None:
             return (1 if match[1] == "+" else -1) * (int(match[2]) * 60 + int(match[3])) * 60_000

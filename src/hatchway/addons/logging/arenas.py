@@ -1,4 +1,4 @@
-"""Makes glibc return memory to the system: indexing many log lines at once needs tens of megabytes for a moment."""
+"""Limits glibc's memory pools (arenas), so that memory which indexing needs for a moment returns to the system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 
 
 def limit_arenas() -> None:
-    """Limit glibc to two arenas; otherwise each of tantivy's threads gets one and keeps its memory.
+    """Limit glibc to two arenas; otherwise each of tantivy's threads gets an arena of its own, which keeps its memory.
 
     Call it before any thread is started.
     """

@@ -64,8 +64,8 @@ def run(store: LoggingStore, body: bytes, default_index: str) -> tuple[bool, lis
             source = next(lines, (0, b""))[1]
             if not source.strip():
                 raise illegal(f"Malformed action/metadata line [{number}], the line after it must hold a document")
-        # A refresh makes earlier writes visible. It is needed once for each index, and before this request writes the
-        # same document again.
+        # A refresh makes earlier writes visible. It is needed before the first write to each index, and before this
+        # request writes the same document again.
         refresh = index not in seen or (id is not None and (index, id) in touched)
         try:
             written = _write(store, action, index, id, source, refresh)

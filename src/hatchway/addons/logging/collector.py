@@ -3,7 +3,7 @@
 A file is identified by its device, its inode and its first bytes, which contain a time in nanoseconds. A rotation
 renames the file and changes none of these; a new file with a reused inode has other first bytes. The collector saves
 how far each file has been indexed only after the documents are durable. A document's id is made from its file and its
-offset, so a line that is read twice is indexed once.
+line's offset, so a line that is read twice is indexed once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hatchway.addons.logging.problems import EsProblem
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Seconds between two rounds when there are no new lines, between two commits, and between two checks of the size.
+# Seconds between two rounds when there are no new lines; between two commits; between two checks of the indices' size.
 POLL = 0.5
 COMMIT = 5.0
 BOUND = 30.0
@@ -42,7 +42,7 @@ _SIGNATURE = 32
 # How many files are kept open.
 HANDLES = 400
 _NODES_KNOWN = 4096
-# An unfinished line that has not grown for this long is indexed as it is.
+# An unfinished line that has not grown for this long (nanoseconds) is indexed as it is.
 _IDLE_NS = 3_000_000_000
 
 
@@ -133,8 +133,8 @@ class LogCollector:
                 if known is not None and (known.offset, known.changed) == (status.st_size, status.st_mtime_ns):
                     idle = time.time_ns() - status.st_mtime_ns > _IDLE_NS
                     if idle and known.partial and not known.partial_indexed:
-                        # A container that ends without a newline leaves such a line. If the line continues after all,
-                        # the complete line replaces this document.
+                        # A container's last line may have no newline. If the line is continued later, the complete line
+                        # replaces this document.
                         known.partial_indexed = True
                         self._index_partial(known)
                     continue
@@ -228,7 +228,7 @@ class LogCollector:
         if end == 0:
             if len(data) < PIECE:
                 return False
-            end = len(data)  # A whole piece without a newline is not a log: skip it.
+            end = len(data)  # A piece of full size without a newline is not a log: skip it.
         begin = 0
         while begin < end:
             stop = data.find(b"\n", begin, end)
@@ -274,7 +274,7 @@ class LogCollector:
             index = self._store.indices.get(name) or self._store.create(name, FieldMapping(dict(cri.FIELDS)))
             put(index, id, msgspec.json.encode(document), document)
         except EsProblem as problem:
-            # The lines may not fit a mapping that a user has made. Each kind of error is logged once only.
+            # A user may have made a mapping that the lines do not fit. Each kind of error is logged only once.
             if problem.kind not in self._refused:
                 self._refused.add(problem.kind)
                 logger.error("log lines cannot be indexed: %s", problem.reason)

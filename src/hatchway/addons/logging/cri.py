@@ -19,8 +19,8 @@ _LINE = re.compile(
     rb"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})) (stdout|stderr) ([FP]\S*) ?"
 )
 
-# The types of a document's fields. They are fixed: if they were found from the first line, and this line were a date,
-# `log` would become a date field, which other lines do not fit.
+# The types of a document's fields. They are not found from the first document: if its line were a date, `log` would
+# become a date field, which other lines do not fit.
 FIELDS = {
     "@timestamp": "date",
     "log": "text",

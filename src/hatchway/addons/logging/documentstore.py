@@ -55,7 +55,7 @@ class LoggingStore:
 
     Args:
         directory: the add-on's data.
-        limit: the most bytes on disk, for all indices together. `bound` deletes daily log indices beyond it.
+        limit: the most bytes on disk, for all indices together. When they exceed it, `bound` deletes daily log indices.
 
     Attributes:
         indices: the open indices by name.
@@ -109,7 +109,7 @@ class LoggingStore:
         """Return the indices of a list of names and patterns.
 
         Args:
-            expression: such as `a,logs-*,-logs-old`; `_all` and "" mean all indices.
+            expression: for example `a,logs-*,-logs-old`; `_all` and "" mean all indices.
             missing_ok: leave out names without an index.
             patterns_need_match: True to raise an error for a pattern that matches no index.
 
@@ -136,7 +136,7 @@ class LoggingStore:
     def one(self, name: str, *, create: bool = False) -> EsIndex:
         """Return the index with this name. create: create the index if it does not exist.
 
-        Raises EsProblem: 404 when the index does not exist and is not created; those of the method `create`.
+        Raises EsProblem: 404 when the index does not exist and `create` is False; as the method `create`.
         """
         index = self.indices.get(name)
         if index is not None:
@@ -244,9 +244,9 @@ class LoggingStore:
     def log_index(self, day: str) -> str:
         """Return the name of the index for the logs of a day (`2026.01.31`).
 
-        When a day's index exceeds a quarter of the limit, the day continues in another index, so that there is always
-        an older index to delete. The day also continues in another index when an older version of Hatchway has made its
-        index, without columns.
+        When the index of a day exceeds a quarter of the limit, later logs of this day go to a new index, so that there
+        is always an older index to delete. They also go to a new index when an older version of Hatchway has made the
+        day's index, without columns.
         """
         base = f"logstash-{day}"
         newest = max((name for name in self.indices if name == base or name.startswith(base + "-")), default=base)

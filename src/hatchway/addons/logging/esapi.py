@@ -80,10 +80,12 @@ class EsApi:
             raise EsProblem(500, "query_phase_execution_exception", f"the index failed: {str(error)[:200]}") from error
 
     async def read_on_store_thread(self, request: Request, function: Callable[[], T]) -> T:
-        """Call a function that changes nothing on the store's thread; do not begin it when the client disconnects.
+        """Call a function on the store's thread, unless the client disconnects before.
 
-        A person who types sends the next search before the last one is answered. Read the request's body before.
-        Raises ClientDisconnect; EsProblem 500 as `on_store_thread`.
+        The function must change nothing.
+
+        A page that searches while its user types disconnects from a search when the next one is sent. Read the
+        request's body first. Raises ClientDisconnect; EsProblem 500 as `on_store_thread`.
         """
         working = asyncio.ensure_future(self.on_store_thread(function))
         watching = asyncio.ensure_future(_disconnected(request))
@@ -97,7 +99,7 @@ class EsApi:
             working.cancel()
 
     def indices_named(self, request: Request, expression: str) -> list[EsIndex]:
-        """Return the indices that an expression names. Raises EsProblem 404 as the request's parameters ask for."""
+        """Return the indices that an expression names. The request's parameters decide when EsProblem 404 is raised."""
         params = request.query_params
         missing_ok = params.get("ignore_unavailable", "false") != "false"
         strict = params.get("allow_no_indices", "true") == "false"

@@ -39,7 +39,7 @@ from hatchway.addons.logging.query import (
 _MUST, _SHOULD, _MUST_NOT = tantivy.Occur.Must, tantivy.Occur.Should, tantivy.Occur.MustNot
 _SPECIAL = re.compile(r"([.+*?()|\[\]{}^$\\&~#\-])")
 _SMALLEST, _LARGEST = "0" * 16, "f" * 16
-# The upper bound of a range of strings without one: it sorts after every hex digit.
+# The upper bound of a range of strings that names no upper bound: it sorts after every hex digit.
 _AFTER_TEXT = "z"
 _PATTERN_LENGTH = 1000
 
@@ -124,7 +124,7 @@ class QueryBuilder:
         raise AssertionError(query)
 
     def _value(self, path: str, kind: str, value: Any, separator: str) -> tantivy.Query:
-        """Return a query for documents whose field has this value.
+        """Return a query for documents whose field at `path` has this value.
 
         separator: TOKEN if the value is one word of a text, WHOLE if it is the whole string.
         """

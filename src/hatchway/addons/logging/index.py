@@ -29,12 +29,12 @@ from hatchway.addons.logging.query import Query
 _WRITER_MEMORY = 15_000_000
 _NO_TIME = -(2**63) + 1
 _TOKEN_LENGTH = 255
-# What a hit takes besides its document.
+# The memory in bytes that a hit takes besides its document.
 _HIT_BYTES = 512
 _ANALYZER = "standard"
 
 
-# The format of an index's files. Format 1 has no columns (older versions of Hatchway).
+# The format of an index's files. Format 1, of older versions of Hatchway, has no columns.
 _FORMAT = 2
 
 
@@ -102,13 +102,13 @@ class Hit:
 
 
 class AnswerRoom:
-    """The memory for the documents of one answer. left: bytes."""
+    """The memory for the documents of one answer. left: the bytes that are still free."""
 
     def __init__(self, left: int = 48 << 20) -> None:
         self.left = left
 
     def take(self, size: int) -> None:
-        """Take the room for a document of this size. Raises EsProblem 429 when there is not enough."""
+        """Reserve memory for a document of this size in bytes. Raises EsProblem 429 when there is not enough."""
         self.left -= size + _HIT_BYTES
         if self.left < 0:
             raise too_large("the documents of the answer", "[size]")
@@ -304,10 +304,10 @@ class EsIndex:
             limit: the most hits to return.
             order: "" (score), "time" or "seq". Documents without a time come last.
             ascending: the direction for "time" and "seq".
-            room: the room for the documents; None: as much as one answer may have.
+            room: the memory for the documents; None: as much as one answer may have.
 
         Raises:
-            EsProblem: 429, there is not enough room for the documents.
+            EsProblem: 429, there is not enough memory for the documents.
         """
         room = room if room is not None else AnswerRoom()
         direction = tantivy.Order.Asc if ascending else tantivy.Order.Desc

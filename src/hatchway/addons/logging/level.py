@@ -31,7 +31,7 @@ _KEY = re.compile(
 )
 _KLOG = re.compile(r"([IWEF])\d{4} \d\d:\d\d:\d\d")
 _UPPER = r"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|ERR|SEVERE|CRITICAL|CRIT|FATAL|PANIC|EMERG|ALERT|LOG|WRN|INF|DBG"
-# A word counts in capital letters; in other letters only in brackets, or at the line's beginning before a colon.
+# A word counts when it is in capital letters, when it is in brackets, or at the line's beginning before a colon.
 _WORD = re.compile(
     rf"(?<![A-Za-z0-9_/.-])(?:({_UPPER})(?=$|[\s:|\]\[(),])|[\[<(]((?i:{_UPPER}))[\]>)]|^((?i:{_UPPER})):)"
 )

@@ -7,8 +7,8 @@ document, in these forms:
     path SOH value     whole strings: `field.keyword`
     STX path           the document has the field
 
-For ranges there are sortable values, in digits only: "f" + hex(path) + kind + sortable. For aggregations there are
-columns, one for each field, with the name "c" + hex(path). Strings in columns begin with "=".
+Another tantivy field contains sortable values for ranges: "f" + hex(path) + kind + sortable. For aggregations there is
+one column for each field, with the name "c" + hex(path). Strings in columns begin with "=".
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from hatchway.addons.logging import values
 
 TOKEN, WHOLE, PRESENT = "\0", "\1", "\2"
 FIELD_LIMIT = 1000
-# How many texts are kept with their terms, and the length of such texts, in characters.
+# How many texts are kept with their terms, and the most characters of such a text.
 _KEPT_TEXTS, _KEPT_LENGTH = 1024, 160
 DEPTH_LIMIT = 20
 _TIMESTAMP = "@timestamp"
-# Texts of log lines. Nearly all values are different, so a column would be as large as the lines.
+# The fields with the text of log lines. Nearly all lines differ, so a column would be as large as the lines.
 WITHOUT_COLUMN = frozenset(("log", "message"))
 
 
@@ -44,8 +44,8 @@ class Analyzed:
     """The fields of one document, in the form in which the index stores them.
 
     Attributes:
-        terms: terms in the forms that are described above.
-        ranges: sortable values in the form that is described above.
+        terms: terms in the forms that the module's docstring describes.
+        ranges: sortable values, as the module's docstring describes them.
         words: the texts of each path, for phrases.
         everything: all values except the time stamp, as texts, for queries without a field.
         columns: the values of each column, for aggregations.
@@ -222,7 +222,7 @@ class FieldMapping:
             if kind != "text" or len(text) <= values.KEYWORD_LIMIT:
                 found.ranges.add(range_key(path, "s", sortable_text(text)))
                 if path not in WITHOUT_COLUMN:
-                    # Without the "=", tantivy would take texts with the form of a date or number as such.
+                    # Without the "=", tantivy would read texts in the form of a date or a number as dates or numbers.
                     found.columns.setdefault(column(path), []).append(f"={text}")
             found.terms.update(self._text_terms(path, kind, text, tokens))
         if path != _TIMESTAMP or kind != "date":  # Otherwise a search for a number would find parts of times.
@@ -230,7 +230,7 @@ class FieldMapping:
         found.terms.update(_ancestry(path))
 
     def _text_terms(self, path: str, kind: str, text: str, tokens: Callable[[str], list[str]]) -> Sequence[str]:
-        """Return the terms of a text. Those of short texts are kept, since many lines have the same names of pods."""
+        """Return the terms of a text. They are kept for short texts, because many lines have the same names of pods."""
         kept = self._terms.get((path, kind, text))
         if kept is not None:
             return kept

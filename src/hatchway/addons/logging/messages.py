@@ -30,7 +30,7 @@ async def raw_body(request: Request) -> bytes:
 
 
 async def json_body(request: Request) -> Any:
-    """Read the body as JSON, or the parameter `source` without a body. None without both. Raises EsProblem 400, 413."""
+    """Read the body as JSON; without a body, the parameter `source`; None without both. Raises EsProblem 400, 413."""
     raw = await raw_body(request)
     if not raw.strip():
         raw = request.query_params.get("source", "").encode()

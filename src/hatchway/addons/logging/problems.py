@@ -54,7 +54,10 @@ def illegal(reason: str) -> EsProblem:
 
 
 def too_large(what: str, less: str) -> EsProblem:
-    """Return the error for an answer that would take too much memory (429). less: of what a request may have less."""
+    """Return the error for an answer that would take too much memory (429).
+
+    less: the part of the request to make smaller.
+    """
     return EsProblem(429, "circuit_breaking_exception", f"Data too large: {what} need too much memory, use less {less}")
 
 

@@ -49,7 +49,7 @@ class Match:
     Attributes:
         operator: "or" or "and".
         together: True when the words must be adjacent: they are parts of one term of the query (`10.0.0.1`).
-        minimum: how many words must match; None: one with operator "or", all with "and".
+        minimum: how many words must match; None: one word for the operator "or", all words for "and".
     """
 
     field: str
@@ -138,7 +138,7 @@ class Bool:
         should: queries of which at least `minimum` must match.
         must_not: queries that must not match.
         filter: queries that must all match; they do not count for the score.
-        minimum: how many of `should` must match; None: one when nothing else is required, else 0.
+        minimum: how many of `should` must match; None: 1 when `must` and `filter` are empty, else 0.
     """
 
     must: tuple[Query, ...] = ()

@@ -113,7 +113,10 @@ def _search_by_column(
 def _search_and_sort(
     built: list[tuple[EsIndex, Any]], order: Sequence[SortKey], room: AnswerRoom
 ) -> tuple[list[Hit], int]:
-    """Find hits, and sort them by fields without a column. It reads all documents that match, so they are limited."""
+    """Find hits, and sort them by fields without a column.
+
+    This reads all documents that match, so their number is limited.
+    """
     found: list[Hit] = []
     total = 0
     known = False

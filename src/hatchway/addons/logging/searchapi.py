@@ -15,7 +15,7 @@ from hatchway.addons.logging.messages import answer, decode, json_body, raw_body
 from hatchway.addons.logging.problems import EsProblem, illegal, too_large
 from hatchway.addons.logging.searchrequest import RESULT_WINDOW, parse_request
 
-# Of one _msearch: how many searches it has, and the bytes of their answers.
+# The most searches of one _msearch, and the most bytes of their answers.
 _MOST_SEARCHES = 1000
 _MSEARCH_BYTES = 32 << 20
 
@@ -97,7 +97,7 @@ class SearchApi(EsApi):
                 try:
                     hits = search.run(self.indices_named(request, index_of(request)), wanted)["hits"]["hits"]
                 except EsProblem as problem:
-                    # So many documents of their size do not fit in memory: fewer at a time.
+                    # This many documents of this size do not fit in memory: take fewer at a time.
                     if problem.status != 429 or wanted.size == 1:
                         raise
                     wanted.size = max(wanted.size // 10, 1)

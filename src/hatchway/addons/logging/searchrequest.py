@@ -10,7 +10,7 @@ from hatchway.addons.logging import aggregations, dsl, lucene, values
 from hatchway.addons.logging.problems import EsProblem, failed_query, illegal, parsing
 from hatchway.addons.logging.query import MatchAll, Query, QueryError
 
-# The most hits that a search can return, `from` included; and how far hits are counted unless a request says otherwise.
+# The most hits that a search can return, `from` included; and the number up to which hits are counted by default.
 RESULT_WINDOW = 10_000
 _TOTAL_HITS = 10_000
 # Parameters that are accepted and ignored.

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 _DAYS = 3650
-# This runs in a separate process, because the library for certificates needs more memory than all indices.
+# This runs in a separate process, because the library for certificates needs much memory.
 _MAKE = f"""
 import datetime, os, sys
 from cryptography import x509

@@ -38,7 +38,8 @@ def _autoscaler_info(obj: Object) -> Samples:
 def _metrics(where: str, key: str, inner: str) -> Callable[[Object], Samples]:
     """Return a function that makes a sample for each metric of an autoscaler.
 
-    where, key: the field with the metrics. inner: `target` for their targets, `current` for their present values.
+    where, key: the field `where.key` has the metrics. inner: `target` for the metrics' targets, `current` for their
+    present values.
     """
 
     def samples(obj: Object) -> Iterator[tuple[dict[str, str], float]]:

@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 
 # Seconds between two readings.
 _EVERY = 15.0
-# After a start or a new pod, the metrics are read this many times more, with pauses of this many seconds. So there is
-# something to show soon. Also, an autoscaler needs a measurement that began after the pod was ready: the second one.
+# After this program's start, and after the start of a pod, the metrics are read `_SOON_TIMES` times more, with
+# pauses of `_SOON` seconds, so that there is something to show soon. Twice, because an autoscaler needs a measurement
+# that began after the pod was ready, as the second one does.
 _SOON, _SOON_TIMES = 2.0, 2
-# Seconds after the very first reading: kubelets measure at most once in a second.
+# Seconds from the very first reading to the second one: kubelets measure at most once in a second.
 _FIRST = 1.2
 _TIMEOUT = 5.0
 _AT_ONCE = 16
@@ -60,7 +61,7 @@ class Scraper:
         self.scraped = asyncio.Event()
 
     def read_soon(self) -> None:
-        """Have the metrics read in a moment, because a pod was started."""
+        """Request a reading in a moment, because a pod was started."""
         self._soon.set()
 
     async def run(self, clock: Callable[[], float] = time.time) -> None:

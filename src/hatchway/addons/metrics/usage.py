@@ -19,11 +19,11 @@ METRICS = frozenset(
         "container_start_time_seconds",
     )
 )
-# CPU usage is the average over about this many seconds, if there are samples so far apart.
+# CPU usage is the average over about this many seconds, if there are samples that are this far apart.
 _WINDOW = 15.0
 # A sample replaces the last one if it is less than this many seconds newer: kubelets measure at most once in a second.
 _LEAST = 0.5
-# Usage older than this many seconds is not shown, for example of a node that does not answer.
+# Usage that is older than this many seconds is not shown: for example, its node no longer answers.
 _STALE = 60.0
 
 K = TypeVar("K")
@@ -36,8 +36,8 @@ ContainerKey = tuple[str, str, str]
 class AverageUsage:
     """The usage in the time before a measurement.
 
-    cpu: cores, on average over the window. memory: bytes. time: when it was measured, in seconds since the epoch.
-    window: the length of the time before it, in seconds.
+    cpu: cores, on average over the window. memory: bytes. time: the time of the measurement, in seconds since the
+    epoch. window: the seconds before `time` for which `cpu` is the average.
     """
 
     cpu: float
@@ -56,7 +56,7 @@ class _Point:
 class _Counters:
     """The measurements of one container or node.
 
-    points: the oldest first. memory: bytes, at the last one. started: seconds since the epoch; 0 when unknown.
+    points: the oldest first. memory: bytes, at the last point. started: seconds since the epoch; 0 when unknown.
     """
 
     points: list[_Point] = field(default_factory=list)
@@ -83,7 +83,7 @@ class _Counters:
             return None
         last, first = self.points[-1], self.points[0]
         if first is last:
-            # There is one point only: use the container's start as the other one, if it was not long ago.
+            # There is only one point. The container's start is the other one, if it was not long ago.
             if not self.started or not _LEAST <= last.time - self.started <= 2 * _WINDOW:
                 return None
             first = _Point(self.started, 0.0)
@@ -100,7 +100,10 @@ class UsageStore:
         self._containers: dict[str, dict[ContainerKey, _Counters]] = {}
 
     def add(self, node: str, samples: Iterable[MetricSample], now: float) -> None:
-        """Add a kubelet's metrics. Forget containers that it no longer shows. now: seconds since the epoch."""
+        """Add a kubelet's metrics. Forget containers that the kubelet no longer reports.
+
+        now: seconds since the epoch.
+        """
         found: dict[ContainerKey, dict[str, MetricSample]] = {}
         own: dict[str, MetricSample] = {}
         for sample in samples:

@@ -135,7 +135,7 @@ async def run(settings: MonitoringSettings) -> None:
 
 
 def main() -> int:
-    """Serve as the environment says; return the exit code, 1 after an error, which is logged."""
+    """Serve with the settings of the environment; return the exit code: 0, or 1 after an error, which is logged."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         uvloop.run(run(MonitoringSettings.from_environment()))

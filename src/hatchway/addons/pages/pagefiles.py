@@ -41,7 +41,7 @@ class _PageFile:
 
 
 class PageFiles:
-    """The files of a page, which are read once.
+    """The files of a page. They are read once.
 
     Args:
         folders: the page's own folders, in addition to the shared one. `index.html` is served at `/`.

@@ -18,19 +18,20 @@ from hatchway.kube.firstuse import STARTS_ON_FIRST_USE
 
 __all__ = ["ADDON_LABEL", "ensure_addons", "ingress_controller", "remove_addons"]
 
-# On every object of an add-on: the add-on's name. Objects of the same name that a user has made have it not, and stay.
+# The label of every object of an add-on; its value is the add-on's name. An object with the same name that a user has
+# made does not have the label, and is kept.
 ADDON_LABEL: Final = "hatchway.dev/addon"
 _NO_CERTIFICATE = ServerCertificate(b"", b"", b"")
 
 
 async def ensure_addons(client: Client, chosen: Collection[str], metrics_certificate: ServerCertificate) -> list[str]:
-    """Create the objects of the chosen add-ons or update them; what users have added to them stays.
+    """Create or update the objects of the chosen add-ons. Fields that users have added are kept.
 
     metrics_certificate: for the name METRICS_HOST.
 
     Return messages about objects that could not be made, because another object is in their place.
     """
-    # They do not depend on each other, and writes that wait together are committed together.
+    # The objects do not depend on each other, and the store commits simultaneous writes together.
     work = [_apply(client, _applied(name, metrics_certificate)) for name in ADDONS if name in chosen]
     if "ingress" in chosen:
         work.append(_create_ingress_class(client))
@@ -83,9 +84,9 @@ def _labels(obj: Object) -> dict[str, str]:
 async def _apply(client: Client, manifests: list[Manifest]) -> list[str]:
     for resource, obj in manifests:
         name = obj["metadata"]["name"]
-        if resource == DEPLOYMENTS and name in STARTED_ON_USE and await _create(client, *_waiting(resource, obj)):
+        if resource == DEPLOYMENTS and name in STARTED_ON_USE and await _create(client, *_not_started(resource, obj)):
             services = [one for one in manifests if one[0] == "services" and DEPLOYMENT_OF.get(_name(one)) == name]
-            await asyncio.gather(*(_create(client, *_waiting(*one)) for one in services))
+            await asyncio.gather(*(_create(client, *_not_started(*one)) for one in services))
     return await ensure_each(client, manifests)
 
 
@@ -93,8 +94,8 @@ def _name(manifest: Manifest) -> str:
     return str(manifest[1]["metadata"]["name"])
 
 
-def _waiting(resource: str, obj: Object) -> Manifest:
-    """Return what is created for the first time only: a Deployment without replicas, a Service that says so."""
+def _not_started(resource: str, obj: Object) -> Manifest:
+    """Return an object as it is first created: a Deployment without replicas; a Service that starts it on first use."""
     value = "true" if resource == DEPLOYMENTS else "waiting"
     annotations = {**(obj["metadata"].get("annotations") or {}), STARTS_ON_FIRST_USE: value}
     found = {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
@@ -113,7 +114,7 @@ async def _create(client: Client, resource: str, obj: Object) -> bool:
 
 
 async def _create_ingress_class(client: Client) -> list[str]:
-    """Create the class if it does not exist; what a user has made of it stays, the default above all."""
+    """Create the class if it does not exist. A user's changes are kept, such as whether the class is the default."""
     for resource, obj in _labelled("ingress", ingress.ingress_class()):
         try:
             await client.create(resource, obj)
@@ -129,10 +130,10 @@ async def _remove(client: Client, name: str) -> tuple[int, list[str]]:
     if name == "ingress":
         wanted = [*_labelled(name, ingress.ingress_class()), *ingress_controller()]
     current = [(resource, obj) for resource, obj in await _read(client, wanted) if obj is not None]
-    # Objects of releases without the label are known by the image of their program.
+    # Earlier releases set no label. Their objects are recognized by the image of their Deployment.
     unlabelled = any(_runs_own_image(obj) for resource, obj in current if resource == DEPLOYMENTS)
     removed, problems = 0, []
-    # What leads to a program goes before the program.
+    # In reverse order, so that a Service is deleted before the Deployment to which it leads.
     for resource, obj in reversed(current):
         metadata, labels = obj["metadata"], _labels(obj)
         if labels.get(ADDON_LABEL) != name and not unlabelled and labels.get(APP) != ingress.INGRESS:

@@ -22,7 +22,7 @@ __all__ = ["DNS", "manifests"]
 
 DNS: Final = "kube-dns"
 _ACCOUNT, _ROLE = "coredns", "system:coredns"
-# Addresses that only the cluster knows.
+# Address ranges for which only this name server answers.
 _OWN_RANGES = (plan.SERVICE_CIDR, plan.POD_CIDR, plan.NODE_CIDR)
 
 
@@ -39,7 +39,7 @@ def manifests() -> list[Manifest]:
             {"name": "HATCHWAY_DNS_RANGES", "value": ",".join(map(str, _OWN_RANGES))},
         ],
     )
-    # It must ask the resolvers outside of the cluster: the cluster's resolver is this pod itself.
+    # The pod must use resolvers outside of the cluster, because it is the cluster's resolver itself.
     pod = pod_spec(program, account=_ACCOUNT, dnsPolicy="Default")
     ports = [
         # The first port is the one that cluster-info prints.

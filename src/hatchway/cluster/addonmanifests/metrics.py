@@ -86,7 +86,7 @@ def manifests(certificate: ServerCertificate) -> list[Manifest]:
             [{"name": "http-metrics", "port": 8080, "protocol": "TCP", "targetPort": "state-metrics"}],
             app=METRICS,
             labels={"app.kubernetes.io/name": _STATE_METRICS},
-            # By these, Prometheus' usual configuration finds it.
+            # Prometheus' usual configuration finds the Service by these annotations.
             annotations={"prometheus.io/scrape": "true", "prometheus.io/port": "8080"},
         ),
         deployment(METRICS, pod_spec(program, account=METRICS, volumes=volumes), maxUnavailable=0),

@@ -55,7 +55,7 @@ Manifest = tuple[str, Object]
 def container(name: str, image: str, memory: str, ports: list[Object], probe: Object, **fields: object) -> Object:
     """Return an add-on's only container.
 
-    image: without its registry path and tag: those of this release. memory: what it requests. fields: more fields.
+    image: without registry path and tag, which are those of this release. memory: its request. fields: more fields.
     """
     return {
         "name": name,
@@ -95,7 +95,7 @@ def pod_spec(only: Object, *, account: str = "", **fields: object) -> Object:
 
 
 def deployment(name: str, pod: Object, **strategy: object) -> Manifest:
-    """Return a Deployment. strategy: the fields of its rolling update; none: one pod ends before the next starts."""
+    """Return a Deployment. strategy: the fields of its rolling update; without them, its strategy is Recreate."""
     labels = {APP: name}
     how = {"type": "RollingUpdate", "rollingUpdate": strategy} if strategy else {"type": "Recreate"}
     return DEPLOYMENTS, {
@@ -172,7 +172,7 @@ def cluster_role(name: str, rules: list[Object], labels: dict[str, str] | None =
 
 
 def first_use_role(name: str) -> list[Manifest]:
-    """Return what lets the service proxy start a Deployment that starts on first use (`cluster/firstuse.py`)."""
+    """Return a role and its binding: the service proxy may start a Deployment on first use (`cluster/firstuse.py`)."""
     role, proxy = f"system:{name}-first-use", "system:kube-proxy"
     metadata: Object = {"name": role, "namespace": NAMESPACE, "labels": {APP: name}}
     rules = [{**rule("apps", ["deployments/scale"], ["patch"]), "resourceNames": [name]}]
@@ -186,9 +186,10 @@ def first_use_role(name: str) -> list[Manifest]:
 
 
 def role_binding(role: str, account: str, labels: dict[str, str] | None = None, *, name: str = "") -> Manifest:
-    """Return what gives a service account a role.
+    """Return the binding of a role to a service account.
 
-    name: of a RoleBinding in the add-ons' namespace, to a Role there; "" for a ClusterRoleBinding with the role's name.
+    name: the name of a RoleBinding to a Role, both in the add-ons' namespace; "" for a ClusterRoleBinding that has the
+        role's name.
     """
     metadata: Object = {"name": name or role, **({"namespace": NAMESPACE} if name else {})}
     if labels:

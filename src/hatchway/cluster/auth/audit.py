@@ -27,8 +27,9 @@ from hatchway.cluster.auth.user import UserInfo
 from hatchway.proxy.routing import RequestHead
 
 _log = logging.getLogger(__name__)
+# The most events that wait to be written, and the seconds between two writes.
 _QUEUE = 16384
-_PACE = 0.1  # seconds
+_PACE = 0.1
 _READS = frozenset(("get", "list", "watch"))
 _UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 # The most characters of a client's text that an event keeps, because the queue bounds only the number of events.
@@ -55,7 +56,13 @@ _QUERY = frozenset(
 class AuditRecord:
     """The facts of a request when it is authorized; shared by repetitions of the same request.
 
-    Do not change it after its first event: then `constant` has the common part of all its events, as JSON.
+    uri: the part of the request-target that may be logged.
+    user: the user who was authenticated. impersonated: the user as whom the request acts; None without impersonation.
+    source: the client's address. forwarded_for, user_agent: header fields; None without them.
+    decision: "allow" or "forbid"; "" while not decided. reason: the authorizer's.
+    annotations: those of admission plugins.
+
+    Do not change it after its first event, because `constant` then holds the common part of all its events, as JSON.
     """
 
     verb: str

@@ -28,6 +28,7 @@ from hatchway.errors import ApiError, HatchwayError, unauthorized
 
 # OWASP's second choice for argon2id: 19 MiB, two passes, one lane.
 _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+# The most successful credentials that are remembered, and the most that may wait for their check.
 _CACHE_SIZE = 1024
 _PENDING = 16
 # A user may fail this often in a row, and then once per _REFILL seconds.
@@ -144,7 +145,7 @@ class BasicAuthenticator:
         users = self._users
         entry = users.get(name)
         bucket = name if entry is not None else _UNKNOWN
-        # Spent before the result is known: checks at the same time must not share one attempt.
+        # The attempt is counted before its result is known, so that simultaneous checks cannot share one attempt.
         self._spend(bucket)
         good = await asyncio.get_running_loop().run_in_executor(self._thread, self._verify, entry, password)
         if not good or entry is None:

@@ -1,9 +1,9 @@
 """The roles and bindings that every cluster starts with (Kubernetes' `rbac/bootstrappolicy/policy.go`).
 
-Left out are roles for what an embedded cluster does not have: cloud volumes, certificate signing, and accounts of
-single controllers (here they are one process, in system:masters). As in Kubernetes, system:node is bound to no one:
-nodes get its rights from the Node authorizer (`nodeauthorizer.py`). Different from Kubernetes: system:kube-dns may read
-EndpointSlices, pods and namespaces; and admin, edit and view carry their aggregated rules from the start.
+Roles for cloud volumes are left out, and the roles of single controllers except that for autoscalers, because here all
+controllers are one process, in system:masters. As in Kubernetes, system:node is bound to no one: nodes get its rights
+from the Node authorizer (`nodeauthorizer.py`). Unlike in Kubernetes, system:kube-dns may read EndpointSlices, pods and
+namespaces; and admin, edit and view have their aggregated rules from the start.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _rule("list watch", "discovery.k8s.io", "endpointslices"),
         _rule("list watch", "networking.k8s.io", "servicecidrs"),
     ],
-    # What a CNI plugin's agent has elsewhere.
+    # In other clusters, the agent of a CNI plugin has these rights.
     "hatchway:network-policies": [
         _rule("list watch", "", "namespaces"),
         _rule("list watch", "networking.k8s.io", "networkpolicies"),
@@ -217,7 +217,7 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["list", "watch"]},
         _rule("create", "", "serviceaccounts/token"),
     ],
-    # The servers of metrics ask whether it may read them.
+    # Metrics servers check with the API server whether the autoscaler may read metrics.
     "system:controller:horizontal-pod-autoscaler": [
         _rule(_READ, "autoscaling", "horizontalpodautoscalers"),
         _rule("update", "autoscaling", "horizontalpodautoscalers/status"),
@@ -229,13 +229,14 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _EVENTS_RULE,
     ],
 }
-# Roles that aggregate others by label: (the role into which it is aggregated itself, the rules of all the others in the
-# order of their names, as the controller finds them).
+# Aggregated roles: (the role of which this role is a part itself, or ""; the rules of all its parts, in the order in
+# which the controller `clusterroleaggregation` writes them).
 _AGGREGATED: dict[str, tuple[str, list[RuleObject]]] = {
     "admin": ("", [*_EDIT, *_VIEW, *_ADMIN]),
     "edit": ("admin", [*_EDIT, *_VIEW]),
     "view": ("edit", _VIEW),
 }
+# The rules of the role `system:aggregate-to-NAME`, which is a part of the role NAME.
 _PARTS = {"admin": _ADMIN, "edit": _EDIT, "view": _VIEW}
 
 _AUTHENTICATED = ("Group", "system:authenticated")
@@ -247,7 +248,7 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:monitoring": [("Group", "system:monitoring")],
     "system:basic-user": [_AUTHENTICATED],
     "system:service-account-issuer-discovery": [("Group", "system:serviceaccounts")],
-    # No subjects: a cluster made by a release without Node authorizer loses those that it has.
+    # Without subjects here, the subjects that a release without the Node authorizer has written are removed.
     "system:node": [],
     "system:node-proxier": [("User", "system:kube-proxy")],
     "hatchway:network-policies": [("User", "system:kube-proxy")],
@@ -279,7 +280,7 @@ def bootstrap_objects() -> list[tuple[str, Object]]:
         found.append((CLUSTER_ROLES, _cluster_role(f"system:aggregate-to-{name}", _PARTS[name], _into(name))))
     for name, subjects in _CLUSTER_BINDINGS.items():
         found.append((CLUSTER_ROLE_BINDINGS, _binding("ClusterRoleBinding", name, "ClusterRole", name, subjects)))
-    # Programs in every namespace may read how the API server's clients are authenticated.
+    # A binding to this role lets another API server read how this one authenticates clients.
     reader = "extension-apiserver-authentication-reader"
     role = _cluster_role(reader, [_rule(_READ, "", "configmaps", "extension-apiserver-authentication")])
     role["kind"] = "Role"

@@ -32,7 +32,8 @@ KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 _MAX_REQUEST = 64 << 10
 _MAX_RSA_BITS = 16_384
 _BACKDATE = datetime.timedelta(minutes=5)
-# Certificates with a shorter lifetime are not made shorter by this (`authority.PermissiveSigningPolicy`).
+# If the lifetime is shorter than this, the certificate is valid for all of it from now on; otherwise the time by which
+# the start is backdated counts, too (`authority.PermissiveSigningPolicy`).
 _SHORT = datetime.timedelta(hours=8)
 # kube-controller-manager's --cluster-signing-duration.
 _LIFE = datetime.timedelta(days=365)
@@ -65,7 +66,7 @@ class MalformedRequest(Exception):
 
 
 def parse_request(data: str) -> x509.CertificateSigningRequest:
-    """Return the request in `data` (base64 of PEM), whose signature is right. Raises MalformedRequest."""
+    """Return the request in `data` (base64 of PEM) after checking its signature. Raises MalformedRequest."""
     if len(data) > _MAX_REQUEST:
         raise MalformedRequest(f"must be at most {_MAX_REQUEST} bytes")
     try:
@@ -169,7 +170,7 @@ def issue(
     key = serialization.load_pem_private_key(ca_key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     life = _LIFE if seconds is None else min(max(datetime.timedelta(seconds=seconds), _SHORTEST), _LIFE)
-    # Valid a little earlier, too, for machines whose clocks are slow; only a short certificate lives that much longer.
+    # The start is backdated for machines whose clocks are slow.
     start = now - _BACKDATE
     end = min(now + life if life < _SHORT else start + life, ca.not_valid_after_utc)
     public = request.public_key()
@@ -190,7 +191,7 @@ def issue(
         )
     )
     if any(one in _KEY_USAGES for one in usages):
-        # One without any usage would be invalid (RFC 5280 section 4.2.1.3).
+        # An extension without any usage would be invalid (RFC 5280 section 4.2.1.3).
         builder = builder.add_extension(_key_usage(usages), critical=True)
     if extended := list(dict.fromkeys(_EXTENDED[one] for one in usages if one in _EXTENDED)):
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)

@@ -25,7 +25,7 @@ class CertificateUser:
 def user_of(der: bytes) -> CertificateUser | None:
     """Return the user of a certificate (DER), whose chain TLS has verified.
 
-    None when it names no user: it cannot be read, it is not for clients, has no CN, or has not begun or has ended.
+    None when it cannot be read, is not for clients, has no CN, or is not valid at the moment.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)

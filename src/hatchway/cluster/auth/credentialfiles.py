@@ -81,7 +81,7 @@ def _locked(state: StateDir) -> Iterator[None]:
 
 
 def _read(path: Path, empty: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a file. empty: the content when there is no file; its only field is required in a file."""
+    """Return the content of a file. empty: the content when there is no file; a file must have the same field."""
     (field,) = empty
     try:
         content = json.loads(path.read_bytes())

@@ -13,7 +13,7 @@ _GROUP = "flowcontrol.apiserver.k8s.io"
 _ALL = {"group": ["system:unauthenticated", "system:authenticated"]}
 _NODES = {"group": ["system:nodes"]}
 _LEASES = (["coordination.k8s.io"], ["leases"])
-# name: shares, lendable percent, (queues, hand size) or None where requests are rejected instead
+# For each name: shares, lendable percent, (queues, hand size). None: requests are rejected and not queued.
 _LEVELS: dict[str, tuple[int, int, tuple[int, int] | None]] = {
     "catch-all": (5, 0, None),
     "system": (30, 33, (64, 6)),

@@ -1,7 +1,7 @@
 """Lets a user act as another one: `Impersonate-User`, `-Group`, `-Uid` and `-Extra-*`, with the right to `impersonate`.
 
-The behaviour is that of apiserver's `pkg/endpoints/filters/impersonation`. One thing differs: the other headers without
-Impersonate-User give a 400 that says so; a kube-apiserver answers 500.
+The behaviour is that of apiserver's `pkg/endpoints/filters/impersonation`, with one difference: a request with other
+`Impersonate-*` headers but without Impersonate-User gets a 400 that explains this. A kube-apiserver answers 500.
 """
 
 from __future__ import annotations

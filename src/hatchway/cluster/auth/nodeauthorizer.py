@@ -1,8 +1,8 @@
 """The rights of a node: the Node authorizer (Kubernetes' `plugin/pkg/auth/authorizer/node`).
 
-A node may read the Secrets and ConfigMaps that pods bound to it name, one by one, and get tokens of these pods' service
-accounts. It may read its own Node and its own pods. RBAC decides about everything else in its role;
-`api/admission/noderestriction.py` checks what it writes.
+A node may read, one at a time, the Secrets and ConfigMaps that its pods name, and get tokens of these pods' service
+accounts. It may read its own Node and its own pods. RBAC decides about everything else in the role system:node;
+`api/admission/noderestriction.py` checks what a node writes.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class NodeAuthorizer:
         return ""
 
     def _volume(self, node: str, asked: Attributes) -> str:
-        """Let a node read the claims of its pods, and the volumes that are reserved for these claims."""
+        """Return why a node may not read a claim or a volume; "" for claims of its pods and volumes of such claims."""
         if asked.verb != "get":
             return "can only get individual resources of this type"
         if asked.subresource:
@@ -163,7 +163,7 @@ class NodeAuthorizer:
         for obj in (old, new):
             if obj is not None:
                 key = (obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
-        assert key is not None, "a change is of something"
+        assert key is not None, "a change has the old or the new object"
         if old is not None and new is not None and _names_the_same(old, new):
             # Statuses change often, and a pod may name thousands of objects.
             return

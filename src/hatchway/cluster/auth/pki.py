@@ -39,7 +39,8 @@ from hatchway.files import write_private
 
 _CA_LIFE = datetime.timedelta(days=3650)
 _LIFE = datetime.timedelta(days=365)
-# Renewed when less than this is left, so that certificates do not expire in a cluster that stays up for months.
+# A certificate is renewed when less than this time is left, so that it does not expire in a cluster that runs for
+# months without a restart.
 _MARGIN = datetime.timedelta(days=90)
 _SKEW = datetime.timedelta(minutes=5)
 
@@ -58,6 +59,8 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
+    """The subject of a certificate, its alternative names, and its uses."""
+
     common_name: str
     organizations: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
@@ -72,7 +75,8 @@ class Pki:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ca = self.pair("ca")
-        # It signs one certificate, by which other API servers know that a request's X-Remote-* fields are this one's.
+        # This CA signs only one certificate. It proves to other API servers that the X-Remote-* fields of a request
+        # come from this API server.
         self.front_proxy_ca = self.pair("front-proxy-ca")
         self.front_proxy_client = self.pair("front-proxy-client")
         self.apiserver = self.pair("apiserver")
@@ -164,8 +168,11 @@ def ensure(
 ) -> Pki:
     """Make or renew all keys and certificates of a cluster.
 
-    node_names and node_ips go together. api_ips and api_names are addresses of the API server in addition to loopback,
-    its cluster address and its service names. Raises HatchwayError.
+    node_ips: the address of each node in `node_names`.
+    api_ips, api_names: addresses and names of the API server, besides loopback, its cluster address and its service
+        names.
+
+    Raises HatchwayError.
     """
     pki = Pki(pki_dir)
     try:
@@ -243,8 +250,11 @@ def _load_certificate(path: Path) -> x509.Certificate | None:
         raise HatchwayError(f"cannot read the certificate {path}: {error}", _DAMAGED) from error
 
 
-def _fresh(certificate: x509.Certificate) -> bool:
-    """Return True when it need not be made anew. It may begin in the future: this machine's clock was set back."""
+def _is_fresh(certificate: x509.Certificate) -> bool:
+    """Return True when a certificate is valid and need not be renewed yet.
+
+    Its start may be in the future when this machine's clock was set back.
+    """
     now = _now()
     return certificate.not_valid_before_utc <= now and now + _MARGIN < certificate.not_valid_after_utc
 
@@ -255,7 +265,7 @@ def _same_key(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) ->
 
 def _ensure_ca(pair: KeyPair, common_name: str) -> None:
     certificate = _load_certificate(pair.cert)
-    if certificate is not None and _fresh(certificate):
+    if certificate is not None and _is_fresh(certificate):
         if not _same_key(certificate, load_key(pair.key)):
             raise HatchwayError(f"{pair.cert} does not belong to {pair.key}", _DAMAGED)
         return
@@ -301,7 +311,7 @@ def _ensure_pair(pki: Pki, name: str, subject: _Subject, authority: KeyPair) -> 
     certificate = _load_certificate(pair.cert)
     if certificate is not None and pair.key.exists():
         key = load_key(pair.key)
-        if _same_key(certificate, key) and _fresh(certificate) and _covers(certificate, subject, ca):
+        if _same_key(certificate, key) and _is_fresh(certificate) and _covers(certificate, subject, ca):
             return pair
     key = _new_key(pair.key)
     certificate = _sign(key, subject, ca, load_key(authority.key))

@@ -25,6 +25,7 @@ from hatchway.kube.objects import Key, key_of
 
 PRIVILEGED_GROUP = "system:masters"
 GROUP = "rbac.authorization.k8s.io"
+# The most decisions that are remembered, and the most characters of the request in each of them.
 _CACHE_SIZE = 8192
 _LONGEST = 512
 
@@ -33,7 +34,7 @@ _LONGEST = 512
 class AccessDecision:
     """The answer of an authorizer.
 
-    reason: the text that access reviews show. For a refusal: that of the Node authorizer, and errors while deciding.
+    reason: the text that access reviews show. A refusal has the Node authorizer's reason and RBAC's errors, if any.
     """
 
     allowed: bool
@@ -63,7 +64,8 @@ class _Role:
 class _Binding:
     key: Key
     role: RoleRef
-    # (key, description) of each. Keys are ("User", "alice") or ("Group", "devs"); a service account has its user's key.
+    # (key, description) of each subject. Keys are ("User", "alice") or ("Group", "devs"). The key of a service account
+    # is that of its user.
     subjects: tuple[tuple[tuple[str, str], str], ...]
 
     def describe(self, subject: str) -> str:

@@ -46,7 +46,7 @@ class Reviews:
             "serviceaccounts/token": self.token_request,
         }
 
-    # -- who
+    # -- users
 
     async def token_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
         """Answer a TokenReview (authentication.k8s.io/v1). Raises ApiError 400 without a token."""
@@ -67,7 +67,7 @@ class Reviews:
         answer["metadata"] = {**answer["metadata"], "creationTimestamp": _now()}
         return answer
 
-    # -- may they
+    # -- rights
 
     async def subject_access_review(self, user: UserInfo, namespace: str, name: str, obj: Object) -> Object:
         """Answer a SubjectAccessReview (authorization.k8s.io/v1). Raises ApiError 422."""

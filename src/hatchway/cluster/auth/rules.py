@@ -116,7 +116,7 @@ class TooManyCombinations(Exception):
 
 
 def uncovered(owned: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
-    """Return what of `wanted` no rule of `owned` covers, broken down into the smallest rules: the first 1,000 of them.
+    """Return the parts of `wanted` that no rule of `owned` covers, as the smallest possible rules, at most 1,000.
 
     The work does not grow with the product of a rule's lists, which can be huge even in a small role: values that the
     same owned rules cover are checked together.

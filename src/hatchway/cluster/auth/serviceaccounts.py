@@ -186,12 +186,16 @@ class ServiceAccountTokens:
 
         Return until when (POSIX seconds) it is valid if no object changes.
         """
-        until = min(token.expires, self._alive("serviceaccounts", token.namespace, token.account, "service account"))
+        until = min(
+            token.expires, self._expiry_of("serviceaccounts", token.namespace, token.account, "service account")
+        )
         for kind, reference in token.bound:
-            until = min(until, self._alive(_BOUND[kind], "" if kind == "node" else token.namespace, reference, kind))
+            until = min(
+                until, self._expiry_of(_BOUND[kind], "" if kind == "node" else token.namespace, reference, kind)
+            )
         return until
 
-    def _alive(self, resource: str, namespace: str, reference: BoundObject, what: str) -> float:
+    def _expiry_of(self, resource: str, namespace: str, reference: BoundObject, what: str) -> float:
         found = self._source.get(resource, namespace, reference.name)
         if found is None:
             raise InvalidToken(f"its {what} is gone")

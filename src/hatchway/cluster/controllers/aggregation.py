@@ -1,6 +1,6 @@
 """Aggregated ClusterRoles: their stored `rules` follow the roles that their label selectors select.
 
-From kube-controller-manager's `clusterroleaggregation`. Authorization does not wait for it: `auth/rbac.py` resolves
+From kube-controller-manager's `clusterroleaggregation`. Authorization does not depend on this: `auth/rbac.py` resolves
 aggregated roles when they are used. This controller makes the stored rules, which people read, the same.
 """
 

@@ -41,7 +41,7 @@ class CertificateSigningController(Controller):
         self.requests.subscribe(self.enqueue_changed)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Sign the request `key` if it awaits that; delete it if it is old. Return the seconds until then, or None."""
+        """Sign the request `key` if it is approved; delete it if it is old. Return the seconds until then, or None."""
         request = self.requests.get(key)
         if request is None:
             return None

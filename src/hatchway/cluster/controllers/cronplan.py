@@ -92,16 +92,16 @@ def plan_cron(cron_job: Object, jobs: list[Object], now: datetime) -> CronPlan:
     """Return the next actions for a CronJob. jobs: the Jobs that it controls."""
     plan = CronPlan(clone(cron_job.get("status") or {}))
     active = list(plan.status.get("active") or ())
-    _look_at_jobs(plan, jobs, active)
+    _update_active(plan, jobs, active)
     _start(plan, cron_job, jobs, active, now)
-    _forget(plan, cron_job, jobs)
+    _trim_history(plan, cron_job, jobs)
     plan.status["active"] = active
     if not active:
         del plan.status["active"]
     return plan
 
 
-def _look_at_jobs(plan: CronPlan, jobs: list[Object], active: list[Object]) -> None:
+def _update_active(plan: CronPlan, jobs: list[Object], active: list[Object]) -> None:
     known = {one.get("uid") for one in active}
     for job in jobs:
         name, finished = job["metadata"]["name"], jobpods.is_job_finished(job)
@@ -181,7 +181,7 @@ def _start_run(
     plan.create, plan.moment = _new_job(cron_job, name, moment), moment
 
 
-def _forget(plan: CronPlan, cron_job: Object, jobs: list[Object]) -> None:
+def _trim_history(plan: CronPlan, cron_job: Object, jobs: list[Object]) -> None:
     """Add to `plan` the deletion of the oldest Jobs beyond the limits of the history."""
     for kind, key in (("Complete", "successfulJobsHistoryLimit"), ("Failed", "failedJobsHistoryLimit")):
         limit = cron_job["spec"].get(key)

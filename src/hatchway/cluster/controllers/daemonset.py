@@ -89,7 +89,7 @@ class DaemonSetController(Controller):
         label = labels_of(revision).get(POD_HASH, "")
         view = DaemonView(owner, self.nodes, pods, label, self.context.now())
         plan = plan_daemon(view)
-        self._wait_for_ended(owner, plan)
+        self._delay_ended(owner, plan)
         problem = None
         try:
             await self._carry_out(owner, view, plan)
@@ -105,7 +105,7 @@ class DaemonSetController(Controller):
     def _owned(self, owner: Object) -> list[Object]:
         return self.pods.index(by_controller).get(uid_of(owner))
 
-    def _wait_for_ended(self, owner: Object, plan: DaemonPlan) -> None:
+    def _delay_ended(self, owner: Object, plan: DaemonPlan) -> None:
         """Keep pods that ended too soon until their back-off is over. Record an Event for those that are deleted."""
         now = self.context.now().timestamp()
         for pod in plan.ended:
@@ -116,7 +116,7 @@ class DaemonSetController(Controller):
                 left = due - now + 0.05
                 plan.again = left if plan.again is None else min(plan.again, left)
                 continue
-            # When no pod has ended here for a while, the wait starts at its first value again.
+            # When no pod has ended on this node for a while, the wait starts at its first value again.
             wait = min(wait * 2, _LAST_BACKOFF) if now < due + wait * 2 and wait else _FIRST_BACKOFF
             self._backoffs[key] = now + wait, wait
             namespace, name = key_of(pod)

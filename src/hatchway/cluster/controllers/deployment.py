@@ -121,7 +121,7 @@ class _DeploymentRun:
         self.old = [found for found in ordered if found is not self.new]
 
     @property
-    def everything(self) -> list[Object]:
+    def all_sets(self) -> list[Object]:
         return list(self.sets.values())
 
     # --- deciding ----------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class _DeploymentRun:
                 await self._bring_new_up_to_date()
                 await self._scale()
                 if self.deployment["spec"].get("paused"):
-                    await self._forget_old()
+                    await self._delete_old()
             elif rollout.uses_rolling_update(self.deployment):
                 self.in_rollout = True
                 await self._roll()
@@ -150,14 +150,14 @@ class _DeploymentRun:
         desired = rollout.replicas_of(self.deployment)
         size = rollout.replicas_of(new)
         if size != desired:
-            goal = desired if size > desired else rollout.next_size_of_new_set(self.deployment, self.everything, size)
+            goal = desired if size > desired else rollout.next_size_of_new_set(self.deployment, self.all_sets, size)
             if await self._resize(new, goal):
                 return
         sizes = rollout.next_sizes_of_old_sets(self.deployment, self.new, self.old)
         for name, goal in sizes.items():
             await self._resize(self.sets[name], goal)
         if not sizes and deploymentstatus.is_complete(self.deployment, self.before):
-            await self._forget_old()
+            await self._delete_old()
 
     async def _recreate(self) -> None:
         scaled = False
@@ -171,7 +171,7 @@ class _DeploymentRun:
         if not await self._resize(new, rollout.replicas_of(self.deployment)) and deploymentstatus.is_complete(
             self.deployment, self.before
         ):
-            await self._forget_old()
+            await self._delete_old()
 
     def _old_pods_run(self) -> bool:
         pods = self.controller.pods.index(by_controller).get(*(uid_of(found) for found in self.old))
@@ -179,7 +179,7 @@ class _DeploymentRun:
 
     def _was_scaled(self) -> bool:
         desired = str(rollout.replicas_of(self.deployment))
-        active = [found for found in self.everything if rollout.replicas_of(found)]
+        active = [found for found in self.all_sets if rollout.replicas_of(found)]
         if len(active) > 1 and not rollout.uses_rolling_update(self.deployment):
             # The strategy Recreate reaches the right number in any case, so it needs no proportional scaling.
             return False
@@ -188,7 +188,7 @@ class _DeploymentRun:
     async def _scale(self) -> None:
         """Resize the ReplicaSets for a new spec.replicas, without advancing the rollout."""
         desired = rollout.replicas_of(self.deployment)
-        active = [found for found in self.everything if rollout.replicas_of(found)]
+        active = [found for found in self.all_sets if rollout.replicas_of(found)]
         if len(active) <= 1:
             only = active[0] if active else self.new or (self.old[-1] if self.old else None)
             if only is not None:
@@ -208,14 +208,14 @@ class _DeploymentRun:
             for name, size in rollout.proportional_sizes(self.deployment, active).items():
                 await self._resize(self.sets[name], size)
 
-    async def _forget_old(self) -> None:
+    async def _delete_old(self) -> None:
         for found in rollout.sets_to_delete(self.deployment, self.old):
             await delete_unless_gone(self.client, SETS, found)
             await self.controller.sets.wait_for_deletion(found)
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def _keep(self, found: Object) -> Object:
+    def _replace_set(self, found: Object) -> Object:
         self.sets[found["metadata"]["name"]] = found
         self.find_sets()
         return found
@@ -233,12 +233,12 @@ class _DeploymentRun:
         }
         written = await self.client.update(SETS, changed)
         await self.controller.sets.wait_for_write(written)
-        self._keep(written)
+        self._replace_set(written)
         if before != size:
-            self._say_scaled(written, before, size)
+            self._report_scaled(written, before, size)
         return before != size
 
-    def _say_scaled(self, found: Object, before: int, size: int) -> None:
+    def _report_scaled(self, found: Object, before: int, size: int) -> None:
         direction = "up" if size > before else "down"
         name = found["metadata"]["name"]
         message = f"Scaled {direction} replica set {name} from {before} to {size}"
@@ -260,10 +260,10 @@ class _DeploymentRun:
             }
             written = await self.client.update(SETS, changed)
             await self.controller.sets.wait_for_write(written)
-            new = self._keep(written)
+            new = self._replace_set(written)
         await self._note_revision(new)
         if deploymentstatus.find_condition(self.before, "Progressing") is None:
-            self._say_progress("True", "FoundNewReplicaSet", f'Found new replica set "{new["metadata"]["name"]}"')
+            self._set_progressing("True", "FoundNewReplicaSet", f'Found new replica set "{new["metadata"]["name"]}"')
 
     async def _ensure_new(self) -> Object:
         """Return the ReplicaSet with the Deployment's template; create it when there is none. Raises ApiError."""
@@ -278,7 +278,7 @@ class _DeploymentRun:
         selector = clone(deployment["spec"]["selector"])
         selector["matchLabels"] = {**(selector.get("matchLabels") or {}), rollout.HASH_LABEL: label}
         hashed = rollout.with_hash(template, label)
-        size = rollout.next_size_of_new_set(deployment, self.everything, 0)
+        size = rollout.next_size_of_new_set(deployment, self.all_sets, 0)
         revision = rollout.next_revision(self.old)
         namespace = deployment["metadata"]["namespace"]
         wanted: Object = {
@@ -306,14 +306,14 @@ class _DeploymentRun:
                 made = await self._resolve_collision(name, error)
             else:
                 message = f'Failed to create new replica set "{name}": {error.message}'
-                self._say_progress("False", "ReplicaSetCreateError", message)
+                self._set_progressing("False", "ReplicaSetCreateError", message)
                 raise
         else:
-            self._say_progress("True", "NewReplicaSetCreated", f'Created new replica set "{name}"')
+            self._set_progressing("True", "NewReplicaSetCreated", f'Created new replica set "{name}"')
             if size:
-                self._say_scaled(made, 0, size)
+                self._report_scaled(made, 0, size)
         await self.controller.sets.wait_for_write(made)
-        self._keep(made)
+        self._replace_set(made)
         await self._note_revision(made)
         return made
 
@@ -345,7 +345,7 @@ class _DeploymentRun:
 
     # --- status ------------------------------------------------------------------------------------------------
 
-    def _say_progress(self, status: str, reason: str, message: str) -> None:
+    def _set_progressing(self, status: str, reason: str, message: str) -> None:
         if not deploymentstatus.has_deadline(self.deployment):
             return
         deploymentstatus.put_condition(
@@ -358,9 +358,9 @@ class _DeploymentRun:
             return
         noted = found is not None and found.get("reason") == "DeploymentPaused"
         if self.deployment["spec"].get("paused") and not noted:
-            self._say_progress("Unknown", "DeploymentPaused", "Deployment is paused")
+            self._set_progressing("Unknown", "DeploymentPaused", "Deployment is paused")
         elif not self.deployment["spec"].get("paused") and noted:
-            self._say_progress("Unknown", "DeploymentResumed", "Deployment is resumed")
+            self._set_progressing("Unknown", "DeploymentResumed", "Deployment is resumed")
 
     async def write_status(self) -> float | None:
         """Write the status if it has changed. Return the seconds until the deadline, or None."""
@@ -368,9 +368,9 @@ class _DeploymentRun:
         current = self.controller.deployments.get(key_of(deployment))
         if current is None or uid_of(current) != uid_of(deployment):
             return None
-        status = deploymentstatus.calculate(deployment, self.everything, self.new, self.moment)
+        status = deploymentstatus.calculate(deployment, self.all_sets, self.new, self.moment)
         if self.in_rollout:
-            deploymentstatus.update_progress(deployment, status, self.everything, self.new, self.moment)
+            deploymentstatus.update_progress(deployment, status, self.all_sets, self.new, self.moment)
         if status != {"terminatingReplicas": 0, **(current.get("status") or {})}:
             try:
                 written = await self.client.update(RESOURCE, {**current, "status": status}, subresource="status")

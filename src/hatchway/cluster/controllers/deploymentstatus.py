@@ -99,7 +99,7 @@ def has_deadline(deployment: Object) -> bool:
 
 
 def deadline_left(deployment: Object, status: Object, moment: datetime) -> float | None:
-    """Return the seconds until the rollout has failed its deadline; None without a deadline or a rollout."""
+    """Return the seconds until the rollout misses its deadline; None without a deadline or a rollout."""
     found = find_condition(status, "Progressing")
     if not has_deadline(deployment) or found is None or found.get("reason") == "NewReplicaSetAvailable":
         return None

@@ -37,7 +37,7 @@ class BudgetCount:
     healthy: the number of pods that are ready.
     desired: the number of pods that must stay healthy.
     disrupted: the evicted pods, with the times of their eviction.
-    stale: the evicted pods that have existed for too long since then.
+    stale: the evicted pods that still exist too long after their eviction.
     again: seconds until the next evicted pod is stale; None for never.
     """
 
@@ -109,7 +109,7 @@ class DisruptionController(Controller):
                     self.enqueue(budget)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Write the status of the budget `key`. Return the seconds until a pod counts again, or None."""
+        """Write the status of the budget `key`. Return the seconds until an evicted pod is stale, or None."""
         budget = self.budgets.get(key)
         if budget is None:
             return None

@@ -22,7 +22,7 @@ from hatchway.cluster.controllers.serviceports import (
     trigger_time,
 )
 from hatchway.cluster.controllers.slices import (
-    Group,
+    EndpointGroup,
     carry_out,
     make_plan,
     slice_annotations,
@@ -80,7 +80,7 @@ class EndpointSliceController(Controller):
         pods = selected(service, self.pods)
         await asyncio.sleep(0)
         service_ports = ServicePorts(service)
-        groups: dict[ServedPorts, Group] = {}
+        groups: dict[ServedPorts, EndpointGroup] = {}
         for number, pod in enumerate(pods):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -90,7 +90,7 @@ class EndpointSliceController(Controller):
             if served is None:
                 log.warning("%s/%s: its pods serve too many different ports; the rest has no endpoints", *key)
                 break
-            group = groups.setdefault(served, Group(served.ports))
+            group = groups.setdefault(served, EndpointGroup(served.ports))
             group.endpoints.append(self._endpoint(pod, service))
         await asyncio.sleep(0)
         annotations = slice_annotations(trigger_time(service, pods))

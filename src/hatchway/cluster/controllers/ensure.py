@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 # The fields of metadata that are set here. All other fields belong to the API server or the user.
 _OWN_METADATA = ("labels", "annotations")
-# After a conflict with another write, seconds until the object is read again. Reads return only committed writes, and
-# the other write is committed in a later iteration of the event loop. Without a pause, that would never happen.
+# Seconds until an object is read again after a conflict with another write. Reads return only committed writes, and the
+# other write is committed in a later iteration of the event loop, which would never begin without this pause.
 _PAUSE = 0.005
 # (resource, object), as `Client` takes them.
 _Wanted = tuple[str, Object]

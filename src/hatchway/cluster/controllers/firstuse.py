@@ -1,4 +1,4 @@
-"""Annotates the Services of add-ons that start on first use.
+"""Sets and removes the annotation STARTS_ON_FIRST_USE of the Services of add-ons that start on first use.
 
 A Deployment with the annotation has not run yet: it has no replicas until it is used (`cluster/firstuse.py`) or scaled.
 This controller removes the annotation when the Deployment has started, so that a user's later `kubectl scale

@@ -24,8 +24,8 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 # Events have no owners and no dependents, and there are many Events.
 _IGNORED = frozenset({"events"})
-# An owner that waits only for owners that are also waiting is checked again after this time (seconds), because two
-# deletions at the same time can make owners wait for each other in a circle. Other circles are resolved at once.
+# Two deletions at the same time can make owners wait for each other in a circle. So an owner that waits only for
+# waiting owners is checked again after this time (seconds). Other circles are resolved at once.
 _CIRCLE_SECONDS = 1.5
 # At most this many objects are visited in search of a circle.
 _CIRCLE_VISITS = 10_000
@@ -62,10 +62,10 @@ class GarbageCollector(Controller):
                 self._follow(context.cache(served.resource))
         context.config.types.subscribe(self._types_changed)
 
-    def _types_changed(self, came: frozenset[ServedType], went: frozenset[ServedType]) -> None:
-        for served in went:
+    def _types_changed(self, added: frozenset[ServedType], removed: frozenset[ServedType]) -> None:
+        for served in removed:
             self.context.drop_cache(served.resource)
-        for served in came:
+        for served in added:
             self._follow(self.context.cache(served.resource))
 
     def _follow(self, cache: ObjectCache) -> None:
@@ -123,7 +123,7 @@ class GarbageCollector(Controller):
         return found if found is not None and uid_of(found) == item.uid else None
 
     async def reconcile(self, item: ObjectIdentity) -> float | None:
-        """Process the object `item`: orphan its dependents, remove its finalizer, or delete it, if one is needed."""
+        """Orphan the dependents of the object `item`, remove its finalizer, or delete it, as its state requires."""
         obj = self._object(item)
         if obj is None:
             return None

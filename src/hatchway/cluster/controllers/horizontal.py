@@ -18,7 +18,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
-# Of the label selector in a Scale, which an object of a custom type chooses.
+# The most characters of the label selector in a Scale. An object of a custom type may have a text of any length there.
 _LONGEST_SELECTOR = 16 * 1024
 
 
@@ -83,7 +83,7 @@ class HorizontalController(Controller):
         if not others:
             self.scaled.pop(key[0], None)
 
-    def scaled_by(self, key: Key, pods: frozenset[str]) -> list[str]:
+    def record_scaled(self, key: Key, pods: frozenset[str]) -> list[str]:
         """Record which pods the autoscaler `key` scales. Return all autoscalers that scale some of them."""
         others = self.scaled.setdefault(key[0], {})
         others[key[1]] = pods
@@ -229,14 +229,14 @@ class _Run:
             pods = await self.controller.client.list("pods", self.namespace, label_selector=selector)
         except ApiError as error:
             why = f"couldn't convert selector into a corresponding internal selector object: {error.message}"
-            raise self._unselected("InvalidSelector", why) from error
-        scaling = self.controller.scaled_by(self.key, frozenset(map(uid_of, pods)))
+            raise self._selector_fault("InvalidSelector", why) from error
+        scaling = self.controller.record_scaled(self.key, frozenset(map(uid_of, pods)))
         if len(scaling) > 1:
             why = f"pods by selector {selector} are controlled by multiple HPAs: [{' '.join(scaling)}]"
-            raise self._unselected("AmbiguousSelector", why)
+            raise self._selector_fault("AmbiguousSelector", why)
         return ScaledPods(current, status.get("replicas") or 0, selector, pods)
 
-    def _unselected(self, reason: str, message: str) -> _FailedMetrics:
+    def _selector_fault(self, reason: str, message: str) -> _FailedMetrics:
         self._report("Warning", reason, message)
         self._set_condition("ScalingActive", False, reason, message)
         return _FailedMetrics(message, [])

@@ -13,7 +13,7 @@ from hatchway.kube.wellknown import SERVICE_NAME
 
 
 def by_labels(obj: Object) -> Iterator[Hashable]:
-    """Return (namespace, label, value) of each of the object's labels."""
+    """Yield (namespace, label, value) for each of the object's labels."""
     namespace = obj["metadata"].get("namespace", "")
     for label, value in labels_of(obj).items():
         yield namespace, label, value

@@ -1,7 +1,7 @@
 """Runs Jobs to their end (kube-controller-manager's `job/job_controller.go`).
 
 `jobplan.py` and `jobtracking.py` decide; this file reads and writes objects. After each write, the controller waits
-until the cache has the written object. So it never counts a pod twice or creates one too many.
+until the cache has the written object. So it never counts a pod twice or creates too many pods.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class JobController(Controller):
         if kind == "DELETED" or jobpods.is_job_finished(job):
             self._backoffs.pop(uid_of(job), None)
             for pod in self.pods.index(by_controller).get(uid_of(job)):
-                self._queue_untracked(pod)
+                self._queue_orphan(pod)
 
     def _pod_changed(self, kind: str, pod: Object, before: Object | None) -> None:
         tracked = kind != "DELETED" and jobpods.is_tracked(pod)
@@ -70,7 +70,7 @@ class JobController(Controller):
             ref = controller_of(seen)
             if ref is None:
                 if tracked and seen is pod:
-                    self._queue_untracked(pod)
+                    self._queue_orphan(pod)
                 elif seen is pod and not is_deleting(pod):
                     for found in adopters(self.jobs, pod):
                         self.enqueue(found)
@@ -79,9 +79,9 @@ class JobController(Controller):
                 self.queue.add(key)
                 job = self.jobs.get(key)
                 if tracked and (job is None or uid_of(job) != ref["uid"] or jobpods.is_job_finished(job)):
-                    self._queue_untracked(pod)
+                    self._queue_orphan(pod)
 
-    def _queue_untracked(self, pod: Object) -> None:
+    def _queue_orphan(self, pod: Object) -> None:
         if jobpods.is_tracked(pod):
             self.queue.add(("pod", *key_of(pod)))
 
@@ -142,12 +142,12 @@ class JobController(Controller):
         self._backoffs[uid_of(job)] = view.new_backoff
         await self._each(releasing, self._release)
         left = {uid_of(pod) for pod in self.pods.index(by_controller).get(uid_of(job)) if jobpods.is_tracked(pod)}
-        tracking.release(left)
+        tracking.count_released(left)
         final = tracking.finish(self.context.now())
         if tracking.changed:
             job = await self._write_status(job, tracking)
         if final is not None:
-            self._say_finished(job, final)
+            self._report_finished(job, final)
 
     async def _write_status(self, job: Object, tracking: JobTracking) -> Object:
         written = await self.client.update(RESOURCE, {**job, "status": tracking.status}, subresource="status")
@@ -155,7 +155,7 @@ class JobController(Controller):
         tracking.changed = False
         return written
 
-    def _say_finished(self, job: Object, final: Verdict) -> None:
+    def _report_finished(self, job: Object, final: Verdict) -> None:
         if final.kind != "Complete":
             self.events.event(job, "Warning", final.reason, final.message)
             return

@@ -1,8 +1,8 @@
 """Decides the next actions for a Job: pods to create and to delete, and its end (`job/job_controller.go`).
 
 `JobView` reads a Job and its pods; `plan` decides about pods; `JobTracking` counts the pods that have ended. A pod is
-counted in three steps, so that none is missed or counted twice when a write fails: its uid is written to
-`uncountedTerminatedPods`, then its finalizer is removed, then the counter is increased.
+counted in three steps: its uid is written to `uncountedTerminatedPods`, then its finalizer is removed, then the counter
+is increased. So no pod is missed or counted twice when a write fails.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ MOST_PODS = 500
 
 @dataclass(slots=True)
 class Verdict:
-    """The condition that ends a Job. The types FailureTarget and SuccessCriteriaMet precede the final condition."""
+    """A condition that ends a Job.
+
+    kind: its type. FailureTarget is followed later by Failed, and SuccessCriteriaMet by Complete.
+    """
 
     kind: str
     reason: str = ""
@@ -36,7 +39,13 @@ class Verdict:
 class JobView:
     """The current state of a Job and of the pods that it controls.
 
-    backoff: the failures before this reconcile; `new_backoff` also has the pods that have ended since.
+    backoff: the failures before this reconcile. new_backoff: also those of pods that have ended since.
+    active: the pods that have neither ended nor are being deleted. terminating: those that are being deleted.
+    succeeded_uids, failed_uids: the pods that status.uncountedTerminatedPods lists.
+    succeeded, failed: the numbers of pods that have ended, whether they are counted already or not.
+    known_indexes: the completed indexes in the status. succeeded_indexes: also those of pods that have succeeded since.
+    failed_indexes: None for a Job without a backoff limit for each index.
+    replaced: the last failed pod of each index that waits for its next pod.
     """
 
     job: Object
@@ -234,7 +243,7 @@ def plan(view: JobView, verdict: Verdict | None) -> PodPlan:
 
 
 def _surplus(view: JobView, least: int) -> list[Object]:
-    """Return active pods to delete: at least `least`, among them all whose index is not valid or used twice."""
+    """Return at least `least` active pods to delete, including all pods whose index is invalid or used twice."""
     order = deletion_order(view.active, view.now)
     found: list[Object] = []
     left = sorted(view.active, key=order)

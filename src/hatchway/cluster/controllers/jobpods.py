@@ -21,6 +21,7 @@ FAILURES = "batch.kubernetes.io/job-index-failure-count"
 IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
 FINALIZER = "batch.kubernetes.io/job-tracking"
 CONTROLLER = "kubernetes.io/job-controller"
+# The first and the longest wait after a failure, in seconds.
 _FIRST_BACKOFF, _LAST_BACKOFF = 10.0, 600.0
 _MAX_INT32 = 2**31 - 1
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -190,7 +191,10 @@ def matched_success_rule(job: Object, succeeded: Intervals) -> str:
 
 
 def finished_at(pod: Object) -> datetime:
-    """Return when a pod ended: from its status, else the time of its deletion, else the time of its creation."""
+    """Return when a pod ended (`getFinishedTime`).
+
+    This is when its last container ended; if not known, when the pod became unready, was deleted, or was created.
+    """
     metadata = pod["metadata"]
     ends = []
     for container in (pod.get("status") or {}).get("containerStatuses") or ():

@@ -18,7 +18,7 @@ _REACHED = "Reached expected number of succeeded pods"
 
 
 class JobTracking:
-    """The new status of a Job. A reconcile calls `observe`, `count`, `release` and `finish`, in this order.
+    """The new status of a Job. A reconcile calls `observe`, `count`, `count_released` and `finish`, in this order.
 
     changed: True if the status must be written.
     """
@@ -53,7 +53,7 @@ class JobTracking:
         """Set the condition Suspended. Return the reason for the Event; "" when nothing changed."""
         suspended = self.view.suspended
         text = ("JobSuspended", "Job suspended") if suspended else ("JobResumed", "Job resumed")
-        if not self._ensure("Suspended", "True" if suspended else "False", *text, now):
+        if not self._set_condition("Suspended", "True" if suspended else "False", *text, now):
             return ""
         self.changed = True
         if not suspended:
@@ -65,7 +65,7 @@ class JobTracking:
         """Add the pods that have ended to the status. Return those whose finalizer must be removed next."""
         view, found, new_indexes = self.view, list[Object](), list[int]()
         tracked = [pod for pod in view.pods if jobpods.is_tracked(pod)]
-        self.release(uid_of(pod) for pod in tracked)
+        self.count_released(uid_of(pod) for pod in tracked)
         if view.indexed:
             tracked.sort(key=lambda pod: -1 if (index := jobpods.index_of(pod)) is None else index)
         for pod in tracked:
@@ -89,21 +89,21 @@ class JobTracking:
 
     def _count_success(self, pod: Object, new_indexes: list[int]) -> None:
         if self.view.indexed:
-            # The pod's uid need not be noted: its index prevents that it is counted twice.
+            # The pod's uid need not be noted: because of its index, it is not counted twice.
             if jobplan.is_valid_success(self.view, pod):
                 new_indexes.append(jobpods.valid_index(self.view.job, pod) or 0)
                 self.changed = True
         elif uid_of(pod) not in self.view.succeeded_uids:
-            self._note("succeeded", pod)
+            self._add_uncounted("succeeded", pod)
 
     def _count_failure(self, pod: Object) -> None:
         view = self.view
         if uid_of(pod) in view.failed_uids or (view.indexed and jobpods.valid_index(view.job, pod) is None):
             return
         if jobpods.judge_failure(view.job, pod).counts:
-            self._note("failed", pod)
+            self._add_uncounted("failed", pod)
 
-    def _note(self, key: str, pod: Object) -> None:
+    def _add_uncounted(self, key: str, pod: Object) -> None:
         self._uncounted.setdefault(key, []).append(uid_of(pod))
         self.changed = True
 
@@ -128,10 +128,10 @@ class JobTracking:
     def _note_verdict(self, now: datetime) -> None:
         """Add the interim condition, which is written before the finalizers are removed."""
         verdict = self.verdict
-        if verdict is not None and self._ensure(verdict.kind, "True", verdict.reason, verdict.message, now):
+        if verdict is not None and self._set_condition(verdict.kind, "True", verdict.reason, verdict.message, now):
             self.changed = True
 
-    def release(self, tracked: Iterable[str]) -> None:
+    def count_released(self, tracked: Iterable[str]) -> None:
         """Add uncounted pods whose finalizer is removed to the counters. tracked: uids of pods that still have it."""
         left = set(tracked)
         for key in ("succeeded", "failed"):
@@ -150,13 +150,13 @@ class JobTracking:
         if self.verdict is None or self._full or any(self._uncounted.values()) or self.status.get("terminating"):
             return None
         final = "Complete" if self.verdict.kind == "SuccessCriteriaMet" else "Failed"
-        self._ensure(final, "True", self.verdict.reason, self.verdict.message, now)
+        self._set_condition(final, "True", self.verdict.reason, self.verdict.message, now)
         if final == "Complete":
             self.status["completionTime"] = timestamp(now)
         self.changed = True
         return Verdict(final, self.verdict.reason, self.verdict.message)
 
-    def _ensure(self, kind: str, status: str, reason: str, message: str, now: datetime) -> bool:
+    def _set_condition(self, kind: str, status: str, reason: str, message: str, now: datetime) -> bool:
         """Set a condition. Return False when nothing changed. A condition that does not exist is not set to False."""
         wanted = {"type": kind, "status": status, "reason": reason, "message": message}
         conditions = self.status.setdefault("conditions", [])

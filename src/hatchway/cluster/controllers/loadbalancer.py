@@ -42,7 +42,7 @@ class LoadBalancerController(Controller):
         key = key_of(service)
         address = "" if kind == "DELETED" or service["spec"].get("loadBalancerClass") else _address(service)
         if address and self._holders.get(address, key) == key:
-            self._hold(key, address)
+            self._reserve(key, address)
         elif kind == "DELETED" or not _wants_balancer(service):
             self._release(key)
         if kind == "DELETED" or _wants_balancer(service) or _has_finalizer(service):
@@ -87,7 +87,7 @@ class LoadBalancerController(Controller):
             address = wanted
         self._refused.pop(key, None)
         address = address or self._find_free()
-        self._hold(key, address)
+        self._reserve(key, address)
         return address
 
     def _problem(self, key: Key, wanted: str) -> str:
@@ -115,7 +115,7 @@ class LoadBalancerController(Controller):
             self._next += 1
         raise OSError(f"all addresses of {network} are taken")
 
-    def _hold(self, key: Key, address: str) -> None:
+    def _reserve(self, key: Key, address: str) -> None:
         self._release(key)
         self._holders[address] = key
         self._held[key] = address

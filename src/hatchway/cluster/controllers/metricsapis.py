@@ -22,7 +22,7 @@ _CUSTOM_VERSIONS = ("v1beta2", "v1beta1")
 _EXTERNAL_VERSION = "v1beta1"
 # The length (seconds) of the time window of a value that does not state one.
 _WINDOW = 60
-_MOST = (1 << 63) - 1
+_MAX_INT64 = (1 << 63) - 1
 
 
 class MetricsApis(Protocol):
@@ -148,7 +148,7 @@ def _thousandths(item: Object) -> int:
         value = ceil_divide(parse_quantity(item["value"]) * 1000, parse_quantity(1))
     except (KeyError, ValueError) as error:
         raise NoMetrics(f"a metric without a value that is a quantity: {str(item.get('value'))[:64]!r}") from error
-    return max(-_MOST - 1, min(value, _MOST))
+    return max(-_MAX_INT64 - 1, min(value, _MAX_INT64))
 
 
 def format_selector(selector: Mapping[str, Any] | None) -> str:

@@ -7,9 +7,9 @@ from hatchway.cluster.controllers.indexes import by_service
 from hatchway.cluster.controllers.objectfields import annotations_of, controlled_by, is_deleting, labels_of
 from hatchway.cluster.controllers.serviceports import TRIGGER_TIME, has_selector
 from hatchway.cluster.controllers.slices import (
-    Group,
-    Plan,
+    EndpointGroup,
     PortKey,
+    SlicePlan,
     address_type,
     carry_out,
     make_plan,
@@ -55,7 +55,7 @@ class MirroringController(Controller):
         if service is None or endpoints is None or not _to_mirror(service, endpoints):
             if existing:
                 owner = endpoints or {"metadata": {"namespace": key[0]}}
-                await carry_out(self.client, Plan(delete=existing), self.slices, owner, key[1])
+                await carry_out(self.client, SlicePlan(delete=existing), self.slices, owner, key[1])
             return None
         labels = {k: v for k, v in labels_of(endpoints).items() if not k.startswith("endpointslice.kubernetes.io/")}
         labels |= {SERVICE_NAME: key[1], MANAGED_BY: NAME}
@@ -67,11 +67,11 @@ class MirroringController(Controller):
             groups = _groups(endpoints, family)
             mine = [found for found in own if found.get("addressType") == family]
             # An address family without addresses has no slices, not even an empty one.
-            plan = make_plan(mine, groups.values(), labels, annotations) if groups else Plan(delete=mine)
+            plan = make_plan(mine, groups.values(), labels, annotations) if groups else SlicePlan(delete=mine)
             if plan:
                 await carry_out(self.client, plan, self.slices, endpoints, key[1], family)
         if strangers:
-            await carry_out(self.client, Plan(delete=strangers), self.slices, endpoints, key[1])
+            await carry_out(self.client, SlicePlan(delete=strangers), self.slices, endpoints, key[1])
         return None
 
 
@@ -85,8 +85,8 @@ def _to_mirror(service: Object, endpoints: Object) -> bool:
     )
 
 
-def _groups(endpoints: Object, family: str) -> dict[PortKey, Group]:
-    groups: dict[PortKey, Group] = {}
+def _groups(endpoints: Object, family: str) -> dict[PortKey, EndpointGroup]:
+    groups: dict[PortKey, EndpointGroup] = {}
     for subset in endpoints.get("subsets") or ():
         ports = [
             {
@@ -103,7 +103,7 @@ def _groups(endpoints: Object, family: str) -> dict[PortKey, Group]:
         addresses += [(address, False) for address in subset.get("notReadyAddresses") or ()]
         for address, ready in addresses[:MAX_PER_SUBSET]:
             if address_type([address["ip"]]) == family:
-                group = groups.setdefault(ports_key, Group(ports))
+                group = groups.setdefault(ports_key, EndpointGroup(ports))
                 group.endpoints.append(_endpoint(address, ready))
     return groups
 

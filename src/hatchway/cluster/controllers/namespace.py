@@ -16,6 +16,7 @@ RESOURCE = "namespaces"
 FINALIZER = "kubernetes"
 # Seconds until the next check while objects are left whose deletion is not watched (Events, objects with finalizers).
 _LOOK_AGAIN = 0.5
+# The most objects that are deleted at the same time.
 _AT_ONCE = 100
 
 
@@ -60,7 +61,7 @@ class NamespaceController(Controller):
         if not remaining and not problems:
             remaining, problems = await self._empty(key[1], [r for r in self._contents() if r != "pods"])
         if remaining or problems:
-            await self._tell(namespace, remaining, problems)
+            await self._write_conditions(namespace, remaining, problems)
             if problems:
                 raise problems[0]
             return _LOOK_AGAIN
@@ -107,7 +108,9 @@ class NamespaceController(Controller):
         if not is_deleting(obj):
             await delete_unless_gone(self.client, resource, obj, propagation="Background")
 
-    async def _tell(self, namespace: Object, remaining: dict[str, list[Object]], problems: list[ApiError]) -> None:
+    async def _write_conditions(
+        self, namespace: Object, remaining: dict[str, list[Object]], problems: list[ApiError]
+    ) -> None:
         """Write the conditions that show why a namespace still exists."""
         status = clone(namespace.get("status") or {})
         before = clone(status)

@@ -39,6 +39,7 @@ class NodeLifecycleController(Controller):
         self.leases = context.cache(LEASES)
         self.pods = context.cache("pods")
         self.events = context.recorder(self.name)
+        # For each node, when this process saw its last heartbeat (monotonic seconds).
         self._heard: dict[str, float] = {}
         # For each pod on a tainted node, by its uid: when its time of toleration began.
         self._evictions: dict[str, datetime] = {}
@@ -59,7 +60,7 @@ class NodeLifecycleController(Controller):
         if namespace != LEASE_NAMESPACE or kind == "DELETED":
             return
         if before is None or _renewed(lease) != _renewed(before):
-            silent = name in self._heard and self._silence(name) >= self.context.config.node_monitor_grace
+            silent = name in self._heard and self._seconds_silent(name) >= self.context.config.node_monitor_grace
             self._heard[name] = self.monotonic()
             if silent:
                 self.queue.add(("", name))
@@ -73,7 +74,7 @@ class NodeLifecycleController(Controller):
             if not former.get("nodeName") or pod["spec"].get("tolerations") != former.get("tolerations"):
                 self.queue.add(("", node))
 
-    def _silence(self, name: str) -> float:
+    def _seconds_silent(self, name: str) -> float:
         return self.monotonic() - self._heard[name]
 
     async def reconcile(self, key: Key) -> float | None:
@@ -83,11 +84,11 @@ class NodeLifecycleController(Controller):
             return None
         name = key[1]
         self._heard.setdefault(name, self.monotonic())
-        left = self.context.config.node_monitor_grace - self._silence(name)
+        left = self.context.config.node_monitor_grace - self._seconds_silent(name)
         if left <= 0:
             node = await self._mark_unknown(node)
-        node = await self._taint(node)
-        again = await self._care_for_pods(node)
+        node = await self._update_taints(node)
+        again = await self._update_pods(node)
         due = [seconds for seconds in (left if left > 0 else None, again) if seconds is not None]
         return min(due) + 0.01 if due else None
 
@@ -119,7 +120,7 @@ class NodeLifecycleController(Controller):
         await self.nodes.wait_for_write(written)
         return written
 
-    async def _taint(self, node: Object) -> Object:
+    async def _update_taints(self, node: Object) -> Object:
         """Update the taints that show the node's condition and spec.unschedulable."""
         # A node that has just registered has not posted a condition. It keeps the taint that it was created with.
         ready = (get_condition(node, "Ready") or {}).get("status")
@@ -147,7 +148,7 @@ class NodeLifecycleController(Controller):
         await self.nodes.wait_for_write(written)
         return written
 
-    async def _care_for_pods(self, node: Object) -> float | None:
+    async def _update_pods(self, node: Object) -> float | None:
         """Mark the pods of a node that is not ready as not ready, and evict those that no longer tolerate its taints.
 
         Returns the seconds until the next eviction, or None.
@@ -164,7 +165,7 @@ class NodeLifecycleController(Controller):
                 await self._mark_not_ready(pod)
             seconds = self._evict_in(pod, taints)
             if seconds is None:
-                self._cancel(pod)
+                self._cancel_eviction(pod)
                 continue
             if seconds > 0:
                 due.append(seconds)
@@ -194,7 +195,7 @@ class NodeLifecycleController(Controller):
         known = self._evictions.setdefault(uid_of(pod), max((one for one in added if one is not None), default=moment))
         return (known + timedelta(seconds=max(0.0, min(limits))) - moment).total_seconds()
 
-    def _cancel(self, pod: Object) -> None:
+    def _cancel_eviction(self, pod: Object) -> None:
         """Cancel the eviction of a pod."""
         if self._evictions.pop(uid_of(pod), None) is not None:
             namespace, name = key_of(pod)

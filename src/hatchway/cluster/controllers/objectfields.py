@@ -1,4 +1,4 @@
-"""Small functions for Kubernetes objects, which several controllers use. Only `now` has an effect or hidden input."""
+"""Small functions for Kubernetes objects, which several controllers use. All of them are pure, except `now`."""
 
 from __future__ import annotations
 

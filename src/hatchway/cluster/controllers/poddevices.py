@@ -1,6 +1,6 @@
-"""The scheduler's part of devices: where a pod's ResourceClaims let it run, and the allocation of those that wait.
+"""The scheduler's part of devices: finds the nodes that a pod's ResourceClaims allow, and allocates their devices.
 
-From kube-scheduler's plugin `dynamicresources`.
+It works like kube-scheduler's plugin `dynamicresources`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class DevicesOfPod:
     unallocated: the claims without devices.
     unavailable: the claims whose devices are not available on some node, by uid.
     results: the allocations for `unallocated`, by node.
-    pools, classes, taken, select: the devices, the DeviceClasses by name, the devices of other claims, and what
-        evaluates expressions.
+    pools: the devices. classes: the DeviceClasses by name. taken: the devices of other claims.
+    select: evaluates the expressions that select devices; None to allocate no devices.
     """
 
     problem: str = ""
@@ -70,7 +70,10 @@ class DevicesOfPod:
     select: SelectDevice | None = None
 
     def refusals(self, node: Object) -> list[str]:
-        """Return why the pod cannot have its devices on the node; [] when it can. It may be called on a thread."""
+        """Return why the pod cannot have its devices on the node; [] when it can. May be called on another thread.
+
+        The result for this node is also recorded, in `unavailable` or `results`.
+        """
         for claim in self.claims:
             selector = ((claim.get("status") or {}).get("allocation") or {}).get("nodeSelector")
             if selector is not None and not node_selector_matches(selector, node):
@@ -91,7 +94,7 @@ class DevicesOfPod:
 
 
 class _TimedSelector:
-    """Selects devices for one pod: evaluates each expression once for a device, and only for so long."""
+    """Selects devices for one pod. Each expression is evaluated once for a device, within a limit of processor time."""
 
     def __init__(self, select: SelectDevice) -> None:
         self._select = select
@@ -114,7 +117,7 @@ class _TimedSelector:
 
 
 class PodDevices:
-    """Knows claims and devices for the scheduler. changed: called with the pods about which to decide again."""
+    """Reads and allocates claims for the scheduler. changed: called with the pods that must be decided again."""
 
     def __init__(self, context: ControllerContext, changed: Callable[[Iterable[Object]], None]) -> None:
         self._client = context.client
@@ -134,14 +137,14 @@ class PodDevices:
     def _claim_changed(self, kind: str, claim: Object, before: Object | None) -> None:
         self._changed(self._pods.index(by_device_claim).get(key_of(claim)))
         if before is not None and (kind == "DELETED" or _devices_of(before) != _devices_of(claim)):
-            # Its former devices may be free for others.
+            # Other claims may get the former devices of this claim.
             self._devices_changed(kind, claim, before)
 
     def _devices_changed(self, _kind: str, _obj: Object, _before: Object | None) -> None:
         self._changed(self._pods.index(_waits_for_devices).get(True))
 
     def devices_of(self, pod: Object) -> DevicesOfPod:
-        """Return what the pod's claims mean for its node."""
+        """Return the state of the pod's claims, which decides where the pod can run."""
         found = DevicesOfPod()
         if not pod["spec"].get("resourceClaims"):
             return found
@@ -259,7 +262,7 @@ def _facts(claim: Object | None) -> tuple[object, ...]:
 
 def _devices_in(allocation: Object | None) -> frozenset[DeviceId]:
     results = ((allocation or {}).get("devices") or {}).get("results") or ()
-    # Access for administration leaves a device to others.
+    # A device that is allocated for administration can still be allocated to other claims.
     return frozenset(
         DeviceId(one["driver"], one["pool"], one["device"]) for one in results if not one.get("adminAccess")
     )

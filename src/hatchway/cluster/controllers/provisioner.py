@@ -73,7 +73,7 @@ class LocalPathProvisioner(Controller):
         self.volumes.subscribe(self._volume_changed)
 
     def _claim_changed(self, kind: str, claim: Object, before: Object | None) -> None:
-        if kind != "DELETED" and _asks(claim):
+        if kind != "DELETED" and _waits_for_volume(claim):
             self.queue.add((_CLAIM, *key_of(claim)))
 
     def _volume_changed(self, kind: str, volume: Object, before: Object | None) -> None:
@@ -89,7 +89,7 @@ class LocalPathProvisioner(Controller):
                 await self._reclaim(volume)
             return None
         claim = self.claims.get((namespace, name))
-        if claim is not None and _asks(claim):
+        if claim is not None and _waits_for_volume(claim):
             await self._provision(claim)
         return None
 
@@ -222,7 +222,7 @@ class LocalPathProvisioner(Controller):
             await self.client.update(VOLUMES, {**volume, "metadata": {**volume["metadata"], "finalizers": left}})
 
 
-def _asks(claim: Object) -> bool:
+def _waits_for_volume(claim: Object) -> bool:
     """Return True when the claim waits for a volume from this provisioner."""
     annotations = annotations_of(claim)
     asked = annotations.get(PROVISIONER) or annotations.get(BETA_PROVISIONER)

@@ -39,7 +39,7 @@ async def _correct(
         found = corrected(obj)
         if found is not None:
             await client.update(resource, found, subresource=subresource)
-    except Exception as error:  # noqa: BLE001  whatever is wrong with one object, the cluster comes up
+    except Exception as error:  # noqa: BLE001  one bad object must not prevent the start
         metadata = obj["metadata"]
         place = f"{resource} {metadata.get('namespace', '')}/{metadata['name']}"
         log.error("the readiness of %s was not reset: %s: %s", place, type(error).__name__, error)

@@ -21,17 +21,18 @@ from hatchway.kube.resourceclaims import (
 
 __all__ = ["CLAIM_FINALIZER", "MOST_CONSUMERS", "ResourceClaimController"]
 
-# Set on a claim that is allocated.
+# The finalizer of a claim that is allocated.
 CLAIM_FINALIZER = "resource.kubernetes.io/delete-protection"
-# How many pods may use one claim.
+# The most pods that may use one claim.
 MOST_CONSUMERS = 256
 _POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
+# The most characters of a generateName. The name has five random ones in addition, and at most 63 in all.
 _LONGEST_BASE = 57
 _POD, _CLAIM = "pod", "claim"
 
 
 class ResourceClaimController(Controller):
-    """Make the claims of pods, reserve them for pods with a node, and free claims whose pods are done."""
+    """Creates the claims of pods, reserves them for pods that have a node, and frees claims whose pods are done."""
 
     name = "resource_claim"
 
@@ -187,7 +188,7 @@ class ResourceClaimController(Controller):
         namespace, name = key_of(claim)[0], consumer.get("name") or ""
         pod = self.pods.get((namespace, name))
         if pod is None:
-            # The cache may be a moment behind.
+            # The cache may be out of date, so ask the API server.
             try:
                 pod = await self.client.get("pods", name, namespace)
             except ApiError as error:
@@ -216,7 +217,7 @@ def _owner(pod: Object) -> Object:
 
 
 def _name_prefix(pod: str, claim: str) -> str:
-    """Return the beginning of the name of a claim. Long names are both cut, in proportion to their lengths."""
+    """Return the generateName of a claim. If it is too long, both names are cut in proportion to their lengths."""
     found = f"{pod}-{claim}-"
     if len(found) <= _LONGEST_BASE:
         return found

@@ -32,6 +32,7 @@ RESOURCE = "controllerrevisions.apps"
 # and revisions that has the hash of the template.
 HASH = "controller.kubernetes.io/hash"
 POD_HASH = "controller-revision-hash"
+# The most characters that a revision's name has of its owner's name (`ControllerRevisionName`).
 _MAX_PREFIX = 223
 
 

@@ -70,7 +70,7 @@ class Scheduler(Controller):
         # The number of changes so far that can change the decision about a waiting pod.
         self._changes = 0
         # Only one long decision is made at a time.
-        self._thread = asyncio.Lock()
+        self._long_decision = asyncio.Lock()
         self.nodes.subscribe(self._node_changed)
         self.pods.subscribe(self._pod_changed)
         self.namespaces.subscribe(self._namespace_changed)
@@ -195,9 +195,9 @@ class Scheduler(Controller):
     async def _decide(
         self, info: PodInfo, volumes: ClaimsOfPod, devices: DevicesOfPod
     ) -> tuple[Decision | None, float]:
-        """Return the decision about a pod, or None when it took so long that it is out of date; and its cost.
+        """Return (the decision about a pod, or None if it took long and is out of date; its cost).
 
-        The cost is processor time in seconds, so that a pod does not wait longer because the machine is busy.
+        The cost is in seconds of processor time, so that a pod does not wait longer because the machine is busy.
         """
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
@@ -224,7 +224,7 @@ class Scheduler(Controller):
         # Expressions that select devices may take long.
         if work_of(info, self._cluster) <= _MUCH_WORK and not devices.unallocated:
             return decide(self._cluster)
-        async with self._thread:
+        async with self._long_decision:
             self.devices.refresh(devices)
             cluster = self._cluster.snapshot()
             try:
@@ -237,7 +237,7 @@ class Scheduler(Controller):
         return (decision if self._is_current(info, decision) else None), cost
 
     def _is_current(self, info: PodInfo, decision: Decision) -> bool:
-        """Return True when a decision that took long is still possible."""
+        """Return True when a decision that took long can still be carried out."""
         if decision.node:
             state = self._cluster.nodes.get(decision.node)
             claims = self.volumes.claims_of(info.pod)

@@ -124,7 +124,7 @@ class ServicePorts:
         return found
 
     def _offered(self, pod: Object) -> dict[tuple[str, str], int]:
-        """Return the numbers of the pod's ports whose names the Service uses (`FindPort`): the first of each name."""
+        """Return the numbers of the pod's ports that the Service names; the first one of each name (`FindPort`)."""
         found: dict[tuple[str, str], int] = {}
         sidecars = [c for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"]
         for container in [*(pod["spec"].get("containers") or ()), *sidecars]:

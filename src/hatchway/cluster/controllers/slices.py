@@ -13,11 +13,12 @@ from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.wellknown import ENDPOINT_SLICES
 
+# The most endpoints of one slice (kube-controller-manager's --max-endpoints-per-slice).
 MAX_ENDPOINTS = 100
 
 
 @dataclass(slots=True)
-class Group:
+class EndpointGroup:
     """Endpoints that serve the same ports, and may therefore be in the same slices."""
 
     ports: list[Object]
@@ -25,7 +26,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class Plan:
+class SlicePlan:
     """The changes to make: new slices, changed copies of existing ones, slices to remove."""
 
     create: list[Object] = field(default_factory=list)
@@ -50,15 +51,16 @@ def port_key(ports: Iterable[Object] | None) -> PortKey:
 
 
 def make_plan(
-    existing: list[Object], groups: Iterable[Group], labels: dict[str, str], annotations: dict[str, str]
-) -> Plan:
+    existing: list[Object], groups: Iterable[EndpointGroup], labels: dict[str, str], annotations: dict[str, str]
+) -> SlicePlan:
     """Plan the changes after which the slices have exactly the endpoints of `groups`.
 
     An endpoint stays in its slice. New endpoints are first added to slices that have room. At least one slice is kept.
+
     labels: the labels of every slice.
-    annotations: are set only on slices that are written for another reason.
+    annotations: those of new and changed slices. They alone are no reason to write a slice.
     """
-    plan = Plan()
+    plan = SlicePlan()
     by_ports: dict[PortKey, list[Object]] = {}
     # There can be thousands of ports, and nearly all slices have the same ones, so their key is computed once.
     ports, key = None, port_key(())
@@ -70,7 +72,7 @@ def make_plan(
     wanted = {port_key(group.ports): group for group in groups if group.endpoints}
     if not wanted:
         # An empty slice shows clients that watch slices that the Service exists.
-        wanted = {port_key(()): Group([])}
+        wanted = {port_key(()): EndpointGroup([])}
     for key, group in wanted.items():
         _plan_group(plan, by_ports.pop(key, []), group, labels, annotations)
     plan.delete += [found for slices in by_ports.values() for found in slices]
@@ -78,7 +80,7 @@ def make_plan(
 
 
 def _plan_group(
-    plan: Plan, slices: list[Object], group: Group, labels: dict[str, str], annotations: dict[str, str]
+    plan: SlicePlan, slices: list[Object], group: EndpointGroup, labels: dict[str, str], annotations: dict[str, str]
 ) -> None:
     missing = {_identity(endpoint): endpoint for endpoint in group.endpoints}
     kept: list[tuple[Object, list[Object]]] = []
@@ -119,7 +121,7 @@ def address_type(addresses: Iterable[str]) -> str:
 
 
 async def carry_out(
-    client: Client, plan: Plan, cache: ObjectCache, owner: Object, prefix: str, family: str = "IPv4"
+    client: Client, plan: SlicePlan, cache: ObjectCache, owner: Object, prefix: str, family: str = "IPv4"
 ) -> None:
     """Write the changes of a plan to the slices of `owner`, in the owner's namespace. Raises ApiError.
 

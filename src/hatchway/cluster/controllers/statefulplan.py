@@ -157,8 +157,8 @@ def _fill(view: StatefulView, plan: StatefulPlan) -> bool:
 def _shrink(view: StatefulView, plan: StatefulPlan) -> bool:
     """Plan the deletion of pods beyond spec.replicas, the last one first. Return True when further actions must wait.
 
-    For an ordered StatefulSet, this is called only when all pods that are kept are available. It then deletes no
-    unavailable pod, except the one with the lowest ordinal of these (`processCondemned`).
+    For an ordered StatefulSet, this is called only when all pods that are kept are available. Of the unavailable pods
+    beyond spec.replicas, it then deletes only the one with the lowest ordinal (`processCondemned`).
     """
     unavailable = next((pod for pod in reversed(view.condemned) if not view.is_available(pod)), None)
     for pod in view.condemned:

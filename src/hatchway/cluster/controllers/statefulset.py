@@ -134,9 +134,9 @@ class StatefulSetController(Controller):
             if is_namespace_terminating(error):
                 return
             if error.code != 409:
-                self._say(owner, "create", pod, error)
+                self._report(owner, "create", pod, error)
             raise
-        self._say(owner, "create", pod)
+        self._report(owner, "create", pod)
         await self.pods.wait_for_write(made)
 
     async def _delete(self, owner: Object, pod: Object) -> None:
@@ -145,10 +145,10 @@ class StatefulSetController(Controller):
             await self.client.delete("pods", name, namespace, uid=uid_of(pod))
         except ApiError as error:
             if error.code not in (404, 409):
-                self._say(owner, "delete", pod, error)
+                self._report(owner, "delete", pod, error)
                 raise
         else:
-            self._say(owner, "delete", pod)
+            self._report(owner, "delete", pod)
         await self.pods.wait_for_deletion(pod)
 
     async def _fix(self, owner: Object, pod: Object) -> None:
@@ -157,12 +157,12 @@ class StatefulSetController(Controller):
         except ApiError as error:
             if error.code == 404:
                 return
-            self._say(owner, "update", pod, error)
+            self._report(owner, "update", pod, error)
             raise
-        self._say(owner, "update", pod)
+        self._report(owner, "update", pod)
         await self.pods.wait_for_write(written)
 
-    def _say(self, owner: Object, verb: str, pod: Object, error: ApiError | None = None) -> None:
+    def _report(self, owner: Object, verb: str, pod: Object, error: ApiError | None = None) -> None:
         about = f"{verb} Pod {pod['metadata']['name']} in StatefulSet {owner['metadata']['name']}"
         if error is None:
             self.events.event(owner, "Normal", f"Successful{verb.title()}", f"{about} successful")

@@ -128,7 +128,7 @@ class VolumeBindingController(Controller):
             await self._bind(volume, claim)
             return
         if delayed:
-            self._tell_waiting(claim)
+            self._report_waiting(claim)
         elif name:
             await self._request_volume(claim, name, storage_class)
             return
@@ -136,7 +136,7 @@ class VolumeBindingController(Controller):
             self.events.event(claim, "Normal", "FailedBinding", _NO_VOLUME)
         await self._write_claim_phase(claim, "Pending")
 
-    def _tell_waiting(self, claim: Object) -> None:
+    def _report_waiting(self, claim: Object) -> None:
         pods = [
             pod["metadata"]["name"]
             for pod in self.pods.index(by_claim).get(key_of(claim))
@@ -192,15 +192,15 @@ class VolumeBindingController(Controller):
         name = claim["spec"].get("volumeName")
         volume = self.volumes.get(("", name)) if name else None
         if volume is None:
-            await self._lose(claim, "ClaimLost", _LOST if name else _LOST_REFERENCE)
+            await self._mark_lost(claim, "ClaimLost", _LOST if name else _LOST_REFERENCE)
             return
         reference = volume["spec"].get("claimRef")
         if reference is None or reference.get("uid") == uid_of(claim):
             await self._bind(volume, claim)
         else:
-            await self._lose(claim, "ClaimMisbound", _MISBOUND)
+            await self._mark_lost(claim, "ClaimMisbound", _MISBOUND)
 
-    async def _lose(self, claim: Object, reason: str, text: str) -> None:
+    async def _mark_lost(self, claim: Object, reason: str, text: str) -> None:
         if phase_of(claim) != "Lost":
             self.events.event(claim, "Warning", reason, text)
             await self._write_claim_phase(claim, "Lost")
@@ -224,7 +224,7 @@ class VolumeBindingController(Controller):
         }
         attributes = volume["spec"].get("volumeAttributesClassName")
         if attributes is not None and phase_of(claim) != "Bound":
-            # Later only the driver of a volume changes it.
+            # After the claim is bound, only the volume's driver changes this field.
             status["currentVolumeAttributesClassName"] = attributes
         former = claim.get("status") or {}
         if phase_of(claim) == "Bound" and former.get("capacity"):

@@ -100,7 +100,7 @@ def _by_attributes_class(obj: Object) -> Iterable[str]:
 
 
 class AttributesClassProtectionController(Controller):
-    """Release a deleted VolumeAttributesClass when no claim and no volume names it."""
+    """Removes the finalizer of a deleted VolumeAttributesClass when no claim and no volume names the class."""
 
     name = "volumeattributesclass-protection-controller"
 
@@ -120,7 +120,7 @@ class AttributesClassProtectionController(Controller):
             self.queue.add(("", name))
 
     async def reconcile(self, key: Key) -> float | None:
-        """Take the finalizer from the class `key` when it is deleted and not in use; give it to one that lacks it."""
+        """Add the finalizer to the class `key`; remove it when the class is being deleted and is not in use."""
         found = self.classes.get(key)
         if found is None:
             return None

@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
+# The first and the longest back-off after a failure, in seconds.
 _FIRST_RETRY, _LAST_RETRY = 0.005, 30.0
 # A key that is reconciled more than `_WINDOW_RUNS` times in `_WINDOW_SECONDS` is assumed to be in an endless loop. From
 # then on, it must wait before each run.

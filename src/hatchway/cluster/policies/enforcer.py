@@ -25,12 +25,13 @@ NETWORK_POLICIES = "networkpolicies.networking.k8s.io"
 
 # Seconds of work in one turn of the event loop, which the kubelets use, too.
 _SLICE = 0.005
-# Seconds until the filter is made anew after an error: the first pause, and the longest one.
+# The first and the longest pause, in seconds, until the filter is made again after an error.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
-# Seconds for which a new pod waits until the policies that the API has are known here.
+# The most seconds for which a new pod waits until the present policies of the API are known here, and the seconds
+# between two checks.
 _FRESH_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 0.02
-# For how many new pods the API is asked at once.
+# The most new pods for which the API is asked at the same time.
 _ASK_AT_ONCE = 4
 _TOO_MANY = (
     "There is no room for this policy: the policies of its namespace, or of the cluster, have too many rules. Its pods "
@@ -49,7 +50,7 @@ class PolicyEnforcer:
         nodes: the nodes' addresses, by their index in the address plan.
 
     Attributes:
-        on_change: called when other connections may be allowed than before.
+        on_change: called when the allowed connections may have changed.
     """
 
     def __init__(
@@ -96,13 +97,13 @@ class PolicyEnforcer:
             of_node.subscribe(follow(self._table.pod_changed))
         try:
             async with running(self._policies, self._namespaces):
-                await self._keep_up()
+                await self._apply_changes()
         finally:
             self._fail(OSError(errno.ECANCELED, "the node agent ends"))
             await self._events.aclose()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _keep_up(self) -> None:
+    async def _apply_changes(self) -> None:
         pause, anew = _RETRY_SECONDS, True
         while True:
             waiting, self._waiting = self._waiting, []
@@ -112,7 +113,7 @@ class PolicyEnforcer:
                 self._changed.set()
             changes = self._table.take_changes()
             if anew:
-                changes = self._table.everything()
+                changes = self._table.changes_from_empty()
             try:
                 if anew or changes:
                     await self._in_thread(partial(self._apply, changes, anew=anew))
@@ -193,7 +194,7 @@ class PolicyEnforcer:
         await done
 
     async def _follow_policies(self, namespace: str) -> None:
-        """Wait until the policies that a namespace has now, or later states of them, have come by the watch."""
+        """Wait until the watch has reported the present policies of a namespace, or later versions of them."""
         while True:
             # Policies may be large, and many pods may start at once.
             async with self._asking:
@@ -202,7 +203,7 @@ class PolicyEnforcer:
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     def _knows(self, policy: Object) -> bool:
-        """Return True when a listed policy, or a later state of it, has come by the watch."""
+        """Return True when the watch has reported a listed policy, or a later version of it."""
         metadata = policy["metadata"]
         known = self._policies.get(metadata["name"], metadata.get("namespace", ""))
         return known is not None and int(known["metadata"]["resourceVersion"]) >= int(metadata["resourceVersion"])

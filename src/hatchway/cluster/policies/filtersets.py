@@ -26,7 +26,7 @@ class FilterSet:
     peers: what selects its pods, its ranges, or the name of its ports.
     users: how many rules name it.
     members: the elements that each pod adds, by the uid of the pod.
-    elements: what the filter has had since the last `take_changes`.
+    elements: the elements that the filter has since the last `take_changes`.
     """
 
     __slots__ = ("complete", "elements", "kind", "members", "name", "peers", "users")
@@ -40,12 +40,12 @@ class FilterSet:
         self.users = 0
         self.members: dict[str, tuple[Element, ...]] = {}
         self.elements: frozenset[Element] = frozenset()
-        # Whether every pod has been compared with it.
+        # True when every pod has been compared with this set.
         self.complete = isinstance(peers, Ranges)
 
     @property
     def work(self) -> int:
-        """Return how many comparisons one pod takes."""
+        """Return the number of selectors with which each pod is compared, at least 1."""
         return len(self.peers) if isinstance(self.peers, frozenset) else 1
 
     def elements_of(self, pod: PolicyPod) -> tuple[Element, ...]:
@@ -156,7 +156,7 @@ class FilterSets:
         self._idle = {}
         return drops
 
-    def everything(self) -> list[FilterChange]:
+    def changes_from_empty(self) -> list[FilterChange]:
         """Return the changes that make all sets as they were after the last `take_changes`."""
         return [
             MakeSet(found.name, found.kind, _sorted(found)) for found in self._sets.values() if found not in self._made

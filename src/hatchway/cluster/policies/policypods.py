@@ -32,7 +32,7 @@ class PolicyPod:
 
     @staticmethod
     def of(pod: Object, namespace_labels: Mapping[str, str]) -> PolicyPod:
-        """Return the pod of an object, without what only this room knows (`ip`, `deleted`, `selecting`)."""
+        """Read a Pod object. The fields `ip`, `deleted` and `selecting` have their defaults."""
         metadata, spec = pod["metadata"], pod["spec"]
         ports = {
             (port.get("protocol") or "TCP", port["name"], int(port["containerPort"]))

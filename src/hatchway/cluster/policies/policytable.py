@@ -61,18 +61,18 @@ class PolicyTable:
         self._policies: dict[Key, EnforcedPolicy] = {}
         self._of_namespace: dict[str, dict[Key, EnforcedPolicy]] = {}
         self._weights: dict[str, int] = {}
-        # What the policies weigh for which there is no room.
+        # The weights of the policies for which there is no room.
         self._cut: dict[Key, int] = {}
         self._namespaces: dict[str, dict[str, str]] = {}
         self._dirty_policies: dict[Key, None] = {}
-        # Pods that are to be compared with everything, and those whose policies alone have changed.
+        # Pods that must be compared with all sets and policies, and pods that only need new groups.
         self._dirty_pods: dict[str, None] = {}
         self._regrouped: dict[str, None] = {}
         # Addresses without a pod since the last update.
         self._freed: set[str] = set()
-        # The uid of the pod that has got an address last.
+        # For each address, the uid of the pod that got it last.
         self._owners: dict[str, str] = {}
-        # By direction: the group of each isolated pod by its address, as it is now and as the filter has it.
+        # For each direction and each address of an isolated pod: its group now, and its group in the filter.
         self._groups: dict[Direction, dict[str, PolicyGroup]] = {"ingress": {}, "egress": {}}
         self._applied: dict[Direction, dict[str, str]] = {"ingress": {}, "egress": {}}
         self._blocked: set[str] = set()
@@ -218,7 +218,7 @@ class PolicyTable:
             self._weights.pop(namespace, None)
 
     def _note_cut(self, key: Key, weight: int | None, *, report: bool) -> None:
-        """Note that there is no room for a policy of this weight; None: that there is, or that it is gone."""
+        """Note that there is no room for a policy of this weight; None when it has room or no longer exists."""
         before, cut = key in self._cut, weight is not None
         if weight is None:
             self._cut.pop(key, None)
@@ -281,8 +281,8 @@ class PolicyTable:
     def take_changes(self) -> list[FilterChange]:
         """Return the changes of the filter since the last call.
 
-        They are in an order that is safe when only some are applied: a connection that the old and the new rules treat
-        alike is treated so at each moment in between.
+        Their order is safe even if only some are applied. A connection that the old and the new rules both allow is
+        never refused in between. A connection that both refuse is never allowed.
         """
         added, removed = self.sets.take_changes()
         made, dropped = self._chains.take_changes()
@@ -306,14 +306,14 @@ class PolicyTable:
         self._moved = set()
         return [*added, *made, *moves, *removed, *dropped, *freed_sets]
 
-    def everything(self) -> list[FilterChange]:
+    def changes_from_empty(self) -> list[FilterChange]:
         """Return the changes that bring an empty filter to the state of the last `take_changes`."""
         moves: list[FilterChange] = [
             Isolate(direction, ip, name) for direction, applied in self._applied.items() for ip, name in applied.items()
         ]
         return [
-            *self.sets.everything(),
-            *self._chains.everything(),
+            *self.sets.changes_from_empty(),
+            *self._chains.changes_from_empty(),
             *moves,
             *(BlockApi(ip, True) for ip in self._blocked),
         ]

@@ -34,7 +34,7 @@ class Chain:
             )
             for rule in rules
         ]
-        # Made here, one chain at a time: `take_changes` handles all of them in one turn of the event loop.
+        # Made here and not in `take_changes`, which would make the rules of all chains in one turn of the event loop.
         self.filter_rules = tuple(
             AllowRule(
                 peers.name if peers is not None else "",
@@ -54,7 +54,7 @@ class Chain:
                 yield named
 
     def allows(self, peer: str, address: str, port: int, protocol: str) -> bool:
-        """Return True when one of its rules allows a connection. peer: the other side; address, port: destination."""
+        """Return True when a rule allows a connection. peer: the other side. address, port: the destination."""
         for rule, peers, named in self.parts:
             if rule.protocol not in ("", protocol) or (peers is not None and not peers.has_address(peer)):
                 continue
@@ -183,7 +183,7 @@ class RuleChains:
                 made.append(_make(group))
         return made, dropped
 
-    def everything(self) -> list[FilterChange]:
+    def changes_from_empty(self) -> list[FilterChange]:
         """Return the changes that make all chains and groups as they were after the last `take_changes`."""
         chains: list[FilterChange] = [
             MakeRules(chain.name, chain.direction, chain.filter_rules) for chain in self._chains.values() if chain.made

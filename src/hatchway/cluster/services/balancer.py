@@ -10,6 +10,7 @@ from hatchway.cluster.services.endpointpools import ServiceEndpoint
 from hatchway.cluster.services.nodeplaces import NodePlaces
 from hatchway.cluster.services.servicerules import CLIENTS_NODE, ServiceRule
 
+# The most clients whose endpoints a table remembers.
 _MAX_CLIENTS = 10_000
 
 
@@ -95,7 +96,7 @@ class Balancer:
         return found and self.allows(client, endpoint)
 
     def remember(self, client: str, endpoint: ServiceEndpoint, now: float) -> None:
-        """Remember the endpoint that served a client, if the rule has client affinity."""
+        """Remember the endpoint that served a client, if the rule has session affinity."""
         if self.rule.affinity:
             self._affinity.remember(client, endpoint, now)
 

@@ -56,19 +56,19 @@ class HeldClients:
         self._waiting.setdefault(frontend, set()).add(future)
         number: Final = sock.fileno()
 
-        def look() -> None:
+        def check_client() -> None:
             try:
                 has_gone = not sock.recv(1, socket.MSG_PEEK)
             except BlockingIOError:
                 return
             except OSError:
                 has_gone = True
-            # The client has sent data, which stays in the socket. So its end could no longer be noticed: stop watching.
+            # If the client has sent data, the data stays in the socket, and its later end cannot be noticed.
             loop.remove_reader(number)
             if has_gone and not future.done():
                 future.set_result(False)
 
-        loop.add_reader(number, look)
+        loop.add_reader(number, check_client)
         try:
             async with asyncio.timeout(self._seconds):
                 return await future

@@ -62,7 +62,7 @@ class JoinedSockets:
     def abort(self) -> None:
         """Reset both connections. Idempotent."""
         for end in self._ends:
-            with contextlib.suppress(OSError):  # The peer may have reset it.
+            with contextlib.suppress(OSError):  # The peer may have reset the connection.
                 end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close()
 

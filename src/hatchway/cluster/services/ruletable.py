@@ -42,11 +42,14 @@ class RuleTable:
         self._maker = maker
         self._most = most
         self._on_cut = on_cut
+        # By namespace: the size of all rules, and the numbers of frontends without rules by their Service.
         self._taken: dict[str, Size] = {}
         self._cut: dict[str, dict[Key, int]] = {}
         self._services: dict[Key, Object] = {}
+        # The slices of each Service, by their names; and the Service of each slice.
         self._slices: dict[Key, dict[str, ParsedSlice]] = {}
         self._owners: dict[Key, Key] = {}
+        # The rules of each Service, and all rules of each frontend, of which `_precedence` chooses one.
         self._own: dict[Key, MadeRules] = {}
         self._claims: dict[Frontend, dict[Key, tuple[Age, ServiceRule]]] = {}
         self._changed: set[Key] = set()

@@ -158,7 +158,7 @@ class ServiceProxy:
             await self._open_some()
 
     def policy_changed(self) -> None:
-        """End, soon, the UDP flows that network policies allow no longer. TCP connections go on, as with conntrack."""
+        """Soon end the UDP flows that network policies no longer allow. TCP connections continue, as with conntrack."""
         self._recheck = True
         self._changed.set()
 

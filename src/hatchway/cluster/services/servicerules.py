@@ -261,7 +261,7 @@ class RuleMaker:
         if not number or spec.get("type") != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local":
             return
         namespace, name = key_of(service)
-        endpoints = served.everywhere()
+        endpoints = served.all_addresses()
         for place in self._nodes.all:
             label = f"{namespace}/{name}:health check"
             rule = ServiceRule(label, endpoints, key=(namespace, name), place="health", scope=place.name)
@@ -289,7 +289,7 @@ class _Served:
             parts.sort()
         return PortEndpoints(parts)
 
-    def everywhere(self) -> PortEndpoints:
+    def all_addresses(self) -> PortEndpoints:
         """Return all addresses, with the port number 0."""
         return PortEndpoints([(0, pool) for _, pool in self._groups])
 

@@ -57,7 +57,7 @@ def report_page(context: str, report: ExposureReport, *, renewing: bool) -> str:
     body = (
         _header(context, state, summary, report.asked, busy=renewing, report=report)
         + '<main id="main">'
-        + _not_looked_at(report)
+        + _unchecked(report)
         + (_findings(found, several=not report.namespace) if found else "")
         + _ways(ways, len(report.exposures), several=not report.namespace)
         + "</main>"
@@ -103,8 +103,8 @@ def _header(
         '<div class="head"><h1>Exposure</h1>'
         f'<span class="state {state}" id="state"><span class="dot {state}" aria-hidden="true"></span>'
         f'{_text(summary)}</span><span class="gap"></span>{at}{again}</div>'
-        f'<p class="reason">What can be reached from outside {_text(context) or "this cluster"}, by whom, and the line '
-        "that mends what is wrong. Objects are read with your rights, and nothing is changed or contacted.</p>"
+        f'<p class="reason">What can be reached from outside {_text(context) or "this cluster"}, by whom, and the '
+        "commands that fix problems. Objects are read with your rights, and nothing is changed or contacted.</p>"
         f'<form class="controls" action="{PATH}"><label>Namespace <input class="field" name="namespace" '
         f'list="namespaces" value="{_text(namespace)}" placeholder="all" autocomplete="off" spellcheck="false">'
         f'</label><datalist id="namespaces">{options}</datalist><button class="button">Show</button>'
@@ -113,13 +113,13 @@ def _header(
     )
 
 
-def _not_looked_at(report: ExposureReport) -> str:
+def _unchecked(report: ExposureReport) -> str:
     """Return the HTML that lists the unread objects, with the rules that would allow the user to read them."""
     narrowed = ""
     if report.asked != report.namespace:
         narrowed = (
-            f'<p class="note">You may not list the namespaces, so only <b>{_text(report.namespace)}</b>, your '
-            "kubeconfig's own, was looked at. Enter another one above.</p>"
+            f'<p class="note">You may not list the namespaces, so only <b>{_text(report.namespace)}</b>, the '
+            "namespace of your context, was checked. Enter another one above.</p>"
         )
     if not report.unread:
         return narrowed
@@ -131,7 +131,7 @@ def _not_looked_at(report: ExposureReport) -> str:
         else ""
     )
     return (
-        f'{narrowed}<section class="unread" aria-label="Not looked at"><h2>Not looked at, and so not called safe</h2>'
+        f'{narrowed}<section class="unread" aria-label="Not checked"><h2>Not checked, so it may be unsafe</h2>'
         f"<ul>{lines}</ul>{shown}</section>"
     )
 
@@ -147,7 +147,7 @@ def _findings(found: Sequence[tuple[Exposure, Issue]], *, several: bool) -> str:
             f'<span class="dot {_STATES[severity]}" aria-hidden="true"></span>{word}</span> '
             f'{_object(way, several=several)} <span class="quiet">{_text(way.way)} · {_text(issue.rule)}</span></p>'
             f"<p>{_text(issue.message)}</p>{purpose}"
-            f"{_copied(f'mend-{number}', printable(issue.mend, len(issue.mend)), 'the line that mends it')}</li>"
+            f"{_copied(f'mend-{number}', printable(issue.mend, len(issue.mend)), 'the command that fixes it')}</li>"
         )
     return (
         '<section aria-labelledby="findings"><h2 id="findings">Findings</h2>'

@@ -41,6 +41,8 @@ _SEND = 400
 # The most changes that are remembered. A page that has missed more gets all items again.
 _HISTORY = 20_000
 
+# In seconds: the least time between two messages to a page, the longest silence, and how long `snapshot` waits for the
+# cluster's first answer.
 INTERVAL = 0.2
 HEARTBEAT = 15.0
 FIRST_ANSWERS = 5.0

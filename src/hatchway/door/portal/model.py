@@ -50,6 +50,7 @@ from hatchway.target import Target, TargetError
 
 Item = dict[str, Any]
 
+# The most endpoints and reasons of an item, and the most characters of a text and of RBAC rules.
 MAX_ENDPOINTS = 50
 MAX_REASONS = 20
 MAX_TEXT = 600

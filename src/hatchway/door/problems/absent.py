@@ -60,8 +60,7 @@ def external(target: Target, name: str, links: Sequence[tuple[str, str]] = ()) -
         kind="out-of-reach",
         status=503,
         title=f"{target.name} is a name for something outside the cluster",
-        message=f"{describe(target)} cannot be proxied: it is there, but only as another name for {name}, outside the "
-        "cluster",
+        message=f"{describe(target)} cannot be proxied: it is only another name for {name}, outside the cluster",
         hint="The API server's proxy and port-forward lead to pods only. "
         + ("Open it where it really is." if links else f"Reach {name} from a machine that can."),
         target=target,
@@ -78,7 +77,7 @@ def foreign_endpoints(target: Target, addresses: Sequence[str]) -> DoorProblem:
         kind="out-of-reach",
         status=503,
         title=f"{target.name} is out of reach",
-        message=f"{describe(target)} cannot be proxied: its endpoints are no pods" + (f" ({where})" if where else ""),
+        message=f"{describe(target)} cannot be proxied: its endpoints are not pods" + (f" ({where})" if where else ""),
         hint="The API server's proxy and port-forward lead to pods only (CVE-2021-25740). Reach these addresses "
         "directly, or give the service a selector that matches pods.",
         target=target,
@@ -94,7 +93,7 @@ def no_selector(target: Target) -> DoorProblem:
         kind="no-endpoints",
         status=503,
         title=f"Nothing is behind {target.name}",
-        message=f"no endpoints available for {describe(target)}: it is there, but it has no selector, and no endpoints "
+        message=f"no endpoints available for {describe(target)}: it exists, but it has no selector, and no endpoints "
         "were written for it",
         hint="Give it a selector that matches the labels of pods, or an EndpointSlice whose endpoints are pods.",
         target=target,

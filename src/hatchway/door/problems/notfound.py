@@ -105,7 +105,7 @@ def unknown_host(host: str, domain: str, similar: Iterable[tuple[str, str]] = ()
     return DoorProblem(
         kind="unknown-host",
         status=404,
-        title="This host name names nothing",
+        title="No target has this host name",
         message=f'the host name "{host}" names no service, pod or node',
         hint="A name needs its namespace and its kind; a port's name or number, or https, may stand in front of it.",
         facts=(

@@ -84,7 +84,7 @@ class NoAnswer(Enum):
         "no-http",
         "{name} does not speak HTTP on this port",
         "error trying to reach {what}: {error}",
-        "Its answer is no HTTP, so a browser cannot use it. Another of its ports may be the right one.",
+        "Its answer is not HTTP, so a browser cannot use it. Another of its ports may be the right one.",
         forward=True,
     )
     WANTS_CERTIFICATE = _Words(

@@ -24,7 +24,7 @@ from hatchway.images.store.store import BlobWriter, ImageStore
 
 # The most entries of an archive: about a hundred images with a hundred layers, each with a directory and three files.
 _MOST_ENTRIES = 100_000
-# Files up to this size (bytes) are kept in memory until the end, and the most bytes of such files together.
+# Files up to `_SMALL` bytes are kept in memory until the end; all together may have `_MOST_IN_MEMORY` bytes.
 _SMALL = 64 << 10
 _MOST_IN_MEMORY = 16 << 20
 # The longest chain of links.
@@ -48,7 +48,7 @@ class ImageFiles(Protocol):
         """Return a file's content. limit: the most bytes. Raises BadImage."""
 
     def store_file(self, name: str) -> tuple[str, int]:
-        """Make a file a blob of the store; return its digest and its size. Raises BadImage, OSError."""
+        """Add a file to the store as a blob; return its digest and size in bytes. Raises BadImage, OSError."""
 
     def store_blob(self, digest: str, size: int) -> None:
         """Make sure that the store has the blob. Raises BadImage, OSError."""
@@ -67,7 +67,7 @@ class ArchiveFiles:
     """The files of a tar archive, read to its end."""
 
     def __init__(self, store: ImageStore, archive: BinaryIO) -> None:
-        """Read an archive: plain, or compressed with gzip or zstd. Within the store's `keep`.
+        """Read an archive: plain, or compressed with gzip or zstd. Call it within the store's `keep`.
 
         Raises:
             BadImage: it is malformed, too large, or names files outside itself.
@@ -102,7 +102,7 @@ class ArchiveFiles:
         return found.content
 
     def store_file(self, name: str) -> tuple[str, int]:
-        """Make a file a blob of the store; return its digest and its size. Raises BadImage, OSError."""
+        """Add a file to the store as a blob; return its digest and size in bytes. Raises BadImage, OSError."""
         found = self._find(name)
         if found.content is None:
             return found.digest, found.size
@@ -157,7 +157,7 @@ class ArchiveFiles:
     def _write(self, digest: str, size: int) -> None:
         """Write the current entry's content as the blob that its name (blobs/ALGORITHM/HEX) denotes."""
         if self._store.has_blob(digest):
-            # The store has this blob, verified; the entry's content is skipped.
+            # The store's blob was verified, so the entry's content is not needed.
             return
         _write_whole(self._store.begin_blob(digest, size), iter(self._tar.read_piece, b""))
 
@@ -180,7 +180,7 @@ class DirectoryFiles:
     """The files of a directory with an OCI image layout. A file is used only if it is a regular one."""
 
     def __init__(self, store: ImageStore, path: Path) -> None:
-        """Use a directory, within the store's `keep`."""
+        """path: the directory. Call this within the store's `keep`."""
         self._store = store
         self._path = path
 
@@ -197,13 +197,13 @@ class DirectoryFiles:
         return data
 
     def store_file(self, name: str) -> tuple[str, int]:
-        """Make a file a blob of the store; return its digest and its size. Raises BadImage, OSError."""
+        """Add a file to the store as a blob; return its digest and size in bytes. Raises BadImage, OSError."""
         with self._open(name) as file:
             size = os.fstat(file.fileno()).st_size
             return _write_whole(self._store.begin_new_blob(size), iter(lambda: file.read(_CHUNK), b"")), size
 
     def store_blob(self, digest: str, size: int) -> None:
-        """Copy a blob into the store unless it has it. Raises BadImage, OSError."""
+        """Copy a blob into the store, unless the store has it already. Raises BadImage, OSError."""
         if self._store.has_blob(digest):
             return
         path = f"blobs/{digest.replace(':', '/')}"

@@ -98,7 +98,7 @@ def _load(store: ImageStore, open_files: Any, name: Reference | None, platform: 
             # Check all images before the first one is named.
             return [_add(store, one) for one in found]
     finally:
-        # Delete blobs that no image uses; all new blobs if the archive was refused.
+        # Delete blobs that no image uses. If the archive was refused, these are all its new blobs.
         store.collect_garbage()
 
 
@@ -137,8 +137,8 @@ def _oci_images(store: ImageStore, files: ImageFiles, platform: Platform) -> Ite
     entries = [one for one in parse_index(files.read(_INDEX, MANIFEST_LIMIT), "index.json") if not one.is_attestation]
     if len(entries) > _MOST_IMAGES:
         raise BadImage(f"it has {len(entries)} images; at most {_MOST_IMAGES} are loaded at once")
-    # Each name is one image, of which the entry for the wanted platform is used. Entries without a name, which all have
-    # a platform, are one image for several platforms.
+    # Entries with the same name are one image for several platforms. So are entries without a name, if all entries
+    # have a platform. Of each image, the entry for the wanted platform is used.
     groups: dict[tuple[Reference, ...] | str, list[IndexEntry]] = {}
     all_platforms = all(one.architecture for one in entries) and len({one.architecture for one in entries}) > 1
     for entry in entries:
@@ -167,7 +167,10 @@ def _annotated_names(entry: IndexEntry) -> tuple[Reference, ...]:
 def _resolve(
     store: ImageStore, files: ImageFiles, descriptor: Descriptor, platform: Platform, depth: int = 0
 ) -> tuple[str, str]:
-    """Load an image's blobs into the store; return the digests of its manifest, and of the index that has it or ""."""
+    """Load an image's blobs into the store.
+
+    Returns the digest of its manifest, and the digest of the index that refers to the manifest ("" without an index).
+    """
     if depth > _DEEPEST_INDEX:
         raise BadImage("its indexes refer to each other too deeply")
     _store_document(files, descriptor)
@@ -190,7 +193,7 @@ def _store_document(files: ImageFiles, descriptor: Descriptor) -> None:
 
 
 def _check(store: ImageStore, manifest_digest: str) -> None:
-    """Raise BadImage unless the image's configuration can be read. Then the whole archive is refused."""
+    """Raise BadImage when the image's configuration cannot be read, or has not one digest for each layer."""
     manifest = parse_manifest(store.read_blob(manifest_digest, MANIFEST_LIMIT))
     config = parse_config(store.read_blob(manifest.config.digest, CONFIG_LIMIT))
     if len(config.diff_ids) != len(manifest.layers):
@@ -221,7 +224,7 @@ def _repo_tags(found: Any) -> tuple[Reference, ...]:
     try:
         return tuple(parse(one) for one in found)
     except ImageNameError as error:
-        raise BadImage(f"manifest.json has a name that is none: {error}") from error
+        raise BadImage(f"manifest.json has an invalid name: {error}") from error
 
 
 def _write_manifest(store: ImageStore, files: ImageFiles, found: dict[str, Any]) -> str:
@@ -251,7 +254,7 @@ def _write_manifest(store: ImageStore, files: ImageFiles, found: dict[str, Any])
 
 
 def _layer_type(store: ImageStore, digest: str) -> str:
-    """Return a layer's media type, which its first bytes tell."""
+    """Return a layer's media type, by the layer's first bytes."""
     with store.open_blob(digest) as file:
         start = file.read(4)
     if start.startswith(b"\x1f\x8b"):

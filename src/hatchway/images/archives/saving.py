@@ -56,7 +56,7 @@ def save(store: ImageStore, images: Sequence[tuple[Image, Sequence[Reference]]],
 
 
 def _annotations(name: Reference) -> dict[str, str]:
-    """Return the name in the annotations that tools read: containerd and Docker read the whole name, others the tag."""
+    """Return the annotations with the image's name: containerd and Docker read the first one, others the second."""
     return {"io.containerd.image.name": str(name), "org.opencontainers.image.ref.name": name.tag}
 
 

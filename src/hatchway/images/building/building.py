@@ -89,7 +89,7 @@ def build_from_wheels(
     python: str = "python3",
     name: Reference | None = None,
 ) -> Image:
-    """Make an image from Python wheels and a base image that has Python. Nothing is resolved, downloaded or compiled.
+    """Make an image from Python wheels and a base image that has Python. It downloads and compiles nothing.
 
     The packages are in /opt/wheels/site, which is in $PYTHONPATH, and their programs in /opt/wheels/bin, which is in
     $PATH.
@@ -164,7 +164,7 @@ def _append(layers: list[dict[str, Any]], diff_ids: list[str], written: tuple[st
 
 
 def _base_documents(store: ImageStore, base: Image) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
-    """Return configuration, layers and diff ids of an image in the store; its blobs are kept."""
+    """Return configuration, layers and diff ids of an image in the store. `has_blob` keeps the blobs from deletion."""
     manifest = parse_manifest(store.read_blob(base.manifest_digest, MANIFEST_LIMIT))
     for layer in manifest.layers:
         if not store.has_blob(layer.digest):

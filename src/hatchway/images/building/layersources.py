@@ -30,7 +30,7 @@ _WHITEOUT = ".wh."
 class LayerSource:
     """One entry of a layer to be made.
 
-    name: its path in the image, without a slash at its beginning. kind: tarfile's letter. link: the target of a link.
+    name: its path in the image, without a slash at its beginning. kind: tarfile's type flag. link: a link's target.
     size: of the content, in bytes. mtime: seconds since 1970. open: opens the content.
     """
 

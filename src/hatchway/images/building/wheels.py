@@ -37,7 +37,7 @@ if __name__ == "__main__":
 def find_wheels(paths: Sequence[Path]) -> list[Path]:
     """Return the wheel files in `paths`, which may be directories.
 
-    Raises BadImage for no wheel, or two of one project.
+    Raises BadImage when there is no wheel, or more than one of a project.
     """
     found: dict[str, Path] = {}
     for path in paths:
@@ -134,7 +134,7 @@ def _text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
     try:
         return archive.read(member).decode()
     except UnicodeDecodeError as error:
-        raise BadImage(f"{member.filename} of a wheel is no text: {error}") from error
+        raise BadImage(f"{member.filename} of a wheel is not text: {error}") from error
 
 
 def _console_scripts(wheel: Path, text: str, interpreter: str) -> Iterator[LayerSource]:

@@ -33,7 +33,7 @@ _syscall.restype = ctypes.c_long
 
 
 def open_real_directory(root: int, path: bytes) -> int:
-    """Return a descriptor of the directory at a relative path below `root`, of which no component is a link.
+    """Open the directory at a relative path below `root`; return its descriptor. No component may be a link.
 
     path: b"" is the root itself. Raises OSError.
     """

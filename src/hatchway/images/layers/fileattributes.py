@@ -98,7 +98,7 @@ class AttributeWriter:
 
 
 def _of_any_namespace(capability: bytes) -> bytes:
-    """Return a file's capabilities without the user namespace in which they count (capabilities(7), version 3).
+    """Return a file's capabilities without the user namespace in which they are valid (capabilities(7), version 3).
 
     That namespace belonged to the machine on which the image was built. The kernel stores this process's own instead.
     """

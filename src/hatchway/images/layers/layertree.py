@@ -55,7 +55,7 @@ class Folder:
         return b"/".join(reversed(parts))
 
     def path_of(self, name: bytes) -> bytes:
-        """Return the path of a name in it."""
+        """Return the path of a name in this directory."""
         above = self.path
         return above + b"/" + name if above else name
 

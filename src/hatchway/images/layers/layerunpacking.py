@@ -31,7 +31,7 @@ _RESERVE: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class PackedLayer:
-    """A layer to unpack. digest: of its blob. diff_id: of its archive."""
+    """A layer to unpack. digest: its blob's digest. diff_id: the digest of its uncompressed archive."""
 
     digest: str
     diff_id: str

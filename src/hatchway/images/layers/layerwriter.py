@@ -5,7 +5,7 @@ Entries have the same effect as in Docker and containerd with overlay file syste
 
 - Symbolic links in the path of an entry's parent are followed as if the layer's root were the root directory. A link of
   a lower layer is not followed: the layer gets a directory of its own there.
-- An entry replaces an earlier entry of the layer with the same name, also a link; two directories are merged.
+- An entry replaces an earlier entry of the layer with the same name, even a link; two directories are merged.
 - A missing parent is created, with the attributes of the lower layers' directory at this path.
 - Whiteouts become overlay's marks. They hide entries of lower layers, never entries of their own layer.
 - A hard link may lead to a file of a lower layer. Both layers then share one file on disk; unpacked files never change.
@@ -112,11 +112,11 @@ class LayerWriter:
         elif entry.kind is EntryKind.DIRECTORY:
             self._write_directory(folder, parent, name, entry)
         elif entry.kind is EntryKind.SYMLINK:
-            self._replacing(folder, parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
+            self._create_or_replace(folder, parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
             folder.children[name] = KnownName.LINK
             self._attributes.set_by_name(parent, name, entry)
         else:
-            self._replacing(folder, parent, name, lambda: os.mkfifo(name, 0o600, dir_fd=parent))
+            self._create_or_replace(folder, parent, name, lambda: os.mkfifo(name, 0o600, dir_fd=parent))
             self._attributes.set_by_name(parent, name, entry)
 
     # Files and directories
@@ -174,11 +174,11 @@ class LayerWriter:
             parent = self._open(folder)
             found = os.stat(source_name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode) or is_whiteout(found):
-                raise BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is no file")
+                raise BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is not a file")
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(name, dir_fd=parent, follow_symlinks=False), found):
                     return
-            self._replacing(
+            self._create_or_replace(
                 folder, parent, name,
                 lambda: os.link(source_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False),
             )  # fmt: skip
@@ -207,7 +207,7 @@ class LayerWriter:
         return open_real_directory(found.layer, above), name
 
     def _missing_target(self, entry: LayerEntry) -> BadLayer:
-        return BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is not there")
+        return BadLayer(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which does not exist")
 
     # Whiteouts
 
@@ -241,7 +241,7 @@ class LayerWriter:
             return
         folder = self._folder(parents)
         try:
-            self._replacing(
+            self._create_or_replace(
                 folder, self._open(folder), name,
                 lambda: os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=self._open(folder)),
             )  # fmt: skip
@@ -329,7 +329,7 @@ class LayerWriter:
             return False
         return True
 
-    def _replacing(self, folder: Folder, parent: int, name: bytes, make: Callable[[], None]) -> None:
+    def _create_or_replace(self, folder: Folder, parent: int, name: bytes, make: Callable[[], None]) -> None:
         """Create an entry by `make`; if its name is taken, remove the old entry and call `make` again."""
         try:
             make()
@@ -338,7 +338,7 @@ class LayerWriter:
             make()
 
     def _remove(self, folder: Folder, parent: int, name: bytes) -> None:
-        """Remove the layer's own entry of a name."""
+        """Remove the layer's own entry with a name."""
         child = folder.children.pop(name, None)
         if child is None or child is KnownName.WHITEOUT:
             os.unlink(name, dir_fd=parent)

@@ -23,8 +23,9 @@ from hatchway.images.layers.layererrors import BadLayer
 OPAQUE_NAMES: Final = (b"user.overlay.opaque", b"trusted.overlay.opaque")
 _OPAQUE_VALUE: Final = b"y"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# The most directories that are cached, and the most lookups in single layers while one layer is unpacked.
-_REMEMBERED: Final = 4096
+# The most directories that are cached.
+_MOST_CACHED: Final = 4096
+# The most lookups while one layer is unpacked; looking up a path in several layers counts once for each of them.
 _MOST_LOOKUPS: Final = 5_000_000
 
 
@@ -117,7 +118,7 @@ class LowerLayers:
             if self._is_opaque(place, path):
                 break
         self._merged[path] = tuple(places)
-        if len(self._merged) > _REMEMBERED:
+        if len(self._merged) > _MOST_CACHED:
             self._merged.popitem(last=False)
         return tuple(places)
 

@@ -1,7 +1,7 @@
-"""Parses the maps of sparse files: which parts of a file are in the archive. The rest of the file are holes. Pure.
+"""Parses the maps of sparse files: which parts of a file are in the archive. All other parts are holes. Pure.
 
-The formats are GNU tar's old one, and its three in pax headers (GNU tar manual, "Storing Sparse Files"; "Basic Tar
-Format" for the old one, `struct sparse`).
+GNU tar has four formats: an old one in the header (GNU tar manual, "Basic Tar Format", `struct sparse`), and three that
+use pax headers ("Storing Sparse Files").
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hatchway.images.layers.tarheaders import BLOCK, number, pax_number
 
 # The most bytes of a map, as in Go (`maxSpecialFileSize`).
 _LARGEST_MAP: Final = 1 << 20
+# The largest file, in bytes; and the bytes of one piece in the old format.
 _LARGEST_FILE: Final = 1 << 62
 _OLD_PIECE: Final = 24
 
@@ -45,7 +46,7 @@ def old_map(block: bytes, take: Callable[[int], bytes]) -> SparseMap:
 
 
 def _old_pieces(table: bytes, pieces: list[tuple[int, int]]) -> bool:
-    """Add the pieces of a table. Return False when the table ends before its last slot."""
+    """Append the pieces of a table to `pieces`. Return False when the table has unused slots at its end."""
     for at in range(0, len(table), _OLD_PIECE):
         if table[at] == 0:
             return False

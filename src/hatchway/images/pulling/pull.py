@@ -206,7 +206,7 @@ class _Pull:
                     raise
                 digest = ""  # Only the answer to a GET has the reason, and some servers do not support HEAD.
             if digest and f"{reference.name}@{digest}" in known.digests:
-                document = await self._known(digest)
+                document = await self._read_from_store(digest)
                 if document is not None:
                     return document
         return await client.fetch_manifest(wanted)
@@ -222,15 +222,15 @@ class _Pull:
             if not is_index(document):
                 return (None if found is root else root), found
             entry = choose(parse_index(found.content), self._platform)
-            found = await self._known_or_fetched(client, entry.manifest.digest)
+            found = await self._find_or_fetch(client, entry.manifest.digest)
             if len(found.content) != entry.manifest.size:
                 raise PullError("invalid", f"the manifest {found.digest} has another size than its index says")
         raise PullError("unsupported", f"more than {_DEEPEST} indexes lead to the manifest")
 
-    async def _known_or_fetched(self, client: RepositoryClient, digest: str) -> ManifestDocument:
-        return await self._known(digest) or await client.fetch_manifest(digest)
+    async def _find_or_fetch(self, client: RepositoryClient, digest: str) -> ManifestDocument:
+        return await self._read_from_store(digest) or await client.fetch_manifest(digest)
 
-    async def _known(self, digest: str) -> ManifestDocument | None:
+    async def _read_from_store(self, digest: str) -> ManifestDocument | None:
         if not self._store.has_blob(digest):
             return None
         try:
@@ -250,7 +250,7 @@ class _Pull:
         await asyncio.to_thread(write)
 
     async def _fetch_layers(self, client: RepositoryClient, manifest: Manifest) -> None:
-        """Fetch all layers, several at a time. The first failure ends the others."""
+        """Fetch all layers, several at a time. The first failure cancels the others."""
         layers = list({layer.digest: layer for layer in manifest.layers}.values())
         for layer in layers:
             self._report(Progress(layer.digest, "waiting", 0, layer.size))

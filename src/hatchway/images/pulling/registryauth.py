@@ -95,7 +95,7 @@ class RegistryAuthenticator:
         return {"Authorization": self._authorization} if self._authorization else {}
 
     async def respond(self, challenges: Sequence[AuthChallenge], said: str, sent: Mapping[str, str]) -> bool:
-        """Prepare the Authorization that a registry requires by its 401.
+        """Prepare the Authorization that a registry requires by its answer 401.
 
         Args:
             challenges: those of the 401. said: the reason in it.
@@ -183,7 +183,7 @@ class RegistryAuthenticator:
         return _object(body)
 
     def _realm(self, realm: str) -> SplitResult:
-        """Return the realm's parts. A registry that is reached by TLS must name one that has TLS."""
+        """Return the realm's parts. A registry that is reached by TLS must name a realm that has TLS, too."""
         try:
             parts = urlsplit(realm)
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc

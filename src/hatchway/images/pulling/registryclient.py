@@ -40,7 +40,7 @@ _ACCEPT = _MANIFESTS + ", application/vnd.docker.distribution.manifest.v1+pretty
 # The most bytes that are read of an error's body, and the seconds to wait for them.
 _LARGEST_ERROR = 64 * 1024
 _ERROR_PATIENCE = 10.0
-# A request fails after so many answers with status 401.
+# The number of answers with status 401 after which a request fails.
 _CHALLENGES = 4
 
 

@@ -92,18 +92,18 @@ class RegistryHttp:
         """Send a request once, and follow its redirects.
 
         Returns:
-            The answer, whose `leave` the caller must call; and True when it comes from the registry itself, False when
-            redirects led to another host, which must get no credentials, whatever it asks for.
+            The answer, whose `leave` the caller must call; and True when it comes from the registry itself. False
+            means that redirects led to another host, which must get no credentials, whatever it asks for.
 
-        Authorization is sent to the URL's own scheme, host and port only. A redirect to a loopback
-        address is refused, unless the request itself went to this machine; one to a link-local address always.
+        Authorization is sent to the URL's own scheme, host and port only. A redirect to a link-local address is always
+        refused. A redirect to a loopback address is refused unless the request itself went to this machine.
 
         Args:
-            host: the registry; its `verify` holds for the same authority, other hosts are always verified.
+            host: the registry. Its `verify` applies to its own authority; other hosts are always verified.
             method: GET, HEAD or POST.
             url: absolute.
             fields: header fields.
-            body: of a POST; a redirect of one is not followed.
+            body: the body of a POST. Redirects of a POST are not followed.
             plain_redirects: True to follow redirects from https to http, for content whose digest is verified.
 
         Raises:
@@ -145,6 +145,11 @@ class RegistryHttp:
         return parts
 
     async def _upstream(self, parts: SplitResult, *, verify: bool, own: bool, guarded: bool) -> Upstream:
+        """Return the server of a URL.
+
+        verify: whether its certificate must be valid. own: True for the registry itself. guarded: True to refuse
+        loopback addresses. Raises PullError.
+        """
         name = host_name(parts)
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
@@ -196,10 +201,12 @@ def _make_context(registries: Registries, name: str, verify: bool) -> ssl.SSLCon
 
 
 def _may_reach(host: str, *, from_here: bool = False) -> bool:
-    """Return True unless it is a loopback or link-local address (of this machine, or of a cloud's metadata).
+    """Return True unless a host name or address is a loopback or link-local one.
 
-    from_here: whether a registry on this machine has named it, which may name others there. It may be a pod's, behind
-    a node port, so that it may not name a link-local one.
+    Loopback addresses lead to this machine, and link-local ones to a cloud's metadata service, for example.
+
+    from_here: whether a registry on this machine has named the host: then a loopback address is allowed, too. A
+    link-local one is not, because that registry may run in a pod behind a node port.
     """
     try:
         address = ip_address(host.partition("%")[0])

@@ -43,6 +43,7 @@ log = logging.getLogger("hatchway.images.pullservice.service")
 
 # The seconds without a request after which the process ends. The next request starts it again.
 IDLE_SECONDS = 60.0
+# The most connections at a time, and the seconds that a client has to send its request.
 _MOST_CONNECTIONS = 512
 _REQUEST_SECONDS = 10.0
 # The most bytes of answers that are buffered for a client that does not read.
@@ -109,7 +110,7 @@ class PullService:
             writer.write(encode_answer(PullFailure(f"the request cannot be read: {error}")))
             return
         sending = asyncio.create_task(self._send(request, writer))
-        gone = asyncio.create_task(_until_gone(reader))
+        gone = asyncio.create_task(_wait_until_gone(reader))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -126,7 +127,7 @@ class PullService:
                 await writer.drain()
 
 
-async def _until_gone(reader: asyncio.StreamReader) -> None:
+async def _wait_until_gone(reader: asyncio.StreamReader) -> None:
     """Wait until a client that has sent its request disconnects."""
     with contextlib.suppress(OSError):
         while await reader.read(4096):

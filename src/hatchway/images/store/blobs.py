@@ -87,7 +87,7 @@ class BlobFiles:
                         yield found
 
     def delete(self, digest: str) -> int:
-        """Delete a blob; return the bytes that it had."""
+        """Delete a blob; return its size in bytes."""
         path = self.path(digest)
         size = path.stat().st_size
         path.unlink()

@@ -20,9 +20,9 @@ def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bo
         Docker's lines: `Untagged: NAME`, `Deleted: ID`.
 
     Raises:
-        HatchwayError: it has several names, or containers use it.
+        HatchwayError: it has names of several repositories, or containers use it. `force` prevents this.
     """
-    if name is not None and _others(image, name):
+    if name is not None and _has_other_names(image, name):
         left = store.untag(name)
         kept = (*left.tags, *left.digests) if left is not None else ()
         return [f"Untagged: {parse(one).familiar}" for one in (*image.tags, *image.digests) if one not in kept]
@@ -51,8 +51,8 @@ def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bo
     return lines
 
 
-def _others(image: Image, name: Reference) -> bool:
-    """Return True when the image has another name than this one and its digests."""
+def _has_other_names(image: Image, name: Reference) -> bool:
+    """Return True when the image has another tag, or a name in another repository."""
     if name.digest:
         return bool(image.tags) or any(parse(one).name != name.name for one in image.digests)
     others = [one for one in image.tags if one != f"{name.name}:{name.tag}"]

@@ -20,7 +20,7 @@ def describe(store: ImageStore, image: Image) -> dict[str, Any]:
         StoreError: the store cannot be read.
     """
     document = json.loads(store.read_blob(image.image_id, CONFIG_LIMIT))
-    added = datetime.fromtimestamp(store.added(image), UTC)
+    added = datetime.fromtimestamp(store.added_at(image), UTC)
     return {
         "Id": image.image_id,
         "RepoTags": [parse(name).familiar for name in image.tags],

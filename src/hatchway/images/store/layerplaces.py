@@ -30,6 +30,7 @@ from hatchway.removal import remove_owned
 UsersWay = Literal["real", "mapped", "one"]
 USERS_WAYS: Final[tuple[UsersWay, ...]] = get_args(UsersWay)
 
+# Names in a layer's directory: its files, and its mark; and the most bytes of a mark.
 FILES: Final = "fs"
 _MARK: Final = "complete"
 _LONGEST_MARK: Final = 4096

@@ -136,7 +136,7 @@ def move_tag(image: NamedImage, others: list[NamedImage], reference: Reference) 
 
 
 def with_name(image: NamedImage, reference: Reference, index_digest: str) -> NamedImage:
-    """Return the image with one more name. Raises BadImage when the name has the digest of another one."""
+    """Return the image with one more name. Raises BadImage when the name has another image's digest."""
     if reference.digest and reference.digest not in (image.manifest, image.index, index_digest):
         raise BadImage(f"{reference} is not the name of the manifest {image.manifest}")
     digests = [f"{reference.name}@{digest}" for digest in (index_digest, image.manifest) if digest]

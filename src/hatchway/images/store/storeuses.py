@@ -109,15 +109,15 @@ class Use:
         self.blobs, self.users = blobs, users
 
 
-def live_uses(directory: Path) -> list[FoundUse]:
+def read_live_uses(directory: Path) -> list[FoundUse]:
     """Return the uses of all running processes, and delete the others. The caller holds the store's lock.
 
     Raises OSError or ValueError when a use cannot be read: then nothing may be deleted.
     """
-    return list(_live_uses(directory))
+    return list(_find_live_uses(directory))
 
 
-def _live_uses(directory: Path) -> Iterator[FoundUse]:
+def _find_live_uses(directory: Path) -> Iterator[FoundUse]:
     try:
         paths = sorted(directory.iterdir())
     except FileNotFoundError:

@@ -190,7 +190,7 @@ class ChannelLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Report to the user how the command has ended, or that this is not known."""
         assert self._transport is not None
-        transports.lost(self._transport)
+        transports.note_lost(self._transport)
         if self._timer is not None:
             self._timer.cancel()
         # Some servers end the connection without a close frame.
@@ -294,7 +294,7 @@ class StreamsLink:
 
     def read(self, channel: int, count: int) -> None:
         """Count the bytes as consumed, so the server may send as many more."""
-        self._carrier.kept(-count)
+        self._carrier.count_unread(-count)
         self._carrier.session.consumed(self._numbers[channel], count)
         self._carrier.flush_soon()
 
@@ -314,7 +314,7 @@ class StreamsLink:
             if len(self._status) + len(data) <= _LARGEST_STATUS:
                 self._status += data
         elif self._user is not None:
-            self._carrier.kept(len(data))
+            self._carrier.count_unread(len(data))
             self._user.received(channel, data)
 
     def stream_ended(self, channel: int) -> None:

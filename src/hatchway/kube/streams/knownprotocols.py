@@ -19,10 +19,10 @@ class KnownProtocols:
         self._last: weakref.WeakKeyDictionary[ApiConnection, tuple[tuple[str, ...], str]] = weakref.WeakKeyDictionary()
 
     def note(self, connection: ApiConnection, name: str) -> None:
-        """Remember that a server accepts the protocol with this name; `first` then tries it before all others."""
+        """Remember that a server accepts the protocol with this name, so that `try_in_order` tries it first."""
         self._last[connection] = connection.identity, name
 
-    async def first(self, connection: ApiConnection, ways: Mapping[str, Callable[[], Awaitable[_T]]]) -> _T:
+    async def try_in_order(self, connection: ApiConnection, ways: Mapping[str, Callable[[], Awaitable[_T]]]) -> _T:
         """Try protocols in order; return the result of the first one that the server accepts.
 
         The protocol that the server has accepted last is tried before all others.

@@ -77,13 +77,15 @@ class PortForwardSession:
             return cls(_begin(upgraded, tunnel=tunnel), f"{namespace}/{pod}", single=_is_single(upgraded))
 
         async def plain() -> PortForwardSession:
-            return made(await upgrade.spdy(connection, path, [SINGLE_STREAM_PROTOCOL, SPDY_PROTOCOL]), tunnel=False)
+            return made(
+                await upgrade.open_spdy(connection, path, [SINGLE_STREAM_PROTOCOL, SPDY_PROTOCOL]), tunnel=False
+            )
 
         async def tunnel() -> PortForwardSession:
-            first = await upgrade.websocket(connection, path, [TUNNEL_PROTOCOL])
+            first = await upgrade.open_websocket(connection, path, [TUNNEL_PROTOCOL])
             if get_header(first.headers, OFFER_FIELD.lower()) == SINGLE_STREAM_PROTOCOL.encode():
                 try:
-                    better = await upgrade.spdy(connection, path, [SINGLE_STREAM_PROTOCOL, SPDY_PROTOCOL])
+                    better = await upgrade.open_spdy(connection, path, [SINGLE_STREAM_PROTOCOL, SPDY_PROTOCOL])
                 except ApiError:
                     return made(first, tunnel=True)  # a proxy before the server may support WebSockets only
                 except BaseException:
@@ -93,7 +95,7 @@ class PortForwardSession:
                 return made(better, tunnel=False)
             return made(first, tunnel=True)
 
-        session = await _known.first(connection, {"websocket": tunnel, "spdy": plain})
+        session = await _known.try_in_order(connection, {"websocket": tunnel, "spdy": plain})
         if session._single:
             _known.note(connection, "spdy")
         return session

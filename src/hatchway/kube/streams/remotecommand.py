@@ -104,7 +104,7 @@ class RemoteCommand:
 
         def over_websocket(*protocols: channels.ChannelProtocol) -> Callable[[], Awaitable[CommandLink]]:
             async def way() -> CommandLink:
-                upgraded = await upgrade.websocket(connection, path, [protocol.name for protocol in protocols])
+                upgraded = await upgrade.open_websocket(connection, path, [protocol.name for protocol in protocols])
                 chosen = next(protocol for protocol in protocols if protocol.name == upgraded.protocol)
                 link = ChannelLink(command, chosen, _UNREAD)
                 upgraded.hand_over(link)
@@ -113,7 +113,7 @@ class RemoteCommand:
             return way
 
         async def over_spdy() -> CommandLink:
-            upgraded = await upgrade.spdy(connection, path, [channels.V4.name])
+            upgraded = await upgrade.open_spdy(connection, path, [channels.V4.name])
             carrier = SpdyConnection(server=False, tunnel=False)
             upgraded.hand_over(carrier)
             return StreamsLink(command, carrier, options.outputs, has_input=options.stdin, has_size=options.tty)
@@ -126,7 +126,7 @@ class RemoteCommand:
             }
         else:
             ways = {"websocket": over_websocket(channels.V5, channels.V4), "spdy": over_spdy}
-        command._link = await _known[options.stdin].first(connection, ways)
+        command._link = await _known[options.stdin].try_in_order(connection, ways)
         return command
 
     @property

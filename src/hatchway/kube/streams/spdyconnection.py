@@ -183,7 +183,7 @@ class SpdyConnection(asyncio.Protocol):
         """Call the stream's `resume_writing` when the connection is no longer full."""
         self._waiting[stream] = None
 
-    def kept(self, count: int) -> None:
+    def count_unread(self, count: int) -> None:
         """Add `count` to the number of unread bytes; pause or resume reading accordingly."""
         self._kept += count
         most, shared = self._most_kept, self._shared
@@ -295,7 +295,7 @@ class SpdyConnection(asyncio.Protocol):
         """End all streams."""
         transport = self._transport
         assert transport is not None
-        transports.lost(transport)
+        transports.note_lost(transport)
         if self._timer is not None:
             self._timer.cancel()
         if self.closed.done():
@@ -426,7 +426,7 @@ class SpdyConnection(asyncio.Protocol):
             self.abort(TimeoutError(f"the other side has sent nothing for {_DEAD:g} s"))
             return
         if self.stalled:
-            self.kept(0)  # other connections may have freed shared room
+            self.count_unread(0)  # other connections may have freed shared room
         if not self._checks:
             self.session.ping()
         for stream_id in [found for found, deadline in self._lingering.items() if deadline <= now]:

@@ -41,7 +41,7 @@ class StreamOwner(Protocol):
     def wait_for_room(self, stream: SpdyStream) -> None:
         """Call `stream.resume_writing` once the connection is no longer full."""
 
-    def kept(self, count: int) -> None:
+    def count_unread(self, count: int) -> None:
         """Add `count` to the received bytes that wait for a reader; `count` may be negative."""
 
     def finished(self, stream_id: int) -> None:
@@ -211,7 +211,7 @@ class SpdyStream(asyncio.Transport):
 
     def hold(self, count: int) -> None:
         """Count `count` received bytes that the protocol buffers as unread; a negative `count` takes them off again."""
-        self._owner.kept(count)
+        self._owner.count_unread(count)
 
     def may_write(self) -> bool:
         """Return False for a stream on which only the peer may send."""
@@ -257,7 +257,7 @@ class SpdyStream(asyncio.Transport):
                     self._kept = deque()
                 self._kept.append(data)
                 self._kept_size += len(data)
-                self._owner.kept(len(data))
+                self._owner.count_unread(len(data))
             else:
                 self._hand_over(data)
                 self._session.consumed(self.stream_id, len(data), at_once=not self._paused)
@@ -340,7 +340,7 @@ class SpdyStream(asyncio.Transport):
         while self._kept and not self._paused and not self._closing:
             data = self._kept.popleft()
             self._kept_size -= len(data)
-            self._owner.kept(-len(data))
+            self._owner.count_unread(-len(data))
             self._hand_over(data)
             # When the reader is as fast as the peer, the window may grow.
             caught_up = not (self._kept or self._paused)
@@ -375,7 +375,7 @@ class SpdyStream(asyncio.Transport):
 
     def _drop_kept(self) -> None:
         if self._kept_size:
-            self._owner.kept(-self._kept_size)
+            self._owner.count_unread(-self._kept_size)
             self._kept_size = 0
             self._kept = _NOTHING
 

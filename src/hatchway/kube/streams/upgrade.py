@@ -82,7 +82,7 @@ class _Waiting(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        transports.lost(self._transport)
+        transports.note_lost(self._transport)
         self.lost = True
         self.error = exc
 
@@ -111,7 +111,7 @@ class _UpgradeAnswer(HttpAnswer):
         return self._upstream.transport
 
 
-async def websocket(connection: ApiConnection, path: str, protocols: Sequence[str]) -> Upgraded:
+async def open_websocket(connection: ApiConnection, path: str, protocols: Sequence[str]) -> Upgraded:
     """Open a WebSocket.
 
     path: the path with its query.
@@ -126,7 +126,7 @@ async def websocket(connection: ApiConnection, path: str, protocols: Sequence[st
     )
 
 
-async def spdy(connection: ApiConnection, path: str, protocols: Sequence[str]) -> Upgraded:
+async def open_spdy(connection: ApiConnection, path: str, protocols: Sequence[str]) -> Upgraded:
     """Open a connection for a SPDY/3.1 session.
 
     path: the path with its query.

@@ -1,6 +1,5 @@
-// Scripts that come as text (`eval`, `new Function`, a timer's, the text of an element, an event handler): what
-// javascript.py, jslexer.py and jscontext.py do to files, once more. The names are the same; one table of cases tests
-// both (tests/rewriting.py).
+// Rewrites scripts that are texts (of `eval`, `new Function`, timers, elements, event handlers), in the same way as
+// javascript.py, jslexer.py and jscontext.py rewrite files. One table of cases tests both (tests/rewriting.py).
 
 var SPACE = "(?:\\s|\\/\\*[^]*?\\*\\/|\\/\\/[^\\n\\r]*[\\n\\r])*";
 var PLAIN_STRINGS = "\"[^\"\\\\\\n]*(?:\\\\[^][^\"\\\\\\n]*)*\"|'[^'\\\\\\n]*(?:\\\\[^][^'\\\\\\n]*)*'";
@@ -72,7 +71,7 @@ function roleAhead(ahead) {
   return ["unknown", closed];
 }
 
-// What is open at the end of a text.
+// Return the constructs that are open at the end of a text.
 function surroundings(text) {
   var stack = [], flags = [{}], found;
   SCAN.lastIndex = 0;
@@ -104,10 +103,11 @@ function surroundings(text) {
   };
 }
 
-// What is changed in a text, as a Lexer and a JavaScriptRewriter do it.
+// Return a rewritten script, as `Lexer` and `JavaScriptRewriter` rewrite it.
 function code(text) {
   if (!CHANGEABLE.test(text)) return text;
-  // Up to where it was put out and looked at, where the code around the latter begins, and what stands before that.
+  // put: the offset up to which the text is in `out`. at: the offset up to which it was read. begun: where the code
+  // around `at` begins. kept: the end of the code before `begun`.
   var out = "", put = 0, at = 0, begun = 0, kept = "", braces = [], resumed = [], later = [];
 
   function codeBefore(end, limit) { return text.slice(Math.max(begun, end - limit), end); }
@@ -131,7 +131,7 @@ function code(text) {
     return surroundings(text.slice(i < resumed.length && resumed[i] <= position ? resumed[i] : Math.max(0, floor), position));
   }
 
-  // Where the chain of names that ends there begins, or -1.
+  // Return the offset where the chain of names that ends at `end` begins; -1 when there is none that may be changed.
   function chainOf(end) {
     var floor = Math.max(begun, put, end - 160), piece = text.slice(floor, end), first = -1, rest = piece, found;
     while ((found = /[A-Za-z_$][\w$]*$/.exec(rest))) {
@@ -155,7 +155,7 @@ function code(text) {
     return !NEXT.test(ahead) || !/[(\[{,:.]/.test(last) || roleAhead(ahead)[0] !== "pattern";
   }
 
-  // After `f().location`: asked for what it is to the application.
+  // Append `__hatchwaySelf` to `f().location`: this property is the location as the application must see it.
   function ask(done, ahead, member, index) {
     var end;
     if (member) {
@@ -276,7 +276,7 @@ function code(text) {
     } else if (isValue(start, end, ahead, last, piece)) wrap(start, end);
   }
 
-  // `.pathname` or `.href` of something, or a destructuring of them.
+  // Wrap the object whose `.pathname` or `.href` is read or destructured.
   function address(start, end) {
     var piece = codeBefore(start, 160), dot = /(\?\.|(?<!\.)\.)\s*$/.exec(piece);
     if (dot) {

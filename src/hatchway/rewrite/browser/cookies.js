@@ -1,4 +1,4 @@
-// Cookies: `Path` under the prefix; `__Host-` as cookies.py has it.
+// Cookies that scripts write and read: `Path` gets the prefix, `__Host-` names are changed as in cookies.py.
 
 function cookie(text) {
   text = String(text).replace(/^\s*__Host-/i, "__Hatchway-Host-").replace(/;\s*domain\s*=[^;]*/gi, "");

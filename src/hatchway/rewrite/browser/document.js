@@ -1,4 +1,4 @@
-// What follows is for documents.
+// From here on, the files are for documents only, not for workers.
 
 native.baseURI = getter("Node", "baseURI");
 native.create = global.Document.prototype.createElement;
@@ -19,6 +19,6 @@ method(global.History.prototype, "replaceState", state);
 ["URL", "documentURI", "referrer"].forEach(function (name) { accessor("Document", name, del); });
 accessor("Node", "baseURI", del);
 
-// The application's own elements are the first ones.
+// Remove this script's element, so that the application finds its own elements first.
 var own = doc.currentScript;
 if (own && own.textContent.indexOf("(function hatchway(") >= 0 && own.textContent.length < 200000) own.remove();

@@ -1,4 +1,4 @@
-// Elements and their attributes.
+// Attributes of elements, as scripts write and read them.
 
 function includes(list, name) {
   return list !== undefined && (" " + list + " ").indexOf(" " + name + " ") >= 0;
@@ -32,7 +32,8 @@ function kindFor(element, attribute) {
   return kindOf(String(element.localName).toLowerCase(), String(attribute).toLowerCase());
 }
 
-// Files of the application may be changed on their way, so that their checksums are wrong.
+// The application's files may be changed on the way to the browser, and then their checksums (`integrity`) do not
+// match.
 function ownFile(element) {
   var url = native.get.call(element, "src") || native.get.call(element, "href");
   return Boolean(url) && ownAddress(url);
@@ -125,7 +126,7 @@ constructor("Audio", first);
   });
 });
 
-// SVG: `use.href.baseVal`. The object does not say whose it is, so those that were handed out are known.
+// SVG: `use.href.baseVal`. The object `href` does not name its element, so the objects that scripts have read are kept.
 
 var addressed = new WeakSet();
 ["SVGAElement", "SVGImageElement", "SVGUseElement", "SVGScriptElement", "SVGFEImageElement", "SVGGradientElement",
@@ -140,7 +141,7 @@ accessor("SVGAnimatedString", "baseVal", function (value, self) { return address
 });
 accessor("SVGAnimatedString", "animVal", function (value, self) { return addressed.has(self) ? del(value) : value; });
 
-// Selectors that name an address: with the prefix, or as it was written.
+// A selector with an address matches the address with the prefix, too.
 
 var ADDRESSED = /\[\s*(href|src|action|formaction|poster|cite|data|longdesc|background)\s*(\^?=)\s*(["']?)(\/(?![\/\\])[^"'\]\\]*)\3\s*\]/gi;
 function selector(args) {

@@ -1,4 +1,4 @@
-// `location`, as the application is to see it.
+// `location` as the application must see it: without the prefix.
 
 var wrappers = new WeakMap();
 
@@ -13,7 +13,7 @@ function wrap(location) {
     toString: function toString() { return del(location.href); },
     valueOf: function valueOf() { return wrapper; },
   };
-  // As a Location has them: its own, in the same order.
+  // The wrapper has the same own properties as a Location, in the same order.
   Reflect.ownKeys(location).forEach(function (name) {
     var found = Object.getOwnPropertyDescriptor(location, name);
     var ours = { enumerable: found.enumerable, configurable: false };
@@ -40,7 +40,7 @@ function wrap(location) {
 function ownLocation(value) {
   if (value === null || typeof value !== "object" || (value instanceof Object && value !== place)) return value;
   if (value === place) return doc ? wrap(place) : place;
-  // A window's of the same origin, perhaps; one of another origin says nothing of itself.
+  // It may be the Location of another window of the same origin. Reading one of another origin is an error.
   try {
     if (Object.prototype.toString.call(value) === "[object Location]") return wrap(value);
   } catch (e) {}
@@ -48,23 +48,23 @@ function ownLocation(value) {
 }
 define(global, "__hatchway", ownLocation);
 if (!doc) {
-  // A worker's has its properties on its prototype.
+  // The properties of a worker's location are on its prototype.
   accessor("WorkerLocation", "href", del);
   accessor("WorkerLocation", "pathname", del);
   if (global.WorkerLocation) define(global.WorkerLocation.prototype, "toString", function toString() { return this.href; });
 }
 
-// `f().location`: what was called, or looked up, may be a window. Every object has these two; those of windows of other
-// origins, and objects without a prototype, have not.
+// For `f().location`, where the result of f may be a window: all objects get these two properties, except windows of
+// other origins and objects without a prototype.
 function shared(name, get, set) {
-  // This may run for another window than the one whose file it is.
+  // `global` may be another window than the one that has loaded this file.
   if (name in global.Object.prototype) return;
   Object.defineProperty(global.Object.prototype, name, { get: get, set: set, configurable: true });
 }
 shared("__hatchwaySelf", function () { return ownLocation(this); });
 shared("__hatchwayLocation", function () { return ownLocation(this.location); });
 
-// The same by reflection.
+// `location` that is read by reflection.
 var getOf = global.Reflect.get;
 define(global.Reflect, "get", function get(target, key) {
   var value = arguments.length > 2 ? getOf(target, key, arguments[2]) : getOf(target, key);
@@ -94,7 +94,7 @@ define(global, "__hatchwayImport", function (load, url) {
   return load(add(url));
 });
 
-// `import.meta`, once for each module.
+// Change `import.meta`, once for each module.
 var metas = new WeakSet();
 define(global, "__hatchwayMeta", function (meta) {
   if (metas.has(meta)) return meta;

@@ -1,4 +1,4 @@
-// Markup: what is written gets the prefix, what is serialized is without it.
+// Markup: addresses get the prefix when a script writes markup, and lose it when a script reads markup.
 
 function html(value) {
   if (isTrusted("HTML", value)) {
@@ -8,7 +8,7 @@ function html(value) {
   return typeof value === "string" ? htmlText(value) : value;
 }
 
-// Between the tags of these is text, not markup: `i<c.length` begins no element.
+// Elements whose content is text and not markup: `i<c.length` begins no element.
 var RAW = /^(?:script|style|textarea|title|xmp|noembed|noframes|iframe)$/;
 
 function htmlText(text) {
@@ -16,7 +16,7 @@ function htmlText(text) {
   return tags(text, change, css, function (content) { return content; });
 }
 
-// What a script reads of a page: as the application wrote it.
+// Return markup that a script reads as the application has written it.
 function plainText(text) {
   if (typeof text !== "string" || (text.indexOf(PREFIX) < 0 && text.indexOf("__hatchway") < 0)) return text;
   return tags(text, unchange, uncss, uncode);
@@ -53,7 +53,7 @@ function tagText(tag, name, map) {
   });
 }
 
-// Character references that code in an attribute has.
+// Replace the character references in an attribute's code.
 function unescaped(text) {
   if (text.indexOf("&") < 0) return text;
   var area = native.create.call(doc, "textarea"), plain = text.replace(/</g, "&lt;");

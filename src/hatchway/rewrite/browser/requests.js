@@ -1,4 +1,4 @@
-// Requests.
+// Addresses of requests that scripts make.
 
 method(global, "fetch", function (args) {
   first(args);
@@ -33,7 +33,7 @@ if (global.Cache) {
 }
 constructor("FontFace", function (args) { args[1] = css(args[1]); });
 
-// What tells of addresses afterwards.
+// Objects that show the addresses of past requests: remove the prefix.
 
 [
   "PerformanceEntry name", "LargestContentfulPaint url", "StorageEvent url", "ErrorEvent filename", "HashChangeEvent oldURL",

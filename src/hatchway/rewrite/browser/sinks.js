@@ -1,4 +1,4 @@
-// Text that becomes elements.
+// Text that scripts insert as elements.
 
 function markup(args) { if (args.length) args[0] = html(args[0]); }
 function opening(args) {
@@ -22,7 +22,7 @@ method(global.Range.prototype, "createContextualFragment", markup);
 method(global.Document.prototype, "write", opening);
 method(global.Document.prototype, "writeln", opening);
 
-// The text of scripts and styles, by whatever way it comes to them.
+// The text of script and style elements, in all ways in which a script can set or read it.
 
 function contentFor(value, element) {
   if (element.localName === "style") return isTrusted("HTML", value) ? value : css(value === null ? value : String(value));
@@ -39,7 +39,7 @@ function contentOf(value, element) {
 });
 
 function holds(node) { return node && node.nodeType === 1 && /^(?:script|style)$/.test(node.localName); }
-// A node's own text: that of a script or a style, of what is in them, or of an attribute.
+// The text of a node: a script or style element, a text node in one, or an attribute.
 function reading(value, node) {
   if (node.nodeType === 1) return contentOf(value, node);
   if (node.nodeType === 3 && value && holds(node.parentNode)) return contentOf(value, node.parentNode);
@@ -55,7 +55,7 @@ accessor("Node", "nodeValue", reading, writing);
 accessor("Attr", "value", reading, writing);
 accessor("CharacterData", "data", reading, writing);
 
-// What comes into `parent`: nodes, or strings.
+// Change nodes or strings that are inserted into `parent`, if it is a script or style element.
 function coming(args, parent) {
   if (!holds(parent)) return;
   for (var i = 0; i < args.length; i++) {
@@ -85,7 +85,7 @@ method(global.Element.prototype, "insertAdjacentText", function (args, self) {
     if (holds(node.parentNode)) restyle(node.parentNode);
   });
 });
-// A piece alone may not have been an address.
+// Rewrite a style's whole text after a part of it was changed: an address may have been inserted in several parts.
 function restyle(element) {
   if (element.localName !== "style") return;
   for (var node = element.firstChild; node; node = node.nextSibling) {
@@ -100,7 +100,7 @@ accessor("HTMLIFrameElement", "srcdoc", function (text) {
   return typeof value === "string" ? inner(html(value)) : html(value);
 });
 
-// The text of a script's element: code, or an import map; all else is data.
+// Return the changed text of a script element: code or an import map. Other types are data.
 function codeFor(value, element) {
   if (element.localName === "script" && element.type === "importmap") return importMap(value);
   return element.localName === "script" && /^$|javascript|module|ecmascript/i.test(element.type) ? codeOf(value) : value;
@@ -120,7 +120,7 @@ function importMap(text) {
   }
 }
 
-// A page inside an attribute gets this script as well.
+// The page in an attribute `srcdoc` gets this script, too.
 var CALL_OF_PARENT = "<script>try{parent.__hatchwayInstall(window);document.currentScript.remove()}catch(e){}<" + "/script>";
 function inner(text) {
   var call = CALL_OF_PARENT;

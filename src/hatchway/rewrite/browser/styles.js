@@ -15,8 +15,8 @@ if (Style) {
   method(Style, "setProperty", function (args) { args[1] = css(args[1]); });
   result(Style, "getPropertyValue", uncss);
   accessor(Style, "cssText", uncss, css);
-  // Its other properties belong to each object, so that this script does not see them being set. Those of elements are
-  // corrected afterwards (windows.js), those of rules are not.
+  // The other properties belong to each object, so this script cannot intercept their setters. Those of elements are
+  // corrected afterwards (windows.js); for rules, the object is replaced by a Proxy.
   accessor("CSSStyleRule", "style", function (style) {
     return new Proxy(style, {
       get: function (target, name) {

@@ -1,4 +1,4 @@
-// Where text becomes code.
+// Functions and constructors that run text as code.
 
 function codeOf(value) {
   if (isTrusted("Script", value)) {
@@ -9,7 +9,7 @@ function codeOf(value) {
 }
 define(global, "__hatchwayCode", codeOf);
 
-// Code as the application wrote it, as far as it is told from what was put in.
+// Return code as the application has written it: remove what was inserted, as far as it can be recognized.
 function uncode(text) {
   if (typeof text !== "string" || text.indexOf("__hatchway") < 0) return text;
   return text
@@ -20,7 +20,7 @@ function uncode(text) {
     .replace(/__hatchwayLocation/g, "location");
 }
 
-// Timers take text, too.
+// Timers accept code as text, too.
 ["setTimeout", "setInterval"].forEach(function (name) {
   method(global, name, function (args) {
     if (args.length && typeof args[0] !== "function") args[0] = codeOf(args[0]);

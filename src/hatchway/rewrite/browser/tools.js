@@ -1,4 +1,4 @@
-// The tools.
+// Functions that replace methods, constructors and accessors of the browser.
 
 var native = {};
 
@@ -8,9 +8,9 @@ function define(object, name, value) {
   } catch (e) {}
 }
 
-// A method whose arguments pass through `map` (an array, changed in place).
+// Replace a method: `map` changes the array of arguments in place before the call.
 function method(object, name, map) {
-  // A worker's own functions are its prototypes'.
+  // In a worker, global functions are properties of prototypes.
   while (object && !Object.prototype.hasOwnProperty.call(object, name)) object = Object.getPrototypeOf(object);
   var found = object && Object.getOwnPropertyDescriptor(object, name);
   if (!found || typeof found.value !== "function" || !found.configurable) return;
@@ -39,7 +39,7 @@ function constructor(name, map) {
   if (Native.prototype) define(Native.prototype, "constructor", Ours);
 }
 
-// A method whose result passes through `map`, a function of (result, object, arguments).
+// Replace a method: it returns `map(result, object, arguments)`.
 function result(object, name, map) {
   var found = object && Object.getOwnPropertyDescriptor(object, name);
   if (!found || typeof found.value !== "function" || !found.configurable) return;
@@ -49,7 +49,8 @@ function result(object, name, map) {
   Object.defineProperty(object, name, found);
 }
 
-// An accessor: `read` and `write` are functions of (value, object), or missing.
+// Replace an accessor: `read(value, object)` gives the value that scripts read, `write(value, object)` the one that is
+// set. Both are optional.
 function accessor(type, name, read, write) {
   var proto = typeof type === "string" ? global[type] && global[type].prototype : type;
   var found = proto && Object.getOwnPropertyDescriptor(proto, name);

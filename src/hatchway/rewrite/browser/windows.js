@@ -1,8 +1,8 @@
-// Windows, inner and new ones. An empty one has no page that could bring the script.
+// Frames and new windows. An empty window has no page that could contain this script, so it is installed from here.
 
 function child(window) {
   try {
-    // What is no page (an image, plain text) has no script, either.
+    // Documents that are not pages (an image, plain text) do not contain the script, either.
     if (window && !window.__hatchway && (/^about:/.test(window.location.href) || (window.document.readyState === "complete" && has(window.location.pathname)))) {
       install(window, here);
     }
@@ -14,7 +14,7 @@ accessor("HTMLIFrameElement", "contentDocument", function (found) {
   if (found) child(found.defaultView);
   return found;
 });
-// `frames[0]` shows nothing of being looked at.
+// Reading `frames[0]` cannot be intercepted, so the script is installed when a frame is inserted or loaded.
 function framed(node) {
   if (node && /^i?frame$/.test(node.localName)) return node.contentWindow;
 }
@@ -31,7 +31,7 @@ doc.addEventListener("load", function (event) { framed(event.target); }, true);
 method(global, "open", function (args) { if (args[0]) first(args); });
 result(global, "open", child);
 
-// Going somewhere.
+// Navigation.
 
 var destination = getter("NavigationDestination", "url");
 accessor("NavigationDestination", "url", del);
@@ -59,8 +59,8 @@ function fix(element) {
     if (!value) return;
     var mapped = change(kindOf(name, attribute), value);
     if (mapped === value) return;
-    // A policy may have refused an attribute's style (there is none then), or forbid scripts to write one; what a script
-    // sets of a declaration is always allowed.
+    // A policy may have blocked a `style` attribute (then there are no declarations), or may forbid scripts to write
+    // the attribute. Scripts may always set declarations.
     if (attribute !== "style" || !element.style) native.set.call(element, attribute, mapped);
     else if (element.style.length) native.setStyle.call(element.style, css(native.style.call(element.style)));
   });
@@ -82,7 +82,7 @@ global.addEventListener("submit", function (event) {
 }, true);
 method(global.HTMLFormElement.prototype, "submit", function (args, self) { fix(self); });
 
-// Whatever came in by another way.
+// Elements that came into the page in ways that are not intercepted above.
 
 var SELECTOR = "[href],[src],[srcset],[action],[formaction],[data],[poster],[imagesrcset],[background],[style]";
 SELECTOR += ",iframe,use,image,[integrity],style,[ping],[cite],[longdesc]";

@@ -1,4 +1,4 @@
-// Workers. A script that was made on the spot (`blob:`) gets this one before it; an address is the server's matter.
+// Workers. A worker's script from a `blob:` URL gets this script before it here; others get it from the server.
 
 var blobs = new Map();
 var NativeBlob = global.Blob;
@@ -15,7 +15,7 @@ if (NativeURL && NativeURL.createObjectURL) {
   });
 }
 
-// This file as it was served, byte by byte: a policy may know it by its hash.
+// Return this script as it was served, byte for byte, because a policy may allow it by its hash.
 function source() {
   return "(" + hatchway + ")(" + JSON.stringify(PREFIX) + ", " + JSON.stringify(HOSTS) + ");";
 }
@@ -29,7 +29,7 @@ function worker(args) {
 
 constructor("Worker", worker);
 constructor("SharedWorker", function (args) {
-  // One made on the spot is shared by its address, which must stay.
+  // Shared workers are shared by their address, so a `blob:` URL must not change.
   if (!blobs.has(String(args[0]))) first(args);
 });
 if (global.Worklet) method(global.Worklet.prototype, "addModule", first);
@@ -48,8 +48,8 @@ accessor("Client", "url", del);
 if (global.Clients) method(global.Clients.prototype, "openWindow", first);
 if (global.WindowClient) method(global.WindowClient.prototype, "navigate", first);
 
-// What a service worker gives as a page or as a worker's script was asked for as neither (`fetch(event.request)`, a
-// cache), so it came without this file.
+// A service worker may answer with a response that it has requested in another way (`fetch(event.request)`, a cache),
+// so a page or a worker's script in it may not contain this script.
 function given(response, type, change) {
   if (!response || !response.body || !type.test(response.headers.get("content-type"))) return response;
   return response.text().then(function (text) {

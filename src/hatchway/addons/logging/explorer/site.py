@@ -14,7 +14,7 @@ from hatchway.addons.pages.pagefiles import PageFiles, below
 from hatchway.proxy.routing import App, ASGIApp, Decision, RequestHead
 
 _API = b"/api"
-# "%" is not allowed: the API decodes paths before it matches them, so an encoded name could become several names.
+# "%" is not allowed: the API decodes a path before it matches the path, so an encoded name could become several names.
 _READING = re.compile(rb"/[^/_.%][^/%]*/_(search|count)\Z")
 
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 # Prometheus' message, which clients recognize.
 TRUNCATED = "results truncated due to limit"
-# `tick` is called after this many samples.
+# `tick` is called each time after this many samples.
 _SLICE = 4096
 
 

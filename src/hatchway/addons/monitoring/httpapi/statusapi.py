@@ -1,4 +1,4 @@
-"""Answers requests about the server: targets, /api/v1/status/..., health; rules and alerts, which it does not have."""
+"""Answers requests about the server: targets, /api/v1/status/..., health, and empty lists of rules and alerts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hatchway.addons.monitoring.httpapi.queryapi import answer
 from hatchway.addons.monitoring.tsdb.labels import METRIC_NAME
 from hatchway.addons.monitoring.tsdb.store import TimeSeriesStore
 
-# This server answers as this version of Prometheus. Grafana reads it, to offer what the version can do.
+# The version of Prometheus that this server reports. Grafana offers the features of this version.
 PROMETHEUS_VERSION = "2.42.0"
 _TOP = 10
 

@@ -45,9 +45,9 @@ class QueryWorkers:
         """Call a function with a budget on a thread, and return its result.
 
         Args:
-            request: its body must have been read. When its client disconnects, the budget is cancelled.
-            function: must check its budget often.
-            seconds: the longest time; never more than the limit.
+            request: the request, whose body was read. When its client disconnects, the budget is cancelled.
+            function: must check the budget often.
+            seconds: the longest time; None, or a longer time, means `QueryLimits.seconds`.
 
         Raises:
             ApiProblem: too many queries wait.
@@ -74,11 +74,11 @@ class QueryWorkers:
     def _ended(self, work: asyncio.Future[T]) -> None:
         self._under_way -= 1
         if not work.cancelled():
-            # Without this, asyncio would log an error for which no caller waits any more.
+            # Otherwise asyncio would log an error whose caller no longer waits.
             work.exception()
 
     def close(self) -> None:
-        """Cancel the queries that wait; the threads end after the queries that they evaluate now."""
+        """Cancel the queries that wait; each thread ends after the query that it evaluates now."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

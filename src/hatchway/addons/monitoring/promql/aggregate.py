@@ -124,7 +124,7 @@ def _selected(highest: bool, rows: list[Row], parameter: list[float]) -> list[Ro
 
 
 def count_values(rows: list[Row], label: str, grouping: list[str], leaves_out: bool, budget: QueryBudget) -> list[Row]:
-    """Count the series with each value (`count_values`). label: gets the value, before the series are grouped."""
+    """Count the series with each value (`count_values`). label: is set to the value, before grouping."""
     if not _label_name(label):
         raise PromqlError(f"invalid label name {quote(label)}")
     names = frozenset(grouping) | {METRIC_NAME} if leaves_out else frozenset({*grouping, label})

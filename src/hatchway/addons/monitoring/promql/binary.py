@@ -93,7 +93,8 @@ def signature_of(matching: VectorMatching) -> Callable[[Labels], Labels]:
 def join_sets(name: str, left: list[Row], right: list[Row], matching: VectorMatching) -> list[Row]:
     """Compute `and`, `or` or `unless` between two vectors."""
     signature = signature_of(matching)
-    # `or` adds the values of the right side that the left side does not have. `and` and `unless` filter the left side.
+    # `or` adds values of the right side at steps at which the left side has none. `and` and `unless` filter the left
+    # side.
     kept, other = (right, left) if name == "or" else (left, right)
     present: dict[Labels, list[bool]] = {}
     for row in other:
@@ -145,7 +146,8 @@ class VectorOperation:
             for key, rows in doubles.items():
                 self._check_one(key, rows, matters)
         out: list[Row] = []
-        # Whether each step has a result, by (labels of the match, labels of the result unless one-to-one).
+        # For each step, True if it has a result; by (labels of the match, labels of the result), for one-to-one by
+        # (labels of the match, ()).
         matched: dict[tuple[Labels, Labels], list[bool]] = {}
         for row in many:
             signature = self._signature(row.labels)
@@ -204,7 +206,7 @@ class VectorOperation:
         row: Row,
         other: Row,
     ) -> None:
-        """Note the steps that have a match. Raises PromqlError when a step has two."""
+        """Note the steps that have a match. Raises PromqlError when a step has two matches."""
         single = self._matching.cardinality == "one-to-one"
         key = (signature, () if single else labels)
         flags = [value is not None for value in values]

@@ -21,7 +21,7 @@ def _sign(value: float) -> float:
 
 
 def _seconds(value: float) -> int:
-    """Return a time as whole seconds; for a value that no 64-bit integer can represent, the one that Go's time uses."""
+    """Return a time as whole seconds; for a value outside 64 bits, the number that Go's time uses."""
     return int(value) if abs(value) < 2.0**63 else 1 << 63
 
 

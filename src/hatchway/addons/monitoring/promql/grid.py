@@ -1,4 +1,4 @@
-"""The values of an evaluation. Every expression is evaluated for all steps of a query at once, series by series."""
+"""The data of an evaluation: steps, series, windows. Each expression is evaluated for all steps of a query at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hatchway.addons.monitoring.tsdb.labels import Labels
 Values = list[float | None]
 # For each step: the first and the last index (inclusive) of the samples in its window; None for an empty window.
 Windows = list[tuple[int, int] | None]
-# Returns the value of each step. Its argument: the values of all samples of a series.
+# A function that takes the values of all samples of a series, and returns the value of each step.
 Picker = Callable[["list[float | None]"], Values]
 
 
@@ -69,9 +69,10 @@ class Timeline:
         return found
 
     def picker(self, ends: tuple[int, ...], lookback: int) -> Picker:
-        """Return a function that takes the values of a series and returns each step's newest one within `lookback`.
+        """Return a function that returns, for each step, the newest value of a series within `lookback`.
 
-        The values must have one more element than `times`: None, for steps without a sample.
+        The function's argument is the values of the series, with one more element at the end: None, for steps without a
+        sample.
         """
         windows = self.windows(ends, lookback)
         nothing = len(self.times)
@@ -137,7 +138,7 @@ class QueryBudget:
             raise TooManySamples
         self.check()
 
-    def look(self, samples: int) -> None:
+    def check_samples(self, samples: int) -> None:
         """Check that this many samples of one series may be read. Raises TooManySamples."""
         if samples > self._largest:
             raise TooManySamples

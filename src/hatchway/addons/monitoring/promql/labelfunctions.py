@@ -10,7 +10,7 @@ from hatchway.addons.monitoring.promql.nodes import Expression, MatrixSelector, 
 from hatchway.addons.monitoring.tsdb.labels import METRIC_NAME, Labels, make_labels, value_of, with_label
 from hatchway.addons.monitoring.tsdb.matchers import ExpressionError, whole_expression
 
-# Of a label's value that a function makes: calls in each other would double it again and again.
+# The most characters of a label's value that a function makes: nested calls could double the value again and again.
 _LONGEST = 64 * 1024
 _label_name = re.compile("[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 # References in a template of Go's regexp: `$$`, `$name`, `${name}`. A name is as long as possible.
@@ -82,7 +82,7 @@ def _cost(text: str) -> int:
 
 
 def absent_labels(node: Expression) -> Labels:
-    """Return the labels of `absent(node)`: those with an `=` matcher in the selector, and with no other matcher."""
+    """Return the labels of `absent(node)`: those for which the selector has one matcher, with `=`."""
     while isinstance(node, Paren):
         node = node.expression
     selector = node.selector if isinstance(node, MatrixSelector) else node

@@ -1,6 +1,6 @@
 """Splits PromQL into tokens, with the tokens and the error texts of `promql/parser/lex.go`.
 
-Each token is made when the parser asks for it, so that the first error in the text is raised, the parser's or this one.
+Each token is made when the parser asks for it, so that the first error in the text is raised, from lexer or parser.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Parses PromQL, with the error texts and positions of Prometheus (`promql/parser/generated_parser.y`).
 
-The first error is raised. As in Prometheus, some messages name the context: the innermost one in which the error is.
+The first error is raised. As in Prometheus, some messages name the innermost context of the error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from hatchway.addons.monitoring.promql.signatures import FUNCTIONS
 from hatchway.addons.monitoring.tsdb.labels import METRIC_NAME
 from hatchway.addons.monitoring.tsdb.matchers import ExpressionError, Matcher, MatchType
 
-# The most nested expressions, and the largest height of the tree. `a + b + c ...` makes a tree high without nesting.
+# The most nested expressions, and the largest height of the tree (`a + b + c ...` makes a high tree without nesting).
 # Without these limits, a query could exhaust Python's stack.
 _DEEPEST = 100
 _HIGHEST = 150

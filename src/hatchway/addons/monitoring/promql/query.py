@@ -54,7 +54,7 @@ def instant(store: Queryable, node: Expression, time: int, budget: QueryBudget) 
 
 
 def over_range(store: Queryable, node: Expression, start: int, end: int, step: int, budget: QueryBudget) -> QueryResult:
-    """Evaluate an expression at the steps from `start` to `end`. All three in milliseconds. Raises PromqlError."""
+    """Evaluate an expression at the steps from `start` to `end`. start, end, step: milliseconds. Raises PromqlError."""
     kind = type_of(node)
     if kind not in ("scalar", "vector"):
         raise InvalidQueryType({"matrix": "range vector"}.get(kind, kind))

@@ -111,7 +111,7 @@ class Selection:
                     values += some_values[first:last]
             if not times:
                 continue
-            self._budget.look(len(times))
+            self._budget.check_samples(len(times))
             key = times.tobytes()
             timeline = shared.get(key)
             if timeline is None:

@@ -5,7 +5,7 @@
     prometheus.io/path: /metrics
     prometheus.io/scheme: http
 
-Jobs and labels are those that widely used dashboards expect: `job="apiserver"`, `job="kubelet"` with `metrics_path`.
+Jobs and labels are as widely used dashboards expect them: `job="apiserver"`, `job="kubelet"` with `metrics_path`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from hatchway.kube.informer import Informer
 from hatchway.kube.wellknown import ENDPOINT_SLICES
 from hatchway.numerals import is_digits
 
-# Seconds from a change until the targets are computed, because many changes often come together.
+# Seconds from a change until the targets are computed again, because many changes often come together.
 _CALM = 1.0
 _KUBELET_PATHS = ("/metrics", "/metrics/cadvisor")
 _ANNOTATION = "prometheus.io/"
-# Jobs of the cluster's own parts, by which dashboards find them: no Service's name is such a job.
+# Jobs by which dashboards find the cluster's own parts. A Service with such a name does not get it as its job.
 _JOBS = frozenset({"apiserver", "kubelet", "kubernetes-pods", "kube-state-metrics"})
 # The most targets that the Services and pods of one namespace give.
 _MOST_OF_NAMESPACE = 300
 _SERVICE_NAME = "kubernetes.io/service-name"
-# Its series are about other objects, and their labels are those objects' names. Only here, since whoever may make a
-# Service elsewhere could make up series of all namespaces.
+# The Service whose series keep their own labels (`honor_labels`), because they describe other objects. It is the only
+# one: a user who may make a Service elsewhere could otherwise invent series of all namespaces.
 _STATE_METRICS = ("kube-system", "kube-state-metrics")
 # A path that can be written into a request's first line without changes.
 _path = re.compile(r"/[\x21-\x7e]{0,1024}").fullmatch
@@ -67,7 +67,7 @@ def wish_of(obj: Object) -> ScrapeWish | None:
 
 
 def is_scrapable(address: str) -> bool:
-    """Return True for an address of a pod or of another machine; False for this machine's and link-local addresses."""
+    """Return True for an address of a pod or of another machine; False for this machine's, and for link-local ones."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -124,7 +124,7 @@ class TargetDiscovery:
         yield self._behind_api("apiserver", "kubernetes.default.svc:443", "/metrics", "/metrics", {})
         for node in self._nodes.items.values():
             yield from self._of_node(node)
-        # By namespace, so that endpoints in one namespace cannot replace the targets of another one.
+        # By namespace, so that endpoints in one namespace cannot replace the targets of another namespace.
         seen: dict[str, set[str]] = {}
         for service in self._services.items.values():
             urls = seen.setdefault(service["metadata"]["namespace"], set())
@@ -135,7 +135,7 @@ class TargetDiscovery:
         for pod in self._pods.items.values():
             urls = seen.setdefault(pod["metadata"]["namespace"], set())
             for target in self._of_pod(pod):
-                # The target of a service is not yielded a second time for its pod: its series would exist twice.
+                # A pod is not yielded when it is already the target of a service: its series would exist twice.
                 if target.url not in urls and len(urls) < _MOST_OF_NAMESPACE:
                     urls.add(target.url)
                     yield target

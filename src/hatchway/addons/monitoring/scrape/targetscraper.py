@@ -16,8 +16,8 @@ from hatchway.addons.monitoring.tsdb.store import TimeSeries, TimeSeriesStore
 
 # The event loop gets a turn after this many lines.
 _SLICE = 1000
-# Samples whose time is further in the future are refused (`maxAheadTime`), and older ones (`tsdb/head.go`: half a
-# block). Milliseconds.
+# Milliseconds. Samples further in the future (`maxAheadTime`) or in the past (`tsdb/head.go`: half a block) are
+# refused.
 _AHEAD = 10 * 60 * 1000
 _BEHIND = 60 * 60 * 1000
 # The longest line, characters.
@@ -33,9 +33,9 @@ _REPORTS = (
 
 @dataclass(slots=True)
 class SeriesTexts:
-    """The room for the texts of series, by which all targets find their series without parsing them again.
+    """The memory for the texts of series, by which all targets find their series without parsing the labels again.
 
-    left: characters.
+    left: the characters that are still free.
     """
 
     left: int = 64 << 20
@@ -77,7 +77,7 @@ class TargetScraper:
         target: the target.
         store: gets the samples.
         limits: the limits of a scrape.
-        texts: the room for the texts of series; shared with the other targets.
+        texts: the memory for the texts of series; shared with the other targets.
         clock: returns the time in seconds since the epoch.
 
     Attributes:
@@ -111,7 +111,7 @@ class TargetScraper:
         # The series of the last scrape whose samples had no time in the text.
         self._current: set[TimeSeries] = set()
         self._reports: list[TimeSeries] = []
-        # How many samples the present scrape has read, also when it fails later.
+        # How many samples the present scrape has read so far; kept when the scrape fails.
         self._scraped = 0
 
     @property
@@ -162,7 +162,10 @@ class TargetScraper:
         self._known.clear()
 
     async def _read(self, at: int, batch: list[tuple[TimeSeries, int, float]], current: set[TimeSeries]) -> None:
-        """Fetch the metrics, and add their samples to `batch`. Only the line that has not ended is kept."""
+        """Fetch the metrics, and add their samples to `batch`.
+
+        Of the text, only an incomplete line is kept in memory.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         size, rest = 0, ""
         self._parser.begin()

@@ -16,9 +16,9 @@ _escaped = re.compile(r"\\(.)")
 _comment = re.compile(rf"#[ \t]+(HELP|TYPE|UNIT)[ \t]+({_NAME})(?:[ \t]+(.*))?$").match
 _ESCAPES = {"n": "\n", "\\": "\\", '"': '"'}
 _LONGEST_HELP = 1024
-# The most lines and comments of one text. The scraper limits the lines with samples further.
+# The most lines of one text, comments included. The scraper has a lower limit for lines with samples.
 _MOST_LINES = 200_000
-# Characters of the comments that are known of one target.
+# The most characters of comments that are kept for one target.
 _COMMENT_TEXT = 256 * 1024
 _TYPES = frozenset(
     {"counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown", "untyped"}

@@ -22,7 +22,7 @@ from hatchway.addons.monitoring.tsdb.labels import Labels
 
 _SPAN = struct.Struct("<qq")
 _pairs = msgspec.msgpack.Decoder(list[tuple[tuple[str, str], ...]])
-# A limit for the labels in a hostile file. The labels of 50,000 series have about 20 MB.
+# Bytes: a limit for the labels in a hostile file. The labels of 50,000 series have about 20 MB.
 _LABEL_BYTES = 256 << 20
 
 
@@ -32,7 +32,7 @@ class SampleBlock:
 
     begin, end: the times of the first and the last sample, milliseconds.
     places: the place of each series' chunk in `data`, as one number: offset << 24 | length.
-    data: the chunks, one after the other. If they are a mapped file, they do not count as this program's memory.
+    data: the chunks, one after the other. A mapped file does not count as this program's memory.
     size: the bytes of the file, or in memory.
     path: the file; None for a block in memory.
     """

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hatchway.addons.monitoring.tsdb.labels import Labels
 from hatchway.addons.monitoring.tsdb.matchers import Matcher
 
-# `tick` is called after this many values.
+# `tick` is called each time after this many values.
 _SLICE = 1024
 
 
@@ -57,7 +57,7 @@ class LabelIndex:
                         del self._postings[name]
 
     def select(self, matchers: Iterable[Matcher], tick: Callable[[], None]) -> set[int]:
-        """Return the numbers of the series that all matchers match. Do not change the set.
+        """Return the numbers of the series that all matchers match. The caller must not change the set.
 
         Another thread may remove series meanwhile, so the result may contain removed ones.
 
@@ -68,7 +68,8 @@ class LabelIndex:
         for matcher in matchers:
             tick()
             if matcher.matches_empty:
-                # Such a matcher also matches series without the label. So find the series that it does not match.
+                # A matcher that matches "" also matches series without the label. So find the series that it does not
+                # match.
                 excluding.append(self._with_values(matcher, tick, matching=False))
                 continue
             matched = self._with_values(matcher, tick, matching=True)
@@ -81,7 +82,7 @@ class LabelIndex:
         return found.difference(*excluding) if excluding else found
 
     def _with_values(self, matcher: Matcher, tick: Callable[[], None], *, matching: bool) -> set[int]:
-        """Return the series that have the label with a value that the matcher matches (False: does not match)."""
+        """Return the series with a value of the label that the matcher matches; with False, that it does not match."""
         equal = "=" if matching else "!="
         if matcher.type == equal:
             values = [matcher.value]
@@ -109,11 +110,11 @@ class LabelIndex:
             return list(self._postings.get(name, ()))
 
     def largest(self, name: str, count: int) -> Sequence[tuple[str, int]]:
-        """Return (value, number of series) for the values of a label that have the most series. count: how many."""
+        """Return (value, number of series) for the label's values that have the most series. count: the most pairs."""
         sizes = [(value, len(ids)) for value, ids in self._postings.get(name, {}).items()]
         return sorted(sizes, key=lambda size: (-size[1], size[0]))[:count]
 
     def pairs(self, count: int) -> Sequence[tuple[str, int]]:
-        """Return (label, number of values) for the labels that have the most values. count: how many."""
+        """Return (label, number of values) for the labels that have the most values. count: the most pairs."""
         sizes = [(name, len(values)) for name, values in self._postings.items()]
         return sorted(sizes, key=lambda size: (-size[1], size[0]))[:count]

@@ -7,7 +7,8 @@ from typing import Literal
 from hatchway.goregexp import Expression, ExpressionError
 
 MatchType = Literal["=", "!=", "=~", "!~"]
-# `goregexp` limits the memory of an expression, and matching is linear in the text; this limits the time to compile it.
+# The most characters of an expression, which limits the time to compile it. (`goregexp` limits its memory, and matching
+# takes linear time.)
 _LONGEST = 16 * 1024
 
 __all__ = ["ExpressionError", "MatchType", "Matcher"]
@@ -18,7 +19,7 @@ def whole_expression(source: str, *, capture: bool = False) -> Expression:
     if len(source) > _LONGEST:
         raise ExpressionError(f"the expression is longer than {_LONGEST} characters")
     found = Expression(f"^(?:{source})$", capture=capture)
-    # Compile the source without the group, too: `a)(b` is an error, but inside the group it would not be.
+    # Compile the source without the group, too: `a)(b` is an error, but would be valid inside the group.
     Expression(source)
     return found
 

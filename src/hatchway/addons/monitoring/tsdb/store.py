@@ -1,8 +1,8 @@
 """The store: appends samples, finds series, and deletes old samples to stay within its limits.
 
 New samples are in the head: two arrays for each series. When the head has half an hour of samples, it becomes a block,
-which is compressed and, if there is a directory, written to a file. The oldest block is dropped when the store is too
-large, or the block too old.
+which is compressed and, if there is a directory, written to a file. The oldest block is dropped when the store is
+too large or the block is too old.
 
 One thread appends; other threads may select. A selection takes references to arrays and blocks under a lock, for some
 series at a time; it reads samples without the lock.
@@ -27,7 +27,7 @@ from hatchway.addons.monitoring.tsdb.matchers import Matcher
 
 log = logging.getLogger(__name__)
 
-# The memory of a series without its samples (index, labels, arrays), as measured; and of a sample. Bytes.
+# Bytes: the measured memory of a series without its samples (index, labels, arrays), and the memory of a sample.
 _SERIES_BYTES = 1_200
 _SAMPLE_BYTES = 16
 # How many series are looked up while the lock is held.
@@ -44,8 +44,8 @@ class StoreLimits:
 
     size: the most bytes of all samples and series, in memory and in files.
     age: how long samples are kept, in milliseconds.
-    series: the most series. One with more than 1 KiB of labels counts as several, and the series of one namespace (the
-        label) may be half of them.
+    series: the most series. A series with more than 1 KiB of labels counts as several. Series with the same label
+        `namespace` may be at most half of them.
     period: the time of the samples in one block, in milliseconds.
     """
 
@@ -123,7 +123,7 @@ class TimeSeriesStore:
         self.dropped_series = 0
         self.out_of_order = 0
         self._by_labels: dict[Labels, TimeSeries] = {}
-        # What series count for: all, and those of each namespace.
+        # The number of series, of all and of each namespace; a series with long labels counts as several.
         self._units = 0
         self._held: Counter[str] = Counter()
         self._series: dict[int, TimeSeries] = {}
@@ -158,7 +158,7 @@ class TimeSeriesStore:
         return not namespace or self._held[namespace] < self.limits.series // 2
 
     def _count(self, labels: Labels, sign: int) -> None:
-        """Count what a series that was made (1) or forgotten (-1) counts for."""
+        """Update the counts after a series was made (sign 1) or forgotten (sign -1)."""
         units = sign * (1 + (sum(len(name) + len(value) for name, value in labels) >> 10))
         self._units += units
         namespace = value_of(labels, "namespace")
@@ -170,8 +170,8 @@ class TimeSeriesStore:
     def append(self, batch: Iterable[tuple[TimeSeries, int, float]]) -> int:
         """Append samples (series, time in milliseconds, value); return how many were appended.
 
-        A sample must be newer than the newest one of its series. Refused samples are counted in `out_of_order`, except
-        for one that is equal to the newest one.
+        A sample must be newer than the newest sample of its series. Refused samples are counted in `out_of_order`,
+        unless time and value are equal to those of the newest sample.
         """
         numbers, times, values = array("I"), array("q"), array("d")
         for series, time, value in batch:
@@ -194,7 +194,7 @@ class TimeSeriesStore:
             self._head[series.number] = series
         if numbers:
             if not self._head_samples:
-                # The newest: a target may give times of its own that are old, which make the head no older.
+                # The newest time, because a target may give old times of its own, which must not make the head older.
                 self._head_begin = max(times)
             self._head_samples += len(numbers)
             if self._files is not None:

@@ -1,6 +1,6 @@
-// Elements from values. Data goes into text nodes and checked attributes only: a hostile line stays a line.
+// Makes elements. Data is put only into text nodes and checked attributes, so hostile data cannot become markup.
 
-/** An element: h("a.name", {href, onclick}, "text", child, ...). Attributes that are null, false or undefined are left out. */
+/** Return an element: h("a.name", {href, onclick}, "text", child, ...). Attributes that are null, false or undefined are left out. */
 export function h(what, attributes, ...children) {
   const [tag, ...classes] = what.split(".");
   const element = document.createElement(tag);
@@ -12,7 +12,7 @@ export function h(what, attributes, ...children) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** The same for SVG. */
+/** Return an SVG element, as `h` does. */
 export function s(tag, attributes, ...children) {
   const element = document.createElementNS(SVG, tag);
   set(element, attributes);
@@ -42,7 +42,7 @@ export function icon(name, size = 16) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Say something to a screen reader, and show it for a moment. */
+/** Announce a text to screen readers, and show it for a moment. */
 export function say(text) {
   const said = byId("said");
   said.textContent = text;
@@ -51,12 +51,12 @@ export function say(text) {
   say.timer = setTimeout(() => said.classList.remove("shown"), 2600);
 }
 
-/** Copy a text and say so. */
+/** Copy a text to the clipboard, and announce this. */
 export async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Not a secure context, or not allowed: the old way.
+    // The clipboard API needs a secure context and a permission. Without them, the older command is used.
     const area = h("textarea.unseen", { readonly: true });
     area.value = text;
     (document.querySelector("dialog[open]") || document.body).append(area);

@@ -1,7 +1,7 @@
-// Before the first paint: the colours that were chosen the last time.
+// Sets the colours that were chosen the last time, before the page is painted.
 try {
   const chosen = localStorage.getItem("hatchway-theme");
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
 } catch {
-  // Storage may be forbidden; the system's colours are right then.
+  // Storage may be forbidden; then the system's colours are used.
 }

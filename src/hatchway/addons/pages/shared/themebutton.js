@@ -1,11 +1,11 @@
-// The button that changes the colours: as the system has them, light, dark. theme.js sets them when the page is loaded.
+// The button that changes the colours: the system's, light, dark. theme.js sets them when the page is loaded.
 
 import { byId } from "./dom.js";
 
 const THEMES = ["system", "light", "dark"];
 const theme = () => document.documentElement.dataset.theme || "system";
 
-/** changed: is called after each change. */
+/** changed: called after each change. */
 export function setUpTheme(changed = () => {}) {
   byId("theme").addEventListener("click", () => {
     show(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);

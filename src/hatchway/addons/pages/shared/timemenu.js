@@ -1,11 +1,11 @@
-// The menu of time ranges: quick ones, and two moments.
+// The menu of time ranges: frequent ranges, and a form for any two times.
 
 import { byId, h, place } from "./dom.js";
 import { QUICK, clockOf, dateOf, moment, rangeWords } from "./time.js";
 
 const local = (ms) => `${dateOf(ms)}T${clockOf(ms)}`;
 
-/** state: has `from` and `to`. change: is called with new ones. quick: [from, text] of the quick ranges. */
+/** state: has `from` and `to`. change: called with new values. quick: [from, text] of the frequent ranges. */
 export function setUpTimes({ state, change, quick = QUICK }) {
   const menu = byId("times"), button = byId("time");
   menu.addEventListener("beforetoggle", (event) => { if (event.newState === "open") fill(state, change, quick); });

@@ -1,1 +1,1 @@
-"""Checks on writes that RBAC allows but other rules forbid; imports no other room of the API server."""
+"""Checks writes that RBAC allows and other rules may forbid. It imports fields, patch, registry and the rooms below."""

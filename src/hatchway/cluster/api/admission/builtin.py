@@ -1,4 +1,4 @@
-"""The admission plugins that every cluster has, and those of webhooks and policies."""
+"""Makes the admission plugins of a cluster: those without settings, and those of webhooks and of policies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = ["builtin_plugins", "policy_plugins", "webhook_plugins"]
 
 
 def builtin_plugins(store: Store) -> list[AdmissionPlugin]:
-    """Return the plugins that need nothing but the store, in any order. The chain sorts them."""
+    """Return the plugins that need only the store, in any order. (The chain sorts them.)"""
     return [
         ClaimResizeAdmission(store),
         DefaultIngressClass(store),
@@ -72,8 +72,9 @@ def webhook_plugins(
 ) -> list[AdmissionPlugin]:
     """Return the plugins that call webhooks.
 
-    rows: returns the rows of all types. caller: sends the webhooks their requests. decide: the cluster's authorizer,
-    which match conditions can ask.
+    rows: returns the rows of all types.
+    caller: sends requests to webhooks.
+    decide: the cluster's authorizer, which match conditions can ask.
     """
     matcher = WebhookMatcher(store, rows, condition_check(decide))
     return [
@@ -85,7 +86,8 @@ def webhook_plugins(
 def policy_plugins(store: Store, rows: Callable[[], Iterable[Resource]], decide: Decide) -> list[AdmissionPlugin]:
     """Return the plugins that apply admission policies.
 
-    rows: returns the rows of all types. decide: the cluster's authorizer, which expressions can ask.
+    rows: returns the rows of all types.
+    decide: the cluster's authorizer, which expressions can ask.
     """
     matcher = PolicyMatcher(store, rows)
     return [

@@ -1,7 +1,7 @@
-"""The admission plugins of certificate requests: check the rights to approve and to sign them, and refuse some of them.
+"""Checks writes of CertificateSigningRequests: the rights to approve and to sign, and the requested group.
 
-The behaviour is that of Kubernetes' admission plugins CertificateApproval, CertificateSigning and
-CertificateSubjectRestriction (`plugin/pkg/admission/certificates`).
+Does the work of the admission plugins CertificateApproval, CertificateSigning and CertificateSubjectRestriction
+(`plugin/pkg/admission/certificates`).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _check_subject(name: str, obj: Object) -> None:
     try:
         request = parse_request(spec.get("request") or "")
     except MalformedRequest:
-        return  # validation says so
+        return  # validation reports this error
     groups = [one.value for one in request.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
     if PRIVILEGED_GROUP in groups:
         why = f"use of {API_CLIENT} signer with {PRIVILEGED_GROUP} group is not allowed"

@@ -1,7 +1,7 @@
 """The admission chain: runs all plugins on a write, in Kubernetes' order.
 
-The order is `AllOrderedPlugins` of `pkg/kubeapiserver/options/plugins.go`. Plugins that need not wait run in the turn
-of the event loop in which the write began; so a write for which none has to wait costs a few function calls.
+The order is `AllOrderedPlugins` of `pkg/kubeapiserver/options/plugins.go`. As long as no plugin has to wait, all run in
+the turn of the event loop in which the write began, so that admission costs only a few function calls.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ORDER = (
     "DenyServiceExternalIPs",
     "PodTopologyLabels",
     "PodResizeValidator",
-    # Not a plugin of Kubernetes, where the strategy of ResourceClaims does this.
+    # This is no plugin in Kubernetes: there, the strategy of ResourceClaims makes these checks.
     "ResourceClaimStatus",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
@@ -48,14 +48,14 @@ ORDER = (
     "ValidatingAdmissionWebhook",
     "ResourceQuota",
 )
-# Custom types come and go, so the table of remembered answers is emptied when it has this many entries.
+# The most kinds of writes whose plugins are cached. A full cache is emptied, because custom types come and go.
 _REMEMBERED = 4096
 
 _Plugins = tuple[AdmissionPlugin, ...]
 
 
 class _Chosen(NamedTuple):
-    """The plugins for one kind of write: those with each half, and those that may have to wait."""
+    """The plugins for one kind of write: those of each phase, and those that may have to wait."""
 
     mutating: _Plugins
     validating: _Plugins
@@ -63,7 +63,7 @@ class _Chosen(NamedTuple):
 
 
 def _overriding(plugins: Iterable[AdmissionPlugin], method: str) -> _Plugins:
-    """Return the plugins that have a method of their own."""
+    """Return the plugins that override a method of `AdmissionPlugin`."""
     return tuple(one for one in plugins if getattr(type(one), method) is not getattr(AdmissionPlugin, method))
 
 
@@ -94,18 +94,18 @@ class AdmissionChain:
         return found
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
-        """Return True when other requests may run while the chain judges such a write."""
+        """Return True when other requests may run during the admission of such a write."""
         for plugin in self._choose(operation, row, subresource).waiting:
             if plugin.may_wait(operation, row, subresource):
                 return True
         return False
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Run the mutating halves. Raises ApiError when one refuses the write.
+        """Run the mutating phase of all plugins. Raises ApiError when a plugin refuses the write.
 
         Returns:
-            None when all are done; else an awaitable that does the rest. After it, the caller must decide anew
-            whatever it has read before.
+            None when all plugins are done, otherwise an awaitable that runs the rest. After awaiting it, the caller
+            must read again everything that other requests may have changed.
         """
         plugins = self._choose(attributes.operation, attributes.row, attributes.subresource).mutating
         for index, plugin in enumerate(plugins):
@@ -126,7 +126,7 @@ class AdmissionChain:
             await self._admit_again(attributes)
 
     async def _admit_again(self, attributes: AdmissionAttributes) -> None:
-        """Run the mutating halves once more (`pkg/admission/reinvocation.go`)."""
+        """Run the mutating phase once more (`pkg/admission/reinvocation.go`)."""
         attributes.reinvoke, attributes.is_reinvocation = False, True
         try:
             for plugin in self._choose(attributes.operation, attributes.row, attributes.subresource).mutating:
@@ -137,7 +137,7 @@ class AdmissionChain:
             attributes.reinvoke = attributes.is_reinvocation = False
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Run the validating halves. Raises and returns like `admit`."""
+        """Run the validating phase of all plugins. Raises and returns like `admit`."""
         plugins = self._choose(attributes.operation, attributes.row, attributes.subresource).validating
         for index, plugin in enumerate(plugins):
             waiting = plugin.validate(attributes)
@@ -155,14 +155,14 @@ class AdmissionChain:
             if further is not None:
                 await further
 
-    def judge(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Run both halves, for a write whose object is not stored as it is. Raises and returns like `admit`."""
+    def run(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
+        """Run both phases, for requests that have no validation between them. Raises and returns like `admit`."""
         waiting = self.admit(attributes)
         if waiting is None:
             return self.validate(attributes)
-        return self._judge_rest(attributes, waiting)
+        return self._run_rest(attributes, waiting)
 
-    async def _judge_rest(self, attributes: AdmissionAttributes, waiting: Awaitable[None]) -> None:
+    async def _run_rest(self, attributes: AdmissionAttributes, waiting: Awaitable[None]) -> None:
         await waiting
         further = self.validate(attributes)
         if further is not None:

@@ -1,8 +1,8 @@
-"""The contract of admission: the facts about one write, and the plugins that judge it.
+"""The contract of admission: the facts about one write, and the plugins that change or refuse it.
 
-The behaviour is that of apiserver's `pkg/admission` (`interfaces.go`, `attributes.go`). A plugin has two halves. The
-mutating half (`admit`) sees an object after defaults and before validation, and may change it. The validating half
-(`validate`) sees the object as it would be stored. For a deletion and for CONNECT both halves run one after the other.
+The behaviour is that of apiserver's `pkg/admission` (`interfaces.go`, `attributes.go`). A plugin has two phases. The
+mutating phase (`admit`) gets an object after defaults and before validation, and may change it. The validating phase
+(`validate`) gets the object as it would be stored. For a deletion and for CONNECT, both phases run one after the other.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ class AdmissionAttributes:
         namespace, name: "" for none. The name is "" for a collection, and for an object whose name is generated.
         kind: (group, version, kind) of `object`: the row's own, or that of a subresource (`Scale`).
         object: the new object, or the object that was posted to a subresource; the options of a CONNECT; None for a
-            DELETE. A mutating half may change it in place, or replace it. Objects of a built-in type that is
-            stored under another version are in the stored version's shape; those of a custom type are in the row's.
-        old_object: the stored object of an UPDATE or a DELETE, else None. It is shared: never change it.
-        dry_run: nothing will be stored, so a plugin must not have side effects.
+            DELETE. A mutating phase may change it in place, or replace it. Objects of built-in types are in the stored
+            version; objects of custom types are in the row's version.
+        old_object: the stored object for an UPDATE or a DELETE, otherwise None. It is shared: never change it.
+        dry_run: True if nothing will be stored. Plugins must then have no side effects.
         make_options: returns the CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request; None for
             CONNECT.
-        size: bytes of JSON of the object as sent, or as stored if that is more; 0 when it is small. A plugin whose work
-            grows with the object passes it to `work.run_sized`.
+        size: bytes of JSON of the sent or the stored object, whichever is larger; 0 when both are small. A plugin whose
+            work grows with the object passes it to `work.run_sized`.
         warnings: texts for the Warning header; plugins add to them.
         audit_annotations: annotations for the audit event, by key; plugins add to them.
-        reinvoke: set by a plugin when the mutating halves must run once more, because it has changed the object.
-        is_reinvocation: True while they run for the second time.
-        state: data of plugins between their calls for the same write, by the plugin's name; None at first.
+        reinvoke: set by a plugin that has changed the object, so that the mutating phase must run once more.
+        is_reinvocation: True while the mutating phase runs for the second time.
+        state: data that plugins keep between their calls for the same write, by the plugin's name; None at first.
     """
 
     user: UserInfo
@@ -76,32 +76,32 @@ class AdmissionAttributes:
 
     @property
     def object_name(self) -> str:
-        """Return the request's name, or that of the object when it has one."""
+        """Return the name in the request, or that in the object if the request has none."""
         return self.name or ((self.object or {}).get("metadata") or {}).get("name") or ""
 
 
 class AdmissionPlugin:
-    """One admission plugin; by default its halves do nothing.
+    """One admission plugin. By default, its phases do nothing.
 
     name: its name in `chain.ORDER`, which decides when it runs.
 
-    A half that is done returns None. One that has to wait (for a network answer, or for `work.run_sized`) returns an
-    awaitable instead; other requests then run meanwhile, and the verbs check afterwards that the stored object is
-    still the same. A refusal is an ApiError: 403 (`errors.forbidden`) unless Kubernetes' plugin uses another code.
-    Mutating halves may run twice for one write, so they must be idempotent.
+    A phase returns None when it is done. If it has to wait (for a network answer, or for `work.run_sized`), it returns
+    an awaitable; other requests run meanwhile, and the verbs check afterwards that the stored object is still the same.
+    A refusal is an ApiError: 403 (`errors.forbidden`) unless Kubernetes' plugin uses another code. The mutating phase
+    may run twice for one write, so it must be idempotent.
     """
 
     name = ""
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for writes that the plugin must see. The answer is remembered, so it must never change.
+        """Return True for writes that the plugin handles. The answer is cached, so it must never change.
 
         resource: as `AdmissionAttributes.resource`.
         """
         return True
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
-        """Return True when a half may return an awaitable for such a write, other than because of its size."""
+        """Return True when a phase may return an awaitable for such a write even if the object is small."""
         return False
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:

@@ -14,7 +14,7 @@ _DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 
 class DefaultIngressClass(AdmissionPlugin):
-    """Sets the class of a new Ingress that names none. store: has the classes."""
+    """Sets the class of a new Ingress that names no class. store: has the classes."""
 
     name = "DefaultIngressClass"
 
@@ -32,7 +32,7 @@ class DefaultIngressClass(AdmissionPlugin):
         annotations = attributes.object["metadata"].get("annotations") or {}
         if not isinstance(spec, dict) or spec.get("ingressClassName") is not None or _CLASS_ANNOTATION in annotations:
             return
-        # Of several default classes the newest counts, then the first name.
+        # Of several default classes, the newest is used; of several newest, the first by name.
         classes = sorted(
             (one for one in self._store.list(_CLASSES) if _is_default(one)),
             key=lambda one: str(one["metadata"]["name"]),

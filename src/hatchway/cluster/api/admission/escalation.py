@@ -1,7 +1,8 @@
-"""The escalation check of roles and bindings before they are stored: no user grants rights that the user lacks.
+"""The escalation check of roles and bindings before they are stored: users can grant only rights that they have.
 
-The behaviour is that of Kubernetes' `pkg/registry/rbac/{role,clusterrole,rolebinding,clusterrolebinding}/policybased`:
-a user who has all rights of a role, or the verb `escalate` on it (`bind`, for bindings), may write it.
+The behaviour is that of Kubernetes' `pkg/registry/rbac/{role,clusterrole,rolebinding,clusterrolebinding}/policybased`.
+To write a role, a user needs all rights in it, or the verb `escalate` for it. To write a binding, a user needs all
+rights of the bound role, or the verb `bind` for that role.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ _RESOURCES = {
 }
 # An aggregated role may get any rule later, because any role may be labelled.
 _EVERYTHING = [Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), non_resource_urls=(ALL,))]
-# Fields that the garbage collector changes, and those that the server sets (the version is checked elsewhere).
+# The garbage collector changes the first two fields. The server sets the others, or checks them elsewhere.
 _COLLECTION_FIELDS = frozenset(("ownerReferences", "finalizers", "managedFields", "resourceVersion", "selfLink"))
 
 
 def escalation_check(
     authorizer: Authorizer, user: UserInfo, resource: str, namespace: str, obj: Object, old: Object | None = None
 ) -> Callable[[], None] | None:
-    """Prepare the check that writing `obj` grants no rights that `user` lacks: look up everything that it needs.
+    """Look up what is needed to check that writing `obj` grants no rights that `user` lacks.
 
     resource: roles, clusterroles, rolebindings or clusterrolebindings. old: the former object; None on create.
 
@@ -37,8 +38,8 @@ def escalation_check(
 
     Returns:
         A function that compares the rights, and raises ApiError 403 when the user lacks some; None when the write is
-        allowed without a comparison. The function reads nothing but what was looked up, so it can be called on a
-        thread when the roles are large.
+        allowed without a comparison. The function reads only what was looked up, so it can be called on a thread when
+        the roles are large.
 
     Raises:
         ApiError: 404 when a bound role does not exist.
@@ -73,9 +74,10 @@ def escalation_check(
 def _require(
     user: UserInfo, owned: list[Rule], problems: str, resource: str, name: str, wanted: Iterable[Rule]
 ) -> None:
-    """Raise ApiError 403, worded as `ConfirmNoEscalation` does, when the user lacks some of the rights.
+    """Raise ApiError 403 (text of `ConfirmNoEscalation`) when the user lacks some of the rights.
 
-    owned: the rules that hold for the user; problems: what went wrong when they were looked up.
+    owned: the rules of the user.
+    problems: the errors while these were looked up; "" for none.
     """
     try:
         missing = uncovered(owned, wanted)
@@ -95,7 +97,7 @@ def _require(
 
 
 def _only_for_garbage_collection(obj: Object, old: Object) -> bool:
-    """Return True when nothing differs but owners and finalizers (`IsOnlyMutatingGCFields`)."""
+    """Return True when only owners and finalizers differ (`IsOnlyMutatingGCFields`)."""
     if any(obj.get(key) != old.get(key) for key in {*obj, *old} - {"metadata"}):
         return False
     metadata, former = obj["metadata"], old["metadata"]

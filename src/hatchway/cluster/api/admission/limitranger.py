@@ -1,6 +1,6 @@
-"""The admission plugin LimitRanger: defaults and bounds of what new pods and claims ask for.
+"""The admission plugin LimitRanger: defaults and limits for the resources that new pods and claims request.
 
-From `plugin/pkg/admission/limitranger`. What a LimitRange says is in `limits.py`.
+Source: `plugin/pkg/admission/limitranger`. The rules of a single LimitRange are in `limits.py`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ __all__ = ["MAX_AMOUNTS", "MAX_COMPARISONS", "LimitRanger"]
 
 _RANGES, _PODS, _CLAIMS = "limitranges", "pods", "persistentvolumeclaims"
 _LISTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
-# The most amounts of all LimitRanges of one namespace: each is compared with every container of every new pod.
+# The most amounts in all LimitRanges of one namespace. Each is compared with every container of every new pod.
 MAX_AMOUNTS = 1000
-# The most amounts times containers of one pod.
+# The most comparisons for one pod: amounts times containers.
 MAX_COMPARISONS = 20_000
-# The bytes of JSON that one amount counts as, in the decision whether a comparison is made on a thread.
+# One comparison counts like this many bytes of JSON when it is decided whether to work on a thread.
 _WEIGHT = 128
 # The most problems that an error names.
 _MAX_SHOWN = 64
 
 
 class LimitRanger(AdmissionPlugin):
-    """Applies the LimitRanges of a namespace to new and resized pods, new and changed claims. store: has them."""
+    """Applies the LimitRanges of a namespace to new and resized pods, and new and changed claims.
+
+    store: has the LimitRanges.
+    """
 
     name = "LimitRanger"
 
@@ -53,13 +56,13 @@ class LimitRanger(AdmissionPlugin):
         return row.group_resource == _CLAIMS
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Set what the containers of a new pod do not ask for."""
+        """Set the requests and limits that the containers of a new pod lack."""
         if attributes.resource != _PODS:
             return None
         return self._apply(attributes, is_mutating=True)
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Refuse pods and claims that are out of bounds. Raises ApiError 403."""
+        """Raise ApiError 403 for pods and claims that exceed limits."""
         if attributes.resource == _RANGES:
             self._check_amounts(attributes)
             return None
@@ -70,7 +73,7 @@ class LimitRanger(AdmissionPlugin):
         ranges = latest_of(self._store, _RANGES, attributes.namespace)
         if obj is None or not ranges or (old is not None and old["metadata"].get("deletionTimestamp")):
             return None
-        work = partial(_judge, attributes, ranges, obj, old, is_mutating)
+        work = partial(_apply_ranges, attributes, ranges, obj, old, is_mutating)
         comparisons = sum(map(_amounts, ranges)) * max(1, len(containers_of(obj.get("spec") or {})))
         size = max(attributes.size, comparisons * _WEIGHT)
         if size < HEAVY:
@@ -79,7 +82,7 @@ class LimitRanger(AdmissionPlugin):
         if comparisons > MAX_COMPARISONS:
             why = f"its containers and the limit ranges of its namespace need more than {MAX_COMPARISONS} comparisons"
             raise forbidden(attributes.resource, attributes.object_name, why)
-        # What is set makes the object larger.
+        # The defaults make the object larger, so later steps must know this size.
         attributes.size = size
         return run_apart(work)
 
@@ -88,7 +91,7 @@ class LimitRanger(AdmissionPlugin):
         assert attributes.object is not None
         name = attributes.object_name
         others = latest_with_new(self._store, _RANGES, attributes.namespace, name)
-        # Each limit range counts as one more, because it is looked at even if it limits nothing.
+        # Each limit range adds one, because it is read even if it limits nothing.
         if sum(1 + _amounts(one) for one in (*others, attributes.object)) > MAX_AMOUNTS:
             why = f"the limit ranges of a namespace may have at most {MAX_AMOUNTS} amounts together"
             raise forbidden(_RANGES, name, why)
@@ -99,7 +102,7 @@ def _amounts(limit_range: Object) -> int:
     return sum(1 + sum(len(item.get(key) or ()) for key in _LISTS) for item in items)
 
 
-def _judge(
+def _apply_ranges(
     attributes: AdmissionAttributes, ranges: list[Object], obj: Object, old: Object | None, is_mutating: bool
 ) -> None:
     for one in ranges:
@@ -115,7 +118,7 @@ def _judge(
 
 
 def _joined(problems: list[str]) -> str:
-    """Return problems as one text (`NewAggregate`), the first ones of very many."""
+    """Return problems as one text (`NewAggregate`). Only the first `_MAX_SHOWN` are shown."""
     more = len(problems) - _MAX_SHOWN
     shown = problems[:_MAX_SHOWN] + ([f"and {more} more"] if more > 0 else [])
     return shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"

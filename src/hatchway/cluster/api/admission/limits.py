@@ -1,6 +1,6 @@
 """Applies LimitRanges to pods and claims: sets the defaults of containers, and checks their requests. Pure.
 
-From `plugin/pkg/admission/limitranger/admission.go`, with its messages.
+Source: `plugin/pkg/admission/limitranger/admission.go`, with its messages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIMIT_RANGER = "kubernetes.io/limit-ranger"
 
 
 def set_container_defaults(limit_range: Json, pod: Json) -> None:
-    """Set the requests and limits that a pod's containers lack, and say so in an annotation (`PodMutateLimitFunc`).
+    """Set the requests and limits that a pod's containers lack, and annotate the pod (`PodMutateLimitFunc`).
 
     pod: changed in place.
     """
@@ -76,9 +76,9 @@ def pod_problems(limit_range: Json, pod: Json) -> list[str]:
 
 
 def claim_problems(limit_range: Json, claim: Json, old: Json | None) -> list[str]:
-    """Return why a LimitRange forbids what a PersistentVolumeClaim requests (`PersistentVolumeClaimValidateLimitFunc`).
+    """Return why a LimitRange forbids the requests of a claim (`PersistentVolumeClaimValidateLimitFunc`).
 
-    old: the claim before the change; None on create. What it requested already is not checked again.
+    old: the claim before the change; None on create. Unchanged requests are not checked again.
     """
     requests, former = _claimed(claim), _claimed(old or {})
     problems = []

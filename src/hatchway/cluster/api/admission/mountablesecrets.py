@@ -1,6 +1,6 @@
-"""The secrets that pods of a service account may use, if it has the annotation that limits them. Pure.
+"""Checks the secrets that a pod uses, if an annotation of its service account limits them. Pure.
 
-From `limitSecretReferences` in `plugin/pkg/admission/serviceaccount/admission.go`.
+Source: `limitSecretReferences` in `plugin/pkg/admission/serviceaccount/admission.go`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["must_name_secrets", "secret_problem"]
 
 Json = dict[str, Any]
 
-# What Go's strconv.ParseBool takes for true.
+# The texts that Go's strconv.ParseBool parses as true.
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 
 
@@ -25,7 +25,8 @@ def must_name_secrets(account: Json) -> bool:
 def secret_problem(account: Json, spec: Json, only_ephemeral: bool = False) -> str:
     """Return why a pod may not use its secrets; "" when it may.
 
-    spec: the pod's. only_ephemeral: check only its ephemeral containers, which are added later.
+    spec: the spec of the pod.
+    only_ephemeral: True to check only the ephemeral containers, which are added later.
     """
     name = account["metadata"]["name"]
     named = {one.get("name") for one in account.get("secrets") or ()}
@@ -36,7 +37,7 @@ def secret_problem(account: Json, spec: Json, only_ephemeral: bool = False) -> s
         for source in (volume, *((volume.get("projected") or {}).get("sources") or ())):
             secret = source.get("secret")
             wanted = None if secret is None else secret.get("secretName") or secret.get("name")
-            # Kubernetes looks at plain volumes only; a projected one would be a way around.
+            # Kubernetes checks only plain volumes. A projected volume would be a way around the check.
             if secret is not None and wanted not in named:
                 return f'volume with secret.secretName="{wanted}" {why}'
     for key, what in (("initContainers", "init container"), ("containers", "container")):

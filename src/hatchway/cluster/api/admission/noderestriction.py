@@ -206,7 +206,7 @@ def _node_name(pod: Object) -> str:
 
 
 def _check_mirror(node: str, name: str, pod: Object, objects: StoredObjects) -> None:
-    """Raise ApiError 403 unless a new pod is a mirror of a static pod of the node, without references to objects."""
+    """Raise ApiError 403 unless a new pod is a mirror pod of the node and refers to no objects."""
     metadata = pod.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
     problem = ""

@@ -1,9 +1,9 @@
 """The check of parameters of admission policies before a policy or a binding is stored.
 
-Expressions can write parts of the objects that they read into messages. So a user must not be able to make a policy
-read objects that the user may not read. The
-behaviour is that of `authz.go` in Kubernetes' `pkg/registry/admissionregistration/{validating,mutating}admissionpolicy`
-and `{validating,mutating}admissionpolicybinding`.
+The messages of expressions can contain parts of the objects that they read. So a user must not be able to make a policy
+read objects that the user may not read. The behaviour is that of `authz.go` in Kubernetes'
+`pkg/registry/admissionregistration/{validating,mutating}admissionpolicy` and
+`{validating,mutating}admissionpolicybinding`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ParamAccess:
         raise invalid(_KINDS[resource], name, [v.forbidden(at, f"user {v.quote(user.name)} {why}")], _GROUP)
 
     def _may_read(self, user: UserInfo, verb: str, kind: Json | None, namespace: str, name: str) -> bool:
-        """Return True when the user may get or list objects of a kind; without a kind, objects of all kinds."""
+        """Return True when the user may use a verb on objects of a kind; on objects of all kinds if `kind` is None."""
         resource, group, version = "*", "*", "*"
         if kind is not None:
             api_version = kind.get("apiVersion") or ""

@@ -9,7 +9,7 @@ __all__ = ["DefaultTolerationSeconds"]
 
 
 class DefaultTolerationSeconds(AdmissionPlugin):
-    """Lets a pod stay for five minutes on a node that no longer answers."""
+    """Lets pods stay for five minutes on a node that is not ready or not reachable."""
 
     name = "DefaultTolerationSeconds"
 

@@ -1,6 +1,6 @@
-"""The admission plugin PodResizeValidator: a pod is not resized to more than its node has.
+"""The admission plugin PodResizeValidator: a pod cannot be resized to more than its node has.
 
-From `plugin/pkg/admission/podresize`.
+Source: `plugin/pkg/admission/podresize`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PodResizeValidator(AdmissionPlugin):
         return (operation, resource, subresource) == ("UPDATE", "pods", "resize")
 
     def validate(self, attributes: AdmissionAttributes) -> None:
-        """Raise ApiError 403 when the requests exceed what the node can allocate, or when it does not exist."""
+        """Raise ApiError 403 when the requests exceed what the node can allocate, or the node does not exist."""
         pod, old = attributes.object, attributes.old_object
         assert pod is not None and old is not None
         node_name = pod["spec"].get("nodeName")

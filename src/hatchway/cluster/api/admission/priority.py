@@ -27,7 +27,7 @@ class PriorityAdmission(AdmissionPlugin):
         return operation in ("CREATE", "UPDATE") and resource in ("pods", PRIORITY_CLASSES) and not subresource
 
     def admit(self, attributes: AdmissionAttributes) -> None:
-        """Set a pod's priority. Raises ApiError 403 for a class that does not exist, and for another priority."""
+        """Set a pod's priority. Raises ApiError 403 if its class does not exist or has a different priority."""
         if attributes.resource != "pods":
             return
         assert attributes.object is not None
@@ -42,7 +42,7 @@ class PriorityAdmission(AdmissionPlugin):
         if wanted:
             found = self._store.latest(PRIORITY_CLASSES, "", wanted)
             if found is None and wanted in SYSTEM_PRIORITIES:
-                # The cluster is being made and does not have them yet.
+                # A new cluster does not have the system's classes yet.
                 found = {"value": SYSTEM_PRIORITIES[wanted]}
             if found is None:
                 raise forbidden("pods", name, f"no PriorityClass with name {wanted} was found")
@@ -70,6 +70,6 @@ class PriorityAdmission(AdmissionPlugin):
             raise forbidden("priorityclasses", name, why, "scheduling.k8s.io")
 
     def _default(self) -> Object | None:
-        """Return the default class. Two may have been made at the same time: then the lower one counts."""
+        """Return the default class: that with the lowest priority, if two were made at the same time."""
         classes = [one for one in self._store.list(PRIORITY_CLASSES) if one.get("globalDefault")]
         return min(classes, key=lambda one: int(one.get("value", 0)), default=None)

@@ -1,6 +1,6 @@
-"""Remembers which webhooks or policies run a second time for a write, because the object has changed since their turn.
+"""Records which webhooks or policies must run again for a write, because the object has changed since their first run.
 
-From apiserver's `pkg/admission/plugin/webhook/mutating/reinvocationcontext.go` and
+Source: apiserver's `pkg/admission/plugin/webhook/mutating/reinvocationcontext.go` and
 `plugin/policy/mutating/reinvocationcontext.go`, which do the same.
 """
 
@@ -16,8 +16,9 @@ __all__ = ["Reinvocation"]
 class Reinvocation:
     """The state of one plugin for one write.
 
-    invoked: those that have run, and may run again. due: those that will. output: the object as the plugin left it, as
-    JSON.
+    invoked: the webhooks or policies that have run, and may run again.
+    due: the webhooks or policies that will run again.
+    output: the object after the plugin's previous run, as JSON.
     """
 
     invoked: set[Hashable] = field(default_factory=set)
@@ -25,6 +26,6 @@ class Reinvocation:
     output: bytes = b""
 
     def require(self) -> None:
-        """Note that the object has changed since all former runs."""
+        """Require another run of all that have run before, because the object has changed."""
         self.due |= self.invoked
         self.invoked.clear()

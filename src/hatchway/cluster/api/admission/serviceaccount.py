@@ -1,6 +1,6 @@
-"""The admission plugin ServiceAccount: the account of a new pod, and the volume with its token.
+"""The admission plugin ServiceAccount: sets the account of a new pod, and adds the volume with its token.
 
-From `plugin/pkg/admission/serviceaccount`.
+Source: `plugin/pkg/admission/serviceaccount`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ServiceAccountAdmission(AdmissionPlugin):
             _mount_token(spec)
 
     def validate(self, attributes: AdmissionAttributes) -> None:
-        """Raise ApiError 403 for a pod that uses a secret that its account must name, and does not."""
+        """Raise ApiError 403 for a pod that uses a secret that its account must name but does not."""
         assert attributes.object is not None
         obj = attributes.object
         if MIRROR_POD in (obj["metadata"].get("annotations") or {}):

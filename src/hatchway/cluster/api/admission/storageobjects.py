@@ -31,7 +31,7 @@ _NO_RESIZE = (
 
 
 class DefaultStorageClass(AdmissionPlugin):
-    """Sets the class of a new claim that names none. store: has the classes."""
+    """Sets the class of a new claim that names no class. store: has the classes."""
 
     name = "DefaultStorageClass"
 
@@ -49,7 +49,7 @@ class DefaultStorageClass(AdmissionPlugin):
         annotations = attributes.object["metadata"].get("annotations") or {}
         if not isinstance(spec, dict) or spec.get("storageClassName") is not None or _CLASS_ANNOTATION in annotations:
             return
-        # Of several default classes the newest counts, then the first name.
+        # Of several default classes, the newest is used; of several newest, the first by name.
         found = sorted(filter(_is_default, self._store.list(_CLASSES)), key=lambda one: str(one["metadata"]["name"]))
         if found:
             newest = max(found, key=lambda one: str(one["metadata"].get("creationTimestamp", "")))

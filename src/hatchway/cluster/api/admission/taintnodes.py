@@ -1,4 +1,4 @@
-"""The admission plugin TaintNodesByCondition: no pod is scheduled before a new node is ready."""
+"""The admission plugin TaintNodesByCondition: keeps pods away from a new node until it is ready."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""API groups that other servers serve (kube-aggregator): routing to them, their availability, their discovery."""
+"""API groups that other servers serve (kube-aggregator). It imports describe, registry and connect."""

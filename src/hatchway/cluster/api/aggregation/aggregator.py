@@ -1,4 +1,4 @@
-"""The aggregator's one class for the API server and the controllers; the other files of this folder are its parts."""
+"""The aggregator, as the API server and the controllers use it. The other files of this folder are its parts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hatchway.proxy.routing import RequestHead, Respond
 __all__ = ["Aggregator"]
 
 _Answer = TypeVar("_Answer")
-# The characters of a remote error that are passed on.
+# The most characters of a remote error's message that clients get.
 _LONGEST_MESSAGE = 1024
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Aggregator:
         self._served = served
         self._local_changed = asyncio.Event()
         self._client = client
-        # Types of CustomResourceDefinitions are not among them: an APIService has precedence over them.
+        # Custom types are left out, because an APIService has precedence over them.
         self._apis = RemoteApis(source, (pair for pair in served() if is_builtin(pair[0])))
         backends = RemoteBackends(locator, certificate, key)
         self._proxy = RemoteProxy(backends)
@@ -82,13 +82,13 @@ class Aggregator:
         self._task = loop.create_task(self._checks.run(), name="APIServices")
         self._keeping = loop.create_task(self._keep_local(), name="local APIServices")
 
-    def served_changed(self) -> None:
-        """Note that this server serves other versions than before."""
+    def update_local(self) -> None:
+        """Update the APIServices of this server soon, because the versions that it serves have changed."""
         self._local_changed.set()
 
     def _api_service_changed(self, _type: str, _old: Object | None, new: Object | None) -> None:
         if new is None:
-            # One that says what this server serves is made anew (`autoregister_controller.go`).
+            # An APIService for a local version is created again when it is missing (`autoregister_controller.go`).
             self._local_changed.set()
 
     async def _keep_local(self) -> None:
@@ -111,7 +111,7 @@ class Aggregator:
         return self._apis.find_path(path)
 
     def prepare(self, head: RequestHead, api: RemoteApi, user: UserInfo) -> PreparedRemote | Respond:
-        """Return how to forward an authorized request to a remote API, or an error answer. Raises nothing."""
+        """Return a decision that forwards an authorized request to a remote API, or an error answer. Raises nothing."""
         return self._proxy.prepare(head, api, user)
 
     def versions(self, group: str) -> list[str] | None:
@@ -127,10 +127,12 @@ class Aggregator:
     ) -> _Answer:
         """Read an object from a remote API as `user`.
 
-        path: below the version, with its query. kind: a type of `remoteanswers`. what: the resource, for messages.
+        path: the path below the version, with the query.
+        kind: the type of the answer, from `remoteanswers`.
+        what: the resource, for messages.
 
-        Raises ApiError: the server's own error, 404 for an API that is not registered, 503 when it does not answer, or
-        not with an object. The messages are client-go's.
+        Raises ApiError: the server's own error; 404 for an API that is not registered; 503 when the server does not
+        answer, or its answer is not of this type. The messages are client-go's.
         """
         api = self._apis.find(group, version)
         if api is None:

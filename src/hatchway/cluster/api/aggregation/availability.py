@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 # Seconds until the next check of a server that answers.
 _EVERY = 30.0
-# Seconds until the next check of a server that does not answer: the first pause, and the longest one.
+# Seconds until the next check of a server that does not answer: after the first failure, and at most.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0
 
 
@@ -139,7 +139,7 @@ class AvailabilityChecks:
             try:
                 available = await self._check(api)
             except ApiError as error:
-                # Another client has changed or deleted the APIService meanwhile; the next check reads it again.
+                # Another client has changed or deleted the APIService meanwhile. The next check reads it again.
                 log.debug("the status of APIService %s was not written: %s", name, error.message)
             except Exception:
                 log.exception("the check of APIService %s has failed", name)
@@ -168,7 +168,7 @@ class AvailabilityChecks:
         return bool(condition["status"] == "True") and version.current
 
     def _service_fault(self, api: RemoteApi) -> Json | None:
-        """Return the condition for a service that has no such port or no endpoints; None if it can be called."""
+        """Return the condition for a service without the port or without endpoints; None if it can be called."""
         where = f'service/{api.service} in "{api.namespace}"'
         service = self._objects.get("services", api.namespace, api.service)
         if service is None:
@@ -188,7 +188,7 @@ class AvailabilityChecks:
         return None
 
     async def _ask(self, api: RemoteApi) -> Json:
-        """Ask the server for the resources of the API's version; return the condition that follows."""
+        """Ask the server for the resources of the API's version. Return the resulting condition."""
         url = self._remote.url(api)
         try:
             answer = await self._remote.get(api, api.root)
@@ -201,7 +201,7 @@ class AvailabilityChecks:
         return _condition("True", "Passed", "all checks passed")
 
     async def _write(self, name: str, condition: Json) -> None:
-        """Write the condition, unless the APIService has the same one. Raises ApiError."""
+        """Write the condition, unless the APIService has it already. Raises ApiError."""
         current = self._source.get(API_SERVICES, "", name)
         if current is None:
             return

@@ -1,6 +1,6 @@
 """Finds the servers behind APIServices, and connects to them over TLS with the front proxy's certificate.
 
-Requests are sent to a ready endpoint and not to the service's address, so they do not depend on the service proxy
+Requests are sent to a ready endpoint and not to the service's address, so that they do not depend on the service proxy
 (kube-apiserver's `--enable-aggregator-routing`).
 """
 
@@ -28,9 +28,9 @@ class RemoteBackends:
         self._contexts = TlsContexts(certificate, key)
 
     def endpoints(self, api: RemoteApi) -> list[BackendEndpoint]:
-        """Return the endpoints of the API's service, at least one.
+        """Return the endpoints of the API's service: at least one.
 
-        Raises ApiError: 503 or 404 without an endpoint, 500 when the CA bundle is not valid. Raises UnreachableBackend.
+        Raises ApiError: 503 or 404 if there is no endpoint, 500 if the CA bundle is not valid; UnreachableBackend.
         """
         found = self._locator.locate("services", api.namespace, f"https:{api.service}:{api.port}")
         try:
@@ -50,9 +50,9 @@ class RemoteBackends:
 
 
 def identity_fields(user: UserInfo) -> Headers:
-    """Return the fields that tell another server the user of a request (client-go `transport.SetAuthProxyHeaders`).
+    """Return the header fields that contain the user of a request (client-go `transport.SetAuthProxyHeaders`).
 
-    Raises ValueError for a name that cannot be sent in a field.
+    Raises ValueError for a name that cannot be sent in a header field.
     """
     fields: Headers = [(b"X-Remote-User", user.name.encode())]
     if user.uid:

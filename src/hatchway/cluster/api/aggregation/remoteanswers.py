@@ -1,7 +1,7 @@
-"""The answers of remote APIs that this server reads, as types: other shapes are refused.
+"""The types of the answers of remote APIs that this server reads. Answers of other shapes are refused.
 
-Fields are those of apidiscovery.k8s.io/v2, metav1 `APIResourceList` and metrics.k8s.io/v1beta1; others are ignored. A
-list or an object may be null, as Go writes an empty one.
+The fields are those of apidiscovery.k8s.io/v2, metav1 `APIResourceList` and metrics.k8s.io/v1beta1; other fields are
+ignored. A list or an object may be null, because Go writes empty ones in this way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Answer = TypeVar("_Answer")
 
 
 class ObjectName(msgspec.Struct, gc=False):
-    """The metadata of an object, as far as it is read."""
+    """The part of an object's metadata that is read."""
 
     name: str = ""
 

@@ -23,11 +23,11 @@ class RemoteApi:
     """One version of a group and the service that serves it (the spec of an APIService).
 
     name: the APIService's name.
-    group_priority, version_priority: their order in discovery; higher ones come first.
+    group_priority, version_priority: the order of groups and versions in discovery; higher priorities come first.
     namespace, service, port: the service.
-    ca_bundle: the authorities that the server's certificate is verified with (PEM); b"" for this machine's.
-    insecure: the certificate is not verified.
-    available: the condition Available is True.
+    ca_bundle: the authorities with which the server's certificate is verified (PEM); b"" for those of this machine.
+    insecure: True if the certificate is not verified.
+    available: True if the condition Available is True.
     """
 
     name: str
@@ -49,7 +49,7 @@ class RemoteApi:
 
     @property
     def server(self) -> tuple[str, str, int, bytes, bool]:
-        """Return the settings that name the server and how it is verified."""
+        """Return the settings that identify the server and its verification."""
         return self.namespace, self.service, self.port, self.ca_bundle, self.insecure
 
 
@@ -80,7 +80,7 @@ def remote_api(obj: Object) -> RemoteApi | None:
 
 
 class RemoteApis:
-    """The remote APIs of a store, updated with each commit.
+    """The remote APIs in a store, updated with each commit.
 
     local: the (group, version) pairs of built-in types. APIServices for these are ignored, so that no object can
     redirect the cluster's own API.
@@ -98,7 +98,7 @@ class RemoteApis:
         return iter(list(self._found.values()))
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
-        """Call `changed(name)` when an APIService was made, changed or deleted."""
+        """Call `changed(name)` whenever an APIService was created, changed or deleted."""
         self._subscribers.append(changed)
 
     def by_name(self, name: str) -> RemoteApi | None:

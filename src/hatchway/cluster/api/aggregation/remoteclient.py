@@ -25,7 +25,7 @@ _LIMIT = 8 * 1024 * 1024
 
 
 class RemoteError(Exception):
-    """A remote API did not answer, or its answer is too long. The message says which."""
+    """A remote API did not answer, or not in a usable way. The message says why."""
 
 
 class RemoteAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +37,7 @@ class RemoteAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class RemoteClient:
-    """Sends GET requests to remote APIs. seconds: the longest time for a request and its answer."""
+    """Sends GET requests to remote APIs. seconds: the timeout for a request and its whole answer."""
 
     def __init__(self, backends: RemoteBackends, seconds: float = 5.0) -> None:
         self._backends = backends
@@ -54,7 +54,8 @@ class RemoteClient:
     ) -> RemoteAnswer:
         """Send a GET request to one of the API's endpoints, and return the answer.
 
-        path: with its query. limit: the most bytes of the answer's body.
+        path: the path with the query.
+        limit: the most bytes of the answer's body.
 
         Raises RemoteError.
         """

@@ -2,9 +2,10 @@
 
 A server offers aggregated discovery, or only the older list of one version's resources.
 
-From kube-aggregator `apiserver/handler_discovery.go` and apiserver `endpoints/discovery/aggregated`. What a server says
-becomes part of this server's discovery, so an answer of another shape is refused as a whole: one field of another type
-would end every client's discovery.
+The answers become part of this server's discovery. A single field of a wrong type would break discovery for every
+client, so such an answer is refused as a whole.
+
+Source: kube-aggregator `apiserver/handler_discovery.go` and apiserver `endpoints/discovery/aggregated`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["read_discovery", "unread_version"]
 Json = dict[str, Any]
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-# How many resources of one version are kept, and how long an answer may be.
+# The most resources of one version that are kept, and the most bytes of an answer.
 _MOST = 2000
 _LIMIT = 1024 * 1024
 
@@ -46,14 +47,14 @@ def unread_version(api: RemoteApi, before: RemoteVersion | None) -> RemoteVersio
 
 
 async def read_discovery(client: RemoteClient, api: RemoteApi, before: RemoteVersion | None = None) -> RemoteVersion:
-    """Read the server's discovery, and its OpenAPI when that is not known from `before`. Raises RemoteError."""
+    """Read the server's discovery, and its OpenAPI document unless `before` has it already. Raises RemoteError."""
     resources = await _read_aggregated(client, api)
     if resources is None:
         resources = await _read_legacy(client, api)
     openapi, kept = await _find_openapi(client, api), tuple(resources[:_MOST])
     version = RemoteVersion(api.group, api.version, api.group_priority, api.version_priority, kept, True, openapi)
     if before is not None and before.document is not None and (before.openapi, before.resources) == (openapi, kept):
-        # Its URL has the hash of its schemas.
+        # The URL of the OpenAPI document contains a hash of its contents, so an equal URL means an equal document.
         return replace(version, document=before.document)
     return replace(version, document=await read_openapi_v2(client, api))
 
@@ -111,12 +112,15 @@ async def _find_openapi(client: RemoteClient, api: RemoteApi) -> str:
     entry = (paths or {}).get(api.root.strip("/"))
     url = entry.serverRelativeURL if entry is not None else ""
     prefix = f"/openapi/v3{api.root}"
-    # A server may refer only to its own document, not to another server's.
+    # A server may refer only to its own documents, not to those of other servers.
     return url if url == prefix or url.startswith(f"{prefix}?") else ""
 
 
 def _plain(resource: ResourceDiscovery) -> Json:
-    """Return a resource as an object, with the kinds without which old clients end (k/k issue 118361)."""
+    """Return a resource as a JSON object. The kinds are always included, because old clients crash without them.
+
+    Source: kubernetes/kubernetes issue 118361.
+    """
     for one in (resource, *(resource.subresources or ())):
         one.responseKind = one.responseKind or KindDiscovery()
     found: Json = msgspec.to_builtins(resource)

@@ -1,8 +1,8 @@
 """Reads the part of a remote API's OpenAPI v2 document that describes it (kube-aggregator `openapi/aggregator`).
 
-It becomes part of this server's `/openapi/v2`. Clients refuse a document in which anything is wrong, so only fields of
-the expected types are kept, a kind is described only by the server of its group, and a document with a reference to
-nothing is refused as a whole.
+The part becomes part of this server's `/openapi/v2`. Clients refuse a document with any error. So only fields of the
+expected types are kept, only the server of a group may describe its kinds, and a document with a reference to a missing
+definition is refused as a whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["read_openapi_v2", "select_openapi_v2"]
 
 Json = dict[str, Any]
 
-# The most bytes of a document, and of the part of it that is kept.
+# The most bytes of a document, and of its part that is kept.
 _LIMIT = 2 * 1024 * 1024
 _DEEPEST = 40
 _LONGEST_NAME = 256
@@ -32,7 +32,7 @@ _NUMBERS = ("maximum", "minimum", "maxLength", "minLength", "maxItems", "minItem
 
 
 async def read_openapi_v2(client: RemoteClient, api: RemoteApi) -> RemoteDocument | None:
-    """Return the part of the server's document that describes the API; None when it has none that can be used."""
+    """Return the part of the server's document that describes the API; None when there is no usable document."""
     try:
         answer = await client.get(api, "/openapi/v2", limit=_LIMIT)
         if answer.status != 200:
@@ -71,7 +71,7 @@ def _object(value: Any) -> Json:
 
 
 def _shallow(value: Any, depth: int = 0) -> Any:
-    """Return a value that is nested no deeper than others. Raises RemoteError."""
+    """Return a value if its nesting is not too deep. Raises RemoteError."""
     if depth > _DEEPEST:
         raise RemoteError("the OpenAPI document is nested too deep")
     for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -94,14 +94,14 @@ class _KeptParts:
         self._wanted: list[str] = []
 
     def add_definitions(self) -> None:
-        """Add all definitions that the kept parts refer to. Raises RemoteError for a reference to nothing."""
+        """Add all definitions to which the kept parts refer. Raises RemoteError when a definition is missing."""
         source = _object(self.source.get("definitions") or {})
         while self._wanted:
             name = self._wanted.pop()
             if name not in self.definitions:
                 if name not in source:
                     raise RemoteError("the OpenAPI document refers to a definition that it does not have")
-                # Here first, because it may refer to itself.
+                # The definition is stored before its contents are known, because it may refer to itself.
                 self.definitions[name] = {}
                 self.definitions[name] = self._schema(_object(source[name]))
 
@@ -131,7 +131,7 @@ class _KeptParts:
         return found | self._extensions(operation)
 
     def _parameters(self, listed: Any) -> list[Json]:
-        """Return parameters without their descriptions, because many operations may refer to one of them."""
+        """Return parameters without their descriptions, which would be repeated in many operations."""
         shared = _object(self.source.get("parameters") or {})
         found = []
         for one in listed if isinstance(listed, list) else ():

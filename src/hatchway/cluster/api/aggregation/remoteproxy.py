@@ -26,7 +26,7 @@ _IDENTITY_PREFIXES = (b"x-remote-", b"impersonate-")
 
 
 def plain_error(status: int, text: str) -> Respond:
-    """Return an error answer of the aggregator. As in kube-aggregator, it is plain text and not a Status."""
+    """Return an error answer of the aggregator: plain text and no Status, as in kube-aggregator."""
     headers = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"X-Content-Type-Options", b"nosniff")]
     return Respond(status, headers, text.encode("utf-8", "replace") + b"\n")
 
@@ -38,7 +38,7 @@ class RemoteProxy:
         self._backends = backends
 
     def prepare(self, head: RequestHead, api: RemoteApi, user: UserInfo) -> PreparedRemote | Respond:
-        """Return how to forward a request, or an error answer. Raises nothing."""
+        """Return a decision that forwards a request, or an error answer. Raises nothing."""
         if not api.available:
             return plain_error(503, _UNAVAILABLE)
         try:
@@ -94,7 +94,7 @@ def _fields(head: RequestHead) -> Headers:
     headers: Headers = []
     client: list[bytes] = []
     for name, value in head.headers:
-        # CGI and WSGI make one name of `X_Remote_User` and `X-Remote-User`.
+        # `X_Remote_User` is removed, too: for CGI and WSGI it is the same name as `X-Remote-User`.
         lower = name.lower().replace(b"_", b"-")
         if lower in _CREDENTIALS or lower.startswith(_IDENTITY_PREFIXES):
             continue

@@ -12,7 +12,7 @@ __all__ = ["UNBOUNDED", "CallEstimate", "SizeRange", "estimate_call", "scaled"]
 
 UNBOUNDED = (1 << 64) - 1
 _TRAVERSAL, _REGEX = 0.1, 0.25
-# The longest regular expression of a named format (apiserver `pkg/cel/format.go`).
+# The length of the longest regular expression of a named format (apiserver `pkg/cel/format.go`).
 _LONGEST_FORMAT = 128
 _TRAVERSED = ("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf")
 _NOMINAL = frozenset(
@@ -32,7 +32,7 @@ class SizeRange:
     most: int
 
     def plus(self, other: SizeRange) -> SizeRange:
-        """Return the size that two values have together: the sum of their sizes."""
+        """Return the sum of the sizes of two values."""
         return SizeRange(min(self.least + other.least, UNBOUNDED), min(self.most + other.most, UNBOUNDED))
 
     def times(self, other: SizeRange) -> SizeRange:
@@ -126,7 +126,7 @@ def _method(
             cost = scaled(min(target.most + 1, UNBOUNDED), _TRAVERSAL) * scaled(sizes[0].most, _REGEX)
             return CallEstimate(min(cost, UNBOUNDED), SizeRange(0, target.most))
         case "containsIP" | "containsCIDR":
-            # 16 bytes of each address are compared; a network is masked first.
+            # 16 bytes of each address are compared. A network is masked before.
             cost = 4 if name == "containsIP" else 7
             is_text = node.args[0].type.kind == "string"
             return CallEstimate(cost + (scaled(sizes[0].most, _TRAVERSAL) if is_text else 0))

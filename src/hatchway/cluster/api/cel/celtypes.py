@@ -51,7 +51,7 @@ class CelType:
     parameters: tuple[CelType, ...] = ()
 
     def __str__(self) -> str:
-        """Return the type as errors name it (cel-go `checker/format.go`)."""
+        """Return the type in the form that errors use (cel-go `checker/format.go`)."""
         if not self.parameters:
             return self.name
         return f"{self.name}({', '.join(map(str, self.parameters))})"
@@ -131,7 +131,7 @@ class Overload:
 
 
 class Bindings:
-    """The values of type parameters (of signatures and of empty lists) that were found so far."""
+    """The known values of type parameters (of signatures and of empty lists)."""
 
     def __init__(self) -> None:
         self._bound: dict[str, CelType] = {}
@@ -155,7 +155,7 @@ class Bindings:
         return given if parts == given.parameters else CelType(given.kind, given.name, parts)
 
     def accepts(self, wanted: CelType, found: CelType) -> bool:
-        """Return True if a value of type `found` is accepted as a value of type `wanted`; then also bind parameters."""
+        """Return True if a value of type `found` is accepted as a value of type `wanted`. If so, bind parameters."""
         return self.accepts_all((wanted,), (found,))
 
     def accepts_all(self, wanted: Iterable[CelType], found: Iterable[CelType]) -> bool:
@@ -231,7 +231,7 @@ def most_general(first: CelType, second: CelType) -> CelType:
 
 
 def describe_call(arguments: Iterable[CelType], *, is_member: bool) -> str:
-    """Return the types of a call as errors name them: `(int, string)` or `string.(int)`."""
+    """Return the types of a call in the form that errors use: `(int, string)` or `string.(int)`."""
     first, *others = (*arguments, None)
     found = [str(one) for one in ([first, *others] if not is_member else others) if one is not None]
     text = f"({', '.join(found)})"

@@ -158,7 +158,7 @@ class _ExpressionChecker(TreeWalk[CelType]):
             found = self._field(node, node.args[0], field.value, optional=True)
             self.visit(field)
             return found
-        # What is formatted may have different types (`ValidateHomogeneousAggregateLiterals`).
+        # The arguments of `format` may have different types (`ValidateHomogeneousAggregateLiterals`).
         self._formatted += node.name == "format"
         try:
             return self._checked_call(node)

@@ -81,7 +81,7 @@ class Program:
 
         variables: the values of variables, by name.
         limit: the most units of cost.
-        deadline: the processor time of this thread, in seconds, at which the evaluation ends.
+        deadline: when the evaluation ends, as processor time of this thread in seconds (`time.thread_time`).
         """
         state = Evaluation(variables, self.slots, limit, deadline)
         try:

@@ -29,11 +29,11 @@ from hatchway.cluster.api.cel.lexer import RESERVED
 __all__ = ["PATCH_OPERATION", "PATCH_ROOT", "TYPE_NAMES", "CelEnvironment", "JoinedTypes", "ObjectTypes"]
 
 # The types of an operation of a JSON patch, and of an object that is merged into another one (apiserver
-# `pkg/cel/mutation/typeresolver.go`). The name of the type of a part contains the part's path: `Object.spec`.
+# `pkg/cel/mutation/typeresolver.go`). The type of a part of an object is named after the part's path: `Object.spec`.
 PATCH_OPERATION, PATCH_ROOT = "JSONPatch", "Object"
 _PATCH_FIELDS = {"op": STRING, "from": STRING, "path": STRING, "value": DYN}
 
-# The fields of object types, by the name of the type: field to type.
+# By the name of an object type: the types of its fields, by the names of the fields.
 ObjectTypes = Mapping[str, Mapping[str, CelType]]
 
 # The types that an expression can name, with the names that `type()` returns for them.

@@ -1,6 +1,6 @@
 """Estimates the highest cost of an expression before it is evaluated (cel-go `checker/cost.go`).
 
-Calls of Kubernetes' libraries cost what apiserver's `pkg/cel/library/cost.go` says.
+The costs of calls of Kubernetes' libraries are those of apiserver's `pkg/cel/library/cost.go`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Estimate(TreeWalk[int]):
         return self._paths.get(id(node), ())
 
     def size(self, node: SyntaxNode) -> SizeRange | None:
-        """Return the size of a value. It was computed before, or follows from a constant, from its path or its type."""
+        """Return the size of a value: computed before, or from a constant, from the value's path or from its type."""
         if (known := self._sizes.get(id(node))) is not None:
             return known
         if isinstance(node, Literal):

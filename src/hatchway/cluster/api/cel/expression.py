@@ -25,7 +25,7 @@ class CompiledExpression:
 
     @property
     def type(self) -> CelType:
-        """Return the type of its result."""
+        """Return the type of the expression's result."""
         return self.program.type
 
 

@@ -36,7 +36,7 @@ _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v"
 
 @dataclass(frozen=True, slots=True)
 class SyntaxToken:
-    """A token. kind: name, quoted, literal, op or end. text: as it is written. value: the value of a literal."""
+    """A token. kind: name, quoted, literal, op or end. text: the text in the expression. value: a literal's value."""
 
     kind: str
     text: str
@@ -83,7 +83,7 @@ def _value(kind: str, word: str) -> Any:
         if number >= 1 << 64:
             raise ValueError("invalid uint literal")
         return UInt(number)
-    # One more than the largest integer: a minus sign may stand before it, which `parser.py` checks.
+    # One more than the largest integer is allowed after a minus sign. `parser.py` checks that there is one.
     if number > 1 << 63:
         raise ValueError("invalid int literal")
     return number

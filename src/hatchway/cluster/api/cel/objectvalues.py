@@ -1,6 +1,6 @@
 """The values that only mutation expressions make: objects of named types, and operations of JSON patches.
 
-From apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/cel/mutation/jsonpatch.go`.
+Source: apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/cel/mutation/jsonpatch.go`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["UNSET", "ObjectValue", "PatchOperation"]
 class ObjectValue:
     """An object that an expression has made, such as `Object.spec{replicas: 1}`. Expressions cannot read its fields.
 
-    type_name: `Object`, or for a part of it the path of the part: `Object.spec`.
+    type_name: `Object`; for a part of an object, with the path of the part: `Object.spec`.
     """
 
     type_name: str
@@ -33,7 +33,7 @@ class ObjectValue:
     __hash__ = None  # type: ignore[assignment]
 
 
-# Stands for the value of an operation without a value.
+# The value of an operation that has no value.
 UNSET: Value = object()
 
 

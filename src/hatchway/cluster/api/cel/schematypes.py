@@ -1,6 +1,6 @@
 """The types of values that a schema describes (apiserver `pkg/cel/types.go`, `pkg/cel/common/schemas.go`).
 
-In addition to the type of CEL, they have the most elements of a value, from which the cost of an expression is
+In addition to a type of CEL, they contain the most elements of a value, from which the cost of an expression is
 estimated.
 """
 
@@ -48,7 +48,7 @@ def map_type(key: DeclaredType, element: DeclaredType, most: int) -> DeclaredTyp
 
 
 def assign_names(declared: DeclaredType, name: str, types: dict[str, Mapping[str, CelType]]) -> CelType:
-    """Give each object type a name that contains its path, and return the type. types: gets the fields by this name."""
+    """Name each object type after its path, and return the type. types: gets the fields of each type, by this name."""
     if declared.type.kind == "object":
         types[name] = {key: assign_names(one, f"{name}.{key}", types) for key, one in declared.fields.items()}
         return object_type(name)
@@ -78,5 +78,5 @@ def size_at(declared: DeclaredType, path: tuple[str, ...]) -> int | None:
 
 
 def most_occurrences(declared: DeclaredType) -> int:
-    """Return how many of the smallest values fit into a request. This limits lists and maps that have no limit."""
+    """Return how many of the smallest values fit into a request: the limit of lists and maps without a limit."""
     return MAX_REQUEST // (declared.least_json + 1)

@@ -1,4 +1,4 @@
-"""The state of one evaluation: the values of variables, and what it may still use."""
+"""The state of one evaluation: the values of variables, and the cost and time that are left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Evaluation:
         slots: the values of the variables of comprehensions.
         cost: the units of cost used so far.
         limit: the most units of cost.
-        deadline: processor time of this thread, in seconds, at which the evaluation ends.
+        deadline: when the evaluation ends, as processor time of this thread in seconds (`time.thread_time`).
     """
 
     __slots__ = ("_made", "_rounds", "cost", "deadline", "limit", "slots", "variables")
@@ -69,7 +69,7 @@ Step = Callable[[Evaluation], Value]
 
 
 def insert(found: dict[Value, Value], key: Value, value: Value) -> None:
-    """Add an entry to a map that is being made. Raises EvaluationError for a repeated key or one of a wrong type."""
+    """Add an entry to a map that is being made. Raises EvaluationError for a repeated key or a key of a wrong type."""
     if not isinstance(key, str | int):
         raise EvaluationError("unsupported key type")
     if key in found:

@@ -214,7 +214,7 @@ def equality(first: Step, second: Step, *, wanted: bool) -> Step:
 
     def run(state: Evaluation) -> Value:
         one, other = first(state), second(state)
-        # The sizes of texts, lists and maps, from which cel-go computes the cost of a comparison.
+        # cel-go computes the cost of a comparison from the sizes of these types: texts, lists and maps.
         size = min(size_of(one), size_of(other))
         state.add(-(-size // 10))
         if size > 1000:
@@ -257,7 +257,7 @@ def direct(overload: Overload, args: list[Step]) -> Step:
 def _apply(
     state: Evaluation, call: Callable[..., Value], cost: Callable[[tuple[Value, ...], Value], int] | None, values: Any
 ) -> Value:
-    # The price is known only with the result, whose size the functions limit themselves.
+    # The cost depends on the result, so it is known only after the call. The functions limit the size of their results.
     try:
         result = call(*values)
     except (TypeError, AttributeError):

@@ -64,7 +64,7 @@ class Ident(SyntaxNode):
 class Select(SyntaxNode):
     """The selection of a field. test: True for `has(operand.field)`. optional: True for `operand.?field`.
 
-    qualified: the name of a variable or a type, if the selection is such a name; "" for a field.
+    qualified: the qualified name of a variable or a type that this selection is; "" for a field.
     """
 
     operand: SyntaxNode
@@ -78,8 +78,8 @@ class Select(SyntaxNode):
 class CallNode(SyntaxNode):
     """A call of a function or an operator (`_+_`). target: the object of a method; None for a function.
 
-    overloads: the signatures that fit the types of the arguments. The checker sets them. It also removes a `target`
-    that is not an object, but a part of the function's name.
+    overloads: the signatures that fit the types of the arguments. The checker sets them. The checker also removes a
+    `target` that is no object, but a part of the function's name.
     """
 
     name: str
@@ -125,10 +125,10 @@ class Comprehension(SyntaxNode):
     Attributes:
         kind: the macro: all, exists, existsOne, map, filter, transformMap, transformMapEntry or bind.
         variable, second: the variables of each iteration; `second` is "" for a macro with one variable.
-        condition, step, result: the expansion, from which types and costs are found.
+        condition, step, result: the expansion, from which types and costs are computed.
         body: the expression that is evaluated in each iteration.
         filter: an iteration adds nothing if this expression is false; None if there is no filter.
-        accumulator: the variable of the result; for `bind` the variable that is bound.
+        accumulator: the variable of the result; for `bind`, the bound variable.
     """
 
     kind: str
@@ -237,7 +237,7 @@ class Issues:
             self._found.append(_IssueAt(offset, message))
 
     def __str__(self) -> str:
-        """Return the errors as cel-go writes them: place, message, the line, and a mark below it."""
+        """Return the errors in cel-go's format: place, message, the line, and a mark below the line."""
         lines = list(self._lines())
         if self._count > _MOST_ISSUES:
             lines.append(f"{self._count - _MOST_ISSUES} more errors were truncated")
@@ -259,4 +259,4 @@ class Issues:
 
 
 class ExpressionIssues(ValueError):
-    """An expression that cannot be compiled; its text is that of cel-go's `issues.String()`."""
+    """An expression that cannot be compiled. The text is that of cel-go's `issues.String()`."""

@@ -1,7 +1,7 @@
 """The values of CEL while an expression is evaluated, their equality and their order.
 
-int, float, bool, str, bytes and None stand for int, double, bool, string, bytes and null; lists and dictionaries for
-lists and maps, and also for objects. The other types have classes here and in the libraries.
+The values of int, double, bool, string, bytes and null are Python's int, float, bool, str, bytes and None. Lists are
+lists; maps and objects are dictionaries. The other types have classes here and in the libraries.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Value = Any
 MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
 _NANO = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Years 1 to 9999.
+# The limits of timestamps: the years 1 to 9999.
 _FIRST, _LAST = -62135596800, 253402300799
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
@@ -46,11 +46,11 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCI
 
 
 class EvaluationError(Exception):
-    """An error of an expression; its text is cel-go's."""
+    """An error of an expression. The text is that of cel-go."""
 
 
 class CostExceeded(Exception):
-    """An expression needs more than it may (cel-go's "operation cancelled: actual cost limit exceeded")."""
+    """An expression exceeds a limit (cel-go's "operation cancelled: actual cost limit exceeded")."""
 
     def __init__(self) -> None:
         super().__init__("operation cancelled: actual cost limit exceeded")
@@ -69,13 +69,13 @@ class Timestamp:
     nanoseconds: int
 
     def __str__(self) -> str:
-        """Return it in RFC 3339, in UTC."""
+        """Return the moment in RFC 3339, in UTC."""
         seconds, rest = divmod(self.nanoseconds, _NANO)
         text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
         return f"{text}.{f'{rest:09}'.rstrip('0')}Z" if rest else f"{text}Z"
 
     def moment(self) -> datetime:
-        """Return it as a datetime, without what is below a microsecond."""
+        """Return the moment as a datetime, cut off to microseconds."""
         seconds, rest = divmod(self.nanoseconds, _NANO)
         return _EPOCH + timedelta(seconds=seconds, microseconds=rest // 1000)
 
@@ -87,7 +87,7 @@ class Duration:
     nanoseconds: int
 
     def __str__(self) -> str:
-        """Return it in seconds: `90s`, `0.5s`."""
+        """Return the duration in seconds: `90s`, `0.5s`."""
         sign, rest = ("-", -self.nanoseconds) if self.nanoseconds < 0 else ("", self.nanoseconds)
         seconds, part = divmod(rest, _NANO)
         return f"{sign}{seconds}.{f'{part:09}'.rstrip('0')}s" if part else f"{sign}{seconds}s"
@@ -139,7 +139,7 @@ def parse_timestamp(text: str) -> Timestamp:
 
 
 def parse_duration(text: str) -> Duration:
-    """Return the duration of a text as Go's time.ParseDuration reads it. Raises ValueError."""
+    """Return the duration in a text, in the format of Go's time.ParseDuration. Raises ValueError."""
     sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
     if rest == "0":
         return Duration(0)
@@ -169,7 +169,7 @@ _KINDS: dict[type, str] = {
 
 
 def kind_name(value: Value) -> str:
-    """Return the kind of a value's type, as `CelType.kind` has it."""
+    """Return the kind of a value's type: a value of `CelType.kind`."""
     found = _KINDS.get(type(value))
     if found is not None:
         return found
@@ -177,7 +177,7 @@ def kind_name(value: Value) -> str:
 
 
 def type_name(value: Value) -> str:
-    """Return the name of a value's type, as `type()` gives it."""
+    """Return the name of a value's type, which `type()` shows."""
     found = _NAMES.get(type(value))
     if found is not None:
         return found
@@ -187,7 +187,7 @@ def type_name(value: Value) -> str:
 
 
 def size_of(value: Value) -> int:
-    """Return how many parts a value has, which costs follow from; 1 for values without parts."""
+    """Return the number of parts of a value, for the computation of costs; 1 for values without parts."""
     if isinstance(value, str | bytes | list | dict):
         return len(value)
     if isinstance(value, Optional) and value.has_value:
@@ -200,7 +200,7 @@ def _is_number(value: Value) -> bool:
 
 
 def equal(first: Value, second: Value) -> bool:
-    """Return True for equal values. Numbers of different types may be equal, other values of different types not."""
+    """Return True for equal values. Only numbers can be equal to values of another type."""
     kind = type(first)
     if kind is type(second) and kind in (str, int, bool, float, bytes):
         return bool(first == second)

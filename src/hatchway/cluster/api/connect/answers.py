@@ -49,14 +49,14 @@ def replace_response(head: ResponseHead, error: ApiError) -> Transform:
 
 
 def status_response(error: ApiError) -> Respond:
-    """Return the answer for an error: a Status."""
+    """Return the answer to an error: a Status."""
     body = json.dumps(error.status(), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
     headers = [NO_CACHE, (b"Content-Type", b"application/json"), *error.headers()]
     return Respond(error.code, headers, body)
 
 
 def dial_error(message: str, upgrade: bool) -> ApiError:
-    """Return the error for an endpoint that cannot be reached: 503; 500 for an upgrade."""
+    """Return the error for an endpoint that cannot be reached: 503, or 500 for an upgrade."""
     if upgrade:
         return ApiError(500, "", f"error dialing backend: {message}")
     return service_unavailable(f"error trying to reach service: {message}")
@@ -104,7 +104,7 @@ def dial_message(error: ProxyError, endpoint: BackendEndpoint) -> str:
     if isinstance(cause, TimeoutError):
         why = "i/o timeout"
     elif isinstance(cause, OSError) and cause.errno:
-        why = f"connect: {os.strerror(cause.errno).lower()}"  # asyncio changes the text of strerror
+        why = f"connect: {os.strerror(cause.errno).lower()}"  # errors of asyncio have a different `strerror`
     else:
         why = error.message
     return f"dial tcp {endpoint.dialed}: {why}"

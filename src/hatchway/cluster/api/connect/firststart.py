@@ -1,4 +1,4 @@
-"""Holds requests for Services that start on first use until there is an endpoint."""
+"""Starts Services on first use. Until a Service has an endpoint, its requests are held."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ class FirstStart:
     async def wait_for_port_forward(self, namespace: str, name: str) -> None:
         """Start a Service that a port-forward is about to use. Return when it has running pods, or after `seconds`.
 
-        For Services that do not start on first use, return at once.
+        Returns at once for Services that do not start on first use.
         """
 
         objects = self._objects
 
         def is_ready() -> bool:
             service = objects.get("services", namespace, name)
-            # When the annotation is removed, its pods exist.
+            # The annotation is removed when the Service's pods exist.
             return (
                 service is None
                 or not deployment_to_start(service)
@@ -79,14 +79,14 @@ class FirstStart:
         service = objects.get("services", namespace, name)
         if service is None or is_ready():
             return
-        with contextlib.suppress(ProxyError):  # the client then finds no pod, and reports that
+        with contextlib.suppress(ProxyError):  # the client will find no pod, and report this
             await self.wait(deployment_to_start(service), is_ready)
 
     async def wait(self, deployment: str, is_ready: Callable[[], bool]) -> None:
         """Start a Deployment, and wait until it is ready.
 
         Raises:
-            ProxyError: it is not ready in time, or too many requests are held.
+            ProxyError: when it is not ready in time, or too many requests are held.
         """
         self._report_use(deployment)
         if self._count >= self._most:

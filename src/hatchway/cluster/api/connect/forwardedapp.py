@@ -18,10 +18,10 @@ __all__ = ["ForwardedApp"]
 class ForwardedApp:
     """An ASGI application that answers every request with the upstream's answer to the GET of `forward`.
 
-    It uses these parts of `forward`: the upstream, the target, the fields, `error_response` and `edit_response`. While
-    the client is slow, it does not read from the upstream. When the client disconnects, it cancels the request. There
-    is no timeout. If the upstream's answer is cut off, the answer to the client ends normally, as with `io.Copy` in
-    apiserver's `StreamObject`.
+    Only these parts of `forward` are used: the upstream, the target, the fields, `error_response` and `edit_response`.
+    While the client is slow, the application does not read from the upstream. When the client disconnects, the request
+    is cancelled. There is no timeout. If the upstream's answer is cut off, the answer to the client ends normally, as
+    with `io.Copy` in apiserver's `StreamObject`.
     """
 
     def __init__(self, http: HttpClient, forward: Forward) -> None:
@@ -66,7 +66,7 @@ class ForwardedApp:
                     data = piece if transform is None else transform.feed(piece)
                     await send({"type": "http.response.body", "body": data, "more_body": True})
             except ProxyError:
-                pass  # what has arrived is sent
+                pass  # the part of the answer that has arrived is sent
             rest = transform.finish() if transform is not None else b""
             await send({"type": "http.response.body", "body": rest, "more_body": False})
         finally:

@@ -1,6 +1,6 @@
 """Joins a stream of a port-forward with a socket of a pod, without a transport between them.
 
-For a short connection, a transport with its futures and timers would take more time than passing on the bytes.
+For a short connection, making a transport with its futures and timers would take longer than relaying the bytes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 
 from hatchway.kube.streams.spdystream import SpdyStream
 
-# The most bytes of one read; and of one read when the stream's window has no room. In the second case the bytes wait in
-# memory, and there may be thousands of streams.
+# The most bytes of one read; and the most bytes of one read while the stream's window has no room. In the second case,
+# the bytes wait in memory, and there may be thousands of streams.
 _PIECE: Final = 256 * 1024
 _LEAST: Final = 4 * 1024
 # Timeouts in seconds: for connecting, and for a pod to read the last bytes.
@@ -69,7 +69,7 @@ class ForwardedSocket(asyncio.Protocol):
         self._stream = stream
         self._refused = refused
         self._tell_closed = closed
-        # The part of the last piece that the pod has not taken. It keeps the whole piece, of `_held` bytes, in memory.
+        # The part of the last piece that the pod has not taken. It keeps the whole piece (`_held` bytes) in memory.
         self._unsent: memoryview | None = None
         self._held = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -88,8 +88,7 @@ class ForwardedSocket(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             number = sock.connect_ex((address, port))
             if number == errno.EINPROGRESS:
-                # On the same machine the connection is established by now. To ask again is cheaper than to wait for an
-                # event.
+                # On the same machine, the connection is established by now. A second call takes less than an event.
                 number = sock.connect_ex((address, port))
         except OSError as error:
             self._refuse(error.errno or errno.EIO)

@@ -69,7 +69,7 @@ class ForwardLimits:
 class PodForwarding:
     """The port-forwards of one session.
 
-    metadata: the metadata of the pod's object.
+    metadata: the pod's metadata.
     """
 
     def __init__(self, networks: PodNetworks, limits: ForwardLimits, metadata: Mapping[str, str]) -> None:

@@ -35,7 +35,7 @@ class PodStreams:
     """The handler of authorized requests for one kind of stream (`ConnectHandler`).
 
     objects: the cluster's pods and nodes.
-    locator: finds their kubelets.
+    locator: finds the nodes' kubelets.
     location: makes the kubelet's path and query from a pod and a request's query. Raises ApiError.
     networks: the networks of pods, for Hatchway's own port-forwards (`podforward.py`); None when only kubelets can
         reach pods.
@@ -55,7 +55,10 @@ class PodStreams:
         self._limits = ForwardLimits()
 
     def prepare(self, head: RequestHead, request: ConnectRequest) -> Forward | AcceptUpgrade | Respond:
-        """Return a Forward to the kubelet, the acceptance of the upgrade here, or a `Status`. It never raises."""
+        """Return a Forward to the kubelet, an AcceptUpgrade for Hatchway's own port-forwards, or a `Status`.
+
+        It never raises.
+        """
         try:
             return self._route(head, request)
         except ApiError as error:
@@ -93,7 +96,7 @@ class PodStreams:
 
 
 def _is_running(pod: Object) -> bool:
-    """Return True for a running pod. Requests for other pods go to their kubelet, which knows more about them."""
+    """Return True for a running pod. Requests for other pods go to the kubelet, which knows why they do not run."""
     return pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 

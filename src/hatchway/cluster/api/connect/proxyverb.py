@@ -8,7 +8,7 @@ These deviations from Kubernetes are deliberate:
 - the bytes of the path are not changed (`%2F` stays `%2F`, `!` stays `!`) unless answers are rewritten as in Kubernetes
   (`path_of` has the complete rule); dot segments cannot leave the prefix, and `%00` is a 400;
 - the query of an upgrade is forwarded;
-- answers are rewritten so that applications work whose scripts build URLs (`rewrite/prefix.py`); with
+- answers are rewritten so that applications whose scripts build URLs work, too (`rewrite/prefix.py`); with
   `X-Hatchway-Rewrite: kubernetes`, or with that setting of the cluster, they are rewritten as in Kubernetes, and with
   `off` not at all;
 - HTML is rewritten while it streams, and only URLs in it are changed; content codings other than gzip and deflate are
@@ -247,7 +247,7 @@ def path_of(rest: bytes, rewriting: Rewriting, *, exact: bool = False) -> bytes:
 
     rest: the part of the request's path after `/proxy`.
     rewriting: the mode of rewriting.
-    exact: True to keep the bytes even then, because the client has requested that.
+    exact: True to keep the bytes in every case, because the client has requested this.
     """
     if rewriting == "kubernetes" or (not exact and b"/" not in rest[1:] and b"%2f" in rest.lower()):
         return escape_path(join_location(b"", unescape(rest)))

@@ -3,8 +3,8 @@
 The rules are those of Kubernetes' `ResourceLocation` functions: `pkg/registry/core/service/storage/storage.go` (read
 through EndpointSlices, as in the present apiserver `pkg/util/proxy/proxy.go`), `pod/strategy.go` and `node/strategy.go`
 with `pkg/kubelet/client/kubelet_client.go`. Two deviations are deliberate. Only the addresses of a node are used, and
-its names are never resolved, so that the checked address is also the dialed one (CVE-2020-8562). A pod's port may be
-the name of a container port.
+its names are never resolved, so that the checked address is always the dialed address (CVE-2020-8562). A pod's port may
+be the name of a container port.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CommittedObjects(Protocol):
 
 
 class UnreachableBackend(Exception):
-    """An endpoint's port is not valid. The message has the form of a failed dial's."""
+    """An endpoint's port is not valid. The message has the form of Go's errors of failed dials."""
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class BackendEndpoint:
     host: its address in URLs, `ip:port`; without the port when the request has none.
     dialed: the address and port to which connections are made.
     pod: the name of the pod that must still have the address; "" for none.
-    owner: the pod for which this was last checked.
+    owner: the object of the pod when this was last checked.
     """
 
     address: str
@@ -139,7 +139,7 @@ class Locator:
     def _held_endpoint(self, service: Object, raw: str) -> BackendEndpoint | None:
         """Return an endpoint for a Service that starts on first use; None for other Services.
 
-        Connecting to it waits until the Service has a ready endpoint. Its own address is the Service's cluster address.
+        A connection to this endpoint waits until the Service has a ready one. Its address is the cluster IP.
         """
         deployment, first_start = deployment_to_start(service), self._first_start
         scheme, name, port = _split("service", raw)

@@ -1,8 +1,7 @@
 """Posts reviews to webhooks over TLS: to a ready endpoint of a Service, or to a URL.
 
-From apiserver's `pkg/util/webhook/client.go`; errors are worded as client-go words them. Answers are bounded in time
-and in size, so a hostile server costs no more than one request that waits. Admission webhooks and conversion webhooks
-use it.
+Used for admission webhooks and conversion webhooks. Source: apiserver's `pkg/util/webhook/client.go`; errors have the
+texts of client-go. Answers are limited in time and in size, so a hostile server can only make one request wait.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from hatchway.proxy.routing import ProxyError, Upstream
 
 __all__ = ["WebhookBundleError", "WebhookClient", "WebhookPostFailed", "WebhookTarget"]
 
-# The most bytes of an answer: the largest object and some text, or a patch in base64 that replaces this object.
+# The most bytes of an answer: enough for a patch in base64 that replaces the largest object.
 _LIMIT = 4_500_000
-# How many characters of an answer that is no review are shown.
+# The most characters that an error shows of an answer that is no review.
 _SHOWN = 1024
-# Characters of a path that are sent as they are.
+# The characters of a path that need no percent-encoding.
 _SAFE = "/%:@!$&'()*+,;=~"
-# client-go `rest/request.go` with apimachinery's `NewGenericServerResponse`.
+# The messages for statuses: client-go `rest/request.go` with apimachinery's `NewGenericServerResponse`.
 _STATUS_TEXTS = {
     400: "the server rejected our request for an unknown reason",
     401: "the server has asked for the client to provide credentials",
@@ -54,11 +53,11 @@ class WebhookTarget:
     """The address of a webhook, and the time that a call of it may take.
 
     Attributes:
-        url: "" for a webhook behind a Service.
+        url: the URL; "" for a webhook behind a Service.
         service: (namespace, name, port); None for a webhook with a URL.
         path: the path for a Service.
-        bundle: the certificates that the server's is verified with, in PEM; b"" for the system's CAs.
-        seconds: how long a call may take, the whole answer included.
+        bundle: the certificates with which the server's certificate is verified, in PEM; b"" for the system's CAs.
+        seconds: how long a call may take, including the whole answer.
     """
 
     url: str
@@ -81,7 +80,7 @@ class WebhookTarget:
 
     @property
     def where(self) -> str:
-        """Return the URL as errors show it, with the time-out as client-go adds it."""
+        """Return the URL for errors, with the timeout, which client-go adds."""
         where = self.url
         if self.service is not None:
             namespace, name, port = self.service
@@ -90,7 +89,7 @@ class WebhookTarget:
 
 
 class WebhookPostFailed(Exception):
-    """A call did not get a successful answer. The message says why, in the words of client-go."""
+    """A call did not get a successful answer. The message is that of client-go."""
 
 
 class WebhookBundleError(WebhookPostFailed):
@@ -98,13 +97,13 @@ class WebhookBundleError(WebhookPostFailed):
 
 
 class _WebhookUnreachable(Exception):
-    """The server cannot be reached; the message is worded as Go's net package words it."""
+    """The server cannot be reached. The message is that of Go's net package."""
 
 
 class WebhookClient:
-    """Sends reviews.
+    """Sends reviews to webhooks.
 
-    locator: finds the endpoints of Services. The API server sets it when it is made; until then only URLs are called.
+    locator: finds the endpoints of Services. The API server sets it later; until then, only URLs can be called.
     """
 
     def __init__(self, locator: Locator | None = None) -> None:
@@ -161,7 +160,7 @@ class WebhookClient:
         return bytes(content)
 
     def _endpoint(self, target: WebhookTarget, host: str, port: int) -> BackendEndpoint:
-        """Return where to connect. Raises _WebhookUnreachable."""
+        """Return the endpoint to which to connect. Raises _WebhookUnreachable."""
         if target.service is None:
             dialed = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             connecting = partial(_dial, host, port)
@@ -173,7 +172,8 @@ class WebhookClient:
         try:
             return random.choice(self.locator.locate("services", namespace, spelled))
         except ApiError as error:
-            # The locator words its errors for the proxy verb; Kubernetes' ResolveEndpoint names the Service alone.
+            # The locator's errors are for the proxy verb (`https:web:443`). Kubernetes' ResolveEndpoint names only the
+            # Service.
             message = f'service "{name}" not found' if error.code == 404 else error.message.replace(spelled, name)
             raise _WebhookUnreachable(message) from None
         except UnreachableBackend as error:
@@ -188,12 +188,12 @@ async def _dial(host: str, port: int) -> socket.socket:
     try:
         return await connect(host, port)
     except (UnicodeError, socket.gaierror):
-        # For a name that is no domain name, Python raises a UnicodeError.
+        # Python raises a UnicodeError for a name that is no domain name.
         raise OSError(f"lookup {host}: no such host") from None
 
 
 def _explain(status: int, body: bytes) -> str:
-    """Return the message of client-go for an answer that is not successful."""
+    """Return client-go's message for an answer that is not successful."""
     if status == 500:
         return f'an error on the server ("{body.decode("utf-8", "replace").strip()}") has prevented the request ' + (
             "from succeeding"

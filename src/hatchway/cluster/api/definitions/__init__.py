@@ -1,1 +1,1 @@
-"""Serves the types of CustomResourceDefinitions: their rows follow the stored definitions."""
+"""Keeps the registry's rows equal to the stored CustomResourceDefinitions. It imports registry and storage."""

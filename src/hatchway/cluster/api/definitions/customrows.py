@@ -33,14 +33,14 @@ _CHANGES = ("get", "patch", "update")
 def custom_rows(
     definition: Object, webhooks: ConversionWebhooks, weight: Callable[[Object], int]
 ) -> tuple[Resource, ...]:
-    """Return the rows of the served versions, that of the stored version first; () until it is established.
+    """Return the rows of the served versions, the stored version first; () until the definition is established.
 
-    webhooks: calls the webhook that converts the objects, if the definition has one. weight: returns the bytes of JSON
-    of a stored object of the type, 0 for a small one.
+    webhooks: calls the webhook that converts the objects, if the definition has one.
+    weight: returns the bytes of JSON of a stored object of the type; 0 for a small object.
     """
     if not condition_is_true(definition, "Established"):
         return ()
-    # The status may have been written by hand: it must not give the definition the objects of another one.
+    # A client may have written the status. It must not make the definition serve the objects of another definition.
     accepted = definition["status"].get("acceptedNames") or {}
     if accepted.get("plural") != definition["spec"]["names"]["plural"] or not accepted.get("kind"):
         return ()
@@ -70,7 +70,7 @@ def _row(
         parts.append(Subresource("status", _CHANGES))
     if scale is not None:
         parts.append(Subresource("scale", _CHANGES, "Scale", "autoscaling", "v1", scale=scale))
-    # Stored objects are what clients get, if nothing has a default and there never was another version.
+    # Clients get objects exactly as they are stored if there are no defaults, and there was never another version.
     is_plain = len(spec["versions"]) == 1 and definition["metadata"].get("generation") == 1 and not schema.has_defaults
     deprecation = ""
     if version.get("deprecated"):
@@ -103,7 +103,7 @@ def _row(
 
 
 def _versions(definition: Object, stored: str, weight: Callable[[Object], int]) -> TypeVersions:
-    """Return all versions of a definition with their schemas, also those that are not served."""
+    """Return all versions of a definition with their schemas, including versions that are not served."""
     group, kind = definition["spec"]["group"], definition["status"]["acceptedNames"]["kind"]
     schemas = {
         f"{group}/{one['name']}": CustomSchema(

@@ -23,9 +23,9 @@ DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 _log = logging.getLogger(__name__)
 _BUILT_IN = frozenset(name for row in ROWS for name in (row.group_resource, row.stored_as))
 _BUILT_IN_KINDS = frozenset((row.group, row.kind) for row in ROWS)
-# More patterns than this are compiled on a thread.
+# If a definition has more patterns than this, they are compiled on a thread.
 _FEW_PATTERNS = 32
-# What the rows of a definition depend on.
+# The parts of a definition on which its rows depend.
 _Basis = tuple[Any, ...]
 
 
@@ -41,12 +41,12 @@ def _is_taken(row: Resource) -> bool:
 class CustomTypes:
     """Follows the definitions in a store, and sets the rows of their types.
 
-    A definition that is stored already is served at once. The rows of a large one are made on a thread; until they are
-    there, its former rows are served.
+    The types of definitions that are already stored are served at once. When a large definition changes later, its new
+    rows are made on a thread, and its former rows are served meanwhile.
 
     Args:
         store: has the definitions and the objects.
-        registry: gets the rows.
+        registry: where the rows are set.
         webhooks: calls the webhooks that convert objects.
     """
 
@@ -73,7 +73,7 @@ class CustomTypes:
             task.cancel()
 
     async def prepare(self, definition: Object) -> None:
-        """Make the rows of a large definition before it is stored in this state, so that they are served at once."""
+        """Make the rows of a large definition before this state is stored, so that they can be served at once."""
         name, basis = definition["metadata"]["name"], _basis(definition)
         if self._basis.get(name) != basis and self._is_large(definition):
             rows = await run_apart(self._make, definition)
@@ -93,7 +93,7 @@ class CustomTypes:
 
         try:
             return tuple(row for row in custom_rows(definition, self._webhooks, weight) if not _is_taken(row))
-        except Exception:  # noqa: BLE001  one definition that cannot be read must not keep the others from being served
+        except Exception:  # noqa: BLE001  an invalid definition must not prevent that others are served
             _log.exception("the definition %s cannot be served", definition["metadata"]["name"])
             return ()
 
@@ -138,7 +138,7 @@ class CustomTypes:
 
 
 def _patterns(definition: Object) -> int:
-    """Return how many patterns a small definition has at most."""
+    """Return an upper bound of the number of patterns in a small definition."""
     return str(definition["spec"]["versions"]).count("'pattern'")
 
 

@@ -1,6 +1,6 @@
-"""Establishes CustomResourceDefinitions, and empties those that are being deleted.
+"""Establishes CustomResourceDefinitions, and deletes the objects of definitions that are being deleted.
 
-From apiextensions-apiserver `pkg/controller/status`, `establish`, `finalizer` and `apiapproval`.
+Source: apiextensions-apiserver `pkg/controller/status`, `establish`, `finalizer` and `apiapproval`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["DefinitionController"]
 _log = logging.getLogger(__name__)
 # The seconds until the next attempt for a definition that could not be handled or still has objects.
 _AGAIN = 0.5
-# Objects that are deleted at a time.
+# The most objects that are deleted at the same time.
 _AT_ONCE = 20
 
 
@@ -32,8 +32,8 @@ class DefinitionController:
 
     Args:
         source: has the definitions and the objects.
-        client: writes them.
-        prepare: is called with a definition whose status is about to be written.
+        client: writes the definitions, and deletes objects.
+        prepare: called with a definition before its status is written.
     """
 
     def __init__(self, source: StoredObjects, client: Client, prepare: Callable[[Object], Awaitable[None]]) -> None:
@@ -48,7 +48,7 @@ class DefinitionController:
         self._end: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Begin to follow the definitions, those that are stored already first."""
+        """Begin to follow the definitions. Definitions that are already stored are handled first."""
         for definition in self._source.list(DEFINITIONS):
             self._waiting[definition["metadata"]["name"]] = None
         self._end = self._source.subscribe(DEFINITIONS, self._follow)
@@ -67,7 +67,7 @@ class DefinitionController:
         if new is not None:
             self._waiting[new["metadata"]["name"]] = None
         if new is None or (old is not None and _accepted(old) != _accepted(new)):
-            # Names are free again, which another definition may have wanted.
+            # The names of the deleted definition are free now. Other definitions may need them.
             group = (new or old or {})["spec"]["group"]
             for other in self._source.list(DEFINITIONS):
                 if other["spec"]["group"] == group:
@@ -123,7 +123,7 @@ class DefinitionController:
     async def _write(
         self, definition: Object, conditions: dict[str, tuple[str, str, str]], names: dict[str, Any] | None = None
     ) -> None:
-        """Set conditions, and the accepted names, if that changes anything."""
+        """Write the conditions and the accepted names if they have changed."""
         before = definition.get("status") or {}
         known = {one["type"]: one for one in before.get("conditions") or ()}
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -148,7 +148,7 @@ class DefinitionController:
     # Deletion
 
     async def _finish(self, name: str) -> None:
-        """Delete all objects of a definition, then let it go."""
+        """Delete all objects of a definition, then remove its finalizer."""
         try:
             while True:
                 definition = self._source.get(DEFINITIONS, "", name)
@@ -166,9 +166,9 @@ class DefinitionController:
             self._under_way.discard(name)
 
     async def _empty(self, definition: Object) -> bool:
-        """Delete the objects that are left. Return True when there are none."""
+        """Delete the remaining objects. Return True when there are none."""
         resource = definition["metadata"]["name"]
-        # Whatever its status says: the objects of a built-in type do not belong to a definition.
+        # The objects of a built-in type never belong to a definition, even if its status says so.
         left = [] if is_built_in(resource) else list(self._source.list(resource))
         if not condition_is_true(definition, "Established"):
             if left:

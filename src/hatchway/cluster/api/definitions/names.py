@@ -1,4 +1,4 @@
-"""Which names a CustomResourceDefinition gets (`pkg/controller/status/naming_controller.go`)."""
+"""Decides which names a CustomResourceDefinition gets (`pkg/controller/status/naming_controller.go`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _APPROVAL = "api-approved.kubernetes.io"
 
 @dataclass(frozen=True, slots=True)
 class AcceptedNames:
-    """The result: the names that are accepted, and the condition NamesAccepted as (status, reason, message)."""
+    """The accepted names, and the condition NamesAccepted as (status, reason, message)."""
 
     names: dict[str, Json]
     status: str
@@ -29,10 +29,12 @@ class AcceptedNames:
 
 
 def accept_names(definition: Object, others: Iterable[Object]) -> AcceptedNames:
-    """Return the names of a definition that no other one of its group has.
+    """Return the names of a definition that no other definition of its group has.
 
-    others: all definitions; that of the same name is left out. The names of the built-in types of the group are taken,
-    too. Kubernetes accepts those, although it never serves the type.
+    The names of the group's built-in types are not accepted, either. (Kubernetes accepts them, but does not serve the
+    type.)
+
+    others: all definitions. One with the same name is ignored.
     """
     resources: set[str] = set()
     kinds: set[str] = set()

@@ -1,7 +1,7 @@
-"""Writes what type checks find into the status of ValidatingAdmissionPolicies.
+"""Checks the types in the expressions of ValidatingAdmissionPolicies, and writes the findings into their status.
 
-From Kubernetes' `pkg/controller/validatingadmissionpolicystatus/controller.go`. A policy is checked once for each
-generation; nothing depends on the result.
+Source: Kubernetes' `pkg/controller/validatingadmissionpolicystatus/controller.go`. A policy is checked once for each
+generation. The result is only shown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _SECONDS = 2.0
 class PolicyStatusController:
     """Follows the policies in a store. Call `start` in an event loop, and `aclose` at the end.
 
-    source: has the policies. client: writes their status. rows: returns the rows of all types.
+    source: has the policies.
+    client: writes their status.
+    rows: returns the rows of all types.
     """
 
     def __init__(self, source: StoredObjects, client: Client, rows: Callable[[], Iterable[Resource]]) -> None:
@@ -42,7 +44,7 @@ class PolicyStatusController:
         self._end: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Begin to follow the policies, those that are stored already first."""
+        """Begin to follow the policies. Policies that are already stored are checked first."""
         for policy in self._source.list(_POLICIES):
             self._waiting[policy["metadata"]["name"]] = None
         self._end = self._source.subscribe(_POLICIES, self._follow)
@@ -75,7 +77,7 @@ class PolicyStatusController:
                 try:
                     await self._reconcile(name)
                 except ApiError as error:
-                    # Another write comes with an event of its own.
+                    # If the policy was changed or deleted meanwhile (409, 404), its event starts the next check.
                     if error.code not in (404, 409):
                         _log.warning("%s %s: %s", _POLICIES, name, error.message)
                     if error.code >= 500:

@@ -1,1 +1,1 @@
-"""Discovery, OpenAPI, and objects shown as tables; imports the registry."""
+"""Discovery, OpenAPI, and objects shown as tables. It imports only the registry."""

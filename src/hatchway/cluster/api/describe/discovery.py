@@ -25,7 +25,7 @@ _AGGREGATED = ("v2", "v2beta1")
 
 
 def by_group_version(rows: Iterable[Resource]) -> dict[tuple[str, str], list[Resource]]:
-    """Return the rows of each (group, version), the core group first, rows by name."""
+    """Return the rows of each (group, version): the core group first, and the rows in the order of their names."""
     found: dict[tuple[str, str], list[Resource]] = {}
 
     def position(row: Resource) -> tuple[int, str, str]:
@@ -39,7 +39,7 @@ def by_group_version(rows: Iterable[Resource]) -> dict[tuple[str, str], list[Res
 class Discovery:
     """Discovery documents of the registry's rows and of remote versions.
 
-    server_address: host:port that `/api` names.
+    server_address: the `host:port` in the answer of `/api`.
     """
 
     def __init__(self, rows: Iterable[Resource], server_address: str = "") -> None:
@@ -66,8 +66,7 @@ class Discovery:
         """Return the document at a path; None when there is none.
 
         path: `/api`, `/api/v1`, `/apis`, `/apis/GROUP` or `/apis/GROUP/VERSION`.
-
-        accept: the request's Accept; at `/api` and `/apis` it may ask for aggregated discovery.
+        accept: the request's Accept header, which may ask for aggregated discovery at `/api` and `/apis`.
         """
         path = path.rstrip("/")
         if not path:
@@ -75,7 +74,7 @@ class Discovery:
         wanted = _aggregated_version(accept) if path in ("/api", "/apis") else ""
         key = (path, wanted)
         if key not in self._documents:
-            # Documents of other paths are not kept: clients could fill the memory with invented paths.
+            # Answers for other paths are not cached, because clients could fill the memory with invented paths.
             document = self._make(path, wanted)
             if document is None:
                 return None
@@ -105,7 +104,7 @@ class Discovery:
         return ServedDocument.of(value) if value is not None else None
 
     def _groups(self) -> list[str]:
-        """Return the groups of `/apis`, the one with the highest priority first."""
+        """Return the groups of `/apis`, in descending order of priority."""
         priorities = {group: group_priority(group) for group, _ in self._rows if group}
         for one in self._remote.values():
             priorities[one.group] = max(priorities.get(one.group, 0), one.group_priority)
@@ -205,7 +204,7 @@ def _subresource(row: Resource, sub: Subresource) -> Json:
 
 
 def _aggregated_resource(row: Resource) -> Json:
-    # Group and version of a built-in type are left out where they are those of the document; a custom type's are not
+    # For a built-in type, the group and version of the document are left out; for a custom type they are not
     # (apiextensions' `customresource_discovery_controller.go`).
     own = (row.group, row.version) if row.own_schema else ("", "")
     subresources = row.subresources if row.own_schema else sorted(row.subresources, key=lambda one: one.name)

@@ -15,10 +15,11 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class ServedDocument:
-    """A document, ready to send.
+    """An encoded document.
 
-    body: the encoded document. content_type: the value of `Content-Type`. etag: the body's ETag, in quotes; "" for a
-    document that changes all the time.
+    body: the encoded document.
+    content_type: the value of `Content-Type`.
+    etag: the ETag of the body, in quotes; "" for a document that changes all the time.
     """
 
     body: bytes
@@ -36,9 +37,9 @@ class ServedDocument:
         return cls(body, content_type, f'"{hashlib.sha256(body).hexdigest().upper()}"')
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Return Content-Type, and ETag and Vary.
+        """Return Content-Type and, if there is an ETag, ETag and Vary.
 
-        A request with this ETag in `If-None-Match` may be answered with 304.
+        A request with the same ETag in `If-None-Match` may be answered with 304.
         """
         kind = (b"content-type", self.content_type.encode())
         return [kind, (b"etag", self.etag.encode()), (b"vary", b"Accept")] if self.etag else [kind]

@@ -44,7 +44,7 @@ _LIST_META = ("meta.v1.ListMeta", f"Standard list metadata. More info: {_CONVENT
 _ALTERNATIVES = ("allOf", "anyOf", "oneOf")
 # Keywords that OpenAPI v2 does not have.
 _NOT_IN_V2 = (*_ALTERNATIVES, "not", "nullable", "default")
-# Keywords whose value says something even when it is empty or false.
+# Keywords that have a meaning even when their value is empty or false.
 _ALWAYS_KEPT = ("additionalProperties", "default", "example", "externalDocs", "not")
 _INT_OR_STRING = [{"type": "integer"}, {"type": "string"}]
 
@@ -59,7 +59,7 @@ def custom_definitions(row: Resource, schema: CustomSchema, prefix: str, *, v2: 
     name = custom_name(row.group, row.version, row.kind)
     preserves = bool(schema.source.get("x-kubernetes-preserve-unknown-fields"))
     if not schema.source or (v2 and preserves):
-        # kubectl takes a schema with properties for one that allows no others.
+        # For kubectl, a schema with properties allows no other properties.
         found: Json = {"type": "object"}
     else:
         found = _converted(schema.source, prefix, v2=v2)
@@ -96,7 +96,7 @@ def _reference(name: str, description: str, prefix: str, *, v2: bool) -> Json:
 
 
 def _converted(source: Any, prefix: str, *, v2: bool) -> Json:
-    """Return a schema as the document shows it: with the metadata of embedded objects, and what v2 allows."""
+    """Return a schema for the document: with the metadata of embedded objects, and for v2 reduced to its keywords."""
     found = _without_empty(source)
     if v2:
         _reduce_to_v2(found)
@@ -127,7 +127,7 @@ def _without_empty(source: Any) -> Json:
 
 
 def _reduce_to_v2(found: Json) -> None:
-    """Leave out what OpenAPI v2 and kubectl do not know (`pkg/controller/openapi/v2/conversion.go`)."""
+    """Remove everything that OpenAPI v2 and kubectl do not know (`pkg/controller/openapi/v2/conversion.go`)."""
     if found.get("nullable"):
         for key in ("type", "items", "properties"):
             found.pop(key, None)
@@ -152,7 +152,7 @@ def _reduce_to_v2(found: Json) -> None:
 
 
 def _unfold(found: Json) -> None:
-    """Say in standard keywords what x-kubernetes-int-or-string means (`pkg/apiserver/schema/unfold.go`)."""
+    """Add standard keywords with the meaning of x-kubernetes-int-or-string (`pkg/apiserver/schema/unfold.go`)."""
     if not found.get("x-kubernetes-int-or-string") or found.get("anyOf") == _INT_OR_STRING:
         return
     every = found.get("allOf", [])
@@ -165,7 +165,7 @@ def _unfold(found: Json) -> None:
 
 
 def _convert_alternatives(found: Json) -> None:
-    """Convert the schemas in allOf, anyOf, oneOf and not; they say nothing of other properties."""
+    """Convert the schemas in allOf, anyOf, oneOf and not, which say nothing about properties that they do not name."""
     for key in _ALTERNATIVES:
         if key in found:
             found[key] = [_alternative(one) for one in found[key]]

@@ -1,7 +1,7 @@
 """Reads descriptions for `kubectl explain` from an installed package.
 
-`lightkube-models` carries Kubernetes' descriptions as docstrings. Its files are read as text: importing them would
-load a client and thousands of classes for these texts only.
+`lightkube-models` has Kubernetes' descriptions as docstrings. Its files are read as text, because importing them would
+load a client and thousands of classes only for these texts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _space = re.compile(r"\s+")
 
 @functools.cache
 def _texts(package: str) -> dict[str, str]:
-    """Return the docstrings of one file (`core.v1`) by class; empty when the dependency does not have it."""
-    # `lightkube` is a namespace package, unless lightkube itself is installed, too.
+    """Return the docstrings of one file (`core.v1`) by class; empty when the package does not have the file."""
+    # Unless lightkube itself is installed, `lightkube` is a namespace package, which may have several places.
     spec = importlib.util.find_spec("lightkube")
     places = spec.submodule_search_locations if spec is not None else None
     for place in places or ():
@@ -34,7 +34,7 @@ def _texts(package: str) -> dict[str, str]:
 
 
 def descriptions(name: str) -> tuple[str, dict[str, str]]:
-    """Return the descriptions of a definition (`core.v1.PodSpec`) and of each field; "" where there is none."""
+    """Return the descriptions of a definition (`core.v1.PodSpec`) and of its fields; "" for no description."""
     package, _, kind = name.rpartition(".")
     text = _texts(package).get(kind, "")
     summary, _, parameters = text.partition("**parameters**")

@@ -1,7 +1,7 @@
 """Encodes OpenAPI v2 as protobuf, which older kubectls require (gnostic's `openapiv2/OpenAPIv2.proto`).
 
-Only the contents of the v2 document of `openapi.py` are encoded. Values without a field of their own are sent as YAML
-text, of which JSON is a subset.
+Only the fields that the v2 document of `openapi.py` uses are encoded. Values for which the message has no field are
+sent as YAML text. (JSON is valid YAML.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["CONTENT_TYPE", "encode_v2", "wants_protobuf"]
 Json = dict[str, Any]
 
 CONTENT_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-# Some clients still use its first name, which is not a valid media type.
+# The second type is an older name that some clients still use. It is not a valid media type.
 _ACCEPTED = (CONTENT_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
 
 _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
@@ -57,7 +57,7 @@ def _texts(number: int, values: Iterable[str]) -> bytes:
 
 
 def _true(number: int, value: object) -> bytes:
-    """Return a field with the value true; field numbers of 16 and more have a tag of two bytes."""
+    """Return a field with the value true. (Field numbers of 16 and more have a tag of two bytes.)"""
     if not value:
         return b""
     tag = number << 3

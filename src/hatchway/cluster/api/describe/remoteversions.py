@@ -16,7 +16,7 @@ _REFERENCE = "#/definitions/"
 
 @dataclass(frozen=True, slots=True)
 class RemoteDocument:
-    """The part of a remote OpenAPI v2 document that describes one version: its paths, and the definitions they need."""
+    """The part of a remote OpenAPI v2 document that describes one version: paths, and the definitions for them."""
 
     paths: Json
     definitions: Json
@@ -26,11 +26,11 @@ class RemoteDocument:
 class RemoteVersion:
     """One version of a group behind an APIService.
 
-    group_priority, version_priority: its place in the order of groups and versions.
-    resources: its resources, as `APIResourceDiscovery` objects; empty until its server has answered.
+    group_priority, version_priority: the order of groups and versions in discovery; higher priorities come first.
+    resources: the resources, as `APIResourceDiscovery` objects; empty until the server has answered.
     current: True if `resources` were read from the server at the last attempt.
-    openapi: the URL of its OpenAPI v3 document with its hash; "" when its server has none.
-    document: its part of OpenAPI v2; None when its server has none.
+    openapi: the URL of the OpenAPI v3 document, with a hash; "" when the server has none.
+    document: the version's part of the server's OpenAPI v2 document; None when the server has none.
     """
 
     group: str
@@ -70,7 +70,7 @@ def add_document(paths: Json, definitions: Json, document: RemoteDocument) -> No
 
 
 def _same(one: Json, other: Json) -> bool:
-    """Return True for equal definitions, whatever kinds they name."""
+    """Return True for equal definitions. The kinds that they name are not compared."""
     return {**one, _GVK: None} == {**other, _GVK: None}
 
 

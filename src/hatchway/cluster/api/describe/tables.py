@@ -1,7 +1,7 @@
-"""Other shapes of an answer: `as=Table` (what `kubectl get` prints) and `as=PartialObjectMetadata(List)`.
+"""Converts answers to other shapes: `as=Table` (what `kubectl get` prints) and `as=PartialObjectMetadata(List)`.
 
 The columns and cells of each type are in `registry/printers/`. Wide columns are always included, with priority 1: the
-client chooses which ones to show.
+client chooses the columns that it shows.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def to_table(
 ) -> Json:
     """Return a Table (meta.k8s.io/v1) of these objects of the registry row's type.
 
-    list_meta: the list's metadata. None for one object (a GET, a watch event): the table then has its resourceVersion.
-    headers: False leaves out the column definitions, as in all but the first event of a watch. now: the time from which
-    ages are counted, in seconds since the epoch.
+    list_meta: the list's metadata; None for one object (a GET, a watch event), whose resourceVersion the table gets.
+    headers: False to leave out the column definitions, as in all events of a watch except the first.
+    now: the time from which ages are counted, in POSIX seconds.
     """
     show = row_maker(row, include_object=include_object, now=now)
     rows: list[Json] = []

@@ -1,1 +1,1 @@
-"""Field ownership: `metadata.managedFields` of every write, and server-side apply. Pure: values in, values out."""
+"""Computes `metadata.managedFields` of every write, and server-side apply. Pure. It imports only the registry."""

@@ -1,8 +1,8 @@
-"""The types of values for merging: scalar, list or map, and who can own parts of them.
+"""The types of values for merging: scalar, list or map, and whether their parts can have different owners.
 
-They are made of the schema table for built-in types, of a definition's schema for custom types, as kube-openapi's
-`schemaconv` makes structured-merge-diff's schemas of OpenAPI documents. A list is atomic unless its type says `set` or
-`map` (or has a merge key); a map is granular unless its type says `atomic`.
+The types of built-in kinds are made from the schema table, and those of custom kinds from the schemas in their
+definitions, as kube-openapi's `schemaconv` makes structured-merge-diff's schemas from OpenAPI documents. A list is
+atomic unless its list type is `set` or `map`, or it has a merge key. A map is granular unless its map type is `atomic`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ Scalar = Literal["", "string", "numeric", "boolean", "untyped"]
 
 
 class Atom:
-    """The type of a value. DEDUCED may be anything; every other type is one of the three.
+    """The type of a value: a scalar, a list or a map. (A value of the type DEDUCED may be any of them.)
 
-    scalar: its kind, or "". is_list, is_map: whether it may be one. atomic: a list or map that has one owner as a
-    whole. keys: the keys of a list of maps; () for a set. defaults: the keys' default values. item: the type of a
-    list's items, None for a list that is atomic because nothing is known of it.
-    fields: the declared fields of a map. element: the type of other keys; None when there must be none.
+    scalar: the kind of scalar; "" if the value cannot be a scalar.
+    is_list, is_map: True if the value can be a list or a map.
+    atomic: True if a list or map is owned as a whole.
+    keys: the keys that identify the items of a list of maps; () for a set.
+    defaults: the default values of these keys.
+    item: the type of a list's items; None if it is not known, so that the list is atomic.
+    fields: the types of a map's declared fields.
+    element: the type of a map's other fields; None when only declared fields are allowed.
     """
 
     __slots__ = ("atomic", "defaults", "element", "fields", "is_list", "is_map", "item", "keys", "scalar")
@@ -56,11 +60,11 @@ class Atom:
         self.element = element
 
     def field(self, name: str) -> Atom:
-        """Return the type of a map's key. A key that is not declared may have any value."""
+        """Return the type of a field of a map. A field that is not declared may have any value."""
         return self.fields.get(name) or self.element or DEDUCED
 
 
-# A value without a schema: its maps are granular, its lists atomic (structured-merge-diff's `typed/parser.go`).
+# The type of a value without a schema: maps are granular, lists are atomic (structured-merge-diff's `typed/parser.go`).
 DEDUCED = Atom("untyped", is_list=True, is_map=True)
 DEDUCED.element = DEDUCED
 _UNTYPED = Atom("untyped")
@@ -86,7 +90,7 @@ def builtin_atom(gvk: tuple[str, str, str]) -> Atom:
 
 @functools.cache
 def _declared(name: str) -> Atom:
-    """Return the type of a definition, whose fields are not known yet: a type may contain itself."""
+    """Return the type of a definition, still without fields, because a type may contain itself."""
     return Atom(is_map=True, atomic=load().message(name).atomic)
 
 
@@ -114,7 +118,7 @@ def _field_atom(field: Field) -> Atom:
     if field.container == "list":
         return _list_atom(field, one)
     if field.map_type and field.kind == "message" and (field.map_type == "atomic") != one.atomic:
-        # The field overrides what its type says.
+        # The field overrides the map type of its definition.
         found = Atom(is_map=True, atomic=field.map_type == "atomic", element=one.element)
         found.fields = one.fields
         return found
@@ -126,7 +130,7 @@ def _list_atom(field: Field, item: Atom) -> Atom:
     if field.list_type:
         atomic, keys = field.list_type == "atomic", tuple(field.map_keys)
     else:
-        # Without a list type, merge keys say how to merge (`schemaconv/smd.go`).
+        # Without a list type, the merge key decides (`schemaconv/smd.go`).
         atomic = "merge" not in field.strategy
         keys = (field.merge_key,) if not atomic and field.merge_key else ()
     found = Atom(is_list=True, atomic=atomic, keys=tuple(sorted(keys)), item=item)
@@ -137,10 +141,10 @@ def _list_atom(field: Field, item: Atom) -> Atom:
 
 
 def blank_object(gvk: tuple[str, str, str]) -> dict[str, Json]:
-    """Return the object that Go has for a kind before anything is set, as JSON.
+    """Return the JSON of a kind's Go value before any field is set.
 
-    Structs that are always written are {}, other required fields that Go writes are empty: they are there, so that
-    setting a field below them does not make its manager their owner.
+    It contains the fields that Go always writes: structs as {}, and empty values. Because these fields exist before a
+    write, a manager that sets a field in such a struct does not own the struct itself.
     """
     group, version, kind = gvk
     return {
@@ -151,7 +155,7 @@ def blank_object(gvk: tuple[str, str, str]) -> dict[str, Json]:
     }
 
 
-# The fields of Events that are written although they are empty and not required.
+# The fields of Events that Go writes although they are empty and not required.
 _EVENT: dict[str, Json] = {
     "eventTime": None,
     "firstTimestamp": None,

@@ -1,7 +1,7 @@
 """Compares two states of an object and returns which fields were removed, changed and added.
 
-As structured-merge-diff's `typed/compare.go`, but equal parts are passed over at once, because most of an object stays
-the same in a write.
+Source: structured-merge-diff's `typed/compare.go`. Unlike there, equal parts are skipped as wholes, because a write
+leaves most of an object unchanged.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from hatchway.cluster.api.fields.pathset import (
 __all__ = ["NO_CHANGE", "BadItem", "Comparison", "added_fields", "compare", "item_element"]
 
 Json = Any
-# Down to this level parts are compared as wholes first. Below it, where only hostile objects have large parts, that
-# would compare the same values at each level again.
+# Down to this level of nesting, parts are first compared as wholes. To do this at all levels would compare the same
+# values again and again in deeply nested objects, which only hostile clients send.
 _LEVELS = 16
 
 
 class BadItem(ValueError):
-    """A list's item has no key; the message is the one of structured-merge-diff's `typed/helpers.go`."""
+    """A list's item has no key. The message is that of structured-merge-diff's `typed/helpers.go`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The fields that were removed, changed and added; no field is in two of the sets."""
+    """The fields that were removed, changed and added. Every field is in only one of the sets."""
 
     removed: PathSet
     modified: PathSet
     added: PathSet
 
     def without(self, fields: PathSet) -> Comparison:
-        """Return the comparison without some fields and what is below them."""
+        """Return the comparison without some fields and everything below them."""
         if not fields:
             return self
         return Comparison(
@@ -88,14 +88,14 @@ _CONTAINERS = frozenset((dict, list))
 
 
 def added_fields(atom: Atom, value: Json) -> PathSet:
-    """Return the fields at and below a value that was not there before."""
+    """Return the fields at and below a value that is new."""
     if isinstance(value, dict):
         if not value or not atom.is_map or atom.atomic:
             return MEMBER
         found: PathSet = {".": MEMBER}
         for name in sorted(value):
             one = value[name]
-            # Without a call for each scalar, because most fields are.
+            # Most fields are scalars. For these, a call would take longer than the test.
             found["f:" + name] = added_fields(atom.field(name), one) if type(one) in _CONTAINERS else MEMBER
         return found
     if isinstance(value, list) and value and atom.is_list and not atom.atomic and atom.item is not None:
@@ -118,7 +118,7 @@ def compare(atom: Atom, old: Json, new: Json) -> Comparison:
     return Comparison(removed or {}, modified or {}, added or {})
 
 
-# The dictionaries of one path in the three sets; None where nothing is in it.
+# The entries of one path in the sets of removed, modified and added fields; None for no entry.
 _Nodes = tuple[PathSet | None, PathSet | None, PathSet | None]
 _SAME: _Nodes = (None, None, None)
 
@@ -140,7 +140,8 @@ def _compare(atom: Atom, old: Json, new: Json, levels: int) -> _Nodes:
             return _compare_lists(atom, old or [], new or [], levels - 1)
     elif isinstance(old, dict | None) and isinstance(new, dict | None):
         return _compare_maps(atom, old or {}, new or {}, levels - 1)
-    # One of them is of another kind. It is a leaf, unless it is a map or a list with owners of its parts.
+    # The values are of different kinds (such as a map and a scalar). A value that is neither a granular map nor a
+    # granular list counts as a leaf.
     removed = _below(atom, old)
     added = _below(atom, new)
     leaf = removed is None or added is None
@@ -196,7 +197,7 @@ def _compare_lists(atom: Atom, old: list[Json], new: list[Json], levels: int) ->
     for element in {**before, **after}:
         left, right = before.get(element, []), after.get(element, [])
         if len(left) > 1 and len(right) > 1:
-            # Repeated items are compared as one.
+            # Items with the same key are compared together.
             if left != right:
                 modified[element] = MEMBER
         elif len(left) > 1:

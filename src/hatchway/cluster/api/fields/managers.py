@@ -1,4 +1,4 @@
-"""`metadata.managedFields`: who owns which fields (apimachinery's `util/managedfields/internal/managedfields.go`)."""
+"""The owners of fields in `metadata.managedFields` (apimachinery's `util/managedfields/internal/managedfields.go`)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = [
 
 Json = Any
 WriteKind = Literal["Apply", "Update"]
-# The manager of the fields that an object without known owners had when it was first applied to.
+# The manager of the fields that an object without managed fields had before its first server-side apply.
 BEFORE_FIRST_APPLY = "before-first-apply"
-# The manager of the oldest updates, when there are too many managers.
+# The manager of the fields of the oldest updates, if an object has too many managers.
 ANCIENT = "ancient-changes"
 _MOST_UPDATE_MANAGERS = 10
-# Entries of a list that a client sends.
+# The most entries in managed fields that a client sends.
 _MOST_ENTRIES = 1000
 _encode = msgspec.json.Encoder().encode
 
@@ -37,7 +37,10 @@ class BadManagedFields(Exception):
 
 
 class ManagerIdentity(NamedTuple):
-    """What tells managers apart. api_version: "" for Apply, because an applier keeps its fields in any version."""
+    """The identity of a manager.
+
+    api_version: "" for Apply, because a manager that applies owns its fields in all versions.
+    """
 
     manager: str
     kind: WriteKind
@@ -46,7 +49,7 @@ class ManagerIdentity(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return the identity as Kubernetes spells it, by which managers are sorted."""
+        """Return the identity in Kubernetes' spelling. Managers are sorted by it."""
         found = {
             "manager": self.manager,
             "operation": self.kind,
@@ -57,7 +60,7 @@ class ManagerIdentity(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Return the manager as conflicts name it (`internal/conflict.go`)."""
+        """Return the manager in the form that messages about conflicts use (`internal/conflict.go`)."""
         text = _encode(self.manager).decode()
         if self.subresource:
             text += f" with subresource {_encode(self.subresource).decode()}"
@@ -66,7 +69,7 @@ class ManagerIdentity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OwnedFields:
-    """The fields of one manager, in `api_version`. time: the time of its last change, RFC 3339; "" for none."""
+    """The fields of one manager, in `api_version`. time: when they last changed, RFC 3339; "" for none."""
 
     fields: PathSet
     api_version: str
@@ -77,7 +80,7 @@ Managed = dict[ManagerIdentity, OwnedFields]
 
 
 def decode_entries(entries: Any, *, trusted: bool = False) -> Managed:
-    """Return the owners of a list of managed fields. trusted: the server made the list. Raises BadManagedFields."""
+    """Return the owners in managed fields. trusted: True if the server made the list. Raises BadManagedFields."""
     if not trusted and len(entries or ()) > _MOST_ENTRIES:
         raise BadManagedFields("there are too many managers")
     found: Managed = {}
@@ -100,14 +103,14 @@ def decode_entries(entries: Any, *, trusted: bool = False) -> Managed:
     return found
 
 
-# Sets of fields that many objects have alike, such as the pods of a workload, by their JSON.
+# Sets of fields that many objects have in common, such as the pods of a workload, by their JSON.
 _shared: dict[bytes, PathSet] = {}
 _MOST_SHARED = 256
 _LARGEST_SHARED = 4096
 
 
 def share(fields: PathSet) -> PathSet:
-    """Return an equal set that other objects have, too, to save memory."""
+    """Return an equal set that other objects use, too, to save memory."""
     text = _encode(fields)
     if len(text) > _LARGEST_SHARED:
         return fields
@@ -139,7 +142,7 @@ def _order(item: tuple[ManagerIdentity, OwnedFields]) -> tuple[str, ...]:
 
 
 def cap(managed: Managed) -> Managed:
-    """Join the oldest managers of updates when there are more than ten (`internal/capmanagers.go`)."""
+    """Return the managers, with the oldest ones of updates joined if there are more than ten (`capmanagers.go`)."""
     updaters = [identity for identity in managed if identity.kind == "Update"]
     excess = len(updaters) - _MOST_UPDATE_MANAGERS
     if excess <= 0:
@@ -166,7 +169,7 @@ def cap(managed: Managed) -> Managed:
 
 
 def is_reset(entries: Any) -> bool:
-    """Return True for a list that removes all managed fields: an empty one, or one with one empty entry."""
+    """Return True for a list that removes all managed fields: an empty list, or a list of one empty entry."""
     return isinstance(entries, list) and (not entries or entries == [{}])
 
 

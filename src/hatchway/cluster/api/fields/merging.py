@@ -1,7 +1,7 @@
-"""Works with an applied configuration: checks it, returns its fields, merges it into an object, removes fields of one.
+"""Checks an applied configuration, finds its fields, merges it into an object, and removes fields from an object.
 
-As structured-merge-diff's `typed/{validate,tofieldset,merge,remove,reconcile_schema}.go`. Arguments are never changed;
-results may share parts with them.
+Source: structured-merge-diff's `typed/{validate,tofieldset,merge,remove,reconcile_schema}.go`. Arguments are never
+changed; results may share parts with them.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def field_set(atom: Atom, value: Json) -> PathSet:
 
 
 def _fields_below(atom: Atom, value: Json) -> PathSet | None:
-    """Return the fields below a value; MEMBER when the value itself is one, None for none."""
+    """Return the fields below a value; MEMBER when the value itself is a field; None when there are no fields."""
     if isinstance(value, dict) and atom.is_map:
         if atom.atomic:
             return MEMBER
@@ -161,7 +161,7 @@ def merge(atom: Atom, live: Json, applied: Json) -> Json:
 
 
 def _merged(atom: Atom, live: Json, applied: Json) -> Json:
-    """Return the merged value, _NOTHING for none. Each argument may be _NOTHING."""
+    """Return the merged value; _NOTHING for no value. Each argument may be _NOTHING."""
     if applied is _NOTHING:
         return live
     kind = live if applied is None else applied
@@ -192,7 +192,7 @@ def _merged_maps(atom: Atom, live: dict[str, Json], applied: dict[str, Json]) ->
 
 
 def _merged_lists(atom: Atom, live: list[Json], applied: list[Json]) -> list[Json]:
-    """Merge two lists of items with keys: in the order of the applied one where it has the items (`visitListItems`)."""
+    """Merge two lists of items with keys. Items of the applied list keep its order (`visitListItems`)."""
     assert atom.item is not None
     right = [item_element(atom, one) for one in applied]
     of_right = dict(zip(right, applied, strict=True))
@@ -201,7 +201,7 @@ def _merged_lists(atom: Atom, live: list[Json], applied: list[Json]) -> list[Jso
     left = [item_element(atom, one) for one in live]
     of_left: dict[str, Json] = {}
     for element, one in zip(left, live, strict=True):
-        # Repeated items are not merged with the new one.
+        # Items with the same key are not merged with the applied item.
         of_left[element] = None if element in of_left else one
     shared = [element for element in right if element in of_left]
     shared.reverse()
@@ -226,7 +226,7 @@ def _merged_lists(atom: Atom, live: list[Json], applied: list[Json]) -> list[Jso
                 wanted = shared.pop() if shared else None
                 continue
             if element in of_right and wanted is not None and wanted != element:
-                # A shared item, but not the next one in the applied order.
+                # An item of both lists, but not the next of them in the applied order.
                 i += 1
                 continue
         if i < len(left):
@@ -250,7 +250,7 @@ def _merged_lists(atom: Atom, live: list[Json], applied: list[Json]) -> list[Jso
 
 
 def remove(atom: Atom, value: Json, fields: PathSet) -> Json:
-    """Return an object without some fields and items. What becomes empty by it is null."""
+    """Return an object without some fields and items. Maps and lists that become empty are replaced by null."""
     if not fields:
         return value
     if isinstance(value, dict) and atom.is_map:
@@ -287,7 +287,7 @@ def _without_items(atom: Atom, value: list[Json], fields: PathSet) -> Json:
 
 
 def named_fields(atom: Atom | None, fields: PathSet) -> PathSet:
-    """Return a set with all declared fields above its members (`EnsureNamedFieldsAreMembers`)."""
+    """Return a set in which all declared fields above its members are members (`EnsureNamedFieldsAreMembers`)."""
     found: PathSet = {}
     for key, node in fields.items():
         if key == ".":
@@ -309,7 +309,7 @@ def named_fields(atom: Atom | None, fields: PathSet) -> PathSet:
 
 
 def reconcile(atom: Atom, fields: PathSet) -> PathSet:
-    """Return the set for a type whose maps or lists have become atomic since it was made."""
+    """Return a set of fields that fits its type, even if maps or lists have become atomic since the set was made."""
     changed: PathSet = {}
     for key, node in fields.items():
         below = without_self(node)

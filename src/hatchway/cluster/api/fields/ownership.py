@@ -1,6 +1,6 @@
-"""Computes who owns which fields after a write, and what an object is after server-side apply.
+"""Computes the owners of fields after a write, and the object after a server-side apply.
 
-As structured-merge-diff's `merge/update.go` and the managers of apimachinery's `util/managedfields/internal`:
+Source: structured-merge-diff's `merge/update.go` and the managers of apimachinery's `util/managedfields/internal`:
 `fieldmanager.go`, `structuredmerge.go`, `stripmeta.go`, `managedfieldsupdater.go`, `skipnonapplied.go`,
 `lastappliedmanager.go`, `lastappliedupdater.go`.
 """
@@ -36,7 +36,7 @@ __all__ = ["ApplyConflict", "BadConfiguration", "FieldType", "FieldWrite", "appl
 Json = Any
 Object = dict[str, Any]
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-# The manager that kubectl uses for server-side apply; it takes over from client-side apply.
+# The manager that kubectl uses for server-side apply. It takes over the fields of client-side apply without a conflict.
 _KUBECTL = "kubectl"
 # Only the server sets these fields, so they have no owner.
 _STRIPPED = pathset.make(
@@ -58,8 +58,8 @@ _STRIPPED = pathset.make(
         )
     ),
 )
-# An object whose fields would be more than this (path elements of all managers) is stored without managed fields, as
-# kube-apiserver does with one that they make too large (`handlers/{create,update,patch}.go`).
+# An object with more fields than this (path elements of all managers) is stored without managed fields. (kube-apiserver
+# does this for objects that managed fields make too large: `handlers/{create,update,patch}.go`.)
 MOST_FIELDS = 8000
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -101,7 +101,7 @@ class ApplyConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """An object's type in one version. convert: returns an object of any version in this one."""
+    """An object's type in one version. convert: converts an object of any version to this version."""
 
     atom: Atom
     convert: Callable[[Object], Object] = lambda obj: obj
@@ -109,13 +109,17 @@ class FieldType:
 
 @dataclass(frozen=True, slots=True)
 class FieldWrite:
-    """One write.
+    """The facts about one write.
 
-    manager: the field manager; "" for `unknown`. api_version: the version of the written object.
-    subresource: "" for the object itself.
-    types: the type in each version that managers may name. blank: the object before anything is set.
-    reset: the fields that the server ignores in this write; the writer does not come to own them. now: RFC 3339.
-    is_large: True if the object may have very many fields. is_custom: its type may change at any time.
+    manager: the field manager; "" for `unknown`.
+    api_version: the version of the written object.
+    subresource: the written subresource; "" for the object itself.
+    types: the object's type in each version that managers may name.
+    blank: the object before any field is set (`blank_object`).
+    reset: the fields that the server ignores in this write, so that the writer does not own them.
+    now: the time of the write, RFC 3339.
+    is_large: True if the object may have very many fields.
+    is_custom: True if the type may change at any time.
     """
 
     manager: str
@@ -151,9 +155,11 @@ def _bare(obj: Object) -> Object:
 
 
 def update(write: FieldWrite, live: Object | None, new: Object, given: Any) -> list[Json] | None:
-    """Return the managed fields after any write but an apply; None for none.
+    """Return the managed fields after any write except an apply; None for none.
 
-    live: the object before, None when it is created. new: the object. given: the managed fields that its writer sent.
+    live: the former object; None when the object is created.
+    new: the new object.
+    given: the managed fields that the client sent.
     """
     former = (live["metadata"].get("managedFields") or []) if live is not None else []
     managed: Managed | None = None
@@ -170,12 +176,12 @@ def update(write: FieldWrite, live: Object | None, new: Object, given: Any) -> l
     if managed is None:
         managed = _decoded(former)
     if not managed and live is not None:
-        # The fields of such an object are tracked again from its next apply on.
+        # The fields of an object without managed fields are tracked again only after the next apply.
         return None
     try:
         found, change = _updated(write, _bare(live) if live is not None else write.blank, _bare(new), managed)
     except (BadItem, RecursionError):
-        # An item without its keys, or an object that is nested too deep: the owners stay what they are.
+        # If an item has no key, or the object is nested too deeply, the owners stay the same.
         return former or None
     if change is NO_CHANGE and not from_client:
         return former or None
@@ -200,7 +206,7 @@ def _updated(
     write: FieldWrite, live: Object, new: Object, managed: Managed, manager: str = ""
 ) -> tuple[Managed, Comparison]:
     if write.is_custom:
-        # A built-in type changes only with a release; its managed fields are reconciled in the next apply.
+        # Built-in types change only with a release. Their managed fields are reconciled at the next apply.
         managed = _reconciled(write, managed)
     found, change = _taken_over(write, live, new, managed, None, force=True)
     own = pathset.difference(pathset.union(change.modified, change.added), _STRIPPED)
@@ -228,7 +234,12 @@ def _reconciled(write: FieldWrite, managed: Managed) -> Managed:
 def _taken_over(
     write: FieldWrite, live: Object, new: Object, managed: Managed, writer: ManagerIdentity | None, *, force: bool
 ) -> tuple[Managed, Comparison]:
-    """Take from all other managers what a write changes. Raises ApplyConflict, BadItem."""
+    """Return the managers without the fields that a write takes from them, and the changes of the write.
+
+    writer: the manager of the write, which keeps its fields; None to take fields from all managers.
+
+    Raises ApplyConflict (only if `force` is False), BadItem.
+    """
     change = compare(write.atom, live, new).without(write.reset)
     if not (change.removed or change.modified or change.added):
         change = NO_CHANGE
@@ -257,7 +268,7 @@ def _taken_over(
             found[identity] = owned if same else OwnedFields(fields, owned.api_version, owned.time)
     if conflicts:
         raise ApplyConflict(sorted(conflicts, key=lambda one: one.owner.text))
-    # An applier without any fields is none.
+    # A manager that applies no fields any more is left out.
     return {identity: owned for identity, owned in found.items() if owned.fields}, change
 
 
@@ -267,7 +278,8 @@ def _taken_over(
 def apply(write: FieldWrite, live: Object | None, applied: Object, *, force: bool) -> Object:
     """Return the object after an apply, with its managed fields. It may share parts with the arguments.
 
-    live: the object in the written version; None when there is none. applied: the configuration.
+    live: the current object in the written version; None when there is none.
+    applied: the configuration.
 
     Raises ApplyConflict, BadConfiguration.
     """
@@ -326,7 +338,7 @@ def _applied(write: FieldWrite, live: Object, applied: Object, managed: Managed,
     found, _ = _taken_over(write, live, new, managed, identity, force=force)
     own = pathset.difference(fields, _STRIPPED)
     if own:
-        # The time is the one of the last apply that changed the object.
+        # This is the time of the last apply that changed the object.
         time = (last.time if last is not None else "") if new == live else write.now
         found[identity] = OwnedFields(own, write.api_version, time)
     else:
@@ -335,10 +347,11 @@ def _applied(write: FieldWrite, live: Object, applied: Object, managed: Managed,
 
 
 def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFields | None) -> Object:
-    """Remove each field that the manager applied before and does not apply now, unless another manager owns it.
+    """Return an object without the fields that only the manager's previous apply had set.
 
-    As `prune` of `merge/update.go`: the fields are removed in the version of the former apply, and what is owned in
-    another version is added back in that one.
+    These are fields that the manager applied before and does not apply now, and that no other manager owns. As in
+    `prune` of `merge/update.go`, fields are removed in the version of the previous apply. Fields that are owned in
+    another version are then added back in that version.
     """
     former = write.types.get(last.api_version) if last is not None and last.fields else None
     if last is None or former is None:
@@ -349,7 +362,7 @@ def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFiel
     for one in managed.values():
         owned.setdefault(one.api_version, []).append(one.fields)
     current = whole
-    # The version of the former apply comes first, since a conversion may need fields that are still owned in it.
+    # The version of the previous apply comes first, because a conversion may need fields that are still owned in it.
     for version in sorted(owned, key=lambda one: one != last.api_version):
         other = write.types.get(version)
         if other is None:
@@ -359,7 +372,7 @@ def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFiel
         kept = pathset.union(kept, named_fields(other.atom, pathset.union_of(owned[version])))
         every = named_fields(other.atom, field_set(other.atom, current))
         pruned = remove(other.atom, current, pathset.difference(every, kept)) or {}
-    # What the manager did not own before stays, though it was below something that is removed.
+    # Fields that the manager did not own stay, even below a removed field.
     kept = named_fields(atom, field_set(atom, former.convert(pruned)))
     every = named_fields(atom, field_set(atom, whole))
     gone = pathset.intersection(pathset.difference(every, kept), named_fields(atom, last.fields))
@@ -370,7 +383,7 @@ def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFiel
 
 
 def _not_from_client_side_apply(write: FieldWrite, live: Object, conflicts: list[FieldConflict]) -> list[FieldConflict]:
-    """Return the conflicts about fields that kubectl did not itself set by client-side apply."""
+    """Return the conflicts about fields that kubectl's last client-side apply did not set."""
     text = ((live.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
     if not text:
         return conflicts

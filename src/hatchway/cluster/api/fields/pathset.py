@@ -1,13 +1,14 @@
-"""Sets of field paths, in the form in which `managedFields` has them (FieldsV1).
+"""Sets of field paths, in the format of `managedFields` (FieldsV1).
 
-A set is a tree of dictionaries. A key is a path element: `f:NAME` is a field, `k:{"name":"a"}` an item of a list by its
-keys, `v:"a"` an item of a set by its value, `i:0` an item by its index. A path is a member of the set when its
-dictionary is empty or has the key `.`:
+A set is a tree of dictionaries. A key is a path element: `f:NAME` is a field; `k:{"name":"a"}` is an item of a list,
+identified by its keys; `v:"a"` is an item of a set, identified by its value; `i:0` is an item, identified by its index.
+A path is a member of the set when its dictionary is empty or has the key `.`:
 
     {"f:spec": {"f:replicas": {}, "f:template": {".": {}, "f:metadata": {}}}}
 
-Sets may share parts, so they are never changed in place. The functions return sets without empty branches. Elements are
-in the order of structured-merge-diff, when the arguments are (`fieldpath/{set,element,serialize}.go`).
+Sets may share parts, so they are never changed in place. The functions return sets without empty branches. If the
+elements of the arguments are in the order of structured-merge-diff (`fieldpath/{set,element,serialize}.go`), those of
+the results are, too.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PathSet = dict[str, Any]
 # The whole dictionary of a path that is a member and has nothing below it.
 MEMBER: PathSet = {}
 _SELF = "."
-# Levels of a set that a client sends; objects are not nested deeper.
+# The most levels of a set that a client sends. Objects are not nested deeper.
 _MOST_LEVELS = 300
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder().decode
@@ -61,7 +62,7 @@ def is_member(node: PathSet) -> bool:
 
 
 def without_self(node: PathSet) -> PathSet:
-    """Return what is below a path, without the path itself."""
+    """Return the set without the path of the dictionary itself: only the paths below it."""
     return {key: one for key, one in node.items() if key != _SELF} if _SELF in node else node
 
 
@@ -82,7 +83,7 @@ def value_element(value: Any) -> str:
 
 
 def whole(value: Any) -> Any:
-    """Return 1 for 1.0, which are the same value for structured-merge-diff."""
+    """Return an integer for a float like 1.0, because structured-merge-diff treats 1 and 1.0 as the same value."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
@@ -115,7 +116,7 @@ def union(left: PathSet, right: PathSet) -> PathSet:
 
 
 def union_of(sets: list[PathSet]) -> PathSet:
-    """Return the paths of any of the sets, joined in pairs so that many sets take little longer than few."""
+    """Return the paths of all sets. Sets are joined in pairs, so that many sets do not take much longer than few."""
     while len(sets) > 1:
         pairs = [union(sets[index], sets[index + 1]) for index in range(0, len(sets) - 1, 2)]
         sets = [*pairs, *sets[len(pairs) * 2 :]]
@@ -136,7 +137,7 @@ def intersection(left: PathSet, right: PathSet) -> PathSet:
 
 
 def difference(left: PathSet, right: PathSet) -> PathSet:
-    """Return the paths of the left set that are not in the right one. What is below a path of the right one stays."""
+    """Return the paths of the left set that are not in the right set. Paths below those of the right set stay."""
     if not right or not left:
         return left
     found: PathSet = {}
@@ -152,7 +153,7 @@ def difference(left: PathSet, right: PathSet) -> PathSet:
 
 
 def recursive_difference(left: PathSet, right: PathSet) -> PathSet:
-    """Return the paths of the left set that are neither in the right one nor below a path of it."""
+    """Return the paths of the left set that are neither in the right set nor below one of its paths."""
     if not right or not left:
         return left
     found: PathSet = {}
@@ -179,7 +180,7 @@ def has(fields: PathSet, path: tuple[str, ...]) -> bool:
 
 
 def paths(fields: PathSet) -> Iterator[tuple[str, ...]]:
-    """Yield the paths as tuples of elements: of each level its members, then what is below (`Set.Iterate`)."""
+    """Yield the paths as tuples of elements: at each level, first the members, then the paths below (`Set.Iterate`)."""
     below = [(key, one) for key, one in fields.items() if key != _SELF]
     for key, one in below:
         if is_member(one):
@@ -190,7 +191,7 @@ def paths(fields: PathSet) -> Iterator[tuple[str, ...]]:
 
 
 def count(fields: PathSet) -> int:
-    """Return the number of dictionaries in a set, which is what it costs."""
+    """Return the number of dictionaries in a set, the measure of its size."""
     total, waiting = 0, [fields]
     while waiting:
         one = waiting.pop()
@@ -256,7 +257,7 @@ def _value_rank(value: Any) -> tuple[int, Any]:
 
 
 def canonical(fields: Any, level: int = 0) -> PathSet:
-    """Return a set that a client has sent: in order, each element in its one spelling, without unknown elements.
+    """Return the normal form of a set that a client has sent: sorted, with normal spellings, without unknown elements.
 
     Raises BadFields.
     """
@@ -278,7 +279,7 @@ def canonical(fields: Any, level: int = 0) -> PathSet:
 
 
 def _element(key: str) -> str | None:
-    """Return a path element in its one spelling; None for a kind that is not known."""
+    """Return the normal spelling of a path element; None for an unknown kind of element."""
     if len(key) < 2:
         raise BadFields("key must be 2 characters long:")
     kind, text = key[:2], key[2:]

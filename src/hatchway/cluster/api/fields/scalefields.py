@@ -1,6 +1,6 @@
-"""Managed fields of a Scale: those of its object that concern the replicas.
+"""Converts managed fields between a Scale and its object. Only the entries about the replicas are converted.
 
-From apimachinery's `util/managedfields/scalehandler.go`.
+Source: apimachinery's `util/managedfields/scalehandler.go`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Json = Any
 _SCALE = "autoscaling/v1"
 _REPLICAS = make(("spec", "replicas"))
 _REPLICAS_PATH = ("f:spec", "f:replicas")
-# The names of the fields that lead to the replicas, in each version of the object.
+# The names of the fields that lead to the replicas, by the object's apiVersion.
 ReplicasPaths = Mapping[str, tuple[str, ...]]
 
 
@@ -34,7 +34,7 @@ def _elements(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def to_scale(entries: list[Json], paths: ReplicasPaths) -> list[Json]:
-    """Return the managed fields of the Scale of an object with these ones."""
+    """Return the managed fields of a Scale. entries: the managed fields of its object."""
     found: Managed = {}
     for identity, owned in _decoded(entries).items():
         path = paths.get(owned.api_version)
@@ -46,7 +46,9 @@ def to_scale(entries: list[Json], paths: ReplicasPaths) -> list[Json]:
 def to_object(entries: list[Json], scale: list[Json] | None, paths: ReplicasPaths, api_version: str) -> list[Json]:
     """Return an object's managed fields after a change of its Scale.
 
-    entries: the entries before the write. scale: those of the Scale after it. api_version: the object's version.
+    entries: the managed fields of the object before the write.
+    scale: the managed fields of the Scale after the write.
+    api_version: the object's version.
     """
     changed = {(one.manager, one.kind, one.subresource): (one, owned) for one, owned in _decoded(scale or []).items()}
     found: Managed = {}
@@ -59,7 +61,7 @@ def to_object(entries: list[Json], scale: list[Json] | None, paths: ReplicasPath
         if changed.pop((identity.manager, identity.kind, identity.subresource), None) is not None:
             found[identity] = owned
             continue
-        # Another manager has taken the replicas.
+        # This manager does not own the replicas any more.
         fields = difference(owned.fields, make(path))
         if fields:
             found[identity] = replace(owned, fields=fields)

@@ -1,1 +1,1 @@
-"""Translates HTTP requests to operations, and results to responses. Imports every other part of the API server."""
+"""Translates HTTP requests to operations, and results to responses. It imports all other rooms."""

@@ -41,8 +41,8 @@ from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
 from hatchway.proxy.asgi import WRITE_NOW
 
-# The most characters of all warnings of an answer; if there are more, the most characters of each warning; the most
-# Warning fields.
+# Limits of the warnings of an answer: the characters of all together; the characters of each, when this total is
+# exceeded; and the number of Warning fields.
 _MAX_WARNINGS, _CUT_WARNING, _WARNING_FIELDS = 4096, 256, 64
 _OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 
@@ -190,8 +190,8 @@ class Call:
     def warning_headers(self) -> list[tuple[bytes, bytes]]:
         """Return Warning header fields (RFC 7234, `299 - "text"`).
 
-        The limits are those of apiserver's `pkg/endpoints/filters/warning.go`: when all texts together are too long,
-        each text is cut, and the last ones are left out.
+        The limits are those of apiserver's `pkg/endpoints/filters/warning.go`: when the texts together are too long,
+        each text is cut, and the last texts are left out.
         """
         texts = list(dict.fromkeys(filter(None, self.warnings)))
         if sum(map(len, texts)) > _MAX_WARNINGS:
@@ -204,7 +204,7 @@ class Call:
         return found
 
     async def error(self, error: ApiError) -> None:
-        """Answer with a Status, in an encoding that the client accepts, else in JSON."""
+        """Answer with a Status, in an encoding that the client accepts, or in JSON if there is none."""
         try:
             found = negotiate(self.header(b"accept"), transforms=False, protobuf=self._has_protobuf())
             view = AnswerFormat(found.media_type, "", self.pretty())

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 __all__ = ["HEADERS", "LARGE", "accepts_gzip", "compress", "compress_pieces"]
 
-# The least bytes of an answer that is compressed, and the level of compression; both as in Kubernetes.
+# Answers of at least this many bytes are compressed, with this level; both as in Kubernetes.
 LARGE = 128 * 1024
 _LEVEL = 1
 _GZIP = 31
@@ -29,7 +29,7 @@ def compress(body: bytes) -> bytes:
 
 
 async def compress_pieces(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Compress a body piece by piece. A piece has about 128 KiB, which takes two milliseconds."""
+    """Compress a body piece by piece. Compressing a piece (about 128 KiB) takes some two milliseconds."""
     compressor = zlib.compressobj(_LEVEL, wbits=_GZIP)
     async for piece in pieces:
         if data := compressor.compress(piece):

@@ -1,7 +1,7 @@
-"""Admission of the operation CONNECT: exec, attach, port-forward and the proxy verb pass the admission chain first.
+"""Passes requests for exec, attach, port-forward and the proxy verb to the admission chain (operation CONNECT).
 
-As in apiserver's `pkg/endpoints/handlers/rest.go` (`ConnectResource`), plugins get the request's options as the object
-(`PodExecOptions`). Logs do not pass the chain, because they are read with GET.
+As in apiserver's `pkg/endpoints/handlers/rest.go` (`ConnectResource`), the object that plugins get is the request's
+options (`PodExecOptions`). Requests for logs do not pass the chain, because they are reads.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def admit_connection(
 ) -> Awaitable[None] | None:
     """Pass an authorized request for a connecting subresource to the admission chain.
 
-    Returns None when it is admitted, or an awaitable when a plugin must wait. Raises ApiError when it is refused, or
-    when its query has too many fields.
+    Returns None when the request is admitted, or an awaitable when a plugin must wait.
+    Raises ApiError when the request is refused, or when its query has too many fields.
     """
     make = _OPTIONS.get(route.kind)
     if make is None:
@@ -83,4 +83,4 @@ def admit_connection(
         None,
         audit_annotations=head.state.setdefault("audit_annotations", {}),
     )
-    return chain.judge(attributes)
+    return chain.run(attributes)

@@ -15,12 +15,12 @@ __all__ = ["ENVELOPE", "EncodedItems"]
 
 # The most bytes of JSON in the cache. When there are more, the cache is emptied.
 _MOST_BYTES = 32 * 1024 * 1024
-# Lists are kept joined only up to these limits: the number of items, because they are joined without a pause; and the
-# bytes of JSON, because they stay in memory for each client that reads slowly.
+# A list is cached as a whole only up to these limits: the number of items, because they are joined without a pause; and
+# the bytes of JSON, because each client that reads slowly keeps them in memory.
 _MOST_JOINED = 1024
 _MOST_JOINED_BYTES = 1024 * 1024
-# What a list that is kept counts beside its text. Lists of namespaces that do not exist are kept, too: nothing tells
-# that they are asked for no more.
+# The bytes that a cached list counts in addition to its text. Even an empty list counts: clients can request lists of
+# any number of namespaces that do not exist.
 _ENTRY = 512
 # As in Kubernetes, items in lists of built-in types do not have these fields.
 ENVELOPE = frozenset(("kind", "apiVersion"))
@@ -46,10 +46,10 @@ class EncodedItems:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # The key is `id(object)`. The entry refers to the object, so that no other object can have this id meanwhile.
+        # The key is `id(object)`. The entry holds the object, so that no other object can get the same id meanwhile.
         self._kept: dict[int, tuple[Object, bytes]] = {}
-        # The joined items of whole lists: by resource, then by the type as it is served, and the namespace
-        # (None: all). The value is None for a list that is too long.
+        # The joined items of whole lists. The keys: the stored resource; then the served type and the namespace (None:
+        # all namespaces). The value is None for a list that is too long.
         self._joined: dict[str, dict[tuple[GVK, str | None], JoinedItems | None]] = {}
         self.size = 0
         self._followed: set[str] = set()
@@ -135,5 +135,5 @@ class EncodedItems:
 
 
 def _size(joined: JoinedItems | None) -> int:
-    """Return what a list counts while it is kept."""
+    """Return the bytes that a cached list counts."""
     return _ENTRY + (len(joined.text) if joined is not None else 0)

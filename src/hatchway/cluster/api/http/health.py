@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hatchway.cluster.api.operations.requestoptions import QueryParameters
 from hatchway.cluster.api.storage.store import Store
 
-# A check returns "" when it passes, else the reason why it fails.
+# A check returns "" when it passes, otherwise the reason why it fails.
 Check = Callable[[], str]
 
 
@@ -33,7 +33,7 @@ def _text(status: int, text: str) -> PlainAnswer:
 class Health:
     """Answers /healthz, /livez and /readyz.
 
-    Checks have Kubernetes' names if there are any.
+    A check that exists in Kubernetes has the same name there.
 
     live: the checks of all three paths.
     ready: the additional checks of /readyz.
@@ -89,6 +89,6 @@ class Health:
 def store_health(store: Store) -> Health:
     """Return the checks of a server with this store.
 
-    They are `ping` (the server answers) and `etcd` (the store's last write has reached the disk).
+    The checks are `ping` (the server answers) and `etcd` (the store's last write has reached the disk).
     """
     return Health({"ping": lambda: "", "etcd": lambda: store.problem}, {"informer-sync": lambda: ""})

@@ -1,8 +1,8 @@
 """The API server's metrics for `/metrics` (Prometheus' text format 0.0.4).
 
 Names and labels are those of apiserver (`endpoints/metrics/metrics.go`), if they have a meaning here. To count a
-request takes one look-up, two additions and one bisection; for the proxy verb twice as much. Labels have only served
-resources, known verbs and names of existing Services, never other text from clients.
+request takes one look-up, two additions and one bisection, and twice as many for the proxy verb. The values of labels
+are only served resources, known verbs and names of existing Services, never other text from clients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _VERBS = frozenset(
 _READS = frozenset(("get", "list", "watch", "head", "options"))
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
-# verb, group, version, resource, subresource
+# The verb, group, version, resource and subresource of requests.
 _Key = tuple[str, str, str, str, str]
 
 
@@ -59,12 +59,12 @@ class RequestKind(Protocol):
         ...
 
     def end(self, status: int, seconds: float) -> None:
-        """Count a request that ends. status: that of the answer, 0 for none. seconds: its duration."""
+        """Count a request that ends. status: the answer's; 0 without an answer. seconds: the request's duration."""
         ...
 
 
 class _LongRunning:
-    """Requests whose duration the client determines, so that durations are not counted."""
+    """Requests whose duration the client determines. Therefore, their durations are not counted."""
 
     __slots__ = ("_series",)
 
@@ -118,7 +118,7 @@ class _Short:
 class RequestMetrics:
     """The counters of one API server.
 
-    in_flight: [reads, writes]: the present numbers of requests, without long-running ones.
+    in_flight: the numbers of reads and of writes that are under way, without long-running requests.
 
     Args:
         rows: the served resources.

@@ -23,12 +23,12 @@ from hatchway.errors import ApiError, bad_request, unsupported_media_type
 MAX_BODY = 3 * 1024 * 1024
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 _ACCEPTED = f"{JSON}, {YAML}, {PROTOBUF}"
-# Limits of a YAML body. Parsing YAML is slow; with aliases and merges, a few bytes can mean many values; and
-# libyaml recurses on the C stack, without a limit, for nested values.
+# Limits of a YAML body: values, and levels of nesting. Parsing YAML is slow; with aliases and merges, a few bytes can
+# mean many values; and libyaml recurses on the C stack, without a limit, for nested values.
 _MAX_NODES = MAX_VALUES
+_MAX_DEPTH = 500
 # Numbers with more digits are refused, because the time to parse a number grows with the square of its digits.
 _MAX_DIGITS = 64
-_MAX_DEPTH = 500
 
 As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"]
 
@@ -69,8 +69,8 @@ def negotiate(
 ) -> AnswerFormat:
     """Return the best acceptable format.
 
-    transforms: True if this answer can be metadata only.
-    tables: True if it can be a Table; needs `transforms`, too.
+    transforms: True if this answer can be reduced to metadata.
+    tables: True if it can be a Table; has no effect without `transforms`.
     streams: True if it can be a watch.
     protobuf: True if it can be in protobuf.
 
@@ -101,14 +101,14 @@ def negotiate(
 
 
 def not_acceptable(*, streams: bool = False) -> ApiError:
-    """Return the error 406, which lists the available formats (apiserver's `negotiation/errors.go`)."""
+    """Return an error 406 that lists the available formats (apiserver's `negotiation/errors.go`)."""
     available = _ACCEPTED + (f", {JSON};stream=watch, {PROTOBUF};stream=watch" if streams else "")
     message = f"406: Not Acceptable\n\nAvailable representations: {available}"
     return ApiError(406, "NotAcceptable", message, {})
 
 
 def asks_for_layout(user_agent: str) -> bool:
-    """Return True for the user agent of a tool for people: its JSON gets line breaks and indentation."""
+    """Return True if JSON for this user agent gets line breaks and indentation, because people read it."""
     return user_agent.startswith(("curl", "Wget", "Mozilla/5.0"))
 
 
@@ -143,7 +143,7 @@ def _unrecognized(kind: str, why: str) -> ApiError:
 
 
 def decode_json(body: bytes, kind: str) -> Any:
-    """Decode a JSON body. kind: the expected one, for messages. Raises ApiError 400, or 413 for too many values."""
+    """Decode a JSON body. kind: the expected kind, for messages. Raises ApiError 400, or 413 for too many values."""
     check_values(body)
     try:
         return msgspec.json.decode(body)
@@ -154,7 +154,7 @@ def decode_json(body: bytes, kind: str) -> Any:
 
 
 def json_configuration(body: bytes) -> Any:
-    """Decode the configuration of a server-side apply if it is JSON; return None when it is not, so it may be YAML.
+    """Decode the configuration of a server-side apply if it is JSON. Return None if it is not; it may be YAML.
 
     Raises ApiError 413 for too many values.
     """
@@ -212,7 +212,7 @@ class _Loader(_Base):  # type: ignore[misc]
     _merged = 0
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        """Return the tag of a node. A long scalar is always a string, so it is not matched with the patterns."""
+        """Return the tag of a node. A long scalar is always a string, so the patterns are not tried on it."""
         if kind is yaml.ScalarNode and implicit[0] and len(value) > _MAX_DIGITS:
             if ":" not in value and not value.strip("+-.0123456789_eExXoabcdfABCDF"):
                 raise ValueError("a number is too long")
@@ -272,10 +272,10 @@ def _read_yaml(body: bytes) -> Any:
 
 
 def _check_yaml(body: bytes) -> None:
-    """Check the first document. Raises ValueError when it is too deep or too large, YAMLError like the loader."""
+    """Check the first document. Raises ValueError when it is too deep or too large, YAMLError when it is malformed."""
     parser = _Loader(_YamlInput(body))
-    # For each open collection: True when a map's key comes next, False for its value, None in a list. Keys are no
-    # values, as in JSON: large definitions of custom types have 30,000 of each.
+    # For each open collection: True when a map's key comes next, False when its value comes next, None in a list. Keys
+    # do not count as values, as in JSON: large definitions of custom types have 30,000 of each.
     levels: list[bool | None] = []
     count = 0
     try:
@@ -307,7 +307,7 @@ def yaml_duplicates(body: bytes) -> tuple[str, ...]:
     """
     parser = _Loader(_YamlInput(body))
     found: list[str] = []
-    # For each open collection: a map's keys, and the present key (None when a key comes next); None for a list.
+    # For each open collection: a map's keys and the current key (None when a key comes next), or None for a list.
     levels: list[tuple[set[str], list[str | None]] | None] = []
     try:
         while parser.check_event():

@@ -115,8 +115,8 @@ class NonResource:
     def is_rest(self, path: str) -> bool:
         """Return True for a path that answers errors by Statuses and allows only GET, like REST paths.
 
-        Other paths answer with plain text. (In apiserver's `server/handler.go` these are the paths that the go-restful
-        container does not serve.)
+        All other paths answer errors with plain text. (In apiserver's `server/handler.go`, the go-restful container
+        does not serve these.)
         """
         roots = (*self._rest_roots, *self._remote_roots)
         return any(path == root or path.startswith(f"{root}/") for root in roots)

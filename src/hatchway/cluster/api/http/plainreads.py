@@ -1,7 +1,7 @@
 """Answers plain reads at once: a GET of one object and a LIST of a whole collection, in compact JSON.
 
-They need not wait for anything, so no task of the REST application has to run for them. The answers are those of
-`restapp.py`. It also gives all other answers: errors, other formats, large objects, long lists.
+They need not wait for anything, so no task of the REST application has to run for them. The answers are the same as
+those of `restapp.py`, which also gives all other answers: errors, other formats, large objects, long lists.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hatchway.proxy.routing import RequestHead, Respond
 
 __all__ = ["PlainRead", "PlainReads"]
 
-# Returns the answer as it is now; None when the application must answer.
+# Returns the current answer; None when the application must answer.
 PlainRead = Callable[[], Respond | None]
 
 _encode = msgspec.json.Encoder().encode
@@ -36,9 +36,9 @@ class PlainReads:
         self._encoded = encoded
 
     def find(self, head: RequestHead, info: RequestInfo) -> PlainRead | None:
-        """Return what answers an authorized request; None for one that is no plain read.
+        """Return a function that answers an authorized request; None if the request is no plain read.
 
-        The result is valid for the same head while no object has changed.
+        The function may be called for every request with the same head until an object changes.
         """
         if head.method != "GET" or info.verb not in ("get", "list") or info.subresource:
             return None
@@ -52,13 +52,14 @@ class PlainReads:
         if row.virtual or row.from_storage is not None or row.conversion is not None:
             return None
         namespace = info.namespace if row.namespaced else ""
-        # A namespace's own path names a namespace, too. No other type without namespaces has such paths.
+        # The path of a Namespace sets `info.namespace`, although the type has no namespaces. The paths of other types
+        # without namespaces must not.
         if namespace != info.namespace and row.plural != "namespaces":
             return None
         if row.namespaced and info.name and not namespace:
             return None
         fields = {name.lower(): value for name, value in head.headers}
-        # What kubectl's commands read may be special (`RestApp`: `before_port_forward`).
+        # The application treats some reads of kubectl's commands in a special way (`RestApp`: `before_port_forward`).
         if head.upgrade is not None or b"kubectl-command" in fields or _has_format(row, fields):
             return None
         if info.verb == "get":
@@ -67,7 +68,7 @@ class PlainReads:
         return partial(self._list, row, namespace or None, limit, compression.LARGE if accepts_gzip else 0)
 
     def _is_current(self, row: Resource) -> bool:
-        """Return True while the registry has this row. Rows of custom types change some time after definitions."""
+        """Return True while the registry has this row. Rows of custom types change later than their definitions."""
         return self._api.registry.find(row.group, row.version, row.plural) is row
 
     def _object(self, row: Resource, namespace: str, name: str) -> Respond | None:
@@ -89,9 +90,9 @@ class PlainReads:
 
 
 def _plain_limit(query: bytes | None) -> int | None:
-    """Return the limit of a list, 0 for none; None when the query asks for more than the latest state.
+    """Return the limit of a list, 0 without a limit. Return None when the query has other parameters.
 
-    Informers begin with `?limit=500&resourceVersion=0`: any state may be shown, so the latest is.
+    Informers begin with `?limit=500&resourceVersion=0`, which allows any state, so the latest state is a valid answer.
     """
     limit = 0
     for term in query.split(b"&", 3) if query else ():

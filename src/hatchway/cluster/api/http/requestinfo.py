@@ -18,7 +18,7 @@ from hatchway.cluster.api.registry.selectors import parse_field_selector
 from hatchway.errors import ApiError, bad_request
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-# Reading methods in addition to those of Kubernetes, which the proxy verb forwards. Any other method counts as a write.
+# Reading methods that Kubernetes does not know, and that the proxy verb forwards. Any other method counts as a write.
 # A preflight request (OPTIONS) needs a rule for every verb, as in Kubernetes.
 _READING_METHODS = frozenset(("PROPFIND", "REPORT", "SEARCH"))
 _UNMAPPED_METHODS = frozenset(("OPTIONS", "CONNECT", "TRACE"))
@@ -167,8 +167,8 @@ def parse(method: str, path: bytes | str, query: bytes | None = None) -> Request
 def _collection(query: bytes | None) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Return the verb, the name and the field terms of a request for a collection.
 
-    The verb is `list` or `watch`. If a field selector selects a single object by name, the name is set, so that rules
-    with resourceNames apply. The terms are the selector's requirements, as (field, value).
+    If a field selector selects a single object by name, that name is returned, so that rules with resourceNames apply.
+    The terms are the selector's requirements, as (field, value).
     """
     if not query:
         return "list", "", ()
@@ -181,7 +181,7 @@ def _collection(query: bytes | None) -> tuple[str, str, tuple[tuple[str, str], .
         return "list", "", ()
     for key, value in pairs:
         if key in seen:
-            continue  # the first of several values counts
+            continue  # only the first of several values counts
         seen.add(key)
         if key == "watch":
             verb = "watch" if value.lower() not in ("0", "false") else "list"

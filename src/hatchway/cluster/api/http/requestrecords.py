@@ -1,4 +1,4 @@
-"""Makes the audit record of a request; long values are cut."""
+"""Makes the audit record of a request. Long values are cut."""
 
 from __future__ import annotations
 

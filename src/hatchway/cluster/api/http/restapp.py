@@ -1,7 +1,7 @@
 """The REST API as an ASGI application: performs the operation of a request, and answers.
 
-It is called after the filters (`filters.py`), which set `user` and `info` in the scope's state. Every error is answered
-by a `Status`. Unexpected exceptions are logged, and answered by a 500 without a traceback.
+The filters (`filters.py`) call it, and set `user` and `info` in the scope's state. Every error is answered by a
+`Status`. Unexpected exceptions are logged, and answered by a 500 without a traceback.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class RestApp:
                 await call.error(bad_request("the object is nested too deep"))
         except OSError:
             raise  # the client has disconnected
-        except Exception as error:  # after a bug, the client must get an answer, but no internal details
+        except Exception as error:  # for a bug, the client gets an answer without internal details
             logger.exception("%s %s failed", scope["method"], call.info.path)
             if call.begun:
                 raise

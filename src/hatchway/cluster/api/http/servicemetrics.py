@@ -23,9 +23,9 @@ class ServiceRequests:
     """The requests for one Service.
 
     codes: the number of requests by status; the status is 0 for requests without an answer.
-    buckets: for each bound, the number of requests that took at most this time and longer than the previous bound,
-        without upgraded connections.
-    seconds: the sum of their durations.
+    buckets: for each bound, the number of requests that took at most this time and longer than the previous bound.
+        Upgraded connections do not count.
+    seconds: the sum of the durations of the requests in `buckets`.
     """
 
     codes: dict[int, int] = field(default_factory=dict)

@@ -1,9 +1,9 @@
-"""The answer of an application over a WebSocket: its body becomes messages.
+"""Sends the answer of an ASGI application over a WebSocket: the body becomes messages.
 
 Kubernetes does this for watches and other streamed answers (`WatchServer.HandleWS` in apiserver's
 `endpoints/handlers/watch.go`, `StreamObject` in `endpoints/handlers/responsewriters/writers.go`). The application
-answers as it answers any request; `socketmessages.py` says how its body becomes messages. Errors are answered before
-the upgrade. What the client sends is ignored. A client that reads slowly makes the application wait.
+answers as it answers any request; `socketmessages.py` divides its body into messages. Errors are answered before the
+upgrade. Messages of the client are ignored. A client that reads slowly makes the application wait.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["accept_socket", "wants_socket"]
 
 logger = logging.getLogger(__name__)
 
-# The most bytes of a client's message; all messages are ignored.
+# The most bytes of a client's message. (All messages are ignored.)
 _LARGEST = 4096
 # Seconds within which the engine must hand over the connection of an accepted upgrade.
 _ACCEPTING = 10.0
@@ -43,9 +43,9 @@ def wants_socket(head: RequestHead) -> bool:
 
 
 async def accept_socket(app: App, head: RequestHead, verb: str) -> Decision:
-    """Return the upgrade once `app` has begun to answer, or the error that it answers.
+    """Run `app` until it begins to answer. Return the upgrade, or an error of the application or the handshake.
 
-    verb: the request's; `watch` for a watch.
+    verb: the verb of the request.
     """
     answer = _SocketAnswer()
     task = asyncio.ensure_future(app.app(_scope(head), answer.receive, answer.send))
@@ -76,7 +76,7 @@ async def accept_socket(app: App, head: RequestHead, verb: str) -> Decision:
 def _opening_request(head: RequestHead) -> OpeningRequest:
     """Parse a handshake. Raises HandshakeRefused with the texts of Go's `golang.org/x/net/websocket`.
 
-    Go ignores a body; here its bytes would be taken for frames.
+    Go ignores a body. Here it is refused, because its bytes would be taken for frames.
     """
     if head.header(b"content-length") not in (None, b"0") or head.header(b"transfer-encoding") is not None:
         raise HandshakeRefused(400, "a request for a WebSocket must have no body")
@@ -118,7 +118,7 @@ def _report(task: asyncio.Future[None]) -> None:
 class _SocketAnswer(asyncio.Protocol):
     """The client's connection, and the application's `receive` and `send`.
 
-    begun: gets the status and the fields of the answer when the application begins it.
+    begun: a future for the status and the header fields of the answer, done when the application begins to answer.
     refusal: the body of an answer that is an error.
     """
 
@@ -135,12 +135,12 @@ class _SocketAnswer(asyncio.Protocol):
         self.refusal = bytearray()
 
     def serve(self, task: asyncio.Future[None], messages: SocketMessages) -> asyncio.Protocol:
-        """Take the application's task and the rules of its messages, and return this protocol."""
+        """Store the application's task and the rules for its messages. Return this protocol."""
         self._task = task
         self._messages = messages
         return self
 
-    # What the application calls
+    # Called by the application.
 
     async def receive(self) -> dict[str, Any]:
         """Wait until the client has gone."""
@@ -184,7 +184,7 @@ class _SocketAnswer(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert self._task is not None and self._messages is not None  # `serve` has returned this protocol
@@ -199,8 +199,8 @@ class _SocketAnswer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         with contextlib.suppress(WebSocketError):
             if not any(isinstance(event, CloseReceived) for event in self._websocket.receive_data(data)):
-                # The answers to the pings of a client that does not read would wait in memory, without a limit. Those
-                # that are not flushed have one.
+                # While the client does not read, answers to its pings stay in `_websocket`, which limits them. The
+                # transport would keep any number of them.
                 if self._writable.is_set():
                     self._flush()
                 return

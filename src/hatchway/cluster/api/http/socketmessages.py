@@ -1,7 +1,7 @@
 """Converts the body of a streamed answer into messages of a WebSocket, and checks the handshake.
 
-Watches are from `WatchServer.HandleWS` (apiserver `endpoints/handlers/watch.go`), whose handshake is that of
-`golang.org/x/net/websocket` (`Handler`). All other streams are from `wsstream.NewReader` (`k8s.io/streaming`,
+Source for watches: `WatchServer.HandleWS` (apiserver's `endpoints/handlers/watch.go`), whose handshake is that of
+`golang.org/x/net/websocket` (`Handler`). Source for all other streams: `wsstream.NewReader` (`k8s.io/streaming`,
 `pkg/httpstream/wsstream/stream.go`).
 """
 
@@ -17,18 +17,18 @@ from urllib.parse import urlsplit
 
 __all__ = ["BytesMessages", "HandshakeRefused", "SocketMessage", "SocketMessages", "WatchMessages"]
 
-# The most bytes of a stream that one message has: the buffer of `messageCopy`.
+# The most bytes of a stream in one message: the size of the buffer in `messageCopy`.
 _CHUNK: Final = 2048
 _BINARY: Final = "binary.k8s.io"
 _BASE64: Final = "base64.binary.k8s.io"
 _PROTOBUF: Final = b"application/vnd.kubernetes.protobuf"
-# The number of bytes before each event of a watch in protobuf; they are the event's length.
+# In a watch in protobuf, each event comes after its length, which has this many bytes.
 _LENGTH: Final = 4
 _scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:").match
 
 
 class HandshakeRefused(Exception):
-    """A handshake that Kubernetes refuses. status: that of the answer. message: its body."""
+    """A handshake that Kubernetes refuses. status: the status of the answer. message: the body of the answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class SocketMessage:
 
 
 class SocketMessages(ABC):
-    """The rules of one kind of stream, for one connection.
+    """Divides the body of one answer into messages.
 
     protocol: the sub-protocol that was chosen; None for an answer without `Sec-WebSocket-Protocol`.
     """
@@ -62,12 +62,16 @@ class SocketMessages(ABC):
 
 
 class WatchMessages(SocketMessages):
-    """A watch: one event a message, as text with its newline, or in binary without the length before it (protobuf).
+    """The messages of a watch: one for each event.
 
-    A client may name one sub-protocol, whatever it is; it does not change the messages.
+    A message is text (JSON with its newline), or binary (protobuf without the length before it). A client may offer one
+    sub-protocol. Its name does not matter, and does not change the messages.
 
-    offered: the client's sub-protocols. origin: the field `Origin`, which clients must send. content_type: that of the
-    answer. Raises HandshakeRefused. Each piece of the body must hold whole events.
+    offered: the client's sub-protocols.
+    origin: the header field `Origin`, which clients must send.
+    content_type: the header field `Content-Type` of the answer. Each piece of the body must contain only whole events.
+
+    Raises HandshakeRefused.
     """
 
     def __init__(self, offered: Sequence[str], origin: bytes | None, content_type: bytes) -> None:
@@ -93,9 +97,11 @@ class WatchMessages(SocketMessages):
 
 
 class BytesMessages(SocketMessages):
-    """Any other stream: at most 2048 bytes a message, as they are or as text in base64, after an empty message.
+    """The messages of any other stream: an empty message, then at most 2048 bytes in each, in binary or in base64.
 
-    offered: the client's sub-protocols; the first that is known is chosen. Raises HandshakeRefused.
+    offered: the client's sub-protocols. The first known sub-protocol is chosen.
+
+    Raises HandshakeRefused.
     """
 
     def __init__(self, offered: Sequence[str]) -> None:
@@ -121,12 +127,12 @@ class BytesMessages(SocketMessages):
 
 
 def _is_url(origin: bytes) -> bool:
-    """Return True for what Go's `url.ParseRequestURI` takes: an absolute URL, or a path. Browsers may send `null`."""
+    """Return True for an absolute URL or a path (Go's `url.ParseRequestURI`). Browsers may send `null` instead."""
     text = origin.decode("latin-1")
     if not text.startswith("/") and _scheme(text) is None:
         return False
     try:
-        urlsplit(text).port  # noqa: B018 - it raises for a port or a host that is not valid
+        urlsplit(text).port  # noqa: B018 - raises for an invalid port or host
     except ValueError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Sends a watch over HTTP, until the client disconnects, a timeout, or a gap in the history.
+"""Sends a watch over HTTP. It ends when the client disconnects, at a timeout, or when events were missed.
 
 The body has one JSON object per line, or frames of protobuf.
 
@@ -31,13 +31,13 @@ Send = Callable[[Any], Awaitable[None]]
 # (--min-request-timeout).
 _TIMEOUT = 1800
 _PIECE = 64 * 1024
-# The most events that are written without a turn of the watch's task.
+# The most events that are written at once, without the watch's task.
 _FEW = 16
 _encode = msgspec.json.Encoder().encode
 
 
 def frame(change: Change, row: Resource, view: AnswerFormat, include_object: tables.IncludeObject) -> bytes:
-    """Return the line or frame for one event. If the object is not transformed, it is encoded once for all watches."""
+    """Return the line (JSON) or frame (protobuf) for one event. A whole object is encoded once for all watches."""
     write = encode_watch_event if view.media_type == PROTOBUF else _line
     if view.as_ == "Table":
         metadata = {"resourceVersion": change.object["metadata"]["resourceVersion"]}
@@ -60,7 +60,7 @@ def _line(type: str, obj: Object) -> bytes:
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield joined lines, as many as fit into one write. The next lines are made after the client has read these."""
+    """Join lines into pieces for one write each. The next piece is made only when the client has taken the previous."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
@@ -89,8 +89,8 @@ async def stream(
 ) -> None:
     """Send the events of a watch.
 
-    begin: begins the watch (`watching.watch`); called with the stream's `deliver`.
-    pace: the same object as that of the watch.
+    begin: begins the watch (`watching.watch`). Its argument writes a few events at once; None if `write_now` is None.
+    pace: the object that the watch uses, too.
     write_now: writes a piece at once and returns True, or does nothing and returns False (`proxy.asgi.WRITE_NOW`);
     None if it is not available.
     weight: returns the bytes of an object's JSON, 0 for a small object.
@@ -107,7 +107,7 @@ async def stream(
         return change.source.size if change.source is not None else weight(change.object)
 
     def deliver(batch: list[Change]) -> bool:
-        """Write a few small events at once."""
+        """Write a few small events at once. Return False, and write nothing, if they are too many or too large."""
         assert write_now is not None
         if len(batch) > _FEW:
             return False
@@ -121,7 +121,7 @@ async def stream(
     batches = begin(deliver if write_now is not None else None)
 
     async def send_frames(batch: list[Change]) -> None:
-        """Send the events of a batch in protobuf. Large objects are encoded on a thread: the encoder is slow."""
+        """Send events in protobuf. Large objects are encoded on a thread, because the encoder is slow."""
         for change in batch:
             data = await run_sized(size_of(change), frame, change, row, view, include_object)
             if pace.due():

@@ -1,1 +1,1 @@
-"""The verbs on stored objects, for HTTP and for controllers; imports patch, registry and storage."""
+"""The verbs on stored objects, for HTTP and for controllers. It imports admission and the rooms below."""

@@ -24,14 +24,14 @@ _MODIFIED = "the object has been modified; please apply your changes to the late
 
 
 async def update_approval(api: Api, request: Operation, obj: Any) -> Object:
-    """Approve or deny a request (PUT). Raises ApiError 400, 403, 404, 409, 422."""
+    """Approve or deny a certificate request (PUT). Raises ApiError 400, 403, 404, 409, 422."""
     return await _approve(
         api, request, await run_sized(request.size, decode_object, request, obj), latest_of(api.store, request)
     )
 
 
 async def patch_approval(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
-    """Approve or deny a request by a function of it. Raises like `update_approval`."""
+    """Approve or deny a certificate request by applying a function to it (PATCH). Raises like `update_approval`."""
     old = latest_of(api.store, request)
     made = await run_sized(request.size, lambda: apply(clone(old)))
     try:
@@ -47,7 +47,7 @@ async def _approve(api: Api, request: Operation, obj: Object, old: Object) -> Ob
     api.check_identity(row, obj, old)
     attributes = api.attributes(request, "UPDATE", _limited(obj, old), old, "approval")
     await api.admit(attributes)
-    # A webhook can change no more than the client.
+    # Admission webhooks can change only what the client can change.
     new = _limited(attributes.object or obj, old)
     stamp_conditions(new, old, meta.timestamp())
 
@@ -65,7 +65,7 @@ async def _approve(api: Api, request: Operation, obj: Object, old: Object) -> Ob
 
 
 def _limited(obj: Object, old: Object) -> Object:
-    """Return the request with the metadata and the conditions of `obj`; everything else is as before."""
+    """Return the former request with the metadata and the conditions of `obj`."""
     conditions = (obj.get("status") or {}).get("conditions") or []
     status = {key: value for key, value in (old.get("status") or {}).items() if key != "conditions"}
     new = clone({**old, "metadata": obj["metadata"], "status": {**status, "conditions": conditions}})

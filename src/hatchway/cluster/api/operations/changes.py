@@ -1,4 +1,4 @@
-"""The changes that a watch shows: which events concern a selection, and their objects in the version of the watch."""
+"""Makes the changes that a watch shows: selects events, and converts their objects to the version of the watch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Change(NamedTuple):
     """One message of a watch.
 
     type: ADDED, MODIFIED, DELETED or BOOKMARK.
-    source: the event whose object is `object`, so that all watches share one encoding; None when it is another object.
+    source: the event with the same object, so that all watches share its encoding; None when `object` was converted.
     """
 
     type: str
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 
 def change_of(event: Event, matches: Matcher) -> Change | None:
-    """Return the change that an event makes to a selection, None for no change.
+    """Return the change that an event makes to a selection; None for no change.
 
     An object that begins to match is added to the selection; one that no longer matches is deleted from it.
     """
@@ -53,7 +53,7 @@ def change_of(event: Event, matches: Matcher) -> Change | None:
 async def converted_objects(
     conversion: ObjectConversion, objects: Sequence[Object], at_once: int
 ) -> AsyncGenerator[_Objects, None]:
-    """Yield stored objects in the version of a watch, some at a time. Raises ApiError 500, 504."""
+    """Yield lists of stored objects in the version of a watch. Raises ApiError 500, 504."""
     left = iter(objects)
     while some := list(islice(left, at_once)):
         yield await _read(conversion, some)
@@ -69,9 +69,12 @@ async def converted_changes(
 ) -> list[Change]:
     """Return the changes that events make to a selection of objects in the version of a watch.
 
-    namespace, options: those of the watch. matches: selects objects by them. Raises ApiError 500, 504.
+    namespace, options: the namespace and the options of the watch.
+    matches: selects objects by these options.
+
+    Raises ApiError 500, 504.
     """
-    # Selectors are about the version of the watch, so the former states must be converted, too.
+    # Selectors apply to objects in the version of the watch, so the former states must be converted, too.
     is_selective = bool(options.labels.requirements or options.fields.terms)
     scoped = [one for one in events if namespace is None or (one.new["metadata"].get("namespace") or "") == namespace]
     wanted: _Objects = []
@@ -99,7 +102,8 @@ async def converted_changes(
 def _last(event: Event) -> Object:
     """Return the object to convert for an event.
 
-    For a deletion it is the former state, whose conversion is usually kept: a deletion changes only the version.
+    For a deletion this is the former state, whose conversion is usually cached. The two states differ only in their
+    resourceVersion.
     """
     return event.old if event.type == "DELETED" and event.old is not None else event.new
 
@@ -108,5 +112,5 @@ async def _read(conversion: ObjectConversion, objects: _Objects) -> _Objects:
     try:
         return await conversion.read(objects)
     except ApiError as error:
-        # As `parseError` of `storage/etcd3/watcher.go`.
+        # As in `parseError` of `storage/etcd3/watcher.go`.
         raise error if error.reason else ApiError(error.code, "InternalError", error.message) from None

@@ -1,4 +1,4 @@
-"""Decodes objects from clients: their kind, their shape and their defaults; and the error for a patch's result."""
+"""Decodes objects from clients: checks their kind and their shape, and sets defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 def decode_object(request: Operation, obj: Any, *, row: Resource | None = None) -> Object:
     """Decode an object from a client: check its kind and its shape, and set defaults.
 
-    The caller may change the result. row: the object's type, if it is not the operation's.
+    The caller may change the result. row: the object's type; None for the type of the operation.
 
     Raises ApiError 400.
     """
@@ -65,7 +65,7 @@ def decode_typed(gvk: tuple[str, str, str], request: Operation, obj: Any) -> Obj
     if not isinstance(obj, dict):
         raise bad_request(f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind")
     found = obj.get("apiVersion") or wanted, obj.get("kind") or kind
-    # eviction is served as policy/v1; v1beta1 has the same shape and old clients send it.
+    # Evictions are served as policy/v1. Old clients send v1beta1, which has the same shape.
     if found not in ((wanted, kind), (f"{group}/v1beta1", kind)):
         raise bad_request(f'{found[1]} in version "{found[0]}" cannot be handled as a {kind}')
     checked = schema.check(gvk, {**obj, "apiVersion": wanted, "kind": kind})

@@ -1,8 +1,8 @@
-"""DELETE: at once, gracefully, or after finalizers.
+"""Deletes objects: at once, gracefully, or after their finalizers.
 
 The behaviour is that of apiserver's `registry/rest/delete.go` and `registry/generic/registry/store.go`. An object with
-finalizers, or one that must end first (a pod on a node, a namespace), is only marked with a deletionTimestamp. It is
-removed together with its last finalizer, or by a delete with grace period 0, by which the kubelet confirms its end.
+finalizers, or one that must end first (a pod on a node, a namespace), only gets a deletionTimestamp. It is removed
+together with its last finalizer, or by another DELETE with grace period 0. The kubelet sends this when a pod has ended.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 async def delete(
     api: Api, request: Operation, options: DeleteOptions, *, admitted: bool = False, collection: bool = False
 ) -> tuple[Object, bool]:
-    """Delete one object. Return the answer (the object or a Status), and whether the object is removed already.
+    """Delete one object. Return the answer (the object or a Status), and True if the object is removed already.
 
-    admitted: admission has judged the request already, as one of a subresource. collection: the client named no object.
+    admitted: True if the request has passed admission, as a request for a subresource.
+    collection: True if the client deletes a collection.
 
     Raises ApiError: 403 (must stay), 404, 409 (a precondition fails), 500 and 504 (a conversion).
     """
     row = request.row
 
-    async def judged() -> tuple[Object, Object] | None:
-        """Return the stored object, and the object of the row's version that is shown."""
+    async def admit() -> tuple[Object, Object] | None:
+        """Return the stored object, and the same object in the row's version; None if another request changed it."""
         base = api.store.latest(row.stored_as, request.namespace, request.name)
         if base is None:
             raise not_found(row.plural, request.name, row.group)
@@ -47,11 +48,11 @@ async def delete(
             attributes = api.attributes(request, "DELETE", None, old, options=options)
             if collection:
                 attributes.name = ""
-            await api.judge(attributes)
-        # If it had to wait, other requests ran meanwhile.
+            await api.run_admission(attributes)
+        # If the admission or the conversion had to wait, other requests ran meanwhile.
         return (base, old) if api.store.latest(row.stored_as, request.namespace, request.name) is base else None
 
-    base, old = await api.retries.run(request, judged)
+    base, old = await api.retries.run(request, admit)
     warning = row.strategy.propagation_warning
     if warning and not options.propagation and options.orphan is None and warning not in request.warnings:
         request.warnings.append(warning)
@@ -85,7 +86,7 @@ async def delete_collection(api: Api, request: Operation, options: DeleteOptions
 
 
 def _shown(row: Resource, old: Object, obj: Object) -> Object:
-    """Return what the client sees. old: the object before, as writes handle it. obj: the object, as it is stored."""
+    """Return what the client sees. old: the former object, as writes handle it. obj: the object, as it is stored."""
     if row.conversion is not None:
         return with_metadata(old, obj)
     return row.from_storage(obj) if row.from_storage else obj
@@ -118,7 +119,7 @@ def check_preconditions(row: Resource, old: Object, options: DeleteOptions) -> N
 
 
 def _marked(row: Resource, old: Object, options: DeleteOptions) -> tuple[Object, bool]:
-    """Return the object as the deletion changes it, and whether it is removed at once."""
+    """Return the object with the changes of the deletion, and True if it is removed at once."""
     metadata = dict(old["metadata"])
     obj = {**old, "metadata": metadata}
     finalizers = _finalizers(metadata, options, row.strategy.default_propagation)
@@ -146,9 +147,9 @@ def _marked(row: Resource, old: Object, options: DeleteOptions) -> tuple[Object,
 def _shortened(
     row: Resource, old: Object, obj: Object, options: DeleteOptions, grace: int | None
 ) -> tuple[Object, bool]:
-    """Return an object that is already being deleted as another DELETE changes it.
+    """Apply a DELETE to an object that is already being deleted. Return the object, and True if it is removed at once.
 
-    It may only shorten the grace period.
+    The DELETE may only shorten the grace period.
     """
     metadata = obj["metadata"]
     held = row.strategy.is_held(obj)
@@ -166,7 +167,7 @@ def _shortened(
 def _finalizers(metadata: dict[str, Any], options: DeleteOptions, default: str) -> list[str]:
     """Return the finalizers for the propagation policy (`deletionFinalizersForGarbageCollection`).
 
-    default: the type's policy when the client asks for none, "" for Background.
+    default: the type's policy for clients that name no policy; "" for Background.
     """
     found: list[str] = list(metadata.get("finalizers") or ())
     policy = options.propagation

@@ -27,7 +27,7 @@ _RETRY_SECONDS = 10
 
 
 async def evict_pod(api: Api, request: Operation, pod: Object, options: DeleteOptions) -> None:
-    """Delete a pod if its budget allows it, and count it there.
+    """Delete a pod if its budget allows it, and count the disruption in the budget's status.
 
     Raises ApiError: 409 (a precondition fails), 429 (the budget does not allow it), 500 (it has two budgets).
     """
@@ -40,7 +40,7 @@ async def evict_pod(api: Api, request: Operation, pod: Object, options: DeleteOp
             await _take(api, pod, budgets[0], dry_run=options.dry_run)
     if not options.dry_run:
         await _mark(api, request)
-    # The condition has changed the resourceVersion, which was checked above.
+    # No precondition for the resourceVersion: it was checked above, and `_mark` has changed it.
     await deletion.delete(
         api,
         request,
@@ -61,7 +61,7 @@ def _budgets_of(api: Api, pod: Object) -> list[Object]:
     found = []
     namespace = pod["metadata"]["namespace"]
     for budget in api.store.list(row.stored_as, namespace):
-        # Its last change may still be on its way to the disk.
+        # The latest state of the budget may not be committed yet.
         latest = api.store.latest(row.stored_as, namespace, budget["metadata"]["name"])
         selector = latest["spec"].get("selector") if latest is not None else None
         if latest is not None and selector is not None and label_selector_matches(selector, labels):
@@ -74,7 +74,7 @@ async def _take(api: Api, pod: Object, budget: Object, *, dry_run: bool) -> None
     metadata = budget["metadata"]
     name, status = metadata["name"], budget.get("status") or {}
     if not is_ready(pod):
-        # A pod that is not healthy does not count.
+        # In these cases, the eviction of a pod that is not healthy does not count as a disruption.
         desired = status.get("desiredHealthy", 0)
         if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
             return
@@ -125,7 +125,7 @@ def _refused(message: str, seconds: int = 0) -> ApiError:
 
 
 async def _mark(api: Api, request: Operation) -> None:
-    """Add the condition by which controllers tell an eviction from a failure."""
+    """Add the condition by which controllers distinguish an eviction from a failure."""
     pod = api.store.latest(request.row.stored_as, request.namespace, request.name)
     if pod is None:
         return

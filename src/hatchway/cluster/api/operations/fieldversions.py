@@ -1,8 +1,7 @@
 """The versions of a type that managed fields name, and the conversions that their computation needs.
 
-Who owns a field is computed in the version in which its manager wrote it, without waiting for anything. A conversion by
-a webhook has to wait, so the computation stops when it lacks one (`ConversionNeeded`). It is then made, and the
-computation begins again.
+The owners of a field are computed in the version in which its manager wrote it. This computation cannot wait. When it
+needs a conversion by a webhook, it stops (`ConversionNeeded`). After the conversion, the computation starts again.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _LONGEST = 60.0
 
 
 class ConversionNeeded(Exception):
-    """The computation needs an object in another version.
+    """The computation of managed fields needs an object in another version.
 
-    again: repeats the computation. It is set where the caller cannot repeat it.
+    again: repeats the computation, for code that cannot do this itself.
     """
 
     def __init__(self, types: FieldVersions, api_version: str, obj: Object) -> None:
@@ -89,7 +88,7 @@ class FieldVersions(Mapping[str, FieldType]):
     def _known(self, api_version: str, obj: Object) -> Object:
         """Return an object in another version. Raises ConversionNeeded."""
         if len(obj) <= 2:
-            # It has a kind and an apiVersion at most; Kubernetes sends no webhook such an object.
+            # The object has only a kind and an apiVersion. Kubernetes sends such an object to no webhook.
             return {**obj, "apiVersion": api_version}
         found = self._converted.get((api_version, encode(obj)))
         if found is None:
@@ -105,7 +104,9 @@ class FieldVersions(Mapping[str, FieldType]):
 
 
 async def with_conversions(compute: Callable[[], Awaitable[_T]]) -> _T:
-    """Return the result of a computation that may raise ConversionNeeded, and does nothing before it does.
+    """Return the result of a computation. Make the conversions that it needs, and repeat it after each.
+
+    compute: may raise ConversionNeeded, but must have no effect before that.
 
     Raises ApiError 500 and 504 for the conversions.
     """

@@ -1,7 +1,7 @@
-"""Lists: selects the objects of a page.
+"""Selects the objects of a list, or of a page of it.
 
-The objects are taken from the store in one turn of the event loop, so that they show one state; selecting from them may
-take many turns.
+The objects are taken from the store in one turn of the event loop, so that they show one state. The selection may take
+many turns.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from hatchway.kube.api import Object
 __all__ = ["Page", "list_page", "matcher"]
 
 Matcher = Callable[[Object], bool]
-# With this many objects and events, a former state is computed on the thread.
+# A former state is computed on the thread when it is made from at least this many objects and events.
 _MANY = 2000
 # The clock is checked after 16 objects (this is a bit mask).
 _STEP = 15
-# Objects of a type with conversions that are converted at a time to be selected from.
+# Objects of a type with conversions are converted in groups of this size before the selection.
 _CONVERTED = 100
 
 
@@ -36,8 +36,9 @@ _CONVERTED = 100
 class Page:
     """A list, or a part of one.
 
-    revision: the list's resourceVersion. remaining: how many items follow; None when unknown. is_shown: the items are
-    what clients see; otherwise they are as they are stored.
+    revision: the list's resourceVersion.
+    remaining: how many items follow; None when unknown.
+    is_shown: True if the items are what clients see; False if they are as stored.
     """
 
     items: list[Object]
@@ -48,7 +49,7 @@ class Page:
 
 
 def matcher(row: Resource, namespace: str | None, options: ListOptions) -> Matcher:
-    """Return a predicate on objects: stored ones, and those of a custom type in the row's version.
+    """Return a function that is True for selected objects. Objects of a custom type must be in the row's version.
 
     Raises ApiError 400 for fields that selectors cannot use.
     """

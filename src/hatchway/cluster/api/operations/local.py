@@ -1,4 +1,4 @@
-"""A client of the API server in the same process: `kube/api.py`'s `Client` over function calls, as LOOPBACK_USER."""
+"""A client for code in the API server's process: implements `Client` (`kube/api.py`) by function calls."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ from hatchway.cluster.auth.user import LOOPBACK_USER, UserInfo
 from hatchway.errors import ApiError, no_such_path
 from hatchway.kube.api import Object, WatchEvent
 from hatchway.kube.objects import Key, key_of
-from hatchway.kube.relist import differences
+from hatchway.kube.relist import replace_known
 
 _Objects = list[Object]
 
 
 class LocalClient:
-    """Implements `Client`. Objects that it returns are the store's own, so never change them in place.
+    """A client that calls the API's verbs. Returned objects are the store's own, so never change them in place.
 
-    It handles objects of custom types in the versions in which they are stored: controllers use only their metadata and
-    their Scale, so none of them waits for a conversion webhook.
+    Objects of custom types are handled in the versions in which they are stored. Controllers use only the metadata and
+    the Scale of such objects, so they need not wait for conversion webhooks.
 
-    Objects from the caller are copied, so the caller may change them later. manager: the field manager of its writes.
+    Objects from the caller are copied, so the caller may change them later.
+
+    manager: the field manager of writes.
     """
 
     def __init__(self, api: Api, user: UserInfo = LOOPBACK_USER, manager: str = "kube-controller-manager") -> None:
@@ -46,7 +48,7 @@ class LocalClient:
         return row
 
     def _row_of(self, resource: str, name: str, namespace: str | None, subresource: str = "") -> Resource:
-        """Return the row for an object in the version in which it is stored, so that no webhook has to convert it."""
+        """Return the row of the version in which an object is stored, so that no webhook has to convert the object."""
         row = self._row(resource)
         if row.conversion is None:
             return row
@@ -164,8 +166,8 @@ class LocalClient:
     ) -> AsyncIterator[WatchEvent]:
         """Yield all matching objects as ADDED, then SYNCED, then every change.
 
-        When the history no longer reaches back far enough, it lists again and yields the differences. It ends when the
-        store closes.
+        When the history no longer has the next change, list again and yield the differences. The iterator ends when
+        the store closes.
         """
         row = self._row(resource)
         selection = _selection(label_selector, field_selector)
@@ -174,7 +176,7 @@ class LocalClient:
         while True:
             page = await self._api.list(as_stored(row), _space(row, namespace), selection)
             pace = Pace()
-            for event in differences(known, page.items):
+            for event in replace_known(known, page.items):
                 if pace.due():
                     await pace.rest()
                 yield event

@@ -1,6 +1,6 @@
-"""The fields of `metadata` that the server fills in, keeps or refuses.
+"""Fills in, keeps and validates the fields of `metadata`.
 
-From apiserver's `registry/rest/{create,update,meta}.go` and apimachinery's `pkg/api/validation/objectmeta.go`.
+Source: apiserver's `registry/rest/{create,update,meta}.go` and apimachinery's `pkg/api/validation/objectmeta.go`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Metadata = dict[str, Any]
 
 _ANNOTATIONS_LIMIT = 256 * 1024
 _LONGEST_SUBRESOURCE = 256
-# Errors of a list that are reported.
+# The most errors that are reported for one list.
 _MOST_CAUSES = 100
 # Fields that only the server sets: an update keeps them as they are.
 _SERVER_OWNED = (
@@ -31,7 +31,7 @@ _SERVER_OWNED = (
     "generation",
     "selfLink",
 )
-# The order in which Kubernetes writes them, for people who read YAML.
+# The order in which Kubernetes writes the fields, for people who read YAML.
 _ORDER = ("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp")
 
 
@@ -53,7 +53,7 @@ def _ordered(metadata: Metadata) -> Metadata:
 
 
 def match_namespace(row: Resource, obj: Object, namespace: str) -> None:
-    """Put the request's namespace into the object. Raises ApiError 400 when the object names another."""
+    """Set the object's namespace to that of the request. Raises ApiError 400 when the object names another one."""
     metadata = obj["metadata"]
     found = metadata.get("namespace") or ""
     if not row.namespaced:
@@ -88,7 +88,7 @@ def fill_created(row: Resource, obj: Object, now: str) -> None:
 
 
 def keep_owned(obj: Object, old: Object) -> None:
-    """Restore the metadata of an updated object that only the server sets."""
+    """Restore the metadata that only the server sets, in an updated object."""
     metadata, former = obj["metadata"], old["metadata"]
     metadata.pop("managedFields", None)
     for key in _SERVER_OWNED:
@@ -155,7 +155,7 @@ def _validate_common(row: Resource, metadata: Metadata) -> list[Cause]:
 
 
 def _validate_managed(entries: list[dict[str, Any]]) -> list[Cause]:
-    """Return the errors in managed fields; what cannot be decoded has been replaced (`ValidateManagedFields`)."""
+    """Return the errors in managed fields (`ValidateManagedFields`)."""
     causes = []
     for index, one in enumerate(entries):
         at = f"metadata.managedFields[{index}]"
@@ -189,7 +189,7 @@ def _validate_owners(owners: list[dict[str, Any]]) -> list[Cause]:
                         f"and {current}",
                     )
                 )
-                # Each further error would quote all of them again.
+                # Each further error would quote all references again.
                 break
             controller = current
     return causes

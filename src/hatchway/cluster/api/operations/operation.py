@@ -29,13 +29,16 @@ def clone(obj: Object) -> Object:
 class Operation:
     """One call of a verb.
 
-    namespace, name: "" for none. warnings: texts that are sent in addition to the answer; the verbs add to them. size:
-    bytes of JSON of the object or the patch, 0 when it is small; it decides whether work is done on the thread.
+    namespace, name: "" for none.
+    warnings: texts that are sent in addition to the answer. The verbs add to them.
+    size: bytes of JSON of the object or the patch, 0 when it is small. Work for large objects is done on the thread.
     manager: the field manager, which owns the fields that the write sets.
     subresource: the subresource that is written; "" for the object itself.
     sees_managed: True if a patch is applied to the object with its managed fields, which takes longer.
-    is_apply, force: True if it is a server-side apply, and takes fields from other managers. managed: the managed
-    fields of the object, which the write computes. has_managed: they are computed before the write itself.
+    is_apply: True for a server-side apply.
+    force: True for a server-side apply that takes fields from other managers.
+    managed: the managed fields of the object, which the write computes.
+    has_managed: True if `managed` is computed before the write begins.
     """
 
     user: UserInfo
@@ -53,11 +56,11 @@ class Operation:
     sees_managed: bool = False
     is_apply: bool = False
     force: bool = False
-    # What strict decoding finds in the document itself. For JSON it replaces the messages about the types; for other
-    # formats it comes before them.
+    # The errors that strict decoding finds in the document itself (duplicate keys). For JSON they replace the messages
+    # about the types; for other formats they come before those messages.
     document_errors: tuple[str, ...] = ()
     yaml_errors: tuple[str, ...] = ()
-    # What strict decoding finds in a patch itself, and the patch.
+    # The errors that strict decoding finds in a patch itself, and the patch.
     patch_errors: tuple[str, ...] = ()
     patch_body: bytes = b""
     # True for a patch, whose options are PatchOptions.
@@ -69,7 +72,8 @@ class Operation:
     def options_object(self, operation: str, options: DeleteOptions | None = None) -> Object:
         """Return the request's options as an object of meta.k8s.io/v1, for admission.
 
-        operation: CREATE, UPDATE or DELETE. options: the options of a DELETE.
+        operation: CREATE, UPDATE or DELETE.
+        options: the options of a DELETE; None for other operations.
         """
         kind = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions"}.get(operation, "DeleteOptions")
         if self.is_patch and operation == "UPDATE":

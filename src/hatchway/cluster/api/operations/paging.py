@@ -1,4 +1,4 @@
-"""Continue tokens of lists: where the next page begins, and in which version (apiserver's `storage/continue.go`)."""
+"""Continue tokens of lists: the list's version and the next page's position (apiserver's `storage/continue.go`)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _not_base64 = re.compile(r"[^A-Za-z0-9_-]").search
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
-# (namespace, name) of an object; lists are sorted by it.
+# The namespace and the name of an object. Lists are sorted by it.
 Position = tuple[str, str]
 
 
 class ListExpired(ApiError):
-    """410 with a token that continues at the same position in the latest state (`handleCompactedErrorForPaging`)."""
+    """The error 410 for an expired list. Its token continues in the latest state (`handleCompactedErrorForPaging`)."""
 
     def __init__(self, token: str) -> None:
         super().__init__(410, "Expired", _EXPIRED)
         self.token = token
 
     def status(self) -> dict[str, Any]:
-        """Return the Status, with a token by which the list can be continued from the latest state."""
+        """Return the Status with the token."""
         return {**super().status(), "metadata": {"continue": self.token}}
 
 
@@ -47,8 +47,9 @@ class ListExpired(ApiError):
 class Token:
     """A decoded continue token: the position at which a list continues.
 
-    revision: the version of the list's first page; negative for the latest. after: the last object that was listed.
-    began: when the first page was made (POSIX seconds); 0 when unknown.
+    revision: the version of the list's first page; negative for the latest.
+    after: the last object that was listed.
+    began: when the first page was made, in POSIX seconds; 0 when unknown.
     """
 
     revision: int

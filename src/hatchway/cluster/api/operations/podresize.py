@@ -27,7 +27,7 @@ async def update_resize(api: Api, request: Operation, obj: Any) -> Object:
 
 
 async def patch_resize(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
-    """Set the resources of a pod by a function of it. Raises like `update_resize`."""
+    """Set the resources of a pod by applying a function to it (PATCH). Raises like `update_resize`."""
 
     def patched(old: Object) -> Object:
         made = apply(clone(old if request.sees_managed or request.is_apply else without_managed(old)))
@@ -51,7 +51,7 @@ async def _resize(api: Api, request: Operation, make: Callable[[Object], Object]
         new = _changed(request, sent, old)
         attributes = api.attributes(request, "UPDATE", new, old, "resize")
         await api.admit(attributes)
-        # Admission plugins may change nothing else, either.
+        # Admission plugins may change only resources, like the client.
         new = _changed(request, attributes.object or new, old)
         if causes := await run_sized(request.size, validate_resize, new, old):
             raise invalid("Pod", request.name, causes)

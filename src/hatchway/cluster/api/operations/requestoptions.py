@@ -55,7 +55,7 @@ def _integer(query: QueryParameters, key: str) -> int | None:
 
 
 def _boolean(query: QueryParameters, key: str) -> bool | None:
-    # apimachinery's Convert_Slice_string_To_bool: everything but "0" and "false" is true, an empty value too.
+    # As in apimachinery's Convert_Slice_string_To_bool: only "0" and "false" are false; an empty value is true.
     values = query.get(key)
     if not values:
         return None
@@ -64,7 +64,7 @@ def _boolean(query: QueryParameters, key: str) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """Options of lists and watches. resource_version: "" for the latest. timeout: seconds that a watch may last."""
+    """Options of lists and watches. resource_version: "" for the latest. timeout: the longest duration, in seconds."""
 
     labels: LabelSelector = EVERYTHING
     fields: FieldSelector = field(default_factory=FieldSelector)
@@ -83,7 +83,7 @@ class ListOptions:
 
 
 def list_options(query: QueryParameters, *, watch: bool) -> ListOptions:
-    """Parse and validate (`ValidateListOptions`). Raises ApiError 400 or 422."""
+    """Parse and validate the options of a list or a watch (`ValidateListOptions`). Raises ApiError 400 or 422."""
     found = ListOptions(
         parse_label_selector(_text(query, "labelSelector")),
         parse_field_selector(_text(query, "fieldSelector")),
@@ -152,8 +152,8 @@ def _validate_list(found: ListOptions, watch: bool) -> list[Cause]:
 class WriteOptions:
     """The options of a create, an update or a patch.
 
-    field_manager: the field manager, "" when the client does not name one. force: of server-side apply, take fields
-    from other managers.
+    field_manager: the field manager; "" when the client does not name one.
+    force: True for a server-side apply that takes fields from other managers.
     """
 
     dry_run: bool = False
@@ -170,7 +170,7 @@ def _dry_run(values: Sequence[str], kind: str) -> tuple[bool, list[Cause]]:
 
 
 def manager_of(user_agent: str) -> str:
-    """Return the field manager of a client that does not name one: its program (`handlers/create.go`)."""
+    """Return the field manager for a client that does not name one: its program's name (`handlers/create.go`)."""
     found = ""
     for character in user_agent.partition("/")[0]:
         if character.isprintable():
@@ -181,7 +181,7 @@ def manager_of(user_agent: str) -> str:
 
 
 def write_options(query: QueryParameters, kind: str, *, is_apply: bool = False) -> WriteOptions:
-    """Parse and validate. kind: CreateOptions, UpdateOptions or PatchOptions. Raises ApiError 422."""
+    """Parse and validate options of writes. kind: CreateOptions, UpdateOptions or PatchOptions. Raises ApiError 422."""
     causes = []
     manager = _text(query, "fieldManager")
     if is_apply and not manager:
@@ -231,7 +231,7 @@ class DeleteOptions:
 
 
 def delete_options(query: QueryParameters, body: Any = None) -> DeleteOptions:
-    """Parse the options of a DELETE from its body, or from its query without a body. Raises ApiError 400 or 422."""
+    """Parse the options of a DELETE from its body, or from its query if it has none. Raises ApiError 400 or 422."""
     if body:
         preconditions = body.get("preconditions") or {}
         grace, orphan = body.get("gracePeriodSeconds"), body.get("orphanDependents")

@@ -1,7 +1,7 @@
-"""Writes that start again, because another request has changed their object meanwhile.
+"""Repeats writes whose object was changed by another request meanwhile.
 
-Only interrupted writes start again (`verbs.py`). If many writes of one object did so at the same time, each round would
-let one of them through. So the first attempts of all writes run freely, and further attempts one after the other.
+Only interrupted writes are repeated (`verbs.py`). If many writes of one object were repeated at the same time, only one
+of them would succeed in each round. So first attempts run at any time, but further attempts run one after the other.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from hatchway.errors import conflict
 __all__ = ["ATTEMPTS", "MODIFIED", "Retries"]
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
-# How often a write is tried (`handlers/patch.go`).
+# The most attempts of a write (`handlers/patch.go`).
 ATTEMPTS = 5
-# Seconds that a further attempt waits for its turn.
+# Seconds that the further attempts of a write wait for those of other writes.
 _PATIENCE = 60.0
 
 _T = TypeVar("_T")
@@ -27,19 +27,19 @@ _Key = tuple[str, str, str]
 
 
 class Retries:
-    """Runs writes, and runs them again."""
+    """Runs writes, and repeats them when necessary."""
 
     def __init__(self) -> None:
-        # The lock of each object for which writes wait, and the number of writes that have it or wait for it.
+        # For each object with repeated writes: their lock, and the number of writes that hold it or wait for it.
         self._locks: dict[_Key, tuple[asyncio.Lock, int]] = {}
 
     async def run(self, request: Operation, attempt: Callable[[], Awaitable[_T | None]]) -> _T:
-        """Return the result of a write.
+        """Run a write until it succeeds, and return its result. Warnings of failed attempts are dropped.
 
-        attempt: tries the write on the latest object; it returns None when another request has changed the object
-        meanwhile. Warnings of failed attempts are dropped.
+        attempt: tries the write on the latest object. It returns None when another request has changed the object
+        meanwhile.
 
-        Raises ApiError as `attempt` does, and 409 when other requests are always quicker.
+        Raises ApiError as `attempt` does, and 409 when all attempts fail.
         """
         warned = len(request.warnings)
         found = await attempt()
@@ -47,7 +47,7 @@ class Retries:
             return found
         row = request.row
         try:
-            async with self._turn((row.stored_as, request.namespace, request.name)):
+            async with self._locked((row.stored_as, request.namespace, request.name)):
                 for _ in range(ATTEMPTS - 1):
                     del request.warnings[warned:]
                     found = await attempt()
@@ -58,8 +58,8 @@ class Retries:
         raise conflict(row.plural, request.name, MODIFIED, row.group)
 
     @asynccontextmanager
-    async def _turn(self, key: _Key) -> AsyncIterator[None]:
-        """Let one write at a time through. Raises TimeoutError."""
+    async def _locked(self, key: _Key) -> AsyncIterator[None]:
+        """Hold the lock of an object. Raises TimeoutError."""
         lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
         self._locks[key] = lock, users + 1
         try:

@@ -45,7 +45,7 @@ def scale_of(row: Resource, obj: Object) -> Object:
 
 
 def _scale_at(obj: Object, paths: ScalePaths) -> Object:
-    """Return the Scale of a custom object. Raises ApiError 500 when it does not say how many replicas it wants."""
+    """Return the Scale of a custom object. Raises ApiError 500 when the object has no number of replicas."""
     replicas = paths.replicas(obj)
     if replicas is None:
         raise internal(f'the spec replicas field "{paths.spec}" does not exist')
@@ -78,7 +78,7 @@ async def update_scale(api: Api, request: Operation, obj: Any) -> Object:
 
 
 async def patch_scale(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
-    """Set the replicas of an object by a function of its Scale. Raises like `update_scale`."""
+    """Set the replicas of an object by applying a function to its Scale (PATCH). Raises like `update_scale`."""
     return await _rescale(api, request, apply, is_patch=True)
 
 
@@ -87,15 +87,15 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
     where = _replicas_paths(api, row, paths)
 
     async def admitted() -> tuple[Object, Object] | None:
-        """Return the Scale that admission leaves, and the object that it belongs to."""
+        """Return the Scale after admission, and the object to which it belongs."""
         base = latest_of(api.store, request)
         old = await current_of(row, base)
         former = scale_of(row, old) if paths is None else _scale_at(old, paths)
         # Other requests may run meanwhile; storing the change detects whether they have changed this object.
-        scale = await run_sized(request.size, _made_scale, request, make, former, is_patch, old, where)
+        scale = await run_sized(request.size, _take_scale, request, make, former, is_patch, old, where)
         _check_scale(api, request, scale, old)
         attributes = api.attributes(request, "UPDATE", scale, former, "scale", kind=_SCALE)
-        if await api.judge(attributes):
+        if await api.run_admission(attributes):
             scale = attributes.object or scale
             _check_scale(api, request, scale, old)
             if latest_of(api.store, request) is not base:
@@ -128,7 +128,7 @@ def _replicas_paths(api: Api, row: Resource, paths: ScalePaths | None) -> dict[s
 
 
 def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> None:
-    """Raise ApiError 400, 409 or 422 for a Scale that cannot be that of the object."""
+    """Raise ApiError 400, 409 or 422 for a Scale that does not belong to the object or is not valid."""
     meta.match_name(scale, request.name)
     meta.match_namespace(request.row, scale, request.namespace)
     api.check_identity(request.row, scale, old)
@@ -138,7 +138,7 @@ def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> No
 
 
 async def _rescale_custom(api: Api, request: Operation, scale: Object, paths: ScalePaths, replicas: int) -> Object:
-    """Set the replicas of a custom object, which is validated as with any other change."""
+    """Set the replicas of a custom object. The object is validated as at any other change."""
     request.has_managed = True
 
     def apply(obj: Object) -> Object:
@@ -149,7 +149,7 @@ async def _rescale_custom(api: Api, request: Operation, scale: Object, paths: Sc
     return _scale_at(await api.patch(request, apply, admitted=True), paths)
 
 
-def _made_scale(
+def _take_scale(
     request: Operation,
     make: Callable[[Object], Any],
     current: Object,
@@ -157,9 +157,11 @@ def _made_scale(
     owner: Object,
     paths: Mapping[str, tuple[str, ...]],
 ) -> Object:
-    """Return the Scale that a client wants, and record in the request the managed fields of its object.
+    """Decode the Scale that a client sent, and record in the request the managed fields of the Scale's object.
 
-    owner: the object. paths: where its replicas are, in each version.
+    make: applied to the current Scale; returns the new Scale.
+    owner: the Scale's object.
+    paths: the names of the fields that lead to its replicas, by apiVersion.
     """
     entries = owner["metadata"].get("managedFields") or []
     given = to_scale(entries, paths)

@@ -16,7 +16,7 @@ __all__ = ["latest_of", "store_change", "store_new"]
 
 
 def latest_of(store: Store, request: Operation) -> Object:
-    """Return the request's object in its latest version, which may still be on its way to the disk.
+    """Return the latest state of the request's object, even if it is not committed yet.
 
     Raises ApiError 404.
     """
@@ -28,13 +28,13 @@ def latest_of(store: Store, request: Operation) -> Object:
 
 
 async def store_new(store: Store, request: Operation, storable: Object) -> Object:
-    """Store a new object and return it; nothing is written in a dry run. Raises ApiError 409, 413.
+    """Store a new object and return it. In a dry run, nothing is stored. Raises ApiError 409, 413.
 
-    storable: as `storable_of` returns it.
+    storable: the object in the form in which it is stored (`storable_of`).
     """
     row, metadata = request.row, storable["metadata"]
     if not request.dry_run:
-        return await _within_limits(request, storable, partial(store.create, row.stored_as))
+        return await _store_within_limits(request, storable, partial(store.create, row.stored_as))
     name = metadata.get("name") or ""
     if store.latest(row.stored_as, metadata.get("namespace") or "", name) is not None:
         raise ApiError(409, "AlreadyExists", f'{row.group_resource} "{name}" already exists')
@@ -42,15 +42,15 @@ async def store_new(store: Store, request: Operation, storable: Object) -> Objec
 
 
 async def store_change(store: Store, request: Operation, obj: Object, old: Object, base: Object) -> Object | None:
-    """Store a changed object, or delete it if it was waiting only for its finalizers; return it.
+    """Store a changed object, or remove it if its deletion waited only for its finalizers. Return the object.
 
-    Nothing is written in a dry run, or when nothing changed.
+    Nothing is stored in a dry run, or when nothing changed.
 
     obj, old: the new and the former object in the version in which writes handle them.
     base: the stored object from which `old` was made.
 
-    Returns the object in that version; None when another request has changed the stored object while a webhook
-    converted this one.
+    Returns the object in the version of `obj`; None when another request has changed the stored object while a webhook
+    converted `obj`.
     """
     row, metadata = request.row, obj["metadata"]
     metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
@@ -72,12 +72,12 @@ async def store_change(store: Store, request: Operation, obj: Object, old: Objec
     ):
         await store.delete(row.stored_as, base)
         return obj
-    stored = await _within_limits(request, storable, lambda new: store.update(row.stored_as, new, base))
+    stored = await _store_within_limits(request, storable, lambda new: store.update(row.stored_as, new, base))
     return stored if row.conversion is None else await shown_of(row, stored)
 
 
-async def _within_limits(request: Operation, obj: Object, write: Callable[[Object], Awaitable[Object]]) -> Object:
-    """Store an object; without its managed fields when they make it too large, as kube-apiserver does."""
+async def _store_within_limits(request: Operation, obj: Object, write: Callable[[Object], Awaitable[Object]]) -> Object:
+    """Store an object. If it is too large, leave out its managed fields, as kube-apiserver does."""
     try:
         return await write(obj)
     except ApiError as error:

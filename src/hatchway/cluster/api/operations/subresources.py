@@ -1,8 +1,8 @@
 """Subresources of stored objects: status, binding, eviction, finalize, ephemeral containers, and computed ones.
 
-`SUBRESOURCES` has the verbs of each; the registry's rows say which types have it. A computed subresource is not stored:
-a handler makes the answer (`serviceaccounts/token`). Subresources that connect a client with a pod, a service or a node
-(`proxy`, `log`) are in `connect/`.
+`SUBRESOURCES` has the verbs of each subresource; the registry's rows say which types have it. A computed subresource
+(`serviceaccounts/token`) is not stored: a handler makes the answer. Subresources that connect a client with a pod, a
+service or a node (`proxy`, `log`) are in `connect/`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _EVICTION = ("policy", "v1", "Eviction")
 
 
 async def create_object(api: Api, request: Operation, body: Any) -> Object:
-    """Create an object of a row; a Binding (POST bindings) binds the pod that it names. Raises as `Api.create`."""
+    """Create an object. For a Binding (POST bindings), bind the pod that it names. Raises like `Api.create`."""
     if request.row.gvk != _BINDING:
         return await api.create(request, body)
     binding = await run_sized(request.size, decode_typed, _BINDING, request, body)
@@ -51,7 +51,7 @@ async def create_object(api: Api, request: Operation, body: Any) -> Object:
 
 
 async def bind(api: Api, request: Operation, body: Any) -> Object:
-    """Bind a pod to a node (POST pods/NAME/binding). Raises ApiError 409 when it has one or is being deleted."""
+    """Bind a pod to a node (POST pods/NAME/binding). Raises ApiError 409 when it has a node or is being deleted."""
     binding = await run_sized(request.size, decode_typed, _BINDING, request, body)
     if (binding["metadata"].get("name") or "") != request.name:
         raise bad_request("name in URL does not match name in Binding object")
@@ -71,7 +71,7 @@ async def _bind(api: Api, request: Operation, binding: Object, attributes: Admis
     if causes:
         raise invalid("Binding", binding["metadata"].get("name") or "", causes)
     latest_of(api.store, request)
-    await api.judge(attributes)
+    await api.run_admission(attributes)
     binding = attributes.object or binding
     target = binding.get("target") or {}
     pod = latest_of(api.store, request)
@@ -112,7 +112,7 @@ async def evict(api: Api, request: Operation, body: Any) -> Object:
     if (eviction["metadata"].get("name") or "") != request.name:
         raise bad_request("name in URL does not match name in Eviction object")
     attributes = api.attributes(request, "CREATE", eviction, None, "eviction", kind=_EVICTION)
-    await api.judge(attributes)
+    await api.run_admission(attributes)
     wanted = (attributes.object or eviction).get("deleteOptions") or {}
     preconditions = wanted.get("preconditions") or {}
     options = DeleteOptions(
@@ -133,7 +133,7 @@ async def update_ephemeral(api: Api, request: Operation, obj: Any) -> Object:
 
 
 async def patch_ephemeral(api: Api, request: Operation, apply: Callable[[Object], Any]) -> Object:
-    """Add ephemeral containers by a function of the pod. Raises like `update_ephemeral`."""
+    """Add ephemeral containers by applying a function to the pod (PATCH). Raises like `update_ephemeral`."""
     old = latest_of(api.store, request)
     made = await run_sized(request.size, lambda: apply(clone(old)))
     try:
@@ -178,7 +178,7 @@ def _success(code: int) -> Object:
 
 
 async def finalize(api: Api, request: Operation, body: Any) -> Object:
-    """Set spec.finalizers (PUT namespaces/NAME/finalize); a Terminating namespace without any is removed."""
+    """Set spec.finalizers (PUT namespaces/NAME/finalize). A Terminating namespace without finalizers is removed."""
     obj = await run_sized(request.size, decode_object, request, body)
     meta.match_name(obj, request.name)
     finalizers = (obj.get("spec") or {}).get("finalizers") or []
@@ -188,7 +188,7 @@ async def finalize(api: Api, request: Operation, body: Any) -> Object:
     if causes:
         raise invalid("Namespace", request.name, causes)
     attributes = api.attributes(request, "UPDATE", obj, old, "finalize")
-    await api.judge(attributes)
+    await api.run_admission(attributes)
     finalizers = ((attributes.object or obj).get("spec") or {}).get("finalizers") or []
     if causes := _finalizer_causes(finalizers):
         raise invalid("Namespace", request.name, causes)
@@ -213,7 +213,7 @@ def _finalizer_causes(finalizers: list[str]) -> list[Cause]:
 
 
 async def get_status(api: Api, request: Operation) -> Object:
-    """Return the whole object, as GET of `status` and `ephemeralcontainers` does."""
+    """Return the whole object: the answer to GET of `status` and `ephemeralcontainers`."""
     return await api.get(request.row, request.namespace, request.name)
 
 
@@ -227,7 +227,7 @@ async def patch_status(api: Api, request: Operation, apply: Callable[[Object], A
     return await api.patch(request, apply, status=True)
 
 
-# Computed ones
+# Computed subresources
 
 
 async def create_computed(api: Api, request: Operation, subresource: Subresource, obj: Any) -> Object:
@@ -256,9 +256,11 @@ async def _no_change(_api: Api, request: Operation, _change: Any) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class SubresourceVerbs:
-    """The verbs of one subresource; a verb that it does not have raises ApiError 405.
+    """The verbs of one subresource. A verb that it does not have raises ApiError 405.
 
-    get: returns it. create, update: take the object that the client sent. patch: takes a function of the current one.
+    get: returns the subresource.
+    create, update: take the object that the client sent.
+    patch: takes a function that is applied to the current object.
     """
 
     get: Callable[[Api, Operation], Awaitable[Object]] = _no_get

@@ -1,4 +1,4 @@
-"""Field ownership of writes: gives the facts about a write to `fields/`, and applies configurations."""
+"""Computes the field ownership of writes with `fields/`, and applies configurations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SCALE: GVK = ("autoscaling", "v1", "Scale")
 _NO_FIELDS: PathSet = {}
 _STATUS = make(("status",))
 _SPEC = make(("spec",))
-# Besides the spec, a write of the status does not change these fields (`GetResetFields` of the registry's strategies).
+# A write of the status does not change these fields (`GetResetFields` of the registry's strategies).
 _CUSTOM_STATUS = make(("spec",), ("metadata",))
 _POD_STATUS = make(("spec",), ("metadata", "deletionTimestamp"), ("metadata", "ownerReferences"))
 _blank = lru_cache(512)(blank_object)
@@ -78,7 +78,7 @@ def scale_write(request: Operation, now: str) -> FieldWrite:
 
 
 def track(write: FieldWrite, request: Operation, obj: Object, old: Object | None, given: Any) -> None:
-    """Record in the request the managed fields that the object gets by its write.
+    """Compute the managed fields of a written object, and record them in the request.
 
     obj, old: the new and the former stored object; old is None for a new object.
     given: the managed fields that the client sent.
@@ -98,10 +98,13 @@ def track(write: FieldWrite, request: Operation, obj: Object, old: Object | None
 async def track_with_conversions(
     size: int, request: Operation, obj: Object, step: Callable[P, None], *args: P.args, **kwargs: P.kwargs
 ) -> bool:
-    """Run a step of a write that ends with `track` and `set_managed`; return True if a webhook had to convert for it.
+    """Run a step of a write that ends with `track` and `set_managed`. Return True if a webhook had to convert objects.
 
-    When that fails, the object loses its managed fields, as in Kubernetes (`UpdateNoErrors` of `fieldmanager.go`).
-    obj: the object of the step, which has the other parameters.
+    If a conversion fails, the object loses its managed fields, as in Kubernetes (`UpdateNoErrors` of
+    `fieldmanager.go`).
+
+    obj: the object that the step changes.
+    step, args, kwargs: the step and its arguments.
     """
     try:
         await run_sized(size, step, *args, **kwargs)
@@ -120,7 +123,7 @@ async def track_with_conversions(
 
 
 def without_managed(obj: Object) -> Object:
-    """Return an object without its managed fields; it shares all other parts."""
+    """Return an object without its managed fields. All other parts are shared with the argument."""
     metadata = obj["metadata"]
     if "managedFields" not in metadata:
         return obj
@@ -136,9 +139,9 @@ def set_managed(request: Operation, obj: Object) -> None:
 
 
 def keep_times(obj: Object, old: Object) -> None:
-    """Keep the managed fields of before, if nothing but their times has changed, in them and in the object.
+    """Restore the former managed fields if the write changed only their times, so that nothing has to be stored.
 
-    As `IgnoreManagedFieldsTimestampsTransformer` of apiserver, so that such a write is none.
+    Source: apiserver's `IgnoreManagedFieldsTimestampsTransformer`.
     """
     metadata, former = obj["metadata"], old["metadata"].get("managedFields")
     managed = metadata.get("managedFields")
@@ -150,10 +153,12 @@ def keep_times(obj: Object, old: Object) -> None:
 
 
 def applier(write: FieldWrite, request: Operation, gvk: GVK, config: Any) -> Callable[[Object | None], Object]:
-    """Return the function that applies a configuration to an object, or to none.
+    """Return a function that applies a configuration to an object, or creates an object from it (argument None).
 
-    It records the managed fields in the request. It raises ApiError: 400 for another kind, 409 for conflicts, 500 for a
-    configuration that does not fit the type, as Kubernetes does.
+    The function records the managed fields in the request.
+
+    Raises ApiError 400 for a configuration of another kind. The function raises ApiError 409 for conflicts, and 500 for
+    a configuration that does not fit the type, as Kubernetes does.
     """
     config = _checked(gvk, config)
 
@@ -179,13 +184,13 @@ def applier(write: FieldWrite, request: Operation, gvk: GVK, config: Any) -> Cal
     return make_object
 
 
-# A conflict may be about each field of a large object.
+# Limits of the answer to conflicts, because every field of a large object may have one.
 _MOST_CAUSES = 1000
 _LONGEST_MESSAGE = 64 * 1024
 
 
 def _checked(gvk: GVK, config: Any) -> Object:
-    """Return a configuration whose kind is right (apimachinery's `managedfields/internal/versioncheck.go`)."""
+    """Check the kind of a configuration, and return it (apimachinery's `managedfields/internal/versioncheck.go`)."""
     if config is None:
         config = {}
     if not isinstance(config, dict):

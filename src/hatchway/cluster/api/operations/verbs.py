@@ -4,13 +4,16 @@ The other verbs are in `deletion.py`, `watching.py` and `subresources.py`.
 
 The order within a write is that of apiserver's generic registry store (`registry/generic/registry/store.go`,
 `registry/rest`): decode → defaults → admission → the strategy's preparation → allocation → validation → storage.
-For ordinary objects everything between reading the current object and handing the new one to the store happens in one
-turn of the event loop, so that a change is always based on the latest state and needs no retry. Three kinds of writes
-are interrupted, and other requests run meanwhile: for a large object, the steps that use only the object
-(`writesteps.py`) run on a thread (`work.py`); an admission plugin may have to wait (a webhook); and so may the
-conversion of a custom object from the stored version and to it (`versions.py`, `storing.py`). Before such an object is
-stored, one turn of the loop checks that the object that was read is still the latest, that the namespace still accepts
-objects, and that allocated addresses are still free. If the object has changed, the write starts again.
+
+An ordinary write reads the current object and hands the new object to the store in one turn of the event loop. So it is
+always based on the latest state, and needs no retry. A write is interrupted, and other requests run meanwhile, when
+- a large object is handled: the steps that use only the object (`writesteps.py`) run on a thread (`work.py`);
+- an admission plugin has to wait for a webhook;
+- a conversion between the stored version and another has to wait for a webhook (`versions.py`, `storing.py`).
+
+In the turn in which it stores the object, an interrupted write checks that the object that it read is still the latest,
+that the namespace still accepts objects, and that allocated addresses are still free. If the object has changed, the
+write starts again.
 """
 
 from __future__ import annotations
@@ -48,10 +51,10 @@ from hatchway.kube.api import Object
 
 __all__ = ["AccessCheck", "Api", "Authorize"]
 
-# check(user, plural, namespace, object, old): checks whether the user may store such rights. Returns None, or a
-# function for the rest of the check, which may run on a thread. Both raise ApiError 403.
+# check(user, plural, namespace, object, old): checks whether the user may grant the rights in an RBAC object. Returns
+# None, or a function for the rest of the check, which may run on a thread. Both raise ApiError 403.
 AccessCheck = Callable[[UserInfo, str, str, Object, Object | None], Callable[[], None] | None]
-# authorize(attributes): raises ApiError 403 when the user may not do that.
+# authorize(attributes): raises ApiError 403 when the user may not make the described request.
 Authorize = Callable[[Attributes], None]
 # Seconds that a read waits for a resourceVersion that does not exist yet (`storage/cacher`: blockTimeout).
 _FUTURE_WAIT = 3.0
@@ -64,7 +67,8 @@ class Api:
     """The API's verbs over a store and a registry.
 
     access_check: the escalation check of RBAC objects; None for no check.
-    authorize: checks a right that an operation needs in addition, as a PUT that creates its object needs `create`.
+    authorize: checks rights that operations need in addition: a PUT that creates its object needs `create`. None for no
+    check.
     admission: the plugins that change or refuse writes; None for `builtin_plugins`.
     """
 
@@ -131,11 +135,11 @@ class Api:
         )
 
     def write(self, request: Operation, ctx: WriteContext, size: int = HEAVY) -> FieldWrite:
-        """Return what the computation of managed fields needs to know of an operation. size: bytes of JSON."""
+        """Return the facts about an operation from which managed fields are computed. size: bytes of JSON."""
         return write_of(self.registry, request, ctx.now, size)
 
     async def create(self, request: Operation, obj: Any) -> Object:
-        """Create an object and return it as stored; call the handler of a virtual type and return its answer.
+        """Create an object and return it. For a virtual type, call its handler and return the answer.
 
         Raises ApiError: 400 (not decodable), 403 (admission), 404 (namespace), 409 (exists), 422 (invalid).
         """
@@ -164,7 +168,7 @@ class Api:
             await run_sized(size, steps.default_created, request, ctx, None, obj)
         version = await run_sized(size, steps.prepare_created, request, ctx, obj)
         strategy.allocate(ctx, obj, None)
-        causes, warnings = await run_sized(size, steps.judge_created, row, obj)
+        causes, warnings = await run_sized(size, steps.validate_created, row, obj)
         name = obj["metadata"].get("name") or ""
         if causes:
             raise invalid(row.kind, name, causes, row.group)
@@ -181,7 +185,7 @@ class Api:
                 admit_to_namespace(ctx, name)
             strategy.allocate(ctx, obj, None)
         if version:
-            # As in Kubernetes, whose storage says so, admission comes first.
+            # As in Kubernetes, the storage refuses this, so only after admission.
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         return await shown_of(row, await store_new(self.store, request, storable))
 
@@ -194,10 +198,10 @@ class Api:
         if request.namespace:
             obj["metadata"].setdefault("namespace", request.namespace)
         attributes = self.attributes(request, "CREATE", obj, None, key.partition("/")[2], kind=row.gvk)
-        await self.judge(attributes)
+        await self.run_admission(attributes)
         if not row.virtual:
             return await handler(request.user, request.namespace, request.name, attributes.object or obj)
-        # Reviews have owners of their fields, too, though they are not stored.
+        # Reviews are not stored, but they have managed fields, too.
         track(self.write(request, self.context(request), request.size), request, obj, None, None)
         answer = await handler(request.user, request.namespace, request.name, attributes.object or obj)
         return (
@@ -240,9 +244,9 @@ class Api:
     async def apply(self, request: Operation, make: Callable[[Object | None], Object]) -> tuple[Object, bool]:
         """Apply a configuration: change an object, or create it. Return (object, True if this created it).
 
-        make: returns the object after the apply; called with a copy of the current object, or with None.
+        make: applies the configuration to a copy of the current object, or to None. Returns the new object.
 
-        Raises ApiError: as `patch`, 403 when the user may not create the object, 409 for conflicts.
+        Raises ApiError like `patch`; also 403 when the user may not create the object, and 409 for conflicts.
         """
         row = request.row
         for _ in range(ATTEMPTS):
@@ -270,8 +274,9 @@ class Api:
     ) -> Object:
         """Replace an object by the result of a function. Raises like `update`.
 
-        apply: called with a copy of the current object; its result must not contain parts of shared objects.
-        admitted: admission has judged the change already, as one of a subresource.
+        apply: returns the new object; called with a copy of the current object. The result must not contain parts of
+        shared objects.
+        admitted: True if the change has passed admission, as a change of a subresource.
         """
         row = request.row
 
@@ -310,10 +315,13 @@ class Api:
         size: int,
         admitted: bool = False,
     ) -> Object | None:
-        """Check and store a changed object, and return it; None when another request changed the stored one meanwhile.
+        """Check and store a changed object, and return it. Return None when another request changed it meanwhile.
 
-        base: the stored object, of which `old` was made. size: bytes of JSON that the write handles. A small one gives
-        no other request a turn before the store has it, unless an admission plugin or a conversion has to wait.
+        A small object is stored in the same turn of the event loop, unless an admission plugin or a conversion has to
+        wait.
+
+        base: the stored object from which `old` was made.
+        size: bytes of JSON that the write handles.
         """
         row, strategy = request.row, request.row.strategy
         ctx = self.context(request)
@@ -333,7 +341,7 @@ class Api:
         await run_sized(size, steps.prepare_updated, request, ctx, obj, old, status)
         if not status:
             strategy.allocate(ctx, obj, old)
-        causes, warnings = await run_sized(size, steps.judge_updated, row, obj, old, status)
+        causes, warnings = await run_sized(size, steps.validate_updated, row, obj, old, status)
         if causes:
             raise invalid(row.kind, request.name, causes, row.group)
         interrupted = interrupted or waited or size >= HEAVY
@@ -354,9 +362,9 @@ class Api:
         return row.from_storage(stored) if row.from_storage and stored is not None else stored
 
     async def store_change(self, request: Operation, obj: Object, old: Object) -> Object:
-        """Store a changed object of a built-in type, or delete it if it was waiting only for its finalizers; return it.
+        """Store a changed object of a built-in type, as `storing.store_change` does, and return it.
 
-        Nothing is written in a dry run, or when nothing changed.
+        Nothing is stored in a dry run, or when nothing changed.
         """
         stored = await store_change(self.store, request, obj, old, old)
         assert stored is not None, "built-in types need no conversion"
@@ -394,8 +402,9 @@ class Api:
     ) -> AdmissionAttributes:
         """Return the facts about a write for the admission chain.
 
-        kind: group, version and kind of `obj`, if they are not the row's. options: those of a DELETE. size: what
-        `AdmissionAttributes.size` is; None to look it up.
+        kind: group, version and kind of `obj`; None for those of the row.
+        options: the options of a DELETE; None for other operations.
+        size: the value of `AdmissionAttributes.size`; None to look it up.
         """
         row = request.row
         return AdmissionAttributes(
@@ -416,16 +425,16 @@ class Api:
         )
 
     async def admit(self, attributes: AdmissionAttributes) -> bool:
-        """Run the mutating halves of admission; return True if other requests ran meanwhile. Raises ApiError."""
+        """Run the mutating part of admission. Return True if other requests ran meanwhile. Raises ApiError."""
         waiting = self.admission.admit(attributes)
         if waiting is None:
             return False
         await waiting
         return True
 
-    async def judge(self, attributes: AdmissionAttributes) -> bool:
-        """Run both halves of admission; return True if other requests ran meanwhile. Raises ApiError."""
-        waiting = self.admission.judge(attributes)
+    async def run_admission(self, attributes: AdmissionAttributes) -> bool:
+        """Run both parts of admission. Return True if other requests ran meanwhile. Raises ApiError."""
+        waiting = self.admission.run(attributes)
         if waiting is None:
             return False
         await waiting
@@ -454,6 +463,6 @@ class Api:
         compare = self.access_check(request.user, request.row.plural, request.namespace, obj, old)
         if compare is None:
             return False
-        # The check may be long even for a small binding: its role, or the rules of its writer, may be large.
+        # The check may take long even for a small binding: its role, or the rules for its writer, may be large.
         await run_apart(compare)
         return True

@@ -1,4 +1,4 @@
-"""Objects in the versions in which they are stored, written and shown (`registry/conversion.py` is the contract)."""
+"""Converts objects between the versions in which they are stored, written and shown (see `registry/conversion.py`)."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ async def shown_all(row: Resource, stored: Sequence[Object]) -> _Objects:
 
 
 def as_stored(row: Resource) -> Resource:
-    """Return the row with its objects in the versions in which they are stored, for clients that need no other.
+    """Return a row whose objects are not converted, but handled in the versions in which they are stored.
 
-    Such a client waits for no webhook.
+    Its clients need not wait for webhooks.
     """
     return row if row.conversion is None else replace(row, conversion=row.conversion.in_place)
 
 
 def as_unserved(row: Resource, version: str) -> Resource:
-    """Return a row for objects that are stored in a version that is not served, for clients that change metadata only.
+    """Return a row for objects whose stored version is not served, for clients that change only metadata.
 
-    Everything else in an object is kept as it is.
+    All other fields are neither validated nor changed.
     """
     schema = CustomSchema(GVK(row.group, version, row.kind), {"x-kubernetes-preserve-unknown-fields": True})
     strategy = CustomStrategy(schema, has_status=row.subresource("status") is not None, scale=None)

@@ -15,8 +15,7 @@ from hatchway.cluster.api.storage.history import Event
 from hatchway.cluster.api.work import Pace
 from hatchway.errors import ApiError
 
-# A watch that asked for bookmarks gets the current resourceVersion at intervals of this many seconds, and this many
-# seconds before its own end.
+# Seconds between two bookmarks of a watch, and between its last bookmark and its end.
 BOOKMARK_INTERVAL = 60.0
 _BEFORE_END = 2.0
 # The most existing objects in one batch.
@@ -38,13 +37,13 @@ async def watch(
 
     The watch of a custom type ends when its version is no longer served.
 
-    pace: pauses long work; the consumer of the batches shares it. It begins anew after each wait for changes.
-    deliver: takes a batch directly, without a turn of the task, while the iterator waits for changes. It returns False
-        for a batch that the iterator must yield.
-    in_place: objects of custom types are shown in the versions in which they are stored.
+    pace: pauses long work. The consumer of the batches uses the same object. It is reset after each wait for changes.
+    deliver: takes a batch directly while the iterator waits for changes, so that the watch's task need not run. Returns
+        False for a batch that the iterator must yield.
+    in_place: True to yield objects of custom types in the versions in which they are stored.
 
-    Raises ApiError 400 and 504 before the first batch, and at any time 410 (the version is too old, or the watcher is
-    too slow), 500 and 504 (a conversion).
+    Raises ApiError 400 and 504 before the first batch; at any time, 410 (the version is too old, or the watcher is too
+    slow), and 500 and 504 (a conversion).
     """
     served = row
     row = as_stored(row) if in_place else row
@@ -99,7 +98,7 @@ async def watch(
         try:
             left = selected(cursor.read())
         except ApiError:
-            return False  # the iterator reads again, and raises it
+            return False  # the iterator reads again, and raises the error
         if left and not deliver(left):
             return False
         left = []
@@ -113,7 +112,7 @@ async def watch(
         events = cursor.read()
         if events:
             if row.own_schema is not None:
-                # Its definition may have changed, and with it the way its objects are converted.
+                # The type's definition may have changed, and with it how objects are converted.
                 found = _current(api, row)
                 if found is None and not in_place:
                     return
@@ -130,8 +129,8 @@ async def watch(
         if cursor.closed:
             return
         if marks.is_due():
-            # A client never asks again for events before a bookmark's version. So a bookmark is sent only when all of
-            # the history has been read: an event may have come at the moment of the time-out.
+            # After a bookmark, a client never asks for earlier events. So a bookmark is sent only when the whole
+            # history has been read: an event may have come at the moment of the timeout.
             yield [bookmark(row, api.store.revision)]
             marks.advance()
             continue
@@ -144,14 +143,14 @@ async def watch(
 
 
 def _current(api: Api, row: Resource) -> Resource | None:
-    """Return the row of the same type and version as it is now; None when it is no longer served."""
+    """Return the current row of the same type and version; None when it is no longer served."""
     return api.registry.find(row.group, row.version, row.plural)
 
 
 class _BookmarkTimes:
     """The times of a watch's bookmarks (`cacheWatcher.nextBookmarkTime`), by the event loop's clock.
 
-    They do not depend on events, because a client learns no version from the events that its watch leaves out.
+    They do not depend on events: events that the watch leaves out tell its client no version.
 
     next: the time of the next bookmark; None when no more are sent.
     """
@@ -165,7 +164,7 @@ class _BookmarkTimes:
             self.advance()
 
     def is_due(self) -> bool:
-        """Return True when a bookmark is to be sent now."""
+        """Return True if a bookmark must be sent now."""
         return self.next is not None and self._loop.time() >= self.next
 
     def advance(self) -> None:

@@ -1,6 +1,6 @@
 """The steps of a write that use only its object, so that they can run on a thread when the object is large.
 
-They may look up single objects in the store. `verbs.py` calls them in order: default, prepare, judge.
+They may look up single objects in the store. `verbs.py` calls them in this order: default, prepare, validate.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hatchway.kube.api import Object
 
 
 def default_created(request: Operation, ctx: WriteContext, write: FieldWrite | None, obj: Object) -> None:
-    """Set the defaults of a new object, and compute who owns its fields, unless that has been done (write: None)."""
+    """Set the defaults of a new object, and compute its managed fields. write: None if they are computed already."""
     row = request.row
     given = obj["metadata"].pop("managedFields", None)
     if not obj["metadata"].get("name") and obj["metadata"].get("generateName"):
-        # Before defaults, which may depend on the name.
+        # The name is generated before the defaults are set, because they may depend on it.
         meta.fill_created(row, obj, ctx.now)
     row.strategy.default(obj)
     if write is not None:
@@ -42,16 +42,16 @@ def prepare_created(request: Operation, ctx: WriteContext, obj: Object) -> Any:
     return version
 
 
-def judge_created(row: Resource, obj: Object) -> tuple[list[Cause], list[str]]:
-    """Validate a new object; return (errors, warnings). With errors, there are no warnings."""
+def validate_created(row: Resource, obj: Object) -> tuple[list[Cause], list[str]]:
+    """Validate a new object. Return (errors, warnings). With errors, there are no warnings."""
     causes = meta.validate_created(row, obj) + row.strategy.validate(obj)
     return causes, [] if causes else row.strategy.warnings(obj, None)
 
 
 def default_updated(request: Operation, write: FieldWrite | None, obj: Object, old: Object) -> None:
-    """Restore what only the server sets, set the defaults of a changed object, and compute who owns its fields.
+    """Restore the metadata that only the server sets, set defaults, and compute the managed fields of a changed object.
 
-    write: None when the owners are computed already: what admission plugins change has no owner.
+    write: None if the managed fields are computed already. (Changes of admission plugins have no owner.)
     """
     given = obj["metadata"].get("managedFields")
     meta.keep_owned(obj, old)
@@ -62,7 +62,7 @@ def default_updated(request: Operation, write: FieldWrite | None, obj: Object, o
 
 
 def prepare_updated(request: Operation, ctx: WriteContext, obj: Object, old: Object, status: bool) -> None:
-    """Admit a changed object and prepare it for storage. status: the change is one of its status."""
+    """Admit a changed object and prepare it for storage. status: True if only the status changes."""
     strategy = request.row.strategy
     if status:
         strategy.prepare_status(ctx, obj, old)
@@ -72,8 +72,8 @@ def prepare_updated(request: Operation, ctx: WriteContext, obj: Object, old: Obj
     set_managed(request, obj)
 
 
-def judge_updated(row: Resource, obj: Object, old: Object, status: bool) -> tuple[list[Cause], list[str]]:
-    """Validate a change; return (errors, warnings). Without errors, set the next generation if the spec changed."""
+def validate_updated(row: Resource, obj: Object, old: Object, status: bool) -> tuple[list[Cause], list[str]]:
+    """Validate a change. Return (errors, warnings). Increase the generation if the spec changed and is valid."""
     strategy = row.strategy
     causes = strategy.validate_status(obj, old) if status else strategy.validate_update(obj, old)
     causes = meta.validate_updated(row, obj, old) + causes

@@ -1,1 +1,1 @@
-"""Applies patches of all three kinds to objects; imports the registry's schema."""
+"""Applies patches of all three formats to objects. It imports only the registry's schema."""

@@ -11,11 +11,11 @@ __all__ = ["MOST_OPERATIONS", "PatchRejected", "PatchTestFailed", "apply_operati
 
 Json = Any
 
-# Operations of one patch.
+# The most operations of one patch.
 MOST_OPERATIONS = 10_000
-# Limits for all `copy` operations of a patch together, so that a small patch cannot make a huge object: bytes of JSON
-# (apiserver's JSONPatchMaxCopyBytes), and the commas and brackets in it, because many small values take longer than few
-# long ones.
+# Limits for all `copy` operations of a patch together, so that a small patch cannot make a huge object: the bytes of
+# the copied JSON (apiserver's JSONPatchMaxCopyBytes), and its commas and brackets, because many small values take
+# longer than a few long ones.
 _MAX_COPIED = 3 * 1024 * 1024
 _MAX_COPIED_VALUES = 20_000
 # No object is nested deeper than this, so longer pointers lead nowhere.
@@ -28,7 +28,7 @@ class PatchRejected(Exception):
 
 
 class PatchTestFailed(PatchRejected):
-    """A `test` of a JSON patch has found another value."""
+    """A `test` of a JSON patch has found a different value."""
 
 
 def apply_operations(obj: dict[str, Any], operations: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _shown(pointer: str) -> str:
 
 
 def _index(token: str, limit: int) -> int:
-    """Return an index below `limit`; negative ones count from the end, as in Kubernetes' library."""
+    """Return an index below `limit`. Negative indices count from the end, as in Kubernetes' library."""
     digits = token.removeprefix("-")
     if not digits.isascii() or not digits.isdigit() or len(digits) > 9 or (len(digits) > 1 and digits[0] == "0"):
         raise PatchRejected(f'strconv.Atoi: parsing "{token[:64]}": invalid syntax')
@@ -111,7 +111,7 @@ def _member(container: Json, token: str) -> Json:
 
 
 def _parent(document: Json, tokens: list[str], why: str) -> tuple[Json, str]:
-    """Return the list or object with the value at a pointer, and the last token. why: the error when there is none."""
+    """Return the list or object that contains the value, and the last token. why: the error if there is none."""
     try:
         found = _get(document, tokens[:-1]) if tokens else None
     except PatchRejected:
@@ -150,7 +150,7 @@ def _add(document: Json, operation: dict[str, Any]) -> Json:
 
 
 def _within(what: str, function: Callable[..., None], *args: Json) -> None:
-    """Call a function, and say in its error what was done."""
+    """Call a function. what: the text that is put before the message of its error."""
     try:
         function(*args)
     except PatchRejected as error:
@@ -216,7 +216,7 @@ def _move(document: Json, operation: dict[str, Any]) -> Json:
 
 
 def _source(document: Json, operation: dict[str, Any]) -> Json:
-    """Return the value that a `copy` copies."""
+    """Return the value to copy for a `copy`."""
     tokens = _pointer(operation, "from", "copy")
     if not tokens:
         return document

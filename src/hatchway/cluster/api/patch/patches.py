@@ -39,7 +39,7 @@ Json = Any
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-# Server-side apply: `fields/`.
+# A server-side apply, which is no patch of this file: see `fields/`.
 APPLY_PATCH = "application/apply-patch+yaml"
 
 
@@ -47,8 +47,8 @@ APPLY_PATCH = "application/apply-patch+yaml"
 class Patch:
     """A parsed patch.
 
-    duplicates: messages about fields that the body has twice (for fieldValidation). size: bytes of JSON that cause the
-    same work as applying it.
+    duplicates: messages about fields that the body has twice (for fieldValidation).
+    size: a measure of the work to apply the patch: the bytes of JSON that cause the same work.
     """
 
     media_type: str
@@ -66,13 +66,15 @@ class Patch:
 
 
 def parse_patch(media_type: str, body: bytes) -> Patch:
-    """Parse a PATCH body. media_type: without parameters, in lower case.
+    """Parse a PATCH body.
 
-    Raises ApiError 415 for another media type, 400 for a body that is not a patch. (The recorded server, 1.20, answered
-    500 `Invalid JSON Patch` to a merge patch that does not parse; newer ones 400.)
+    media_type: the media type without parameters, in lower case.
+
+    Raises ApiError 415 for another media type, 400 for a body that is not a patch. (Old releases of Kubernetes, such as
+    1.20, answer 500 `Invalid JSON Patch` to a merge patch that cannot be parsed.)
     """
     if media_type not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH):
-        # The message of kube-apiserver's router, which refuses such a request.
+        # The message of kube-apiserver's router, which refuses requests with such a media type.
         raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
     check_values(body)
     try:
@@ -101,7 +103,7 @@ def _size(media_type: str, content: Json, body: bytes) -> int:
 
 
 def merge_patch(obj: dict[str, Any], patch: Json) -> dict[str, Any]:
-    """Apply a JSON merge patch. Raises ApiError 400 when the patch is not an object or nested too deep."""
+    """Apply a JSON merge patch. Raises ApiError 400 when the patch is not an object, or nested too deeply."""
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: the patch must be an object")
     try:
@@ -128,8 +130,8 @@ def _merge(target: Json, patch: dict[str, Any]) -> dict[str, Any]:
 def strategic_merge_patch(gvk: tuple[str, str, str], obj: dict[str, Any], patch: Json) -> dict[str, Any]:
     """Apply a strategic merge patch to an object of the kind `gvk`, whose merge keys the schema table knows.
 
-    Raises ApiError 400 for a malformed patch (Kubernetes answers some of these, such as a list item without its
-    merge key, with a 500, although the client made the mistake), 415 for a kind that the table does not know.
+    Raises ApiError 400 for a malformed patch, and 415 for a kind that the table does not know. (Kubernetes answers 500
+    to some malformed patches, such as one with a list item without its merge key.)
     """
     if not isinstance(patch, dict):
         raise bad_request("invalid JSON document")
@@ -149,10 +151,10 @@ def strategic_merge_patch(gvk: tuple[str, str, str], obj: dict[str, Any], patch:
 
 
 def json_patch(obj: dict[str, Any], operations: Json) -> dict[str, Any]:
-    """Apply a whole JSON patch, or nothing of it.
+    """Apply all operations of a JSON patch. If one fails, nothing is applied.
 
-    Raises ApiError 400 when `operations` is not a list of operations, 413 for more than 10,000 of them, 422 when one
-    cannot be applied or a `test` fails; the message of a 422 is as short as Kubernetes'.
+    Raises ApiError 400 when `operations` is not a list of operations, 413 for more than 10,000 operations, and 422 when
+    an operation cannot be applied or a `test` fails. As in Kubernetes, a 422 does not name the operation.
     """
     if not isinstance(operations, list) or not all(isinstance(one, dict) for one in operations):
         raise bad_request("error decoding patch: a JSON patch is a list of operations")

@@ -1,13 +1,13 @@
-"""Strategic merge patch: a merge patch that knows which lists are maps (apimachinery's `util/strategicpatch/patch.go`).
+"""Strategic merge patch: a merge patch that can merge lists (apimachinery's `util/strategicpatch/patch.go`).
 
-Lists whose strategy is `merge` are merged by their merge key, or as sets when they hold scalars; all others are
-replaced. Directives in a patch:
+Lists whose strategy is `merge` are merged by their merge key; if they contain scalars, they are merged as sets. All
+other lists are replaced. Directives in a patch:
 
-    $patch: replace | delete           on a map: take the patch alone, or empty it; on a list's item: replace the list
-                                       by the patch's other items, or delete the item with this merge key
-    $deleteFromPrimitiveList/FIELD     scalars to take out of a list
-    $setElementOrder/FIELD     the order of the list's items; items that it does not name keep their position
-    $retainKeys                        on a map: drop every key that is not named
+    $patch: replace | delete         in a map: replace the map by the patch, or make it empty; in a list's item: replace
+                                     the list by the patch's other items, or delete the item with this merge key
+    $deleteFromPrimitiveList/FIELD   scalars to remove from a list
+    $setElementOrder/FIELD           the order of the list's items; items that it does not name keep their position
+    $retainKeys                      in a map: remove every key that is not named
 
 Arguments are never changed. Lists are indexed by merge key, so the work is linear in their size.
 """
@@ -23,7 +23,7 @@ __all__ = ["BadPatch", "merge_map"]
 
 Json = Any
 Map = dict[str, Any]
-# What identifies a list's item: its type, so that 1 and true differ, and its merge key's value, or the item itself.
+# The identity of a list's item: a type, so that 1 and true differ, and the value of the merge key, or the scalar item.
 ItemIdentity = tuple[type, Hashable]
 
 _DIRECTIVE = "$patch"
@@ -33,11 +33,13 @@ _ORDER = "$setElementOrder"
 
 
 class BadPatch(Exception):
-    """The patch is malformed; the message is the one of `util/mergepatch/errors.go` where it has one."""
+    """The patch is malformed. The message is that of `util/mergepatch/errors.go`, if there is one."""
 
 
 def merge_map(original: Map, patch: Map, type_: TypeDefinition | None) -> Map:
-    """Return `original` with `patch` merged in. type_: their type; None inside maps whose keys are not fields.
+    """Return `original` with `patch` merged in.
+
+    type_: the type of both; None inside maps whose keys are not fields.
 
     Raises BadPatch.
     """
@@ -121,7 +123,7 @@ _GONE = object()
 
 
 def _plain(value: Json) -> Json:
-    """Return a value that a patch adds, without nulls and directives. A map or item that is a directive is _GONE."""
+    """Return a value that a patch adds, without nulls and directives; _GONE for a map or item that is a directive."""
     if isinstance(value, dict):
         if _DIRECTIVE in value:
             return _GONE
@@ -188,7 +190,7 @@ def _first_of_each(items: list[Any]) -> list[Any]:
 
 
 def _special_items(original: list[Any], patch: list[Any], merge_key: str) -> tuple[list[Any], list[Any]]:
-    """Apply the items that are directives; return the rest of `original` and of `patch`."""
+    """Apply the items that are directives. Return the remaining items of `original` and of `patch`."""
     plain: list[Any] = []
     gone: set[ItemIdentity] = set()
     replace = False
@@ -229,9 +231,9 @@ def _merge_items(original: list[Any], patch: list[Any], merge_key: str, type_: T
 
 
 def _arrange(merged: list[Any], order: list[Any], server: list[Any], merge_key: str) -> list[Any]:
-    """Return the items in order: those that `order` names in its order, the others in the server's.
+    """Return the items sorted: those in `order` follow it, and all others keep the server's order.
 
-    Where both meet, the server's order decides.
+    Between an item of each kind, the server's order decides.
     """
     wanted, live = _positions(order, merge_key), _positions(server, merge_key)
     named = [one for one in merged if _identity(one, merge_key) in wanted]
@@ -252,7 +254,7 @@ def _arrange(merged: list[Any], order: list[Any], server: list[Any], merge_key: 
 
 
 def _order(merged: Map, patch: Map, key: str, type_: TypeDefinition | None) -> None:
-    """Apply one `$setElementOrder/FIELD` together with the patch of that list; takes both out of `patch`."""
+    """Apply one `$setElementOrder/FIELD` together with the patch of this list. Removes both from `patch`."""
     order, name = patch.pop(key), _field_name(key, "setElementOrder")
     if not isinstance(order, list):
         raise BadPatch("invalid patch format of setElementOrder list")

@@ -16,7 +16,8 @@ from hatchway.kube.objects import Key
 
 __all__ = ["AbandonedError", "ClusterState", "NodeState"]
 
-# If a node does not report one of these resources, the node does not limit it. Of any other resource, it then has none.
+# If a node does not report one of these resources, the node does not limit it. A node has nothing of any other resource
+# that it does not report.
 _UNLIMITED = frozenset(("cpu", "memory", "ephemeral-storage", "pods"))
 
 
@@ -28,6 +29,7 @@ class AbandonedError(Exception):
 class NodeState:
     """A node, and the pods bound to it.
 
+    ports: how many of its pods use each host port.
     groups: the number of its pods in each group.
     with_terms: the pods with affinity terms.
     used: the sum of the pods' requests.

@@ -21,10 +21,11 @@ SelectDevice = Callable[[str, str, Object], bool]
 
 # The most devices of one claim, and the most choices that are tried for a pod on a node.
 _MOST_RESULTS, _MOST_STEPS = 32, 5_000
-# Seconds of processor time for a pod on a node, apart from the number of choices: one may mean many comparisons.
+# The most seconds of processor time for a pod on a node. The number of choices does not limit it well enough, because
+# one choice may take many comparisons.
 _MOST_SECONDS = 1.0
-# Devices that are compared between two looks at the clock.
-_BETWEEN_LOOKS = 64
+# The number of devices that are compared between two checks of the time.
+_BETWEEN_CHECKS = 64
 _TOO_MUCH = "allocating devices for the pod takes too many attempts"
 
 
@@ -55,7 +56,7 @@ class _Alternative:
 @dataclass(slots=True)
 class _Claim:
     claim: Object
-    # For each request its alternatives.
+    # The alternatives of each request.
     requests: list[list[_Alternative]]
     constraints: list[Object]
     chosen: list[tuple[_Alternative, PooledDevice]] = field(default_factory=list)
@@ -79,7 +80,7 @@ def allocate_claims(
         if not work.assign(prepared):
             return None
     except RecursionError:
-        # Each device that is chosen takes some frames.
+        # `_next` and `_pick` call each other recursively, for each chosen device.
         raise DeviceProblem(_TOO_MUCH) from None
     return [_result(one, node, classes) for one in prepared]
 
@@ -112,7 +113,7 @@ class _Allocation:
         self._taken = set(taken)
         self._select = select
         self._selected: dict[tuple[str, DeviceId], bool] = {}
-        # What each alternative may have, by its identity: the requests hold the alternatives.
+        # The devices that each alternative may have, by its id(), which is unique while the claims exist.
         self._found: dict[int, list[PooledDevice]] = {}
         self._steps = 0
         self._until = time.thread_time() + _MOST_SECONDS
@@ -185,9 +186,9 @@ class _Allocation:
         self._steps += 1
         if self._steps > _MOST_STEPS:
             raise DeviceProblem(_TOO_MUCH)
-        self._look_at_clock()
+        self._check_time()
 
-    def _look_at_clock(self) -> None:
+    def _check_time(self) -> None:
         if time.thread_time() > self._until:
             raise DeviceProblem(_TOO_MUCH)
 
@@ -213,8 +214,8 @@ class _Allocation:
             if complete and not pool.is_complete:
                 continue
             for number, one in enumerate(devices):
-                if not number % _BETWEEN_LOOKS:
-                    self._look_at_clock()
+                if not number % _BETWEEN_CHECKS:
+                    self._check_time()
                 if _tolerates(wanted.spec, one.device) and all(self._selects(text, one) for text in wanted.selectors):
                     yield one
 
@@ -253,7 +254,7 @@ def _applies(constraint: Object, name: str) -> bool:
 
 
 def _attribute(device: PooledDevice, name: str) -> Object | None:
-    """Return an attribute, which names its type beside its value; None when the device does not have it."""
+    """Return an attribute as {type: value}; None when the device does not have it."""
     attributes = device.device.get("attributes") or {}
     found = attributes.get(name)
     domain, _, short = name.partition("/")
@@ -271,7 +272,7 @@ def _tolerates(request: Object, device: Object) -> bool:
 
 
 def _matches(toleration: Object, taint: Object) -> bool:
-    # Unlike a toleration of a pod (`tolerations.py`), one without a key and without `Exists` compares the values.
+    # A pod's toleration without a key needs the operator Exists (`tolerations.py`). This one may also compare values.
     if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
         return False
     if toleration.get("key") and toleration["key"] != taint.get("key"):

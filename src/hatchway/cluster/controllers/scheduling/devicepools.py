@@ -26,8 +26,10 @@ class DeviceId(NamedTuple):
 class PooledDevice:
     """One device.
 
-    identity: its name. device: its entry in the slice. place: says on which nodes it can be used; the slice's spec, or
-    the device itself with `perDeviceNodeSelection`.
+    identity: its name.
+    device: its entry in the slice.
+    place: the object with the fields that select its nodes: the slice's spec, or with `perDeviceNodeSelection` the
+        entry of the device.
     """
 
     identity: DeviceId
@@ -36,7 +38,7 @@ class PooledDevice:
 
     @property
     def is_supported(self) -> bool:
-        """Return False for a device that is shared, has counters, or wants conditions before a pod is bound."""
+        """Return False for a device that is shared, uses counters, or has conditions for binding."""
         return not any(self.device.get(key) for key in _SHARED)
 
     def fits(self, node: Object) -> bool:

@@ -120,10 +120,10 @@ def node_refusal(info: PodInfo, state: NodeState) -> NodeRefusal | None:
         return NodeRefusal("NodeAffinity", ("node(s) didn't match Pod's node affinity/selector",), False)
     if info.ports and ports_clash(info.ports, state.ports):
         return NodeRefusal("NodePorts", ("node(s) didn't have free ports for the requested pod ports",), True)
-    return _short_of(info, state)
+    return _lacking(info, state)
 
 
-def _short_of(info: PodInfo, state: NodeState) -> NodeRefusal | None:
+def _lacking(info: PodInfo, state: NodeState) -> NodeRefusal | None:
     """Return which resources the node lacks (`fitsRequest`)."""
     reasons, resolvable = [], True
     room = state.allocatable("pods")

@@ -26,7 +26,7 @@ _INT32_RANGE = 2**31
 class Preemption:
     """The result: a node and its victims, which are the pods to delete; or why there is no such node.
 
-    node: the node's name; "" for none.
+    node: the node's name; "" for none. message: why there is none.
     victims: sorted by importance, the most important pod first.
     clear: True if the pod's nomination must be removed.
     budgets_broken: the number of victims whose deletion violates a PodDisruptionBudget.
@@ -159,14 +159,14 @@ def _split_by_budget(infos: list[PodInfo], budgets: list[Object]) -> tuple[list[
     return violating, others
 
 
-class _Later(str):
+class _ReverseOrder(str):
     """A text that sorts in the opposite order."""
 
     def __lt__(self, other: str) -> bool:
         return str(other) < str(self)
 
 
-def _cost(found: Preemption) -> tuple[int, int, int, int, _Later]:
+def _cost(found: Preemption) -> tuple[int, int, int, int, _ReverseOrder]:
     """Return the sort key that puts the best candidate first (`pickOneNodeForPreemption`)."""
     highest = found.victims[0].priority
     earliest = min(_start(one) for one in found.victims if one.priority == highest)
@@ -175,5 +175,5 @@ def _cost(found: Preemption) -> tuple[int, int, int, int, _Later]:
         highest,
         sum(one.priority + _INT32_RANGE for one in found.victims),
         len(found.victims),
-        _Later(earliest),
+        _ReverseOrder(earliest),
     )

@@ -1,7 +1,7 @@
 """The scores, which rank the nodes that can run a pod (kube-scheduler's `framework/plugins`). Pure.
 
 The plugins and their weights are the defaults of kube-scheduler (`apis/config/v1/default_plugins.go`), without
-ImageLocality, since nodes pull no images.
+ImageLocality, since all nodes share one store of images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hatchway.cluster.controllers.scheduling.nodeselection import node_preferenc
 from hatchway.cluster.controllers.scheduling.podaffinity import affinity_scores
 from hatchway.cluster.controllers.scheduling.podinfo import PodInfo
 from hatchway.cluster.controllers.scheduling.spreading import spread_scores
-from hatchway.cluster.controllers.scheduling.tolerations import intolerable
+from hatchway.cluster.controllers.scheduling.tolerations import count_intolerable
 from hatchway.kube.api import Object
 
 __all__ = ["best_node", "node_scores"]
@@ -72,7 +72,7 @@ def _normalized(scores: dict[str, int]) -> dict[str, int]:
 
 
 def _unwanted(spec: Object, state: NodeState) -> int:
-    return intolerable(state.node["spec"].get("taints") or (), spec.get("tolerations") or ())
+    return count_intolerable(state.node["spec"].get("taints") or (), spec.get("tolerations") or ())
 
 
 def _least_allocated(info: PodInfo, state: NodeState) -> int:

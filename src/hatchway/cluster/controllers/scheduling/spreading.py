@@ -27,6 +27,7 @@ class Constraint:
 
     selector: a LabelSelector; None selects no pod.
     least_domains: minDomains.
+    honors_affinity, honors_taints: True if only nodes count that the pod's node affinity or tolerations allow.
     """
 
     max_skew: int
@@ -101,7 +102,10 @@ def default_constraints(selector: Object | None) -> list[Constraint]:
 
 
 class SpreadCounts:
-    """Counts the matching pods in each domain of a pod's DoNotSchedule constraints. `update` as in AffinityCounts."""
+    """Counts the matching pods in each domain of a pod's DoNotSchedule constraints.
+
+    It can be updated like `AffinityCounts`.
+    """
 
     def __init__(self, info: PodInfo, cluster: ClusterState) -> None:
         self._info = info

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from hatchway.kube.api import Object
 
-__all__ = ["intolerable", "tolerated", "tolerates", "untolerated"]
+__all__ = ["count_intolerable", "tolerated", "tolerates", "untolerated"]
 
 
 def tolerated(taint: Object, tolerations: Iterable[Object]) -> bool:
@@ -33,7 +33,7 @@ def untolerated(taints: Iterable[Object], tolerations: Iterable[Object], effects
     return next((t for t in taints if t["effect"] in effects and not tolerated(t, wanted)), None)
 
 
-def intolerable(taints: Iterable[Object], tolerations: Iterable[Object]) -> int:
+def count_intolerable(taints: Iterable[Object], tolerations: Iterable[Object]) -> int:
     """Return the number of PreferNoSchedule taints that are not tolerated."""
     wanted = [one for one in tolerations if (one.get("effect") or "PreferNoSchedule") == "PreferNoSchedule"]
     return sum(taint["effect"] == "PreferNoSchedule" and not tolerated(taint, wanted) for taint in taints)

@@ -8,18 +8,14 @@ changes.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import os
 import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+from hatchway.dnssockets import DnsSockets
 from hatchway.outsideresolvers import NoResolver, OutsideResolvers, read_servers
-
-log = logging.getLogger(__name__)
 
 _FILE: Final = Path("/etc/resolv.conf")
 # The most name servers that are used, as in glibc (resolv.conf(5), MAXNS).
@@ -27,12 +23,11 @@ _SERVERS: Final = 3
 # Seconds for all name servers together: a little less than clients wait.
 _SECONDS: Final = 4.0
 # The longest query in bytes; the most pending UDP queries of all clients, and of one client (the cluster's name server
-# allows itself as many); the most TCP connections, and the seconds that one may be idle.
+# allows itself as many); the most TCP connections.
 _LONGEST_QUERY: Final = 4096
 _QUERIES: Final = 512
 _OF_ONE_CLIENT: Final = 200
 _CONNECTIONS: Final = 64
-_IDLE_SECONDS: Final = 10.0
 _SERVFAIL: Final = 2
 
 
@@ -47,31 +42,17 @@ class HostNames:
         self._file = file
         self._read: object = None
         self._resolvers = OutsideResolvers([])
-        self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._by_client: Counter[str] = Counter()
-        # The tasks of TCP connections, the oldest first.
-        self._connections: dict[asyncio.Task[Any], None] = {}
-        self._server: asyncio.Server | None = None
-        self._udp: asyncio.DatagramTransport | None = None
-        self._begin(self._open(queries, connections))
+        self._sockets = DnsSockets(self.datagram, self._answer_tcp, _CONNECTIONS)
+        self._sockets.start_task(self._open(queries, connections))
 
     async def close(self) -> None:
         """Stop serving."""
-        if self._udp is not None:
-            self._udp.close()
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._sockets.close()
         await self._resolvers.close()
 
     async def _open(self, queries: socket.socket, connections: socket.socket) -> None:
-        for sock in (queries, connections):
-            sock.setblocking(False)
-        self._udp, _ = await self._loop.create_datagram_endpoint(lambda: _QueryDatagrams(self), sock=queries)
-        self._server = await asyncio.start_server(self._connected, sock=connections)
+        await self._sockets.use(queries, connections)
         await self._current().start()
 
     def datagram(self, data: bytes, address: Any) -> None:
@@ -80,16 +61,11 @@ class HostNames:
         if self._by_client.total() >= _QUERIES or self._by_client[client] >= _OF_ONE_CLIENT or not is_query(data):
             return
         self._by_client[client] += 1
-        self._begin(self._answer_datagram(data, address))
+        self._sockets.start_task(self._answer_datagram(data, address))
 
     def under_way(self, client: str) -> int:
         """Return the number of pending UDP queries of a client's address."""
         return self._by_client[client]
-
-    def _begin(self, work: Any) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _answer_datagram(self, data: bytes, address: Any) -> None:
         try:
@@ -98,8 +74,10 @@ class HostNames:
             self._by_client[address[0]] -= 1
             if not self._by_client[address[0]]:
                 del self._by_client[address[0]]
-        if self._udp is not None and not self._udp.is_closing():
-            self._udp.sendto(answer, address)
+        self._sockets.send(answer, address)
+
+    async def _answer_tcp(self, data: bytes) -> bytes | None:
+        return await self._answer(data, tcp=True) if is_query(data) else None
 
     async def _answer(self, data: bytes, *, tcp: bool) -> bytes:
         try:
@@ -119,48 +97,8 @@ class HostNames:
             servers = read_servers(self._file)[:_SERVERS]
             seconds = _SECONDS / max(1, len(servers))
             old, self._resolvers = self._resolvers, OutsideResolvers(servers, seconds, seconds, _QUERIES)
-            self._begin(old.close())
+            self._sockets.start_task(old.close())
         return self._resolvers
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        if len(self._connections) >= _CONNECTIONS:
-            oldest = next(iter(self._connections))
-            del self._connections[oldest]
-            oldest.cancel()
-        self._connections[task] = None
-        try:
-            while True:
-                async with asyncio.timeout(_IDLE_SECONDS):
-                    length = int.from_bytes(await reader.readexactly(2), "big")
-                    data = await reader.readexactly(length)
-                if not is_query(data):
-                    break
-                answer = await self._answer(data, tcp=True)
-                writer.write(len(answer).to_bytes(2, "big") + answer)
-                async with asyncio.timeout(_IDLE_SECONDS):
-                    await writer.drain()
-        except (OSError, EOFError, TimeoutError) as error:
-            log.debug("a connection for DNS has ended: %s", error)
-        except asyncio.CancelledError:
-            # The server is closing, or has too many connections. asyncio would log a cancelled handler as an error.
-            log.debug("a connection for DNS is closed")
-        finally:
-            self._connections.pop(task, None)
-            self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
-
-
-class _QueryDatagrams(asyncio.DatagramProtocol):
-    def __init__(self, names: HostNames) -> None:
-        self._names = names
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self._names.datagram(data, addr)
 
 
 def is_query(data: bytes) -> bool:

@@ -1,7 +1,8 @@
-// Elements from values. Data goes into text nodes and checked attributes only: a hostile name stays a name.
+// Makes elements from data. Data becomes text nodes and checked attributes only, so names from the cluster cannot add
+// elements or scripts to the page.
 "use strict";
 
-/** An element: h("a.name", {href, "data-key": k}, "text", child, ...). Attributes that are null, false or undefined are left out. */
+/** Make an element: h("a.name", {href, "data-key": k}, "text", child, ...). Attributes that are null, false or undefined are left out. */
 function h(what, attributes, ...children) {
   const [tag, ...classes] = what.split(".");
   const element = document.createElement(tag);
@@ -32,7 +33,7 @@ function icon(name, size = 16) {
   return svg;
 }
 
-/** Make `old` look like `made` with as few changes as possible: what has the focus or is selected stays the same element. */
+/** Make `old` equal to `made` with as few changes as possible, so that the focus and the selection are kept. */
 function morph(old, made) {
   for (const { name } of [...old.attributes]) if (!made.hasAttribute(name) && name !== "hidden") old.removeAttribute(name);
   for (const { name, value } of made.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
@@ -42,7 +43,7 @@ function morph(old, made) {
     if (key !== undefined) {
       let found = at;
       while (found && found.dataset?.k !== key) found = found.nextSibling;
-      // What stands before it and is not wanted any more goes, so that it need not move: moving loses the focus.
+      // Remove the elements before it instead of moving it, because a moved element loses the focus.
       if (found) while (at !== found) at = drop(at);
     }
     if (at && at.nodeName === wanted.nodeName && at.dataset?.k === key) {
@@ -65,13 +66,14 @@ function drop(node) {
   return next;
 }
 
-/** Copy text. Resolves to whether it worked. */
+/** Copy text. Resolves to true when that worked. */
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Not a secure context (a --domain of one's own over plain HTTP), or not allowed: the old way.
+    // The page is not a secure context (another --domain over plain HTTP), or the clipboard is not allowed: select the
+    // text, and use the older command.
     const area = h("textarea", { readonly: true, class: "unseen" });
     area.value = text;
     (document.querySelector("dialog[open]") || document.body).append(area);
@@ -84,7 +86,7 @@ async function copy(text) {
   }
 }
 
-/** Say something to a screen reader. */
+/** Announce a text to screen readers. */
 function say(text) {
   const said = document.getElementById("said");
   said.textContent = "";

@@ -1,4 +1,4 @@
-// The page "Exposure": shows only the findings and ways in that have all words of the field.
+// The page "Exposure": shows only the findings and ways in that contain all words of the search field.
 "use strict";
 
 const field = document.getElementById("filter");
@@ -16,5 +16,5 @@ function apply() {
 }
 
 field.addEventListener("input", apply);
-// A browser may keep what was typed when the page is loaded again.
+// A browser may keep the text of the field when the page is loaded again.
 apply();

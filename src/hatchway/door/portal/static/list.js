@@ -1,4 +1,4 @@
-// What is known, and the list of it: keyed rows, search, empty states.
+// The known items, and the list of them: rows, search, and texts in place of an empty list.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
@@ -7,24 +7,24 @@ const search = byId("search");
 const TABS = ["services", "pods", "nodes"];
 
 const items = { services: new Map(), pods: new Map(), nodes: new Map() };
-const hay = new Map(); // key → what a search looks at
-const rows = new Map(); // key → li, of the tab that is shown
-const groups = new Map(); // namespace → {section, ul, keys, count}, of the tab that is shown
-const opened = new Set();
-const folded = new Set();
+const hay = new Map(); // key → the text in which a search looks for words
+const rows = new Map(); // key → li, of the visible tab
+const groups = new Map(); // namespace → {section, ul, keys, count}, of the visible tab
+const opened = new Set(); // keys of the rows whose details are open
+const folded = new Set(); // namespaces whose rows are hidden
 let tab = TABS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "services";
 let about = null;
-let attention = false;
-let arrived = false; // everything that the door knows has come once
-let complete = false; // the door has been told of everything once
-let seen = null; // keys that came since a full list began
+let attention = false; // whether only items that need attention are shown
+let arrived = false; // whether the door has sent all of its items once
+let complete = false; // whether the cluster had sent all of its objects to the door
+let seen = null; // the keys of a full list that is being received
 let doorAway = false;
-let pending = false;
+let pending = false; // whether `refresh` will be called in the next frame
 
-// The list. Rows are keyed: they change in place, so that focus, selection and scroll stay.
+// The list. Rows are changed in place, so that focus, selection and scroll position are kept.
 
 const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
-// Namespaces of the system itself come last.
+// The system's own namespaces come last.
 const rank = (namespace) => (/^kube-/.test(namespace) ? "1" : "0") + namespace;
 const nameOf = (key) => key.slice(key.lastIndexOf("/") + 1);
 
@@ -59,13 +59,13 @@ function groupOf(namespace) {
   return group;
 }
 
-// Rows are made when they come near the view: thousands of them in full would take seconds.
+// Rows are completed when they are nearly visible: to complete thousands of them would take seconds.
 const shells = new Set();
 const near = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) if (isIntersecting) fill(target);
 }, { rootMargin: "800px" });
 
-/** Make a row in full, if that was not done yet. */
+/** Complete a row, unless that was done already. */
 function fill(element) {
   const key = element.dataset.key;
   if (!shells.delete(key)) return;
@@ -122,7 +122,7 @@ function rebuild() {
   refresh();
 }
 
-// A door that is still asking has nothing to show, which is not the same as a cluster with nothing in it.
+// While the door waits for the cluster's first answers, an empty list does not mean that the cluster has no objects.
 const synced = (kind) => arrived && (complete || items[kind].size);
 
 // Searching
@@ -131,7 +131,7 @@ const words = () => search.value.toLowerCase().split(/\s+/).filter(Boolean);
 const needsAttention = (item) => ["partly", "down", "lacking"].includes(stateOf(item));
 const matches = (item, wanted) => wanted.every((word) => hay.get(item.key).includes(word));
 
-/** Show what matches, count, and say so where nothing does. */
+/** Show the rows that match the search, hide the others, and update all counts and notices. Returns the number of matches. */
 function refresh() {
   pending = false;
   const wanted = words();
@@ -171,13 +171,13 @@ function refresh() {
   return counts[tab];
 }
 
-// Pixels that a character of a name and of a host name takes, and what the columns of both may take at most.
+// The width of a character in names and in host names, and the greatest width of both columns, in pixels.
 const NAME_PIXELS = 7.9, HOST_PIXELS = 7.3, NAME_MOST = 420, HOST_MOST = 720;
 
-// The few that are longer than so large a part of all do not take the room of the others: they are wrapped.
+// The columns are wide enough for this part of all names. The few longer names are wrapped.
 const FITTING = 0.93;
 
-/** Give names and host names the room that they need, as far as there is any; nothing is cut. */
+/** Set the widths of the columns of names and host names. */
 function widths() {
   const names = [], hosts = [];
   for (const item of items[tab].values()) {
@@ -196,7 +196,7 @@ function refreshSoon() {
   requestAnimationFrame(() => pending && refresh());
 }
 
-// Works in any cluster, and in the embedded one, where images are only names.
+// This command works in any cluster, also in an embedded one that runs the machine's programs in place of images.
 const START = "kubectl create deployment web --image=python:3-slim --port=8080 -- python3 -m http.server 8080";
 
 function empty(counts) {
@@ -209,10 +209,10 @@ function empty(counts) {
   }
   if (scope?.mode === "none") {
     content.push(h("h2", {}, `You may not list ${tab}`), scope.reason && h("p", {}, scope.reason));
-    if (scope.rule) content.push(h("p", {}, "The rule that is missing, for whoever administers the cluster:"), snippet(scope.rule, "the missing rule"));
-    if (tab === "services") content.push(h("p", {}, "What you know by name you can still open: ", h("code", {}, about.example)));
+    if (scope.rule) content.push(h("p", {}, "The missing rule, for an administrator of the cluster:"), snippet(scope.rule, "the missing rule"));
+    if (tab === "services") content.push(h("p", {}, "You can still open services whose names you know: ", h("code", {}, about.example)));
   } else if (!synced(tab)) {
-    if (doorAway || about?.state?.phase === "away") content.push(h("h2", {}, "Nothing has been seen yet"), h("p", {}, "The list appears by itself as soon as the cluster answers."));
+    if (doorAway || about?.state?.phase === "away") content.push(h("h2", {}, "Nothing is known yet"), h("p", {}, "The list appears by itself as soon as the cluster answers."));
     else content.push(h("p.asking", { role: "status" }, `Asking the cluster for its ${tab} …`), h("div.skeleton", { "aria-hidden": "true" }, ...Array.from({ length: 7 }, () => h("div", {}, h("span", {}), h("span", {}), h("span", {})))));
   } else if (search.value.trim() || attention) {
     content.push(h("h2", {}, search.value.trim() ? `Nothing in ${tab} matches “${search.value.trim()}”` : `No ${ONE[tab]} needs attention`));

@@ -1,25 +1,27 @@
-// A container's log, followed through the raw API on this origin: what a pod writes goes into text nodes only.
+// Follows a container's log through the raw API on this origin. The pod's output becomes text nodes only.
 "use strict";
 
-// What the page keeps: lines, and characters of one line.
+// The most lines on the page, and the most characters of one line.
 const MOST_LINES = 10_000, MOST_OF_A_LINE = 20_000;
-// What is held back while the page cannot keep up; the stream is not read on meanwhile.
+// The most lines that wait to be displayed; then reading from the stream is paused.
 const MOST_WAITING = 4000;
+// In milliseconds: the first and the longest pause before another attempt; how long a hidden page keeps its connection;
+// the time between two updates of the head.
 const FIRST_WAIT = 1000, LAST_WAIT = 10_000, HIDDEN_FOR = 10_000, EVERY = 10_000;
 
 const el = (id) => document.getElementById(id);
 const box = el("log"), form = el("controls"), choice = el("container"), previous = el("previous"), times = el("times");
 const { log: logPath, pod: podPath, tail } = form.dataset;
 
-let run = null; // the AbortController of what is followed now
-let last = ""; // the time of the last line, padded so that times compare as texts
+let run = null; // the AbortController of the current `follow`
+let last = ""; // the time of the last line, padded so that times can be compared as texts
 let lastCount = 0; // lines with that time
-let stick = true;
-let dropped = 0;
+let stick = true; // whether the page scrolls to each new line
+let dropped = 0; // lines that were removed at the beginning
 
 const padded = (time) => time.replace(/(?:\.(\d+))?Z$/, (_, digits = "") => "." + digits.padEnd(9, "0") + "Z");
 
-/** Without terminal colours, without what a carriage return has overwritten, without other control characters. */
+/** Return text without terminal colours, without text that a carriage return has overwritten, and without other control characters. */
 function plain(text) {
   if (text.length > MOST_OF_A_LINE) text = text.slice(0, MOST_OF_A_LINE) + ` … (${text.length - MOST_OF_A_LINE} more characters)`;
   text = text.replace(/\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])/g, "").replace(/\r+$/, "");
@@ -35,7 +37,7 @@ function lineOf(text) {
 }
 
 let waiting = [];
-let drawn = null; // resolves when what waits has been shown
+let drawn = null; // called when the waiting lines have been displayed
 
 function draw() {
   const made = document.createDocumentFragment();
@@ -54,7 +56,7 @@ function add(text) {
   const line = lineOf(text);
   if (line.time) {
     const time = padded(line.time);
-    // After a break the server begins with the second of the last line.
+    // After an interruption, the server begins with the second of the last line: skip the lines that are known.
     if (time < last) return;
     if (time === last) {
       if (skip > 0) { skip--; return; }
@@ -64,9 +66,9 @@ function add(text) {
   if (!waiting.length) requestAnimationFrame(draw);
   waiting.push(line);
 }
-let skip = 0;
+let skip = 0; // lines with the time `last` that are known already
 
-/** A sentence of the page itself between the lines. */
+/** Add a sentence of the page itself between the lines. */
 function remark(text) {
   if (waiting.length) draw();
   if (box.lastElementChild?.classList.contains("door") && box.lastElementChild.textContent === text) return;
@@ -76,7 +78,7 @@ function remark(text) {
 
 function note() {
   const count = box.querySelectorAll("p:not(.door)").length;
-  el("note").textContent = count ? `${count} line${count === 1 ? "" : "s"}${dropped ? `; ${dropped} before them were let go` : ""}` : "";
+  el("note").textContent = count ? `${count} line${count === 1 ? "" : "s"}${dropped ? `; ${dropped} earlier lines were removed` : ""}` : "";
 }
 
 function show(state, text) {
@@ -89,13 +91,13 @@ const pause = (ms, signal) => new Promise((resolve) => {
   signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); });
 });
 
-/** Read one answer to its end. Returns whether a line came; throws an Error with the server's words. */
+/** Read one answer to its end. Returns true when there was a line; throws an Error with the server's message. */
 async function read(signal, query) {
   const answer = await fetch(`${logPath}?${query}`, { signal, cache: "no-store", headers: { accept: "text/plain, */*" } });
   if (!answer.ok) {
     const said = await answer.text();
     let message = said;
-    try { message = JSON.parse(said).message || said; } catch { /* no Status, but text */ }
+    try { message = JSON.parse(said).message || said; } catch { /* The answer is text, not a Status. */ }
     throw Object.assign(new Error(message.trim().slice(0, 600) || `status ${answer.status}`), { status: answer.status });
   }
   if (!answer.body) return false;
@@ -119,7 +121,7 @@ async function read(signal, query) {
   return any;
 }
 
-/** How the container is now: {state: "running" | "waiting" | "terminated" | "gone", text}. */
+/** Return the container's present state: {state: "running" | "waiting" | "terminated" | "gone" | "unknown", text}. */
 async function how(signal, container) {
   const answer = await fetch(podPath, { signal, cache: "no-store", headers: { accept: "application/json" } });
   if (answer.status === 404) return { state: "gone", text: "The pod is gone." };
@@ -131,7 +133,7 @@ async function how(signal, container) {
   const { running, terminated, waiting: waits } = found?.state || {};
   if (running) return { state: "running", text: "" };
   if (terminated) return { state: "terminated", text: `The container has ended${terminated.exitCode ? ` with exit code ${terminated.exitCode}` : ""}${terminated.reason ? ` (${terminated.reason})` : ""}.` };
-  return { state: "waiting", text: `The container waits to start${waits?.reason ? `: ${waits.reason}` : ""}.` };
+  return { state: "waiting", text: `The container has not started yet${waits?.reason ? `: ${waits.reason}` : ""}.` };
 }
 
 async function follow() {
@@ -158,7 +160,7 @@ async function follow() {
     if (signal.aborted) return;
     if (waiting.length) draw();
     if (previous.checked) {
-      if (failure) { show("down", "Not there"); remark(failure.message); } else show("empty", "Previous run: ended");
+      if (failure) { show("down", "Not available"); remark(failure.message); } else show("empty", "Previous run: ended");
       return;
     }
     let now = { state: "unknown", text: failure?.message || "" };
@@ -171,13 +173,13 @@ async function follow() {
     if (signal.aborted) return;
     if (failure?.status === 403) { show("down", "Forbidden"); remark(failure.message); return; }
     if (now.state === "gone") { show("empty", "Gone"); remark(now.text); showDeleted(); return; }
-    // What has ended the log may have changed the pod's state, too.
+    // The log may have ended because the pod's state has changed.
     await bringHeadUpToDate();
     if (signal.aborted) return;
     if (now.state === "terminated") { show("empty", "Ended"); remark(now.text); }
     else if (now.state === "waiting") { show("partly", "Waiting"); remark(now.text); }
     else if (failure || now.text) { show("down", "Trying again"); remark(failure?.message || now.text); }
-    // What is left may have been started anew in the meantime.
+    // The container may be started again, so try again after a pause.
     await pause(wait, signal);
     wait = Math.min(wait * 1.6, LAST_WAIT);
   }
@@ -200,7 +202,7 @@ function startOver() {
   follow();
 }
 
-choice.addEventListener("change", () => { previous.checked = false; known(); startOver(); });
+choice.addEventListener("change", () => { previous.checked = false; allowPrevious(); startOver(); });
 previous.addEventListener("change", startOver);
 times.addEventListener("change", () => box.classList.toggle("times", times.checked));
 form.addEventListener("submit", (event) => event.preventDefault());
@@ -210,12 +212,12 @@ box.addEventListener("scroll", () => {
 }, { passive: true });
 el("end").addEventListener("click", () => { stick = true; box.scrollTop = box.scrollHeight; el("end").hidden = true; });
 
-/** Whether the chosen container has run before. */
-function known() {
+/** Allow the choice "previous run" only if the chosen container has run before. */
+function allowPrevious() {
   previous.disabled = choice.selectedOptions[0]?.dataset.again === undefined;
 }
 
-// A browser has six connections for an origin: forgotten tabs must not hold them all.
+// A browser opens at most six connections to an origin, so hidden tabs close theirs.
 let timer = 0;
 document.addEventListener("visibilitychange", () => {
   clearTimeout(timer);
@@ -223,8 +225,8 @@ document.addEventListener("visibilitychange", () => {
   else if (!run) follow();
 });
 
-// A pod's state changes while its log goes on: it may stop being ready.
+// The pod's state may change while its log continues: it may become unready.
 setInterval(bringHeadUpToDate, EVERY);
 times.checked = previous.checked = false;
-known();
+allowPrevious();
 startOver();

@@ -1,13 +1,13 @@
-// The head of an object's page (its state and the reasons for it), brought up to date from the page itself.
+// Updates the head of an object's page (its state and the reasons) by loading the page again.
 "use strict";
 
-/** Fetch this page again and take over the elements of these ids. Returns the answer's status; 0 when the door is away. */
+/** Load this page again, and update the elements with these ids. Returns the answer's status; 0 when the door is away. */
 async function takeOver(ids) {
   try {
     const answer = await fetch(location.pathname, { headers: { accept: "text/html" }, cache: "no-store" });
     if (answer.ok) {
       const made = new DOMParser().parseFromString(await answer.text(), "text/html");
-      // Morphing takes the children of what it is given.
+      // `morph` moves children out of its second argument, so this document must adopt it first.
       for (const id of ids) morph(document.getElementById(id), document.adoptNode(made.getElementById(id)));
     }
     return answer.status;
@@ -16,7 +16,7 @@ async function takeOver(ids) {
   }
 }
 
-/** Show that the object does not exist any more: what was said of it is the past, and nothing can be opened. */
+/** Show that the object was deleted: remove the reasons of its state and the link that opens it. */
 function showDeleted() {
   const state = document.getElementById("state");
   state.className = "state empty";

@@ -1,7 +1,7 @@
-// The portal: follows the door's events; the keyboard, copying, tooltips, colours.
+// The portal: receives the door's events, and handles the keyboard, copying, tooltips and colours.
 "use strict";
 
-/** What is wrong as a whole stands in the header, where it is seen wherever the list is scrolled to. */
+/** Show problems of the door and the cluster in the header, which is visible at every scroll position. */
 function alerts() {
   const state = about?.state;
   const out = [];
@@ -61,9 +61,9 @@ function follow() {
   source.addEventListener("about", (event) => {
     const before = complete;
     about = JSON.parse(event.data);
-    // One that is away has what it saw before.
+    // While the cluster is away, the door keeps its last known objects, so the list is as complete as before.
     if (about.state.phase !== "away") complete = about.state.phase === "live";
-    // Rows that were made before look different now.
+    // `stateOf` depends on `complete`, so the rows must be made again.
     if (before !== complete) for (const item of items[tab].values()) show(item);
     doorAway = false;
     wait = 500;
@@ -94,7 +94,7 @@ function follow() {
   });
 }
 
-// A browser has six connections for an origin: forgotten tabs must not hold them all.
+// A browser opens at most six connections to an origin, so hidden tabs close theirs.
 document.addEventListener("visibilitychange", () => {
   clearTimeout(timer);
   if (!document.hidden) {
@@ -106,7 +106,7 @@ document.addEventListener("visibilitychange", () => {
 
 // Moving, opening, copying
 
-/** The row that is shown after `element` in a direction (1 or -1); the first or the last without an element. */
+/** Return the next visible row after `element` in a direction (1 or -1); without an element, the first or the last row. */
 function step(element, direction) {
   const way = direction > 0 ? "nextElementSibling" : "previousElementSibling";
   const end = direction > 0 ? "firstElementChild" : "lastElementChild";
@@ -139,7 +139,7 @@ function toggle(element, open = !opened.has(element.dataset.key)) {
   show(items[tab].get(key));
 }
 
-/** Open a row's details at the field for a port. */
+/** Open a row's details, and focus the field for a port number. */
 function typePort(element) {
   toggle(element, true);
   element.querySelector(".openport input:not([type=hidden])")?.focus();
@@ -196,7 +196,7 @@ function flash(title, text) {
   toastEnd = setTimeout(() => { toast.remove(); toast = null; }, 1800);
 }
 
-// One tooltip for all: rows clip what stands out of them.
+// All elements share one tooltip, because a tooltip inside a row would be clipped.
 
 const tip = byId("tip");
 let tipFor = null;
@@ -226,7 +226,7 @@ document.addEventListener("click", (event) => {
   const hit = event.target.closest("[data-copy],[data-toggle],[data-fold],[data-tab],[data-clear],[data-goto],[data-openport]");
   if (!hit) {
     const line = event.target.closest(".line");
-    // A click on a row's empty parts opens it; one that ends a selection of text does not.
+    // A click on an empty part of a row opens the row, unless it ends a selection of text.
     if (line && !event.target.closest("a, button, input, select, label") && getSelection().isCollapsed) toggle(line.parentElement);
     return;
   }
@@ -263,7 +263,7 @@ document.addEventListener("keydown", (event) => {
   const at = target.closest?.("li.row") || null;
   const typing = target === search;
   const main = target.classList?.contains("main");
-  // A field of a row takes its keys; Escape leaves it.
+  // In a form field of a row, keys are text; only Escape leaves the field.
   if (target.matches?.("li.row :is(input, select)")) {
     if (key === "Escape") focusRow(at);
     return;
@@ -307,7 +307,7 @@ document.addEventListener("keydown", (event) => {
   if (done) event.preventDefault();
 });
 
-// Colours: as the system has them, light, dark; remembered.
+// The choice of colours (the system's, light or dark), which the browser stores.
 
 const THEMES = ["system", "light", "dark"];
 const theme = byId("theme");
@@ -315,7 +315,7 @@ const theme = byId("theme");
 function setTheme(name) {
   if (name === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
-  theme.setAttribute("aria-label", "Colours: " + (name === "system" ? "as the system has them" : name));
+  theme.setAttribute("aria-label", "Colours: " + (name === "system" ? "like the system" : name));
   theme.dataset.tip = "Colours: " + name;
   theme.querySelector("use").setAttribute("href", "#i-" + name);
 }
@@ -324,7 +324,7 @@ theme.addEventListener("click", () => {
   const name = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme || "system") + 1) % 3];
   setTheme(name);
   showTip(theme);
-  try { localStorage.setItem("hatchway-theme", name); } catch { /* not remembered, then */ }
+  try { localStorage.setItem("hatchway-theme", name); } catch { /* Storage is forbidden: the choice is lost when the page is closed. */ }
   say("Colours: " + name);
 });
 

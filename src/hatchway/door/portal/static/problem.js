@@ -1,4 +1,4 @@
-// An error page's two conveniences: copying, and trying again by itself. Everything is readable without it.
+// Buttons to copy text from an error page, and automatic reloading. The page can be read without this script.
 "use strict";
 for (const button of document.querySelectorAll("[data-for]")) {
   button.hidden = false;
@@ -22,7 +22,8 @@ if (note) {
   let left = wait;
   let busy = false;
 
-  // Whatever answers in another way than this page did is worth seeing. HEAD, so that nothing is done twice.
+  // Reload the page when the answer is no longer the problem that this page describes. HEAD has no effect on the
+  // application.
   const attempt = async () => {
     if (busy) return;
     busy = true;
@@ -34,7 +35,7 @@ if (note) {
         return;
       }
     } catch {
-      // The door itself is away: go on trying.
+      // The door itself does not answer: try again later.
     }
     wait = Math.min(wait * 1.6, 30);
     left = Math.round(wait);

@@ -1,13 +1,13 @@
-// What an item looks like: from the JSON of portal/model.py to elements.
+// Makes the elements of a row from an item, which is JSON of portal/model.py.
 "use strict";
 
 const ONE = { services: "service", pods: "pod", nodes: "node" };
 
-/** The state to show. Before everything was listed once a service may only seem to have no endpoints. */
+/** Return the state to show. Until everything was listed once, a missing endpoint may only be unknown. */
 const stateOf = (item) => (item.state === "lacking" && !complete ? "empty" : item.state || "empty");
 const STATE_WORDS = { ready: "ready", partly: "partly ready", down: "not ready", lacking: "needs attention", empty: "" };
 
-/** What `c` copies: the link, else the port-forward line, else the proxy path. */
+/** Return the text that the key `c` copies: the link, else the port-forward command, else the proxy path. */
 function linkOf(item) {
   return item.url || forwardOf(item) || item.ports.find((port) => port.path)?.path || "";
 }
@@ -16,12 +16,12 @@ function forwardOf(item) {
   return item.ports.map((port) => port.forward).find(Boolean) || "";
 }
 
-/** The address of one of a target's pages ("logs", "events", "yaml"). */
+/** Return the path of one of a target's pages ("logs", "events", "yaml"). */
 function pageOf(kind, namespace, name, page) {
   return ["/-/hatchway", kind, namespace, name, page].filter(Boolean).join("/");
 }
 
-/** Text that may be broken after its dots, as it may be after its hyphens. */
+/** Return text in which a line may break after each dot. (After hyphens it may break anyway.) */
 function breakable(text) {
   return text.split(/(?<=\.)/).flatMap((part, i) => (i ? [h("wbr", {}), part] : [part]));
 }
@@ -30,7 +30,7 @@ function shortUrl(url) {
   return url.replace(/^https?:\/\//, "").replace(/\/$/, "");
 }
 
-/** All that a search looks at. */
+/** Return the text in which a search looks for words. */
 function haystack(item) {
   const ports = item.ports.map((port) => `${port.name || ""} ${port.number} ${port.protocol || ""} ${port.scheme}`);
   return [item.namespace, item.name, item.title, item.about, item.url, item.summary, ...ports].join(" ").toLowerCase();
@@ -52,7 +52,7 @@ function row(item, open) {
   return h("li.row." + stateOf(item), { "data-key": item.key }, line, h("div.more", { id, hidden: !open }, ...(open ? details(item) : [])));
 }
 
-/** A row that is out of sight: its name, for the browser's own search and for order; the rest comes when it is near. */
+/** Return a row with the name only, for the browser's own search. `fill` adds the rest when the row is nearly visible. */
 function shell(item) {
   return h("li.row." + stateOf(item), { "data-key": item.key },
     h("div.line", {}, h("span", {}), h("span.who", {}, h("span.name", {}, item.name))));
@@ -64,14 +64,14 @@ function where(item) {
   if (item.url) {
     const { needs, barred } = item.ports.find((port) => port.url === item.url);
     return [
-      // The name is the same link, for the keyboard.
+      // Not reachable by the keyboard, because the name is the same link.
       h("a.mono", { "data-k": "url", href: item.url, target: "_blank", rel: "noopener noreferrer", tabindex: -1 }, ...breakable(shortUrl(item.url))),
       needs && h("em.mark", { "data-k": "needs", "data-tip": needs }, mark(barred)),
     ].filter(Boolean);
   }
   const forward = forwardOf(item);
   if (forward) return [h("span.mono.forward", { "data-k": "forward" }, forward)];
-  // An API server's service proxy finds declared ports only.
+  // For services, the API server's proxy reaches only declared ports.
   if (item.kind !== "services" && !item.ports.length) return [h("button.typeport", { type: "button", "data-openport": true, "data-k": "open" }, "Open a port …")];
   return [h("span.quiet", { "data-k": "none" }, item.ports.length ? "" : "No ports")];
 }
@@ -135,7 +135,7 @@ function details(item) {
 
 const PAGE_WORDS = { logs: "Logs", events: "Events", yaml: "YAML" };
 
-/** A form that opens a port that is typed: a container may listen on one that it does not declare. */
+/** Return a form for opening any port, because a container may listen on a port that it does not declare. */
 function openPort(item) {
   const id = "port/" + item.key;
   const hidden = { kind: item.kind, namespace: item.namespace, name: item.name };
@@ -163,7 +163,7 @@ function portDetails(item, port) {
     (port.needs || port.note) && h("p.quiet", { "data-k": "note" }, port.needs || port.note));
 }
 
-/** A line that works where names below localhost are not resolved; "" for names of another domain. */
+/** Return a command that works where names below localhost cannot be resolved; "" for names of another domain. */
 function byProxy(url) {
   const { hostname } = new URL(url);
   if (!hostname.endsWith(".localhost")) return "";

@@ -1,8 +1,8 @@
-// Before the first paint: the colours that were chosen the last time.
+// Sets the stored choice of colours before the page is first displayed.
 "use strict";
 try {
   const chosen = localStorage.getItem("hatchway-theme");
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
 } catch {
-  // Storage may be forbidden; the system's colours are right then.
+  // Storage may be forbidden; then the page has the system's colours.
 }

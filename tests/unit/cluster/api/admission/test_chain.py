@@ -76,7 +76,7 @@ class Changes(AdmissionPlugin):
 def test_plugins_run_in_kubernetes_order_at_once() -> None:
     log: list[str] = []
     chain = AdmissionChain([Recorder(name, log) for name in ("Priority", "LimitRanger", "PodSecurity")])
-    assert chain.judge(attributes()) is None
+    assert chain.run(attributes()) is None
     names = ["LimitRanger", "PodSecurity", "Priority"]
     assert log == [f"admit {one}" for one in names] + [f"validate {one}" for one in names]
     assert [one.name for one in chain.plugins] == names
@@ -87,7 +87,7 @@ async def test_after_one_that_waits_the_others_follow_in_order() -> None:
     log: list[str] = []
     first, last = Recorder("LimitRanger", log), Recorder("ResourceQuota", log)
     chain = AdmissionChain([last, Recorder("MutatingAdmissionWebhook", log, waits=True), first])
-    waiting = chain.judge(attributes())
+    waiting = chain.run(attributes())
     assert log == ["admit LimitRanger"]
     assert waiting is not None
     await waiting
@@ -101,7 +101,7 @@ async def test_a_second_round_of_the_mutating_halves() -> None:
     log: list[str] = []
     chain = AdmissionChain([Recorder("ServiceAccount", log), Changes()])
     found = attributes()
-    waiting = chain.judge(found)
+    waiting = chain.run(found)
     assert waiting is not None
     await waiting
     assert log == ["admit ServiceAccount", "admit ServiceAccount", "validate ServiceAccount"]
@@ -112,8 +112,8 @@ async def test_a_second_round_of_the_mutating_halves() -> None:
 async def test_a_refusal_ends_the_chain() -> None:
     log: list[str] = []
     with pytest.raises(ApiError, match="exceeded quota"):
-        AdmissionChain([Recorder("LimitRanger", log), Denies()]).judge(attributes())
-    waiting = AdmissionChain([Recorder("ValidatingAdmissionWebhook", log, waits=True), Denies()]).judge(attributes())
+        AdmissionChain([Recorder("LimitRanger", log), Denies()]).run(attributes())
+    waiting = AdmissionChain([Recorder("ValidatingAdmissionWebhook", log, waits=True), Denies()]).run(attributes())
     assert waiting is not None
     with pytest.raises(ApiError, match="exceeded quota"):
         await waiting
@@ -124,8 +124,8 @@ def test_a_plugin_sees_only_what_it_handles_and_is_asked_once_for_each_kind_of_w
     other, pods = Recorder("LimitRanger", log, resource="services"), Recorder("Priority", log, resource="pods")
     chain = AdmissionChain([other, pods])
     for _ in range(3):
-        assert chain.judge(attributes()) is None
-        assert chain.judge(attributes("UPDATE", "status")) is None
+        assert chain.run(attributes()) is None
+        assert chain.run(attributes("UPDATE", "status")) is None
     assert set(log) == {"admit Priority", "validate Priority"}
     assert other.asked == 2
 

@@ -187,14 +187,14 @@ def test_there_must_be_room_every_time(tmp_path: Path) -> None:
     client = Client(server, "/api", token="alice")
     assert client.status() == 200
     assert isinstance(server.ask(request("/api", token="bob")), Respond)
-    server.filters.in_flight = 0
+    server.filters.requests.in_flight = 0
     under_way, decision = client.begin()
     assert isinstance(decision, App)
-    assert server.filters.in_flight == 1
+    assert server.filters.requests.in_flight == 1
     assert client.status() == 429
     assert under_way.on_complete is not None
     under_way.on_complete(200, 0, 0)
-    assert server.filters.in_flight == 0
+    assert server.filters.requests.in_flight == 0
     assert client.status() == 200
     server.authenticator.close()
     server.log.close()

@@ -485,12 +485,12 @@ def test_too_many_requests_at_once(tmp_path: Path) -> None:
     assert isinstance(server.ask(request("/api/v1/namespaces/team-a/pods?watch=true", token="alice")), App)
     assert isinstance(server.ask(request("/api/v1/namespaces/team-a/services/web/proxy/", token="alice")), Forward)
     assert isinstance(server.ask(request("/api", token="admin")), App)
-    assert server.filters.in_flight == 2
+    assert server.filters.requests.in_flight == 2
     for head in heads:
         assert head.on_complete is not None
         head.on_complete(200, 0, 0)
         head.on_complete(200, 0, 0)
-    assert server.filters.in_flight == 0
+    assert server.filters.requests.in_flight == 0
     assert isinstance(server.ask(request("/api", token="alice")), App)
     server.authenticator.close()
     server.log.close()

@@ -1,10 +1,10 @@
 // Elasticsearch's API, below this page's own address.
 
 const INDICES = "logstash-*";
-// A GET needs no more than the right to read; only a request that is too long for an address is a POST.
+// GET needs only the right to read, so POST is used only for requests that are too long for an address.
 const LONGEST = 6000;
 
-/** An error of a search. column: where in the text of the search it is, or null. */
+/** An error of a search. column: the position of the error in the search's text, or null. */
 export class SearchError extends Error {
   constructor(message, column = null) {
     super(message);

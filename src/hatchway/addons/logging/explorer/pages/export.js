@@ -1,4 +1,4 @@
-// Export: the lines that match, as a file. At most as many as a search can return; the menu says how many.
+// Export: the lines that match, as a file, at most as many as one search can return. The menu shows the number.
 
 import { byId, say } from "./dom.js";
 import { search } from "./elastic.js";
@@ -6,7 +6,7 @@ import { FIELDS, valueOf } from "./fields.js";
 import { count, lines } from "./text.js";
 
 const MOST = 10_000, PIECE = 2500;
-// A spreadsheet would take a text that begins so for a formula.
+// A spreadsheet program reads a text with such a beginning as a formula.
 const FORMULA = /^[=+\-@\t\r]/;
 
 const quoted = (text) => `"${(FORMULA.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
@@ -18,7 +18,7 @@ export const FORMATS = {
   csv: ["text/csv", ["time", ...Object.keys(FIELDS), "line"].join(","), (source) => [source["@timestamp"] || "", ...Object.keys(FIELDS).map((name) => valueOf(source, name)), String(source.log ?? source.message ?? "")].map(quoted).join(",")],
 };
 
-/** current: gives {query, total} of what is shown. */
+/** current: returns {query, total} of the lines that are shown. */
 export function setUpExport(current) {
   const menu = byId("export-menu");
   menu.addEventListener("beforetoggle", (event) => {

@@ -9,12 +9,12 @@ const FEW = 7, MANY = 50;
 const wide = new Set(); // fields of which many values are shown
 const closed = new Set(["node", "stream"]);
 
-/** What to ask for: terms for each field. */
+/** Return the aggregations to request: terms of each field. */
 export function facetRequest(fields = Object.keys(FIELDS)) {
   return Object.fromEntries(fields.map((name) => [`f_${name}`, { terms: { field: FIELDS[name].exact, size: MANY, ...(name === "level" && { missing: NONE }) } }]));
 }
 
-/** The fields with included values: their counts need a request without those. */
+/** Return the fields with included values. Their counts need a request without these values. */
 export const includedFields = () => [...new Set(state.filters.filter((one) => !one.not).map((one) => one.field))];
 
 /** Show the facets of one or more answers. */
@@ -27,7 +27,7 @@ export function showFacets(aggregations) {
 
 function section(name, found) {
   let values = found.buckets.map((bucket) => [String(bucket.key), bucket.doc_count]);
-  // What is chosen stays visible, even when nothing is found.
+  // A value that is included or excluded is always shown, even when no line has it.
   for (const one of state.filters) if (one.field === name && !values.some(([value]) => value === one.value)) values.push([one.value, 0]);
   if (name === "level") values = values.map(([value, number]) => [LEVELS.includes(value) ? value : NONE, number]).sort((a, b) => LEVELS.indexOf(a[0]) - LEVELS.indexOf(b[0]));
   const highest = Math.max(1, ...values.map(([, number]) => number));

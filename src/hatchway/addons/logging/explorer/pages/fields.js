@@ -1,6 +1,6 @@
 // The fields of a line that the page knows: their paths in documents, and their labels on the page.
 
-/** By the name in the page's address: {path in a document, the field for exact values, label}. */
+/** The fields by their names in the page's address: {path in a document, the field for exact values, label}. */
 export const FIELDS = {
   level: { path: "level", exact: "level.keyword", label: "Level" },
   namespace: { path: "kubernetes.namespace_name", exact: "kubernetes.namespace_name.keyword", label: "Namespace" },

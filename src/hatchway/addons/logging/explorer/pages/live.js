@@ -7,7 +7,8 @@ import { state } from "./state.js";
 import { count, lines } from "./text.js";
 
 const EVERY = 1000, TOTALS = 5000;
-// Lines of one second, and of the list while it is live. A line may be indexed this much later than it was written.
+// The most lines of one second, and of the list while it is live; the most milliseconds from the writing of a line to its
+// indexing.
 const MOST_AT_ONCE = 500, MOST_SHOWN = 2000, LATE = 5000;
 
 /** actions: range() returns {from, to}; totals() updates the histogram and the counts; sort: the order of lines. */
@@ -20,7 +21,7 @@ export class LiveTail {
 
   get atTop() { return this.scroller.scrollTop < 8; }
 
-  /** A range that has ended has no new lines. */
+  /** Allow or forbid the live tail: a range that ends in the past gets no new lines. */
   possible(is) {
     byId("live").disabled = !is;
     if (!is && this.on) this.toggle();

@@ -1,4 +1,4 @@
-// The state of the page. It is in the page's address after "#", so that a link shows the same, and servers do not get it.
+// The state of the page. It is in the page's address after "#": a link shows the same state, and servers do not get it.
 
 import { FIELDS } from "./fields.js";
 import { moment } from "./time.js";

@@ -43,7 +43,7 @@ export function valueAt(object, path) {
   return "";
 }
 
-// The fields with the message, and those that the list shows in any case and does not repeat.
+// The fields with the message; and fields that the list always shows, so that they are not repeated.
 const MESSAGES = ["msg", "message", "log", "event", "text", "@m"];
 const KNOWN = new Set(["level", "lvl", "severity", "levelname", "log.level", "time", "ts", "timestamp", "@timestamp", "@t", ...MESSAGES]);
 

@@ -1,4 +1,4 @@
-// The API server: requests, latency, errors, watches, and what its process uses.
+// The dashboard of the API server: requests, latency, errors, watches, and the usage of its process.
 
 import { Panel } from "./panel.js";
 import { quantile } from "./promql.js";

@@ -12,7 +12,7 @@ const FONT = '10.5px Inter, ui-sans-serif, system-ui, -apple-system, "Segoe UI",
 const SYNC = "dashboard";
 const IN_TIP = 12;
 
-/** The indices of values without neighbours: a line alone would not show them. */
+/** Return the indices of values without neighbours, which a line does not show. */
 function isolated(values) {
   const found = [];
   for (let at = 0; at < values.length; at += 1) {
@@ -21,7 +21,7 @@ function isolated(values) {
   return found;
 }
 
-/** Sums from below: what a stack draws. A place without any value stays a gap. */
+/** Return the cumulative sums that a stack draws. A step without any value stays a gap. */
 function stacked(series) {
   const count = series[0]?.values.length ?? 0,
     sums = new Array(count).fill(null);
@@ -31,7 +31,7 @@ function stacked(series) {
   });
 }
 
-/** The times below the axis. */
+/** Return the labels of the time axis. */
 function timeTexts(plot, splits) {
   const days = plot.scales.x.max - plot.scales.x.min > 2 * 86_400;
   return splits.map((at) => {
@@ -43,7 +43,8 @@ function timeTexts(plot, splits) {
 }
 
 /**
- * box: the element it is in. options: unit; stack; min and max of the axis; strip: low, without values at the side;
+ * box: the element that contains the chart. options: unit; stack; min and max of the axis; strip: true for a low chart
+ * without values at the side;
  * zoom(from, to) is called with milliseconds;
  * at(index) is called with the index of the values at the cursor, or null; label: what a screen reader calls it.
  */
@@ -83,11 +84,11 @@ export class Chart {
    */
   show(series, time) {
     this.shown = { series, time };
-    // A refresh must not take a range away that is being chosen, with the mouse or by keys.
+    // A refresh must not remove a range that is being chosen with the mouse or by keys.
     if (!this.pressed && this.keyed.at === null) this.draw();
   }
 
-  /** Draw only some series. hidden: the names of the others. */
+  /** Hide some series. hidden: their names. */
   hide(hidden) {
     this.hidden = hidden;
     this.draw();
@@ -121,7 +122,7 @@ export class Chart {
       this.over = false;
       this.tip.hidden = true;
     });
-    // The mouse is where it was before a refresh.
+    // After a refresh, show the values at the mouse's position again.
     if (this.over && this.last) this.plot.setCursor(this.last);
     this.describe();
   }
@@ -251,7 +252,7 @@ export class Chart {
   press() {
     this.pressed = true;
     this.tip.hidden = true;
-    // After uPlot's own handler, which reports the range that was chosen.
+    // Runs after uPlot's own handler, which reports the chosen range.
     document.addEventListener(
       "mouseup",
       () =>
@@ -263,7 +264,7 @@ export class Chart {
     );
   }
 
-  /** A range was dragged over a chart: this one, or one that it is shown in as well. */
+  /** Handle a range that was chosen by dragging, over this chart or over one that shows the same range. */
   chosen(plot) {
     const { left, width } = plot.select;
     if (!this.pressed || width < 5) return;

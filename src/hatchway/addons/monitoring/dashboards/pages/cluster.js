@@ -1,4 +1,4 @@
-// The cluster: what is wrong, how much is used, and by whom.
+// The dashboard of the cluster: problems, and usage by namespace.
 
 import { nodeTable, podTable } from "./tables.js";
 import { Panel } from "./panel.js";
@@ -13,7 +13,7 @@ const PHASES = { Running: "good", Pending: "warn", Failed: "bad", Succeeded: "fa
 const loaded = (value) => (value > 0.95 ? "bad" : value > 0.8 ? "warn" : undefined);
 const ofNamespace = ({ namespace }) => address(["namespaces", namespace]);
 
-/** Panels by namespace, of the series of a scope. */
+/** Return panels of usage by namespace. */
 export const byNamespace = (of = {}) => [
   new Panel({
     title: "CPU by namespace",

@@ -1,9 +1,9 @@
-// Queries of the dashboards: only about what the cluster itself says of itself. Any pod may export a series of the same
-// name, which must not change the sums.
+// Limits the queries of dashboards to series of the cluster's own parts. Any pod may export series with the same names,
+// which must not change the sums.
 
 import { instant as instantOf, overRange as overRangeOf } from "./prometheus.js";
 
-// The job that scrapes a metric, by the beginning of its name.
+// The job that scrapes a metric, by the beginning of the metric's name.
 const JOBS = {
   container: "kubelet",
   machine: "kubelet",
@@ -12,10 +12,10 @@ const JOBS = {
   apiserver: "apiserver",
   hatchway_proxy: "apiserver",
 };
-// A text in quotes, which stays as it is, or the name of such a metric with the brace that follows it.
+// A text in quotes, which is not changed, or the name of such a metric with the brace after it.
 const NAMES = /"(?:[^"\\]|\\.)*"|\b(container(?=_(?!state\b))|machine|kubelet|kube|apiserver|hatchway_proxy)_[a-z_]+\b(\s*\{)?(?!\s*(?:=|!))/g;
 
-/** The query with a matcher of the job at each metric of the cluster. */
+/** Return the query with a matcher for the job added to each metric of the cluster. */
 export const ofCluster = (query) =>
   query.replace(NAMES, (found, family, brace) => {
     if (!family) return found;
@@ -23,6 +23,6 @@ export const ofCluster = (query) =>
     return brace ? `${found}${job},` : `${found}{${job}}`;
   });
 
-/** As in prometheus.js, about the cluster's own series. */
+/** The function of this name in prometheus.js, limited to the cluster's own series. */
 export const instant = (query, ...rest) => instantOf(ofCluster(query), ...rest);
 export const overRange = (query, ...rest) => overRangeOf(ofCluster(query), ...rest);

@@ -12,12 +12,12 @@ const SPECIAL = {
 
 let known = new Map();
 
-/** Forget which name has which colour: another dashboard begins. */
+/** Forget the colours of names, because another dashboard is shown. */
 export function resetColours() {
   known = new Map();
 }
 
-/** The CSS variable of a series. wanted: the name of a special colour, or undefined. */
+/** Return the CSS variable with a series' colour. wanted: the name of a special colour, or undefined. */
 export function variable(name, wanted) {
   if (wanted) return SPECIAL[wanted] ?? wanted;
   if (!known.has(name)) known.set(name, known.size % COUNT);
@@ -27,7 +27,7 @@ export function variable(name, wanted) {
 const probe = document.createElement("i");
 const read = new Map();
 
-/** The present value of a CSS variable, as a canvas takes it: light-dark() is resolved. */
+/** Return the present value of a CSS variable in a form for canvases: light-dark() is resolved. */
 export function colourOf(name) {
   let found = read.get(name);
   if (!found) {
@@ -42,14 +42,14 @@ export function colourOf(name) {
   return found;
 }
 
-/** A colour that is partly transparent. */
+/** Return a partly transparent colour. */
 export function faded(colour, part) {
   const found = /^rgba?\(([\d.]+)[, ]+([\d.]+)[, ]+([\d.]+)/.exec(colour);
   return found ? `rgba(${found[1]}, ${found[2]}, ${found[3]}, ${part})` : colour;
 }
 
 const hearers = new Set();
-/** Call a function when the colours have changed; returns a function that ends this. */
+/** Call a function whenever the colours change. Return a function that ends this. */
 export function onColours(hearer) {
   hearers.add(hearer);
   return () => hearers.delete(hearer);

@@ -19,7 +19,7 @@ const IN_VALUE = new RegExp(`(?:(${NAME})\\s*)?\\{[^{}]*?([a-zA-Z_]\\w*)\\s*(?:=
 const IN_LABELS = new RegExp(`(?:(${NAME})\\s*)?\\{(?:[^{}"]|"[^"]*")*?([a-zA-Z_]\\w*)?$`);
 const IN_GROUP = new RegExp(`\\b(?:by|without|on|ignoring)\\s*\\(\\s*(?:\\w+\\s*,\\s*)*([a-zA-Z_]\\w*)?$`);
 
-/** What is being written before the caret: {kind, word, metric, label}. */
+/** Return what is being typed before the caret: {kind, word, metric, label}. */
 export function situation(before) {
   let found = IN_VALUE.exec(before);
   if (found) return { kind: "value", metric: found[1], label: found[2], word: found[3] };
@@ -62,7 +62,7 @@ async function candidates({ kind, metric, label }) {
   ];
 }
 
-/** The candidates that fit best, those that begin with the word first. */
+/** Return the best candidates; those that begin with the word come first. */
 function best(all, word) {
   const low = word.toLowerCase();
   const ranked = all.map((one) => ({ one, at: one.text.toLowerCase().indexOf(low) })).filter(({ at }) => at >= 0);
@@ -159,7 +159,7 @@ export class Completion {
     const { text, kind } = this.items[at],
       end = this.input.selectionStart,
       now = situation(this.input.value.slice(0, end));
-    // The list may be older than the last key: its candidates come a moment after it.
+    // The list may belong to an earlier text, because candidates arrive a moment after a key was pressed.
     if (now?.kind !== this.found.kind || now.label !== this.found.label) return this.hide();
     const begin = end - now.word.length;
     const written = kind === "value" ? text.replace(/[\\"]/g, "\\$&").replace(/\n/g, "\\n") : text;

@@ -1,4 +1,4 @@
-// What all parts of a dashboard use while it is shown: the facts of the store, and links to the logs.
+// Data that all parts of a dashboard use while it is shown: the facts of the store, and links to the logs.
 
 import { logsAddress } from "./logs.js";
 import { facts } from "./prometheus.js";
@@ -13,5 +13,5 @@ export async function contextOf(signal) {
   return { time: timeOf(range(), known.interval), facts: known, signal };
 }
 
-/** The address of the log explorer with these filters and this page's time range; null when it cannot be known. */
+/** Return the log explorer's address with these filters and this page's time range; null when it is not known. */
 export const pageLogs = (values) => logsAddress(values, state, known.proxied);

@@ -1,5 +1,5 @@
-// Explore: a query of one's own, drawn or as a table. Each query that is run is in the page's address, and in its
-// history.
+// The page "explore": runs the user's own query, and shows the result as a chart or a table. Each query that is run is in
+// the page's address, and in the browser's history.
 
 import { Chart } from "./chart.js";
 import { variable } from "./colours.js";
@@ -185,7 +185,7 @@ class Explorer {
     }
   }
 
-  /** Show what is wrong with the query, and where. */
+  /** Show the error of the query, and its position. */
   fault(error, queries = []) {
     this.error.hidden = !error;
     this.input.setAttribute("aria-invalid", String(Boolean(error)));

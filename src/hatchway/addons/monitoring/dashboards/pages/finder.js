@@ -1,4 +1,4 @@
-// Find a dashboard by typing the name of a node, namespace, pod or service.
+// Finds a dashboard by the name of a node, namespace, pod or service that the user types.
 
 import { byId, h } from "./dom.js";
 import { shown } from "./plain.js";
@@ -49,7 +49,7 @@ async function load() {
   draw();
 }
 
-/** How well a text fits the words that were typed; negative when it does not. */
+/** Return how well a text matches the typed words; a negative number when it does not match. */
 function fit(text, words) {
   const low = text.toLowerCase();
   let points = 0;

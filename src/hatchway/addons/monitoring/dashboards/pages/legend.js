@@ -1,4 +1,4 @@
-// The names below a chart: they show values, choose series, and lead to other dashboards.
+// The legend below a chart: names that show values, hide or show series, and link to other dashboards.
 
 import { h, icon } from "./dom.js";
 import { format } from "./units.js";
@@ -6,7 +6,7 @@ import { format } from "./units.js";
 const MOST = 60;
 
 export class Legend {
-  /** chosen(hidden) is called with the names of series that are not to be drawn. unit: of the values. */
+  /** chosen(hidden): called with the names of the hidden series. unit: the unit of the values. */
   constructor(chosen, unit) {
     this.chosen = chosen;
     this.unit = unit;
@@ -55,7 +55,7 @@ export class Legend {
     this.element.hidden = series.length < 2 && !series.some((one) => one.href);
   }
 
-  /** The values at an index; the last ones for null. */
+  /** Show the values at an index; for null, the last values. */
   at(index) {
     for (const { one, value } of this.rows) {
       const found = this.series.find((other) => other.name === one.name);
@@ -66,7 +66,7 @@ export class Legend {
     }
   }
 
-  /** Show one series only, or all again; with `more`, show it or not. */
+  /** Show only one series, or all series again. With `more`, hide or show this series only. */
   choose(name, more) {
     const all = this.series.map((one) => one.name),
       alone = all.length - this.hidden.size === 1 && !this.hidden.has(name);

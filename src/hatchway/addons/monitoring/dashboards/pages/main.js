@@ -23,7 +23,7 @@ function parts() {
   return view ? view.sections.flatMap((section) => section.parts) : [];
 }
 
-/** Build the dashboard of the address. */
+/** Build the dashboard that the address names. */
 function build() {
   for (const part of parts()) part.close();
   resetColours();
@@ -54,8 +54,8 @@ function sectionOf(section) {
 let titled = "";
 
 /**
- * The title's line, the bar, and all links that keep the time range. They stay as they are, with the focus, while
- * nothing changes.
+ * Draw the title, the bar, and all links that keep the time range. Unchanged elements are kept, so that they keep the
+ * focus.
  */
 function title() {
   const name = view ? shown(view.title) : "Not found";
@@ -110,7 +110,7 @@ function title() {
   showTime(state);
 }
 
-/** Refresh all parts. quiet: by itself, without a sign of it. */
+/** Refresh all parts. quiet: true for an automatic refresh, which is not indicated. */
 async function refresh({ quiet = false } = {}) {
   clearTimeout(timer);
   running?.abort();
@@ -130,7 +130,7 @@ async function refresh({ quiet = false } = {}) {
   plan();
 }
 
-/** A section whose parts have all left themselves out says so. */
+/** Show a sentence in a section all of whose parts are left out. */
 function sections() {
   [...byId("view").children].forEach((element) => {
     const none = element.querySelector(".none");
@@ -151,7 +151,7 @@ function plan() {
     timer = setTimeout(() => (document.hidden ? plan() : refresh({ quiet: true })), state.refresh * 1000);
 }
 
-/** Twice the time, around the same middle; to the present when it ended there. */
+/** Double the time range around its middle; a range that ends at the present still ends there. */
 function wider() {
   const { from, to } = range(),
     span = to - from;

@@ -78,7 +78,7 @@ const ofPod =
   ({ namespace: space, pod: name }) =>
     address(["pods", of.namespace ?? space, name]);
 
-/** CPU and memory by pod. of: {node} or {namespace}; the namespace is not in names where it is the same for all. */
+/** Return panels of CPU and memory by pod. of: {node} or {namespace}; with a namespace, names do not contain it. */
 function byPod(of) {
   const by = of.namespace === undefined ? "namespace, pod" : "pod";
   const count = () => `count by (${by}) (${memory(of)})`;

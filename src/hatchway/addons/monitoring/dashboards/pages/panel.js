@@ -1,4 +1,4 @@
-// A panel: a chart with its title, its legend, or a sentence in their place while there is nothing to draw.
+// A panel: a title with a chart and its legend, or with a sentence when there is nothing to draw.
 
 import { Chart } from "./chart.js";
 import { variable } from "./colours.js";
@@ -13,13 +13,12 @@ import { whyNothing } from "./why.js";
 
 /**
  * One panel. spec:
- *   title, unit, stack, min, max, height: of the chart; strip: a low one without values at its side; note: a text
- *     beside the title.
- *   queries: (time) => [{q, name, href, colour, dash, line}]; q is PromQL; name and href make text from labels,
- *     name may be
- *     a text; colour, dash and line are as in chart.js.
- *   of: (time) => PromQL that counts all series, where the queries give the highest ones only.
- *   empty: the sentence for queries that succeed without a result; needs: the metric that must be there (why.js).
+ *   title, unit, stack, min, max, height: options of the chart; strip: true for a low chart without values at its side;
+ *     note: a text beside the title.
+ *   queries: (time) => [{q, name, href, colour, dash, line}]; q is PromQL; name and href are functions that return a
+ *     text for labels (name may also be a text); colour, dash and line are as in chart.js.
+ *   of: (time) => PromQL that counts all series, for queries that return only the highest ones.
+ *   empty: the sentence for queries that succeed without a result; needs: the metric that must exist (why.js).
  *   quietly: true when a panel without series is left out.
  */
 export class Panel {
@@ -97,7 +96,7 @@ export class Panel {
   }
 
   draw(series, time) {
-    // Most in view first: the legend's order, and that of the colours.
+    // The largest in view first: this is the order of the legend and of the colours.
     const mean = (one) => one.values.reduce((sum, value) => sum + (value ?? 0), 0) / one.values.length;
     const ranked = series
       .map((one) => ({ ...one, mean: mean(one) }))
@@ -124,7 +123,7 @@ export class Panel {
     this.say(some ? this.spec.empty || "There is no value in this time range." : await whyNothing(this.spec, context));
   }
 
-  /** Show a text in the chart's place; null for the chart. */
+  /** Show a text instead of the chart; null shows the chart. */
   say(text, bad = false) {
     this.message.hidden = text === null;
     this.chartBox.hidden = text !== null;
@@ -138,7 +137,7 @@ export class Panel {
   }
 }
 
-/** Series with their names: of the query's function, or the labels that tell them apart. Names are made unique. */
+/** Return series with unique names: from the query's function, or from the labels in which they differ. */
 export function named(query, series) {
   const { name, href, q: _, ...rest } = query;
   const telling = name === undefined ? tellingNames(series.map((one) => one.labels)) : null;

@@ -1,8 +1,8 @@
-// Texts that come from series: label values may hold anything.
+// Makes texts from series safe to show: label values may contain any characters.
 
 const LONGEST = 200;
 
-/** A label's value, fit to be shown in one line: control and direction characters made visible, cut. */
+/** Return a label's value as one short line, with visible control and direction characters. */
 export function shown(text) {
   const plain = String(text).replace(
     /[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
@@ -11,7 +11,7 @@ export function shown(text) {
   return plain.length > LONGEST ? `${plain.slice(0, LONGEST - 1)}…` : plain;
 }
 
-/** Labels as PromQL writes them: name{a="b"}. */
+/** Return labels as PromQL writes them: name{a="b"}. */
 export function labelsText(labels, leaveOut = []) {
   const { __name__: name = "", ...rest } = labels;
   const parts = Object.entries(rest)
@@ -20,7 +20,7 @@ export function labelsText(labels, leaveOut = []) {
   return parts.length || !name ? `${name}{${parts.join(", ")}}` : name;
 }
 
-/** The labels that tell series apart: those that are the same in all are left out. */
+/** Return the labels in which series differ: labels that are equal in all series are left out. */
 export function tellingNames(all) {
   const names = [...new Set(all.flatMap((labels) => Object.keys(labels)))];
   const same = names.filter((name) => all.every((labels) => labels[name] === all[0][name]));

@@ -1,4 +1,4 @@
-// What is wrong now: one query that finds it all, and a line for each.
+// The list of present problems: one query finds all of them; each gets one line.
 
 import { h, icon } from "./dom.js";
 import { shown } from "./plain.js";
@@ -14,12 +14,12 @@ const WAITING =
   "CrashLoopBackOff|ImagePullBackOff|ErrImagePull|ErrImageNeverPull|InvalidImageName|" +
   "CreateContainerConfigError|CreateContainerError|RunContainerError";
 const BY_CONTAINER = "by (namespace, pod, container)";
-/** Restarts of containers in the last hour. */
+/** Return the query for restarts of containers in the last hour. */
 const restarts = (of) =>
   `sum ${BY_CONTAINER} (increase(kube_pod_container_status_restarts_total{${matchers(of)}}[1h]))`;
 const container = (labels) => `Container ${shown(labels.container)}`;
 
-// scope: the labels that the page is about: {namespace, pod, node}. Of a node, only what has that label.
+// scope: the labels of the page's object: {namespace, pod, node}. For a node, only series with this label are used.
 const RULES = {
   node: {
     bad: true,
@@ -115,7 +115,7 @@ const RULES = {
   },
 };
 
-/** The list. scope: labels of the page's object; {} for the cluster. */
+/** The list of problems. scope: the labels of the page's object; {} for the cluster. */
 export class Problems {
   constructor(scope = {}) {
     this.scope = scope;
@@ -180,7 +180,7 @@ export class Problems {
     }
   }
 
-  /** Show lines. Those that are there already stay: a screen reader reads what changes, and a link keeps the focus. */
+  /** Show lines. Existing elements are kept, so that a screen reader reads only changes, and links keep the focus. */
   show(...lines) {
     lines.forEach((line, at) => {
       const there = this.list.children[at];

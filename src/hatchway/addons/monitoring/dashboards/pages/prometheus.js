@@ -1,13 +1,13 @@
 // Prometheus' HTTP API, below this page's own address.
 
-// So many requests of this page are under way at a time; the store evaluates two queries at a time.
+// The most requests of this page that are under way at a time; the store evaluates two queries at a time.
 const AT_ONCE = 4;
-// A GET needs no more than the right to read; only a request that is too long for an address is a POST.
+// GET needs only the right to read, so POST is used only for requests that are too long for an address.
 const LONGEST = 6000;
-/** So many series of a query are fetched, and drawn. */
+/** The most series of a query that are fetched, and that are drawn. */
 export const MOST_SERIES = 100;
 
-/** An error of a query. place: of the error in its text: {line, column}, from 1, or null. */
+/** An error of a query. place: the error's position in the query, {line, column} from 1, or null. */
 export class QueryError extends Error {
   constructor(message, place = null) {
     super(message);
@@ -18,7 +18,7 @@ export class QueryError extends Error {
 let running = 0;
 const waiting = [];
 
-/** Wait for a place in the queue. Rejects when the signal is aborted. */
+/** Wait until a request may be sent. Rejects when the signal is aborted. */
 function turn(signal) {
   if (running < AT_ONCE) {
     running += 1;
@@ -76,7 +76,7 @@ async function ask(path, parameters, signal) {
     try {
       parsed = JSON.parse(text);
     } catch {
-      /* not Prometheus' API, but something before it */
+      /* the answer is not from Prometheus' API, but from a server on the way */
     }
     if (answer.ok && parsed?.status === "success") return parsed;
     throw problemOf(answer.status, parsed, text);
@@ -100,7 +100,7 @@ function problemOf(status, parsed, text) {
 
 const sentence = (text) => (/^[a-z]+ /.test(text) ? text[0].toUpperCase() + text.slice(1) : text).slice(0, 600);
 
-/** The value of a sample as a number; null for what cannot be drawn. */
+/** Return the value of a sample as a number; null when it cannot be drawn. */
 const drawn = (text) => {
   const value = Number(text);
   return Number.isFinite(value) ? value : null;
@@ -108,7 +108,7 @@ const drawn = (text) => {
 const NUMBERS = { "+Inf": Infinity, "-Inf": -Infinity };
 const numberOf = (text) => NUMBERS[text] ?? Number(text);
 
-/** A query for one time (milliseconds). Returns {rows: [{labels, value}], truncated, type}. */
+/** Run a query for one time (milliseconds). Returns {rows: [{labels, value}], truncated, type}. */
 export async function instant(query, time, signal, limit = 500) {
   const { data, warnings } = await ask("query", { query, time: time / 1000, limit }, signal);
   const truncated = Boolean(warnings?.length);
@@ -128,9 +128,8 @@ export async function instant(query, time, signal, limit = 500) {
 }
 
 /**
- * A query over the steps of a time {from, to, step} (seconds). Returns {series: [{labels, values}], truncated};
- * values has
- * one for each step, null where there is none, so that a gap stays a gap.
+ * Run a query for each step of a time {from, to, step} (seconds). Returns {series: [{labels, values}], truncated}. values
+ * has one value for each step; null for a step without a value, which is drawn as a gap.
  */
 export async function overRange(query, time, signal, limit = MOST_SERIES) {
   const { data, warnings } = await ask(
@@ -157,8 +156,7 @@ export const labelValues = async (name, match, signal) =>
 export const metadata = async (signal) => (await ask("metadata", {}, signal)).data;
 
 /**
- * What the page must know of the store: interval (seconds between two scrapes), oldest (milliseconds or null),
- * proxied.
+ * Return the facts of the store: interval (seconds between two scrapes), oldest (milliseconds or null), proxied.
  */
 export async function facts(signal) {
   try {

@@ -1,8 +1,8 @@
-// Pieces of PromQL: selectors whose values may be anything, windows of rates, the highest series.
+// Makes parts of PromQL queries: selectors, for any values; windows of rates; the highest series.
 
 const quoted = (value) => `"${String(value).replace(/[\\"\n]/g, (one) => (one === "\n" ? "\\n" : "\\" + one))}"`;
 
-/** The matchers of a selector: {namespace: "shop"} as `namespace="shop"`; more: text that is appended. */
+/** Return the matchers of a selector: `namespace="shop"` for {namespace: "shop"}. more: text that is appended. */
 export function matchers(labels, more = "") {
   const parts = Object.entries(labels)
     .filter(([, value]) => value !== undefined)
@@ -14,10 +14,9 @@ const NICE = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_
 const POINTS = 280;
 
 /**
- * The time of a view's queries, seconds: {from, to, step, count, span, rate, whole}. rate: the window of rates,
- * long enough for
- * two scrapes. whole: the window of the whole range. Ends are multiples of the step, so that values stay as they are
- * when the range moves on.
+ * Return the time of a view's queries in seconds: {from, to, step, count, span, rate, whole}. rate: the window of rates,
+ * long enough for two scrapes. whole: the window of the whole range. The ends are multiples of the step, so that values
+ * do not change when the range moves on.
  */
 export function timeOf({ from, to }, interval) {
   const span = Math.max(1, (to - from) / 1000);
@@ -38,10 +37,10 @@ export function timeOf({ from, to }, interval) {
   };
 }
 
-// Containers of pods; Kubernetes' own series have one more for each pod's sandbox.
+// Matches containers of pods, without the additional series of each pod's sandbox.
 const CONTAINERS = 'container!="",container!="POD"';
 
-/** Processor time of containers, cores. window: of the rate. at: an `@` modifier. */
+/** Return the query for the CPU usage of containers in cores. window: of the rate. at: an `@` modifier. */
 export const cpu = (labels, window, at = "") =>
   `rate(container_cpu_usage_seconds_total{${matchers(labels, CONTAINERS)}}[${window}]${at})`;
 export const memory = (labels) => `container_memory_working_set_bytes{${matchers(labels, CONTAINERS)}}`;
@@ -50,14 +49,14 @@ export const received = (labels, window) =>
 export const sent = (labels, window) =>
   `rate(container_network_transmit_bytes_total{${matchers(labels, 'pod!=""')}}[${window}])`;
 
-/** The sum of rates by labels, of the series that are highest over the whole range only. of: (window, at) to a rate. */
+/** Return the sum of rates by labels, only of the highest series over the whole range. of: (window, at) => rate. */
 export const topRates = (count, by, of, time) =>
   `sum by (${by}) (${of(time.rate, "")}) and topk(${count}, sum by (${by}) (${of(time.whole, " @ end()")}))`;
 
-/** The same for a gauge. */
+/** Return the same for a gauge. */
 export const topGauges = (count, by, gauge, time) =>
   `sum by (${by}) (${gauge}) and topk(${count}, sum by (${by}) (avg_over_time(${gauge}[${time.whole}] @ end())))`;
 
-/** Quantiles of a histogram by labels ("" for none). selector: of the buckets, `name{...}`. */
+/** Return quantiles of a histogram by labels ("" for none). selector: of the buckets, `name{...}`. */
 export const quantile = (q, selector, window, by = "") =>
   `histogram_quantile(${q}, sum by (le${by ? ", " + by : ""}) (rate(${selector}[${window}])))`;

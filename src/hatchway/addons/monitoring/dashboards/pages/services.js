@@ -1,4 +1,4 @@
-// Dashboards of services: what the proxy verb sees of them, and what they tell of themselves.
+// Dashboards of services: requests through the proxy verb, and the services' own metrics.
 
 import { Panel } from "./panel.js";
 import { cpu, matchers, memory, quantile } from "./promql.js";
@@ -16,13 +16,13 @@ const NONE = "No request went through the API server's proxy verb in this time r
 const label = ({ namespace, service: name }) => `${namespace}/${name}`;
 const href = ({ namespace, service: name }) => address(["services", namespace, name]);
 
-// The controller names a slice after its Service, with five characters that avoid vowels.
+// The controller names an EndpointSlice after its Service, with five random characters without vowels.
 const SLICE = "(.+)-[bcdfghjklmnpqrstvwxz2456789]{5}";
-/** Endpoints with the Service's name in the label service. */
+/** Return the query for endpoints, with the Service's name in the label `service`. */
 const endpoints = (of, more = "") =>
   `label_replace(kube_endpointslice_endpoints{${matchers(of, more)}}, "service", "$1", "endpointslice", "${SLICE}")`;
 
-/** The endpoints of one Service, with the labels namespace and pod. */
+/** Return the query for the endpoints of one Service, with the labels `namespace` and `pod`. */
 function ofService(space, name, more = "") {
   const slices = matchers(
     { namespace: space },
@@ -153,7 +153,7 @@ const STATUS = [
   ["5..", "5xx", "bad"],
   ["0", "no answer", "limit"],
 ];
-/** Queries of requests by class of status. labels: matchers as text, "" for none. */
+/** Return the queries for requests by class of status. labels: matchers as text, "" for none. */
 export const byCode = (metric, labels, time, name = "code") =>
   STATUS.map(([pattern, text, colour]) => ({
     q: `sum(rate(${metric}{${labels}${labels ? "," : ""}${name}=~"${pattern}"}[${time.rate}])) > 0`,
@@ -161,7 +161,7 @@ export const byCode = (metric, labels, time, name = "code") =>
     colour,
   }));
 
-// The names under which common libraries count requests: their counter, its label of the status, and the buckets.
+// The metrics with which common libraries count requests: the counter, its label with the status, and the buckets.
 const OWN = [
   ["http_requests_total", "code", "http_request_duration_seconds_bucket"],
   ["http_requests_total", "status", "http_request_duration_seconds_bucket"],
@@ -188,7 +188,7 @@ export function service(space, name) {
           [0.99, "99%"],
         ].map(([q, text]) => ({ q: quantile(q, `${metric}{${own}}`, time.rate), name: `${text} within` })),
     });
-  // Only the pods behind it: endpoints name them.
+  // Only the pods behind the Service, which its endpoints name.
   const only = `and on (namespace, pod) group by (namespace, pod) (${ofService(space, name)})`;
   const pod = ({ pod: one }) => one,
     open = ({ pod: one }) => address(["pods", space, one]);

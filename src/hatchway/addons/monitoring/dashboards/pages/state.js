@@ -1,4 +1,4 @@
-// What is shown, kept in the page's address behind "#": a link shows the same, and servers do not get it.
+// The state of the page. It is in the page's address after "#": a link shows the same state, and servers do not get it.
 // #/pods/NAMESPACE/NAME?from=now-1h&to=now&refresh=30
 
 import { moment } from "./time.js";
@@ -41,7 +41,7 @@ function read() {
   return made;
 }
 
-/** The address of a dashboard with the present time range. path: its parts. more: other parameters of it. */
+/** Return the address of a dashboard with the present time range. path: its parts. more: other parameters. */
 export function address(path, more = {}) {
   const of = { ...state, q: "", table: false, ...more };
   const made = new URLSearchParams();
@@ -66,7 +66,7 @@ function hear(changed) {
   if (changed.size) for (const hearer of hearers) hearer(changed);
 }
 
-/** Change something; "Back" takes it back. */
+/** Change the state; "Back" undoes the change. */
 export function change(changes) {
   const changed = changedNames(changes);
   if (!changed.size) return;
@@ -75,13 +75,13 @@ export function change(changes) {
   hear(changed);
 }
 
-/** Choose a range of time, milliseconds. */
+/** Set the time range, in milliseconds. */
 export function zoom(from, to) {
   const end = Math.ceil(Math.max(to, from + 1000));
   change({ from: new Date(Math.floor(from)).toISOString(), to: new Date(end).toISOString() });
 }
 
-/** The ends of the time range, milliseconds. */
+/** Return the ends of the time range, in milliseconds. */
 export function range() {
   const now = Date.now();
   return { from: moment(state.from, now), to: moment(state.to, now) };
@@ -95,7 +95,7 @@ export function start() {
     Object.assign(state, made);
     hear(changed);
   };
-  // A link changes the hash; "Back" may do so without loading anything.
+  // Links change the hash; "Back" may change it without loading a page.
   window.addEventListener("hashchange", again);
   window.addEventListener("popstate", again);
 }

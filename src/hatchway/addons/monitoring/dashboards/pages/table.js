@@ -1,4 +1,4 @@
-// A table of objects: each column is a query for now, rows are joined by labels.
+// A table of objects: each column is a query for the present time; values are joined to rows by labels.
 
 import { h, icon } from "./dom.js";
 import { shown } from "./plain.js";
@@ -9,7 +9,7 @@ import { whyNothing } from "./why.js";
 const MOST_ROWS = 200,
   FETCHED = 2000;
 
-/** Return a function that gives the focus back to the same link or heading after the rows were made anew. */
+/** Return a function that restores the focus to the same link or heading after the rows were made again. */
 function focusIn(element) {
   const at = document.activeElement,
     selector = at?.tagName === "A" ? "tbody a" : "th button";
@@ -28,11 +28,11 @@ const isNumber = (column) => !column.label && !column.text;
  * One table. spec:
  *   title, id; key: the names of the labels that make a row; rows: (time) => PromQL, one series a row.
  *   columns: [{title, label | q: (time) => PromQL, unit, bar, whole, tone: (value, row) => class,
- *     text: (labels, value, row) => text, href: (labels) => address, keep, optional}]. A column is of a label of the
- *     row, or of a query. bar: a bar for its part of the highest value; whole: for its part of 1. keep: the query's
- *     labels become the row's. optional: left out while no row has a value.
- *   sort: the title of the column that sorts at first, the highest first. logs: (labels) => address or null.
- *   empty, needs: as of a panel.
+ *     text: (labels, value, row) => text, href: (labels) => address, keep, optional}]. A column shows a label of the row,
+ *     or the value of a query. bar: show a bar, relative to the highest value; whole: relative to 1. keep: add the
+ *     query's labels to the row. optional: leave the column out when no row has a value.
+ *   sort: the title of the column by which rows are sorted at first, the highest first. logs: (labels) => address or null.
+ *   empty, needs: as in panel.js.
  */
 export class Table {
   constructor(spec) {

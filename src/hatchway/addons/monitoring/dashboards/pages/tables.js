@@ -1,4 +1,4 @@
-// The tables of objects, which several dashboards have.
+// Tables of objects that several dashboards contain.
 
 import { pageLogs } from "./context.js";
 import { cpu, matchers, memory } from "./promql.js";
@@ -88,11 +88,10 @@ export const namespaceTable = () =>
   });
 
 /**
- * of: labels of the pods, {namespace} or {node}. more: PromQL that each row is cut to (`and on (pod) ...`), "" for
- * none.
+ * of: labels of the pods, {namespace} or {node}. more: PromQL that limits the rows (`and on (pod) ...`), "" for none.
  */
 export function podTable(of, { title = "Pods", more = () => "", empty = "There is no pod." } = {}) {
-  // Of series that tell a pod's state; they have no label of the node.
+  // For series with a pod's state, which do not have the node's label.
   const state = matchers({ namespace: of.namespace });
   return new Table({
     title,

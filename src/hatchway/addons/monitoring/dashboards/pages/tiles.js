@@ -1,4 +1,4 @@
-// Tiles: one number each, with how it went before.
+// Tiles: each shows one number and its course in the time range.
 
 import { h, s } from "./dom.js";
 import { instant, overRange } from "./clusterquery.js";
@@ -7,7 +7,7 @@ import { format } from "./units.js";
 const WIDTH = 120,
   HEIGHT = 30;
 
-/** A line of small height; gaps stay gaps. */
+/** Return a small line chart; gaps stay gaps. */
 function sparkline(values) {
   const known = values.filter((value) => value !== null);
   if (known.length < 2) return null;
@@ -45,10 +45,8 @@ function sparkline(values) {
 
 /**
  * A row of tiles. specs: [{title, unit, q: (time) => PromQL with one series, of: (time) => PromQL of the whole,
- * detail: (value, whole) => text,
- * tone: (value, whole) => "good", "warn", "bad" or undefined, spark: true for a line of the time range, href, zero:
- * true when no
- * series means 0}]
+ * detail: (value, whole) => text, tone: (value, whole) => "good", "warn", "bad" or undefined, spark: true for a line of
+ * the time range, href, zero: true when no series means 0}]
  */
 export class Tiles {
   constructor(specs) {

@@ -1,8 +1,8 @@
-// Numbers for people: bytes, cores, seconds, requests a second, parts of a whole.
+// Formats numbers for people: bytes, cores, seconds, requests per second, shares.
 
 const sign = (value) => (value < 0 ? "-" : "");
 
-/** About three digits: 0.0123, 1.23, 12.3, 123, without zeros at the end. */
+/** Return a number with about three digits: 0.0123, 1.23, 12.3, 123, without zeros at the end. */
 export function digits(value, count = 3) {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -48,7 +48,7 @@ const FORMATS = {
     value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e15) ? value.toExponential(3) : digits(value, 5),
 };
 
-/** What a unit is called beside a chart's title. */
+/** Return the name of a unit beside a chart's title. */
 export const UNIT_NAMES = {
   cores: "cores",
   count: "",
@@ -60,19 +60,19 @@ export const UNIT_NAMES = {
   share: "",
 };
 
-/** A value with its unit. */
+/** Return a value with its unit. */
 export function format(value, unit = "plain") {
   if (value === null || value === undefined) return "–";
   return Number.isFinite(value) ? FORMATS[unit](value) : SPECIAL(value);
 }
 
-/** The same where the unit is not plain from the text. */
+/** Return a value with its unit, where the surrounding text does not show the unit. */
 export const spoken = (value, unit) =>
   `${format(value, unit)}${unit === "cores" && Number.isFinite(value) ? (value === 1 ? " core" : " cores") : ""}`;
 
 const POWERS = Array.from({ length: 60 }, (_, power) => 2 ** power);
 const WHOLE = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat();
-/** The steps of an axis: powers of two for bytes, whole numbers for counts; undefined for the usual ones. */
+/** Return the steps of an axis: powers of two for bytes, whole numbers for counts; undefined for the usual steps. */
 export const increments = (unit) => ({ bytes: POWERS, byterate: POWERS, count: WHOLE })[unit];
 
 const numberOf = new Intl.NumberFormat("en");

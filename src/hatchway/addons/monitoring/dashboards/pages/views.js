@@ -1,4 +1,4 @@
-// The dashboards by name: what each shows, as parts that know how to refresh themselves.
+// The dashboards by name: the parts of each, which refresh themselves.
 
 import { apiServer } from "./apiserver.js";
 import { cluster } from "./cluster.js";
@@ -6,7 +6,7 @@ import { explore } from "./explore.js";
 import { namespace, namespaces, node, nodes, pod, pods } from "./objects.js";
 import { service, services } from "./services.js";
 
-/** [the first part of the address, title] of what is in the bar. */
+/** [the first part of the address, title] of each entry of the bar. */
 export const BAR = [
   ["", "Cluster"],
   ["nodes", "Nodes"],
@@ -17,7 +17,7 @@ export const BAR = [
   ["explore", "Explore"],
 ];
 
-// By the first part of the address, and the number of parts after it.
+// The dashboards by the first part of the address and the number of parts after it.
 const VIEWS = {
   "": { 0: cluster },
   nodes: { 0: nodes, 1: node },
@@ -29,9 +29,8 @@ const VIEWS = {
 };
 
 /**
- * The dashboard of an address: {title, kind, crumbs: [[text, address]], logs: labels or undefined, related: [[text,
- * address]], sections: [{title,
- * parts}]}, or null.
+ * Return the dashboard of an address: {title, kind, crumbs: [[text, address]], logs: labels or undefined, related:
+ * [[text, address]], sections: [{title, parts}]}; null for an unknown address.
  */
 export function viewOf([first = "", ...rest]) {
   const found = Object.hasOwn(VIEWS, first) ? VIEWS[first][rest.length] : undefined;

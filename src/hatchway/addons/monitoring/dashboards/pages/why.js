@@ -1,10 +1,10 @@
-// Why there is nothing to show: the store has just begun, the range is before its oldest sample, or nobody gives the
-// series.
+// Explains why there is nothing to show: the store has just started, the range is before the oldest sample, or no target
+// exports the series.
 
 import { instant } from "./prometheus.js";
 import { words } from "./time.js";
 
-// Who gives a metric, by the beginning of its name.
+// The source of a metric, by the beginning of the metric's name.
 const GIVERS = [
   ["kube_", 'job="kube-state-metrics"', "kube-state-metrics", "it is part of the add-on metrics-server"],
   ["container_", 'job="kubelet",metrics_path="/metrics/cadvisor"', "the kubelets' /metrics/cadvisor", ""],
@@ -14,7 +14,7 @@ const GIVERS = [
   ["hatchway_proxy_", 'job="apiserver"', "the API server's /metrics", ""],
 ];
 
-/** A sentence. spec: of a panel or a table: `needs`, a metric; `empty`, what is said when its series are there. */
+/** Return a sentence. spec: of a panel or a table: `needs`, a metric; `empty`, the sentence when its series exist. */
 export async function whyNothing(spec, { time, facts, signal }) {
   const needed = [spec.needs].flat().filter(Boolean);
   if (facts.oldest === null)

@@ -1,1 +1,1 @@
-"""Pod Security admission: the Pod Security Standards, for namespaces whose labels name a level."""
+"""Pod Security admission: applies the Pod Security Standards in namespaces whose labels name a level."""

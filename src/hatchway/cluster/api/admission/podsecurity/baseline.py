@@ -1,4 +1,7 @@
-"""The checks of the level `baseline`: known ways out of a pod (pod-security-admission `policy/check_*.go`). Pure."""
+"""The checks of the level `baseline`: known privilege escalations. Pure.
+
+Source: pod-security-admission `policy/check_*.go`.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ _SYSCTLS_1_37 = _SYSCTLS_1_32 | {"net.ipv4.tcp_slow_start_after_idle", "net.ipv4
 
 
 def in_user_namespace(spec: Json) -> bool:
-    """Return True for a pod with users of its own (`hostUsers: false`), for which some checks are relaxed."""
+    """Return True for a pod in a user namespace (`hostUsers: false`), for which some checks are relaxed."""
     return spec.get("hostUsers") is False
 
 
@@ -74,7 +77,7 @@ def _quote(text: str) -> str:
 
 
 def app_armor(metadata: Json, spec: Json) -> Finding | None:
-    """Find AppArmor profiles that are neither the runtime's nor local ones."""
+    """Find AppArmor profiles other than the runtime's default and profiles of the node."""
 
     def bad(part: Json) -> str | None:
         profile = security(part).get("appArmorProfile")
@@ -99,7 +102,7 @@ def app_armor(metadata: Json, spec: Json) -> Finding | None:
 
 
 def capabilities(_metadata: Json, spec: Json) -> Finding | None:
-    """Find capabilities beyond those that containers usually have."""
+    """Find added capabilities other than those that containers have by default."""
     bad, found = [], set()
     for container in every_container(spec):
         extra = set((security(container).get("capabilities") or {}).get("add") or ()) - _CAPABILITIES
@@ -125,7 +128,7 @@ def host_path_volumes(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def host_ports(_metadata: Json, spec: Json) -> Finding | None:
-    """Find ports of the node."""
+    """Find containers that use ports of the node."""
     bad, found = [], set()
     for container in every_container(spec):
         ports = {str(port["hostPort"]) for port in container.get("ports") or () if port.get("hostPort")}
@@ -177,7 +180,7 @@ def proc_mount(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def proc_mount_1_35(metadata: Json, spec: Json) -> Finding | None:
-    """Find containers that see all of /proc, unless the pod has users of its own."""
+    """Find containers that see all of /proc, unless the pod is in a user namespace."""
     return None if in_user_namespace(spec) else proc_mount(metadata, spec)
 
 
@@ -210,7 +213,7 @@ se_linux_1_31 = partial(_se_linux, _SE_LINUX | {"container_engine_t"})
 
 
 def seccomp_1_0(metadata: Json, spec: Json) -> Finding | None:
-    """Find annotations of seccomp profiles that are neither the runtime's nor local ones."""
+    """Find annotations with seccomp profiles other than the runtime's default and profiles of the node."""
     annotations = metadata.get("annotations") or {}
     keys = {_SECCOMP_POD, *(f"{_SECCOMP_CONTAINER}{one['name']}" for one in every_container(spec))}
     found = sorted(
@@ -226,13 +229,13 @@ def seccomp_1_0(metadata: Json, spec: Json) -> Finding | None:
 
 
 def valid_seccomp(part: Json) -> bool | None:
-    """Return whether a pod's or a container's seccomp profile may be used; None when it sets none."""
+    """Return True if the seccomp profile of a pod or a container may be used; None when none is set."""
     profile = security(part).get("seccompProfile")
     return None if profile is None else profile.get("type") in ("Localhost", "RuntimeDefault")
 
 
 def seccomp_1_19(_metadata: Json, spec: Json) -> Finding | None:
-    """Find seccomp profiles that are neither the runtime's nor local ones."""
+    """Find seccomp profiles other than the runtime's default and profiles of the node."""
     containers = [one.get("name", "") for one in every_container(spec) if valid_seccomp(one) is False]
     who = setters(valid_seccomp(spec) is False, containers)
     if not who:
@@ -259,7 +262,7 @@ sysctls_1_37 = partial(_sysctls, _SYSCTLS_1_37)
 
 
 def host_process(_metadata: Json, spec: Json) -> Finding | None:
-    """Find containers that would be processes of a Windows node."""
+    """Find containers that would run as processes of a Windows node (HostProcess)."""
 
     def bad(part: Json) -> bool:
         return bool((security(part).get("windowsOptions") or {}).get("hostProcess"))

@@ -1,7 +1,7 @@
 """The checks of each level and version, and the violations that they find in a pod. Pure.
 
-From pod-security-admission `policy/registry.go`. The checks of `baseline` are made first, then those of `restricted`,
-each in the order of their names.
+The checks of `baseline` are made first, then those of `restricted`, each in the order of their names. Source:
+pod-security-admission `policy/registry.go`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["CHECKS", "PodCheck", "evaluate"]
 
 @dataclass(frozen=True, slots=True)
 class PodCheck:
-    """A check through its versions.
+    """A check in all its versions.
 
-    versions: (the first minor version in which it holds, the check), ascending. overrides: the check of `baseline`
-    that it replaces; "" for none.
+    versions: pairs of the first minor version of Kubernetes and the check from then on, in ascending order.
+    overrides: the check of `baseline` that this one replaces; "" for none.
     """
 
     name: str
@@ -31,7 +31,7 @@ class PodCheck:
     overrides: str = ""
 
     def at(self, minor: int) -> CheckFunction | None:
-        """Return the check as it is in a version, or None when it does not exist there yet."""
+        """Return the check as it is in a version; None when that version does not have it yet."""
         return next((function for since, function in reversed(self.versions) if since <= minor), None)
 
 
@@ -45,7 +45,7 @@ def _restricted(name: str, *versions: tuple[int, CheckFunction], overrides: str 
 
 _on_linux, _with_host_users = restricted.not_on_windows, restricted.unless_user_namespace
 
-# In the order in which Kubernetes makes them.
+# In the order in which Kubernetes makes these checks.
 CHECKS = (
     _baseline("appArmorProfile", (0, baseline.app_armor)),
     _baseline("capabilities_baseline", (0, baseline.capabilities)),

@@ -1,6 +1,6 @@
 """The findings of checks of pods, and texts that several checks use. Pure.
 
-From pod-security-admission's `policy/helpers.go`.
+Source: pod-security-admission's `policy/helpers.go`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A pod's violation of a check. reason: few words, for lists. detail: the names and values; "" for none."""
+    """A pod's violation of a check. reason: a few words, for lists. detail: names and values; "" for none."""
 
     reason: str
     detail: str = ""
 
     def __str__(self) -> str:
-        """Return both, as errors show them."""
+        """Return the reason and the detail, as errors show them."""
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
 
-# check(metadata, spec): looks at the metadata and the spec of a pod; None when it finds nothing.
+# check(metadata, spec): checks the metadata and the spec of a pod. Returns None when they do not violate the check.
 CheckFunction = Callable[[Json, Json], Finding | None]
 
 
@@ -43,7 +43,7 @@ def security(part: Json) -> Json:
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """Return the word for a number of things. many: the plural, if it is not the singular with an s."""
+    """Return a noun in the singular or plural. many: the plural, if it is not the singular with an s."""
     return one if count == 1 else many or f"{one}s"
 
 
@@ -58,5 +58,5 @@ def names(containers: list[str]) -> str:
 
 
 def setters(pod: bool, containers: list[str]) -> str:
-    """Return the subject of a sentence about those that have set something. pod: True if the pod itself has."""
+    """Return the subject of a sentence about the pod and its containers. pod: True to include the pod itself."""
     return " and ".join([*(["pod"] if pod else []), *([names(containers)] if containers else [])])

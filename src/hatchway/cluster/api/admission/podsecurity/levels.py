@@ -1,6 +1,6 @@
-"""Levels and versions of the Pod Security Standards, and the labels by which a namespace chooses them. Pure.
+"""Levels and versions of the Pod Security Standards, and the labels with which a namespace chooses them. Pure.
 
-From pod-security-admission `api/helpers.go` and `api/constants.go`.
+Source: pod-security-admission `api/helpers.go` and `api/constants.go`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Level = Literal["privileged", "baseline", "restricted"]
 _LEVELS: tuple[Level, ...] = ("privileged", "baseline", "restricted")
 _PREFIX = "pod-security.kubernetes.io/"
 _VERSION = re.compile(r"v1\.(0|[1-9][0-9]{0,5})").fullmatch
-# The minor version for `latest`. It is higher than any real one.
+# The minor version for `latest`. It is higher than any real version.
 LATEST = 10**6
 _LEVEL_ERROR = "must be one of privileged, baseline, restricted"
 _VERSION_ERROR = 'must be "latest" or "v1.x"'
@@ -32,7 +32,7 @@ class LevelVersion:
     minor: int = LATEST
 
     def __str__(self) -> str:
-        """Return it as messages show it: `baseline:latest`, `restricted:v1.24`."""
+        """Return the level as messages show it: `baseline:latest`, `restricted:v1.24`."""
         return f"{self.level}:{'latest' if self.minor == LATEST else f'v1.{self.minor}'}"
 
 
@@ -41,7 +41,11 @@ PRIVILEGED = LevelVersion("privileged")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The levels of a namespace. enforce: for pods. audit, warn: also for templates of workloads, without refusing."""
+    """The levels of a namespace.
+
+    enforce: the level for pods. A pod that violates it is refused.
+    audit, warn: the levels for pods and templates of workloads. Violations are only reported.
+    """
 
     enforce: LevelVersion = PRIVILEGED
     audit: LevelVersion = PRIVILEGED
@@ -54,10 +58,10 @@ def is_stricter(one: Level, other: Level) -> bool:
 
 
 def policy_of(labels: Mapping[str, str] | None) -> tuple[Policy, list[Cause]]:
-    """Return the policy that a namespace's labels choose, and what is wrong with them (`PolicyToEvaluate`).
+    """Return the policy that a namespace's labels choose, and the errors in these labels (`PolicyToEvaluate`).
 
-    There is always a policy: a wrong level to enforce counts as restricted, a wrong one to audit or to warn about as
-    privileged, a wrong version as the latest one. Without labels the level is privileged.
+    Invalid labels choose a policy, too: an invalid level counts as restricted in `enforce`, and as privileged in
+    `audit` and `warn`; an invalid version counts as the latest. Without labels, the level is privileged.
     """
     causes: list[Cause] = []
     labels = labels or {}
@@ -80,7 +84,7 @@ def policy_of(labels: Mapping[str, str] | None) -> tuple[Policy, list[Cause]]:
     enforce = choose("enforce", "restricted")
     audit, warn = choose("audit", "privileged"), choose("warn", "privileged")
     level = labels.get(f"{_PREFIX}enforce")
-    # What is enforced is also warned of, unless the labels say otherwise.
+    # Without a label for warnings, the enforced level is used, so that workloads get warnings.
     if level in _LEVELS and f"{_PREFIX}warn" not in labels and is_stricter(enforce.level, warn.level):
         warn = enforce if f"{_PREFIX}warn-version" not in labels else replace(warn, level=enforce.level)
     return Policy(enforce, audit, warn), causes

@@ -1,6 +1,6 @@
 """The admission plugin PodSecurity: checks pods against the levels in the labels of their namespace.
 
-From pod-security-admission `admission/admission.go`. There are no exemptions. Without labels, all pods are allowed.
+Source: pod-security-admission `admission/admission.go`. There are no exemptions. Without labels, all pods are allowed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hatchway.kube.api import Object
 __all__ = ["PodSecurity"]
 
 _ANNOTATION = "pod-security.kubernetes.io/"
-# Where the pod template of a workload is.
+# The fields that lead to the pod template of a workload.
 _TEMPLATES = {
     "podtemplates": ("template",),
     "replicationcontrollers": ("spec", "template"),
@@ -36,7 +36,10 @@ _MAX_PODS = 3000
 
 
 class PodSecurity(AdmissionPlugin):
-    """Refuses pods that violate the level of their namespace; warns of workloads. store: has namespaces and pods."""
+    """Refuses pods that violate the level of their namespace, and warns of workloads that would create such pods.
+
+    store: has namespaces and pods.
+    """
 
     name = "PodSecurity"
 
@@ -128,7 +131,7 @@ class PodSecurity(AdmissionPlugin):
 
 
 def _in_order(pods: Iterable[Object]) -> list[Object]:
-    """Return pods so that one of each workload comes before further ones (`prioritizePods`)."""
+    """Return pods in another order: first one pod of each workload, then all others (`prioritizePods`)."""
     first: list[Object] = []
     further: list[Object] = []
     seen: set[str] = set()
@@ -142,7 +145,7 @@ def _in_order(pods: Iterable[Object]) -> list[Object]:
 
 
 def _subject(names: list[str]) -> str:
-    """Return the pods of one warning: the first of them, and how many others."""
+    """Return the text for the pods of one warning: the name of the first, and the number of others."""
     others = len(names) - 1
     if not others:
         return names[0]
@@ -171,13 +174,13 @@ _Results = dict[LevelVersion, list[Finding]]
 
 
 def _evaluate(policy: Policy, pod: Json, is_pod: bool) -> _Results:
-    """Return what each level of a policy finds in a pod or a template."""
+    """Return the findings of each level of a policy in a pod or a template."""
     levels = {policy.audit, policy.warn, *([policy.enforce] if is_pod else [])}
     return {level: evaluate(level, pod.get("metadata") or {}, pod.get("spec") or {}) for level in levels}
 
 
 def _apply(attributes: AdmissionAttributes, policy: Policy, results: _Results) -> None:
-    """Refuse, annotate and warn. Raises ApiError 403."""
+    """Add warnings and audit annotations for the findings. Raises ApiError 403 for a violation of `enforce`."""
     annotations = attributes.audit_annotations
     is_pod = attributes.resource == "pods"
     if is_pod:

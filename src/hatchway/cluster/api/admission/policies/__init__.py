@@ -1,1 +1,1 @@
-"""ValidatingAdmissionPolicies: rules in CEL that refuse writes."""
+"""Admission policies: rules in CEL that refuse or change writes."""

@@ -1,7 +1,7 @@
-"""Asks the authorizer for expressions, which are evaluated on a thread.
+"""Asks the authorizer on behalf of expressions, which are evaluated on a thread.
 
-The authorizer follows the store in the event loop, so it is asked there. As in Kubernetes (apiserver
-`pkg/admission/plugin/authorizer/caching_authorizer.go`), an answer is kept for the time of one write.
+The authorizer belongs to the event loop, so it is called there. As in Kubernetes (apiserver
+`pkg/admission/plugin/authorizer/caching_authorizer.go`), an answer is cached for the duration of one write.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from hatchway.cluster.auth.user import Attributes
 
 __all__ = ["Decide", "LoopAccess"]
 
-# Decides whether a request is allowed; in the event loop.
+# Decides whether a request is allowed. Must be called in the event loop.
 Decide = Callable[[Attributes], AccessDecision]
 
-# Different questions that the expressions of all policies may ask for one write. An expression can pay for two.
+# The most different questions that the expressions of all policies may ask for one write. The limit of cost allows an
+# expression only two.
 _MOST_QUESTIONS = 1000
 # Seconds that a busy event loop may take for an answer.
 _PATIENCE = 30
@@ -28,7 +29,9 @@ _SHUT_DOWN = "the server is shutting down"
 
 
 class LoopAccess:
-    """Asks the authorizer for one write. Make it in the event loop, and call it on a thread.
+    """Asks the authorizer about the access of expressions, for one write.
+
+    An object of this class must be made in the event loop, and called on a thread.
 
     decide: the authorizer.
     """
@@ -39,7 +42,7 @@ class LoopAccess:
         self._known: dict[tuple[Any, ...], AccessDecision] = {}
 
     def __call__(self, asked: Attributes) -> AccessDecision:
-        """Return the decision. Raises AccessUnknown when there is none."""
+        """Return the authorizer's decision. Raises AccessUnknown when it cannot be obtained."""
         user = asked.user
         what = (asked.verb, asked.resource, asked.subresource, asked.api_group, asked.namespace, asked.name, asked.path)
         key = (user.name, user.groups, asked.fields, *what)
@@ -58,7 +61,7 @@ class LoopAccess:
                 return
             try:
                 answer.set_result(self._decide(asked))
-            except Exception as error:  # noqa: BLE001  it belongs to the thread that waits
+            except Exception as error:  # noqa: BLE001  raised again in the waiting thread
                 answer.set_exception(error)
 
         try:

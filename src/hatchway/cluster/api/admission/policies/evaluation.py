@@ -1,6 +1,6 @@
 """Evaluates a policy for one write (apiserver `pkg/admission/plugin/policy/validating/validator.go`).
 
-Everything here may run on a thread: it uses nothing but its arguments.
+The functions here use only their arguments, so they may run on a thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 Json = Any
 
-# Units of cost: of one expression, of a policy and of its match conditions (apiserver `pkg/apis/cel/config.go`).
+# Limits of cost of one expression, of a policy and of its match conditions (apiserver `pkg/apis/cel/config.go`).
 _CALL_COST, POLICY_COST, _CONDITIONS_COST = 1_000_000, 10_000_000, 2_500_000
 _LONGEST_MESSAGE = 5 * 1024
 OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
@@ -48,7 +48,7 @@ class PolicyDecision:
 
 @dataclass(slots=True)
 class PolicyResult:
-    """The result of a policy: refusals, audit annotations, and errors of annotations that refuse the write."""
+    """The result of a policy: refusals, audit annotations, and errors in annotations for which the write is refused."""
 
     decisions: list[PolicyDecision] = field(default_factory=list)
     annotations: list[tuple[str, str]] = field(default_factory=list)
@@ -56,14 +56,18 @@ class PolicyResult:
 
 
 class CostBudget:
-    """Evaluates expressions within a limit for all of them. deadline: processor time of this thread, in seconds."""
+    """Evaluates expressions within a common limit.
+
+    cost: the limit of the cost of all expressions.
+    deadline: when evaluation stops, as processor time of this thread in seconds (`time.thread_time`).
+    """
 
     def __init__(self, cost: int, deadline: float) -> None:
         self.left = cost
         self.deadline = deadline
 
     def evaluate(self, text: CompiledText, variables: Mapping[str, Value]) -> Outcome:
-        """Evaluate an expression that has a program; its cost is taken from the budget."""
+        """Evaluate an expression that has a program, and subtract its cost from the budget."""
         assert text.program is not None
         outcome = text.program.evaluate(variables, min(_CALL_COST, max(self.left, 0)), self.deadline)
         self.left -= outcome.cost
@@ -71,7 +75,7 @@ class CostBudget:
 
 
 class LazyVariables(dict[str, Value]):
-    """The variables of a policy, each evaluated when it is used first."""
+    """The variables of a policy. Each is evaluated at its first use."""
 
     def __init__(self, texts: Mapping[str, CompiledText], budget: CostBudget, variables: Mapping[str, Value]) -> None:
         super().__init__()
@@ -103,13 +107,13 @@ def evaluate_policy(
     fails_open: bool,
     seconds: float,
 ) -> PolicyResult:
-    """Return what a policy says about a write.
+    """Evaluate a policy for a write, and return the result.
 
     Args:
-        policy: its compiled expressions.
+        policy: the policy's compiled expressions.
         spec: the policy's spec.
         variables: the values that expressions use: object, request, params ...
-        fails_open: errors do not refuse the write.
+        fails_open: True if errors do not refuse the write.
         seconds: processor time that the evaluation may take.
     """
     deadline = time.thread_time() + seconds
@@ -136,9 +140,11 @@ def evaluate_policy(
 
 
 def conditions_hold(conditions: Iterable[CompiledText], variables: Mapping[str, Value], deadline: float) -> bool:
-    """Return True when all match conditions hold; one that is false counts more than errors. Raises EvaluationError.
+    """Return True when all match conditions hold, and False when one is false, even if others have errors.
 
-    deadline: processor time of this thread, in seconds.
+    deadline: when evaluation stops, as processor time of this thread in seconds (`time.thread_time`).
+
+    Raises EvaluationError when there are errors and no condition is false.
     """
     budget = CostBudget(_CONDITIONS_COST, deadline)
     errors: list[str] = []
@@ -157,14 +163,14 @@ def conditions_hold(conditions: Iterable[CompiledText], variables: Mapping[str, 
 
 
 def failed_expression(text: CompiledText, outcome: Outcome) -> str:
-    """Return the error of an expression as Kubernetes words it."""
+    """Return the error of an expression in Kubernetes' words."""
     return f"expression '{text.text}' resulted in error: {outcome.error}"
 
 
 def _decide(
     index: int, policy: CompiledPolicy, validation: Mapping[str, Json], budget: CostBudget, known: Mapping[str, Value]
 ) -> PolicyDecision | None:
-    """Return the refusal of a validation, None when it holds. Errors have no reason."""
+    """Return the refusal by a validation; None when the validation holds. Refusals because of errors have no reason."""
     text = policy.validations[index]
     if text.program is None:
         return PolicyDecision(index, text.error)

@@ -1,6 +1,6 @@
-"""The policies that are evaluated for a write: with which binding, as which resource, with which parameters.
+"""Finds the evaluations of policies that a write needs: policy, binding, resource and parameters of each.
 
-From apiserver's `pkg/admission/plugin/policy/generic/policy_dispatcher.go`.
+Source: apiserver's `pkg/admission/plugin/policy/generic/policy_dispatcher.go`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ __all__ = ["PolicyInvocation", "PolicyProblem", "find_invocations", "with_params
 class PolicyInvocation:
     """One evaluation of a policy.
 
-    row: the resource as which the policy wants the write. param_row: the type of the parameters; if it has conversions,
-    `params` is as it is stored until `with_params`.
+    row: the resource that the policy matches: that of the request, or an equivalent one.
+    params: the parameters, in the version in which they are stored until `with_params` has converted them.
+    param_row: the type of the parameters.
     """
 
     policy: StoredPolicy
@@ -38,7 +39,7 @@ class PolicyInvocation:
 class PolicyProblem:
     """The reason that a policy cannot be evaluated for a write.
 
-    binding: the name of the binding at fault; "" when the policy itself is.
+    binding: the name of the binding that has the problem; "" when the policy itself has it.
     """
 
     policy: StoredPolicy
@@ -57,7 +58,7 @@ def find_invocations(
     problems: list[PolicyProblem] = []
     for policy in policies:
         try:
-            row = matcher.matched(policy.matching, attributes, all_if_empty=False)
+            row = matcher.match(policy.matching, attributes, all_if_empty=False)
         except ConfigurationError as error:
             problems.append(PolicyProblem(policy, "", f"failed to configure policy: {error}"))
             continue
@@ -66,7 +67,7 @@ def find_invocations(
         for binding in policy.bindings:
             limits = binding.matching
             try:
-                if limits is not None and matcher.matched(limits, attributes, all_if_empty=True) is None:
+                if limits is not None and matcher.match(limits, attributes, all_if_empty=True) is None:
                     continue
                 params = matcher.params(policy.spec.get("paramKind"), binding.param_ref, attributes)
             except ConfigurationError as error:
@@ -79,7 +80,7 @@ def find_invocations(
 
 
 async def with_params(invocations: Iterable[PolicyInvocation]) -> tuple[list[PolicyInvocation], list[PolicyProblem]]:
-    """Return invocations with their parameters in the versions that the policies name, and what went wrong."""
+    """Convert the parameters to the versions that policies name. Return the invocations, and the failures."""
     found: list[PolicyInvocation] = []
     problems: list[PolicyProblem] = []
     for one in invocations:

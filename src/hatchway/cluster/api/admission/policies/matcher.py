@@ -1,6 +1,6 @@
-"""Decides which policies and bindings want a write, and finds their parameters.
+"""Decides which policies and bindings match a write, and finds their parameters.
 
-From apiserver's `pkg/admission/plugin/policy/matching/matching.go` and `generic/policy_dispatcher.go`.
+Source: apiserver's `pkg/admission/plugin/policy/matching/matching.go` and `generic/policy_dispatcher.go`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from hatchway.cluster.api.admission.contract import AdmissionAttributes
 from hatchway.cluster.api.admission.policies.source import Matching
-from hatchway.cluster.api.admission.webhooks.matching import request_namespace, wants
+from hatchway.cluster.api.admission.webhooks.matching import request_namespace, rule_matches
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.selectors import label_selector_matches
 from hatchway.cluster.api.storage.store import Store
@@ -20,7 +20,7 @@ from hatchway.kube.api import Object
 __all__ = ["ConfigurationError", "PolicyMatcher"]
 
 Json = dict[str, Any]
-# Objects that one binding may use as parameters.
+# The most objects that one binding may use as parameters.
 _MOST_PARAMS = 1000
 
 
@@ -29,29 +29,29 @@ class ConfigurationError(Exception):
 
 
 class PolicyMatcher:
-    """Finds what concerns a write. rows: returns the rows of all types."""
+    """Matches policies and bindings with writes. rows: returns the rows of all types."""
 
     def __init__(self, store: Store, rows: Callable[[], Iterable[Resource]]) -> None:
         self._store = store
         self._rows = rows
 
-    def matched(self, matching: Matching, attributes: AdmissionAttributes, *, all_if_empty: bool) -> Resource | None:
-        """Return the resource as which a write is wanted, None when it is not.
+    def match(self, matching: Matching, attributes: AdmissionAttributes, *, all_if_empty: bool) -> Resource | None:
+        """Return the resource that matches: that of the write, or an equivalent one. Return None if none matches.
 
-        all_if_empty: without rules, every write is wanted (bindings).
+        all_if_empty: True if every write matches when there are no rules (bindings).
 
         Raises:
-            ConfigurationError: the namespace of the request does not exist.
+            ConfigurationError: when the namespace of the request does not exist.
         """
         if not self._selected(matching, attributes):
             return None
         for row in self._candidates(matching, attributes):
-            if any(_wants(rule, names, attributes, row) for rule, names in matching.excluded):
+            if any(_named_rule_matches(rule, names, attributes, row) for rule, names in matching.excluded):
                 return None
         if not matching.rules:
             return attributes.row if all_if_empty else None
         for row in self._candidates(matching, attributes):
-            if any(_wants(rule, names, attributes, row) for rule, names in matching.rules):
+            if any(_named_rule_matches(rule, names, attributes, row) for rule, names in matching.rules):
                 return row
         return None
 
@@ -97,9 +97,9 @@ class PolicyMatcher:
         return found
 
     def params(self, kind: Json | None, reference: Json | None, attributes: AdmissionAttributes) -> list[Object | None]:
-        """Return the parameters with which a policy is evaluated, once for each. Raises ConfigurationError.
+        """Return the parameters of a policy, which is evaluated once for each. Raises ConfigurationError.
 
-        Those of a custom type with conversions are as they are stored.
+        Parameters of a custom type with conversions are returned as they are stored.
         """
         if kind is None or reference is None:
             return [None]
@@ -150,5 +150,5 @@ def _shown(kind: Json) -> str:
     return f"{group}/{version}, Kind={kind.get('kind')}"
 
 
-def _wants(rule: Any, names: frozenset[str], attributes: AdmissionAttributes, row: Resource) -> bool:
-    return wants(rule, attributes, row) and (not names or attributes.object_name in names)
+def _named_rule_matches(rule: Any, names: frozenset[str], attributes: AdmissionAttributes, row: Resource) -> bool:
+    return rule_matches(rule, attributes, row) and (not names or attributes.object_name in names)

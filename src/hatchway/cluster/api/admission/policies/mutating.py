@@ -1,8 +1,8 @@
 """The admission plugin MutatingAdmissionPolicy (apiserver `pkg/admission/plugin/policy/mutating/dispatcher.go`).
 
-Policies are evaluated one after the other, each with the object as the former one left it. When one has changed the
-object, all mutating plugins run once more, and policies with `reinvocationPolicy: IfNeeded` are evaluated again if the
-object has changed since their turn.
+Policies are evaluated one after the other, each with the object that the previous policy returned. When a policy has
+changed the object, all mutating plugins run once more, and policies with `reinvocationPolicy: IfNeeded` are evaluated
+again if the object has changed since their evaluation.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ __all__ = ["MutatingPolicies"]
 _encode = msgspec.json.Encoder().encode
 # Processor time, in seconds, that all policies may take for one write.
 _SECONDS = 5.0
-# Failures that a Status names, and characters of each.
+# The most failures that a Status names, and the most characters of each.
 _MOST_FAILURES, _LONGEST_FAILURE = 50, 8 * 1024
 
 
 class MutatingPolicies(AdmissionPlugin):
     """Applies MutatingAdmissionPolicies.
 
-    source: the policies. matcher: finds those that concern a write. decide: the cluster's authorizer.
+    source: the policies.
+    matcher: finds the policies that match a write.
+    decide: the cluster's authorizer.
     """
 
     name = "MutatingAdmissionPolicy"
@@ -71,7 +73,7 @@ class MutatingPolicies(AdmissionPlugin):
         return bool(self._source.policies())
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Let the policies that want the write change its object. Raises ApiError when one fails."""
+        """Let the matching policies change the object. Raises ApiError when a policy fails."""
         policies = self._source.policies()
         if not policies:
             return None
@@ -99,14 +101,14 @@ class MutatingPolicies(AdmissionPlugin):
 
 @dataclass(frozen=True, slots=True)
 class _PolicyFailure:
-    """A problem, and the reason of the Status that tells it."""
+    """A problem, and the reason in the Status that reports it."""
 
     problem: PolicyProblem
     reason: str
 
 
 def _target(row: Resource, attributes: AdmissionAttributes) -> MutationTarget | None:
-    """Return the type of the object as a policy sees it; None for a kind that has no schema."""
+    """Return the type of the object for a policy; None for a kind that has no schema."""
     from hatchway.cluster.api.admission.policies.mutation import MutationTarget
     from hatchway.cluster.api.fields.atoms import builtin_atom, row_atom
 
@@ -130,7 +132,7 @@ def _unknown_kind(gvk: tuple[str, str, str]) -> ApiError:
 class _PolicyOutcome:
     """The result of a policy that was evaluated.
 
-    changed: the object, in the version in which the policy wants it, and its bytes of JSON; None if no mutation has
+    changed: the object in the version that the policy matches, and its bytes of JSON; None if no mutation has
     succeeded.
     """
 
@@ -138,7 +140,7 @@ class _PolicyOutcome:
 
 
 class _PolicyRun:
-    """The evaluation of all policies for one write. failures: gets what goes wrong."""
+    """The evaluation of all policies for one write. failures: problems are appended to this list."""
 
     def __init__(
         self, attributes: AdmissionAttributes, ask: AskAccess, known: Reinvocation, failures: list[_PolicyFailure]
@@ -147,7 +149,7 @@ class _PolicyRun:
         self._ask = ask
         self._known = known
         self._failures = failures
-        # Processor time, in seconds, that is left.
+        # The processor time that is left, in seconds.
         self._left = _SECONDS
 
     async def mutate(self, invocations: Iterable[PolicyInvocation]) -> None:
@@ -172,7 +174,7 @@ class _PolicyRun:
             if invocation.policy.spec.get("reinvocationPolicy") == "IfNeeded":
                 known.invoked.add(_key_of(invocation))
         if applied:
-            # As in Kubernetes, also when the object is the same as before.
+            # As in Kubernetes, even if the mutations have not changed the object.
             known.require()
             attributes.reinvoke = True
         known.output = await self._output()
@@ -183,7 +185,7 @@ class _PolicyRun:
     def _invoke(
         self, invocation: PolicyInvocation, target: MutationTarget | None, objects: VersionedObjects
     ) -> _PolicyOutcome | None:
-        """Evaluate one policy; return None when it is not applied to this write. Raises ApiError 503."""
+        """Evaluate one policy. Return None when it does not apply to this write. Raises ApiError 503."""
         began = time.thread_time()
         try:
             return self._evaluate(invocation, target, objects, began + self._left)
@@ -241,7 +243,7 @@ class _PolicyRun:
 
 
 def _key_of(invocation: PolicyInvocation) -> tuple[str, ...]:
-    """Return what tells an invocation from the others of a write: policy, binding and parameters."""
+    """Return the key of an invocation within one write: policy, binding and parameters."""
     params = (invocation.params or {}).get("metadata") or {}
     names = params.get("namespace") or "", params.get("name") or ""
     return invocation.policy.name, invocation.binding.name, *names

@@ -1,7 +1,7 @@
 """Evaluates one mutation of a policy, and applies its result to an object.
 
-From apiserver's `pkg/admission/plugin/policy/mutating/patch/` (`smd.go`, `json_patch.go`). Everything here may run on a
-thread: it uses nothing but its arguments.
+Source: apiserver's `pkg/admission/plugin/policy/mutating/patch/` (`smd.go`, `json_patch.go`). The functions here use
+only their arguments, so they may run on a thread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["MutationFailed", "MutationTarget", "evaluate_mutation"]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-# Places of atomic values that an error names.
+# The most atomic values that an error names.
 _MOST_PLACES = 20
 
 
@@ -50,8 +50,10 @@ class MutationFailed(Exception):
 class MutationTarget:
     """The type of the object that is changed.
 
-    row: the resource as which the policy wants the write. gvk: the object's kind. own: that kind is the row's, and not
-    a subresource's. atom: how its parts are merged.
+    row: the resource that the policy matches.
+    gvk: the object's kind.
+    own: True if this is the row's kind, False if it is that of a subresource.
+    atom: the facts about the type from which merging follows.
     """
 
     row: Resource
@@ -63,13 +65,15 @@ class MutationTarget:
 def evaluate_mutation(
     text: CompiledText, policy: CompiledPolicy, variables: Mapping[str, Value], target: MutationTarget, deadline: float
 ) -> tuple[Object, int]:
-    """Return the object as a mutation leaves it, in the same version, and its bytes of JSON.
+    """Evaluate a mutation, and return the mutated object in the same version, and its bytes of JSON.
 
-    text: the mutation. policy: has the variables of the policy. variables: what expressions see; `object` is changed.
-    deadline: processor time of this thread, in seconds.
+    text: the mutation.
+    policy: the compiled policy, which has its own variables.
+    variables: the values that expressions use. The mutation applies to `object`.
+    deadline: when evaluation stops, as processor time of this thread in seconds (`time.thread_time`).
 
-    Raises MutationFailed; ApiError 500 when a JSON patch makes something else of the object, 413 when it becomes too
-    large.
+    Raises MutationFailed; ApiError 500 when a JSON patch changes the kind of the object, 413 when the object becomes
+    too large.
     """
     if text.program is None:
         raise MutationFailed(text.error)
@@ -77,7 +81,7 @@ def evaluate_mutation(
         raise MutationFailed(OUT_OF_BUDGET)
     budget = CostBudget(POLICY_COST, deadline)
     known = dict(variables)
-    # Evaluated anew for each mutation, because the object has changed.
+    # Variables are evaluated anew for each mutation, because the object has changed.
     known["variables"] = LazyVariables(policy.variables, budget, known)
     outcome = budget.evaluate(text, known)
     if budget.left < 0:
@@ -120,7 +124,7 @@ def _applied(configuration: Object, live: Object, target: MutationTarget) -> tup
 
 
 def _atomic_places(atom: Atom, value: Value, at: str) -> Iterator[str]:
-    """Yield the places of atomic lists and maps, of which a mutation would replace all that it does not name."""
+    """Yield the paths of atomic lists and maps. A mutation would remove their items that it does not name."""
     if isinstance(value, dict) and atom.is_map:
         if atom.atomic:
             yield at
@@ -145,7 +149,7 @@ def _patched(operations: list[Object], live: Object, target: MutationTarget) -> 
     try:
         patched = apply_operations(live, operations)
     except PatchTestFailed:
-        # A patch whose test fails changes nothing.
+        # If a test in the patch fails, the patch changes nothing.
         patched = live
     except PatchRejected as error:
         raise MutationFailed(f"JSON Patch: {error}") from None

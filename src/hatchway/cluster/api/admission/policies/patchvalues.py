@@ -1,6 +1,6 @@
-"""The results of mutations as JSON: apply configurations, and the operations of JSON patches.
+"""Converts the results of mutations to JSON: apply configurations, and the operations of JSON patches.
 
-From apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/admission/plugin/policy/mutating/patch/json_patch.go`.
+Source: apiserver `pkg/cel/mutation/dynamic/objects.go` and `pkg/admission/plugin/policy/mutating/patch/json_patch.go`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hatchway.cluster.api.work import MAX_VALUES, too_many_values
 __all__ = ["configuration_of", "operations_of"]
 
 Json = Any
-# The largest integer that a JSON number has exactly. Larger ones are texts in a JSON patch (cel-go `types/int.go`).
+# The largest integer that a JSON number represents exactly. In JSON patches, larger ones are texts (`types/int.go`).
 _LARGEST = (1 << 53) - 1
 
 
@@ -56,7 +56,7 @@ def operations_of(values: list[PatchOperation]) -> list[dict[str, Json]]:
 
 
 def _require_places(value: ObjectValue) -> None:
-    """Raise EvaluationError for objects whose types are not those of their places (`Object.spec` below `spec`)."""
+    """Raise EvaluationError if an object's type does not fit its field (only `Object.spec` fits `spec`)."""
     errors = list(_misplaced(value, value.type_name))
     if errors:
         raise EvaluationError("type mismatch: " + "\n".join(errors))
@@ -80,7 +80,7 @@ def _misplaced(value: Value, place: str) -> Iterator[str]:
 
 
 class _JsonMaker:
-    """Makes JSON of values, at most MAX_VALUES of them. is_patch: for a JSON patch, which can have more types."""
+    """Converts at most MAX_VALUES values to JSON. is_patch: True for a JSON patch, which allows more types."""
 
     def __init__(self, *, is_patch: bool) -> None:
         self._is_patch = is_patch

@@ -1,4 +1,4 @@
-"""The values that the expressions of a policy see (apiserver `pkg/admission/plugin/cel/activation.go`)."""
+"""Makes the values that the expressions of a policy use (apiserver `pkg/admission/plugin/cel/activation.go`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["request_variables"]
 
 Json = dict[str, Any]
-# The fields of a namespace that expressions see (`CreateNamespaceObject`).
+# The fields of a namespace that expressions can use (`CreateNamespaceObject`).
 _METADATA = (
     "name", "generateName", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp",
     "deletionGracePeriodSeconds", "generation", "resourceVersion", "finalizers",
@@ -33,10 +33,12 @@ def request_variables(
 ) -> Json:
     """Return the variables of a write.
 
-    row: the resource as which the policy wants the request. objects: those of the write in its version. namespace: that
-    of the object. ask: the authorizer.
+    row: the resource that the policy matches.
+    objects: the objects of the write in the version of `row`.
+    namespace: the namespace of the object; None outside of namespaces.
+    ask: asks the authorizer.
     """
-    # Imported here, like all of the room of expressions: only clusters with policies need it.
+    # Imported here, like everything for expressions: only clusters with policies need it.
     from hatchway.cluster.api.registry.custom.celauthorization import AuthorizerValue, ResourceCheck
 
     own = attributes.row

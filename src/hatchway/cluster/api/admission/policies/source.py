@@ -1,7 +1,7 @@
 """The stored policies and their bindings, compiled (apiserver `pkg/admission/plugin/policy/generic/policy_source.go`).
 
-They are read again when one has changed, before the next write. The expressions of a policy are compiled when they are
-evaluated first, and again only when its spec has changed.
+When a policy or a binding has changed, all are read again before the next write. The expressions of a policy are
+compiled at their first evaluation, and again when its spec has changed.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Which requests a policy or a binding wants (`MatchResources`).
+    """The requests that a policy or a binding matches (`MatchResources`).
 
-    rules, excluded: each with the names of objects that it is limited to; no names: all objects.
+    rules, excluded: pairs of a rule and the names of objects to which it is limited; no names for all objects.
     """
 
     rules: tuple[tuple[WebhookRule, frozenset[str]], ...]
@@ -74,10 +74,11 @@ def _named_rules(rules: list[Json]) -> tuple[tuple[WebhookRule, frozenset[str]],
 
 @dataclass(frozen=True, slots=True)
 class PolicyBinding:
-    """A binding.
+    """A binding of a policy.
 
-    matching: None for everything that the policy wants. param_ref: None without parameters. actions: of the binding of
-    a ValidatingAdmissionPolicy.
+    matching: the requests to which the binding is limited; None for all requests that the policy matches.
+    param_ref: the reference to the parameters; None without parameters.
+    actions: the actions for a violation. Only bindings of ValidatingAdmissionPolicies have them.
     """
 
     name: str
@@ -98,7 +99,7 @@ class StoredPolicy:
     _compiled: CompiledPolicy | None = None
 
     def compiled(self) -> CompiledPolicy:
-        """Return the compiled expressions."""
+        """Return the compiled expressions. Compiles them at the first call."""
         if self._compiled is None:
             # Imported here: only clusters with policies or rules need the code that compiles expressions.
             from hatchway.cluster.api.registry.policyexpressions import compile_policy

@@ -60,7 +60,9 @@ class _Findings:
 class ValidatingPolicies(AdmissionPlugin):
     """Applies ValidatingAdmissionPolicies.
 
-    source: the policies. matcher: finds those that concern a write. decide: the cluster's authorizer.
+    source: the policies.
+    matcher: finds the policies that match a write.
+    decide: the cluster's authorizer.
     """
 
     name = "ValidatingAdmissionPolicy"
@@ -79,7 +81,7 @@ class ValidatingPolicies(AdmissionPlugin):
         return bool(self._source.policies())
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Evaluate the policies that want the write. Raises ApiError when one refuses it."""
+        """Evaluate the matching policies. Raises ApiError when a policy refuses the write."""
         policies = self._source.policies()
         if not policies:
             return None
@@ -97,7 +99,7 @@ class ValidatingPolicies(AdmissionPlugin):
         # Imported here: only clusters with policies need the code that asks for access.
         from hatchway.cluster.api.admission.policies.access import LoopAccess
 
-        # The versions in which the policies want the objects: the request's own, and rarely another one.
+        # The versions of the objects that the policies match: the request's own, and rarely another one.
         rows = {one.row.gvk: one.row for one in invocations}
         objects = {gvk: await versioned_objects(row, attributes) for gvk, row in rows.items()}
         ready, problems = await with_params(invocations)
@@ -117,7 +119,7 @@ def _evaluate_all(
     ask: AskAccess,
     findings: _Findings,
 ) -> None:
-    """Evaluate policies; on a thread, since an expression may take long whatever the size of the object."""
+    """Evaluate policies. Called on a thread, because an expression may take long even if the object is small."""
     # Imported here: only clusters with policies or rules need the code that evaluates expressions.
     from hatchway.cluster.api.admission.policies.evaluation import evaluate_policy
 
@@ -161,7 +163,7 @@ def _collect(invocation: PolicyInvocation, result: PolicyResult, findings: _Find
     for error in result.errors:
         findings.refusals.append(_PolicyRefusal(policy, binding.name, error))
     for key, value in result.annotations:
-        # Bindings may give different values; the same one counts once.
+        # Several bindings may give different values for one annotation. Equal values are shown once.
         findings.annotations.setdefault(f"{policy}/{key}", {})[value[:_LONGEST_ANNOTATION]] = None
 
 

@@ -1,6 +1,6 @@
 """The match conditions of webhooks: expressions in CEL that decide whether a webhook is called.
 
-From apiserver's `pkg/admission/plugin/webhook/matchconditions/matcher.go`.
+Source: apiserver's `pkg/admission/plugin/webhook/matchconditions/matcher.go`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SECONDS = 2.0
 
 
 def condition_check(decide: Decide) -> ConditionCheck:
-    """Return the check of match conditions. decide: the cluster's authorizer."""
+    """Return a function that checks match conditions. decide: the cluster's authorizer."""
 
     async def check(invocation: Invocation, attributes: AdmissionAttributes) -> bool:
         # Imported here: only clusters with policies, rules or conditions need the code of expressions.
@@ -46,12 +46,12 @@ def condition_check(decide: Decide) -> ConditionCheck:
 def _evaluate(
     invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects, ask: AskAccess
 ) -> tuple[bool, str]:
-    """Return whether the conditions hold, and an error; on a thread, since an expression may take long."""
+    """Return True if the conditions hold, and an error or "". Called on a thread: expressions may take long."""
     from hatchway.cluster.api.admission.policies.evaluation import conditions_hold
     from hatchway.cluster.api.cel.values import EvaluationError
 
     compiled = _compile(invocation.hook.conditions)
-    # Conditions of webhooks do not see the namespace.
+    # Conditions of webhooks cannot use the namespace.
     variables = request_variables(attributes, invocation.row, objects, None, ask)
     try:
         return conditions_hold(compiled, variables, time.thread_time() + _SECONDS), ""

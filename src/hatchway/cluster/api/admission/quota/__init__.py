@@ -1,1 +1,1 @@
-"""Resource quotas: what objects use, the check of new objects, and the count of existing ones."""
+"""Resource quotas: computes what objects use, checks new objects, and counts existing objects."""

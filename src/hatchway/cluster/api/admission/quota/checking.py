@@ -1,6 +1,6 @@
 """Compares a new or changed object with the quotas of its namespace. Pure.
 
-From `CheckRequest` in apiserver's `pkg/admission/plugin/resourcequota/controller.go`, and `Constraints` of pods.
+Source: `CheckRequest` in apiserver's `pkg/admission/plugin/resourcequota/controller.go`, and `Constraints` for pods.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ class QuotaRefusal(Exception):
 def charged(
     quotas: Iterable[Json], resource: str, obj: Json, used: Amounts, old: Json | None, formerly: Amounts
 ) -> list[tuple[Json, Amounts]]:
-    """Return the quotas that an object changes, each with what is used then.
+    """Return the quotas whose used amounts change with a new or changed object, each with its new amounts.
 
-    quotas: those of the namespace, in their latest state. used: what the object uses. old: the object before the
-    change, None on create. formerly: what that used.
+    quotas: the quotas of the namespace, in their latest state.
+    used: the amounts that the object uses.
+    old: the object before the change; None on create.
+    formerly: the amounts that `old` used.
+
     Raises QuotaRefusal.
     """
     changed = []
@@ -67,7 +70,7 @@ def charged(
 
 
 def _unset(pod: Json, names: Iterable[str]) -> str:
-    """Return what containers of a pod must set but do not: `limits.cpu for: a,b; memory for: a`."""
+    """Return the resources that containers must set but do not: `limits.cpu for: a,b; memory for: a`."""
     required = _REQUIRED.intersection(names)
     missing: dict[str, set[str]] = {}
     for container in containers_of(pod.get("spec") or {}):

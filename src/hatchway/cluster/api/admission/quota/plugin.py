@@ -1,8 +1,8 @@
 """The admission plugin ResourceQuota: refuses objects that exceed a quota, and charges the others.
 
-From apiserver's `pkg/admission/plugin/resourcequota`. It is the last plugin of the chain, and between the charge and
-the moment in which the store has the object, no other request runs (`verbs.py`). So two objects are never compared with
-the same use of a quota. The charge is never on disk later than the object.
+Source: apiserver's `pkg/admission/plugin/resourcequota`. This is the last plugin of the chain. No other request runs
+between the charge and the moment in which the store has the object (`verbs.py`), so the used amounts always include all
+objects before this one. The charge is committed with the object or before it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["MAX_NAMES", "ResourceQuotaAdmission"]
 
-# The most resources that all quotas of one namespace may limit: each is compared with every new object.
+# The most resources that all quotas of one namespace may limit. Each is compared with every new object.
 MAX_NAMES = 1000
 _IGNORED = frozenset(("events", "events.events.k8s.io"))
 
@@ -71,25 +71,25 @@ class ResourceQuotaAdmission(AdmissionPlugin):
     ) -> None:
         namespace, resource, name = attributes.namespace, attributes.row.stored_as, attributes.object_name
         if old is not None and self._store.latest(resource, namespace, name) is not old:
-            # Another request has changed the object while this one waited, so this one starts again.
+            # Another request has changed the object while this request waited. The verb will start it again.
             return
         quotas, loop = latest_of(self._store, QUOTAS, namespace), asyncio.get_running_loop()
         if not all(map(is_counted, quotas)):
-            # A quota that is being counted for the first time does not charge the object: count again, with the object.
+            # A quota that has no count yet does not charge the object. A count in the next turn includes it.
             loop.call_soon(self._recount.recount, namespace)
         try:
             changed = charged(quotas, resource, obj, used, old, formerly)
         except QuotaRefusal as error:
             row = attributes.row
             raise forbidden(row.plural, name, str(error), row.group) from None
-        # An object that exists already is not created again: its request fails.
+        # If the object exists already, the request to create it will fail, and must not be charged.
         exists = old is None and self._store.latest(resource, namespace, name) is not None
         if attributes.dry_run or exists or not changed:
             return
         for quota, after in changed:
             status = {**quota["status"], "used": texts_of(after)}
             self._store.begin_update(QUOTAS, {**quota, "metadata": dict(quota["metadata"]), "status": status}, quota)
-        # The store has the object in the next turn, unless its request fails for another reason.
+        # In the next turn, the store has the object, unless the request failed. Then the charge must be corrected.
         loop.call_soon(self._verify, resource, namespace, name, old)
 
     def _verify(self, resource: str, namespace: str, name: str, old: Object | None) -> None:
@@ -106,6 +106,6 @@ class ResourceQuotaAdmission(AdmissionPlugin):
 
 
 def _both(resource: str, obj: Object, old: Object | None) -> tuple[Amounts, Amounts]:
-    """Return the resources that an object uses, and those that it used before a change."""
+    """Return the amounts that an object uses, and the amounts that it used before a change."""
     now = time.time()
     return usage(resource, obj, now), usage(resource, old, now) if old is not None else {}

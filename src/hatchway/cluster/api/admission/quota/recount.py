@@ -1,8 +1,8 @@
 """Counts the resources that the quotas of a namespace limit, and writes the counts into their status.
 
-This is the part of `pkg/controller/resourcequota`. It runs in the API server, because a count must know of objects that
-are being written: it begins with what the store has in one turn of the event loop, writes in progress included. What
-admission charges while it counts is added at its end, in one turn, too.
+This does the work of `pkg/controller/resourcequota`. It runs in the API server, because a count must include writes in
+progress: it begins, in one turn of the event loop, with everything that the store has. At its end, again in one turn,
+the charges that admission made meanwhile are added.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _log = logging.getLogger(__name__)
 
 
 class QuotaRecount:
-    """Keeps the status of all quotas up to date. Make it in the store's event loop.
+    """Keeps the status of all quotas up to date. Must be made in the store's event loop.
 
-    It counts a namespace when one of its quotas is new or has changed, when an object that a quota counts is gone or
-    uses something else, and all namespaces every `_FULL_RESYNC` seconds.
+    A namespace is counted when one of its quotas is new or has changed, and when an object that a quota counts is
+    deleted or uses other amounts. All namespaces are counted every `_FULL_RESYNC` seconds.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._quotas: Counter[str] = Counter()  # by namespace
-        self._followed: Counter[str] = Counter()  # quotas by the type that they count
+        self._quotas: Counter[str] = Counter()  # the number of quotas in each namespace
+        self._followed: Counter[str] = Counter()  # the number of quotas that count each type
         self._unfollow: dict[str, Any] = {}
         self._dirty: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -69,17 +69,17 @@ class QuotaRecount:
         if namespace not in self._tasks and namespace not in self._pauses:
             task = asyncio.get_running_loop().create_task(self._count(namespace), name=f"quotas of {namespace}")
             self._tasks[namespace] = task
-            task.add_done_callback(lambda _: self._counted(namespace))
+            task.add_done_callback(lambda _: self._end_count(namespace))
 
-    def _counted(self, namespace: str) -> None:
+    def _end_count(self, namespace: str) -> None:
         task = self._tasks.pop(namespace)
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
             _log.error("the quotas of namespace %s could not be counted", namespace, exc_info=error)
-        self._pauses[namespace] = task.get_loop().call_later(_PAUSE, self._rested, namespace)
+        self._pauses[namespace] = task.get_loop().call_later(_PAUSE, self._end_pause, namespace)
 
-    def _rested(self, namespace: str) -> None:
+    def _end_pause(self, namespace: str) -> None:
         del self._pauses[namespace]
         if namespace in self._dirty:
             self.recount(namespace)
@@ -89,7 +89,7 @@ class QuotaRecount:
             self.recount(namespace)
         self._resync = asyncio.get_running_loop().call_later(_FULL_RESYNC, self._count_all)
 
-    # -- what changes
+    # -- changes of objects
 
     def _index(self, quota: Object, step: int) -> None:
         namespace = quota["metadata"]["namespace"]
@@ -123,12 +123,12 @@ class QuotaRecount:
             namespace = ((new or old or {}).get("metadata") or {}).get("namespace", "")
             if namespace not in self._quotas:
                 return
-            # A new object is charged by admission.
+            # Admission has charged a new object already.
             if old is None:
                 return
-            # A comparison of large objects would take too long here.
+            # A large object always counts as changed: to compare it would take too long here.
             is_large = new is not None and bool(self._store.weight(resource, namespace, new["metadata"]["name"]))
-            if new is None or is_large or _uses_otherwise(resource, old, new):
+            if new is None or is_large or _may_use_other_amounts(resource, old, new):
                 self.recount(namespace)
 
         return changed
@@ -136,7 +136,7 @@ class QuotaRecount:
     # -- counting
 
     def _snapshot(self, resources: Iterable[str], namespace: str) -> dict[str, list[Object]]:
-        """Return the objects of a namespace by their type, as they will be when all writes in progress are done."""
+        """Return the objects of a namespace by their type, with all writes in progress."""
         writing: dict[str, dict[str, Object | None]] = {}
         for (resource, of, name), new in self._store.pending(None):
             if of == namespace:
@@ -184,7 +184,7 @@ class QuotaRecount:
         metadata = before["metadata"]
         latest = self._store.latest(QUOTAS, metadata["namespace"], metadata["name"])
         if latest is None or latest["metadata"].get("uid") != metadata.get("uid") or latest["spec"] != before["spec"]:
-            return  # it is gone, or its change has begun another count
+            return  # the quota is deleted, or its change has begun another count
         status = latest.get("status") or {}
         since = subtract(amounts_of(status.get("used")), amounts_of((before.get("status") or {}).get("used")))
         used = texts_of(add(counted, mask(since, counted)))
@@ -205,20 +205,20 @@ def _types(quota: Object) -> set[str]:
 
 
 def is_counted(quota: Object) -> bool:
-    """Return True when the status of a quota is that of its spec, so that admission compares with it."""
+    """Return True when the status of a quota has counts for its spec, so that admission can use them."""
     status, hard = quota.get("status") or {}, (quota.get("spec") or {}).get("hard") or {}
     if status.get("hard") != hard:
         return False
     return all(name in (status.get("used") or {}) for name in hard if resource_of(name))
 
 
-def _uses_otherwise(resource: str, old: Object, new: Object) -> bool:
-    """Return True when a change of an object may change what it uses."""
+def _may_use_other_amounts(resource: str, old: Object, new: Object) -> bool:
+    """Return True when a change of an object may change the amounts that it uses."""
     if resource not in ("pods", "services", "persistentvolumeclaims"):
         return False
     now = time.time()
     before, after = old.get("spec") or {}, new.get("spec") or {}
-    # What scopes look at.
+    # Scopes depend on these fields.
     if any(before.get(key) != after.get(key) for key in ("activeDeadlineSeconds", "volumeAttributesClassName")):
         return True
     if resource == "persistentvolumeclaims" and old.get("status") != new.get("status"):

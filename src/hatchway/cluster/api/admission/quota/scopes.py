@@ -1,6 +1,6 @@
-"""Which pods and claims a quota with scopes counts. Pure.
+"""Decides which pods and claims a quota with scopes counts. Pure.
 
-From `podMatchesScopeFunc` and `pvcMatchesScopeFunc` in `pkg/quota/v1/evaluator/core`.
+Source: `podMatchesScopeFunc` and `pvcMatchesScopeFunc` in `pkg/quota/v1/evaluator/core`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Json = dict[str, Any]
 
 
 def in_scope(quota: Json, resource: str, obj: Json, known: dict[str, str] | None = None) -> bool:
-    """Return True when a quota's scopes include an object; a quota without scopes includes all.
+    """Return True when a quota's scopes include an object. A quota without scopes includes all objects.
 
-    resource: the object's type. Scopes include pods and claims only. known: what was found out about the object for
-    other quotas, which this adds to.
+    resource: the object's type. Scopes include only pods and claims.
+    known: a cache of facts about the object, shared by the calls for all quotas.
     """
     known = {} if known is None else known
     spec = quota.get("spec") or {}
@@ -48,7 +48,7 @@ def _matches(scope: Json, resource: str, obj: Json, known: dict[str, str]) -> bo
 
 
 def _selects(scope: Json, names: set[str]) -> bool:
-    """Return True when one of the names, or their absence, satisfies the operator of a scope."""
+    """Return True when the operator of a scope holds for a set of names, which may be empty."""
     operator, values = scope.get("operator"), set(scope.get("values") or ())
     if operator == "Exists":
         return bool(names)

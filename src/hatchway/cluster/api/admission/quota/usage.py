@@ -1,6 +1,6 @@
-"""What an object uses of a quota, and which quotas count it. Pure.
+"""Computes the amounts that an object uses, and finds the names in quotas that count it. Pure.
 
-From `pkg/quota/v1/evaluator/core` (pods, services, claims) and apiserver's `pkg/quota/v1/generic` (all other types).
+Source: `pkg/quota/v1/evaluator/core` (pods, services, claims) and apiserver's `pkg/quota/v1/generic` (all other types).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 COUNT = "count/"
 _PODS, _SERVICES, _CLAIMS = "pods", "services", "persistentvolumeclaims"
-# Types that quotas count by their plain name, too.
+# Types that quotas can also count by their plain names, without `count/`.
 _PLAIN = frozenset(("configmaps", "replicationcontrollers", "resourcequotas", "secrets"))
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 _POD_NAMES = frozenset(
@@ -36,7 +36,7 @@ def _is_native(name: str) -> bool:
 
 
 def resource_of(name: str) -> str:
-    """Return the type whose objects a name in a quota counts (`pods`, `deployments.apps`); "" for an unknown name."""
+    """Return the type that a name in a quota counts (`pods`, `deployments.apps`); "" for an unknown name."""
     if name.startswith(COUNT):
         return name.removeprefix(COUNT)
     if name in _POD_NAMES or name.startswith((_HUGE_PAGES, _REQUESTS + _HUGE_PAGES)):
@@ -52,7 +52,7 @@ def resource_of(name: str) -> str:
 
 
 def tracked(resource: str, names: Iterable[str]) -> list[str]:
-    """Return those names in a quota that count objects of a type (`MatchingResources`)."""
+    """Return the names in a quota that count objects of a type (`MatchingResources`)."""
     return [name for name in names if resource_of(name) == resource]
 
 
@@ -62,7 +62,7 @@ def is_charged_on_update(resource: str) -> bool:
 
 
 def usage(resource: str, obj: Json, now: float) -> Amounts:
-    """Return what an object uses. resource: its type. now: seconds since the epoch. Raises ValueError."""
+    """Return the amounts that an object uses. resource: the object's type. now: POSIX seconds. Raises ValueError."""
     found = {COUNT + resource: ONE}
     if resource == _PODS:
         found |= _pod_usage(obj, now)
@@ -76,7 +76,7 @@ def usage(resource: str, obj: Json, now: float) -> Amounts:
 
 
 def _pod_usage(pod: Json, now: float) -> Amounts:
-    """Return what a pod uses while it may run; nothing afterwards (`PodUsageFunc`)."""
+    """Return the amounts that a pod uses: none when it has ended (`PodUsageFunc`)."""
     if not _may_run(pod, now):
         return {}
     requests = pod_resources(reserved_spec(pod), "requests", with_overhead=True)
@@ -107,7 +107,7 @@ def _may_run(pod: Json, now: float) -> bool:
     grace = metadata.get("deletionGracePeriodSeconds")
     if not metadata.get("deletionTimestamp") or grace is None:
         return True
-    # The pod of a lost node will end, so it does not count for the quota.
+    # After its grace period, a pod whose node is lost does not count any more.
     return bool(now <= _seconds(metadata["deletionTimestamp"]) + grace)
 
 
@@ -122,7 +122,7 @@ def _service_usage(service: Json) -> Amounts:
     if spec.get("type") == "NodePort":
         node_ports = len(ports)
     elif spec.get("type") == "LoadBalancer":
-        # Ports that are not given yet count as if they were, unless the service wants none.
+        # Every port counts, even before a node port is allocated, unless the service disables the allocation.
         wanted = spec.get("allocateLoadBalancerNodePorts") is not False
         node_ports = len(ports) if wanted else sum(1 for port in ports if port.get("nodePort"))
     return {
@@ -143,7 +143,7 @@ def _claim_usage(claim: Json) -> Amounts:
     requests = amounts_of(((claim.get("spec") or {}).get("resources") or {}).get("requests"))
     if "storage" in requests:
         storage = requests["storage"]
-        # A claim that is being expanded already has more than it asks for.
+        # While a claim is being expanded, it may have more than it requests now.
         allocated = amounts_of((claim.get("status") or {}).get("allocatedResources")).get("storage")
         if allocated is not None and allocated.nano > storage.nano:
             storage = allocated

@@ -1,4 +1,4 @@
-"""Calls admission webhooks: one POST of an AdmissionReview; errors are those of client-go, and say what was tried."""
+"""Calls admission webhooks: sends an AdmissionReview by POST. Errors have client-go's texts, and name the request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class WebhookCaller:
-    """Sends AdmissionReviews. client: carries them."""
+    """Sends AdmissionReviews. client: makes the requests."""
 
     def __init__(self, client: WebhookClient) -> None:
         self._client = client

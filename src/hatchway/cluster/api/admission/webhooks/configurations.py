@@ -1,7 +1,7 @@
 """The webhooks of all stored configurations, in the order in which they are called.
 
-As in Kubernetes (`pkg/admission/configuration`), configurations are ordered by name. They are read again when one has
-changed, before the next write.
+As in Kubernetes (`pkg/admission/configuration`), configurations are ordered by name. When one has changed, all are read
+again before the next write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class WebhookRule:
-    """The requests that a webhook is called for; "*" in a set means all.
+    """The requests for which a webhook is called. "*" in a set means all.
 
     resources: (resource, subresource) pairs. scope: `*`, `Cluster` or `Namespaced`.
     """
@@ -55,14 +55,14 @@ class Webhook:
 
     Attributes:
         uid: a text that no other webhook has.
-        configuration, name: the names of its configuration and of the webhook.
-        rules: the requests that it wants.
-        is_equivalent: it also wants requests for other versions of the same objects (`matchPolicy`).
+        configuration, name: the names of the configuration and of the webhook.
+        rules: the requests for which it is called.
+        is_equivalent: True if the rules also match requests for other versions of the same objects (`matchPolicy`).
         namespace_selector, object_selector: None when everything matches.
-        fails_open: a failed call is ignored (`failurePolicy`).
-        is_reinvocable: it may be called a second time (`reinvocationPolicy`).
-        version: the version of AdmissionReview that it is sent.
-        target: where it is, and how long a call may take.
+        fails_open: True if a failed call is ignored (`failurePolicy`).
+        is_reinvocable: True if it may be called a second time (`reinvocationPolicy`).
+        version: the version of AdmissionReview in the request.
+        target: the address of the webhook, and how long a call may take.
         conditions: expressions in CEL that must all be true (`matchConditions`).
     """
 
@@ -106,7 +106,7 @@ class Webhook:
 class WebhookSource:
     """Keeps the webhooks of one kind of configuration. resource: `MUTATING` or `VALIDATING`.
 
-    Changes are seen when they are committed, as those of any other object.
+    Changes take effect when they are committed, like those of any other object.
     """
 
     def __init__(self, store: Store, resource: str) -> None:

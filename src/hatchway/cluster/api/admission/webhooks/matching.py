@@ -1,6 +1,6 @@
-"""Decides which webhooks are called for a write, and as which resource.
+"""Decides which webhooks are called for a write, and which resource their rules match.
 
-From apiserver's `pkg/admission/plugin/webhook/generic/webhook.go` (`ShouldCallHook`) and `predicates/`.
+Source: apiserver's `pkg/admission/plugin/webhook/generic/webhook.go` (`ShouldCallHook`) and `predicates/`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.storage.store import Store
 from hatchway.errors import not_found
 
-__all__ = ["ConditionCheck", "Invocation", "WebhookMatcher", "is_exempt", "request_namespace", "wants"]
+__all__ = ["ConditionCheck", "Invocation", "WebhookMatcher", "is_exempt", "request_namespace", "rule_matches"]
 
 _GROUP = "admissionregistration.k8s.io"
-# Webhooks never judge configurations of webhooks and policies, so a webhook that fails can always be removed
-# (`IsExemptAdmissionConfigurationResource`).
+# Webhooks are never called for configurations of webhooks and policies, so that a webhook that fails can always be
+# removed (`IsExemptAdmissionConfigurationResource`).
 _EXEMPT = frozenset(
     f"{resource}.{_GROUP}"
     for resource in (
@@ -34,13 +34,13 @@ _EXEMPT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A webhook that is to be called. row: the resource whose version it wants; the request's own, or an equivalent."""
+    """A webhook to call. row: the resource that its rules match: that of the request, or an equivalent one."""
 
     hook: Webhook
     row: Resource
 
 
-# Returns whether the match conditions of a webhook hold for a write. Raises ApiError 403 when they cannot be evaluated.
+# Returns True if a webhook's match conditions hold for a write. Raises ApiError 403 when they cannot be evaluated.
 ConditionCheck = Callable[[Invocation, AdmissionAttributes], Awaitable[bool]]
 
 
@@ -50,7 +50,7 @@ def is_exempt(resource: str) -> bool:
 
 
 def request_namespace(attributes: AdmissionAttributes) -> str:
-    """Return the namespace of the request. That of a Namespace is its own name, as in Kubernetes."""
+    """Return the namespace of the request. For a Namespace, this is its own name, as in Kubernetes."""
     return attributes.object_name if attributes.resource == "namespaces" else attributes.namespace
 
 
@@ -66,18 +66,18 @@ class WebhookMatcher:
         self._rows = rows
 
     def candidates(self, hooks: tuple[Webhook, ...], attributes: AdmissionAttributes) -> list[Invocation]:
-        """Return the webhooks whose rules want the request, in their order. Selectors are not considered."""
+        """Return the webhooks whose rules match the request, in their order. Selectors are not considered."""
         found: list[Invocation] = []
         others: list[Resource] | None = None
         for hook in hooks:
             row = attributes.row
-            if any(wants(rule, attributes, row) for rule in hook.rules):
+            if any(rule_matches(rule, attributes, row) for rule in hook.rules):
                 found.append(Invocation(hook, row))
             elif hook.is_equivalent:
                 if others is None:
                     others = self._equivalents(row)
-                # As in Kubernetes, earlier rules win.
-                matching = (one for rule in hook.rules for one in others if wants(rule, attributes, one))
+                # As in Kubernetes, the first matching rule chooses the resource.
+                matching = (one for rule in hook.rules for one in others if rule_matches(rule, attributes, one))
                 if (chosen := next(matching, None)) is not None:
                     found.append(Invocation(hook, chosen))
         return found
@@ -107,7 +107,7 @@ class WebhookMatcher:
     def _selects_namespace(self, hook: Webhook, attributes: AdmissionAttributes) -> bool:
         is_namespace = attributes.resource == "namespaces"
         if not attributes.namespace and not is_namespace:
-            # The selector does not exempt objects outside of namespaces.
+            # Namespace selectors have no effect on objects outside of namespaces.
             return True
         obj = attributes.object
         if not (is_namespace and not attributes.subresource and attributes.operation in ("CREATE", "UPDATE")):
@@ -118,8 +118,8 @@ class WebhookMatcher:
         return hook.selects(((obj or {}).get("metadata") or {}).get("labels"), hook.namespace_selector)
 
 
-def wants(rule: WebhookRule, attributes: AdmissionAttributes, row: Resource) -> bool:
-    """Return True when a rule wants a request for `row` (`predicates/rules/rules.go`)."""
+def rule_matches(rule: WebhookRule, attributes: AdmissionAttributes, row: Resource) -> bool:
+    """Return True when a rule matches a request for `row` (`predicates/rules/rules.go`)."""
     if rule.scope != "*":
         # A Namespace is an object outside of namespaces, although its requests have one.
         has_namespace = bool(attributes.namespace) and row.plural != "namespaces"

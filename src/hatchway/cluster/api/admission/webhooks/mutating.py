@@ -1,8 +1,8 @@
 """The admission plugin MutatingAdmissionWebhook (`pkg/admission/plugin/webhook/mutating/dispatcher.go`).
 
-Webhooks are called one after the other, each with the object as the former one left it. When one has changed the
-object, all mutating plugins run once more, and webhooks with `reinvocationPolicy: IfNeeded` are called again if the
-object has changed since their call.
+Webhooks are called one after the other, each with the object that the previous call returned. When a webhook has
+changed the object, all mutating plugins run once more, and webhooks with `reinvocationPolicy: IfNeeded` are called
+again if the object has changed since their call.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class MutatingWebhooks(WebhookPlugin):
     name = "MutatingAdmissionWebhook"
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Let the matching webhooks change the object. Raises ApiError when one denies the request, or fails."""
+        """Let the matching webhooks change the object. Raises ApiError when a webhook denies the request or fails."""
         hooks = self._source.hooks()
         if not hooks:
             return None
         found = self._matcher.candidates(hooks, attributes)
-        # Labels change only by a call, so without a first call there is none.
+        # Selectors depend on labels, which only calls change. So if no selector matches now, none will match later.
         if not any(self._matcher.is_selected(one.hook, attributes) for one in found):
             return None
         return self._dispatch(found, attributes)
@@ -87,7 +87,7 @@ class MutatingWebhooks(WebhookPlugin):
         return await run_sized(attributes.size, _encode, attributes.object)
 
     async def _invoke(self, invocation: Invocation, attributes: AdmissionAttributes, key: str) -> bool:
-        """Call one webhook; return True when it has changed the object. Raises ApiError."""
+        """Call one webhook. Return True when it has changed the object. Raises ApiError."""
         hook = invocation.hook
         changed = False
         try:

@@ -1,7 +1,7 @@
 """Applies the JSON patch of a webhook to the object of a write.
 
-From `pkg/admission/plugin/webhook/mutating/dispatcher.go` (`callAttrMutatingHook`). The result is decoded like the body
-of a request, so that it has the shape of its type and its defaults before anything else sees it.
+The result is decoded like the body of a request, so that it has the shape of its type and its defaults before anything
+else uses it. Source: `pkg/admission/plugin/webhook/mutating/dispatcher.go` (`callAttrMutatingHook`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _decode = msgspec.json.Decoder().decode
 async def apply_response(
     invocation: Invocation, attributes: AdmissionAttributes, response: ReviewResponse, shown: Object | None
 ) -> bool:
-    """Apply the patch of a response, if there is one, to the object. Return True when that changed the object.
+    """Apply the patch of a response, if there is one, to the object. Return True when this changed the object.
 
-    shown: the object as the webhook saw it.
+    shown: the object that was sent to the webhook.
 
-    Raises CallFailed for a patch that cannot be read, ApiError 500 for one that cannot be applied, 413 when the object
-    becomes too large.
+    Raises CallFailed for a patch that cannot be decoded; ApiError 500 for a patch that cannot be applied, and 413 when
+    the object becomes too large.
     """
     hook, data = invocation.hook, response.patch
     if not data:
@@ -57,9 +57,11 @@ async def apply_response(
 
 
 async def take_changed(row: Resource, attributes: AdmissionAttributes, found: Object, size: int) -> bool:
-    """Make an object that was changed in the version of `row` the object of the write. Return True when it differs.
+    """Replace the object of the write by a changed object in the version of `row`. Return True when they differ.
 
-    size: its bytes of JSON. Raises ApiError 500 when it cannot be converted.
+    size: the changed object's bytes of JSON.
+
+    Raises ApiError 500 when the changed object cannot be converted.
     """
     own, conversion = attributes.row, row.conversion
     if attributes.kind == own.gvk:
@@ -77,7 +79,7 @@ async def take_changed(row: Resource, attributes: AdmissionAttributes, found: Ob
 
 
 def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch, shown: Object | None) -> tuple[Object, int]:
-    """Return the object after the patch, and its bytes of JSON."""
+    """Return the patched object, and its bytes of JSON."""
     kind, own = attributes.kind, attributes.kind == attributes.row.gvk
     gvk = row.gvk if own else kind
     group, version, name = gvk
@@ -101,8 +103,12 @@ def _patched(row: Resource, attributes: AdmissionAttributes, patch: Patch, shown
 def decode_patched(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Object, *, strict: bool = False) -> Object:
     """Return a patched object with the shape and the defaults of its type.
 
-    row: the resource in whose version the object is. gvk: its kind. own: it is of the row's type, and not of a
-    subresource's. strict: unknown fields of built-in types are errors. Raises ShapeError.
+    row: the resource of the object's version.
+    gvk: the object's kind.
+    own: True if this is the row's kind, False if it is that of a subresource.
+    strict: True if unknown fields of built-in types are errors.
+
+    Raises ShapeError.
     """
     if not own:
         checked = schema.check(gvk, obj)

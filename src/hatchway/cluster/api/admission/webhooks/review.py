@@ -1,7 +1,7 @@
-"""AdmissionReviews: the request that a webhook is sent, and the check of its response.
+"""AdmissionReviews: makes the request for a webhook, and checks the response.
 
-From apiserver's `pkg/admission/plugin/webhook/request/admissionreview.go` and `errors/statuserror.go`; the types are
-those of `admission.k8s.io` v1 and v1beta1. Here they differ only in the checks of the answer.
+Source: apiserver's `pkg/admission/plugin/webhook/request/admissionreview.go` and `errors/statuserror.go`. The types are
+those of `admission.k8s.io` v1 and v1beta1, which differ only in the checks of the response.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ __all__ = [
 ]
 
 _GROUP = "admission.k8s.io"
-# How many warnings and audit annotations of one response are used, and how many characters of each.
+# The most warnings and audit annotations of one response that are used, and the most characters of each.
 _MOST, _LONGEST = 20, 4096
 
 
 class VersionedObjects(NamedTuple):
-    """The objects of a write in the version that a webhook or a policy wants."""
+    """The objects of a write in the version that a webhook or a policy matches."""
 
     object: Object | None
     old_object: Object | None
 
 
 class CallFailed(Exception):
-    """A call of a webhook that gave no usable answer; `failurePolicy` decides what that means. The message says why."""
+    """A webhook gave no usable answer. The message says why. `failurePolicy` decides whether the write is refused."""
 
 
 class ReviewResponse(msgspec.Struct, gc=False):
@@ -61,11 +61,11 @@ class ReviewResponse(msgspec.Struct, gc=False):
     warnings: list[str] | None = None
 
     def kept_warnings(self) -> list[str]:
-        """Return the warnings for the client, as many and as long as clients take."""
+        """Return the warnings for the client, limited in number and length."""
         return [one[:_LONGEST] for one in (self.warnings or ())[:_MOST]]
 
     def kept_annotations(self, hook: Webhook) -> dict[str, str]:
-        """Return the annotations for the audit event, below the webhook's name."""
+        """Return the annotations for the audit event, with the webhook's name as prefix of their keys."""
         some = list((self.audit_annotations or {}).items())[:_MOST]
         return {f"{hook.name}/{key[:_LONGEST]}": value[:_LONGEST] for key, value in some}
 
@@ -113,7 +113,7 @@ def _is_own(row: Resource, kind: tuple[str, str, str]) -> bool:
 def make_review(
     invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects
 ) -> tuple[str, Object]:
-    """Return the request's uid, and the AdmissionReview that the webhook is sent.
+    """Return the request's uid, and the AdmissionReview for the webhook.
 
     objects: the objects of the write in the webhook's version.
     """
@@ -144,7 +144,7 @@ def make_review(
 
 
 def typed_object(kind: tuple[str, str, str], obj: Object | None) -> Object | None:
-    """Return an object as webhooks and policies see it: with kind and apiVersion."""
+    """Return an object with kind and apiVersion, for webhooks and policies."""
     if obj is None:
         return None
     group, version, name = kind
@@ -152,12 +152,12 @@ def typed_object(kind: tuple[str, str, str], obj: Object | None) -> Object | Non
 
 
 def kind_fields(kind: tuple[str, str, str]) -> Object:
-    """Return a kind (group, version, kind) as reviews name it."""
+    """Return a kind (group, version, kind) in the form that reviews use."""
     return dict(zip(("group", "version", "kind"), kind, strict=True))
 
 
 def resource_fields(row: Resource) -> Object:
-    """Return a resource as reviews name it."""
+    """Return a resource in the form that reviews use."""
     return {"group": row.group, "version": row.version, "resource": row.plural}
 
 

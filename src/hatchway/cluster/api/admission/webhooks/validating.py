@@ -1,6 +1,6 @@
 """The admission plugin ValidatingAdmissionWebhook (`pkg/admission/plugin/webhook/validating/dispatcher.go`).
 
-All matching webhooks are called at the same time; the first error is the answer.
+All matching webhooks are called at the same time. The first error is the answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["ValidatingWebhooks"]
 
 _log = logging.getLogger(__name__)
 _FAILED_OPEN = "failed-open.validating.webhook.admission.k8s.io"
-# How many webhooks of one write are called at the same time.
+# The most webhooks that are called at the same time for one write.
 _AT_ONCE = 32
 
 
@@ -41,7 +41,7 @@ class ValidatingWebhooks(WebhookPlugin):
     name = "ValidatingAdmissionWebhook"
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Ask the matching webhooks. Raises ApiError when one denies the request, or fails."""
+        """Call the matching webhooks. Raises ApiError when a webhook denies the request or fails."""
         hooks = self._source.hooks()
         if not hooks:
             return None
@@ -66,7 +66,7 @@ class ValidatingWebhooks(WebhookPlugin):
                 raise error
 
     async def _ask(self, index: int, invocation: Invocation, attributes: AdmissionAttributes) -> ApiError | None:
-        """Call one webhook; return the error for the client, or None when it allows the request."""
+        """Call one webhook. Return the error for the client, or None when the webhook allows the request."""
         hook = invocation.hook
         try:
             if not await self._matcher.meets_conditions(invocation, attributes):

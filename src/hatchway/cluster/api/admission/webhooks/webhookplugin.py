@@ -1,4 +1,4 @@
-"""The common part of both admission plugins of webhooks: which writes call a webhook, and errors of calls."""
+"""The common part of both admission plugins for webhooks: the writes that they handle, and the errors of calls."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hatchway.errors import ApiError, internal
 
 __all__ = ["LONGEST_ADMISSION", "WebhookPlugin", "calling_failed", "out_of_time"]
 
-# Seconds that all webhooks together may take for one half of one write (apiserver's `--request-timeout`).
+# Seconds that all webhooks together may take for one phase of one write (apiserver's `--request-timeout`).
 LONGEST_ADMISSION = 60.0
 
 
 class WebhookPlugin(AdmissionPlugin):
-    """An admission plugin that calls webhooks. source: their configurations. caller: sends the reviews."""
+    """An admission plugin that calls webhooks. source: the webhooks. caller: sends the reviews."""
 
     def __init__(self, source: WebhookSource, matcher: WebhookMatcher, caller: WebhookCaller) -> None:
         self._source = source
@@ -35,11 +35,11 @@ class WebhookPlugin(AdmissionPlugin):
 
 
 def calling_failed(hook: Webhook, error: CallFailed) -> ApiError:
-    """Return the error 500 for a webhook that gave no usable answer (`ErrCallingWebhook`)."""
+    """Return an error 500 for a webhook that gave no usable answer (`ErrCallingWebhook`)."""
     return internal(f"failed calling webhook {quote(hook.name)}: {error}")
 
 
 def out_of_time() -> ApiError:
-    """Return the error 504 for a write whose webhooks take too long together."""
+    """Return an error 504 for a write whose webhooks together take too long."""
     message = "Timeout: request did not complete within requested timeout"
     return ApiError(504, "Timeout", message, {})

@@ -63,8 +63,9 @@ def _split(text: str) -> Iterator[str]:
 def declare(id: str, signature: str, call: Callable[..., Any], cost: Cost | None = None) -> Overload:
     """Return an overload.
 
-    id: its name in cel-go. signature: `string.startsWith(string) bool` for a method, `size(list(A)) int` for a
-    function; a function's name with a dot is written `.ip.isCanonical(string) bool`.
+    id: the overload's name in cel-go.
+    signature: `string.startsWith(string) bool` for a method; `size(list(A)) int` for a function;
+        `.ip.isCanonical(string) bool` for a function whose name has a dot.
     """
     dotted = signature.startswith(".")
     match = _SIGNATURE.fullmatch(signature.removeprefix("."))
@@ -89,7 +90,7 @@ def traversal(args: tuple[Value, ...], result: Value) -> int:
 
 
 def twice_traversal(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of reading the first argument and writing as much."""
+    """Return the cost of reading the first argument and writing a result of the same size."""
     return -(-size_of(args[0]) // 5)
 
 
@@ -99,6 +100,6 @@ def regex_cost(args: tuple[Value, ...], result: Value) -> int:
 
 
 def limit_made(size: int) -> None:
-    """Raise CostExceeded for a text or a list of so many parts, which an expression must not make."""
+    """Raise CostExceeded if an expression must not make a text or a list of this size."""
     if size > MAX_MADE:
         raise CostExceeded

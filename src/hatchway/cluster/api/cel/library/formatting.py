@@ -1,4 +1,4 @@
-"""`"%s".format([...])` (cel-go `ext/formatting.go`)."""
+"""The function `format` of texts: `"%s".format([...])` (cel-go `ext/formatting.go`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hatchway.cluster.api.cel.values import (
 __all__ = ["format_text", "show"]
 
 _CLAUSE = re.compile(r"%(%|(?:\.([0-9]+))?([a-zA-Z])?)", re.ASCII)
-# Digits after the point. More would only cost memory.
+# The most digits after the decimal point. More would only need memory.
 _MOST_DIGITS = 1000
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -101,7 +101,7 @@ def _wrong(text: str, value: Value) -> EvaluationError:
 
 
 def show(value: Value) -> str:
-    """Return a value as `%s` shows it. Raises EvaluationError for types that cannot be shown."""
+    """Return the text of a value for `%s`. Raises EvaluationError for types that cannot be shown."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -128,7 +128,7 @@ def show(value: Value) -> str:
 
 
 def _literal(value: Value) -> str:
-    """Return an element of a list or a map as it would be written in an expression."""
+    """Return the text of an element of a list or a map: the form in which an expression contains it."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bytes):

@@ -1,6 +1,6 @@
 """Functions of lists and sets, and optional values.
 
-From cel-go's `ext/lists.go`, `ext/sets.go`, `cel/library.go` and Kubernetes' `library/lists.go`.
+Source: cel-go's `ext/lists.go`, `ext/sets.go`, `cel/library.go` and Kubernetes' `library/lists.go`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["list_library"]
 
 # The zero value of Go's times: the beginning of the year 1.
 _ZERO_TIME = Timestamp(-62135596800 * 1_000_000_000)
-# Comparisons of elements that a call of a function may make.
+# The most comparisons of elements that one call of a function may make.
 _MOST_COMPARED = 1_000_000
 _COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
 _SUMS: dict[str, tuple[Value, Callable[[Value, Value], Value]]] = {
@@ -49,12 +49,12 @@ def _traversed(value: Value) -> int:
 
 
 def _tree_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of reading a list with all that it contains."""
+    """Return the cost of reading a list and everything in it."""
     return _traversed(args[0])
 
 
 def _made_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of making a list: that of the call, of a new list, and of its elements."""
+    """Return the cost of making a list: the costs of the call, of a new list, and of its elements."""
     return 11 + len(result)
 
 

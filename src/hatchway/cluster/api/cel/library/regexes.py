@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_regex"]
 
-# Bytes of a compiled expression. Larger ones take the interpreter too long.
+# The most bytes of a compiled expression. Larger ones would hold the interpreter too long.
 _MEMORY = 2 << 20
 
 

@@ -77,7 +77,7 @@ def _joined_lists(first: list[Value], second: list[Value]) -> Value:
     merge = getattr(first, "merged_with", None)
     if merge is not None:
         return merge(second)
-    # Two lists are only read, so an empty one needs no copy of the other.
+    # Lists are never changed, so if one list is empty, the other is the result, without a copy.
     return second if not first else first if not second else [*first, *second]
 
 
@@ -164,7 +164,7 @@ def _ordered(holds: Callable[[int], bool]) -> Callable[[Value, Value], bool]:
 
 
 def _unreached(*args: Value) -> Value:
-    """Stand for an operator that `steps.py` evaluates itself."""
+    """Never called: `steps.py` evaluates these operators itself."""
     raise AssertionError("an operator with steps of its own")
 
 

@@ -1,7 +1,7 @@
 """FlowSchemas and PriorityLevelConfigurations (flowcontrol.apiserver.k8s.io/v1): defaults and validation.
 
-These objects are only stored and served. They have no effect, because Hatchway limits requests in another way
-(`http/filters.py`). Clients that write such objects get a warning.
+They are only stored and served. Hatchway limits requests in another way (`http/filteredrequest.py`), and warns clients
+that write them.
 The rules are those of `pkg/apis/flowcontrol/validation`.
 """
 

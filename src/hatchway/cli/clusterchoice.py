@@ -16,7 +16,7 @@ _CHOOSING = ("kubeconfig", "context", "cluster", "server")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def chosen(given: dict[str, Any]) -> ChosenCluster:
+def choose_cluster(given: dict[str, Any]) -> ChosenCluster:
     """Return the cluster that the options choose. Raises HatchwayError for options that are not valid."""
     pairs = []
     for text in given.get("extra") or ():
