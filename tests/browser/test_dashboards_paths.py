@@ -54,7 +54,9 @@ def drawn(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("way", ["host name", "prefix host", "kubectl proxy"])
-def test_where_they_are_reached(door: Door, kubectl_proxy: str, browser: Browser, drawn: str, way: str) -> None:
+def test_dashboards_work_by_host_name_and_below_path_prefixes(
+    door: Door, kubectl_proxy: str, browser: Browser, drawn: str, way: str
+) -> None:
     url = {
         "host name": door.host("monitoring-grafana", "kube-system"),
         "prefix host": door.prefix("monitoring-grafana", "kube-system"),

@@ -105,7 +105,7 @@ def fragment(page: Page) -> dict[str, list[str]]:
     return parse_qs(urlsplit(page.url).fragment)
 
 
-def test_what_the_page_shows_first(visit: Open) -> None:
+def test_the_first_view_has_the_newest_lines(visit: Open) -> None:
     page = visit()
     total(page, 1261)
     assert "hostile" in texts(page)[0], "the newest line is the first one"

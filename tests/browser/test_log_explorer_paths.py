@@ -52,7 +52,7 @@ def word(cluster: Cluster) -> str:
 
 
 @pytest.mark.parametrize("way", ["host name", "prefix host", "door's API", "kubectl proxy"])
-def test_where_it_is_reached(
+def test_the_explorer_works_by_host_name_and_below_path_prefixes(
     cluster: Cluster, door: Door, kubectl_proxy: str, browser: Browser, word: str, way: str
 ) -> None:
     url = {

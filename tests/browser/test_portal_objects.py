@@ -213,7 +213,7 @@ def test_a_port_that_is_typed(door: Door, talker: str, browser: Browser, scripts
     context.close()
 
 
-def test_what_the_flags_keep_back_is_kept_back_here_too(cluster: Cluster, talker: str, page: Page) -> None:
+def test_paths_that_flags_reject_are_refused_in_the_portal(cluster: Cluster, talker: str, page: Page) -> None:
     with door_of(cluster, f"--reject-paths=^/api/v1/namespaces/{NAMESPACE}/pods") as door:
         for what in ("yaml", "logs", "events"):
             answer = page.goto(url_of(door, talker, what))

@@ -102,7 +102,7 @@ def page_with(policy: str, how: str) -> Answer:
 
 
 @pytest.mark.parametrize("how", ["field", "meta", "report"])
-def test_what_is_allowed(browser: Browser, front: Front, site: Site, how: str) -> None:
+def test_policies_allow_and_refuse_the_same_scripts(browser: Browser, front: Front, site: Site, how: str) -> None:
     names = [name.replace(" ", "-") for name in POLICIES]
     for name, policy in zip(names, POLICIES.values(), strict=True):
         site.pages[f"/{name}/"] = lambda _, policy=policy: page_with(policy, how)

@@ -314,7 +314,7 @@ def test_images(tab: Tab, statement: str) -> None:
     assert loaded.endswith("/a.png") and "/proxy" not in loaded
 
 
-def test_what_is_read_back_is_what_was_written(tab: Tab) -> None:
+def test_scripts_read_back_the_values_that_they_have_written(tab: Tab) -> None:
     found = tab.evaluate(
         """(() => { const a = document.createElement('a'); a.href = '/x/y?z'; const i = new Image();
         i.srcset = '/a.png 2x';
@@ -541,7 +541,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("how", PASSING)
-def test_what_a_service_worker_gives(fresh_tab: Tab, site: Site, front: Front, how: str) -> None:
+def test_answers_of_a_service_worker_have_the_script(fresh_tab: Tab, site: Site, front: Front, how: str) -> None:
     """Pages and worker scripts that a service worker returns contain the prefix script, too."""
     text = (
         "<!DOCTYPE html><html><head><title>x</title></head><script>"
@@ -613,7 +613,7 @@ def test_a_served_script_that_evaluates_text(tab: Tab, front: Front, site: Site)
     assert tab.evaluate("window.read") == ["/deep/er/", "still direct", "undefined"]
 
 
-def test_what_is_changed_in_such_code(tab: Tab, front: Front, site: Site) -> None:
+def test_the_browser_rewrites_code_as_the_server_does(tab: Tab, front: Front, site: Site) -> None:
     """The rewriter in the browser gives the same results as the server's."""
     found = tab.evaluate("list => list.map(code => __hatchwayCode(code))", [source for source, _ in CASES])
     prefix = front.prefix(site)

@@ -321,7 +321,7 @@ async def test_a_hostile_server_does_not_reach_other_clients_discovery(world: Wo
     }
 
 
-async def test_what_discovery_says_is_passed_on_with_the_kinds_that_clients_need(world: World) -> None:
+async def test_discovery_is_forwarded_and_missing_kinds_are_added(world: World) -> None:
     status = {"subresource": "status", "verbs": ["get"], "responseKind": None, "acceptedTypes": None}
     world.backend.answers[b"/apis"] = _discovery(scope="Cluster", subresources=[status], shortNames=None, more={"a": 1})
     await world.register(caBundle=bundle(world.keys))

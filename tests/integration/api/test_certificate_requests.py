@@ -99,7 +99,7 @@ REFUSED = [
 ]
 
 
-async def test_what_a_signer_refuses(made: Recorded) -> None:
+async def test_signers_refuse_invalid_requests(made: Recorded) -> None:
     for index, (signer, request, usages, problem) in enumerate(REFUSED):
         status = await decided(made, csr(f"refused-{index}", request, signer, usages))
         assert "certificate" not in status
@@ -133,7 +133,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_what_may_not_be_requested(made: Recorded) -> None:
+async def test_invalid_requests_are_not_created(made: Recorded) -> None:
     for changes, message in WRONG:
         wrong = csr("wrong", pkcs10("x"))
         wrong["spec"] |= changes

@@ -65,7 +65,7 @@ async def test_a_large_object_is_not_kept() -> None:
         assert await _values(made) == {"large": "z", "small": "y"}
 
 
-async def test_what_is_kept_is_bounded_and_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_is_bounded_and_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encodeditems, "_MOST_BYTES", 10_000)
     kept: list[encodeditems.EncodedItems] = []
     made_first = encodeditems.EncodedItems.__init__

@@ -81,7 +81,7 @@ def test_labels_do_not_carry_rights_into_an_aggregated_role(role: str, dry_run: 
     asyncio.run(run())
 
 
-def test_what_one_has_may_be_given_away_and_labelled() -> None:
+def test_a_user_may_grant_own_rights_and_label_own_roles() -> None:
     async def run() -> None:
         async with world() as found:
             authorizer = await _guarded(found)

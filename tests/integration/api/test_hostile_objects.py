@@ -145,7 +145,9 @@ async def _attempt(made: World, target: str, obj: dict[str, Any], changed: dict[
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(_CASES), _odd), min_size=4, max_size=8))
-def test_anything_anywhere(changes: list[tuple[tuple[str, tuple[Any, ...]], Any]]) -> None:
+def test_arbitrary_values_at_any_place_are_stored_or_refused(
+    changes: list[tuple[tuple[str, tuple[Any, ...]], Any]],
+) -> None:
     async def run() -> None:
         async with world() as made:
             for (target, path), odd in changes:

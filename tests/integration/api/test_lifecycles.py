@@ -123,7 +123,7 @@ async def test_the_life_of_an_object(path: str, kind: str, content: dict[str, An
     ],
     ids=["ResourceClaim", "ServiceCIDR", "VolumeAttachment"],
 )  # fmt: skip
-async def test_its_status(index: int, status: dict[str, Any], patched: Any) -> None:
+async def test_the_status_subresource(index: int, status: dict[str, Any], patched: Any) -> None:
     path, kind, content, _ = TYPES[index]
     async with world() as api:
         first = await made(api, path, kind, "first", content)

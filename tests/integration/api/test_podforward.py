@@ -238,7 +238,7 @@ async def test_pod_that_does_not_read_holds_up_only_its_client(session: PortForw
     await check_pod_that_does_not_read(session)
 
 
-async def test_what_was_sent_before_both_ends_arrives(session: PortForwardSession) -> None:
+async def test_data_before_both_ends_close_arrive(session: PortForwardSession) -> None:
     released = asyncio.Event()
     got: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -321,7 +321,7 @@ class Raw(asyncio.Protocol):
             await self.came.wait()
 
 
-async def test_what_goes_over_the_wire(networks: Networks) -> None:
+async def test_frames_on_the_connection(networks: Networks) -> None:
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(serving(networks))
         pod = await stack.enter_async_context(listening(echo))

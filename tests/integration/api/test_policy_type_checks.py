@@ -185,7 +185,7 @@ async def test_a_changed_policy_is_checked_again(world: World) -> None:
     assert (await wait_for_check(world, name, 2))["status"]["typeChecking"] == {}
 
 
-async def test_what_the_check_does_not_know(world: World) -> None:
+async def test_fields_and_types_that_the_check_does_not_know_give_warnings(world: World) -> None:
     found = await checked(
         world,
         "has(object.spec.template.spec.containers[0].resources.limits)",
@@ -197,7 +197,7 @@ async def test_what_the_check_does_not_know(world: World) -> None:
     ]
 
 
-async def test_a_type_in_itself_has_no_fields_there(world: World) -> None:
+async def test_a_recursive_type_is_checked_to_its_first_level(world: World) -> None:
     rule = {
         "apiGroups": ["apiextensions.k8s.io"],
         "apiVersions": ["v1"],

@@ -173,7 +173,7 @@ async def test_two_equal_changes_that_wait_for_webhooks_are_charged_once(made: W
 # -- what is counted
 
 
-async def test_what_exists_and_what_goes_is_counted(made: World) -> None:
+async def test_existing_and_deleted_objects_are_counted(made: World) -> None:
     for name in ("a", "b"):
         assert (await made.send("POST", f"{CORE}/pods", pod(name, "300m"))).status == 201
     await limit(made, {"pods": "2", "requests.cpu": "1", "configmaps": "1", "count/deployments.apps": "1"})

@@ -143,7 +143,7 @@ async def test_a_version_of_the_future_is_waited_for(made: World, monkeypatch: p
         (continue_token(rv=1, start="/../a"), "/../a"),
     ],
 )
-async def test_what_is_wrong_with_a_continue_token(made: World, token: str, why: str) -> None:
+async def test_invalid_continue_tokens(made: World, token: str, why: str) -> None:
     reply = await made.send("GET", f"{NS}/configmaps?continue={quote(token)}")
     assert reply.json["message"] == f"invalid continue token: continue key is not valid: {why}"
 

@@ -117,7 +117,7 @@ def test_a_cluster_on_loopback_has_endpoints_there() -> None:
         ({"conditions": [{"type": "a b", "status": "True"}]}, "status.conditions[0].Type", "name part must consist of"),
     ],
 )
-def test_what_a_pods_status_says(status: dict[str, Any], field: str, words: str) -> None:
+def test_invalid_values_in_the_status_of_a_pod(status: dict[str, Any], field: str, words: str) -> None:
     async def run() -> None:
         async with world() as found:
             pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}

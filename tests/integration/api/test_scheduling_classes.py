@@ -85,7 +85,7 @@ async def test_priority_classes_that_are_refused(made: World, wanted: Object, co
     assert (reply.status, reply.json["message"]) == (code, message)
 
 
-async def test_what_of_a_priority_class_may_change(made: World) -> None:
+async def test_immutable_fields_of_priority_classes(made: World) -> None:
     assert (await made.send("POST", PRIORITIES, priority("x", 1))).json["metadata"]["generation"] == 1
     told = await made.send("PATCH", f"{PRIORITIES}/x", {"description": "why", "globalDefault": True}, MERGE)
     assert (told.status, told.json["metadata"]["generation"]) == (200, 1)

@@ -76,7 +76,7 @@ async def test_nothing_is_given_out_twice(seed: int) -> None:
         assert [*empty.node_port_numbers()] == []
 
 
-async def test_what_is_still_being_written_is_held() -> None:
+async def test_an_address_that_is_being_written_is_taken() -> None:
     """Two Services ask for the same one in one turn of the event loop, before either is on disk."""
     async with world() as made:
         asked = [made.client.create("services", service(name, clusterIP="10.96.0.21")) for name in ("a", "b")]
@@ -86,7 +86,7 @@ async def test_what_is_still_being_written_is_held() -> None:
         assert "provided IP is already allocated" in refused[0].message
 
 
-async def test_what_is_just_being_deleted_is_free() -> None:
+async def test_an_address_that_is_being_deleted_is_free() -> None:
     async with world() as made:
         await made.client.create("services", service("a", clusterIP="10.96.0.21"))
         await asyncio.gather(

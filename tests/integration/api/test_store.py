@@ -137,7 +137,7 @@ async def test_a_full_disk_is_an_error_and_nothing_more(tmp_path: Path) -> None:
     await again.close()
 
 
-async def test_what_json_cannot_say_is_refused_alone() -> None:
+async def test_text_that_json_cannot_contain_fails_only_its_own_write() -> None:
     store = Store.open(None)
     bad, good = await asyncio.gather(
         store.create("configmaps", config_map("bad", a="\ud800")),

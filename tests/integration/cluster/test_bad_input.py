@@ -762,7 +762,7 @@ def test_proxied_names(target: Target, name: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "172.18.0.2"])
-def test_what_somebody_wrote_by_hand_is_not_reached(target: Target, address: str) -> None:
+def test_endpoints_written_by_users_cannot_reach_protected_addresses(target: Target, address: str) -> None:
     """EndpointSlices written by a user cannot make the API server connect to the host, a metadata service or nodes."""
     name = f"evil-{address.replace('.', '-')}"
     service = {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}

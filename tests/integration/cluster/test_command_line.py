@@ -62,7 +62,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     ],
     ids=range(18),
 )
-def test_what_cannot_be_understood(arguments: tuple[str, ...], message: str, hint: str) -> None:
+def test_invalid_arguments(arguments: tuple[str, ...], message: str, hint: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -181,7 +181,7 @@ def test_versions() -> None:
     assert run("--version").stdout.strip() == f"hatchway {__version__}"
 
 
-def test_what_programs_read(cluster: Cluster) -> None:
+def test_output_as_json_for_programs(cluster: Cluster) -> None:
     again = cluster.hatchway("up", "-o", "json")
     found = json.loads(again.stdout)
     assert (found["name"], found["server"], found["context"]) == (cluster.name, cluster.server, "hatchway-shared")

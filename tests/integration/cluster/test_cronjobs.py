@@ -38,7 +38,7 @@ def jobs(cluster: Cluster) -> list[Any]:
     return list(json.loads(cluster.kubectl("get", "jobs", "-n", "cron", "-o", "json"))["items"])
 
 
-def test_it_starts_jobs_and_a_manual_one(cluster: Cluster, namespace: str) -> None:
+def test_a_cron_job_starts_jobs_by_schedule_and_by_hand(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=CRON_JOB)
     [first, *_] = wait_for(lambda: jobs(cluster))
     name = first["metadata"]["name"]
@@ -62,7 +62,7 @@ def described(cluster: Cluster) -> str:
     return cluster.kubectl("describe", "cronjob", "tick", "-n", "cron")
 
 
-def test_a_schedule_that_is_not_one(cluster: Cluster, namespace: str) -> None:
+def test_an_invalid_schedule_is_refused(cluster: Cluster, namespace: str) -> None:
     said = cluster.kubectl(
         "create", "cronjob", "bad", "-n", namespace, "--image=hatchway/host", "--schedule=61 * * * *", check=False
     )

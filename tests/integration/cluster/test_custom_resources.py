@@ -56,7 +56,7 @@ def test_objects_follow_their_owners_and_namespaces(defined: Cluster) -> None:
     assert "busy" not in defined.kubectl("get", "widgets", "-A")
 
 
-def test_they_are_served_at_once_after_a_restart(defined: Cluster) -> None:
+def test_custom_types_are_served_at_once_after_a_restart(defined: Cluster) -> None:
     defined.kubectl("apply", "-f", "-", stdin=widget("kept"))
     defined.hatchway("down")
     defined.hatchway("up", "--detach")

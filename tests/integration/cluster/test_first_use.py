@@ -157,7 +157,7 @@ def test_a_port_forward_starts_it(waiting: Cluster, program: str) -> None:
             process.terminate()
 
 
-def test_what_a_user_has_scaled_down_stays_down(waiting: Cluster) -> None:
+def test_an_add_on_that_a_user_has_scaled_down_is_not_started(waiting: Cluster) -> None:
     assert waiting.get(f"{SERVICES}/prometheus/proxy/-/ready").text == READY
     wait_for(lambda: state_of(waiting, "prometheus") == "")
     waiting.kubectl("-n", "kube-system", "scale", "deployment/prometheus", "--replicas=0")
@@ -183,7 +183,7 @@ def test_a_port_that_it_does_not_have_is_no_use(waiting: Cluster) -> None:
     assert replicas(waiting) == 0
 
 
-def test_who_may_not_use_it_does_not_start_it(waiting: Cluster) -> None:
+def test_users_without_the_right_to_the_service_do_not_start_it(waiting: Cluster) -> None:
     assert waiting.get(f"{SERVICES}/prometheus/proxy/", token=None).status == 403
     assert (
         waiting.request(
@@ -194,7 +194,7 @@ def test_who_may_not_use_it_does_not_start_it(waiting: Cluster) -> None:
     assert replicas(waiting) == 0
 
 
-def test_other_services_cannot_have_it(waiting: Cluster) -> None:
+def test_other_services_cannot_use_the_annotation(waiting: Cluster) -> None:
     """The annotation has no effect on a Service of the same name elsewhere, or another Service of kube-system."""
     for namespace, name in (("default", "prometheus"), ("kube-system", "other")):
         metadata = {"name": name, "namespace": namespace, "annotations": {ANNOTATION: "waiting"}}

@@ -128,7 +128,7 @@ def test_pods_may_outlive_their_job(cluster: Cluster, namespace: str) -> None:
     assert "ownerReferences" not in pod["metadata"]
 
 
-def test_what_never_changes(cluster: Cluster, namespace: str) -> None:
+def test_immutable_fields_of_jobs(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=job("fixed", "true"))
     said = cluster.kubectl("patch", "job", "fixed", "-n", namespace, "-p", '{"spec":{"completions":5}}', check=False)
     assert "spec.completions: Invalid value: 5: field is immutable" in said

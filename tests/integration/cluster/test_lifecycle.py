@@ -411,7 +411,7 @@ def test_the_end_of_a_command_leaves_a_cluster_alone_that_was_started_again(make
     cluster.hatchway("down", "--delete")
 
 
-def test_what_the_store_holds_keeps_no_cluster_from_coming_up(make_cluster: MakeCluster) -> None:
+def test_a_cluster_starts_with_any_objects_in_its_store(make_cluster: MakeCluster) -> None:
     cluster = make_cluster("poisoned", "--no-addons", "--nodes", "0")
     made = [json.loads(cluster.kubectl("create", "configmap", f"c{number}", "-o", "json")) for number in range(3)]
     for owner, dependent in zip(made, [*made[1:], made[0]], strict=True):

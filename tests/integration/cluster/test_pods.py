@@ -168,7 +168,7 @@ def test_who_follows_a_silent_container_hears_at_once_that_it_is_followed(pods: 
     connection.close()
 
 
-def test_what_a_pod_finds(pods: Cluster) -> None:
+def test_the_environment_and_files_of_a_pod(pods: Cluster) -> None:
     found = ended(pods, "facts")
     text = pods.kubectl("-n", NAMESPACE, "logs", "facts")
     facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)

@@ -15,7 +15,7 @@ _BINDINGS = f"{_RBAC}/rolebindings"
 _ACCOUNTS = "/api/v1/namespaces/rights/serviceaccounts"
 
 
-def test_what_is_taken_away_is_gone_with_the_next_request(cluster: Cluster) -> None:
+def test_a_removed_right_has_no_effect_on_the_next_request(cluster: Cluster) -> None:
     def create(path: str, body: dict[str, Any]) -> Any:
         kind = {"Content-Type": "application/json"}
         answer = cluster.request("POST", path, headers=kind, body=json.dumps(body).encode())

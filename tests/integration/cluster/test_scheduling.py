@@ -117,7 +117,7 @@ def test_replicas_are_spread_and_come_back_after_a_drain(cluster: Cluster) -> No
     wait_for(lambda: _nodes(cluster) == {"node-1": 2, "node-2": 2})
 
 
-def test_what_a_node_has_given_away(cluster: Cluster) -> None:
+def test_describe_node_shows_the_allocated_resources(cluster: Cluster) -> None:
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

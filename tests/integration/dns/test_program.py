@@ -42,7 +42,7 @@ async def api(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, StateDir, int]]:
     await api.close(0.1)
 
 
-async def test_it_answers_with_what_the_api_says(api: tuple[ApiServer, StateDir, int], tmp_path: Path) -> None:
+async def test_answers_follow_the_objects_of_the_api(api: tuple[ApiServer, StateDir, int], tmp_path: Path) -> None:
     server, state, port = api
     client = server.client
     await ensure_addons(client, ["dns"], ServerCertificate(b"", b"", b""))

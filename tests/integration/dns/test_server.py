@@ -76,7 +76,7 @@ async def test_udp_and_tcp_tell_the_same(server: DnsServer) -> None:
     assert server.metrics.requests == {"udp": 1, "tcp": 2}
 
 
-async def test_what_does_not_fit_comes_by_tcp(server: DnsServer) -> None:
+async def test_an_answer_that_is_too_large_for_udp_comes_by_tcp(server: DnsServer) -> None:
     query = DNSRecord.question("many.d.svc.cluster.local").pack()
     short = await udp(server.port, query)
     assert len(short) <= 512
@@ -87,7 +87,7 @@ async def test_what_does_not_fit_comes_by_tcp(server: DnsServer) -> None:
     assert len(found.rr) == 200
 
 
-async def test_nonsense_is_survived(server: DnsServer) -> None:
+async def test_malformed_messages_do_not_end_the_server(server: DnsServer) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for data in (b"", b"x", bytes(12), b"\xff" * 500):
             sock.sendto(data, ("127.0.0.1", server.port))

@@ -85,7 +85,9 @@ def fill(kubernetes: Kubernetes) -> None:
         ("9.node-1.node", "not-ready", ["Kubelet stopped posting node status"]),
     ],
 )
-async def test_what_it_is(made: Front, host: str, problem: str, words: list[str]) -> None:
+async def test_the_page_tells_why_the_target_does_not_answer(
+    made: Front, host: str, problem: str, words: list[str]
+) -> None:
     page = await made.ask(host)
     assert (page.status, page.problem) == (503, problem)
     for word in words:
@@ -97,14 +99,14 @@ async def test_what_it_is(made: Front, host: str, problem: str, words: list[str]
 
 
 @pytest.mark.parametrize("host", ["bare.shop.svc", "outside.shop.svc", "fresh.shop.svc", "slow-1.shop.pod"])
-async def test_tools_are_told_it_too(made: Front, host: str) -> None:
+async def test_tools_get_the_reason_as_a_status(made: Front, host: str) -> None:
     answer = await made.ask(host, page=False)
     status = json.loads(answer.body)
     assert (answer.status, status["code"], status["reason"]) == (503, 503, "ServiceUnavailable")
     assert "not found" not in status["message"] and "not allowed" not in status["message"]
 
 
-async def test_what_is_missing_is_still_missing(made: Front) -> None:
+async def test_a_target_that_does_not_exist_is_not_found(made: Front) -> None:
     page = await made.ask("we.shop.svc")
     assert (page.status, page.problem) == (404, "not-found")
     # The door uses the current context, and the page names it.

@@ -48,7 +48,7 @@ def shell(line: str) -> str:
 @pytest.mark.parametrize(
     ("client", "program"), [("curl", "curl"), ("wget", "wget"), ("python", "python3"), ("httpie", "http")]
 )
-def test_a_line_for(cluster: Cluster, door: Door, client: str, program: str) -> None:
+def test_the_line_for_a_program_works(cluster: Cluster, door: Door, client: str, program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"there is no {program} here")
     line = lines_of(cluster, door)[client]
@@ -68,7 +68,7 @@ def test_a_line_for_java(cluster: Cluster, door: Door, tmp_path: Path) -> None:
     assert json.loads(shell(line))["cluster_name"] == "hatchway"
 
 
-def test_an_address_alone(cluster: Cluster, door: Door) -> None:
+def test_the_address_works_without_the_host_name(cluster: Cluster, door: Door) -> None:
     address = lines_of(cluster, door)["address"]
     assert address.startswith(f"http://127.0.0.1:{door.port}/")
     if shutil.which("node") is None:
@@ -91,7 +91,7 @@ def test_the_list_has_addresses_and_lines_for_etc_hosts(cluster: Cluster, door: 
     assert all(re.fullmatch(r"127\.0\.0\.1 [a-z0-9.-]+\.localhost", line) for line in hosts)
 
 
-def test_for_people(cluster: Cluster, door: Door) -> None:
+def test_output_for_people_and_for_scripts(cluster: Cluster, door: Door) -> None:
     shown = cluster.hatchway("url", *SERVICE, "--clients").stdout
     assert "http_proxy=http://127.0.0.1:8001 wget" in shown
     assert max(len(line.split("  ")[0]) for line in shown.splitlines()) < 18

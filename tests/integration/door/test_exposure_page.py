@@ -47,7 +47,7 @@ def read(door: Door, query: str = "") -> tuple[int, str]:
     return found[0], " ".join(unescape(re.sub(r"<[^>]*>", " ", found[1])).split())
 
 
-def test_it_shows_what_the_command_shows(exposed: Cluster) -> None:
+def test_the_page_shows_the_findings_of_the_command(exposed: Cluster) -> None:
     done = exposed.hatchway(
         "exposure", "-n", NS, "-o", "json", "--fail-on", "never", "--kubeconfig", str(exposed.kubeconfig)
     )

@@ -53,7 +53,7 @@ def test_an_expression_matches_what_kubectl_matches(expression: str, place: Path
 
 
 @pytest.mark.parametrize("expression", _REFUSED)
-def test_what_kubectl_refuses_does_not_start(expression: str, place: Path) -> None:
+def test_expressions_that_kubectl_refuses_are_refused(expression: str, place: Path) -> None:
     assert "Error compiling re" in fails("kubectl", place / "config", f"--accept-paths={expression}", cwd=place).stderr
     with pytest.raises(ExpressionError):
         Expression(expression)

@@ -135,7 +135,7 @@ def test_a_server_needs_no_kubeconfig(api: Recorder, place: Path) -> None:
         (("--v=x",), "x"),
     ],
 )
-def test_what_neither_takes(flags: tuple[str, ...], words: str, place: Path) -> None:
+def test_flags_that_both_refuse(flags: tuple[str, ...], words: str, place: Path) -> None:
     for program in ("kubectl", "hatchway"):
         done = fails(program, place / "config", "--port=0", *flags, cwd=place)
         assert done.returncode != 0
@@ -143,7 +143,7 @@ def test_what_neither_takes(flags: tuple[str, ...], words: str, place: Path) -> 
 
 
 @pytest.mark.parametrize("command", [["ls"], ["info"], ["url", "web:http"], ["open", "web", "--print"]])
-def test_the_other_commands_take_them_too(command: list[str], place: Path) -> None:
+def test_other_commands_accept_the_flags(command: list[str], place: Path) -> None:
     done = subprocess.run(
         [BIN / "hatchway", *command, f"--kubeconfig={place / 'config'}", "-s=https://127.0.0.1:7", "--token=said",
          "--as=joe", "--insecure-skip-tls-verify=true", "-n=team", *_IGNORED[2:]],

@@ -102,7 +102,7 @@ def test_redirects_lead_to_plain_paths(door: Door) -> None:
         assert ask(door, "app.door.svc", f"/to?{location}").headers["Location"] == expected
 
 
-def test_codings_that_it_breaks_are_not_asked_for(door: Door, seen: Seen) -> None:
+def test_only_gzip_is_asked_for_at_the_api_server(door: Door, seen: Seen) -> None:
     seen.clear()
     ask(door, "app.door.svc", "/headers", Accept_Encoding="gzip, br, zstd;q=0.5, deflate")
     ask(door, "app.door.svc", "/headers?", Accept_Encoding="br")

@@ -287,7 +287,9 @@ def test_a_unix_socket(api: Recorder, place: Path, program: str) -> None:
         (("--port=0", "--unknown"), "--unknown"),
     ],
 )
-def test_what_does_not_start(api: Recorder, place: Path, program: str, flags: tuple[str, ...], message: str) -> None:
+def test_invalid_flags_end_the_command(
+    api: Recorder, place: Path, program: str, flags: tuple[str, ...], message: str
+) -> None:
     failed = fails(program, api.kubeconfig(place), *flags, cwd=place)
     assert failed.returncode != 0
     assert message in failed.stderr

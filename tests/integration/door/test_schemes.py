@@ -192,7 +192,7 @@ async def test_who_breaks_off_once_is_not_taken_for_another(made: Front, applica
     assert (tool.status, tool.problem) == (503, "") and b"error trying to reach service: EOF" in tool.body
 
 
-async def test_what_may_have_been_done_is_not_done_again(made: Front, application: Application) -> None:
+async def test_a_request_that_may_have_had_an_effect_is_not_repeated(made: Front, application: Application) -> None:
     await application.start()
     add(made, application.port)
     assert (await made.ask("app.shop.svc", "/drop", "POST", body=b"x=1")).status == 503
@@ -268,7 +268,7 @@ async def test_an_upgrade_finds_tls_too(made: Front, application: Application) -
     assert asked(made) == ["app:main", "https:app:main"]
 
 
-async def test_deflate_never_reaches_it(made: Front, application: Application) -> None:
+async def test_the_api_server_never_gets_deflate_as_an_accepted_coding(made: Front, application: Application) -> None:
     await application.start()
     add(made, application.port)
     for sent, passed in (

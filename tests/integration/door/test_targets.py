@@ -68,7 +68,7 @@ def test_a_node(door: Door) -> None:
 
 
 @pytest.mark.parametrize("host", ["nothing.here", "a.b.c.d.e.svc", "app.svc"])
-def test_names_that_spell_nothing(door: Door, host: str) -> None:
+def test_host_names_of_no_target(door: Door, host: str) -> None:
     answer = ask(door, host, **HTML)
     assert answer.status == 404
     assert "No target has this host name" in answer.text
@@ -87,7 +87,7 @@ def test_the_applications_view(door: Door) -> None:
     assert not {"authorization", "impersonate-user", "x-remote-user", "x-hatchway-rewrite"} & set(seen)
 
 
-def test_its_own_password_reaches_it(door: Door) -> None:
+def test_basic_credentials_reach_the_application(door: Door) -> None:
     assert ask(door, "app.door.svc", "/secret").status == 401
     credentials = base64.b64encode(b"ada:lovelace").decode()
     assert ask(door, "app.door.svc", "/secret", Authorization=f"Basic {credentials}").json == "welcome"
@@ -310,7 +310,7 @@ def test_no_spelling_shows_an_application_on_the_origin_of_the_api(door: Door, p
         assert ask(door, "", path, **fields).status == 403, dest
 
 
-def test_what_a_browser_shows_of_the_api_runs_nothing(door: Door) -> None:
+def test_api_responses_in_a_browser_cannot_run_scripts(door: Door) -> None:
     assert ask(door, "", "/version", **HTML).headers["Content-Security-Policy"] == "sandbox"
     assert "Content-Security-Policy" not in ask(door, "", "/version").headers
 
@@ -339,7 +339,7 @@ def test_strangers_are_refused(door: Door, headers: dict[str, str]) -> None:
         assert ask(door, "prefix", "/api/v1/namespaces/door/services/app/proxy/x", **headers).status == 403
 
 
-def test_what_there_is_under_path_prefixes(door: Door) -> None:
+def test_the_prefix_host_lists_its_applications(door: Door) -> None:
     path = "/api/v1/namespaces/door/services/app/proxy/"
     window = {"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
     page = ask(door, "prefix", **HTML, **window)
@@ -462,7 +462,7 @@ def test_flags_hold_for_host_names(cluster: Cluster, namespace: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/page?x=1", "//evil.example/page"])
-def test_a_cookie_nobody_has_set_is_asked_about_at_the_same_address(door: Door, path: str) -> None:
+def test_a_request_with_an_unknown_cookie_is_redirected_to_its_own_address(door: Door, path: str) -> None:
     with socket.create_connection(("127.0.0.1", door.port), 10) as sock:
         host = f"app.door.svc.localhost:{door.port}"
         lines = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nCookie: planted=1\r\nSec-Fetch-Site: none\r\n"

@@ -121,7 +121,7 @@ def test_a_stored_service_is_the_same_too(shop: Cluster) -> None:
     assert f"kubectl delete service same -n {NAMESPACE}" in refused.stderr
 
 
-def test_what_kubectl_refuses_is_refused_with_a_hint(shop: Cluster) -> None:
+def test_objects_that_kubectl_refuses_are_refused_with_a_hint(shop: Cluster) -> None:
     for case, message in (
         (("pod", "bare"), "pod/bare declares no port"),
         (("pod", "none"), "there is no pod/none in namespace expose"),

@@ -115,7 +115,7 @@ def test_exit_codes(seeded: Seeder) -> None:
     assert exposure(cluster, "-n", "x", "-A").returncode == 2
 
 
-def test_what_may_not_be_read_is_said_and_makes_the_answer_incomplete(seeded: Seeder) -> None:
+def test_unreadable_objects_are_reported_and_make_the_answer_incomplete(seeded: Seeder) -> None:
     cluster = seeded.cluster
     done = exposure(cluster, "-n", "np-open", "--as", "ada")
     assert done.returncode == 4

@@ -198,7 +198,7 @@ async def test_what_is_no_http(world: World) -> None:
     assert (answer.kind, answer.told) == ("no-http", "accepts connections, and does not speak HTTP")
 
 
-async def test_what_cannot_be_reached_is_not_called_safe(world: World) -> None:
+async def test_an_unreachable_address_is_not_called_safe(world: World) -> None:
     port = await world.serve(b"")
     await world.close()
     (answer,) = await ask(at(port))

@@ -137,7 +137,7 @@ async def test_without_the_right_the_proxy_verb_is_used_or_the_rule_is_shown(tmp
         assert any("/services/web:http/proxy/" in path for path in cluster.others)
 
 
-async def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+async def test_error_pages_over_port_forward(tmp_path: Path) -> None:
     async with _cluster() as cluster, _door(cluster, tmp_path, "--via=forward") as port:
 
         async def problem(request: bytes = b"GET /") -> tuple[str, str]:

@@ -196,7 +196,7 @@ async def test_a_missing_right_is_named_with_its_rule(cluster: PretendCluster, t
         assert b'resources: ["pods/portforward"]' in errors and command.process.returncode == 1
 
 
-async def test_it_waits_for_a_target_that_is_not_there_yet(cluster: PretendCluster, tmp_path: Path) -> None:
+async def test_with_wait_the_command_waits_for_a_missing_target(cluster: PretendCluster, tmp_path: Path) -> None:
     async with _forward(cluster, tmp_path, "late", ":80", "--wait") as command:
         assert await command.error() == f"waiting: there is no svc/late in namespace shop in {_label(cluster)}"
         await cluster.add_service("late", "c", await cluster.add_pod("c", speaks("c"), app="late"))
@@ -215,7 +215,9 @@ main()
 
 
 @pytest.mark.parametrize("words", [("forward", "svc-a", ":80"), ("socks", "--port", "0")])
-async def test_what_a_kubelet_says_is_one_line(cluster: PretendCluster, tmp_path: Path, words: tuple[str, ...]) -> None:
+async def test_the_text_of_a_kubelet_is_shown_as_one_line(
+    cluster: PretendCluster, tmp_path: Path, words: tuple[str, ...]
+) -> None:
     message = "bad \x1b]0;pwned\x07\nhatchway: all well\r" + "x" * 8000
     status = {"kind": "Status", "status": "Failure", "message": message, "reason": "InternalError", "code": 500}
     for method in ("GET", "POST"):

@@ -144,7 +144,7 @@ def _look_up(port: int, name: str) -> str:
     return socket.inet_ntoa(answer[-4:])
 
 
-def test_what_no_pod_stands_behind_and_the_pod_is_removed_by_ctrl_c(world: Cluster) -> None:
+def test_targets_without_pods_are_forwarded_and_ctrl_c_removes_the_relay(world: Cluster) -> None:
     address = _kubectl(world, "get", "service", "manual", "-o", "jsonpath={.spec.clusterIP}")
     name = f"manual.{_NAMESPACE}.svc.cluster.local"
     targets = ["manual", ":80", "svc/alias", ":80", f"host/{name}", ":80", address, ":80", "pod/web-0", ":8080"]

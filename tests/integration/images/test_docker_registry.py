@@ -54,7 +54,7 @@ async def test_both_forms(registry: DockerRegistry, puller: Puller, form: str) -
     assert ("docker" in media) == (form == "docker")
 
 
-async def test_what_it_says_of_a_missing_tag(registry: DockerRegistry, puller: Puller) -> None:
+async def test_the_error_of_a_missing_tag(registry: DockerRegistry, puller: Puller) -> None:
     with pytest.raises(PullError, match="team/web:nope: not found: manifest unknown"):
         await puller(f"{registry.address}/team/web:nope")
 

@@ -191,7 +191,7 @@ async def _until(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(wait_for, condition)
 
 
-async def test_what_a_killed_process_leaves_is_removed_by_the_next_one(
+async def test_the_next_process_removes_the_files_of_a_killed_one(
     store: ImageStore, layers: LayerStore, big: Image
 ) -> None:
     blocked = _Blocked(store, big)

@@ -100,7 +100,7 @@ async def test_an_image_of_another_machine_needs_the_platform_to_be_named(puller
     assert image.config.architecture == "s390x"
 
 
-async def test_what_is_there_is_not_fetched_again(puller: Puller) -> None:
+async def test_stored_blobs_are_not_fetched_again(puller: Puller) -> None:
     stub = stub_with()
     async with serving(stub):
         await puller(f"{stub.address}/team/web:1")
@@ -318,7 +318,7 @@ async def test_the_pull_limit_is_not_waited_for(puller: Puller) -> None:
     assert len(stub.asked("manifests")) == 1
 
 
-async def test_a_fault_that_stays(puller: Puller) -> None:
+async def test_a_lasting_fault_ends_the_pull_after_some_tries(puller: Puller) -> None:
     stub = stub_with()
     stub.handler = lambda request: Answer(503, {}, b"<html>down</html>") if "manifests" in request.path else None
     async with serving(stub):
@@ -401,7 +401,7 @@ async def test_manifests_that_are_refused(puller: Puller, content: bytes, words:
     assert not caught.value.retryable
 
 
-async def test_a_config_that_is_not_one(puller: Puller) -> None:
+async def test_an_invalid_configuration_is_refused(puller: Puller) -> None:
     config = b"[1, 2]"
     said = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(config), "size": len(config)}
     stub = stub_with()

@@ -605,7 +605,7 @@ async def test_in_a_pod(
 # Connections
 
 
-def test_it_costs_little_to_begin() -> None:
+def test_the_import_of_the_client_is_light() -> None:
     """Imports take most of the time of a start, so they are checked in place of seconds."""
     program = "import sys, hatchway.kube.connection, hatchway.kube.client, hatchway.kube.view; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)

@@ -78,7 +78,7 @@ async def test_an_address_that_is_silent_does_not_hold_up_the_next(
         assert sock.getpeername() == ("127.0.0.1", port)
 
 
-async def test_what_does_not_answer_is_a_time_out(silent: str) -> None:
+async def test_an_address_that_does_not_answer_is_a_timeout(silent: str) -> None:
     host, _, port = silent.partition(":")
     with pytest.raises(TimeoutError, match="i/o timeout"):
         await Dialer(host, int(port), timeout=0.2)()

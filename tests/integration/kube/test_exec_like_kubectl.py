@@ -118,7 +118,7 @@ def soon(form: str) -> str:
         {"apiVersion": V1BETA1, "interactiveMode": None},
     ],
 )
-async def test_what_a_plugin_is_told(plugin: dict[str, Any], world: World) -> None:
+async def test_the_input_of_a_plugin(plugin: dict[str, Any], world: World) -> None:
     """The plugin's command is relative to the kubeconfig's directory."""
     world.cluster["extensions"] = [{"name": "client.authentication.k8s.io/exec", "extension": {"audience": ["x", 1]}}]
     world.cluster["tls-server-name"] = "localhost"

@@ -253,7 +253,7 @@ def test_lists_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("broken", ["directory", "unreadable"])
-def test_what_is_no_file_is_an_error_for_both(tmp_path: Path, broken: str) -> None:
+def test_an_unreadable_file_is_an_error_for_both(tmp_path: Path, broken: str) -> None:
     path = tmp_path / "config"
     path.mkdir() if broken == "directory" else path.write_text("{")
     assert view(path) is None

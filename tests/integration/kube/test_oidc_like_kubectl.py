@@ -198,7 +198,7 @@ async def test_the_old_refresh_token_is_kept_where_there_is_no_new_one(world: Wo
         ({"refresh-token": "r", "idp-certificate-authority-data": ""}, None, "failed to verify certificate"),
     ],
 )
-async def test_what_goes_wrong_is_said(
+async def test_both_report_errors_of_the_issuer(
     world: World, config: dict[str, str], answer: tuple[int, dict[str, Any]] | None, words: str
 ) -> None:
     world.issuer.answer = answer or world.issuer.answer

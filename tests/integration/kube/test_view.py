@@ -307,7 +307,7 @@ async def test_a_missing_credential_plugin_is_named_with_its_context_once(api: A
         assert view.state.reason.count('context "') == 1
 
 
-async def test_what_vanished_while_nobody_could_look_is_gone(
+async def test_objects_that_were_deleted_during_a_refused_watch_are_removed(
     api: ApiServer, authority: Authority, tmp_path: Path, attentive: None
 ) -> None:
     def services(*names: str) -> tuple[int, dict[str, Any]]:

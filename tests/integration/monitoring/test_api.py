@@ -73,7 +73,7 @@ async def test_forms_are_answered_as_queries_are(path: str) -> None:
         assert await _ask(url, f"/api/v1/{path}", parameters, post=True) == got
 
 
-async def test_what_grafana_asks_is_answered() -> None:
+async def test_requests_of_grafana_are_answered() -> None:
     """The requests of Grafana's Prometheus data source for "Save & test" and "Explore"."""
     end = dataset.END / 1000
     async with _serving(dataset.filled(TimeSeriesStore())) as url:

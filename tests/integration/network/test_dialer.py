@@ -58,7 +58,7 @@ async def test_sockets_come_out() -> None:
 
 
 @pytest.mark.parametrize("port", [70_000, -1])
-async def test_what_cannot_be_dialed_is_answered(port: int) -> None:
+async def test_a_failed_dial_gets_an_answer(port: int) -> None:
     async with dialer() as outside:
         for ask in (outside.connect, outside.listen):
             with pytest.raises(OSError) as caught:

@@ -39,7 +39,7 @@ def test_two_clusters_share_the_addresses(make_run: MakeRun) -> None:
     assert second.outside()["dialed"] == ["one", "two"]
 
 
-def test_what_a_process_finds(make_run: MakeRun) -> None:
+def test_the_environment_of_a_process_on_loopback(make_run: MakeRun) -> None:
     run = make_run("loopback", "loopback_surroundings")
     found = run.result()
     assert found["volume"] == [0, "content"]

@@ -95,7 +95,7 @@ def test_the_file_system_of_a_node_shows_no_process(make_run: MakeRun) -> None:
         assert "cpu " in output and "sys/kernel/hostname" in output, output
 
 
-def test_what_a_container_writes_stays_its_own(make_run: MakeRun) -> None:
+def test_files_that_a_container_writes_are_only_its_own(make_run: MakeRun) -> None:
     found = make_run("private", "writes").result()
     assert found["written"] == [
         "/tmp/written-by-a-container",
@@ -192,7 +192,7 @@ def _running(marker: str) -> list[str]:
     return found
 
 
-def test_what_a_container_has_written_outside_of_volumes_is_known(make_run: Callable[..., Run]) -> None:
+def test_the_amount_written_outside_of_volumes_is_known(make_run: Callable[..., Run]) -> None:
     found = make_run("private", "written_bytes").result()
     assert 0 < found["nothing"] < 1 << 20
     assert 0 < found["volume"] < 1 << 20

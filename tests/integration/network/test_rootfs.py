@@ -58,7 +58,7 @@ print(open("again").read(), os.path.isdir("again-directory"))
 """
 
 
-def test_what_the_host_replaces_can_still_be_shown(tmp_path: Path) -> None:
+def test_a_host_file_that_was_replaced_can_still_be_mounted(tmp_path: Path) -> None:
     """Pods can start after the installation of a package on the host has replaced /etc/group."""
     command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", _REPLACED]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -207,7 +207,7 @@ async def test_an_image_that_cannot_be_unpacked(node: Node) -> None:
     assert container(pod)["state"]["waiting"]["message"] == message
 
 
-async def test_a_name_that_is_none(node: Node) -> None:
+async def test_an_invalid_image_name(node: Node) -> None:
     await node.world.create("web", image="Web:1")
     pod = await node.world.pod("web", waiting("InvalidImageName"))
     message = (
@@ -260,7 +260,7 @@ async def test_pull_secrets_of_the_service_account_reach_the_registry(node: Node
     assert node.registry.requests[0].credentials == (Credential("ghcr.io", "u", "p"),)
 
 
-async def test_what_the_image_says_is_what_a_container_runs(node: Node) -> None:
+async def test_the_configuration_of_the_image_sets_the_command_of_a_container(node: Node) -> None:
     make_image(
         node.store,
         "web:1",

@@ -63,7 +63,7 @@ async def test_a_pod_runs_is_ready_and_ends_gently(world: World) -> None:
     await eventually(lambda: not (world.state.pods / uid).exists())
 
 
-async def test_what_ignores_sigterm_is_killed_when_its_grace_is_over(world: World) -> None:
+async def test_a_program_that_ignores_sigterm_is_killed_after_its_grace_period(world: World) -> None:
     await world.create(
         "deaf", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done", terminationGracePeriodSeconds=30
     )
@@ -195,7 +195,7 @@ async def test_crash_loop_and_previous_logs(world: World, monkeypatch: pytest.Mo
     )
 
 
-async def test_what_cannot_start_says_why(world: World) -> None:
+async def test_containers_that_cannot_start_report_why(world: World) -> None:
     await world.create("noimage", image="nginx")
     await world.create("noprogram", "no-such-program", restartPolicy="Never")
     await world.create("noconfig", *SERVE, envFrom=[{"configMapRef": {"name": "later"}}])
@@ -224,7 +224,7 @@ async def test_what_cannot_start_says_why(world: World) -> None:
     await world.pod("noimage", ready)
 
 
-async def test_what_a_pod_is_not_given_is_an_event(world: World) -> None:
+async def test_unsupported_settings_of_a_pod_are_reported_as_events(world: World) -> None:
     privileged = {
         "name": "d",
         "image": "hatchway/host",
@@ -543,7 +543,7 @@ async def test_the_kubelets_api(world: World) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this platform tells nothing of processes")
-async def test_what_pods_use_is_measured(world: World) -> None:
+async def test_the_usage_of_pods_is_measured(world: World) -> None:
     spin = "trap 'exit 0' TERM; n=0; while test $n -lt 60000; do n=$((n+1)); done; while :; do sleep 0.05; done"
     await world.create("web", "sh", "-c", spin, resources={"limits": {"memory": "64Mi"}})
     await world.pod("web", ready)

@@ -185,7 +185,7 @@ async def test_a_client_whose_loss_is_not_reported_yet(world: World) -> None:
 @pytest.mark.parametrize(
     "ask", [GET, ASK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nhi"), ASK.replace(b"websocket", b"h2c")]
 )
-async def test_what_is_no_upgrade_is_not_accepted(world: World, ask: bytes) -> None:
+async def test_a_request_that_is_no_upgrade_cannot_be_accepted_as_one(world: World, ask: bytes) -> None:
     route = Accepting()
     client = await world.client(await world.serve(route))
     assert (await client.ask(ask)).status == 500

@@ -157,7 +157,7 @@ async def test_an_answer_before_the_end_of_a_long_upload_is_relayed(world: World
     assert pieces
 
 
-async def test_what_is_transformed_is_not_read_in_bulk(world: World, pieces: list[int]) -> None:
+async def test_a_body_that_is_transformed_is_not_read_in_bulk(world: World, pieces: list[int]) -> None:
     class Upper:
         def feed(self, data: bytes) -> bytes:
             assert isinstance(data, bytes)
@@ -196,7 +196,7 @@ def test_nothing_is_read_beyond_the_end_of_the_body() -> None:
     assert len(BulkReader(_Connection(5)).get_buffer(-1)) == 5
 
 
-async def test_what_comes_behind_the_body_is_the_connections() -> None:
+async def test_data_after_the_body_belong_to_the_connection() -> None:
     """A transport may ask for another buffer before it notices that its protocol was changed."""
     connection = _Connection(5)
     reader = BulkReader(connection)

@@ -86,7 +86,7 @@ async def test_a_decision_that_comes_later_is_kept_too(world: World) -> None:
     assert [(await client.ask(A)).body for _ in range(2)] == [b"new", b"again"]
 
 
-async def test_what_is_kept_is_bounded_by_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cached_decisions_are_bounded_by_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is for all connections of all listeners, also those that were open before a decision was discarded."""
     kept: set[int] = set()
     before = len(DECISIONS), DECISIONS.size
@@ -107,7 +107,7 @@ async def test_what_is_kept_is_bounded_by_bytes(world: World, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 503])
-async def test_what_was_refused_is_not_kept(world: World, status: int) -> None:
+async def test_a_refused_decision_is_not_cached(world: World, status: int) -> None:
     """Refused by the routing function, an application or an upstream; a decision cached earlier is discarded."""
     kept: set[int] = set()
     allowed = True

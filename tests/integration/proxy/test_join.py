@@ -35,7 +35,7 @@ async def make() -> AsyncIterator[Callable[[], object]]:
         pair.waiting.transport.abort()
 
 
-async def test_what_both_have_sent_before_is_handed_over_with_its_end(make: Callable[[], object]) -> None:
+async def test_data_and_ends_from_before_the_join_are_forwarded(make: Callable[[], object]) -> None:
     near, far = [await make() for _ in range(2)]  # type: ignore[misc]
     for pair, data in ((near, b"from near"), (far, b"from far")):
         pair.waiting.transport.resume_reading()
@@ -55,7 +55,7 @@ async def test_what_both_have_sent_before_is_handed_over_with_its_end(make: Call
 
 
 @pytest.mark.parametrize("lost", [("near",), ("far",), ("near", "far")])
-async def test_one_that_is_over_takes_the_other_along(make: Callable[[], object], lost: tuple[str, ...]) -> None:
+async def test_a_lost_connection_ends_the_other_one(make: Callable[[], object], lost: tuple[str, ...]) -> None:
     pairs = {"near": await make(), "far": await make()}  # type: ignore[misc]
     for name in lost:
         pairs[name].waiting.transport.abort()

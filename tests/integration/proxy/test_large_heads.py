@@ -103,7 +103,7 @@ async def test_many_small_fields_weigh_more_than_their_bytes(world: World, monke
     assert budget.HEADS.taken == 0
 
 
-async def test_what_a_client_does_not_read_of_large_heads_is_counted(world: World) -> None:
+async def test_large_heads_that_a_client_does_not_read_are_counted(world: World) -> None:
     """The head is counted while it waits in the client's socket, although the upstream has finished."""
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + LARGE * 9 + b"\r\nok")
     server = await world.serve(forward(backend.upstream()))

@@ -28,7 +28,7 @@ def deciding(decision: Respond | Forward | None, seen: list[bytes]) -> object:
 
 
 @pytest.mark.parametrize("refusal", [REFUSED, CHUNKED])
-async def test_another_way_is_followed(world: World, refusal: bytes) -> None:
+async def test_reconsider_may_forward_to_another_upstream(world: World, refusal: bytes) -> None:
     first, second = await world.answering(refusal), await world.answering(OK)
     seen: list[bytes] = []
     other = Forward(second.upstream(), b"/other", [(b"Host", b"b")], refuse)
@@ -72,7 +72,7 @@ async def test_a_refused_upgrade_is_relayed_as_it_was(world: World) -> None:
 
 
 @pytest.mark.parametrize("refusal", [REFUSED, CHUNKED])
-async def test_an_answer_of_its_own_or_the_response_as_it_was(world: World, refusal: bytes) -> None:
+async def test_reconsider_may_replace_a_response_or_relay_it(world: World, refusal: bytes) -> None:
     backend = await world.answering(refusal)
     page = Respond(418, [(b"X-Page", b"1")], b"page")
     decisions: list[Respond | None] = [page, None, None, page]

@@ -137,7 +137,7 @@ async def test_pipelined(world: World) -> None:
     assert [int((await client.response()).body) for _ in range(29)] == list(range(1, 30))
 
 
-async def test_what_edit_response_made_is_made_again(world: World) -> None:
+async def test_edit_response_applies_to_repeated_heads(world: World) -> None:
     seen = []
 
     def edit(head: ResponseHead) -> None:

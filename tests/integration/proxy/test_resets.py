@@ -312,7 +312,7 @@ async def test_an_upstream_that_resets_in_its_handshake_is_said_at_once(world: W
     await _run(one, ground)
 
 
-async def test_what_came_before_a_reset_reaches_a_slow_client(world: World) -> None:
+async def test_a_complete_response_before_a_reset_reaches_a_slow_client(world: World) -> None:
     """If a server closes with unread input, a reset follows its complete response; the response is relayed."""
     size = 2 * 1024 * 1024
     sent = asyncio.Event()

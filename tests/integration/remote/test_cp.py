@@ -207,7 +207,7 @@ def test_a_second_run_may_break_off_as_well(
     assert described(tmp_path / "copy") == described(tree)
 
 
-def test_where_a_second_run_copies_to(hatchway: Run, tmp_path: Path) -> None:
+def test_the_destination_of_a_resumed_copy(hatchway: Run, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("f")
     (tmp_path / "in").mkdir()
     for source, destination in ((f"one:{tmp_path}/f", f"{tmp_path}/in"), (f"{tmp_path}/f", f"one:{tmp_path}/in")):
@@ -316,7 +316,7 @@ def test_a_file_of_a_time_that_no_disk_can_keep(hatchway: Run, server: PodServer
     assert os.stat(tmp_path / "here/f").st_mtime >= 2**31 - 1
 
 
-def test_what_cannot_be_copied_is_named(hatchway: Run, tmp_path: Path) -> None:
+def test_errors_name_the_file_that_cannot_be_copied(hatchway: Run, tmp_path: Path) -> None:
     assert b"nothing.here" in hatchway("cp", f"one:{tmp_path}/nothing.here", str(tmp_path / "x")).stderr
     assert b"there is no" in hatchway("cp", str(tmp_path / "nothing"), "one:/tmp").stderr
     assert b"cannot write to" in hatchway("cp", str(tmp_path), f"one:{tmp_path}/no/such/place").stderr

@@ -54,7 +54,7 @@ def test_the_default_container_is_the_annotated_one(hatchway: Run, server: PodSe
     assert "container=a" in server.requests[-1]
 
 
-def test_what_is_missing_is_named(hatchway: Run, server: PodServer) -> None:
+def test_errors_name_the_missing_pod_or_command(hatchway: Run, server: PodServer) -> None:
     done = hatchway("exec", "nothing", "--", "true")
     assert b"there is no pod, service or workload nothing in namespace default" in done.stderr
     done = hatchway("exec", "one", "true")

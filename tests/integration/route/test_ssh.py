@@ -280,7 +280,7 @@ async def test_forwarding_that_the_node_forbids(tmp_path: Path, monkeypatch: pyt
         await world.close()
 
 
-async def test_what_may_not_be_read(world: World) -> None:
+async def test_refusals_name_the_unreadable_object(world: World) -> None:
     world.client.denied.add(("get", "services"))
     route = world.route()
     refusal = await route.prepare(WEB)
@@ -290,7 +290,7 @@ async def test_what_may_not_be_read(world: World) -> None:
     assert (raised.value.cause, "services" in raised.value.missing_rule) == (Unreached.FORBIDDEN, True)
 
 
-async def test_what_does_not_exist(world: World) -> None:
+async def test_targets_that_do_not_exist(world: World) -> None:
     with pytest.raises(TargetUnreached) as raised:
         await world.route().connect(WEB)
     assert (raised.value.cause, raised.value.message) == (
@@ -334,6 +334,6 @@ def test_destinations(text: str, found: SshDestination) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "@node", "ada@", "-oProxyCommand=id", "ada@-x", "node:0", "node:70000", "a b"])
-def test_what_is_no_destination(text: str) -> None:
+def test_invalid_destinations(text: str) -> None:
     with pytest.raises(HatchwayError):
         SshDestination.parse(text)

@@ -171,7 +171,7 @@ async def test_a_mistyped_name_is_told_with_one_that_is_like_it() -> None:
         await listener.aclose()
 
 
-async def test_what_is_outside_is_reached_only_when_that_is_allowed() -> None:
+async def test_hosts_outside_are_reached_only_if_allowed() -> None:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 at once\r\n")
         writer.close()
@@ -320,7 +320,7 @@ async def test_a_server_that_speaks_first_is_heard_before_its_client_says_anythi
     server.close()
 
 
-async def test_a_beginning_that_stays_open_is_passed_on_after_a_while(
+async def test_an_incomplete_first_line_is_forwarded_after_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -285,7 +285,7 @@ def _children(pid: int) -> list[int]:
         ([], "hatchway: no room here"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(project: Project, options: list[str], message: str) -> None:
+def test_errors_of_the_plugin_are_one_line(project: Project, options: list[str], message: str) -> None:
     project.save("test_one.py", "def test_one(namespace): pass")
     config = project.path / "config"
     config.write_text("apiVersion: v1\nkind: Config\ncontexts: []\nclusters: []\nusers: []\n")
