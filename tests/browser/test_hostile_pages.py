@@ -143,8 +143,7 @@ def serve(name: str) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     # The option simulates the attacker's DNS server. Newer Chromiums protect loopback addresses themselves, but not
-    # from
-    # pages on loopback, and other browsers do not; that protection is off, because the door is tested here.
+    # from pages on loopback, and not all browsers do; that protection is off here, because the door is tested.
     arguments = ["--host-resolver-rules=MAP *.example 127.0.0.1", "--disable-features=LocalNetworkAccessChecks"]
     with chromium(arguments) as running:
         yield running

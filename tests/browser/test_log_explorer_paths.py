@@ -82,7 +82,7 @@ def test_the_explorer_works_by_host_name_and_below_path_prefixes(
     assert reported == []
 
 
-def test_the_portal_shows_it(door: Door, browser: Browser) -> None:
+def test_the_portal_shows_the_explorer(door: Door, browser: Browser) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(door.url)

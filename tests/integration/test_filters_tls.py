@@ -112,7 +112,7 @@ async def test_certificates_of_others_end_the_handshake(running: Running, tmp_pa
             await running.get(cert=pair)
 
 
-async def test_tokens_and_nobody(running: Running) -> None:
+async def test_requests_with_tokens_and_without_credentials(running: Running) -> None:
     admin = credentialfiles.ensure_admin_token(running.state)
     minted = credentialfiles.mint_token(running.state, user="ada", groups=["devs"], seconds=60)
     status, headers, body = await running.get(Authorization=f"Bearer {admin}", Audit_ID="mine")

@@ -313,7 +313,7 @@ def test_files_that_are_no_logs_do_no_harm(stopped: Addon) -> None:
     until(lambda: [text[-9:] for text in stopped.logged("log:odd")], ["odd bytes"])
 
 
-def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+def test_a_used_port_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environment = {
             **os.environ,
@@ -332,7 +332,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     assert "ERROR" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_first_line_that_spells_a_date(stopped: Addon) -> None:
+def test_a_line_that_consists_of_a_date_is_text(stopped: Addon) -> None:
     path = stopped.container("dated") / "0.log"
     append(path, line("2026-11-23"), line("no date", 1))
     stopped.start()
@@ -352,7 +352,7 @@ def test_the_explorers_page(addon: Addon) -> None:
         assert urllib.request.urlopen(addon.explorer + name).status == 200, name
 
 
-def test_the_explorer_passes_on_what_reads(addon: Addon) -> None:
+def test_the_explorer_forwards_only_reads(addon: Addon) -> None:
     addon.ask("/readable/_doc/1", {"level": "info"}, "PUT")
     query = urllib.parse.quote(json.dumps({"aggs": {"l": {"terms": {"field": "level.keyword"}}}}))
     with urllib.request.urlopen(f"{addon.explorer}api/readable/_search?source={query}") as answer:

@@ -282,7 +282,7 @@ async def test_a_server_with_another_certificate_is_not_used(world: World) -> No
     await world.condition("Passed")
 
 
-async def test_a_silent_server_is_stale_and_holds_up_nobody(world: World) -> None:
+async def test_a_silent_server_is_marked_stale_and_does_not_delay_others(world: World) -> None:
     world.backend.silent = True
     await world.register(caBundle=bundle(world.keys))
     found = await world.until(bool)

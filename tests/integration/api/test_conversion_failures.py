@@ -198,7 +198,7 @@ async def test_an_object_that_becomes_too_deep_is_refused(world: ConversionWorld
     assert message(await world.get("a", "v2")) == "the object is nested too deep: limit is 256 levels"
 
 
-async def test_a_slow_webhook_holds_up_nobody_else(world: ConversionWorld) -> None:
+async def test_a_slow_webhook_does_not_delay_other_requests(world: ConversionWorld) -> None:
     await world.define()
     good(await world.send("POST", V1, host("a", address="h:1")))
     world.answer(lambda _: None)

@@ -150,7 +150,7 @@ async def test_text_that_json_cannot_contain_fails_only_its_own_write() -> None:
     await store.close()
 
 
-async def test_an_index_that_fails_keeps_nobody_else_from_hearing() -> None:
+async def test_a_failing_subscriber_does_not_keep_others_from_events() -> None:
     store = Store.open(None)
     heard: list[str] = []
 

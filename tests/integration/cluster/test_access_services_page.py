@@ -178,7 +178,7 @@ def test_the_proxy_verb_reaches_services_nodes_and_pods(page: Cluster) -> None:
     assert authorized(page, f"{page.server}/api/v1/nodes/node-1/proxy/healthz") == "ok"
 
 
-def test_who_asks_is_known_before_a_service_hears_of_it(page: Cluster) -> None:
+def test_the_api_server_authenticates_requests_to_services(page: Cluster) -> None:
     path = f"/api/v1/namespaces/{NS}/services/web/proxy/"
     status = ("-o", "/dev/null", "-w", "%{http_code}", "--cacert", str(page.ca))
     assert curl(*status, page.server + path) == "403"

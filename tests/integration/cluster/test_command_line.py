@@ -79,7 +79,7 @@ def test_every_help_has_examples(command: str) -> None:
     assert f"    hatchway {command}" in done.stdout.partition("Examples:")[2]
 
 
-def test_the_manual_page_has_all_of_it() -> None:
+def test_the_manual_page_has_all_commands() -> None:
     page = run("man").stdout
     for command in COMMANDS:
         assert f"\n.SS hatchway {command} " in page

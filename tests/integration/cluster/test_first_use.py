@@ -51,7 +51,7 @@ def replicas(cluster: Cluster, name: str = "prometheus") -> int:
 
 
 def run_python(cluster: Cluster, code: str) -> str:
-    """Run a program in a pod of its own, and return what it prints."""
+    """Run a program in a new pod; return its output."""
     name = f"client-{time.monotonic_ns()}"
     command = ["run", name, "--image=hatchway/host", "--restart=Never", "--command", "--", "python3", "-c", code]
     cluster.kubectl(*command)
@@ -77,7 +77,7 @@ def ask(port: int, path: str = "/-/ready", host: str = "127.0.0.1") -> str:
     return data.partition(b"\r\n\r\n")[2].decode()
 
 
-def test_a_new_cluster_runs_no_pod_for_them_and_says_so(lazy: Cluster) -> None:
+def test_a_new_cluster_runs_no_pods_of_add_ons_that_wait_for_their_first_use(lazy: Cluster) -> None:
     found = json.loads(lazy.hatchway("status", "-o", "json").stdout)
     assert found["ready"]
     assert {one["name"] for one in found["built_in"] if one["starts_on_first_use"]} == NAMES
@@ -95,21 +95,21 @@ def test_a_new_cluster_runs_no_pod_for_them_and_says_so(lazy: Cluster) -> None:
     assert not pods_of(lazy, "elasticsearch-logging") and not pods_of(lazy, "prometheus")
 
 
-def test_the_proxy_verb_starts_it(lazy: Cluster) -> None:
+def test_the_proxy_verb_starts_the_add_on(lazy: Cluster) -> None:
     assert run_python(lazy, "print('written before the first use')") == "written before the first use\n"
     answer = lazy.get(f"{SERVICES}/https:elasticsearch-logging:/proxy/_cluster/health")
     assert (answer.status, answer.json["status"]) == (200, "green")
     # The log files still have lines from before the start, of a pod that is deleted.
     search = f"{SERVICES}/elasticsearch-logging/proxy/_search?q=log:%22before%20the%20first%20use%22"
     wait_for(lambda: lazy.get(search).json["hits"]["total"]["value"] == 1)
-    # The second Service is one of the same program.
+    # The second Service leads to the same program.
     assert "<html" in lazy.get(f"{SERVICES}/kibana-logging/proxy/").text
     wait_for(lambda: state_of(lazy, "elasticsearch-logging") == state_of(lazy, "kibana-logging") == "")
     deployment = lazy.get("/apis/apps/v1/namespaces/kube-system/deployments/elasticsearch-logging").json
     assert ANNOTATION not in (deployment["metadata"].get("annotations") or {})
 
 
-def test_the_dashboards_page_starts_it(waiting: Cluster) -> None:
+def test_the_dashboards_page_starts_the_add_on(waiting: Cluster) -> None:
     # kubectl proxy and the door send the same request.
     answer = waiting.get(f"{SERVICES}/monitoring-grafana/proxy/")
     assert answer.status == 200 and "<html" in answer.text
@@ -117,7 +117,7 @@ def test_the_dashboards_page_starts_it(waiting: Cluster) -> None:
 
 
 @pytest.mark.skipif(bool(launcher.why_unavailable()), reason="no private network here")
-def test_connections_of_pods_start_it(waiting: Cluster) -> None:
+def test_connections_of_pods_start_the_add_on(waiting: Cluster) -> None:
     code = """
 import concurrent.futures, urllib.request
 def get(_):
@@ -129,7 +129,7 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
     assert replicas(waiting) == 1
 
 
-def test_a_node_port_starts_it(waiting: Cluster) -> None:
+def test_a_node_port_starts_the_add_on(waiting: Cluster) -> None:
     port = 30000 + free_port() % 2768
     ports = [{"port": 9090, "targetPort": 9090, "nodePort": port}]
     change = json.dumps({"spec": {"type": "NodePort", "ports": ports}})
@@ -142,7 +142,7 @@ def test_a_node_port_starts_it(waiting: Cluster) -> None:
 
 
 @pytest.mark.parametrize("program", ["hatchway", "kubectl"])
-def test_a_port_forward_starts_it(waiting: Cluster, program: str) -> None:
+def test_a_port_forward_starts_the_add_on(waiting: Cluster, program: str) -> None:
     port = free_port()
     kubeconfig = ("--kubeconfig", str(waiting.kubeconfig))
     if program == "hatchway":
@@ -168,12 +168,12 @@ def test_an_add_on_that_a_user_has_scaled_down_is_not_started(waiting: Cluster) 
     assert replicas(waiting) == 0
 
 
-def test_a_user_may_start_it_by_scaling(waiting: Cluster) -> None:
+def test_a_user_may_start_the_add_on_by_scaling(waiting: Cluster) -> None:
     waiting.kubectl("-n", "kube-system", "scale", "deployment/prometheus", "--replicas=1")
     wait_for(lambda: state_of(waiting, "prometheus") == "" and replicas(waiting) == 1)
 
 
-def test_a_port_that_it_does_not_have_is_no_use(waiting: Cluster) -> None:
+def test_a_port_that_the_service_lacks_does_not_start_the_add_on(waiting: Cluster) -> None:
     for name, message in (
         ("prometheus:1", 'no service port 1 found for service "prometheus"'),
         ("prometheus:web", 'no endpoints available for service "prometheus:web"'),
@@ -183,7 +183,7 @@ def test_a_port_that_it_does_not_have_is_no_use(waiting: Cluster) -> None:
     assert replicas(waiting) == 0
 
 
-def test_users_without_the_right_to_the_service_do_not_start_it(waiting: Cluster) -> None:
+def test_users_without_the_right_to_the_service_do_not_start_the_add_on(waiting: Cluster) -> None:
     assert waiting.get(f"{SERVICES}/prometheus/proxy/", token=None).status == 403
     assert (
         waiting.request(

@@ -185,7 +185,7 @@ def test_one_of_two_that_start_together_wins(killed: Cluster) -> None:
     assert sum("-m hatchway.cluster /" in line for line in processes(killed)) == 1
 
 
-def test_a_stale_process_id_is_nobodys(killed: Cluster) -> None:
+def test_a_process_that_has_a_stale_id_is_not_killed(killed: Cluster) -> None:
     """The files of a killed cluster name a process id that another program may have now."""
     bystander = subprocess.Popen(["sleep", "1000"])
     try:

@@ -131,7 +131,7 @@ def test_a_cluster_may_change_its_network_and_its_nodes(make_cluster: MakeCluste
     cluster.hatchway("down", "--delete")
 
 
-def test_in_the_foreground_ctrl_c_ends_it(make_cluster: MakeCluster) -> None:
+def test_ctrl_c_ends_a_cluster_in_the_foreground(make_cluster: MakeCluster) -> None:
     cluster = make_cluster("front", up=False)
     command = [
         *(BIN / "hatchway", "up", "--name", "front", "--state-dir", cluster.base, "--kubeconfig", cluster.kubeconfig),
@@ -235,7 +235,7 @@ def test_a_kubeconfig_that_does_not_parse_is_left_alone_and_nothing_starts(tmp_p
     assert not (tmp_path / "state").exists()
 
 
-def test_nobody_reading_does_not_end_a_detached_cluster(make_cluster: MakeCluster) -> None:
+def test_a_detached_cluster_does_not_need_a_reader_of_its_output(make_cluster: MakeCluster) -> None:
     cluster = make_cluster("unread", up=False)
     arguments = ["--name", "unread", "--state-dir", cluster.base, "--kubeconfig", cluster.kubeconfig]
     read, write = os.pipe()
@@ -280,7 +280,7 @@ def test_a_list_of_kubeconfigs_is_read_as_kubectl_reads_it(cluster: Cluster, tmp
     assert named.stdout.strip() == cluster.server + path
 
 
-def test_a_port_that_is_taken_says_so(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_used_api_port_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     port = cluster.server.rpartition(":")[2]
     done = subprocess.run(
         [

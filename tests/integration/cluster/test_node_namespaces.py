@@ -91,7 +91,7 @@ def test_pods_with_host_network_have_their_nodes_address_and_ports(private: Clus
             lambda: private.kubectl("get", "events", "--field-selector", "involvedObject.name=one-more").strip()
         )
         assert "didn't have free ports for the requested pod ports" in message
-        # From inside and by the proxy verb.
+        # The Service is reached from inside the cluster, and by the proxy verb.
         script = "import urllib.request as u; print(u.urlopen('http://on-nodes.default.svc.cluster.local/').status)"
         private.kubectl(
             *(

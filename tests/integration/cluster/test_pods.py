@@ -155,7 +155,7 @@ def events(cluster: Cluster, name: str, reason: str) -> str:
     )
 
 
-def test_who_follows_a_silent_container_hears_at_once_that_it_is_followed(pods: Cluster) -> None:
+def test_the_head_of_a_followed_log_comes_before_its_first_line(pods: Cluster) -> None:
     """The portal shows "Live" when it gets the head of the response; the first line may come hours later."""
     wait_for(lambda: status(pods, "serving").get("phase") == "Running")
     url = urlsplit(pods.server)

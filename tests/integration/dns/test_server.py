@@ -175,7 +175,7 @@ async def test_one_client_does_not_end_the_resolver_for_the_others(monkeypatch: 
         transport.close()
 
 
-async def test_idle_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_are_closed_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dnsserver, "_CONNECTIONS", 3)
     server = DnsServer(Resolver(big_zone()), OutsideResolvers([]))
     await server.start("127.0.0.1", 0)
@@ -191,7 +191,7 @@ async def test_idle_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch)
         await server.close()
 
 
-async def test_nobody_waits_for_a_resolver_that_never_answers(server: DnsServer) -> None:
+async def test_queries_for_a_silent_resolver_fail(server: DnsServer) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         server.upstream = OutsideResolvers([silent.getsockname()])

@@ -153,7 +153,7 @@ async def test_a_service_that_has_come_to_life_is_reached_at_once(made: Front) -
     assert (await made.ask("bare.shop.svc")).problem == "dial-refused"
 
 
-async def test_who_may_not_read_services_is_told_what_it_may_be(made: Front) -> None:
+async def test_a_user_who_may_not_read_services_is_told_the_possible_reasons(made: Front) -> None:
     made.kubernetes.unreadable = {"services"}
     page = await made.ask("web.bare.shop.svc")
     assert (page.status, page.problem) == (404, "not-found")
@@ -169,7 +169,9 @@ async def test_who_may_not_read_services_is_told_what_it_may_be(made: Front) -> 
         ({"services", "pods"}, "web.half.shop.svc", "you may not read services"),
     ],
 )
-async def test_who_may_not_look_is_told_so(made: Front, unreadable: set[str], host: str, words: str) -> None:
+async def test_a_user_who_may_not_read_the_reason_is_told_so(
+    made: Front, unreadable: set[str], host: str, words: str
+) -> None:
     made.kubernetes.unreadable = unreadable
     page = await made.ask(host)
     assert (page.status, page.problem) == (503, "no-endpoints")

@@ -115,7 +115,7 @@ def demands(asked: Asked) -> Reply:
 
 
 @pytest.mark.parametrize("host", ["app.shop.svc", "prefix"])
-async def test_who_demands_https_is_told_that_it_is_used(app: Small, host: str) -> None:
+async def test_an_application_that_demands_https_is_told_that_the_request_used_it(app: Small, host: str) -> None:
     app.reply = demands
     path = (app.prefix if host == "prefix" else "") + "/a?b=c"
     found = await app.made.ask(host, path)
@@ -127,7 +127,7 @@ async def test_who_demands_https_is_told_that_it_is_used(app: Small, host: str) 
     assert app.seen[-1].headers["origin"].startswith("https://")
 
 
-async def test_who_demands_https_always_is_not_asked_for_ever(app: Small) -> None:
+async def test_an_application_that_always_redirects_to_https_is_not_asked_without_end(app: Small) -> None:
     app.reply = lambda asked: (301, {"Location": f"https://{asked.headers['host']}{asked.path}"}, "")
     statuses = [(await app.made.ask("app.shop.svc", "/a")).status for _ in range(4)]
     assert statuses.count(301) >= 1 and len(app.seen) <= 5

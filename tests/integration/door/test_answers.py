@@ -133,7 +133,7 @@ async def test_no_answer_does_not_make_the_cluster_away(
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "malformed"),
     ],
 )
-async def test_an_upgrade_that_is_answered_otherwise_is_named(
+async def test_an_unusual_answer_to_an_upgrade_gets_its_own_page(
     made: Made, route: str, says: bytes, problem: str
 ) -> None:
     made.server.says = says

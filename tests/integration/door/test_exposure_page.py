@@ -87,14 +87,14 @@ def test_a_user_with_few_rights_sees_what_is_missing(exposed: Cluster, tmp_path:
     assert 'name: "gwen"' in text
 
 
-def test_flags_of_the_door_apply_to_it(exposed: Cluster) -> None:
+def test_flags_of_the_door_apply_to_the_page(exposed: Cluster) -> None:
     with door_of(exposed, "--reject-paths", "^/api/v1/(namespaces/[^/]*/)?services") as door:
         _, text = read(door, f"?namespace={NS}")
     assert "--reject-paths, --reject-methods or --accept-paths exclude" in text
     assert "service/postgres" not in text
 
 
-def test_pages_of_other_origins_may_not_read_it(exposed: Cluster) -> None:
+def test_pages_of_other_origins_may_not_read_the_page(exposed: Cluster) -> None:
     with door_of(exposed) as door:
         for fields in ({"Host": "evil.example"}, {"Host": f"localhost:{door.port}", "Sec-Fetch-Site": "cross-site"}):
             request = urllib.request.Request(f"http://127.0.0.1:{door.port}/-/hatchway/exposure", headers=fields)

@@ -99,7 +99,7 @@ def test_flags(flags: tuple[str, ...], sent: dict[str, str], api: Recorder, plac
 
 
 @pytest.mark.parametrize("flag", ["--token", "--password"])
-def test_no_secret_of_the_command_line_is_told(flag: str, place: Path) -> None:
+def test_secrets_of_the_command_line_are_not_printed(flag: str, place: Path) -> None:
     """It is neither in errors nor in the log."""
     flags = ("-v=6", "--username=me") if flag == "--password" else ("-v=6",)
     with running("hatchway", place / "config", f"{flag}=top-secret", *flags, cwd=place) as proxy:

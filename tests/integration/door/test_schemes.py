@@ -177,7 +177,7 @@ async def test_a_plain_port_that_is_called_https(
     assert len(asked(made)) == 1
 
 
-async def test_who_breaks_off_once_is_not_taken_for_another(made: Front, application: Application) -> None:
+async def test_a_connection_that_breaks_once_does_not_change_the_scheme(made: Front, application: Application) -> None:
     await application.start()
     add(made, application.port)
     assert (await made.ask("app.shop.svc")).status == 200

@@ -241,7 +241,7 @@ def test_problems_are_pages_for_people_and_statuses_for_tools(
     assert isinstance(answer.json, dict) and answer.json["kind"] == "Status"
 
 
-def test_who_may_not_is_told_which_rule_is_missing(cluster: Cluster, namespace: str) -> None:
+def test_a_user_without_the_right_is_shown_the_missing_rule(cluster: Cluster, namespace: str) -> None:
     kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
     kubeconfig["users"][0]["user"] = {"token": cluster.token("--user", "eve")}
     own = cluster.base / "eve"
@@ -416,7 +416,7 @@ def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_p
         assert runs.read_text().count("run") == 2
 
 
-def test_a_switch_of_contexts_is_said(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_switch_of_contexts_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     document = yaml.safe_load(cluster.kubeconfig.read_text())
     (first,) = document["contexts"]
     document["contexts"].append({**first, "name": "other"})

@@ -191,7 +191,7 @@ async def test_tools_teach_nothing(app: Small) -> None:
     assert {asked.headers["host"] for asked in app.seen} == {app.outer}
 
 
-async def test_who_refuses_forwarded_requests_gets_plain_ones(app: Small) -> None:
+async def test_an_application_that_refuses_forwarded_requests_gets_none_of_the_fields(app: Small) -> None:
     """The API server always adds X-Forwarded-For, so Home Assistant must be configured to accept that field."""
     app.reply = lambda asked: refuses(400, "400: Bad Request") if "x-forwarded-host" in asked.headers else OK
     for _ in range(2):

@@ -144,7 +144,7 @@ def test_outputs(seeded: Seeder) -> None:
     assert [result["ruleId"] for result in run["results"]] == ["open-node-port"]
 
 
-def test_the_line_that_mends_it_mends_it(seeded: Seeder) -> None:
+def test_the_proposed_command_removes_the_finding(seeded: Seeder) -> None:
     cluster = seeded.cluster
     for namespace in ("np-open", "eip-of-another", "lb-open", "np-left-over"):
         data = json.loads(exposure(cluster, "-n", namespace, "-o", "json", "--fail-on", "never").stdout)

@@ -253,7 +253,7 @@ async def test_certificates_follow_their_secrets(served: Served) -> None:
     ]
 
 
-async def test_default_certificate_is_told(served: Served) -> None:
+async def test_the_use_of_the_default_certificate_is_reported(served: Served) -> None:
     await served.client.create(INGRESSES, ingress("a", "a.example", tls=[{"hosts": ["a.example"]}]))
     await until(lambda: served.events("a"))
     assert await served.events("a") == [

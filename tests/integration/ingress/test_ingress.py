@@ -162,7 +162,7 @@ def _answers(scheme: str, address: str, port: int) -> bool:
     return "No Ingress of this cluster" in subprocess.run(curl, capture_output=True, text=True).stdout
 
 
-def test_kubectl_shows_it(world: World) -> None:
+def test_kubectl_shows_the_ingress(world: World) -> None:
     table = world.kubectl("get", "ingress", "web").splitlines()
     assert table[0].split() == ["NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"]
     assert table[1].split()[:5] == ["web", "hatchway", "web.example,*.wild.example", world.address, "80"]

@@ -157,7 +157,7 @@ async def test_files_that_are_no_certificates(config: Path, cluster: dict[str, A
 # Plugins
 
 
-async def test_a_plugin_runs_once_for_all_who_wait(
+async def test_a_plugin_runs_once_for_all_waiting_requests(
     config: Path, cluster: dict[str, Any], api: ApiServer, plugin: FakePlugin
 ) -> None:
     plugin.answer(token="t1")
@@ -724,7 +724,7 @@ async def test_a_kept_connection_that_is_closed_under_a_request_is_no_error(conf
         await connection.aclose()
 
 
-async def test_after_sleep_nobody_waits_on_the_connections_of_before(
+async def test_after_sleep_requests_do_not_wait_for_old_connections(
     config: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = 0.0

@@ -70,7 +70,7 @@ def run(config: Path, mode: str, plugin: FakePlugin, terminal: bool) -> subproce
         ("IfAvailable", False, "Bearer said-"),
     ],
 )
-def test_who_gets_the_terminal(plugin: FakePlugin, config: Path, mode: str, terminal: bool, token: str) -> None:
+def test_plugins_that_get_the_terminal(plugin: FakePlugin, config: Path, mode: str, terminal: bool, token: str) -> None:
     done = run(config, mode, plugin, terminal)
     assert done.stdout.strip() == token
     # The messages for the user are printed.

@@ -32,7 +32,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
 
 
 @pytest.mark.parametrize("form", [True, False], ids=["POST", "GET"])
-def test_saving_the_data_source_checks_it(source: Monitoring, form: bool) -> None:
+def test_save_and_test_succeeds(source: Monitoring, form: bool) -> None:
     found = source.ask("/api/v1/query", form=form, query="1+1", time="4")
     assert found == {"status": "success", "data": {"resultType": "scalar", "result": [4, "2"]}}
     build = source.ask("/api/v1/status/buildinfo")

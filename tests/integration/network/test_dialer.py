@@ -66,7 +66,7 @@ async def test_a_failed_dial_gets_an_answer(port: int) -> None:
             assert caught.value.errno == errno.EINVAL
 
 
-async def test_who_waits_hears_of_the_end() -> None:
+async def test_waiting_requests_fail_when_the_network_ends() -> None:
     outer, inner = channel.pair()
     found = PrivateDialer(outer)
     waiting = asyncio.create_task(found.connect("127.0.0.1", 1))
@@ -94,7 +94,7 @@ async def test_sockets_of_pods_come_in_groups() -> None:
             sock.close()
 
 
-async def test_pod_without_a_network_is_told_to_everybody_who_waits() -> None:
+async def test_all_waiting_requests_fail_if_the_pod_has_no_network() -> None:
     async with dialer() as outside:
         assert outside.pods is not None
         found = await asyncio.gather(*(outside.pods.take("gone") for _ in range(9)), return_exceptions=True)

@@ -369,7 +369,7 @@ async def test_host_programs_beside_images(node: Node) -> None:
     assert "this machine's programs" in container(pod)["state"]["waiting"]["message"]
 
 
-async def test_a_node_without_namespaces_says_so(node: Node) -> None:
+async def test_a_node_without_namespaces_reports_why_it_runs_no_images(node: Node) -> None:
     make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE))
     node.stock.why_not = "there are no namespaces here"
     await node.world.create("web", image="web:1")

@@ -635,7 +635,7 @@ async def test_pods_start_again_after_a_crash_of_the_node(tmp_path: Path) -> Non
             await world.gone("batch")
 
 
-async def test_a_status_that_makes_no_sense_stops_nobody(tmp_path: Path) -> None:
+async def test_an_invalid_status_does_not_stop_the_kubelet(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         await world.create("odd", *SERVE)
         statuses = [{"name": "c", "state": {"running": {"startedAt": None}}, "restartCount": -5}, {"name": "other"}]

@@ -64,14 +64,14 @@ async def test_the_same_bytes_of_the_same_client(world: World) -> None:
     assert (await second.response()).body == b"again"
 
 
-async def test_another_client_does_not_share_it(world: World) -> None:
+async def test_clients_do_not_share_cached_decisions(world: World) -> None:
     server = await world.serve(kept_by(set()))
     client, other = await world.client(server), await world.client(server, source="127.0.0.2")
     assert [(await client.ask(A)).body for _ in range(2)] == [b"new", b"again"]
     assert [(await other.ask(A)).body for _ in range(2)] == [b"new", b"again"]
 
 
-async def test_another_listener_does_not_share_it(world: World) -> None:
+async def test_listeners_do_not_share_cached_decisions(world: World) -> None:
     one, other = await world.serve(kept_by(set())), await world.serve(kept_by(set()))
     for server in (one, other):
         client = await world.client(server)

@@ -176,7 +176,7 @@ async def test_an_upstream_that_has_hung_up_is_dialed_again(world: World) -> Non
     assert backend.connections == 3
 
 
-async def test_an_upstream_that_is_away_is_told(world: World) -> None:
+async def test_an_unreachable_upstream_is_reported(world: World) -> None:
     backend = await world.answering(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     client = await world.client(await world.serve(forward(backend.upstream())))
     assert (await client.ask(GET)).status == 200

@@ -79,7 +79,7 @@ def test_a_command_that_may_run_is_not_asked_for_again(hatchway: Run, server: Po
 
 
 @both
-def test_a_server_that_nobody_vouches_for_is_sent_nothing(
+def test_a_server_with_an_untrusted_certificate_gets_no_data(
     hatchway: Run, server: PodServer, tmp_path: Path, quick: bool
 ) -> None:
     stranger = Authority(tmp_path / "stranger")

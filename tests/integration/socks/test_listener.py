@@ -149,7 +149,7 @@ async def test_refusals_say_why(world: World, host: str, reply: int, message: st
     assert world.told == [(f"{host}:80", message)] * 2
 
 
-async def test_a_mistyped_name_is_told_with_one_that_is_like_it() -> None:
+async def test_the_error_of_a_mistyped_name_proposes_a_similar_one() -> None:
     hints: list[str] = []
     client = FakeClient()
     client.objects["services", "shop", "web"] = service("web", "shop", "10.96.0.1")

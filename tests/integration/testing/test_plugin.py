@@ -321,7 +321,7 @@ def test_the_page_s_examples_work(project: Project) -> None:
     assert not project.left()
 
 
-def test_a_cluster_that_has_ended_by_itself_is_said_so(project: Project) -> None:
+def test_the_end_of_a_cluster_during_a_test_is_reported(project: Project) -> None:
     project.save(
         "test_ended.py",
         """
