@@ -181,13 +181,18 @@ async def test_a_realm_without_tls_on_another_host_gets_no_credentials(puller: P
     assert not thief.requests
 
 
+def leading(stub: StubRegistry, other: StubRegistry) -> Registries:
+    """Return settings that allow a registry to lead to another host on this machine."""
+    return Registries({stub.address: RegistrySettings(redirects_to=(other.address,))})
+
+
 async def test_a_token_server_that_redirects_gets_no_credentials_elsewhere(puller: Puller) -> None:
     stub, thief = hub(), StubRegistry()
     stub.handler = lambda request: redirect(f"http://{thief.address}/x") if request.path == "/token" else None
     thief.handler = lambda request: Answer(body=b'{"token":"stolen"}')
     async with serving(stub, thief):
         with pytest.raises(PullError):
-            await puller(f"{stub.address}/team/web:1", ann(stub))
+            await puller(f"{stub.address}/team/web:1", ann(stub), registries=leading(stub, thief))
     assert thief.requests
     assert not any(one.authorization for one in thief.requests)
 
@@ -208,11 +213,12 @@ async def test_another_host_that_asks_for_credentials_gets_none(puller: Puller, 
     stub.handler = handler
     async with serving(stub, thief):
         credential = Credential(stub.address, "ann", "right:with colon")
+        registries = leading(stub, thief)
         if part == "/v2/":
-            await puller(f"{stub.address}/team/web:1", credential)
+            await puller(f"{stub.address}/team/web:1", credential, registries=registries)
         else:
             with pytest.raises(PullError, match="pull access denied"):
-                await puller(f"{stub.address}/team/web:1", credential)
+                await puller(f"{stub.address}/team/web:1", credential, registries=registries)
     assert thief.asked(part)
     assert not thief.asked("/token")
     assert not any(one.authorization for one in thief.requests)
@@ -229,7 +235,7 @@ async def test_blobs_elsewhere_get_no_token(puller: Puller) -> None:
 
     stub.handler = handler
     async with serving(stub, cdn):
-        await puller(f"{stub.address}/team/web:1", ann(stub))
+        await puller(f"{stub.address}/team/web:1", ann(stub), registries=leading(stub, cdn))
     assert len(cdn.requests) == 3
     assert not any(one.authorization for one in cdn.requests)
 
