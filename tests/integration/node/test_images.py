@@ -114,7 +114,7 @@ async def test_an_image_is_pulled_once_and_reported_as_the_kubelet_does(node: No
     assert container(pod)["imageID"] == f"docker.io/library/web@{image.manifest_digest}"
     await node.world.create("again", image="web:1", imagePullPolicy="IfNotPresent")
     await node.world.pod("again", ready)
-    assert (await node.events("again", 3))[0] == ("Pulled", 'Container image "web:1" already present on machine')
+    assert (await node.events("again", 3))[0] == ("Pulled", 'Container image "web:1" already present on machine and can be accessed by the pod')
     assert len(node.registry.requests) == 1
 
 

@@ -55,7 +55,7 @@ def configuration(config: AgentConfig, node: NodeSpec, port: int) -> Object:
             "enableSystemLogHandler": True,
             "enableSystemLogQuery": False,
             "failSwapOn": False,
-            "cgroupsPerQOS": False,
+            "cgroupsPerQOS": bool(config.control_groups),
             "makeIPTablesUtilChains": False,
             "serializeImagePulls": False,
             "maxParallelImagePulls": AT_ONCE,

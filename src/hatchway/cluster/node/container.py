@@ -22,6 +22,7 @@ from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.containerstreams import ContainerStreams
 from hatchway.cluster.node.containeruser import container_user
 from hatchway.cluster.node.env import ConfigError
+from hatchway.cluster.node.followeduser import followed_user
 from hatchway.cluster.node.imagemanager import LOOK_SECONDS, ImageError
 from hatchway.cluster.node.images import HOST_PROGRAMS_ID
 from hatchway.cluster.node.logfiles import ContainerLog
@@ -343,6 +344,11 @@ class ContainerWorker:
             state.restarts += 1
         self._started_once = True
         state.spec = self.spec
+        if state.image_id != start.program.image_id:
+            self._user = ""
+        elif not self._user:
+            wanted = start.program.privileges.user
+            self._user = followed_user(state.user, wanted, self._context.node.runtime.users)
         state.image, state.image_id = start.program.image, start.program.image_id
         state.container_id = f"hatchway://{uuid.uuid4().hex}{uuid.uuid4().hex}"
         state.ready = state.started = False
@@ -357,8 +363,8 @@ class ContainerWorker:
             process = await self._context.sandbox.start(config)
             state.user = container_user(process.pid)
             streams.started(process)
-            self._context.event("Normal", "Created", f"Created container: {self.name}", self.name)
-            self._context.event("Normal", "Started", f"Started container {self.name}", self.name)
+            self._context.event("Normal", "Created", "Container created", self.name)
+            self._context.event("Normal", "Started", "Container started", self.name)
 
             def posted() -> None:
                 # As in Kubernetes, a container counts as running, and the next one starts, after its postStart hook.

@@ -59,7 +59,8 @@ async def get_image(context: PodContext, container: Object) -> UnpackedImage:
         raise _refusal(context, container, "ErrImageNeverPull", "ErrImageNeverPull", message)
     if found is None or policy == "Always":
         return await _pull(context, stock, container, reference)
-    context.event("Normal", "Pulled", f'Container image "{text}" already present on machine', container["name"])
+    message = f'Container image "{text}" already present on machine and can be accessed by the pod'
+    context.event("Normal", "Pulled", message, container["name"])
     context.pull_delays.pop(text, None)
     try:
         return await stock.open(found, f"{context.namespace}/{context.name}")
