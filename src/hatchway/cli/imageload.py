@@ -81,9 +81,7 @@ def load(files: tuple[str, ...], name: str | None, platform: str | None, state_d
         )
 
 
-def _load(
-    store: ImageStore, file: str, name: Reference | None, platform: Platform | None
-) -> list[LoadedImage]:
+def _load(store: ImageStore, file: str, name: Reference | None, platform: Platform | None) -> list[LoadedImage]:
     """Load the images of one file. Raises HatchwayError."""
     from hatchway.images.archives.loading import load_archive, load_directory
     from hatchway.images.contents import BadImage

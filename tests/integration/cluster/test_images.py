@@ -77,7 +77,10 @@ def test_a_loaded_image_is_run_and_looked_into(kube: Cluster, root: Path, tmp_pa
     assert status["image"] == "docker.io/library/loaded:1"
     assert status["imageID"] == f"docker.io/library/loaded@{stored.manifest_digest}"
     assert status["user"]["linux"] == {"uid": 101, "gid": 102, "supplementalGroups": [102] if one else [102, 50]}
-    assert ("Pulled", 'Container image "loaded:1" already present on machine and can be accessed by the pod') in messages(kube, name)
+    assert (
+        "Pulled",
+        'Container image "loaded:1" already present on machine and can be accessed by the pod',
+    ) in messages(kube, name)
     (tmp_path / "file").write_text("copied\n")
     kubectl(kube, "cp", str(tmp_path / "file"), f"{name}:/tmp/file")
     assert kubectl(kube, "exec", name, "--", "cat", "/tmp/file") == "copied\n"

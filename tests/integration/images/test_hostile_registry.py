@@ -243,7 +243,9 @@ async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.Mo
         settings = {"registry.test:80": RegistrySettings(insecure=True)}
         proxy = Tunnel(stub.address)
         async with proxy:
-            with pytest.raises(PullError, match=rf"registry.test:80 leads to {victim.address}, an address of this machine"):
+            with pytest.raises(
+                PullError, match=rf"registry.test:80 leads to {victim.address}, an address of this machine"
+            ):
                 await puller(
                     "registry.test:80/team/web:1",
                     registries=Registries(settings),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 import pytest
 
+from hatchway.images.contents import PullGrant
 from hatchway.images.pulling.credentials import Credential
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
@@ -147,6 +149,28 @@ async def test_basic_authentication(puller: Puller) -> None:
         for credentials in ([], [Credential(stub.address, "ann", "wrong")], [Credential("ghcr.io", "ann", "right")]):
             with pytest.raises(PullError, match="authorization: server message: unauthorized: authentication required"):
                 await puller(f"{stub.address}/team/web:1", *credentials)
+
+
+async def test_who_may_use_what_was_pulled_is_remembered(puller: Puller) -> None:
+    stub = hub()
+    async with serving(stub):
+        name = f"{stub.address}/team/web"
+        first = replace(ann(stub), secret="uid-1")
+        image = await puller(f"{name}:1", first)
+        assert first.grant is not None and dict(image.private) == {name: (first.grant,)}
+        assert image.may_use(name, [first.grant]) and not image.may_use(name, [])
+        assert image.may_use(name, [PullGrant("uid-1", "changed")]) and image.may_use(
+            name, [PullGrant("uid-2", first.grant.credential)]
+        )
+        assert not image.may_use(name, [PullGrant("uid-2", "other")])
+        second = replace(ann(stub), secret="uid-2")
+        image = await puller(f"{name}:1", second)
+        assert set(image.private[name]) == {first.grant, second.grant}
+        assert (puller.store.path / "names.json").read_text().count("right") == 0, "no password is stored"
+        # The user's own credentials: for all pods, also after later pulls.
+        image = await puller(f"{name}:1", ann(stub))
+        assert not image.private and image.may_use(name, [])
+        assert not (await puller(f"{name}:1", first)).private
 
 
 async def test_the_account_is_not_locked_by_many_tries(puller: Puller) -> None:

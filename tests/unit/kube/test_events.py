@@ -112,7 +112,7 @@ async def test_events_that_the_rate_limit_keeps_back_are_counted(monkeypatch: py
 
 async def wait_for(done: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not done():
+        while not done():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 

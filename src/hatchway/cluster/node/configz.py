@@ -59,6 +59,7 @@ def configuration(config: AgentConfig, node: NodeSpec, port: int) -> Object:
             "makeIPTablesUtilChains": False,
             "serializeImagePulls": False,
             "maxParallelImagePulls": AT_ONCE,
+            "imagePullCredentialsVerificationPolicy": "NeverVerifyPreloadedImages",
             "seccompDefault": True,
         }
     }

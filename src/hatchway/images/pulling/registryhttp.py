@@ -190,7 +190,7 @@ class RegistryHttp:
             raise PullError(
                 "invalid",
                 f"{host.authority} leads to {shown}, {kind}, which was not contacted",
-                f'if that is right, put redirects-to = ["{authority}"] below [registry."{host.name}"] in registries.toml',
+                f'to allow it, put redirects-to = ["{authority}"] below [registry."{host.name}"] in registries.toml',
             )
 
     async def _context(self, name: str, verify: bool) -> ssl.SSLContext:

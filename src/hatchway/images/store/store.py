@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatchway.files import state_home
-from hatchway.images.contents import BadImage, Image, ImageConfig
+from hatchway.images.contents import BadImage, Image, ImageConfig, PullGrant
 from hatchway.images.documents import CONFIG_LIMIT, MANIFEST_LIMIT, Manifest, parse_config, parse_manifest
 from hatchway.images.reference import Reference
 from hatchway.images.store.blobs import BlobFiles, BlobWriter
@@ -190,7 +190,9 @@ class ImageStore:
                 writer.commit()
         return digest
 
-    def add(self, reference: Reference | None, manifest_digest: str, index_digest: str = "") -> Image:
+    def add(
+        self, reference: Reference | None, manifest_digest: str, index_digest: str = "", grant: PullGrant | None = None
+    ) -> Image:
         """Add an image, whose blobs are all in the store, and give it a name. A tag moves from the image that had it.
 
         Args:
@@ -198,6 +200,7 @@ class ImageStore:
                 configuration that is already in the store is returned instead.
             manifest_digest: of the image's manifest.
             index_digest: of the index from which the manifest was chosen, if it was.
+            grant: the pod's Secret that was needed for it, if one was.
 
         Raises:
             BadImage: a blob is missing, has another size, or is not what the manifest says.
@@ -219,17 +222,15 @@ class ImageStore:
             old = next((one for one in before if one.manifest == manifest_digest), None)
             if reference is None and old is None and (same := self._with_config(before, manifest.config.digest)):
                 return same
-            named = NamedImage(
+            named = old or NamedImage(
                 manifest_digest,
                 manifest.config.digest,
                 tuple(dict.fromkeys(layer.digest for layer in manifest.layers)),
-                index_digest or (old.index if old else ""),
-                old.tags if old else (),
-                old.digests if old else (),
-                old.added if old else time.time(),
+                added=time.time(),
             )
+            named = replace(named, index=index_digest or named.index)
             if reference is not None:
-                named = with_name(named, reference, index_digest)
+                named = with_name(named, reference, index_digest, grant)
             others = [one for one in before if one.manifest != manifest_digest]
             if reference is not None and reference.tag:
                 named, others = move_tag(named, others, reference)
@@ -395,7 +396,8 @@ class ImageStore:
                 raise BadImage(f"the blob {layer.digest} is not in the store")
             sizes[layer.digest] = layer.size
         size = sum(sizes.values()) + self._blobs.size(named.manifest)
-        return Image(named.config, named.manifest, named.tags, named.digests, manifest.layers, size, config)
+        names = named.tags, named.digests
+        return Image(named.config, named.manifest, *names, manifest.layers, size, config, named.private)
 
     def _unnamed(self, manifest_digest: str) -> NamedImage:
         manifest, _ = self._parse(manifest_digest)
