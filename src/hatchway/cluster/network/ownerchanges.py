@@ -58,12 +58,13 @@ class _Calls:
 class UserChange(NamedTuple):
     """What a call changes.
 
-    kind: "user" or "group". index: of the argument with the new effective one. bits: of that argument; higher bits of
-    its register mean nothing. must_change: whether -1 is an error (setuid(2)), and not "no change" (setreuid(2)).
+    kind: "user" or "group". position: the index of the argument with the new effective one. bits: of that argument;
+    higher bits of its register mean nothing. must_change: whether -1 is an error (setuid(2)), and not "no change"
+    (setreuid(2)).
     """
 
     kind: str
-    index: int
+    position: int
     bits: int = 32
     must_change: bool = False
 
@@ -74,7 +75,7 @@ class UserChange(NamedTuple):
         unsigned numbers of 32 bits, but container engines allow only 31 (`accounts.py`).
         """
         highest = (1 << self.bits) - 1
-        found = arguments[self.index] & highest
+        found = arguments[self.position] & highest
         if found == highest and not self.must_change:
             return None
         if found == highest or found > LARGEST_ID:
