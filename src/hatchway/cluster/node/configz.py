@@ -59,6 +59,8 @@ def configuration(config: AgentConfig, node: NodeSpec, port: int) -> Object:
             "makeIPTablesUtilChains": False,
             "serializeImagePulls": False,
             "maxParallelImagePulls": AT_ONCE,
+            # 100: images are not deleted when the disk fills up.
+            "imageGCHighThresholdPercent": 100,
             "imagePullCredentialsVerificationPolicy": "NeverVerifyPreloadedImages",
             "seccompDefault": True,
         }
