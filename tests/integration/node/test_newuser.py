@@ -48,7 +48,7 @@ async def test_after_a_restart_of_the_cluster_it_begins_as_this_user(
         users.append(config.privileges.user)
         return await start(self, config)
 
-    def user_of_last(_: int) -> Object:
+    def user_of_last(*_: object) -> Object:
         uid, _, gid = (users[-1] or "0:0").partition(":")
         return {"linux": {"uid": int(uid), "gid": int(gid), "supplementalGroups": [int(gid)]}}
 

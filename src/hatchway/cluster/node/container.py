@@ -361,7 +361,7 @@ class ContainerWorker:
             self.group.make(self.spec, state.container_id.removeprefix("hatchway://"))
             config = self._config(start, streams)
             process = await self._context.sandbox.start(config)
-            state.user = container_user(process.pid)
+            state.user = container_user(process.pid, config.privileges.user)
             streams.started(process)
             self._context.event("Normal", "Created", "Container created", self.name)
             self._context.event("Normal", "Started", "Container started", self.name)
