@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from hatchway.images.pulling import download, registryauth
+from hatchway.images.pulling.destinations import Reach
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
+from hatchway.images.pulling.registryhttp import Host, RegistryHttp
 from tests.images.making import built, digest_of
 from tests.images.registrystub import Answer, Request, StubRegistry, endless, index_with, redirect, serving
 from tests.integration.images.conftest import Puller
@@ -286,6 +288,20 @@ async def test_a_registry_on_this_machine_leads_to_another_port(puller: Puller, 
         with pytest.raises(PullError):
             await puller(f"{stub.address}/team/web:1", registries=Registries(settings))
         assert victim.requests != []
+
+
+async def test_a_registry_whose_name_comes_to_mean_this_machine() -> None:
+    stub = stub_with()
+    async with serving(stub):
+        http = RegistryHttp(Registries(), {})
+        host = Host("http", stub.address, stub.address, verify=True)
+        http._reach[stub.address] = Reach.PUBLIC
+        try:
+            with pytest.raises(PullError, match=rf"{stub.address} has moved to 127[.]0[.]0[.]1, an address of this"):
+                await http.send(host, "GET", host.url("/v2/"), {})
+        finally:
+            await http.aclose()
+    assert stub.requests == []
 
 
 async def test_a_registry_on_this_machine_by_its_other_name(puller: Puller) -> None:

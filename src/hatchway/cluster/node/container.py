@@ -344,11 +344,8 @@ class ContainerWorker:
             state.restarts += 1
         self._started_once = True
         state.spec = self.spec
-        if state.image_id != start.program.image_id:
-            self._user = ""
-        elif not self._user:
-            wanted = start.program.privileges.user
-            self._user = followed_user(state.user, wanted, self._context.node.runtime.users)
+        found, users = start.program, self._context.node.runtime.users
+        self._user = followed_user(self._user, state, found.image_id, found.privileges.user, users)
         state.image, state.image_id = start.program.image, start.program.image_id
         state.container_id = f"hatchway://{uuid.uuid4().hex}{uuid.uuid4().hex}"
         state.ready = state.started = False

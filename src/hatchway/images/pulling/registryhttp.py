@@ -167,17 +167,25 @@ class RegistryHttp:
                 address, own_address = sock.getpeername()[0], sock.getsockname()[0]
                 # This machine's own addresses, too, are as local as its loopback addresses.
                 reach = Reach.LOCAL if address == own_address else reach_of(address)
-                if own:
-                    self._reach[host.authority] = reach
-                elif not free:
-                    try:
+                try:
+                    if own:
+                        self._note_own(host, reach, address)
+                    elif not free:
                         self._check(host, authority, reach, address)
-                    except PullError:
-                        sock.close()
-                        raise
+                except PullError:
+                    sock.close()
+                    raise
             return sock
 
         return Upstream(key, connect, context, name.rstrip("."))
+
+    def _note_own(self, host: Host, reach: Reach, address: str) -> None:
+        """Note the reach of a registry. Raises PullError when its name now means this machine (DNS rebinding)."""
+        before = self._reach.setdefault(host.authority, reach)
+        if reach is Reach.LOCAL and before is not Reach.LOCAL:
+            raise PullError(
+                "invalid", f"{host.authority} has moved to {address}, an address of this machine or its link"
+            )
 
     def _check(self, host: Host, authority: str, reach: Reach, address: str) -> None:
         """Check that a registry may name this host. Raises PullError."""
