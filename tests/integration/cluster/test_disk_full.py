@@ -71,7 +71,7 @@ class Small:
 
 @pytest.fixture
 def small(make_cluster: MakeCluster) -> Iterator[Small]:
-    if sys.platform != "linux" or shutil.which("unshare") is None or launcher.available():
+    if sys.platform != "linux" or shutil.which("unshare") is None or launcher.why_unavailable():
         pytest.skip("no file system can be made here")
     made = Small(make_cluster("full", up=False))
     yield made

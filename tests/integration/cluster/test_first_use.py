@@ -116,7 +116,7 @@ def test_the_dashboards_page_starts_it(waiting: Cluster) -> None:
     assert waiting.get(f"{SERVICES}/monitoring-grafana:80/proxy/").status == 200
 
 
-@pytest.mark.skipif(bool(launcher.available()), reason="no private network here")
+@pytest.mark.skipif(bool(launcher.why_unavailable()), reason="no private network here")
 def test_connections_of_pods_start_it(waiting: Cluster) -> None:
     code = """
 import concurrent.futures, urllib.request

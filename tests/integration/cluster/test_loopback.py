@@ -199,7 +199,7 @@ def test_the_name_server_answers_where_it_may_listen(loopback: Cluster) -> None:
 
 def test_without_user_namespaces_a_cluster_falls_back_and_later_moves(make_cluster: MakeCluster) -> None:
     """Namespaces are forbidden at first; later they are allowed, and the same cluster gets a private network."""
-    if sys.platform != "linux" or shutil.which("unshare") is None or launcher.available():
+    if sys.platform != "linux" or shutil.which("unshare") is None or launcher.why_unavailable():
         pytest.skip("no user namespace can be made, in which others could be forbidden")
     moving = make_cluster("moving", up=False)
     forbidden = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'

@@ -83,7 +83,7 @@ class Run:
 
 @functools.cache
 def why_not_private() -> str:
-    return launcher.available()
+    return launcher.why_unavailable()
 
 
 @functools.cache

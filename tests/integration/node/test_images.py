@@ -196,7 +196,7 @@ async def test_a_failing_pull_says_why_and_is_tried_again_later(node: Node, monk
 def test_the_delays_between_pulls_grow_up_to_five_minutes() -> None:
     delay, waits = backoff.PullDelay(), []
     for _ in range(7):
-        delay.failed(100.0, "no")
+        delay.record_failure(100.0, "no")
         waits.append(delay.until - 100.0)
     assert waits == [10, 20, 40, 80, 160, 300, 300]
 

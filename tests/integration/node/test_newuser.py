@@ -28,7 +28,7 @@ async def test_a_container_begins_again_as_the_user_that_it_wants(
     async with open_world(tmp_path) as world, world.node() as kubelet:
         pod = await world.create("db", *SERVE, restartPolicy="OnFailure")
         await world.pod("db", ready)
-        (worker,) = kubelet.workers[pod["metadata"]["uid"]].main
+        (worker,) = kubelet.workers[pod["metadata"]["uid"]].containers.main
         assert worker.process is not None
         worker.process.new_user.set_result("999:998")
         found = await world.pod("db", lambda now: ready(now) and container(now)["restartCount"] == 1)
@@ -58,7 +58,7 @@ async def test_after_a_restart_of_the_cluster_it_begins_as_this_user(
         async with world.node() as kubelet:
             pod = await world.create("db", *SERVE)
             await world.pod("db", ready)
-            (worker,) = kubelet.workers[pod["metadata"]["uid"]].main
+            (worker,) = kubelet.workers[pod["metadata"]["uid"]].containers.main
             assert worker.process is not None
             worker.process.new_user.set_result("999:998")
             await world.pod("db", lambda now: ready(now) and container(now)["restartCount"] == 1)

@@ -78,7 +78,7 @@ class World:
             task = asyncio.create_task(kubelet.run())
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await kubelet.registered()
+                    await kubelet.wait_until_registered()
                 yield kubelet
             finally:
                 task.cancel()

@@ -16,8 +16,8 @@ OTHER = "127.0.0.77"
 
 @pytest.mark.parametrize("network", ["private", "loopback"])
 def test_addresses_stay_the_same(make_cluster: Callable[..., Cluster], network: str) -> None:
-    if network == "private" and launcher.available():
-        pytest.skip(f"{launcher.available()}")
+    if network == "private" and launcher.why_unavailable():
+        pytest.skip(f"{launcher.why_unavailable()}")
     options = ("--nodes", "1", "--no-addons", "--network", network)
     cluster = make_cluster(f"kept-{network}", *options, "--publish", OTHER)
     (port,) = free_node_ports(1)

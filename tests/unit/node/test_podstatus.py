@@ -146,11 +146,11 @@ def test_absent_and_null_are_the_same_to_a_patch() -> None:
 
 def test_back_off_doubles_to_five_minutes_and_begins_anew_after_a_long_run() -> None:
     backoff = BackOff()
-    assert [backoff.ended(1) for _ in range(8)] == [0, 10, 20, 40, 80, 160, 300, 300]
-    assert [backoff.ended(601), backoff.ended(1)] == [0, 10]
+    assert [backoff.record_end(1) for _ in range(8)] == [0, 10, 20, 40, 80, 160, 300, 300]
+    assert [backoff.record_end(601), backoff.record_end(1)] == [0, 10]
 
 
 @given(st.lists(st.floats(0, 2000), max_size=30))
 def test_back_off_stays_in_its_bounds(runs: list[float]) -> None:
     backoff = BackOff()
-    assert all(0 <= backoff.ended(run) <= 300 for run in runs)
+    assert all(0 <= backoff.record_end(run) <= 300 for run in runs)

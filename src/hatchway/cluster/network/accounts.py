@@ -53,7 +53,7 @@ def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account
     """Return the account that USER or runAsUser means.
 
     spec: a name or number, with `:` and a group's name or number; "" is root. groups: further supplementary groups.
-    merge: whether groups in which /etc/group has the user are added.
+    merge: whether to add the groups that have the user as a member in /etc/group.
 
     Raises:
         AccountError: there is no such user or group, or a number is out of range.
@@ -86,7 +86,7 @@ def find_home(uid: int) -> str:
 def _find_groups(spec: str, user: _PasswdEntry, *, merge: bool) -> tuple[int, list[int]]:
     """Return the number of the user's group, and those of the groups that have it as a member.
 
-    spec: the group's name or number; "" for the group of /etc/passwd. merge: whether members are looked up.
+    spec: the group's name or number; "" for the group of /etc/passwd. merge: whether to look up those groups.
     """
     gid = _as_number(spec) if spec else user.gid
     more: list[int] = []

@@ -29,9 +29,10 @@ _CLONE_NEWNS, _CLONE_NEWCGROUP = 0x00020000, 0x02000000
 # Execution domains (personality(2)) that the profile allows: Linux, with UNAME26, with 32 bits, with both; and
 # 0xFFFFFFFF, which only reads the current one.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
-# AF_ALG and AF_VSOCK: sockets to the kernel's cryptography, and to the hypervisor.
+# The forbidden address families: AF_ALG (the kernel's cryptography) and AF_VSOCK (the hypervisor).
 _FAMILIES = (38, 40)
-# Numbers from here on are newer than the profile (setxattrat and its like, Linux 6.13, are the last ones).
+# Calls with this or a higher number are newer than the profile. Its newest calls are setxattrat and the like (Linux
+# 6.13).
 _UNKNOWN = 467
 # The first number of the x32 calls of x86_64.
 _X32 = 0x40000000
@@ -45,7 +46,7 @@ class _Numbers(NamedTuple):
     generic: int
 
 
-# Never allowed: no capability brings them back.
+# Never allowed, whatever capabilities a container has.
 _FORBIDDEN: Mapping[str, _Numbers] = {
     "_sysctl": _Numbers(156, 149, -1),
     "add_key": _Numbers(248, 286, 217),
@@ -151,7 +152,8 @@ _MACHINES: Mapping[str, tuple[tuple[int, int], ...]] = {
 class _CallRule(NamedTuple):
     """A call that fails with an error number: always (`values` is None), or depending on an argument.
 
-    test: "in" and "not in" compare the argument with each of `values`; "any bit" tests whether it has a bit of them.
+    test: "in" and "not in" compare the argument with each of `values`; "any bit" tests whether the argument has any of
+    their bits.
     """
 
     call: _Numbers
@@ -235,7 +237,7 @@ def _checks(rules: Iterable[_CallRule], column: int) -> Iterator[bytes]:
 
 
 def _test(rule: _CallRule) -> bytes:
-    """Return comparisons that continue at the next instruction if the rule applies, and else skip it."""
+    """Return comparisons that continue at the next instruction if the rule applies, and otherwise skip it."""
     count = len(rule.values)
     if rule.test == "any bit":
         return _instruction(_IF_ANY_BIT, rule.values[0], 0, 1)

@@ -47,7 +47,7 @@ def limit_bounding_set(kept: frozenset[int]) -> None:
 def limit_to(kept: frozenset[int]) -> None:
     """Drop all other capabilities of this process, and clear its inheritable and ambient sets. Raises OSError.
 
-    kept: the capabilities to keep, as far as the process has them.
+    kept: the capabilities to keep; the process may lack some of them.
     """
     zero = ctypes.c_ulong(0)
     # Kernels before 4.3 have no ambient set.

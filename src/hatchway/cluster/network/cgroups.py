@@ -34,8 +34,8 @@ _PERIOD = 100_000
 _READ_BYTES = 64 << 10
 _MOUNTS_BYTES = 4 << 20
 _OWN = "hatchway-main"
-# How the kernel refuses controllers to the groups below one with processes. The second: it gives some already that
-# take threads, such as `cpu` or `pids` (cgroup_vet_subtree_control_enable).
+# The errors with which the kernel refuses to enable controllers below a group that has processes. The second one comes
+# when controllers that support threads (`cpu`, `pids`) are already enabled there (cgroup_vet_subtree_control_enable).
 _HAS_PROCESSES = frozenset({errno.EBUSY, errno.EOPNOTSUPP})
 _DELEGATE = "`systemd-run --user --scope -p Delegate=yes hatchway up -d` starts the cluster where they are enforced"
 _ADMINISTRATOR = "the machine's administrator can delegate them with `Delegate=cpu memory pids` for user@.service"
@@ -142,19 +142,20 @@ def _enable(group: Path) -> None:
     there = set(_read(group / "cgroup.controllers").split())
     enabled = set(_read(group / "cgroup.subtree_control").split())
     if missing := NEEDED - enabled:
-        # Together: a group with processes takes `cpu` alone, and then refuses `memory` (it is a root of threads then).
+        # Enable all in one write. A group with processes accepts `cpu` alone, but becomes the root of a threaded
+        # subtree by that, and then refuses `memory`.
         wanted = " ".join(f"+{name}" for name in sorted(missing))
         try:
             _write(group / "cgroup.subtree_control", wanted)
         except OSError as error:
             if error.errno not in _HAS_PROCESSES:
                 raise
-            # A group with processes gives no controllers to groups below it; only the hierarchy's root does.
+            # Below a group with processes no controllers can be enabled, except below the hierarchy's root.
             _move_own_processes(group)
             _write(group / "cgroup.subtree_control", wanted)
     for name in _USEFUL:
         if name in there and name not in enabled:
-            # Only for measuring; the kernel may refuse it in a threaded group.
+            # The controller is only for measuring, and the kernel may refuse it in a threaded group.
             with contextlib.suppress(OSError):
                 _write(group / "cgroup.subtree_control", f"+{name}")
 
@@ -234,21 +235,21 @@ class GroupTree:
         return str(group)
 
     def _limit_processes(self, group: Path) -> None:
-        """Give a container a quarter of the cluster's processes, as `processes.py` does where the kernel can."""
+        """Limit a container to a quarter of the cluster's processes, as `processes.py` does where the kernel can."""
         with contextlib.suppress(FileNotFoundError):
             # 0 for "max": the cluster has no limit of its own.
             if limit := _number(self._tree / "pids.max"):
                 _limit_processes(group, max(limit // 4, 1))
 
     def _enable_above(self, group: Path) -> None:
-        """Enable the controllers of the groups above a new one again: systemd disables unused ones."""
+        """Enable the controllers of the groups above a new group again, because systemd disables unused controllers."""
         above = [path for path in group.parents if path == self._tree.parent or self._tree.parent in path.parents]
         for path in reversed(above):
             if not set(_read(path / "cgroup.subtree_control").split()) >= NEEDED:
                 _enable(path)
 
     def update_container(self, group: str, resources: GroupLimits) -> None:
-        """Change the limits of a container. Raises OSError; EBUSY when it uses more memory than the new limit."""
+        """Change a container's limits. Raises OSError: EBUSY when the container uses more memory than the new limit."""
         if resources.memory is not None and _number(Path(group) / "memory.current") > resources.memory:
             raise OSError(errno.EBUSY, "it uses more memory than the new limit")
         _set(Path(group), resources)

@@ -126,7 +126,7 @@ class Channel:
         loop.add_reader(sock.fileno(), self._readable)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send a message, or keep it (with duplicates of the descriptors) until the socket has room.
+        """Send a message, or queue it (with duplicates of the descriptors) until the socket has room.
 
         Nothing happens when the channel is closed.
         """

@@ -42,12 +42,12 @@ def make_root(
     report: gets a descriptor of the mount namespace.
     """
     os.umask(0o022)
-    _import_nothing_more()
+    _disable_imports()
     try:
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)
         if report is not None:
-            # Done while /proc is still the parent's.
+            # This must be done while /proc is still the parent's.
             report_mounts(report)
         rootfs.build(template, etc=etc, mounts=config["mounts"], read_only_root=config["read_only_root"])
     except RootError as error:
@@ -77,7 +77,7 @@ def start(
         processes.limit_here(config["processes"] // 2)
     if config["image"] is not None:
         os.umask(0o022)
-        _import_nothing_more()
+        _disable_imports()
         start_in_image(template, namespaces, etc, config, report, functools.partial(_execute, config))
     make_root(template, namespaces, etc, config, report)
     _execute(config, {"HOME": "/root", **config["env"]}, lambda: _give_up_privileges(config["users"]))
@@ -91,7 +91,7 @@ def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], 
     """
     _join_group(config["group"])
     os.umask(0o022)
-    _import_nothing_more()
+    _disable_imports()
     if config["account"] is not None:
         enter_image(namespaces, mount_namespace, config, report, functools.partial(_execute, config))
     try:
@@ -102,14 +102,14 @@ def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], 
     _execute(config, {"HOME": "/root", **config["env"]}, lambda: _give_up_privileges(config["users"]))
 
 
-def _import_nothing_more() -> None:
+def _disable_imports() -> None:
     """Disable imports: in a container, directories of modules may be volumes with any content."""
     for finders in (sys.meta_path, sys.path_hooks, sys.path):
         finders.clear()
 
 
 def _join_group(group: str) -> None:
-    """Move this process to its container's control group, while its path is still the machine's."""
+    """Move this process to its container's control group. Call it while paths are still this machine's."""
     try:
         if group:
             cgroups.join(group)

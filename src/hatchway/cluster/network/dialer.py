@@ -1,6 +1,6 @@
 """Opens sockets inside the private network for the control plane outside.
 
-`PrivateDialer` is the end outside, `DialServer` the end inside.
+`PrivateDialer` is in the control plane, outside; `DialServer` is in the node agent, inside.
 
 The connected socket itself is passed out (SCM_RIGHTS), so its data needs no extra hop.
 """
@@ -40,9 +40,11 @@ class NetworkDialer(Protocol):
 
 
 class PrivateDialer:
-    """The end outside. Make it in an event loop. Any number of requests may wait at the same time.
+    """The dialer's part in the control plane. Make it in an event loop.
 
-    publish: opens sockets on addresses of this machine for the inside; see `HostSockets.open`.
+    Any number of requests may wait at the same time.
+
+    publish: opens sockets on addresses of this machine for the node agent; see `HostSockets.open`.
     """
 
     def __init__(self, sock: socket.socket, publish: Callable[[str, str, int], socket.socket] | None = None) -> None:
@@ -55,7 +57,7 @@ class PrivateDialer:
         self._channel = Channel(self._loop, sock, self._received, self._lost)
 
     async def connect(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
-        """Ask the inside to connect. Raises OSError; ENETDOWN when the network has ended."""
+        """Ask the node agent to connect. Raises OSError; ENETDOWN when the network has ended."""
         (sock,) = await self._ask({"op": "dial", "ip": ip, "port": port, "timeout": timeout})
         return sock
 
@@ -63,7 +65,7 @@ class PrivateDialer:
         return await self._ask({"op": "sockets", "pod": uid, "count": count, "family": family})
 
     async def listen(self, ip: str, port: int) -> socket.socket:
-        """Ask the inside to listen. Raises OSError; ENETDOWN when the network has ended."""
+        """Ask the node agent to listen. Raises OSError; ENETDOWN when the network has ended."""
         (sock,) = await self._ask({"op": "listen", "ip": ip, "port": port})
         return sock
 
@@ -73,8 +75,8 @@ class PrivateDialer:
         self._channel.close()
         self._lost()
 
-    def interrupted(self) -> None:
-        """Fail the waiting requests, because a new node agent has the inner end, and does not know of them."""
+    def fail_waiting(self) -> None:
+        """Fail the waiting requests, because the node agent that got them has ended."""
         self._lost()
 
     async def _ask(self, message: Message) -> list[socket.socket]:
@@ -108,7 +110,7 @@ class PrivateDialer:
             waiting.set_exception(OSError(message["errno"], message["error"]))
 
     def _open_outside(self, message: Message) -> None:
-        """Answer a request of the inside for a socket on this machine. It belongs to the inside from then on."""
+        """Answer the node agent's request for a socket on this machine. The node agent then owns the socket."""
         answer: Message = {"published": message["id"]}
         try:
             if self._publish is None:
@@ -131,7 +133,10 @@ def _gone() -> OSError:
 
 
 class DialServer:
-    """The end inside: answers requests with sockets that the runtime opens. Make it in an event loop."""
+    """The dialer's part in the node agent: answers requests with sockets that the runtime opens.
+
+    Make it in an event loop.
+    """
 
     def __init__(self, runtime: Runtime, sock: socket.socket) -> None:
         self._runtime = runtime
@@ -142,14 +147,17 @@ class DialServer:
         self._channel = Channel(self._loop, sock, self._received, self._lost)
 
     async def close(self) -> None:
-        """Stop answering, and cancel what is under way."""
+        """Stop answering, and cancel the requests that are in progress."""
         self._channel.close()
         tasks = list(self._tasks.values())
         self._lost()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def publish(self, protocol: str, ip: str, port: int) -> socket.socket:
-        """Ask the outside for a socket on an address of this machine, as `ServiceSockets.publish`. Raises OSError."""
+        """Ask the control plane for a socket on an address of this machine, as `ServiceSockets.publish`.
+
+        Raises OSError.
+        """
         if self._channel.closed:
             raise _gone()
         number = next(self._ids)
@@ -213,7 +221,7 @@ class DialServer:
             # This includes ETOOMANYREFS: too many descriptors are in flight for one user.
             self._send_error(number, error)
         except (OverflowError, ValueError) as error:
-            # Not a port or an address: the caller waits for a response even so.
+            # The request has no valid port or address, but the caller still waits for a response.
             self._channel.send({"id": number, "errno": errno.EINVAL, "error": str(error)})
 
     def _make_in_pod(self, number: int, uid: str, count: int, family: socket.AddressFamily) -> None:

@@ -1,7 +1,7 @@
 """The files of /etc that Hatchway makes for every pod.
 
-Pods see the public files of the host's /etc unchanged (`roottemplate.prepare`). The files here replace the host's,
-which describe the host or contain secrets, because programs need some version of them.
+Pods see the public files of the host's /etc unchanged (`roottemplate.prepare`). The files here replace those that
+describe the host or contain secrets. Programs need some version of them.
 """
 
 from __future__ import annotations

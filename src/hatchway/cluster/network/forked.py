@@ -18,7 +18,7 @@ from hatchway.cluster.network.programs import StartFailure
 ERROR_BYTES = 8192
 # The most bytes of any message: a user can have 65536 groups.
 _MESSAGE_BYTES = 1 << 20
-# The beginnings of messages that are no errors: a question for a user namespace, and the user of a container.
+# The first bytes of messages that are not errors: a request for a user namespace; the user of a container.
 _WANTED_USERS, _ACCOUNT = b"\0users ", b"\0account "
 
 _LISTENER = b"listener"
@@ -70,9 +70,9 @@ def ask_for_users(report: socket.socket, uid: int, gid: int) -> int:
 
 
 def answer_users(report: socket.socket, users: int | OSError) -> None:
-    """Answer `ask_for_users` with a namespace's descriptor, of which the child gets a copy, or with why there is none.
+    """Answer `ask_for_users` with a copy of a namespace's descriptor, or with the reason why there is none.
 
-    A child that has ended meanwhile gets nothing.
+    Do nothing when the child has ended meanwhile.
     """
     with contextlib.suppress(ConnectionError):
         if isinstance(users, OSError):
@@ -84,9 +84,11 @@ def answer_users(report: socket.socket, users: int | OSError) -> None:
 class Report(NamedTuple):
     """One message of a child.
 
-    text: an error; "" when its program runs, and with one of the others. mounts: what `report_mounts` sends, which the
-    receiver owns; -1 for none. users: the user and group for which `ask_for_users` wants a namespace. account: what
-    `report_account` sends. listener: what `report_listener` sends, which the receiver owns; -1 for none.
+    text: an error; "" when its program runs, or when another field is set.
+    mounts: the descriptor of `report_mounts`, which the receiver owns; -1 for none.
+    users: the user and group for which `ask_for_users` wants a namespace; None for none.
+    account: the account of `report_account`; None for none.
+    listener: the descriptor of `report_listener`, which the receiver owns; -1 for none.
     """
 
     text: str = ""
@@ -122,7 +124,7 @@ def _receive(report: socket.socket) -> tuple[bytes, int]:
 
 
 class child_exits:
-    """A block in a forked child, after which the process ends.
+    """Run a block in a forked child, and end the process after it.
 
     An error is written to the descriptor `report`, or to stderr without one.
     """

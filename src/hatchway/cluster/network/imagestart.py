@@ -5,7 +5,8 @@ directories of this machine.
 
 CVE-2019-5736: a container can make the process execute its own program again (`/proc/self/exe`, which is Python), and
 so open that file, which may belong to the container's user. The kernel refuses to write to it (ETXTBSY), because the
-network's first process executes the same file as long as any container runs. `why_not_safe` finds kernels that do not.
+network's first process executes the same file as long as any container runs. `why_not_safe` finds kernels that do not
+refuse it.
 
 All functions raise `StartFailure`, with the messages of runc and containerd.
 """
@@ -65,9 +66,7 @@ def start_in_image(
     rights = _rights(config)
     users = config["node_users"]
     if rights.administers and users < 0:
-        raise StartFailure(
-            "containers that may mount need user namespaces in user namespaces, which this machine forbids"
-        )
+        raise StartFailure("containers that may mount need nested user namespaces, which this machine forbids")
     try:
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)
@@ -126,7 +125,7 @@ def enter_image(
 
 def _enter_control_groups(pid: int) -> None:
     """Enter the namespace of control groups of a container's first process, if it has one of its own."""
-    # The process may have ended, or be in the first process's namespace, which cannot be entered again.
+    # The process may have ended, or be in the namespace that this process is in, which cannot be entered again.
     with contextlib.suppress(OSError), beneath.opened(open_namespace(str(pid), "cgroup")) as groups:
         linux.setns(groups, linux.CLONE_NEWCGROUP)
 
@@ -145,8 +144,8 @@ def _environment(config: dict[str, Any], account: Account) -> dict[str, str]:
 
 
 def _close_all_but(*kept: int) -> None:
-    """Close all descriptors except the standard streams and these; those below 0 are ignored."""
-    # One of them receives the signals of the network's first process (signal.set_wakeup_fd).
+    """Close all descriptors except the standard streams and `kept`. Numbers below 0 in `kept` are ignored."""
+    # One of the closed descriptors receives the signals of the network's first process (signal.set_wakeup_fd).
     signal.set_wakeup_fd(-1)
     first = 3
     for descriptor in sorted({number for number in kept if number >= first}):
@@ -157,7 +156,7 @@ def _close_all_but(*kept: int) -> None:
 
 
 def _make_working_directory(cwd: str | None) -> None:
-    """Make the working directory when it is missing, as root, as container engines do."""
+    """Make a missing working directory. Like container engines, do so as root."""
     try:
         os.makedirs(cwd or "/", 0o755, exist_ok=True)
     except OSError as error:
@@ -167,9 +166,9 @@ def _make_working_directory(cwd: str | None) -> None:
 def _lock_mounts(users: int) -> None:
     """Move this process to a copy of its mount namespace in which no present mount can be removed or made writable.
 
-    A container that may mount could otherwise uncover what is hidden in /proc and /sys, where this machine's root may
-    write, and make the programs writable that a `hostPath` shows, some of which belong to this user. The kernel locks
-    mounts that are copied into a namespace of other users (mount_namespaces(7)).
+    Otherwise a container that may mount could uncover what is hidden in /proc and /sys, where this machine's root may
+    write. It could also make programs below a `hostPath` mount writable, some of which belong to this user. The kernel
+    locks mounts that are copied into a namespace of other users (mount_namespaces(7)).
 
     users: a descriptor of the user namespace that the copy belongs to.
     """

@@ -26,8 +26,8 @@ _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 def keep_devices() -> None:
     """Make the devices that containers get read-only mounts in this process's mount namespace. Raises OSError.
 
-    They can be written to all the same, but their owner and mode cannot be changed: this machine's root, who may be
-    root in a container, owns them. This holds for what is bound from them, and for descriptors that are opened later.
+    Programs can still write to the devices, but cannot change their owner and mode. (This machine's root owns them, and
+    may be root in a container.) The same holds for bind mounts of them, and for descriptors that are opened later.
     """
     for name in _DEVICES:
         path = f"/dev/{name}"
@@ -50,7 +50,7 @@ def make_devices(dev: str) -> None:
 
 
 def mount_message_queues(dev: str) -> None:
-    """Mount the POSIX message queues of this IPC namespace at `mqueue` below `dev`, where the kernel has them."""
+    """Mount the POSIX message queues of this IPC namespace at `mqueue` below `dev`, if the kernel supports them."""
     os.mkdir(f"{dev}/mqueue")
     try:
         linux.mount("mqueue", f"{dev}/mqueue", "mqueue", _QUIET)

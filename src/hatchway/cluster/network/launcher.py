@@ -76,7 +76,7 @@ class NetworkSettings:
     agent: the node agent's argv; [] only to find out whether a network can be made.
     directory: an existing private directory, which becomes a mount point.
     log: the file that the agent and the network write to.
-    env: the agent's environment; None is this process's.
+    env: the agent's environment; None for that of this process.
     hidden: paths that no pod may see although they lie below a directory that pods see.
     start_seconds: how long the start of a container, or of a process in one, may take in the private network.
     published: addresses of this machine on which the private network may publish node ports.
@@ -98,7 +98,7 @@ class Unavailable(HatchwayError):
     """A private network cannot be made on this machine; the message says why."""
 
 
-def available() -> str:
+def why_unavailable() -> str:
     """Return why no private network can be made here; "" when one can be made. It makes one and ends it again."""
     with tempfile.TemporaryDirectory(prefix="hatchway-") as directory:
         settings = NetworkSettings(1, [], Path(directory), Path(os.devnull))
@@ -215,7 +215,7 @@ class PrivateNetwork:
         """End the agent and its pods, then the network; see `ClusterNetwork.stop`."""
         if grace > 0 and not self.closed.done():
             if self._init is not None:
-                # It may have been stopped (SIGSTOP).
+                # The first process may have been stopped (SIGSTOP).
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._init, signal.SIGCONT)
             self._lifeline.send({"stop": grace})
@@ -239,7 +239,7 @@ class PrivateNetwork:
 
     def _received(self, message: dict[str, object], descriptors: list[int]) -> None:
         if "pid" in message:
-            self._follow(int(str(message["pid"])))
+            self._watch_init(int(str(message["pid"])))
         elif "ready" in message and not self._ready.done():
             if why := str(message.get("no_filter") or ""):
                 self.no_policies = f"this machine's kernel does not filter packets for the cluster (nf_tables: {why})"
@@ -251,12 +251,12 @@ class PrivateNetwork:
             self._fail()
         elif "restarted" in message:
             log.error("%s, and its pods with it; it is started again", _ended(int(str(message["restarted"]))))
-            self._dialer.interrupted()
+            self._dialer.fail_waiting()
         elif "agent" in message:
             self._why = _ended(int(str(message["agent"])))
 
-    def _follow(self, pid: int) -> None:
-        """Wait for the end of the first process, which is after the end of everything else in the network."""
+    def _watch_init(self, pid: int) -> None:
+        """Watch for the end of the first process, which comes after the end of everything else in the network."""
         self.pid = pid
         try:
             self._init = os.pidfd_open(pid)
@@ -289,7 +289,7 @@ class PrivateNetwork:
 
 
 def explain(error: str) -> str:
-    """Explain why a private network cannot be made, from what the kernel said and how it is set."""
+    """Explain why a private network cannot be made, from the kernel's error and its settings."""
     for name, off, sentence in (
         ("kernel/unprivileged_userns_clone", "0", "unprivileged user namespaces are switched off"),
         ("user/max_user_namespaces", "0", "user namespaces are switched off"),

@@ -30,7 +30,7 @@ class Namespaces(NamedTuple):
 
 
 def enter_namespaces() -> tuple[int, usermaps.UserMap]:
-    """Make a user namespace in which the current user is root, and the other namespaces in it; then fork.
+    """Make a user namespace in which the current user is root, make the other namespaces inside it, and fork.
 
     Return what fork(2) returns, and the users of the namespace; the child is the first process of the PID namespace,
     with a /proc of its own. It is still in this machine's network (`leave_network`). Raises OSError.
@@ -92,6 +92,7 @@ def leave_keyring() -> None:
     try:
         linux.join_new_session_keyring()
     except OSError as error:
-        # EPERM, ENOSYS: key rings are forbidden here, for pods, too. EDQUOT: pods are worth more than this protection.
+        # EPERM, ENOSYS: key rings are forbidden here, also for pods. EDQUOT: running pods matters more than this
+        # protection.
         if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EDQUOT):
             raise

@@ -97,16 +97,19 @@ class LoopbackProcess:
             process.kill(signals.SIGKILL)
 
     def handles_signal(self, signal: int) -> bool:
-        """Return True: signals that an ordinary process does not handle end it."""
+        """Return True: a signal ends an ordinary process that does not handle it."""
         return True
 
     def written_bytes(self) -> int:
-        """Measure its root directory, in which volumes are links. What it writes elsewhere is not known."""
+        """Return the size of its root directory, in which volumes are links.
+
+        Files that it writes elsewhere do not count.
+        """
         try:
             with beneath.opened(beneath.open_directory(self.root)) as root:
                 return trees.measure_tree(root)
         except OSError:
-            # It has been removed with its sandbox.
+            # The directory was removed with its sandbox.
             return 0
 
     async def _watch(self) -> Exit:
@@ -193,7 +196,7 @@ class LoopbackSandbox:
                 stderr=streams[2],
                 env=env,
                 cwd=cwd,
-                # A process with a terminal has made its session before.
+                # A process with a terminal already leads a session.
                 start_new_session=not config.terminal,
                 preexec_fn=partial(_prepare, own),
             )
@@ -230,8 +233,8 @@ class LoopbackSandbox:
 class LoopbackRuntime:
     """The sandboxes of all pods, as children of this process.
 
-    directory: the parent of the containers' roots. directories: what the nodes' file systems are made of; None when
-    nodes have no files.
+    directory: the parent of the containers' roots. directories: the directories that make up the nodes' file systems;
+    None when nodes have none.
     """
 
     isolation: Literal["loopback"] = "loopback"
@@ -349,7 +352,7 @@ def _make_root(root: Path, config: ContainerConfig) -> None:
 def _working_directory(root: Path, cwd: str | None) -> str:
     """Return where `cwd` is: in the container's root, else on the machine.
 
-    Make it in the root when it is at neither.
+    Make it in the root when neither place has it.
     """
     if not cwd:
         return str(root)

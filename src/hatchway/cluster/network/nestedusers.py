@@ -1,18 +1,19 @@
-"""Makes user namespaces below the cluster's own, and namespaces that belong to them.
+"""Makes user namespaces inside the cluster's user namespace, and other namespaces that belong to them.
 
-A node's: containers of images are in one that has the cluster's users, and the namespaces of its pods belong to it.
-Root of it has all rights over the pods, and none over the cluster's own processes and mounts. Otherwise a container
-that may mount could make the mounts writable that are read-only for it, and have the kernel execute its own programs in
-place of those of the node agent (binfmt_misc, which each user namespace has since Linux 6.7).
+There are two kinds of such user namespaces:
 
-A container's own, for one whose user is not root, where the cluster has one user: it gives the one user another number,
-that of the image or of runAsUser. So id(1) shows it, files of the container belong to it, and programs that refuse to
-run as root (postgres) start. The number of its group is given in the same way; other users and groups do not exist in
-it.
+- The user namespace of a node has the cluster's users. The containers of images run in it, and the namespaces of the
+  node's pods belong to it. Its root has all rights over the pods, but none over the cluster's own processes and mounts.
+  Without it, a container that may mount could make its read-only mounts writable. It could also let the kernel execute
+  other programs in place of the node agent's (binfmt_misc, which each user namespace has since Linux 6.7).
+- The user namespace of a container is made in a cluster with one user, if the container's user is not root. It gives
+  the one user another number: that of the image or of runAsUser. So id(1) shows this number, files of the container
+  belong to it, and programs that refuse to run as root (postgres) start. The group gets another number in the same way.
+  Other users and groups do not exist in the namespace.
 
-The network's first process makes the namespaces, because the process in one must let itself be inspected for a moment,
-and no container can see the processes in the PID namespace of the first one. A container's process asks for its own
-over its report socket (`forked.py`), when it has looked up its user, and then enters it.
+The network's first process makes both kinds with the help of a child, whose files in /proc must be accessible for a
+moment. No container can see this child, which is in the PID namespace of the first process. A container's process looks
+up its user, asks for its user namespace over its report socket (`forked.py`), and then enters the namespace.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def make_node_users(users: UserMap) -> int:
 def make_namespaces(users: int, kinds: int) -> Namespaces:
     """Return new namespaces that belong to a user namespace.
 
-    users: a descriptor of it. kinds: CLONE_NEW... of each; others are this process's own. Raises OSError.
+    users: a descriptor of that user namespace. kinds: CLONE_NEW... of each; all others are this process's own. Raises
+    OSError.
     """
 
     def make() -> None:

@@ -19,8 +19,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
-# Nearly the largest packets: they never leave this machine as such. So long datagrams are not cut into fragments, which
-# old releases of pasta do not put together.
+# Nearly the largest possible MTU, since these packets never leave this machine. So long datagrams are not divided into
+# fragments, which old releases of pasta do not reassemble.
 _VETH_MTU = 65520
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
@@ -41,7 +41,7 @@ def _name(name: str) -> bytes:
     return attribute(_IFLA_IFNAME, name.encode() + b"\0")
 
 
-def _hardware(address: str) -> bytes:
+def _mac_address(address: str) -> bytes:
     """Return a locally administered MAC address made from the IP address, as in the CNI plugins' utils/hwaddr.
 
     So ARP caches stay right when another interface gets the IP address.
@@ -103,7 +103,7 @@ class Netlink:
         there = _link() + _name(peer) + size + attribute(_IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
         data = attribute(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
         info = attribute(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"veth\0") + data)
-        body = _link() + _name(name) + _hardware(address) + size + info
+        body = _link() + _name(name) + _mac_address(address) + size + info
         self._request(_RTM_NEWLINK, body, f"make the veth pair {name}, {peer}", _NEW)
 
     def set_up(self, index: int) -> None:

@@ -75,8 +75,8 @@ class Table:
     def make_chain(self, name: str, hook: int | None = None, priority: int = 0, kind: str = "filter") -> bytes:
         """Make a chain.
 
-        hook: where packets begin in it; None: only where other chains lead. kind: "filter", or "nat" for a chain that
-        changes addresses.
+        hook: the hook that sends packets to the chain; None for a chain to which only other chains lead.
+        kind: "filter", or "nat" for a chain that changes addresses.
         """
         body = self._in + _text(3, name)
         if hook is not None:
@@ -138,7 +138,10 @@ def element(key: bytes, verdict: tuple[int, str] | None = None, *, ends_range: b
 
 
 def range_elements(ranges: Iterable[tuple[int, int]], key_bytes: int) -> list[bytes]:
-    """Return the elements of a set of ranges. ranges: sorted and apart; first and last value of each."""
+    """Return the elements of a set of ranges.
+
+    ranges: the first and the last value of each range, sorted, with gaps between the ranges.
+    """
     found = []
     for first, last in ranges:
         found.append(element(first.to_bytes(key_bytes, "big")))
@@ -214,18 +217,18 @@ def connection_direction() -> bytes:
 
 
 def compare(value: bytes, how: int = EQUAL) -> bytes:
-    """Go on only if the first register has this value; with `NOT_EQUAL`, only if it has not."""
+    """Go on only if the first register has this value; with `NOT_EQUAL`, only if it has another value."""
     return _expression("cmp", _number(1, _FIRST_REGISTER), _number(2, how), _nested(3, attribute(1, value)))
 
 
 def in_range(first: bytes, last: bytes) -> bytes:
-    """Go on only if the first register is in a range. first, last: both are in it."""
+    """Go on only if the first register is in a range, to which `first` and `last` belong."""
     ends = _nested(3, attribute(1, first)), _nested(4, attribute(1, last))
     return _expression("range", _number(1, _FIRST_REGISTER), _number(2, EQUAL), *ends)
 
 
 def keep_bits(mask: bytes, set_bits: bytes = b"") -> bytes:
-    """Set the other bits of the first register to zero, then those of `set_bits` to one (they are not in `mask`)."""
+    """Clear the bits of the first register that are not in `mask`, and set those in `set_bits`."""
     register = _number(1, _FIRST_REGISTER) + _number(2, _FIRST_REGISTER) + _number(3, len(mask))
     masks = _nested(4, attribute(1, mask)) + _nested(5, attribute(1, set_bits or bytes(len(mask))))
     return _expression("bitwise", register, masks)
@@ -233,7 +236,7 @@ def keep_bits(mask: bytes, set_bits: bytes = b"") -> bytes:
 
 def set_tcp_flags(bits: int) -> list[bytes]:
     """Set bits of the byte with TCP's flags."""
-    # The checksum is one of pairs of bytes, so the byte before is written, too.
+    # TCP's checksum is computed over pairs of bytes, so the byte before is written, too.
     mask = struct.pack(">H", 0xFFFF & ~bits)
     to = _number(5, _FIRST_REGISTER), _number(2, 2), _number(3, 12), _number(4, 2), _number(6, 1), _number(7, 16)
     changed = keep_bits(mask, struct.pack(">H", bits))
@@ -264,7 +267,10 @@ def refuse_prohibited() -> bytes:
 
 
 class NftSocket:
-    """A socket to nf_tables of the network namespace in which it is made. Raises OSError when the kernel has none."""
+    """A socket to nf_tables of the network namespace in which it is made.
+
+    Raises OSError when the kernel has no nf_tables.
+    """
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
@@ -277,7 +283,7 @@ class NftSocket:
         self._socket.close()
 
     def transact(self, messages: Sequence[bytes]) -> None:
-        """Send messages as one transaction. Raises OSError when the kernel refuses one of them: nothing is done then.
+        """Send messages as one transaction. Raises OSError when the kernel refuses one of them; then none takes effect.
 
         messages: at most some 200 kB together.
         """

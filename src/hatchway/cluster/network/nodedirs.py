@@ -1,4 +1,4 @@
-"""The directories of which nodes' file systems are made, and the meaning of nodes' paths on loopback."""
+"""The directories that make up the nodes' file systems, and the meaning of nodes' paths on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SharedDirectory:
 
 @dataclass(frozen=True, slots=True)
 class NodeDirectories:
-    """The directories of which nodes' file systems are made.
+    """The directories that make up the nodes' file systems.
 
     base: the parent of the nodes' own directories. names: the nodes' names, by index. scratch: the private network's
     directory. parts: directories of this machine that nodes have. hidden: paths of this machine that are never shown.

@@ -65,7 +65,7 @@ class NodeNetworks:
                 try:
                     netlink.add_local_route(socket.if_nametoindex("lo"), ip, 32)
                 except OSError as error:
-                    # A node agent that has ended since then added it.
+                    # An earlier node agent has added it.
                     if error.errno != errno.EEXIST:
                         raise
         self._added[ip] += 1

@@ -5,7 +5,7 @@ what containers see of this machine (programs, /etc without secrets, /sys, /dev)
 pods' logs at Kubernetes' path. The directories of `hatchway up --host-path` are mounted, too. A root is built in the
 mount namespace of the private network when it is first needed.
 
-A pod may have left anything in a node's directory, also links, so `beneath` finds the mount points.
+A pod may have left anything in a node's directory, also links, so the mount points are opened by `beneath`.
 """
 
 from __future__ import annotations

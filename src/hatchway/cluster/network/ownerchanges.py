@@ -1,13 +1,12 @@
 """Lets changes of owners and users succeed without an effect, in containers that have one user.
 
-A container's user namespace may map one user and one group only, so that chown(2) to any other fails with EINVAL, and
-so does setuid(2), even for the container's root. `tar` (with it `kubectl cp`), `install -o` and many start scripts then
-end with an error, although nothing else has gone wrong; servers that give up root's rights (nginx, redis) do not start.
-A seccomp filter answers these calls in place of the kernel, as fakeroot does and, for images, Charliecloud (`ch-run
---seccomp`, its documentation says for which calls).
+A container's user namespace may map only one user and one group. Then chown(2) and setuid(2) with any other number fail
+with EINVAL, even for the container's root. `tar` (with it `kubectl cp`), `install -o` and many start scripts then end
+with an error, although nothing else has gone wrong; servers that give up root's rights (nginx, redis) do not start. A
+seccomp filter answers these calls in place of the kernel, as fakeroot and Charliecloud (`ch-run --seccomp`) do.
 
-The programs of 32-bit x86 have their own numbers. Calls of x32, which few kernels have, would be a way around the
-filter, so they do not exist (ENOSYS).
+The programs of 32-bit x86 have their own numbers. Calls of x32, which few kernels have, could evade the filter, so they
+fail with ENOSYS.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from hatchway.cluster.network.accounts import LARGEST_ID
 
 # Instructions of classic BPF (linux/bpf_common.h).
 _LOAD, _AND, _JUMP, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x35, 0x06
-# seccomp(2). The second one, with the error number 0, is a success.
+# Actions of seccomp(2). _ANSWER with the error number 0 lets a call succeed without an effect.
 _ALLOW, _ANSWER, _ASK = 0x7FFF0000, 0x00050000, 0x7FC00000
 # Fields of struct seccomp_data; arguments have 64 bits, of which user, group and mode are the low half.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
@@ -178,7 +177,8 @@ def _set(*, users_too: bool) -> None:
 def make_program(machine: str, *, users_too: bool, ask: bool = False) -> bytes:
     """Return a filter's instructions (struct sock_filter); nothing for an unknown machine.
 
-    users_too: as `ignore_user_changes`, else as `ignore_owner_changes`. ask: as `follow_user_changes`.
+    users_too: True for the filter of `ignore_user_changes`, False for that of `ignore_owner_changes`.
+    ask: True for the filter of `follow_user_changes`.
     """
     architectures = _MACHINES.get(machine)
     if architectures is None:
@@ -189,7 +189,7 @@ def make_program(machine: str, *, users_too: bool, ask: bool = False) -> bytes:
         if machine == "x86_64" and calls is architectures[0]:
             block += _instruction(_IF_AT_LEAST, _X32, 0, 1) + _answer(errno.ENOSYS)
         block += b"".join(_checks(calls, users_too=users_too, ask=ask)) + _allow()
-        # The jump behind a long block needs the wide operand of an unconditional jump.
+        # A jump over a long block needs the wide operand of an unconditional jump.
         program += _instruction(_IF_EQUAL, calls.architecture, 1, 0) + _instruction(_JUMP, len(block) // 8) + block
     return program + _allow()
 
@@ -229,7 +229,7 @@ def _for(numbers: Sequence[int], block: bytes) -> bytes:
     """Return jumps to a block, which must return, for calls with these numbers; all others skip it."""
     jumps = b""
     for left, number in reversed(list(enumerate(reversed(numbers)))):
-        # To the block behind the jumps that are left; the last jump skips the block for all other calls.
+        # Jump over the remaining jumps to the block. The last jump skips the block for all other calls.
         jumps += _instruction(_IF_EQUAL, number, left, 0 if left else len(block) // 8)
     return jumps + block
 

@@ -10,10 +10,9 @@ It stands in the router's namespace, through which each packet between pods, nod
 An "accept" of the first chain ends only that chain, so a connection needs an "accept" of both. Everything that pods
 send to addresses of Services ends at a socket here, whose owner asks the policies itself (`services/`).
 
-Packets of established TCP and SCTP connections pass without another decision. Of UDP, ping and other protocols only
-replies do: each datagram of the client is decided on, so that a flow ends with the policy that allowed it. A TCP SYN is
-always decided on, because the kernel may take it for a part of an old connection, although another pod has the address
-by now.
+Packets of established TCP and SCTP connections pass without another check. With UDP, ping and other protocols, only
+replies do: each datagram of the client is checked, so that a flow ends when no policy allows it any more. A TCP SYN is
+always checked, because the kernel may assign it to an old connection, although another pod has the address now.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _PASSED, _ANSWER = struct.pack("=I", 0), b"\x01"
 _TCP, _SCTP = bytes([PROTOCOLS["TCP"]]), bytes([PROTOCOLS["SCTP"]])
 _SYN, _SYN_AND_ACK = b"\x02", b"\x12"
 _KNOWN, _RELATED = struct.pack("=I", nft.ESTABLISHED | nft.RELATED), struct.pack("=I", nft.RELATED)
-# Bytes of one transaction: the kernel's limit for a message is 208 KiB where nobody has changed it.
+# Bytes of one transaction: the kernel's limit for a message is 208 KiB by default.
 _TRANSACTION = 128 << 10
 _ANSWERS, _HOLD, _REFUSE = "answers", "hold", "refuse"
 
@@ -57,7 +56,7 @@ _ANSWERS, _HOLD, _REFUSE = "answers", "hold", "refuse"
 class NftPacketFilter:
     """The filter of the network namespace in which it is made. See `packetrules.PacketFilter`.
 
-    nodes: the address of each node, and the gateway of its pods, which is in the same /24 as they.
+    nodes: the address of each node, and the gateway of its pods, which is in the same /24 as the pods.
     api: the service address of the API server.
 
     Raises OSError when this kernel has no nf_tables, or does not allow it.
@@ -110,20 +109,20 @@ class NftPacketFilter:
         self._socket.transact(messages)
 
     def _pass_answers(self) -> Iterator[bytes]:
-        """Yield the rules that accept packets of established connections; of other protocols only the replies."""
+        """Yield the rules that accept packets of established TCP and SCTP connections, and replies of others."""
         add, protocol = self._table.add_rule, nft.protocol()
         begins = nft.tcp_flags(), nft.keep_bits(_SYN_AND_ACK), nft.compare(_SYN)
         known = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(_PASSED, nft.NOT_EQUAL)
         yield add(_ANSWERS, protocol, nft.compare(_TCP), *begins, nft.decide(nft.RETURN))
         related = nft.connection_state(), nft.keep_bits(_RELATED), nft.compare(_PASSED, nft.NOT_EQUAL)
-        # Errors about packets of a connection.
+        # ICMP errors about packets of a known connection.
         yield add(_ANSWERS, *related, nft.decide(nft.ACCEPT))
         for number in (_TCP, _SCTP):
             yield add(_ANSWERS, protocol, nft.compare(number), *known, nft.decide(nft.ACCEPT))
         yield add(_ANSWERS, *known, nft.connection_direction(), nft.compare(_ANSWER), nft.decide(nft.ACCEPT))
 
     def release(self) -> None:
-        """End what `reset` has begun. Raises OSError."""
+        """Stop refusing all new connections, which `reset` has begun: the rules decide now. Raises OSError."""
         self._socket.transact([self._table.flush_chain(_HOLD)])
 
     def apply(self, changes: list[FilterChange]) -> None:
@@ -229,14 +228,14 @@ def obstacle() -> str:
         return error.strerror or str(error)
     finally:
         if filters is not None:
-            # What a kernel has accepted of it must not stay: it would refuse connections.
+            # Rules that the kernel has accepted must not stay: they would refuse connections.
             with contextlib.suppress(OSError):
                 filters.remove()
             filters.close()
     return ""
 
 
-# One change of each kind, to try what the kernel has.
+# One change of each kind, to try whether the kernel supports it.
 _SAMPLE: list[FilterChange] = [
     MakeSet("addresses", "addresses", ("10.244.0.2",)),
     MakeSet("sockets", "sockets", (("10.244.0.2", 80),)),

@@ -5,8 +5,8 @@
            └─ a container's, or that of a pod with shareProcessNamespace: its keeper and containers
 
 So a pod with hostPID sees the processes of its node's pods and nothing else. The first process of such a namespace,
-its keeper, does nothing but reap orphans. It is a fork of init, whose memory and files are protected from the whole
-cluster. Its file system is empty, so `/proc/1/root` leads nowhere.
+its keeper, does nothing but reap orphans. The keeper is a fork of init; its memory and files are protected from the
+whole cluster. Its file system is empty, so `/proc/1/root` leads nowhere.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PidSpace:
         self._name = f"pid:[{os.fstat(descriptor).st_ino}]"
 
     def close(self) -> None:
-        """End everything in it. The caller must still wait for the keeper's exit status."""
+        """End all processes in the namespace. The caller must still wait for the keeper's exit status."""
         if self.descriptor >= 0:
             # No other process can have the keeper's id before the keeper is waited for.
             os.kill(self.pid, signal.SIGKILL)
@@ -54,10 +54,10 @@ class PidSpace:
             self.descriptor = -1
 
     def sweep(self, mounts: str | None, keep: set[int]) -> None:
-        """Kill the processes in this namespace itself, except its keeper.
+        """Kill the processes that are directly in this namespace, except its keeper.
 
-        mounts: kill only those in this mount namespace (what a container has left behind); None: all. keep: process ids
-        to leave.
+        mounts: kill only processes in this mount namespace (those that a container has left behind); None kills all.
+        keep: the ids of processes that are not killed.
         """
         deadline = time.monotonic() + _SWEEP_SECONDS
         while time.monotonic() < deadline:
@@ -130,8 +130,8 @@ def make_pod_space(
 def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> tuple[int, int]:
     """Fork a child of this process that is the first one of a new PID namespace in `above`, and calls `run`.
 
-    A process in between makes it, because only a process inside a namespace can make another one in it. Return the
-    child's process id as seen here, and a descriptor of its namespace. Raises OSError.
+    A process in between makes the namespace, because only a process inside a namespace can make another one in it.
+    Return the child's id in this process's PID namespace, and a descriptor of the child's namespace. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
@@ -141,7 +141,7 @@ def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> t
         try:
             return _receive_made(ours)
         finally:
-            # It has done its work; a container of the node may have stopped it (SIGSTOP).
+            # The process in between is not needed any more, and a container of the node may have stopped it (SIGSTOP).
             os.kill(between, signal.SIGKILL)
             os.waitpid(between, 0)
 
@@ -187,7 +187,7 @@ def _fork_again(theirs: socket.socket, run: Callable[[], NoReturn]) -> NoReturn:
     with child_exits():
         linux.unshare(linux.CLONE_NEWPID)
         if linux.fork_sibling() == 0:
-            # The kernel adds this process's id, as the receiver sees it.
+            # The kernel adds this process's id in the receiver's PID namespace.
             theirs.send(b"child")
             theirs.close()
             run()

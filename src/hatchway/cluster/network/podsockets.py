@@ -21,16 +21,16 @@ _KEPT_SECONDS: Final = 1.0
 class _Pod:
     """The sockets of one pod.
 
-    asked: how many were requested and have not come. waiting: callers that get the next ones. used: how many were taken
-    since the last check. batch: how many are requested next.
+    requested: how many sockets were requested and have not arrived. waiting: callers that get the next sockets.
+    used: how many were taken since the last check. batch: how many are requested next.
     """
 
-    __slots__ = ("asked", "batch", "ready", "used", "waiting")
+    __slots__ = ("batch", "ready", "requested", "used", "waiting")
 
     def __init__(self) -> None:
         self.ready: deque[socket.socket] = deque()
         self.waiting: deque[asyncio.Future[socket.socket]] = deque()
-        self.asked = 0
+        self.requested = 0
         self.batch = _FEWEST
         self.used = False
 
@@ -40,7 +40,7 @@ class PodSockets:
 
     Make it in an event loop, and `close` it.
 
-    ask: makes them.
+    ask: makes new sockets.
     """
 
     def __init__(self, ask: AskForSockets) -> None:
@@ -51,7 +51,7 @@ class PodSockets:
         self._timer: asyncio.TimerHandle | None = None
 
     def take_now(self, uid: str) -> socket.socket | None:
-        """Return a socket that is kept; None when there is none."""
+        """Return a kept socket; None when there is none."""
         pod = self._pods.get(uid)
         if pod is None or not pod.ready:
             return None
@@ -70,8 +70,8 @@ class PodSockets:
             return pod.ready.popleft()
         waiting: asyncio.Future[socket.socket] = self._loop.create_future()
         pod.waiting.append(waiting)
-        if pod.asked < len(pod.waiting):
-            pod.asked += pod.batch
+        if pod.requested < len(pod.waiting):
+            pod.requested += pod.batch
             task = self._loop.create_task(self._fill(uid, pod, pod.batch), name="sockets of a pod")
             pod.batch = min(2 * pod.batch, _MOST)
             self._tasks.add(task)
@@ -104,10 +104,10 @@ class PodSockets:
         try:
             made = await self._ask(uid, count, socket.AF_INET)
         except OSError as error:
-            _fail(pod, error)  # the next one asks again
+            _fail(pod, error)  # the next caller asks again
             return
         finally:
-            pod.asked -= count
+            pod.requested -= count
         pod.ready.extend(made)
         while pod.waiting and pod.ready:
             waiting = pod.waiting.popleft()

@@ -179,9 +179,9 @@ class PrivateRuntime:
     """The sandboxes of the private network. Make it in an event loop.
 
     control: the socket to init. networks: opens sockets on nodes' addresses.
-    directories: what nodes' file systems are made of; None when they have none.
+    directories: the directories that make up the nodes' file systems; None when nodes have none.
     packets: filters packets between pods; None where the kernel does not.
-    users: which users containers of images have. control_groups: enforces limits; None where nothing does.
+    users: which users containers of images have. control_groups: enforces limits; None where limits are not enforced.
 
     closed: done when the network has ended.
     """
@@ -316,7 +316,7 @@ class PrivateRuntime:
         self._channel.send(message, descriptors)
 
     async def ask(self, message: Message, descriptors: Sequence[int] = ()) -> Message:
-        """Send a request and wait for its answer. Raises OSError with init's words."""
+        """Send a request and wait for its answer. Raises OSError with init's message."""
         answer, received = await self._ask(message, descriptors)
         close_all(received)
         return answer
@@ -361,7 +361,7 @@ class PrivateRuntime:
             descriptors = (theirs.fileno(),) if theirs is not None else _streams(config)
             answer = await self.ask({**message, "process": process.key, "config": sent}, descriptors)
             if console is not None:
-                # The program runs, so it has sent its terminal before.
+                # The process has sent its terminal before its program runs.
                 console.setblocking(False)
                 process.terminal = receive_terminal(console)
         except OSError as error:

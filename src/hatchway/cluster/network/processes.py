@@ -39,5 +39,5 @@ def limit_here(number: int) -> None:
         with open(_PATH, "w", encoding="ascii") as file:
             file.write(str(max(number, _LEAST)))
     except OSError:
-        # It is mounted read-only; the other limits remain.
+        # /proc is mounted read-only here; the other limits remain.
         return

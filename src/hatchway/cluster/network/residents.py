@@ -1,4 +1,4 @@
-"""The nodes, sandboxes and processes of which the network's first process keeps records (`init.py`)."""
+"""The records that the network's first process (`init.py`) keeps of nodes, sandboxes and processes."""
 
 from __future__ import annotations
 
@@ -49,14 +49,17 @@ class PodNamespaces:
 class Child:
     """A process of a sandbox.
 
-    report: the socket that is closed when its program runs, or sends why it does not; None afterwards. deadline: when
-    its program must run (time.monotonic). shared: the PID namespace that it is in, if it is not that namespace's first
-    process. container: for a process of exec, its container. guest_of: the container whose PID namespace it has joined.
-    mounts: a descriptor of the mount namespace with which a container was started, whatever it has entered since; -1
-    while unknown. users: the user and group of a container, and a descriptor of its own user namespace.
-    privileges, account: those of a container of an image, as messages have them, for the processes that exec starts in
-    it; None: it is not one, or its account is not known yet. changes: answers changes of users in a container; None
-    where the kernel does not ask. node_users: `users` of its node.
+    report: the socket over which it reports errors until its program runs; None afterwards.
+    deadline: when its program must run (time.monotonic).
+    shared: the PID namespace that it is in, if it is not that namespace's first process.
+    container: for a process of exec, its container.
+    guest_of: the PID namespace of the other container that it has joined (targetContainerName).
+    mounts: a descriptor of the mount namespace with which a container was started; -1 while unknown.
+    users: the user and group of a container, and a descriptor of its own user namespace.
+    privileges, account: for a container of an image, what its execs get, in the form of messages; account is None until
+        it is known.
+    changes: answers changes of users in a container; None where the kernel does not ask.
+    node_users: the attribute `users` of its node.
     """
 
     shared: PidSpace | None = None
@@ -109,7 +112,7 @@ class Child:
                 return found.text
 
     def _nested_users(self, uid: int, gid: int) -> int | OSError:
-        """Return the user namespace of this container, or of the one in which an exec runs, or why there is none."""
+        """Return the user namespace of this container, or of this exec's container; an error when it cannot be made."""
         container = self.container or self
         if container.users is None or container.users[:2] != (uid, gid):
             try:

@@ -63,7 +63,7 @@ class Rights(NamedTuple):
 
 
 def take_rights(report: socket.socket, account: Account, rights: Rights, users: int, *, is_first: bool = False) -> None:
-    """Change to the container's user and rights. Nothing changes between this and its program. Raises StartFailure.
+    """Change to the container's user and rights. The caller then executes the program at once. Raises StartFailure.
 
     report: the child's end of `report_pair`. users: a descriptor of the user namespace of its node's pods; below 0 for
     this process's. is_first: whether it is the first process of its container.

@@ -37,8 +37,8 @@ _TEMPLATE_FILE = "/template.json"
 class Template(NamedTuple):
     """The directories that `prepare` has made.
 
-    path: a tmpfs with the read-only trees below programs/, an empty root/, machine/ with a /proc for the nodes' file
-    systems, and an empty directory and file at which mounts are prepared before they are moved.
+    path: a tmpfs. It has the read-only trees below programs/, an empty root/, and machine/ with a /proc for the nodes'
+        file systems. It also has an empty directory and an empty file, where mounts are prepared before they are moved.
     links: the symbolic links in this machine's root directory (`/bin`), with their targets.
     trees: the paths of the directories that are shown. etc: the names in /etc that are shown.
     """

@@ -41,7 +41,7 @@ async def open_runtime(
 
     In the private network it also answers the control plane's dialer. Raises HatchwayError outside of a network.
 
-    directories: what nodes' file systems are made of; None: they have none.
+    directories: the directories that make up the nodes' file systems; None when nodes have none.
     published: addresses of this machine for node ports; in the private network the control plane has them.
     control_groups: the directory of the cluster's control group (`cgroups.make_tree`); "" for none.
     """

@@ -49,7 +49,7 @@ _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
 _SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 
-# mount_setattr (Linux 5.12) has the same number on all machines; older calls have different ones on x86.
+# mount_setattr (Linux 5.12) has the same number on all machines; older calls have different numbers on x86.
 _SYS_MOUNT_SETATTR = 442
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "loongarch64": 220}.get(platform.machine())
 _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "loongarch64": 277}.get(platform.machine())
@@ -152,7 +152,7 @@ def set_filter(program: bytes) -> None:
     result = _libc.syscall(
         ctypes.c_long(_SYS_SECCOMP),
         ctypes.c_uint(_SECCOMP_SET_MODE_FILTER),
-        # Old kernels would else slow down all that runs below a filter (speculative store bypass).
+        # Without this flag, old kernels slow down everything that runs below a filter (speculative store bypass).
         ctypes.c_uint(_SECCOMP_FILTER_FLAG_SPEC_ALLOW),
         ctypes.byref(_FilterProgram(len(program) // 8, program)),
     )
@@ -160,7 +160,7 @@ def set_filter(program: bytes) -> None:
 
 
 def set_listening_filter(program: bytes) -> int:
-    """Set a filter as `set_filter` does; return a descriptor that answers the calls of which it asks (Linux 5.0).
+    """Set a filter as `set_filter` does; return a descriptor for answering the calls about which it asks (Linux 5.0).
 
     The descriptor is close-on-exec. Raises OSError: EBUSY when another filter of this process has one already.
     """
@@ -190,7 +190,7 @@ def fork_sibling() -> int:
     """Fork a child of this process's parent (CLONE_PARENT); the return value is that of fork(2).
 
     Python does not know of this fork. So use it only in single-threaded processes, for children that soon call
-    execve(2) or do nothing any more. Raises OSError (ENOSYS: unknown machine).
+    execve(2) or do nothing else. Raises OSError (ENOSYS: unknown machine).
     """
     if _SYS_CLONE is None:
         raise OSError(errno.ENOSYS, f"clone: its number on {platform.machine()} is not known")

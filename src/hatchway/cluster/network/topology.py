@@ -35,8 +35,8 @@ _PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_
 class Topology:
     """The namespaces of the private network, kept open by descriptors. The network's first process makes it.
 
-    config: see `launcher.py`. users: those of the user namespace. Raises OSError when this machine does not allow what
-    pods need.
+    config: see `launcher.py`. users: the users of the user namespace. Raises OSError when this machine does not allow
+    what pods need.
 
     template: the files of this machine that every container sees. own_pids: the first process's PID namespace.
     processes: how many processes a node may have.
@@ -67,7 +67,7 @@ class Topology:
         try:
             users = make_node_users(self._users)
         except OSError as error:
-            # Containers that may mount do not start then.
+            # Then containers that may mount do not start.
             print(f"pods have no user namespace of their own: {error.strerror}", file=sys.stderr)
             users = -1
         try:
@@ -93,7 +93,7 @@ class Topology:
             sandbox.namespaces.close()
 
     def _mount_machine_proc(self) -> None:
-        """Mount a /proc for all nodes: that of a PID namespace that ends, so that it never shows any process.
+        """Mount a /proc for all nodes. It is of a PID namespace that ends at once, so it never shows a process.
 
         It describes the machine only. A /proc with processes would give access to the environment and the root
         directory of each (`/proc/PID/root`).

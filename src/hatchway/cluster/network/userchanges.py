@@ -2,10 +2,9 @@
 
 Many images start as root and continue as another user: their start script checks `id -u`, and runs itself again by
 `gosu`, `su-exec` or `setpriv`. If the user never changes, such a script repeats forever. So when a process of the
-container calls
-setuid(2) or the like, the kernel asks this process (seccomp_unotify(2)), which answers with success. If the container's
-first process then executes another program, the container needs the other user, and is started again as that user
-(`nestedusers.py`). Servers that only drop root's rights (nginx) execute no program afterwards, and continue.
+container calls setuid(2) or the like, the kernel asks this process (seccomp_unotify(2)), which answers with success. If
+the container's first process then executes another program, the container needs the other user, and is started again as
+that user (`nestedusers.py`). Servers that only drop root's rights (nginx) execute no program afterwards, and continue.
 
 The network's first process has other work. So it spends little time on each question, and limits how often a container
 is answered.

@@ -28,7 +28,7 @@ def mount_volume(template: Template, root: int, mount: dict[str, Any], *, forbid
     """Mount one volume in a container's root, which is not yet this process's root.
 
     root: a descriptor of the new root. mount: a `Mount` of the runtime's contract, as a dictionary.
-    forbidden: the device number of the root's /proc, in which nothing may be mounted; -1: it has none yet.
+    forbidden: the device number of the root's /proc, in which nothing may be mounted; -1 while the root has none.
     Raises RootError.
     """
     path = mount["path"]

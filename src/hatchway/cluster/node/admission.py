@@ -12,8 +12,8 @@ from hatchway.kube.api import Object
 def refusal(pod: Object, requests: Amounts, ledger: NodeLedger) -> tuple[str, str] | None:
     """Return (reason, message) for the status of a pod that this node must not run; None when it may run the pod.
 
-    A pod that the scheduler has not bound may need more than the node has. A pod that a former agent has admitted is
-    never refused.
+    The scheduler has not checked a pod whose nodeName was set by a user, so that pod may need more than the node has.
+    A pod that a former agent has admitted is never refused.
 
     requests: the amounts to be reserved for the pod.
     ledger: the reservations for the node's other pods.

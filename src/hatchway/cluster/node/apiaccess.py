@@ -19,8 +19,8 @@ TOKEN_SECONDS = 120.0
 ALLOWED_SECONDS, DENIED_SECONDS = 300.0, 30.0
 _REMEMBERED = 1024
 _MASTERS = "system:masters"
-# From a path's first segment to subresources of nodes. A client needs the right to one of them
-# (KubeletFineGrainedAuthz); for other paths it needs the right to `proxy`.
+# The subresources of nodes for each first segment of a path. A client needs the right to one of these subresources
+# (KubeletFineGrainedAuthz). For all other paths, it needs the right to `proxy`.
 _SUBRESOURCES = {
     "stats": ("stats",),
     "metrics": ("metrics",),
@@ -31,8 +31,8 @@ _SUBRESOURCES = {
     "configz": ("configz", "proxy"),
     "checkpoint": ("checkpoint",),
 }
-# The first segments of paths that run commands or reach ports. Their verb is `create`, whatever the request's method
-# is.
+# The first segments of paths that run commands or reach ports. They need the verb `create`, whatever the request's
+# method is.
 _CREATING = frozenset(("exec", "attach", "portForward", "run"))
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 

@@ -1,7 +1,7 @@
 """Writes a volume's files so that all of them change at once (`pkg/volume/util/atomic_writer.go`).
 
-A volume's directory contains the link `..data`, which leads to a directory that is named after a time; and for each
-visible name a link through `..data`. A new payload is first written to a directory outside the volume. When it is
+A volume's directory contains the link `..data`, which leads to a directory that is named after a time. For each visible
+name, it contains a link through `..data`. A new payload is first written to a directory outside the volume. When it is
 complete, that directory is moved into the volume. Then `..data` is replaced, so that all files change at once. All
 paths are opened with directory descriptors, and no link is followed.
 """
@@ -27,7 +27,7 @@ _OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file's content, permission bits and owner. user: None for the node agent's own."""
+    """A file's content, permission bits and owner. user: the owner; None for the node agent's user."""
 
     data: bytes
     mode: int = 0o644
@@ -49,7 +49,7 @@ def check_path(path: str) -> None:
 def write_payload(directory: Path, payload: Payload, *, staging: Path, owner: VolumeOwnership | None = None) -> bool:
     """Make the volume's `directory` show exactly `payload` (by relative path). Return True when anything changed.
 
-    staging: a directory on the same file system; it is created if it is missing. owner: who owns the files.
+    staging: a directory on the same file system; it is created if it is missing. owner: the owner of the files.
 
     No other process may change the paths of the two directories. Raises ValueError for a path that leaves the volume;
     OSError.
@@ -105,7 +105,7 @@ def _write(stage: int, name: str, payload: Payload, owner: VolumeOwnership) -> N
                         place = inner
                 with open(os.open(last, _NEW_FILE, 0o600, dir_fd=place), "wb") as file:
                     file.write(content.data)
-                    if owner.numbers:
+                    if owner.has_groups:
                         _give(file.fileno(), content.user, owner.group)
                     os.fchmod(file.fileno(), content.mode)
             finally:
@@ -146,7 +146,7 @@ def _is_link(directory: int, name: str) -> bool:
 
 
 def _same(shown: int, current: str, payload: Payload) -> bool:
-    """Return True when the visible files equal the payload. Other kinds of files than regular ones never do."""
+    """Return True when the visible files equal the payload. A file that is not a regular file never does."""
     try:
         with _directory(current, shown) as directory:
             found = dict(_files(directory, ""))

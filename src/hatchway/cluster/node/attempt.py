@@ -21,7 +21,7 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
-# The least number of seconds between SIGTERM and SIGKILL, for a preStop hook that has used up the pod's grace period.
+# The least number of seconds between SIGTERM and SIGKILL, when a preStop hook has used up the pod's grace period.
 LEAST_GRACE = 2.0
 # The environment of a process with a terminal, as containerd sets it (`pkg/oci/spec_opts.go`, WithTTY).
 TERMINAL_ENVIRONMENT = {"TERM": "xterm"}
@@ -49,9 +49,9 @@ class Attempt:
 
     config: the settings with which it was started. environment: its variables, without those of a terminal.
     stop_signal: the number of the signal that asks it to end.
-    posted: called after the postStart hook, or at once if there is none.
-    started: called when the container counts as started, after its startup probe.
-    counted: called with the kind and the result of each check of a probe.
+    on_post_start: called after the postStart hook, or at once if there is none.
+    on_started: called when the container counts as started, after its startup probe.
+    on_check: called with the kind and the result of each check of a probe.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Attempt:
         environment: Mapping[str, str],
         stop_signal: int,
         may_be_ready: bool,
-        posted: Callable[[], None],
-        started: Callable[[], None],
-        counted: Callable[[probes.ProbeKind, probes.Result], None],
+        on_post_start: Callable[[], None],
+        on_started: Callable[[], None],
+        on_check: Callable[[probes.ProbeKind, probes.Result], None],
     ) -> None:
         self._context = context
         self._spec = spec
@@ -78,9 +78,9 @@ class Attempt:
         self._process = process
         self._may_be_ready = may_be_ready
         self._is_sidecar = spec.get("restartPolicy") == "Always"
-        self._posted = posted
-        self._started = started
-        self._counted = counted
+        self._on_post_start = on_post_start
+        self._on_started = on_started
+        self._on_check = on_check
         self._group: asyncio.TaskGroup | None = None
         self._readiness: asyncio.Task[None] | None = None
         self._order: asyncio.Future[EndOrder] = asyncio.get_running_loop().create_future()
@@ -91,7 +91,7 @@ class Attempt:
         """Order the end of the process. After the first order, further ones can only shorten the grace period."""
         if not self._order.done():
             self._order.set_result(order)
-        self._hurry(order.grace)
+        self._shorten_deadline(order.grace)
 
     @property
     def ignores_stop_signal(self) -> bool:
@@ -130,7 +130,7 @@ class Attempt:
         )
         return await self._context.sandbox.exec(self._process, config)
 
-    def _hurry(self, grace: float) -> None:
+    def _shorten_deadline(self, grace: float) -> None:
         self._deadline = min(self._deadline, asyncio.get_running_loop().time() + grace)
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(min(self._deadline, self._scope.when() or self._deadline))
@@ -143,7 +143,7 @@ class Attempt:
         order = None
         async with asyncio.TaskGroup() as self._group:
             exiting = self._group.create_task(self._process.wait())
-            attending = self._group.create_task(self._attend())
+            attending = self._group.create_task(self._run_hook_and_probes())
             either: list[asyncio.Future[Any]] = [exiting, self._order]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             # Stop this task, but not the readiness probe: the process may serve requests until it ends.
@@ -188,7 +188,7 @@ class Attempt:
             log.info("preStop hook of %s of pod %s: %s", self._spec["name"], self._context.full_name, result.message)
             self._event("Warning", "FailedPreStopHook", "PreStopHook failed")
 
-    async def _attend(self) -> None:
+    async def _run_hook_and_probes(self) -> None:
         """Run the postStart hook, then the probes, while the process runs."""
         checker = self._checker()
         hook = (self._spec.get("lifecycle") or {}).get("postStart")
@@ -202,7 +202,7 @@ class Attempt:
                 self._event("Warning", "FailedPostStartHook", "PostStartHook failed")
                 self.end(EndOrder("FailedPostStartHook", self._context.grace()))
                 return
-        self._posted()
+        self._on_post_start()
         startup, liveness, readiness = (self._spec.get(f"{kind}Probe") for kind in _PROBES)
         if startup:
             await self._watch("startup", startup, checker)
@@ -210,7 +210,7 @@ class Attempt:
                 return
         self._state.started = True
         self._state.ready = not readiness and self._may_be_ready
-        self._started()
+        self._on_started()
         self._context.mark_changed()
         if readiness and self._group is not None:
             self._readiness = self._group.create_task(self._watch("readiness", readiness, checker))
@@ -219,7 +219,7 @@ class Attempt:
 
     async def _watch(self, kind: probes.ProbeKind, probe: Object, checker: Checker) -> None:
         def on_result(result: probes.Result) -> None:
-            self._counted(kind, result)
+            self._on_check(kind, result)
             name = f"{kind.capitalize()} probe"
             if result.errored:
                 why = f"{name} errored and resulted in unknown state: {result.message}"

@@ -19,8 +19,8 @@ class BackOff:
         self._first, self._last = first, last
         self._next = 0.0
 
-    def ended(self, ran_for: float) -> float:
-        """Record that the container ended after `ran_for` seconds; return the seconds to wait, counted from its end."""
+    def record_end(self, ran_for: float) -> float:
+        """Count an end of the container after `ran_for` seconds; return the seconds to wait, counted from its end."""
         if ran_for > RESET_AFTER:
             self._next = 0.0
         delay = self._next
@@ -32,8 +32,9 @@ class BackOff:
 class PullDelay:
     """The reason and the end of a delay before an image is pulled again: 10 s after a failure, then 20 s, ... 5 min.
 
-    until: a time of the clock that `failed` is given. failure: the last failure's message. reported: the names of the
-    containers of which an event has said that they wait.
+    until: the end of the delay, on the clock of `record_failure`.
+    failure: the last failure's message.
+    reported: the names of the containers whose wait was reported by an event.
     """
 
     until: float = 0.0
@@ -41,13 +42,13 @@ class PullDelay:
     reported: set[str] = field(default_factory=set)
     _next: float = FIRST
 
-    def report(self, container: str) -> bool:
-        """Record that an event is reported about a container's wait. Return False when that has been done before."""
+    def mark_reported(self, container: str) -> bool:
+        """Record that an event reports a container's wait. Return False when an event has already reported it."""
         is_new = container not in self.reported
         self.reported.add(container)
         return is_new
 
-    def failed(self, now: float, failure: str) -> None:
+    def record_failure(self, now: float, failure: str) -> None:
         """Record that a pull has failed."""
         self.until = now + self._next
         self._next = min(self._next * 2, LAST)

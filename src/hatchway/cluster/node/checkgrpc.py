@@ -27,7 +27,8 @@ _CODES = (
 # gRPC status codes for HTTP statuses of servers that speak HTTP/2 but not gRPC (http-grpc-status-mapping.md).
 _OF_HTTP = {400: _INTERNAL, 401: 16, 403: 7, 404: _UNIMPLEMENTED, 429: _UNAVAILABLE, 502: 14, 503: 14, 504: 14}
 _RETRY_SECONDS = 1.0
-# The most bytes of an answer. A valid one has some hundred; a long one in small frames would delay other probes.
+# The most bytes of an answer. A valid answer has a few hundred bytes; a long answer in small frames would delay other
+# probes.
 _READ_LIMIT = 32 << 10
 _PIECE = 1024
 
@@ -84,7 +85,7 @@ def _seconds(timeout: float) -> str:
 async def _connect(dial: Dial, host: str, port: int, timeout: float) -> _GrpcConnection:
     """Return a connection to a server that speaks HTTP/2.
 
-    It tries again until the caller's timeout, like grpc.WithBlock.
+    Try again until the caller's timeout, like grpc.WithBlock.
     """
     while True:
         try:
@@ -93,7 +94,7 @@ async def _connect(dial: Dial, host: str, port: int, timeout: float) -> _GrpcCon
             await asyncio.sleep(_RETRY_SECONDS)
             continue
         try:
-            await connection.settled()
+            await connection.wait_until_ready()
             return connection
         except CallError:
             connection.close()
@@ -130,7 +131,7 @@ class _GrpcConnection:
     def close(self) -> None:
         self._writer.close()
 
-    async def settled(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until the server's connection preface has arrived. Raises CallError."""
         from h2.events import RemoteSettingsChanged
 

@@ -89,7 +89,7 @@ async def get(request: CheckRequest, connect: Dial, timeout: float) -> CheckResp
                 parts = urlsplit(url)
                 head = _head(parts, host_field or parts.netloc, request.fields, referer)
                 answer = await _exchange(parts, head, connect, timeout, reading)
-                target = _next(parts, answer, urlsplit(request.url).hostname)
+                target = _redirect_url(parts, answer, urlsplit(request.url).hostname)
                 if target is None:
                     return answer
                 if urlsplit(answer.location).netloc:
@@ -115,14 +115,14 @@ class _Reading:
     body = False
 
 
-def _next(parts: SplitResult, answer: CheckResponse, first_host: str | None) -> str | None:
-    """Return the URL of a redirect, None for any other answer. Raises RequestError."""
+def _redirect_url(parts: SplitResult, answer: CheckResponse, first_host: str | None) -> str | None:
+    """Return the URL to which a response redirects; None for any other response. Raises RequestError."""
     if answer.status not in (301, 302, 303, 307, 308) or not answer.location:
         return None
     try:
         target = urljoin(parts.geturl(), answer.location)
         found = urlsplit(target)
-        # Reading `port` raises ValueError for a bad one.
+        # Reading `port` raises ValueError for an invalid port.
         host, _ = found.hostname, found.port
     except ValueError as error:
         raise RequestError(f"failed to parse Location header {answer.location!r}: {error}") from error
@@ -199,14 +199,14 @@ async def _read(reader: asyncio.StreamReader, reading: _Reading) -> CheckRespons
             break
         size += len(data)
         parser.feed(data)
-        reading.body = parser.headed
-        if not parser.headed:
+        reading.body = parser.has_head
+        if not parser.has_head:
             before = size
         elif size - before > _FRAMED_LIMIT and not parser.done:
             raise BodyError("http: chunked encoding contains too much non-data")
-        if size > _HEAD_LIMIT and not parser.headed:
+        if size > _HEAD_LIMIT and not parser.has_head:
             raise RequestError(f"net/http: server response headers exceeded {_HEAD_LIMIT} bytes; aborted")
-    if not parser.headed:
+    if not parser.has_head:
         raise RequestError("EOF" if not size else "unexpected EOF")
     if not parser.done and parser.framed:
         raise BodyError("unexpected EOF")
@@ -214,16 +214,16 @@ async def _read(reader: asyncio.StreamReader, reading: _Reading) -> CheckRespons
 
 
 class _CheckResponseParser:
-    """Parses the final response of a server; informational ones before it are skipped.
+    """Parses the final response of a server; informational responses before it are skipped.
 
-    headed: True once its head has arrived.
+    has_head: True once its head has arrived.
     framed: True if the head says where the body ends.
     done: True once enough of the body has arrived.
     """
 
     def __init__(self) -> None:
         self.answer = CheckResponse()
-        self.headed = False
+        self.has_head = False
         self.framed = False
         self.done = False
         self._parser = httptools.HttpResponseParser(self)
@@ -234,12 +234,12 @@ class _CheckResponseParser:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # A server that switches to another protocol counts as a server that has answered.
-            self.headed = self.done = True
+            self.has_head = self.done = True
         except httptools.HttpParserError as error:
             if self.done:
                 # Ignore bytes after a response that ends the connection.
                 return
-            if self.headed:
+            if self.has_head:
                 raise BodyError(f"malformed body: {error}") from error
             shown = data[:32].decode("latin-1")
             raise RequestError(
@@ -259,7 +259,7 @@ class _CheckResponseParser:
             self.answer, self.framed = CheckResponse(), False
             return
         self.answer.status = status
-        self.headed = True
+        self.has_head = True
 
     def on_body(self, body: bytes) -> None:
         self.answer.body += body[: BODY_LIMIT - len(self.answer.body)]
@@ -267,7 +267,7 @@ class _CheckResponseParser:
             self.done = True
 
     def on_message_complete(self) -> None:
-        if self.headed:
+        if self.has_head:
             self.done = True
 
 

@@ -12,7 +12,7 @@ from hatchway.errors import HatchwayError
 from hatchway.files import write_private
 
 ENVIRONMENT = "HATCHWAY_NODE_CONFIG"
-# The service proxy's certificate.
+# The name of the service proxy's certificate (`AgentConfig.certificate`).
 PROXY = "kube-proxy"
 
 # When the cluster goes down, pods get at most this many seconds to end, even if their grace period is longer (the
@@ -44,8 +44,8 @@ class AgentConfig:
     pod_api_server: the API server's URL for pods.
     isolation: "private" or "loopback", as `Runtime.isolation`.
     cluster_dns: the nameserver of pods; "" when there is none.
-    host_nameserver: the address at which pods reach this machine's nameservers; "" when they have no way to them.
-    images: images in addition to those of `images.py`, from the name without a tag to the command.
+    host_nameserver: the address at which pods reach this machine's nameservers; "" when pods cannot reach them.
+    images: the commands of further images, in addition to those of `images.py`, by the image's name without a tag.
     image_store: the directory of the image store; "" when there is none.
     host_programs: whether the command of an image that Hatchway does not ship runs with this machine's programs.
     host_paths: directories of this machine that are mounted in the nodes' file systems.

@@ -1,54 +1,41 @@
 """Runs one container: starts it, and restarts it according to its restart policy.
 
-The states, reasons and events are those of `pkg/kubelet/kuberuntime` (`kuberuntime_manager.go`,
-`kuberuntime_container.go`).
+Behaviour: `pkg/kubelet/kuberuntime/kuberuntime_manager.go`. What happens is recorded by `containerrecord.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal
 
 from hatchway.cluster.node import clock, probes
-from hatchway.cluster.node.attempt import TERMINAL_ENVIRONMENT, Attempt, EndOrder
+from hatchway.cluster.node.attempt import Attempt, EndOrder
 from hatchway.cluster.node.backoff import BackOff
+from hatchway.cluster.node.containerrecord import START_FAILED, ContainerRecord
 from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.containerstreams import ContainerStreams
 from hatchway.cluster.node.containeruser import container_user
 from hatchway.cluster.node.env import ConfigError
 from hatchway.cluster.node.followeduser import followed_user
 from hatchway.cluster.node.imagemanager import LOOK_SECONDS, ImageError
-from hatchway.cluster.node.images import HOST_PROGRAMS_ID
 from hatchway.cluster.node.logfiles import ContainerLog
-from hatchway.cluster.node.logreader import last_lines
-from hatchway.cluster.node.oomscore import oom_score
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.podgroups import ContainerGroup
-from hatchway.cluster.node.podstatus import ContainerState
-from hatchway.cluster.node.programs import PreparedStart, prepare_program
+from hatchway.cluster.node.preparedstart import PreparedStart, prepare_start
 from hatchway.cluster.node.resizing import needs_restart, same_resources
+from hatchway.cluster.node.restartpolicy import ContainerKind, is_restarted
 from hatchway.cluster.runtime import ContainerConfig, ContainerProcess, Exit, StartError
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 
-log = logging.getLogger(__name__)
-
-ContainerKind = Literal["init", "sidecar", "main", "ephemeral"]
-
 _CONFIG_RETRY = 10.0
 _RESIZE_RETRY = 2.0
-_UNKNOWN = 255
-_START_FAILED = 128
 
 
 class ContainerWorker:
-    """One container of a pod. An attempt is one run of its process; `run` returns after the last one.
+    """One container of a pod. An attempt is one run of its process; `run` returns after the last attempt.
 
     state: the container's part of the pod's status.
     live_log: the log of the current or last attempt of this agent.
@@ -72,7 +59,8 @@ class ContainerWorker:
         self.spec = spec
         self.kind = kind
         self.name: str = spec["name"]
-        self.state = ContainerState.restore(spec, known)
+        self._record = ContainerRecord(context, spec, kind, known)
+        self.state = self._record.state
         self.live_log: ContainerLog | None = None
         self.process: ContainerProcess | None = None
         self.streams: ContainerStreams | None = None
@@ -86,30 +74,13 @@ class ContainerWorker:
         self._ended = asyncio.Event()
         self._ended.set()
         self._delay_until = 0.0
-        self._started_once = False
         self.initialized = asyncio.Event()
-        self._restore()
-
-    def _restore(self) -> None:
-        """If the status says that the process runs, record its end: it has ended together with an earlier agent."""
-        state = self.state
-        if state.running:
-            began = state.state["running"].get("startedAt")
-            ended = {
-                "exitCode": _UNKNOWN,
-                "reason": "Unknown",
-                "startedAt": began,
-                "finishedAt": clock.rfc3339(clock.now()),
-                "containerID": state.container_id,
-            }
-            state.state = {"terminated": {key: value for key, value in ended.items() if value}}
-        self._started_once = bool(state.state.get("terminated") or state.last)
 
     # --- called by the pod worker -----------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """Return True before `run` when it has ended and its restart policy does not start it again."""
-        return self.state.exit_code is not None and not self._restarts(self.state.exit_code)
+        """Return True when it has ended and its restart policy does not start it again. Call it before `run`."""
+        return self.state.exit_code is not None and not self._is_restarted(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
         """Apply a changed spec. A new image restarts the container; new resources do if its resize policy says so."""
@@ -146,12 +117,12 @@ class ContainerWorker:
 
     @property
     def is_resizing(self) -> bool:
-        """Return True while it runs with other resources than it was granted."""
+        """Return True while the container runs with other resources than its node has granted."""
         return self.state.running and not same_resources(self.state.spec.get("resources"), self.state.granted)
 
     @property
     def ignores_stop_signal(self) -> bool:
-        """Return True while it runs and only SIGKILL can end it."""
+        """Return True while the container runs and only SIGKILL can end it."""
         return self._attempt is not None and self._attempt.ignores_stop_signal
 
     async def execute(
@@ -177,10 +148,10 @@ class ContainerWorker:
 
     async def stop(self, grace: float) -> None:
         """End the container within `grace` seconds, do not start it again, and wait until it has ended."""
-        self.hurry(grace)
+        self.begin_stop(grace)
         await self._ended.wait()
 
-    def hurry(self, grace: float) -> None:
+    def begin_stop(self, grace: float) -> None:
         """End the container within `grace` seconds, or sooner if that was ordered before, and do not start it again."""
         by = asyncio.get_running_loop().time() + grace
         self._stop_by = by if self._stop_by is None else min(by, self._stop_by)
@@ -200,53 +171,38 @@ class ContainerWorker:
     async def run(self) -> None:
         """Start the container, and restart it according to its restart policy. When cancelled, kill it at once."""
         while not self._stopping:
-            ended = await self._try()
+            ended = await self._make_attempt()
             if ended is None:
                 continue
             code, ran_for, order = ended
-            if self._stopping or not ((order and order.restart) or self._restarts(code)):
+            if self._stopping or not ((order and order.restart) or self._is_restarted(code)):
                 return
-            self._await_restart(self._delay(ran_for, order))
+            self._schedule_restart(self._next_delay(ran_for, order))
 
-    def _restarts(self, code: int) -> bool:
-        policy = self._context.pod["spec"].get("restartPolicy") or "Always"
-        if self.kind == "sidecar":
-            return True
-        if self.kind == "init":
-            return code != 0 and policy != "Never"
-        if self.kind == "ephemeral":
-            return False
-        return policy == "Always" or (policy == "OnFailure" and code != 0)
+    def _is_restarted(self, code: int) -> bool:
+        return is_restarted(self._context.pod, self.kind, code)
 
-    def _delay(self, ran_for: float, order: EndOrder | None) -> float:
-        """Return the seconds before the next attempt (doBackOff).
+    def _next_delay(self, ran_for: float, order: EndOrder | None) -> float:
+        """Count an end of the container. Return the seconds before the next attempt (doBackOff).
 
-        The kubelet counts the delay from the container's previous end. So a container that was ended by a probe waits
-        only if it has run for a short time.
+        When a probe has ended the container, the kubelet counts the delay from the end before that. So the container
+        waits only if it has run for a shorter time than the delay.
         """
         if order is not None and order.at_once:
             return 0.0
-        delay = self._backoff.ended(ran_for)
+        delay = self._backoff.record_end(ran_for)
         return 0.0 if order is not None and order.restart and ran_for >= delay else delay
 
-    def _await_restart(self, delay: float) -> None:
-        """Record that the next attempt may begin in `delay` seconds. If that is not 0, set the status and report it."""
-        self._delay_until = asyncio.get_running_loop().time() + delay
-        if delay <= 0:
-            return
-        text = f"{int(delay // 60)}m{int(delay % 60)}s" if delay >= 60 else f"{int(delay)}s"
-        self._waiting(
-            "CrashLoopBackOff",
-            f"back-off {text} restarting failed container={self.name} pod={self._context.full_name}",
-        )
-        self._context.event(
-            "Warning",
-            "BackOff",
-            f"Back-off restarting failed container {self.name} in pod {self._context.full_name}",
-            self.name,
-        )
+    def _schedule_restart(self, delay: float) -> None:
+        """Record that the next attempt may begin in `delay` seconds.
 
-    async def _try(self) -> tuple[int, float, EndOrder | None] | None:
+        With a delay, also record and report the back-off.
+        """
+        self._delay_until = asyncio.get_running_loop().time() + delay
+        if delay > 0:
+            self._record.record_back_off(delay)
+
+    async def _make_attempt(self) -> tuple[int, float, EndOrder | None] | None:
         """Make one attempt.
 
         Returns (exit code, seconds it ran, the order that ended it); None when the container cannot be started yet.
@@ -259,7 +215,9 @@ class ContainerWorker:
             try:
                 start = await self._prepare()
             except ImageError as error:
-                self._no_image(error)
+                self._record.record_missing_image(error)
+                # Look for the image again soon, because it may be loaded at any time.
+                self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
                 return None
             except CreateError as error:
                 reason, message = "CreateContainerError", str(error)
@@ -281,16 +239,13 @@ class ContainerWorker:
 
     async def _prepare(self) -> PreparedStart:
         """Get everything that the next attempt needs. Raises ImageError, CreateError, ConfigError, ApiError."""
-        spec = self.spec
-        program = await prepare_program(self._context, spec)
-        try:
-            own = await self._context.environment(spec)
-            mounts = self._context.prepare_mounts(spec, program.variables(own))
-            self._target()
-            return PreparedStart(spec.get("image", ""), program, program.argv(own), {**program.base, **own}, mounts)
-        except BaseException:
-            program.close()
-            raise
+        start = await prepare_start(self._context, self.spec)
+        # An ephemeral container joins the PID namespace of its target.
+        target = self.spec.get("targetContainerName")
+        if target and self._find_process(target) is None:
+            start.program.close()
+            raise ConfigError(f"unable to find target container {target}")
+        return start
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless the spec changes or the container is stopped."""
@@ -303,31 +258,8 @@ class ContainerWorker:
         except TimeoutError:
             return
 
-    def _target(self) -> ContainerProcess | None:
-        """Return the process whose PID namespace an ephemeral container joins. Raises ConfigError."""
-        name = self.spec.get("targetContainerName")
-        process = self._find_process(name) if name else None
-        if name and process is None:
-            raise ConfigError(f"unable to find target container {name}")
-        return process
-
-    def _no_image(self, error: ImageError) -> None:
-        """Record that the image cannot be used now. It is looked for again soon, since it may be loaded at any time."""
-        self._waiting(error.reason, str(error))
-        if error.is_new:
-            self._context.event("Warning", "Failed", f"Error: {error.reason}", self.name)
-            if error.reason == "ErrImagePull" and self.state.image_id == HOST_PROGRAMS_ID:
-                # Clusters of earlier releases, and those with --host-programs, ran it.
-                message = (
-                    "It ran with this machine's programs before. Now the image hatchway/host does so; after "
-                    "`hatchway up --host-programs` every image with a command"
-                )
-                self._context.event("Warning", "HostProgramsOff", message, self.name)
-        self._delay_until = asyncio.get_running_loop().time() + LOOK_SECONDS
-
     async def _not_configured(self, reason: str, message: str, changed: asyncio.Event) -> None:
-        self._waiting(reason, message)
-        self._context.event("Warning", "Failed", f"Error: {message}", self.name)
+        self._record.record_config_error(reason, message)
         waiting = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._spec_changed.wait())]
         try:
             await asyncio.wait(waiting, timeout=_CONFIG_RETRY, return_when=asyncio.FIRST_COMPLETED)
@@ -337,44 +269,40 @@ class ContainerWorker:
 
     async def _start(self, start: PreparedStart, end_turn: Callable[[], None]) -> tuple[int, float, EndOrder | None]:
         loop = asyncio.get_running_loop()
-        state = self.state
-        if terminated := state.state.get("terminated"):
-            state.last = {"terminated": terminated}
-        if self._started_once:
-            state.restarts += 1
-        self._started_once = True
-        state.spec = self.spec
-        found, users = start.program, self._context.node.runtime.users
-        self._user = followed_user(self._user, state, found.image_id, found.privileges.user, users)
-        state.image, state.image_id = start.program.image, start.program.image_id
-        state.container_id = f"hatchway://{uuid.uuid4().hex}{uuid.uuid4().hex}"
-        state.ready = state.started = False
+        program, users = start.program, self._context.node.runtime.users
+        self._user = followed_user(self._user, self.state, program.image_id, program.privileges.user, users)
+        identifier = self._record.begin_attempt(self.spec, start.program)
         began, began_at = loop.time(), clock.rfc3339(clock.now())
-        file = self.live_log = self._context.log_file(self.name, state.restarts)
+        file = self.live_log = self._context.log_file(self.name, self.state.restarts)
         self._ended.clear()
         streams: ContainerStreams | None = None
         try:
             streams = self._open_streams(file)
-            self.group.make(self.spec, state.container_id.removeprefix("hatchway://"))
-            config = self._config(start, streams)
+            self.group.make(self.spec, identifier)
+            config = start.config(
+                self._context,
+                self.spec,
+                streams,
+                group=self.group.path,
+                user=self._user,
+                processes_of=self._find_process(self.spec.get("targetContainerName") or ""),
+            )
             process = await self._context.sandbox.start(config)
-            state.user = container_user(process.pid, config.privileges.user)
             streams.started(process)
-            self._context.event("Normal", "Created", "Container created", self.name)
-            self._context.event("Normal", "Started", "Container started", self.name)
+            self._record.report_started(container_user(process.pid, config.privileges.user))
 
-            def posted() -> None:
-                # As in Kubernetes, a container counts as running, and the next one starts, after its postStart hook.
-                state.state = {"running": {"startedAt": began_at}}
-                self._context.mark_changed()
+            def on_post_start() -> None:
+                # As in Kubernetes, a container counts as running, and the pod's next container starts, after the
+                # postStart hook.
+                self._record.record_running(began_at)
                 end_turn()
 
-            end, order = await self._accompany(process, start, config, streams, posted)
+            end, order = await self._follow_process(process, start, config, streams, on_post_start)
             await streams.drain()
-            await self._record_end(end, began_at)
+            await self._record.record_end(end, self.group.end_reason(end), began_at, self.spec, file)
         except StartError as error:
-            self._start_failed(error, began_at)
-            return _START_FAILED, 0.0, None
+            self._record.record_start_failure(error, began_at, is_restarted=self._is_restarted(START_FAILED))
+            return START_FAILED, 0.0, None
         finally:
             if streams is not None:
                 streams.abandon()
@@ -382,13 +310,13 @@ class ContainerWorker:
             self._ended.set()
         return end.code, loop.time() - began, order
 
-    async def _accompany(
+    async def _follow_process(
         self,
         process: ContainerProcess,
         start: PreparedStart,
         config: ContainerConfig,
         streams: ContainerStreams,
-        posted: Callable[[], None],
+        on_post_start: Callable[[], None],
     ) -> tuple[Exit, EndOrder | None]:
         self.process, self.streams = process, streams
         self._attempt = attempt = Attempt(
@@ -400,13 +328,13 @@ class ContainerWorker:
             environment=start.environment,
             stop_signal=start.program.stop_signal,
             may_be_ready=self.kind not in ("init", "ephemeral"),
-            posted=posted,
-            started=self.initialized.set,
-            counted=self._count,
+            on_post_start=on_post_start,
+            on_started=self.initialized.set,
+            on_check=self._count,
         )
         if self._stop_by is not None:
             attempt.end(self._stop_order(max(0.0, self._stop_by - asyncio.get_running_loop().time())))
-        process.new_user.add_done_callback(lambda done: self._begin_as(done, attempt))
+        process.new_user.add_done_callback(lambda done: self._restart_as(done, attempt))
         try:
             return await attempt.run()
         finally:
@@ -414,8 +342,8 @@ class ContainerWorker:
             # The process has already ended, unless the worker was cancelled.
             process.kill(signal.SIGKILL)
 
-    def _begin_as(self, found: asyncio.Future[str], attempt: Attempt) -> None:
-        """Start the container again as the user that its image wants to be (`ContainerProcess.new_user`)."""
+    def _restart_as(self, found: asyncio.Future[str], attempt: Attempt) -> None:
+        """Restart the container as the user to which its start script has changed (`ContainerProcess.new_user`)."""
         if self._attempt is attempt and not self._stopping:
             self._user = found.result()
             message = f"Container {self.name} goes on as user {self._user}, will be restarted as this user"
@@ -431,70 +359,3 @@ class ContainerWorker:
             )
         except OSError as error:
             raise StartError(f"cannot make the container's pipes: {error.strerror}") from error
-
-    def _config(self, start: PreparedStart, streams: ContainerStreams) -> ContainerConfig:
-        security = self.spec.get("securityContext") or {}
-        return ContainerConfig(
-            name=self.name,
-            argv=start.argv,
-            env={**start.environment, **TERMINAL_ENVIRONMENT} if streams.has_terminal else start.environment,
-            stdout=streams.stdout,
-            stderr=streams.stderr,
-            stdin=streams.stdin,
-            terminal=streams.has_terminal,
-            cwd=start.program.cwd or None,
-            mounts=start.mounts,
-            read_only_root=bool(security.get("readOnlyRootFilesystem")),
-            oom_score=oom_score(self._context.pod, self.spec, self._context.node.allocatable),
-            processes_of=self._find_process(self.spec.get("targetContainerName") or ""),
-            root=start.program.root,
-            privileges=replace(start.program.privileges, user=self._user or start.program.privileges.user),
-            group=self.group.path,
-        )
-
-    def _start_failed(self, error: StartError, began_at: str) -> None:
-        message = f'failed to start container "{self.name}": {error}'
-        ended = {
-            "exitCode": _START_FAILED,
-            "reason": "StartError",
-            "message": message,
-            "startedAt": began_at,
-            "finishedAt": clock.rfc3339(clock.now()),
-            "containerID": self.state.container_id,
-        }
-        self._context.event("Warning", "Failed", f"Error: {message}", self.name)
-        if self._restarts(_START_FAILED):
-            self.state.last = {"terminated": ended}
-            self._waiting("RunContainerError", message)
-        else:
-            self._terminated(ended)
-
-    async def _record_end(self, end: Exit, began_at: str) -> None:
-        message = self._context.volumes.read_termination_log(self.name)
-        if not message and end.code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            assert self.live_log is not None
-            message = await last_lines(self.live_log.path)
-        ended = {
-            "exitCode": end.code,
-            "reason": self.group.end_reason(end),
-            "message": message,
-            "startedAt": began_at,
-            "finishedAt": clock.rfc3339(clock.now()),
-            "containerID": self.state.container_id,
-        }
-        if not message:
-            del ended["message"]
-        self._terminated(ended)
-
-    def _waiting(self, reason: str, message: str) -> None:
-        self.state.wait(reason, message)
-        self._settle()
-
-    def _terminated(self, ended: Object) -> None:
-        self.state.state = {"terminated": ended}
-        self._settle()
-
-    def _settle(self) -> None:
-        self.state.started = False
-        self.state.ready = self.kind == "init" and self.state.exit_code == 0
-        self._context.mark_changed()

@@ -19,11 +19,11 @@ __all__ = ["CreateError", "check_non_root", "privileges_of", "setting"]
 
 
 class CreateError(Exception):
-    """The container cannot be created. The message is that of the reason CreateContainerError."""
+    """The container cannot be created. Its message is for a status with the reason CreateContainerError."""
 
 
 def setting(pod: Object, container: Object, name: str) -> Any:
-    """Return a field of the container's securityContext, else that of the pod's; None when neither has it."""
+    """Return a field of the container's securityContext, or else of the pod's; None when neither has the field."""
     own = (container.get("securityContext") or {}).get(name)
     return (pod["spec"].get("securityContext") or {}).get(name) if own is None else own
 

@@ -202,7 +202,7 @@ class ContainerStreams:
         for reader in self._readers:
             reader.hold(held)
 
-    # --- their input --------------------------------------------------------------------------------------------
+    # --- the clients' input -----------------------------------------------------------------------------------------
 
     def write_input(self, data: bytes, written: Callable[[int], None]) -> None:
         """Write to the standard input.

@@ -59,7 +59,10 @@ def parse_user(text: str, users: str = "", groups: str = "") -> Object:
 
 
 def _inside(numbers: str, outside: int) -> int:
-    """Convert a number to the one in another user namespace (user_namespaces(7)). Without a map, it is the same."""
+    """Convert a number to the one in another user namespace (user_namespaces(7)).
+
+    Without a map, the number stays the same.
+    """
     for line in numbers.splitlines():
         first, there, count = map(int, line.split())
         if there <= outside < there + count:

@@ -1,14 +1,14 @@
-"""Pods with ResourceClaims on a node: it loads no drivers for devices, so nothing can prepare a claim. Pure."""
+"""Explains why a pod with ResourceClaims does not start: nodes load no drivers of devices. Pure."""
 
 from __future__ import annotations
 
 from hatchway.kube.api import Object
 from hatchway.kube.resourceclaims import device_claims_of
 
-__all__ = ["unprepared"]
+__all__ = ["why_not_prepared"]
 
 
-def unprepared(pod: Object) -> str:
+def why_not_prepared(pod: Object) -> str:
     """Return why the devices of a pod cannot be prepared; "" when it needs none."""
     names = [one.name or one.reference for one in device_claims_of(pod) if one.is_needed]
     if not names:

@@ -54,7 +54,7 @@ def _quote(text: str) -> str:
 def resource_value(container: Object, reference: Mapping[str, Any], allocatable: Mapping[str, str]) -> str:
     """Return the value of a `resourceFieldRef`. Raises FieldError.
 
-    For a limit that is not set, it is the node's allocatable amount.
+    If the limit is not set, the value is the node's allocatable amount.
     """
     kind, _, resource = str(reference.get("resource", "")).partition(".")
     if kind not in ("limits", "requests") or not resource:

@@ -26,7 +26,7 @@ _PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ConfigError(Exception):
-    """The container cannot be configured. The message is that of the reason CreateContainerConfigError."""
+    """The container cannot be configured. Its message is for a status with the reason CreateContainerConfigError."""
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:

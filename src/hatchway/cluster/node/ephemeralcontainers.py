@@ -1,4 +1,4 @@
-"""Runs the ephemeral containers of a pod (`kubectl debug`): they are added while it runs, and never restarted."""
+"""Runs the ephemeral containers of a pod (`kubectl debug`): they are added while the pod runs, and never restarted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EphemeralContainers:
     """The ephemeral containers of one pod.
 
     known: their statuses in the API.
-    others: the pod's containers, whose processes they may see.
+    others: the pod's other containers, whose processes an ephemeral container may see.
     states: their part of the pod's status, in the spec's order.
     """
 

@@ -21,7 +21,10 @@ _CHECKS: dict[str, Callable[[int], bool]] = {
 
 
 class HostPathError(Exception):
-    """The path does not exist, or has not the volume's type. The message becomes the text of a FailedMount event."""
+    """The path does not exist, or does not have the volume's type.
+
+    The message becomes the text of a FailedMount event.
+    """
 
 
 def check(source: Mapping[str, str]) -> str:

@@ -24,7 +24,7 @@ LOOK_SECONDS = 2.0
 
 
 class ImageError(Exception):
-    """The container's image cannot be used now. The message is that of the container's status.
+    """The container's image cannot be used now. The message is for the container's status.
 
     reason: the status' reason: ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName or
     ImageInspectError. is_new: False when an event has already reported it.
@@ -41,7 +41,7 @@ async def get_image(context: PodContext, container: Object) -> UnpackedImage:
 
     Raises:
         ImageError: the image cannot be used. The events are already reported, except "Error: REASON".
-        CreateError: the image is in the store, and cannot be unpacked.
+        CreateError: the image is in the store, but cannot be unpacked.
     """
     text: str = container.get("image") or ""
     reference = parse_image(context, container)
@@ -71,7 +71,7 @@ async def get_image(context: PodContext, container: Object) -> UnpackedImage:
 
 
 def parse_image(context: PodContext, container: Object) -> Reference:
-    """Return the name of a container's image. Raises ImageError after an event, when it is no name."""
+    """Return the name of a container's image. When the name is not valid, report an event and raise ImageError."""
     text: str = container.get("image") or ""
     try:
         return parse(text)
@@ -87,7 +87,7 @@ def _refusal(context: PodContext, container: Object, event: str, reason: str, me
     if now >= delay.until:
         delay.until = now + FIRST
         delay.reported.clear()
-    is_new = delay.report(container["name"])
+    is_new = delay.mark_reported(container["name"])
     if is_new:
         context.event("Warning", event, message, container["name"])
     return ImageError(reason, message, is_new=is_new)
@@ -101,7 +101,7 @@ async def _pull(
     delay = context.pull_delays.setdefault(text, PullDelay())
     if loop.time() < delay.until:
         message = f'Back-off pulling image "{text}"'
-        is_new = delay.report(name)
+        is_new = delay.mark_reported(name)
         if is_new:
             context.event("Normal", "BackOff", message, name)
         raise ImageError("ImagePullBackOff", f"{message}: ErrImagePull: {delay.failure}", is_new=is_new)
@@ -115,7 +115,7 @@ async def _pull(
     except BadImage as error:
         why = f'failed to pull and unpack image "{reference}": {error}'
         context.event("Warning", "Failed", f'Failed to pull image "{text}": {why}', name)
-        delay.failed(loop.time(), why)
+        delay.record_failure(loop.time(), why)
         raise ImageError("ErrImagePull", why) from error
     waited = loop.time() - began
     message = (

@@ -53,7 +53,7 @@ class ImageUnpacker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UnpackedImage:
-    """An unpacked image, which stays in the store until this is closed.
+    """An unpacked image, which stays in the store until `close`.
 
     layers: directories, the topmost first. release: ends the use of the image.
     """
@@ -70,7 +70,8 @@ class UnpackedImage:
 class ImageStock:
     """The user's images, for the nodes of one cluster.
 
-    load_unpacker: returns the unpacker. It is called with the first image, because importing it takes memory.
+    load_unpacker: returns the unpacker. It is called when the first image is opened, because importing the unpacker
+    takes memory.
     cluster: the cluster's name, for messages of `hatchway image rm`.
     why_not: why containers of images cannot run on this machine; "" where they can.
     """
@@ -94,7 +95,7 @@ class ImageStock:
         self._unpacking: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def find(self, reference: Reference) -> Image | None:
-        """Return an image of the store. Raises BadImage when the store cannot be read."""
+        """Return an image of the store; None when it is not there. Raises BadImage when the store cannot be read."""
         try:
             return await asyncio.to_thread(self._store.find, reference)
         except HatchwayError as error:
@@ -150,7 +151,7 @@ class ImageStock:
             raise BadImage(f"the image store cannot be used: {error.strerror or error}") from error
 
     async def _unpack(self, image: Image) -> tuple[str, ...]:
-        # Only one container of an image takes a turn; others of the same image wait for its result.
+        # One container unpacks the image; others of the same image wait for the result, and do not count for `_turns`.
         lock = self._unpacking.setdefault(image.image_id, asyncio.Lock())
         async with lock:
             unpacker = self._load_unpacker()

@@ -46,7 +46,7 @@ _STATUS_SECONDS = 3.0
 
 
 class Kubelet:
-    """Runs the pods of one node until `run` is cancelled. To end the pods gracefully, call `shut_down` before."""
+    """Runs the pods of one node until `run` is cancelled. Call `shut_down` before that to end the pods gracefully."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Kubelet:
             await api.close()
             await self._events.aclose()
 
-    async def registered(self) -> None:
+    async def wait_until_registered(self) -> None:
         """Wait until the node is registered and its status is Ready."""
         await self._registration.registered.wait()
 

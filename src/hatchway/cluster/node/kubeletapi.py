@@ -132,7 +132,7 @@ class KubeletApi:
     def _running_pods(self) -> Iterator[Object]:
         """Yield the running pods, with their names and their running containers (GetRunningPods)."""
         for worker in self._workers.values():
-            running = [container for container in worker.all if container.state.running]
+            running = [container for container in worker.containers.all if container.state.running]
             if running:
                 metadata = worker.pod["metadata"]
                 yield {
@@ -170,12 +170,12 @@ class KubeletApi:
             raise BadLogQuery(404, f'container "{container}" not found in pod "{name}"')
         directory = pod_log_directory(self._logs, metadata.get("namespace", ""), name, metadata["uid"])
         worker = self._workers.get(metadata["uid"])
-        live = worker.live_log(container) if worker is not None else None
+        live = worker.containers.live_log(container) if worker is not None else None
         if previous:
             attempts = _attempts(directory / container)
             # While a container waits for its next start, its last attempt also counts as the previous one
             # (validateContainerLogStatus).
-            running = live is not None and (worker is None or not worker.is_waiting(container))
+            running = live is not None and (worker is None or not worker.containers.is_waiting(container))
             if running or live is None:
                 current = int(live.path.stem) if live is not None else attempts[-1] if attempts else 0
                 attempts = [attempt for attempt in attempts if attempt < current]

@@ -25,10 +25,10 @@ def render(node: str, workers: Mapping[str, PodWorker]) -> bytes:
     """Return the text of `/metrics`: the kubelet's own metrics (`pkg/kubelet/metrics/metrics.go`)."""
     states = {"running": 0, "waiting": 0, "exited": 0}
     for worker in workers.values():
-        for container in worker.all:
+        for container in worker.containers.all:
             state = container.state.state
             states["running" if "running" in state else "exited" if "terminated" in state else "waiting"] += 1
-    running = sum(worker.running_containers > 0 for worker in workers.values())
+    running = sum(worker.containers.running_count > 0 for worker in workers.values())
     of_process = resource.getrusage(resource.RUSAGE_SELF)
     text = MetricsText()
     text.family("kubelet_node_name", "gauge", "The node's name. The count is always 1.", [({"node": node}, 1)])
@@ -86,7 +86,7 @@ def render_probes(workers: Mapping[str, PodWorker]) -> bytes:
             count,
         )
         for worker in workers.values()
-        for container in worker.all
+        for container in worker.containers.all
         for (kind, result), count in container.probed.items()
     ]
     text.family("prober_probe_total", "counter", f"[BETA] {what}", samples)

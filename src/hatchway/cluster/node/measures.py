@@ -98,7 +98,7 @@ class Measures:
         for worker in list(self._workers.values()):
             containers = []
             network: list[NetworkUsage] = []
-            for container in worker.all:
+            for container in worker.containers.all:
                 process = container.process
                 if process is None:
                     continue
@@ -247,7 +247,7 @@ def _pid_limit() -> int:
 
 
 def _of_group(found: Usage, group: GroupUsage | None) -> Usage:
-    """Return a container's usage with what its control group has counted, which includes processes that have ended."""
+    """Return a container's usage with the counters of its control group, which include ended processes."""
     if group is None:
         return found
     return replace(found, cpu=group.cpu, system=group.system, memory=group.memory, anonymous=group.anonymous)

@@ -74,7 +74,7 @@ class NodeLogs:
         root, inside = self._files.locate(self._index, DIRECTORY)
         with (
             beneath.opened(beneath.open_directory(root)) as top,
-            beneath.opened(_open_plainly(top, inside)) as logs,
+            beneath.opened(_open_without_links(top, inside)) as logs,
             _PodLogs(logs, self._name, self._pods) as pods,
             beneath.opened(beneath.open_beneath(logs, posixpath.normpath(f"/{path}").lstrip("/"))) as found,
         ):
@@ -110,7 +110,7 @@ class _PodLogs:
     def __init__(self, logs: int, node: str, real: Path) -> None:
         self._node = node
         self._logs = logs
-        self._directory = _open_plainly(logs, posixpath.relpath(plan.NODE_LOGS, DIRECTORY))
+        self._directory = _open_without_links(logs, posixpath.relpath(plan.NODE_LOGS, DIRECTORY))
         try:
             if not os.path.samestat(os.fstat(self._directory), os.stat(real)):
                 raise FileNotFoundError(plan.NODE_LOGS)
@@ -154,7 +154,7 @@ class _PodLogs:
             return True
 
 
-def _open_plainly(directory: int, path: str) -> int:
+def _open_without_links(directory: int, path: str) -> int:
     """Open a directory below another one, without following any link. Raises OSError."""
     found = os.dup(directory)
     for name in path.strip("/").split("/"):

@@ -83,7 +83,7 @@ class PodContext:
     pod: the last known object.
     dirty: an event that is set when the status may have changed.
     sources_changed: an event that is set, and replaced, when a ConfigMap or Secret of the pod has changed.
-    pull_delays: the images that could not be pulled, by the name in the pod's spec.
+    pull_delays: the delays of images that could not be pulled, by the image's name in the pod's spec.
     """
 
     def __init__(self, node: NodeServices, pod: Object) -> None:
@@ -95,12 +95,12 @@ class PodContext:
         self.pull_delays: dict[str, PullDelay] = {}
         self.volumes = Volumes(
             pod_directory(node.pods, self.uid),
-            Projector(node.client, node.sources.fresh),
+            Projector(node.client, node.sources.read),
             memory=pod_directory(node.memory, self.uid),
             files=node.runtime,
             node_index=node.node.index,
             node_name=node.node.name,
-            read=node.sources.fresh,
+            read=node.sources.read,
             users=node.runtime.users,
             warn=lambda message: self.event("Warning", "UnknownVolumeOwners", message),
         )
@@ -142,7 +142,7 @@ class PodContext:
         return _DEFAULT_GRACE if grace is None else float(grace)
 
     def mark_changed(self) -> None:
-        """Make the status be written, because one of its fields has changed."""
+        """Request that the status is written, because one of its fields has changed."""
         self.dirty.set()
 
     def event(self, type: Literal["Normal", "Warning"], reason: str, message: str, container: str = "") -> None:
@@ -250,7 +250,7 @@ class PodContext:
     # --- what a container gets at its start ---------------------------------------------------------------------
 
     def facts(self) -> PodFacts:
-        """Return facts of node and sandbox for the downward API. The address is "" before there is a sandbox."""
+        """Return facts of node and sandbox for the downward API. The pod's address is "" before there is a sandbox."""
         ip = self._sandbox.ip if self._sandbox is not None else ""
         return PodFacts(self.node.node.ip, ip, self.node.allocatable)
 
@@ -275,7 +275,7 @@ class PodContext:
 
         builder = Environment(
             pod,
-            node.sources.fresh,
+            node.sources.read,
             base=base,
             services=services,
             host_ip=node.node.ip,
@@ -308,10 +308,10 @@ class PodContext:
             number = old.name.partition(".")[0]
             if is_digits(number) and int(number) < attempt - 1:
                 old.unlink(missing_ok=True)
-        self._sign(directory)
+        self._write_node_name(directory)
         return ContainerLog(log_path(directory, container, attempt))
 
-    def _sign(self, directory: Path) -> None:
+    def _write_node_name(self, directory: Path) -> None:
         """Write the node's name next to the logs, because one directory holds the logs of all nodes' pods."""
         try:
             directory.mkdir(parents=True, exist_ok=True)

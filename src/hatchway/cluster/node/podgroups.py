@@ -52,11 +52,14 @@ class PodGroups:
             self.groups.update_container(group, container_resources(container))
 
     def widen(self, pod: Object) -> None:
-        """Before its containers are resized, raise what the pod may use, where it will be more than before."""
+        """Raise the pod's limits to those of its new spec, but lower none.
+
+        Call it before its containers are resized.
+        """
         self._set(pod, lambda old, new: None if old is None or new is None else max(old, new))
 
     def narrow(self, pod: Object) -> None:
-        """After its containers were resized, set what the pod may use."""
+        """Set the pod's limits to those of its spec. Call it after its containers were resized."""
         self._set(pod, lambda _, new: new)
 
     def _set(self, pod: Object, choose: _Choose) -> None:
@@ -100,7 +103,7 @@ class ContainerGroup:
     def resize(self, container: Object) -> bool:
         """Give the process new limits.
 
-        Return False when this must wait, because it uses more memory than the new limit.
+        Return False when this must wait, because the container uses more memory than the new limit.
         """
         try:
             self._pod.resize(self.path, container)

@@ -42,10 +42,10 @@ class PodResizes:
         wanted = Grant.of(pod)
         requests = wanted.requests(pod)
         if found := ledger.shortage(context.uid, requests):
-            said = self.conditions.get(RESIZE_PENDING)
+            reported = self.conditions.get(RESIZE_PENDING)
             self.conditions[RESIZE_PENDING] = ("Deferred", found.message, generation)
             ledger.wait(context.uid, pod, retry)
-            if said is None or said[2] != generation:
+            if reported is None or reported[2] != generation:
                 context.event("Warning", "ResizeDeferred", resize_message("Pod resize Deferred", pod, found.message))
             return
         self.grant = wanted
@@ -55,7 +55,7 @@ class PodResizes:
         ledger.reserve(context.uid, requests)
 
     def follow(self, is_resizing: bool) -> None:
-        """End a resize. is_resizing: whether a container still runs with other resources than it was granted."""
+        """End the resize unless `is_resizing`: a container still runs with other resources than it was granted."""
         if RESIZE_IN_PROGRESS in self.conditions and not is_resizing:
             del self.conditions[RESIZE_IN_PROGRESS]
             self._context.event("Normal", "ResizeCompleted", resize_message("Pod resize completed", self._context.pod))

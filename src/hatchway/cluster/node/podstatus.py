@@ -22,7 +22,8 @@ class ContainerState:
     """The status of one container.
 
     state, last: core/v1 ContainerState; {} for none. user: a core/v1 ContainerUser.
-    spec: has the resources that it has now. granted: the resources that its node has granted it.
+    spec: the container's spec, with the resources that the running process has.
+    granted: the resources that its node has granted the container.
     """
 
     name: str
@@ -52,24 +53,24 @@ class ContainerState:
         return found
 
     def wait(self, reason: str, message: str = "") -> None:
-        """Record that it waits for its next start. Its previous end becomes its last state."""
+        """Record that the container waits for its next start. Its previous end becomes its last state."""
         if terminated := self.state.get("terminated"):
             self.last = {"terminated": terminated}
         self.state = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
 
     @property
     def running(self) -> bool:
-        """Return True while its process runs."""
+        """Return True while the container's process runs."""
         return "running" in self.state
 
     @property
     def exit_code(self) -> int | None:
-        """Return its exit code if it has ended and will not start again; else None."""
+        """Return the exit code of the ended process; None while the container runs or waits for its next start."""
         terminated = self.state.get("terminated")
         return None if terminated is None else int(terminated.get("exitCode", 0))
 
     def as_dict(self) -> Object:
-        """Return its containerStatus."""
+        """Return the container's status as a core/v1 ContainerStatus."""
         out: Object = {
             "name": self.name,
             "state": self.state,

@@ -14,11 +14,11 @@ from hatchway.cluster.node.imagemanager import get_image, image_names, parse_ima
 from hatchway.cluster.node.imagestock import UnpackedImage
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.stopsignals import stop_signal
-from hatchway.cluster.runtime import ImageRoot, Mount, Privileges
+from hatchway.cluster.runtime import ImageRoot, Privileges
 from hatchway.images.contents import ImageConfig
 from hatchway.kube.api import Object
 
-__all__ = ["ContainerProgram", "PreparedStart", "prepare_program", "runs_host_program"]
+__all__ = ["ContainerProgram", "prepare_program", "runs_host_program"]
 
 # The PATH for images that set none, as in containerd (`pkg/oci/spec_opts.go`).
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -61,17 +61,6 @@ class ContainerProgram:
         """Let the image be removed from the store, after the container's end."""
         if self.opened is not None:
             self.opened.close()
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedStart:
-    """The prepared start of one attempt. image: the image in the container's spec when the attempt began."""
-
-    image: str
-    program: ContainerProgram
-    argv: list[str]
-    environment: dict[str, str]
-    mounts: list[Mount]
 
 
 def runs_host_program(context: PodContext, container: Object) -> bool:

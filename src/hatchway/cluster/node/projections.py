@@ -28,7 +28,7 @@ class ProjectionError(Exception):
 @dataclass(slots=True)
 class _BoundToken:
     text: str
-    renew: float
+    renewal_time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Projector:
         self._tokens: dict[tuple[str, str, int], _BoundToken] = {}
 
     @property
-    def renew(self) -> float | None:
+    def renewal_time(self) -> float | None:
         """Return the time (time.time()) when the first token must be renewed; None when there are no tokens."""
-        return min((token.renew for token in self._tokens.values()), default=None)
+        return min((token.renewal_time for token in self._tokens.values()), default=None)
 
     async def render(
         self, pod: Object, volume: Object, facts: PodFacts, owner: VolumeOwnership | None = None
@@ -93,9 +93,10 @@ class Projector:
             path = source.get("path", "token")
             check_path(path)
             token = await self._token(pod, source.get("audience") or "", source.get("expirationSeconds") or 3600)
-            # As in the kubelet (projected.go): 0600 becomes 0640 with fsGroup; with neither, any user may read it.
-            alone = owner.user is not None or owner.group is not None
-            return {path: Content(token.encode(), _TOKEN_MODE if alone else mode, owner.user)}
+            # As in the kubelet (projected.go): a token that belongs to a user or a group has the mode 0600, to which
+            # the group's right to read is added (0640). Without an owner, any user may read the token.
+            is_owned = owner.user is not None or owner.group is not None
+            return {path: Content(token.encode(), _TOKEN_MODE if is_owned else mode, owner.user)}
         raise ProjectionError(f"projected volume source {kind} is not supported by Hatchway")
 
     async def _token(self, pod: Object, audience: str, seconds: int) -> str:
@@ -103,7 +104,7 @@ class Projector:
         key = account, audience, seconds
         now = time.time()
         known = self._tokens.get(key)
-        if known is not None and now < known.renew:
+        if known is not None and now < known.renewal_time:
             return known.text
         metadata = pod["metadata"]
         request: Object = {

@@ -58,7 +58,7 @@ async def pull_credentials(context: PodContext) -> tuple[Credential, ...]:
         if not name:
             continue
         try:
-            secret = await context.node.sources.fresh("secrets", context.namespace, name)
+            secret = await context.node.sources.read("secrets", context.namespace, name)
         except ApiError as error:
             log.info("secret %s/%s cannot be read: %s", context.namespace, name, error.message)
             secret = None

@@ -80,7 +80,7 @@ def node_object(node: NodeSpec, *, loopback: bool) -> Object:
 def control_plane_object(node: NodeSpec, *, loopback: bool) -> Object:
     """Return the Node object of the control plane's node.
 
-    It has the label of the control plane's role, which kubelets may not set.
+    It has the label of the control plane's role, which a kubelet may not set itself.
     """
     found = node_object(node, loopback=loopback)
     found["metadata"]["labels"][CONTROL_PLANE] = ""
@@ -161,7 +161,7 @@ def _os_image() -> str:
 
 
 def with_transitions(known: Object, wanted: Object, report_after: float = REPORT_SECONDS) -> Object:
-    """Return `wanted`, in which unchanged conditions have the times of the known status.
+    """Return the status `wanted` with the times that unchanged conditions have in the status `known`.
 
     Their transition times are kept. Their heartbeat times are replaced only when they are older than `report_after`
     seconds. Extended resources, which other clients have written, are kept.
@@ -192,7 +192,7 @@ def _extended(resources: Mapping[str, str]) -> dict[str, str]:
 class Registration:
     """Registers one node, and keeps its status and its lease up to date.
 
-    port: the kubelet's port. annotations: those that the node has in addition; `run` writes them.
+    port: the kubelet's port. annotations: additional annotations of the node, which `run` writes.
     images: returns the container images that are on the node.
     """
 

@@ -158,7 +158,7 @@ class NodeLedger:
         self._waiting: dict[str, _WaitingResize] = {}
 
     def admit(self, uid: str, requests: Amounts, ports: frozenset[HostPort]) -> None:
-        """Note what is reserved for a new pod."""
+        """Record the amounts that are reserved for a new pod."""
         self._ports[uid] = ports
         self.reserve(uid, requests)
 
@@ -196,7 +196,7 @@ class NodeLedger:
         return None
 
     def wait(self, uid: str, pod: Object, retry: Callable[[], None]) -> None:
-        """Call `retry` each time when the pod's resize may fit, after the pods that come before it."""
+        """Let a pod's resize wait. Call `retry` each time it may fit, after the waiting pods that come before it."""
         guaranteed = (pod.get("status") or {}).get("qosClass") == "Guaranteed"
         waiting = _WaitingResize(int(pod["spec"].get("priority") or 0), guaranteed, retry)
         if uid in self._waiting:

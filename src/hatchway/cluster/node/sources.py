@@ -47,7 +47,7 @@ class Sources:
                 for key in self._wanted.keys() - self._watching.keys():
                     self._changed(key)
 
-    async def fresh(self, resource: str, namespace: str, name: str) -> Object | None:
+    async def read(self, resource: str, namespace: str, name: str) -> Object | None:
         """Read the object from the server and return it; None when it does not exist. Raises ApiError."""
         try:
             return await self._client.get(resource, name, namespace or None)
@@ -60,11 +60,11 @@ class Sources:
         """Call `changed(resource, namespace, name)` from now on for each object that may have changed."""
         self._subscribers.append(changed)
 
-    def follow(self, uid: str, namespace: str, found: Iterable[tuple[str, str]]) -> None:
-        """Watch the objects of the pod `uid` until `release`. found: (resource, name) of each object."""
+    def follow(self, uid: str, namespace: str, used: Iterable[tuple[str, str]]) -> None:
+        """Watch the objects of the pod `uid` until `release`. used: (resource, name) of each object."""
         if uid in self._pods:
             return
-        keys = self._pods[uid] = frozenset((resource, namespace, name) for resource, name in found)
+        keys = self._pods[uid] = frozenset((resource, namespace, name) for resource, name in used)
         self._wanted.update(keys)
         self._watch_more()
 

@@ -43,7 +43,7 @@ def _ports(spec: Object, containers: list[Object], loopback: bool) -> Iterator[s
         f"{port['hostIP']}:{port['hostPort']}"
         for container in containers
         for port in container.get("ports") or ()
-        if port.get("hostPort") and not _has_node(port.get("hostIP") or "", loopback)
+        if port.get("hostPort") and not _is_served(port.get("hostIP") or "", loopback)
     ]
     if ports:
         yield (
@@ -52,8 +52,11 @@ def _ports(spec: Object, containers: list[Object], loopback: bool) -> Iterator[s
         )
 
 
-def _has_node(host_ip: str, loopback: bool) -> bool:
-    """Return True when host ports work with this hostIP: in a private network, nodes have a loopback interface."""
+def _is_served(host_ip: str, loopback: bool) -> bool:
+    """Return True when host ports work with this hostIP.
+
+    In a private network, loopback addresses are the node's own.
+    """
     return host_ip in ("", "0.0.0.0", "::") or (not loopback and ":" not in host_ip and is_loopback(host_ip))
 
 

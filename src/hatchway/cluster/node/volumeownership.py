@@ -25,27 +25,29 @@ _DEPTH = 256
 class VolumeOwnership:
     """The owners of a pod's volumes.
 
-    group: fsGroup; None when files keep their owners. user: the owner of service-account tokens (`find_user`).
+    group: fsGroup; None when files keep their owners.
+    user: the owner of service-account tokens (`find_user`).
     on_mismatch: True to leave a volume unchanged if its own directory already has the right group and mode
-    (fsGroupChangePolicy OnRootMismatch). numbers: False if the cluster has only one user and one group.
+        (fsGroupChangePolicy OnRootMismatch).
+    has_groups: False if the cluster has only one user and one group.
     """
 
     group: int | None = None
     user: int | None = None
     on_mismatch: bool = False
-    numbers: bool = True
+    has_groups: bool = True
 
     @classmethod
-    def of(cls, pod: Object, *, numbers: bool) -> VolumeOwnership:
+    def of(cls, pod: Object, *, has_groups: bool) -> VolumeOwnership:
         """Return the owners that a pod's spec asks for."""
         context = pod["spec"].get("securityContext") or {}
         policy = context.get("fsGroupChangePolicy")
-        return cls(context.get("fsGroup"), find_user(pod), policy == "OnRootMismatch", numbers)
+        return cls(context.get("fsGroup"), find_user(pod), policy == "OnRootMismatch", has_groups)
 
     @property
     def payload_group(self) -> int | None:
         """Return the group of files that the node agent creates; None for the agent's own group."""
-        return self.group if self.numbers else None
+        return self.group if self.has_groups else None
 
     def file_mode(self, mode: int) -> int:
         """Return the permission bits of a file that the node agent creates. mode: those in the pod's spec."""
@@ -94,7 +96,7 @@ class VolumeOwnership:
         wanted = _READ_WRITE | _ENTER | stat.S_ISGID
         return (
             stat.S_ISDIR(found.st_mode)
-            and (found.st_gid == self.group or not self.numbers)
+            and (found.st_gid == self.group or not self.has_groups)
             and found.st_mode & wanted == wanted
         )
 
@@ -108,14 +110,14 @@ class VolumeOwnership:
                 return _OwnedLevel(_read(file))
             if not stat.S_ISLNK(found.st_mode):
                 self._change(file, found)
-            elif self.numbers:
+            elif self.has_groups:
                 os.chown(name, -1, self.group or 0, dir_fd=parent, follow_symlinks=False)
         return None
 
     def _change(self, file: int, found: os.stat_result) -> None:
         """Change the group and the mode of a file (changeFilePermission). file: a descriptor; O_PATH is enough."""
         path = f"/proc/self/fd/{file}"
-        if self.numbers and found.st_gid != self.group:
+        if self.has_groups and found.st_gid != self.group:
             os.chown(path, -1, self.group or 0)
         more = _READ_WRITE | (_ENTER | stat.S_ISGID if stat.S_ISDIR(found.st_mode) else 0)
         mode = stat.S_IMODE(found.st_mode)

@@ -133,8 +133,8 @@ class Volumes:
 
     def next_refresh(self) -> float | None:
         """Return the seconds until a token must be renewed; None when there are no tokens."""
-        renew = self._projector.renew
-        return None if renew is None else max(1.0, renew - time.time())
+        renewal_time = self._projector.renewal_time
+        return None if renewal_time is None else max(1.0, renewal_time - time.time())
 
     def prepare_mounts(self, container: Object, environment: Mapping[str, str]) -> list[Mount]:
         """Create missing subPath directories and return the container's mounts. Raises ConfigError."""
@@ -187,9 +187,9 @@ class Volumes:
             return ""
 
     def make_changes(self, container: str) -> str:
-        """Replace what a container's former attempt wrote to its root by an empty directory; return its path.
+        """Make an empty directory for what a container's next attempt will write to its root; return its path.
 
-        Blocks. Raises ConfigError.
+        What the former attempt has written is deleted. Blocks. Raises ConfigError.
         """
         directory = self._directory / "containers" / container
         try:
@@ -219,7 +219,7 @@ class Volumes:
         return str(changes), str(place)
 
     def add_image(self, name: str, directory: str) -> None:
-        """Let the volume `name` be the files of an image in `directory`."""
+        """Record that the volume `name` has the files of an image, which are in `directory`."""
         self._images[name] = directory
 
     def measure(self, name: str) -> int:
@@ -273,13 +273,16 @@ class Volumes:
         return made
 
     def _give(self, pod: Object, source: _MountSource, *, fresh: bool = False) -> None:
-        """Give a volume to the pod's fsGroup. Blocks. Raises OSError. fresh: whatever fsGroupChangePolicy says."""
+        """Give a volume to the pod's fsGroup. Blocks. Raises OSError.
+
+        fresh: True to do so whatever fsGroupChangePolicy says.
+        """
         owner = self._owner(pod)
         with source.opened() as directory:
             (replace(owner, on_mismatch=False) if fresh else owner).apply(directory)
 
     def _owner(self, pod: Object) -> VolumeOwnership:
-        return VolumeOwnership.of(pod, numbers=self._users != "one")
+        return VolumeOwnership.of(pod, has_groups=self._users != "one")
 
     def _locate(self, source: Mapping[str, str], *, exists: bool = False, read_only: bool = False) -> _MountSource:
         """Return the path of a hostPath on the node. Raises HostPathError, OSError.

@@ -120,7 +120,7 @@ def _configure(routes: Netlink, router: int, config: dict[str, Any]) -> None:
 
 
 def _rules(interface: str) -> list[bytes]:
-    """Return the rules of the packet filter: masquerading, and from outside only packets of known connections."""
+    """Return the filter's rules: masquerading of outgoing packets, and no incoming packets of unknown connections."""
     table = nft.Table("hatchway-egress")
     found = [table.make(), table.make_chain("leave", nft.POSTROUTING, _SOURCE_NAT, "nat")]
     found.append(table.add_rule("leave", nft.leaves_by(interface), nft.masquerade()))

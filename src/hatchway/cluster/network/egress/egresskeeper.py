@@ -160,7 +160,7 @@ class EgressKeeper:
         self._pid, self._output = pid, reading
         self._process = os.pidfd_open(pid)
         self._watch(self._output, self._read_output)
-        self._watch(self._process, self._ended)
+        self._watch(self._process, self._schedule_restart)
 
     def _become_program(self, output: int) -> NoReturn:
         linux.set_parent_death_signal(signal.SIGKILL)
@@ -186,7 +186,7 @@ class EgressKeeper:
                 return
             self._printed = (self._printed + data)[-_KEPT_BYTES:]
 
-    def _ended(self) -> None:
+    def _schedule_restart(self) -> None:
         """Schedule a restart of the program after a pause, which doubles each time."""
         if self._output >= 0:
             self._read_output()

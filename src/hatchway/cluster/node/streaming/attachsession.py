@@ -10,9 +10,9 @@ from hatchway.wire import channels
 
 
 class AttachSession:
-    """The session of a client that gets a container's further output, and writes to its input (`CommandSession`).
+    """The session of a client that gets a container's output from now on, and writes to its input (`CommandSession`).
 
-    When the client's input ends but the container's does not, the session ends, as with containerd.
+    If the client ends its input but the container's input stays open, the session ends, as with containerd.
 
     source: the container's streams.
     once: True when the container's standard input ends together with the first client's (stdinOnce).

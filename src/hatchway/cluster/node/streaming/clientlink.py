@@ -1,4 +1,4 @@
-"""Clients' upgraded connections for use by protocols: bytes both ways, flow control, and an orderly end."""
+"""The link: the interface through which a protocol uses a client's upgraded connection."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Protocol, cast
 
 Buffers = Sequence[bytes | memoryview]
 
-# After its last bytes were sent, a connection waits this many seconds until the client closes it. If a socket is closed
-# while it has unread bytes, the kernel resets the connection, and the client loses bytes that it has not read yet.
+# After its last bytes were sent, a connection waits at most this many seconds for the client to close it. If a socket
+# is closed while it has unread bytes, the kernel resets the connection, and the client loses bytes that it has not read
+# yet.
 _LINGER = 2.0
 # A client that takes none of the last bytes for this many seconds is disconnected.
 _GIVE_UP = 30.0
-# While reading is paused, the client's FIN is not noticed. So a probe is sent every so many seconds: a client that has
-# disconnected answers it with a reset.
+# While reading is paused, the client's FIN is not noticed. So a probe is sent at this interval (seconds): the machine
+# of a client that has disconnected answers with a reset.
 _PROBE = 30.0
-# Bytes of answers (pongs, for example) to a client that sends and does not read. One that makes more is disconnected.
+# The most unsent bytes of answers (for example pongs) to a client that sends but does not read. A client that causes
+# more is disconnected.
 _MOST_ANSWERS = 1024 * 1024
 
 
@@ -72,7 +74,7 @@ class ClientLink(Protocol):
         ...
 
     def finish(self, *, at_once: bool = False) -> None:
-        """End the connection when everything was sent and the client has closed it, or some seconds later.
+        """End the connection once everything was sent and the client has closed its end, or some seconds later.
 
         It may be called again.
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from hatchway.wire import channels
 
-# A function that starts a coroutine as a task. Its owner cancels the task when it is closed.
+# A function that starts a coroutine as a task. The function's owner cancels the task when the owner is closed.
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 # When more input than INPUT_HIGH waits for a process, its client is not read until less than INPUT_LOW waits.

@@ -97,7 +97,7 @@ class ExecSession:
         try:
             await self._serve(client)
         finally:
-            self._let_go()
+            self._disconnect()
 
     async def _serve(self, client: CommandClient) -> None:
         try:
@@ -201,8 +201,8 @@ class ExecSession:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _let_go(self) -> None:
-        """Close this process's ends: the command's input ends, its output fails (EPIPE), or its terminal hangs up."""
+    def _disconnect(self) -> None:
+        """Close this end: the process's input ends, its output fails (EPIPE), or its terminal hangs up."""
         self._client = None
         for reader in self._readers.values():
             reader.close()

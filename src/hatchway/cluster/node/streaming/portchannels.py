@@ -89,7 +89,7 @@ class _PortConnection(asyncio.Protocol):
             self._take()
             if self._connected:
                 self.transport.abort()
-            self._owner.ended()
+            self._owner.handle_connection_end()
 
     def _take(self) -> None:
         count, self._untaken = self._untaken, 0
@@ -194,8 +194,8 @@ class PortChannelServer:
             elif self._untaken <= _UNTAKEN_LOW:
                 self._link.release()
 
-    def ended(self) -> None:
-        """Close the WebSocket with its last connection."""
+    def handle_connection_end(self) -> None:
+        """Count the end of a connection. Close the WebSocket after the last one."""
         self._left -= 1
         if not self._left:
             self._websocket.close()

@@ -1,8 +1,8 @@
 """Serves port-forward over SPDY: each connection to a port of a pod is a pair of streams in the client's session.
 
 It behaves like the kubelet (`pkg/cri/streaming/portforward/httpstream.go`), with two differences: connections can be
-half-closed in both directions, and after a reset of a connection its stream is reset without an error text, because
-kubectl ends the whole session after an error text.
+half-closed in both directions, and the stream of a connection that was reset is reset without an error text. (kubectl
+ends the whole session after an error text.)
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PodConnection(asyncio.Protocol):
 
     untaken: the number of the client's bytes that the pod has not taken yet.
     reading: False while reading from the pod's connection is paused.
-    over: True when the client needs the connection no more.
+    is_over: True when the client no longer needs the connection.
     """
 
     transport: asyncio.Transport
@@ -61,7 +61,7 @@ class PodConnection(asyncio.Protocol):
         self._connected = False
         self.untaken = 0
         self.reading = False
-        self.over = False
+        self.is_over = False
 
     # Methods that the event loop calls
 
@@ -69,7 +69,7 @@ class PodConnection(asyncio.Protocol):
         """Send the pod the bytes that the client has already sent."""
         self.transport = cast(asyncio.Transport, transport)
         self._connected = self.reading = True
-        if self.over:
+        if self.is_over:
             self.transport.abort()
             return
         early, self._early = self._early, []
@@ -106,7 +106,7 @@ class PodConnection(asyncio.Protocol):
         self._connected = False
         self._owner.ports.release()
         self._take()
-        self._owner.lost(self, reset=error is not None or not self._pod_ended)
+        self._owner.end_streams(self, reset=error is not None or not self._pod_ended)
 
     # Methods that the session calls
 
@@ -115,7 +115,7 @@ class PodConnection(asyncio.Protocol):
         self.untaken += len(data)
         if self._connected:
             self._write(data)
-        elif not self.over:
+        elif not self.is_over:
             self._early.append(data)
         else:
             self._take()
@@ -149,7 +149,7 @@ class PodConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection now, because its streams have ended."""
-        self.over = True
+        self.is_over = True
         self._early.clear()
         self._take()
         if self._connected:
@@ -158,7 +158,7 @@ class PodConnection(asyncio.Protocol):
     def _take(self, *, at_once: bool = False) -> None:
         count, self.untaken = self.untaken, 0
         if count:
-            self._owner.taken(self, count, at_once=at_once)
+            self._owner.record_taken(self, count, at_once=at_once)
 
 
 class PortForwardServer:
@@ -314,7 +314,7 @@ class PortForwardServer:
                 self.ports.release()
                 raise
         except OSError as error:
-            if not connection.over:
+            if not connection.is_over:
                 self._refuse(connection, dial_text(port, self.ports.pod, error))
 
     def _refuse(self, connection: PodConnection, text: str) -> None:
@@ -346,7 +346,7 @@ class PortForwardServer:
 
     def end(self, connection: PodConnection) -> None:
         """Half-close a connection's stream: the pod sends nothing more."""
-        if not connection.over:
+        if not connection.is_over:
             self._end_data(connection)
             self._flush()
 
@@ -355,7 +355,7 @@ class PortForwardServer:
         if self._spdy.is_open(stream):
             self._spdy.send_data(stream, b"", fin=True)
 
-    def taken(self, connection: PodConnection, count: int, *, at_once: bool) -> None:
+    def record_taken(self, connection: PodConnection, count: int, *, at_once: bool) -> None:
         """Let the client send as many bytes as a pod has taken.
 
         at_once: True when the pod took them without a delay, so that the window may grow.
@@ -367,11 +367,11 @@ class PortForwardServer:
         if self._untaken <= _UNTAKEN_LOW and self._link is not None:
             self._link.release()
 
-    def lost(self, connection: PodConnection, *, reset: bool) -> None:
+    def end_streams(self, connection: PodConnection, *, reset: bool) -> None:
         """End the streams of a connection that has ended."""
-        if connection.over:
+        if connection.is_over:
             return
-        connection.over = True
+        connection.is_over = True
         self._forget(connection)
         if reset:
             self._spdy.reset(connection.streams.data_stream)

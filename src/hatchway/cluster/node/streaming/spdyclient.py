@@ -80,7 +80,7 @@ class SpdyCommandClient:
         self._flush()
 
     def pause_writing(self) -> None:
-        """Do nothing: `send` returns False."""
+        """Do nothing: the result of `send` tells the session."""
 
     def resume_writing(self) -> None:
         """Let the session send again."""
@@ -115,7 +115,7 @@ class SpdyCommandClient:
         if channel is None or channel not in self._wanted or channel in self._streams:
             raise ChannelError(f"unexpected stream type: {kind[:32]!r}")
         if not self._spdy.may_send(event.stream_id):
-            raise ChannelError("a stream was opened for the client alone")
+            raise ChannelError("the client has opened a unidirectional stream")
         self._channels[event.stream_id] = channel
         self._streams[channel] = event.stream_id
         self._spdy.accept(event.stream_id)
@@ -224,8 +224,8 @@ class SpdyCommandClient:
         self._spdy.go_away()
         self._flush()
         if self._link is not None:
-            # If the client may still send input, a close at once could reset the connection before it has read all
-            # this.
+            # If the client may still send input, a close at once could reset the connection before the client has read
+            # all this.
             self._link.finish(at_once=self._input_ended)
 
     def _flush(self) -> None:

@@ -139,7 +139,7 @@ class StreamServer:
         return worker
 
     def _container(self, worker: PodWorker, name: str) -> ContainerWorker:
-        container = next((found for found in worker.all if found.name == name), None)
+        container = next((found for found in worker.containers.all if found.name == name), None)
         if container is None or container.process is None:
             raise StreamRefused(500, f'container not found ("{name}")')
         return container
@@ -195,7 +195,8 @@ class StreamServer:
                 return TunnelLink(PortForwardServer(reached, self._spawn))
 
             accepted = _accept_websocket(request, TUNNEL_PROTOCOL, tunnel)
-            # This protocol is not served here, but by the API server in front of this kubelet, if it can reach the pod.
+            # Offer another protocol. It is served by the API server in front of this kubelet, if that can reach the
+            # pod.
             accepted.headers.append((OFFER_FIELD, SINGLE_STREAM_PROTOCOL.encode()))
             return accepted
         # Clients also offer version 5, which does not define port-forward.
