@@ -96,10 +96,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers `-n auto` means: five for two cores.
+    """Return the number of workers for `-n auto`: five for two cores, because tests wait for much of their time.
 
-    The whole suite takes about 1,100 s of processor time, and 900 s with four workers on two cores: they wait for a third
-    of it. Each has a cluster and a browser of its own, for which eight is enough.
+    Each worker has a cluster and a browser of its own, so eight is the most.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(5 * cores // 2, 8)
