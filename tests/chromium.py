@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -40,9 +41,15 @@ def find_chromium(windows: bool = False) -> str:
     executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if executable is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
-    if subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True).returncode:
+    if not _driver_runs():
         pytest.skip("Playwright's driver does not run on this machine: apt-get install libatomic1")
     return executable
+
+
+@functools.cache
+def _driver_runs() -> bool:
+    """Ask Playwright's driver for its version; that takes a process of Python and one of Node.js."""
+    return subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True).returncode == 0
 
 
 @contextlib.contextmanager

@@ -96,12 +96,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return the number of workers for `-n auto`: two for each core, since tests of clusters wait half of the time.
+    """Return the number of workers for `-n auto`: five for two cores, because tests wait for much of their time.
 
-    At most eight, because each has its own cluster and browser.
+    At most eight, because each worker has its own cluster and browser.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(2 * cores, 8)
+    return min(5 * cores // 2, 8)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -176,7 +176,7 @@ def test_a_pod_that_goes_is_said_to_be_gone(cluster: Cluster, door: Door, talker
 def test_events_and_yaml(door: Door, talker: str, page: Page) -> None:
     page.goto(url_of(door, talker, "logs"))
     page.click("nav >> text=Events")
-    page.wait_for_selector("#events >> text=Created container: main")
+    page.wait_for_selector("#events >> text=Container created")
     page.click("nav >> text=YAML")
     text = page.inner_text("#yaml")
     assert "kind: Pod" in text

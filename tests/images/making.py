@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatchway.images.contents import Image
+from hatchway.images.contents import Image, PullGrant
 from hatchway.images.reference import Reference, parse
 from hatchway.images.store.store import ImageStore
 
@@ -250,8 +250,8 @@ def make_image(store: ImageStore, name: str | None, *layers: Layer, **options: A
     return put_image(store, built(name or "", *layers, **options))
 
 
-def put_image(store: ImageStore, image: BuiltImage) -> Image:
-    """Put an image into a store."""
+def put_image(store: ImageStore, image: BuiltImage, grant: PullGrant | None = None) -> Image:
+    """Put an image into a store. grant: the pod's Secret with which it was pulled."""
     reference: Reference | None = parse(image.name) if image.name else None
     with store.keep():
         for digest, blob in image.blobs.items():
@@ -259,7 +259,7 @@ def put_image(store: ImageStore, image: BuiltImage) -> Image:
                 writer.restart()
                 writer.write(blob)
                 writer.commit()
-        return store.add(reference, image.manifest)
+        return store.add(reference, image.manifest, grant=grant)
 
 
 def index_of(*images: BuiltImage, platforms: Sequence[Mapping[str, str]] = ()) -> bytes:

@@ -223,5 +223,5 @@ def test_the_files_for_ci_work(reader: Reader) -> None:
         assert "there are no clusters" in reader.run("hatchway list")
     reader.save(f"{reader.home}/project/test_web.py", files["test_web.py"])
     # Only pytest: the clone's whole development group would take ten times as long.
-    reader.run("pip install --quiet --disable-pip-version-check pytest")
+    reader.run("pip install --no-compile --quiet --disable-pip-version-check pytest")
     assert "1 passed" in reader.run("cd ~/project && pytest -q")

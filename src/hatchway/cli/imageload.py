@@ -1,30 +1,39 @@
-"""`hatchway image load`: brings images from a file into the store."""
+"""`hatchway image load`: brings images from files into the store."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hatchway.cli import options
 from hatchway.cli.imagestore import open_store, parse_name
-from hatchway.cli.printing import say
+from hatchway.cli.printing import explained, say
 from hatchway.errors import HatchwayError
 from hatchway.printable import printable
 
+if TYPE_CHECKING:
+    from hatchway.images.archives.loading import LoadedImage
+    from hatchway.images.platforms import Platform
+    from hatchway.images.reference import Reference
+    from hatchway.images.store.store import ImageStore
+
 
 @click.command(
-    short_help="Load images from a file.",
+    short_help="Load images from files.",
     epilog=options.examples("""
     hatchway image load web.tar
+    hatchway image load *.tar
     docker save web:1 | hatchway image load -
     skopeo copy docker://nginx oci-archive:nginx.tar && hatchway image load nginx.tar --name nginx
     hatchway image load ./layout --platform linux/arm64
     """),
 )
-@click.argument("file", metavar="FILE")
-@click.option("--name", metavar="NAME", help="The image's name, in place of the names in the file.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--name", metavar="NAME", help="The image's name, in place of the names in the file; only with one FILE.")
 @click.option(
     "--platform",
     metavar="OS/ARCH[/VARIANT]",
@@ -32,17 +41,19 @@ from hatchway.printable import printable
     help="The platform to load when an image is for several.",
 )
 @options.state_dir
-def load(file: str, name: str | None, platform: str | None, state_dir: str | None) -> None:
+def load(files: tuple[str, ...], name: str | None, platform: str | None, state_dir: str | None) -> None:
     """Load images: an archive of `docker save`, `podman save` or skopeo, or a directory with an OCI image layout.
 
     FILE: the archive, plain or compressed with gzip or zstd; or the directory; - reads an archive from standard input.
-    If one image of it cannot be used, none is loaded.
+    If one image of it cannot be used, none of it is loaded; other FILEs are.
     """
-    if file == "-" and sys.stdin.isatty():
+    if files.count("-") > 1:
+        raise click.BadParameter("standard input can be read once", param_hint="FILE")
+    if name is not None and len(files) > 1:
+        raise click.BadParameter("several files cannot have one name", param_hint="--name")
+    if "-" in files and sys.stdin.isatty():
         raise click.BadParameter("standard input is a terminal; write a file, or pipe an archive", param_hint="FILE")
-    from hatchway.images.archives.loading import load_archive, load_directory
-    from hatchway.images.contents import BadImage
-    from hatchway.images.platforms import matches, parse_platform, this_machine
+    from hatchway.images.platforms import parse_platform
 
     reference = parse_name(name, "--name") if name is not None else None
     if reference is not None and reference.digest:
@@ -52,16 +63,43 @@ def load(file: str, name: str | None, platform: str | None, state_dir: str | Non
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--platform") from error
     store = open_store(state_dir)
+    failed: list[str] = []
+    for file in files:
+        try:
+            _report(_load(store, file, reference, wanted))
+        except (HatchwayError, OSError) as error:
+            # The other files are loaded all the same.
+            if len(files) == 1:
+                raise
+            told = error if isinstance(error, HatchwayError) else HatchwayError(f"{file}: {error.strerror or error}")
+            click.echo(f"hatchway: {explained(told.message, told.hint)}", err=True)
+            failed.append(file)
+    if failed:
+        raise HatchwayError(
+            f"{len(failed)} of {len(files)} files could not be loaded: {', '.join(failed)}",
+            "the images of the others are loaded" if len(failed) < len(files) else "",
+        )
+
+
+def _load(store: ImageStore, file: str, name: Reference | None, platform: Platform | None) -> list[LoadedImage]:
+    """Load the images of one file. Raises HatchwayError."""
+    from hatchway.images.archives.loading import load_archive, load_directory
+    from hatchway.images.contents import BadImage
+
     try:
         if file == "-":
-            loaded = load_archive(store, sys.stdin.buffer, name=reference, platform=wanted)
-        elif Path(file).is_dir():
-            loaded = load_directory(store, Path(file), name=reference, platform=wanted)
-        else:
-            with open(file, "rb") as archive:
-                loaded = load_archive(store, archive, name=reference, platform=wanted)
+            return load_archive(store, sys.stdin.buffer, name=name, platform=platform)
+        if Path(file).is_dir():
+            return load_directory(store, Path(file), name=name, platform=platform)
+        with open(file, "rb") as archive:
+            return load_archive(store, archive, name=name, platform=platform)
     except BadImage as error:
         raise HatchwayError(f"cannot load {'standard input' if file == '-' else file}: {error}", error.hint) from error
+
+
+def _report(loaded: Sequence[LoadedImage]) -> None:
+    from hatchway.images.platforms import matches, this_machine
+
     for one in loaded:
         for tag in one.names:
             say(printable(f"Loaded image: {tag.familiar}"))

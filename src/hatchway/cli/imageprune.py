@@ -35,6 +35,12 @@ def prune(every: bool, yes: bool, state_dir: str | None) -> None:
             raise HatchwayError("--all removes every image that no container uses", "add --yes to agree")
         click.confirm("Remove every image that no container uses now?", abort=True, err=True)
     garbage = store.prune(every=every)
+    if store.path.is_dir():
+        from hatchway.images.store.formerlayers import present_users, remove_former_layers
+
+        former, problems = remove_former_layers(store.path, present_users())
+        garbage.layers += former
+        garbage.problems += problems
     for image in garbage.images:
         for name in familiar_tags(image):
             say(printable(f"Untagged: {name}"))

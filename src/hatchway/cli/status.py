@@ -71,7 +71,9 @@ def _show(found: dict[str, Any]) -> None:
     disk = found["disk"]
     if disk["problem"] or disk["low"]:
         told = (
-            f": {printable(disk['problem'])}" if disk["problem"] else ", and changes cannot be stored when it is full"
+            f": {printable(disk['problem'])}"
+            if disk["problem"]
+            else ", and changes cannot be stored when it is full; `hatchway image prune --all` removes unused images"
         )
         print(f"  {mark(not disk['problem'])} disk            {size(disk['free_bytes'])} free{told}")
     print(f"    network         {found['network']}")

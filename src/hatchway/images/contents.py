@@ -6,7 +6,9 @@ version 2, schema 2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hatchway.errors import HatchwayError
 
@@ -52,6 +54,13 @@ class ImageConfig:
     diff_ids: tuple[str, ...] = ()
 
 
+class PullGrant(NamedTuple):
+    """A Secret with which an image was pulled: its uid, and a hash of the credential in it."""
+
+    secret: str
+    credential: str
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image in the store.
@@ -62,6 +71,8 @@ class Image:
     and indexes, as it was pulled (`docker.io/library/nginx@sha256:...`).
     layers: compressed as they are in the registry, the lowest first. size: the bytes of all blobs.
     config: the parts of the configuration that matter.
+    private: for repositories from which it was only pulled with Secrets of pods, these. Everyone may use it by names of
+    other repositories.
     """
 
     image_id: str
@@ -71,3 +82,16 @@ class Image:
     layers: tuple[Descriptor, ...]
     size: int
     config: ImageConfig
+    private: Mapping[str, tuple[PullGrant, ...]] = field(default_factory=dict)
+
+    def may_use(self, repository: str, grants: Iterable[PullGrant]) -> bool:
+        """Return True when a pod with these Secrets may use it without a pull, by a name of this repository.
+
+        A Secret counts even when its content has changed, and a credential even in another Secret, as in the kubelet
+        (`pkg/kubelet/images/pullmanager/image_pull_manager.go`, MustAttemptImagePull).
+        """
+        known = self.private.get(repository)
+        if known is None:
+            return True
+        values = {value for grant in known for value in grant}
+        return any(values.intersection(grant) for grant in grants)

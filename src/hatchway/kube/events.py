@@ -24,8 +24,8 @@ V = TypeVar("V")
 # The most events that wait to be sent, and the most entries of each table.
 _QUEUE = 1000
 _REMEMBERED = 4096
-# After `_SIMILAR` different messages with the same reason, further ones are combined into one event, until there was
-# none for `_SIMILAR_SECONDS`.
+# From the message number `_SIMILAR` with the same reason on, further different messages are combined into one event,
+# until there was none for `_SIMILAR_SECONDS`.
 _SIMILAR = 10
 _SIMILAR_SECONDS = 600.0
 # `_BURST` events about one object may be reported at once; after that, one in `_REFILL_SECONDS`.
@@ -51,10 +51,11 @@ class _ReportedEvent:
 
 @dataclass(slots=True)
 class _Known:
-    """An Event object that this recorder has written."""
+    """An Event object of this recorder. first: when its first event was reported."""
 
     name: str
-    count: int
+    first: str
+    count: int = 0
 
 
 @dataclass(slots=True)
@@ -124,8 +125,6 @@ class EventRecorder:
 
     async def _send(self, report: _ReportedEvent) -> None:
         involved = _reference(report)
-        if not self._admit((involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"])):
-            return
         message = self._combine(report, involved)
         identity = (
             *(str(involved.get(key, "")) for key in ("kind", "namespace", "name", "uid", "fieldPath")),
@@ -133,13 +132,21 @@ class EventRecorder:
             report.reason,
             message if not message.startswith(_COMBINED) else _COMBINED,
         )
+        known = self._known.get(identity)
+        if known is None:
+            name = f"{involved['name']}.{time.time_ns():x}"
+            known = _remember(self._known, identity, _Known(name, _stamp(report)))
+        # As in client-go, events that the rate limit keeps back are counted, too.
+        known.count += 1
+        if not self._admit((involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"])):
+            return
         wait = _FIRST_RETRY
         for attempt in range(_TRIES):
             if attempt:
                 await asyncio.sleep(wait)
                 wait *= 2
             try:
-                await self._write(report, involved, identity, message)
+                await self._write(report, involved, known, message)
                 return
             except ApiError as error:
                 # Most refusals are final (for example, the namespace is being deleted). Only when the server cannot be
@@ -150,42 +157,37 @@ class EventRecorder:
             except (TimeoutError, OSError) as error:
                 log.debug("event %s cannot be sent now: %s", report.reason, error)
 
-    async def _write(self, report: _ReportedEvent, involved: Object, identity: tuple[str, ...], message: str) -> None:
+    async def _write(self, report: _ReportedEvent, involved: Object, known: _Known, message: str) -> None:
         namespace = involved.get("namespace") or "default"
-        stamp = report.moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        known = self._known.get(identity)
-        if known is not None:
-            patch = {"count": known.count + 1, "lastTimestamp": stamp, "message": message}
+        if known.count > 1:
+            patch = {"count": known.count, "lastTimestamp": _stamp(report), "message": message}
             try:
                 await self._client.patch("events", known.name, patch, namespace)
+                return
             except ApiError as error:
+                # It was deleted, or its first event was kept back.
                 if error.code != 404:
                     raise
-            else:
-                known.count += 1
-                return
-        name = f"{involved['name']}.{time.time_ns():x}"
         source = {"component": self._component, **({"host": self._host} if self._host else {})}
         await self._client.create(
             "events",
             {
                 "apiVersion": "v1",
                 "kind": "Event",
-                "metadata": {"name": name, "namespace": namespace},
+                "metadata": {"name": known.name, "namespace": namespace},
                 "involvedObject": involved,
                 "reason": report.reason,
                 "message": message,
                 "source": source,
-                "firstTimestamp": stamp,
-                "lastTimestamp": stamp,
-                "count": 1,
+                "firstTimestamp": known.first,
+                "lastTimestamp": _stamp(report),
+                "count": known.count,
                 "type": report.type,
                 "reportingComponent": self._component,
                 "reportingInstance": self._host,
             },
             namespace,
         )
-        _remember(self._known, identity, _Known(name, 1))
 
     def _admit(self, key: tuple[str, ...]) -> bool:
         """Take one token of the object's bucket; return False when it has none left (EventSourceObjectSpamFilter)."""
@@ -200,16 +202,21 @@ class EventRecorder:
 
     def _combine(self, report: _ReportedEvent, involved: Object) -> str:
         """Count similar reports. Return the report's message, marked as combined after too many (EventAggregator)."""
-        key = (involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"], report.reason)
+        place = (involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"])
+        key = (*place, report.type, report.reason)
         now = time.monotonic()
         similar = self._similar.get(key)
         if similar is None or now - similar.last > _SIMILAR_SECONDS:
             similar = _remember(self._similar, key, _Similar(set(), now))
         similar.last = now
-        if report.message not in similar.messages and len(similar.messages) >= _SIMILAR:
+        if report.message not in similar.messages and len(similar.messages) >= _SIMILAR - 1:
             return _COMBINED + report.message
         similar.messages.add(report.message)
         return report.message
+
+
+def _stamp(report: _ReportedEvent) -> str:
+    return report.moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _reference(report: _ReportedEvent) -> Object:

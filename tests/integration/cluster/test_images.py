@@ -77,7 +77,10 @@ def test_a_loaded_image_is_run_and_looked_into(kube: Cluster, root: Path, tmp_pa
     assert status["image"] == "docker.io/library/loaded:1"
     assert status["imageID"] == f"docker.io/library/loaded@{stored.manifest_digest}"
     assert status["user"]["linux"] == {"uid": 101, "gid": 102, "supplementalGroups": [102] if one else [102, 50]}
-    assert ("Pulled", 'Container image "loaded:1" already present on machine') in messages(kube, name)
+    assert (
+        "Pulled",
+        'Container image "loaded:1" already present on machine and can be accessed by the pod',
+    ) in messages(kube, name)
     (tmp_path / "file").write_text("copied\n")
     kubectl(kube, "cp", str(tmp_path / "file"), f"{name}:/tmp/file")
     assert kubectl(kube, "exec", name, "--", "cat", "/tmp/file") == "copied\n"
@@ -188,7 +191,13 @@ def test_a_private_image_is_pulled_with_the_pods_secret(kube: Cluster, root: Pat
         assert any(text.startswith(f'Successfully pulled image "{name}" in ') for _, text in told)
         assert any(reason == "FailedToRetrieveImagePullSecret" and "(missing)" in text for reason, text in told)
         assert "blue in /tmp" in kubectl(kube, "logs", "private")
-        # The pod without the Secret finds the image now that it is on the node.
-        kubectl(kube, "wait", "pod/refused", "--for=condition=Ready", "--timeout=60s")
+        # Now that it is on the node, it is still only for pods with the Secret.
+        kubectl(kube, "run", "again", f"--image={name}", f"--overrides={json.dumps(overrides)}")
+        kubectl(kube, "wait", "pod/again", "--for=condition=Ready", "--timeout=60s")
+        present = f'Container image "{name}" already present on machine and can be accessed by the pod'
+        assert ("Pulled", present) in messages(kube, "again")
+        kubectl(kube, "run", "stranger", f"--image={name}")
+        kubectl(kube, "wait", "pod/stranger", f"--for={waiting}=ImagePullBackOff", "--timeout=60s")
+        assert "Pulled" not in {reason for reason, _ in messages(kube, "stranger")}
         node = kubectl(kube, "get", "pod", "private", "-o", "jsonpath={.spec.nodeName}")
         wait_for(lambda: name in kubectl(kube, "get", "node", node, "-o", "jsonpath={.status.images}"))

@@ -141,7 +141,7 @@ def test_logs_and_describe(cluster: Cluster, namespace: str) -> None:
     assert cluster.kubectl("logs", "-n", namespace, name, "--tail=1", "--timestamps").startswith("20")
     described = cluster.kubectl("describe", "-n", namespace, "pod", name)
     assert "Successfully assigned" in described
-    assert "Started container server" in described or "Container started" in described
+    assert "Container started" in described
     for what in ("deployment/web", "service/web", "node/node-1", "namespace/day", "endpointslices", "replicasets"):
         assert cluster.kubectl("describe", "-n", namespace, *what.split("/")).startswith("Name:")
     assert cluster.kubectl("get", "all", "-n", namespace).count("web-") >= 3

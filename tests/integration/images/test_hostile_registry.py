@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from hatchway.images.pulling import download, registryauth
+from hatchway.images.pulling.destinations import Reach
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
+from hatchway.images.pulling.registryhttp import Host, RegistryHttp
 from tests.images.making import built, digest_of
 from tests.images.registrystub import Answer, Request, StubRegistry, endless, index_with, redirect, serving
 from tests.integration.images.conftest import Puller
@@ -243,7 +245,9 @@ async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.Mo
         settings = {"registry.test:80": RegistrySettings(insecure=True)}
         proxy = Tunnel(stub.address)
         async with proxy:
-            with pytest.raises(PullError, match="an address of this machine"):
+            with pytest.raises(
+                PullError, match=rf"registry.test:80 leads to {victim.address}, an address of this machine"
+            ):
                 await puller(
                     "registry.test:80/team/web:1",
                     registries=Registries(settings),
@@ -260,9 +264,53 @@ async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Pul
     stub.handler = lambda request: redirect(location) if "/manifests/" in request.path else None
     # With a proxy no request is sent to that address, even if this test fails.
     async with serving(stub), Tunnel(stub.address) as proxy:
-        with pytest.raises(PullError, match=r"169[.]254[.]169[.]254, an address of this machine"):
+        with pytest.raises(PullError, match=r"leads to 169[.]254[.]169[.]254, an address of this machine or its link"):
             await puller(f"{stub.address}/team/web:1", environment={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url})
     assert proxy.asked == []
+
+
+@pytest.mark.parametrize("way", ["redirect", "realm", "name"])
+async def test_a_registry_on_this_machine_leads_to_another_port(puller: Puller, way: str) -> None:
+    """It may be a pod behind a node port, which must not reach this machine's other servers through Hatchway."""
+    victim, stub = StubRegistry(), stub_with()
+    async with serving(victim, stub):
+        port = victim.address.rpartition(":")[2]
+        where = f"localhost:{port}" if way == "name" else victim.address
+        if way == "realm":
+            stub.auth, stub.realm, stub.readable = "token", f"http://{where}/token", {"team/web"}
+        else:
+            stub.handler = lambda request: redirect(f"http://{where}/admin") if "/manifests/" in request.path else None
+        with pytest.raises(PullError, match=f"{stub.address} leads to {where}, an address of this machine") as caught:
+            await puller(f"{stub.address}/team/web:1")
+        assert f'redirects-to = ["{where}"] below [registry."{stub.address}"]' in caught.value.hint
+        assert victim.requests == []
+        settings = {stub.address: RegistrySettings(redirects_to=(where,))}
+        with pytest.raises(PullError):
+            await puller(f"{stub.address}/team/web:1", registries=Registries(settings))
+        assert victim.requests != []
+
+
+async def test_a_registry_whose_name_comes_to_mean_this_machine() -> None:
+    stub = stub_with()
+    async with serving(stub):
+        http = RegistryHttp(Registries(), {})
+        host = Host("http", stub.address, stub.address, verify=True)
+        http._reach[stub.address] = Reach.PUBLIC
+        try:
+            with pytest.raises(PullError, match=rf"{stub.address} has moved to 127[.]0[.]0[.]1, an address of this"):
+                await http.send(host, "GET", host.url("/v2/"), {})
+        finally:
+            await http.aclose()
+    assert stub.requests == []
+
+
+async def test_a_registry_on_this_machine_by_its_other_name(puller: Puller) -> None:
+    stub = stub_with()
+    stub.auth, stub.readable = "token", {"team/web"}
+    async with serving(stub):
+        port = stub.address.rpartition(":")[2]
+        await puller(f"localhost:{port}/team/web:1")
+    assert stub.asked("/token")
 
 
 class Tunnel:

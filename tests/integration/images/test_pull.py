@@ -489,5 +489,6 @@ async def test_redirected_blobs(puller: Puller) -> None:
         else None
     )
     async with serving(stub, cdn):
-        await puller(f"{stub.address}/team/web:1")
+        settings = {stub.address: RegistrySettings(redirects_to=(cdn.address,))}
+        await puller(f"{stub.address}/team/web:1", registries=Registries(settings))
     assert cdn.requests[0].query == {"Signature": ["a/b="], "x": ["1"]}

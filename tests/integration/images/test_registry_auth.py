@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 import pytest
 
+from hatchway.images.contents import PullGrant
 from hatchway.images.pulling.credentials import Credential
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
@@ -149,6 +151,28 @@ async def test_basic_authentication(puller: Puller) -> None:
                 await puller(f"{stub.address}/team/web:1", *credentials)
 
 
+async def test_who_may_use_what_was_pulled_is_remembered(puller: Puller) -> None:
+    stub = hub()
+    async with serving(stub):
+        name = f"{stub.address}/team/web"
+        first = replace(ann(stub), secret="uid-1")
+        image = await puller(f"{name}:1", first)
+        assert first.grant is not None and dict(image.private) == {name: (first.grant,)}
+        assert image.may_use(name, [first.grant]) and not image.may_use(name, [])
+        assert image.may_use(name, [PullGrant("uid-1", "changed")]) and image.may_use(
+            name, [PullGrant("uid-2", first.grant.credential)]
+        )
+        assert not image.may_use(name, [PullGrant("uid-2", "other")])
+        second = replace(ann(stub), secret="uid-2")
+        image = await puller(f"{name}:1", second)
+        assert set(image.private[name]) == {first.grant, second.grant}
+        assert (puller.store.path / "names.json").read_text().count("right") == 0, "no password is stored"
+        # The user's own credentials: for all pods, also after later pulls.
+        image = await puller(f"{name}:1", ann(stub))
+        assert not image.private and image.may_use(name, [])
+        assert not (await puller(f"{name}:1", first)).private
+
+
 async def test_the_account_is_not_locked_by_many_tries(puller: Puller) -> None:
     stub = stub_with()
     stub.auth, stub.users = "basic", {"ann": "right"}
@@ -181,13 +205,18 @@ async def test_a_realm_without_tls_on_another_host_gets_no_credentials(puller: P
     assert not thief.requests
 
 
+def leading(stub: StubRegistry, other: StubRegistry) -> Registries:
+    """Return settings that allow a registry to lead to another host on this machine."""
+    return Registries({stub.address: RegistrySettings(redirects_to=(other.address,))})
+
+
 async def test_a_token_server_that_redirects_gets_no_credentials_elsewhere(puller: Puller) -> None:
     stub, thief = hub(), StubRegistry()
     stub.handler = lambda request: redirect(f"http://{thief.address}/x") if request.path == "/token" else None
     thief.handler = lambda request: Answer(body=b'{"token":"stolen"}')
     async with serving(stub, thief):
         with pytest.raises(PullError):
-            await puller(f"{stub.address}/team/web:1", ann(stub))
+            await puller(f"{stub.address}/team/web:1", ann(stub), registries=leading(stub, thief))
     assert thief.requests
     assert not any(one.authorization for one in thief.requests)
 
@@ -208,11 +237,12 @@ async def test_another_host_that_asks_for_credentials_gets_none(puller: Puller, 
     stub.handler = handler
     async with serving(stub, thief):
         credential = Credential(stub.address, "ann", "right:with colon")
+        registries = leading(stub, thief)
         if part == "/v2/":
-            await puller(f"{stub.address}/team/web:1", credential)
+            await puller(f"{stub.address}/team/web:1", credential, registries=registries)
         else:
             with pytest.raises(PullError, match="pull access denied"):
-                await puller(f"{stub.address}/team/web:1", credential)
+                await puller(f"{stub.address}/team/web:1", credential, registries=registries)
     assert thief.asked(part)
     assert not thief.asked("/token")
     assert not any(one.authorization for one in thief.requests)
@@ -229,7 +259,7 @@ async def test_blobs_elsewhere_get_no_token(puller: Puller) -> None:
 
     stub.handler = handler
     async with serving(stub, cdn):
-        await puller(f"{stub.address}/team/web:1", ann(stub))
+        await puller(f"{stub.address}/team/web:1", ann(stub), registries=leading(stub, cdn))
     assert len(cdn.requests) == 3
     assert not any(one.authorization for one in cdn.requests)
 

@@ -166,6 +166,9 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
             "for path in /dev/null /dev/full /proc/self/fd/0; do chmod 666 $path; chown 0:0 $path; done 2>&1; true"
         ),
         "devices": await images.text("ls /dev; echo x > /dev/null; head -c 4 /dev/urandom | wc -c; ls /dev/pts"),
+        "etc room": await images.text(
+            "df -k /etc/hosts | tail -1 | awk '{print $2}'; head -c 4000000 /dev/zero > /etc/hosts 2>&-; wc -c < /etc/hosts"
+        ),
         "shm": await images.text("echo x > /dev/shm/x && cat /dev/shm/x; stat -c %a /dev/shm; df /dev/shm | tail -1"),
         "proc": await images.text(
             "cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; wc -c < /proc/keys; ls /proc/acpi | wc -l"

@@ -69,6 +69,8 @@ def test_a_container_sees_its_image(find: Find) -> None:
             "ptmx",
         ]
     )
+    room, written = map(int, found["etc room"].split()[-2:])
+    assert 1024 <= room <= 1100 and 1_000_000 <= written <= room * 1024, found["etc room"]
     assert found["shm"].split()[:4] == ["x", "1777", "shm", "65536"]
     # /proc shows the first process and its children, and nothing of the hidden files.
     assert re.fullmatch(r"sh\n[234]\n0\n0", found["proc"])

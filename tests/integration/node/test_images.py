@@ -24,7 +24,7 @@ from hatchway.images.contents import BadImage, Image
 from hatchway.images.pulling.credentials import Credential
 from hatchway.images.pullservice.pullmessages import Pulled, PullRequest
 from hatchway.images.store.store import ImageStore
-from tests.images.making import make_image
+from tests.images.making import built, make_image, put_image
 from tests.integration.node.test_kubelet import SERVE
 from tests.integration.node.world import World, container, eventually, open_world, phase, ready, waiting
 
@@ -38,6 +38,7 @@ class Registry:
         self.store = store
         self.requests: list[PullRequest] = []
         self.refusal = ""
+        self.private = False
         self.released = asyncio.Event()
         self.released.set()
         self.config: dict[str, Any] = {"Cmd": list(SERVE)}
@@ -45,9 +46,10 @@ class Registry:
     async def pull(self, request: PullRequest) -> Pulled:
         self.requests.append(request)
         await self.released.wait()
-        if self.refusal:
-            raise BadImage(self.refusal)
-        image = make_image(self.store, str(request.reference), {"etc/motd": "hello"}, **self.config)
+        if self.refusal or (self.private and not request.credentials):
+            raise BadImage(self.refusal or "pull access denied")
+        made = built(str(request.reference), {"etc/motd": "hello"}, **self.config)
+        image = put_image(self.store, made, request.credentials[0].grant if request.credentials else None)
         return Pulled(image.image_id, 1234, 1.2)
 
 
@@ -114,7 +116,10 @@ async def test_an_image_is_pulled_once_and_reported_as_the_kubelet_does(node: No
     assert container(pod)["imageID"] == f"docker.io/library/web@{image.manifest_digest}"
     await node.world.create("again", image="web:1", imagePullPolicy="IfNotPresent")
     await node.world.pod("again", ready)
-    assert (await node.events("again", 3))[0] == ("Pulled", 'Container image "web:1" already present on machine')
+    assert (await node.events("again", 3))[0] == (
+        "Pulled",
+        'Container image "web:1" already present on machine and can be accessed by the pod',
+    )
     assert len(node.registry.requests) == 1
 
 
@@ -233,10 +238,10 @@ async def test_pull_secrets_of_the_pod_reach_the_registry_and_missing_ones_are_n
         "type": "kubernetes.io/dockerconfigjson",
         "data": {".dockerconfigjson": base64.b64encode(json.dumps(config).encode()).decode()},
     }
-    await node.world.client.create("secrets", secret, "default")
+    made = await node.world.client.create("secrets", secret, "default")
     await node.world.create("web", image="ghcr.io/web:1", imagePullSecrets=[{"name": "one"}, {"name": "two"}])
     await node.world.pod("web", ready)
-    assert node.registry.requests[0].credentials == (Credential("ghcr.io", "u", "p"),)
+    assert node.registry.requests[0].credentials == (Credential("ghcr.io", "u", "p", secret=made["metadata"]["uid"]),)
     assert await node.world.events("web", 1, "FailedToRetrieveImagePullSecret") == [
         (
             "FailedToRetrieveImagePullSecret",
@@ -252,12 +257,55 @@ async def test_pull_secrets_of_the_service_account_reach_the_registry(node: Node
         "type": "kubernetes.io/dockercfg",
         "data": {".dockercfg": base64.b64encode(json.dumps(config).encode()).decode()},
     }
-    await node.world.client.create("secrets", secret, "default")
+    made = await node.world.client.create("secrets", secret, "default")
     account = {"imagePullSecrets": [{"name": "one"}]}
     await node.world.client.patch("serviceaccounts", "default", account, "default")
     await node.world.create("web", image="ghcr.io/web:1")
     await node.world.pod("web", ready)
-    assert node.registry.requests[0].credentials == (Credential("ghcr.io", "u", "p"),)
+    assert node.registry.requests[0].credentials == (Credential("ghcr.io", "u", "p", secret=made["metadata"]["uid"]),)
+
+
+async def test_a_private_image_is_only_for_pods_with_the_credentials(node: Node) -> None:
+    """As the kubelet's KubeletEnsureSecretPulledImages, with the policy NeverVerifyPreloadedImages."""
+
+    async def secret(name: str, password: str) -> None:
+        config = {"auths": {"ghcr.io": {"username": "u", "password": password}}}
+        data = {".dockerconfigjson": base64.b64encode(json.dumps(config).encode()).decode()}
+        wanted = {"metadata": {"name": name}, "type": "kubernetes.io/dockerconfigjson", "data": data}
+        await node.world.client.create("secrets", wanted, "default")
+
+    for name, password in (("mine", "p"), ("copy", "p"), ("other", "q")):
+        await secret(name, password)
+    node.registry.private = True
+    options: dict[str, Any] = {"image": "ghcr.io/team/web:1", "imagePullPolicy": "IfNotPresent"}
+    await node.world.create("first", imagePullSecrets=[{"name": "mine"}], **options)
+    await node.world.pod("first", ready)
+    assert len(node.registry.requests) == 1
+    # The same Secret, and the same credential in another one: no request.
+    await node.world.create("same", imagePullSecrets=[{"name": "mine"}], **options)
+    await node.world.create("copy", imagePullSecrets=[{"name": "copy"}], **options)
+    await node.world.pod("same", ready)
+    await node.world.pod("copy", ready)
+    assert len(node.registry.requests) == 1
+    assert (
+        "Pulled",
+        'Container image "ghcr.io/team/web:1" already present on machine and can be accessed by the pod',
+    ) in (await node.events("copy", 3))
+    # Other credentials: the registry decides, and they are remembered, too.
+    await node.world.create("other", imagePullSecrets=[{"name": "other"}], **options)
+    await node.world.pod("other", ready)
+    assert len(node.registry.requests) == 2
+    # None.
+    await node.world.create("none", **options)
+    refused = await node.world.pod("none", waiting("ErrImagePull"))
+    assert "pull access denied" in container(refused)["state"]["waiting"]["message"]
+    await node.world.create("never", **{**options, "imagePullPolicy": "Never"})
+    refused = await node.world.pod("never", waiting("ErrImageNeverPull"))
+    message = 'Container image "ghcr.io/team/web:1" is not present with pull policy of Never'
+    assert container(refused)["state"]["waiting"]["message"] == message
+    # Once the registry gives it to everyone, or its user loads it, all pods may use it.
+    put_image(node.store, built("ghcr.io/team/web:1", {"etc/motd": "hello"}, **node.registry.config))
+    await node.world.pod("never", ready)
 
 
 async def test_the_configuration_of_the_image_sets_the_command_of_a_container(node: Node) -> None:

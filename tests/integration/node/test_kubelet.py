@@ -527,6 +527,7 @@ async def test_the_kubelets_api(world: World) -> None:
     assert f'prober_probe_total{{{labels},result="successful"}} ' in (await world.ask("/metrics/probes"))[1]
     configuration = json.loads((await world.ask("/configz"))[1])["kubeletconfig"]
     assert configuration["port"] == world.runtime.ports[-1] and configuration["maxPods"] == 110
+    assert configuration["cgroupsPerQOS"] is False, "this world has no control groups"
     assert (await world.ask("/pods", method="POST"))[0] == 405
     assert (await world.ask("/logs/"))[0] == 404, "this runtime's nodes have no files"
     assert (await world.ask("/containerLogs/default/none/c"))[0] == 404

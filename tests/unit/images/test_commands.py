@@ -52,6 +52,27 @@ def test_load_says_what_was_loaded(image: Run, tmp_path: Path, monkeypatch: pyte
     assert image("load", "-").out == "Loaded image: web:1\n"
 
 
+def test_load_takes_several_files(image: Run, store: ImageStore, tmp_path: Path) -> None:
+    paths = [str(docker_archive(tmp_path / f"{name}.tar", built(f"{name}:1", {name: "1"}))) for name in ("a", "b", "d")]
+    bad = tmp_path / "c.tar"
+    bad.write_text("no archive")
+    missing = str(tmp_path / "missing.tar")
+    done = image("load", *paths[:2], str(bad), missing, paths[2])
+    assert done.out == "Loaded image: a:1\nLoaded image: b:1\nLoaded image: d:1\n"
+    assert done.code == 1
+    lines = [line for line in done.err.splitlines() if line.startswith("hatchway: ")]
+    assert lines[0].startswith(f"hatchway: cannot load {bad}: it is no tar archive")
+    assert lines[1:] == [
+        f"hatchway: {missing}: No such file or directory",
+        f"hatchway: 2 of 5 files could not be loaded: {bad}, {missing}",
+    ]
+    assert {name for one in store.images() for name in one.tags} == {f"docker.io/library/{name}:1" for name in "abd"}
+    for arguments, message in ((("-", "-"), "standard input can be read once"),
+                               ((*paths, "--name", "x"), "several files cannot have one name")):  # fmt: skip
+        refused = image("load", *arguments)
+        assert refused.code == 2 and message in refused.err
+
+
 def test_load_says_that_pods_pull_the_tag_latest(image: Run, tmp_path: Path) -> None:
     path = oci_archive(tmp_path / "web.tar", built("web:latest", {"a": "1"}))
     done = image("load", str(path))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hatchway import usermaps
+from hatchway.cli import imageprune
 from hatchway.images.layers.layerstore import LayerStore
 from hatchway.images.reference import parse
+from hatchway.images.store import formerlayers
+from hatchway.images.store.formerlayers import remove_former_layers
 from hatchway.images.store.store import ImageStore
+from hatchway.usermaps import MapError, UserMap
 from tests.images.making import make_image
 
 
@@ -37,3 +43,50 @@ async def test_a_layer_goes_with_the_last_image_that_needs_it(store: ImageStore)
     assert layers.directories(one) is None and layers.directories(two) is not None
     assert store.prune(every=True).layers == 2
     assert layers_of(store) == 0 and store.find(parse("two:1")) is None
+
+
+async def test_layers_of_former_users_go(store: ImageStore) -> None:
+    image = make_image(store, "one:1", {"base": "b"}, {"a": "1"})
+    running, former = LayerStore(store.path, "one"), LayerStore(store.path, "real")
+    await running.unpack(image)
+    assert layers_of(store) == 2
+    # A cluster with other users unpacks it again, while the first one runs.
+    await former.unpack(image)
+    await former.close()
+    assert layers_of(store) == 2 and running.directories(image) is not None
+    assert remove_former_layers(store.path, "real") == (0, ()), "a cluster uses them"
+    await running.close()
+    # The next image that is unpacked for the other users removes them.
+    other = make_image(store, "two:1", {"base": "c"})
+    again = LayerStore(store.path, "real")
+    await again.unpack(other)
+    await again.close()
+    assert layers_of(store) == 0 and again.directories(image) is not None
+    await again.close()
+    assert remove_former_layers(store.path, "mapped") == (3, ())
+    assert remove_former_layers(store.path, "mapped") == (0, ())
+
+
+async def test_prune_removes_layers_of_former_users(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = make_image(store, "one:1", {"base": "b"})
+    layers = LayerStore(store.path, "one")
+    await layers.unpack(image)
+    await layers.close()
+    monkeypatch.setattr(imageprune, "open_store", lambda _: store)
+    monkeypatch.setattr(formerlayers, "choose", lambda: replace(usermaps.one(), way="mapped"))
+    prune = imageprune.prune.callback
+    assert prune is not None
+    prune(every=False, yes=False, state_dir=None)
+    assert "Deleted: 1 unpacked layer" in capsys.readouterr().out
+    assert layers_of(store) == 0 and store.find(parse("one:1")) is not None
+    await layers.unpack(image)
+    await layers.close()
+
+    def unusable() -> UserMap:
+        raise MapError("no range")
+
+    monkeypatch.setattr(formerlayers, "choose", unusable)
+    prune(every=False, yes=False, state_dir=None)
+    assert layers_of(store) == 1, "these are the users of now"

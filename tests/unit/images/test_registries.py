@@ -118,4 +118,6 @@ def test_the_example_in_the_documentation(tmp_path: Path) -> None:
     mirror, with_path, hub = found.endpoints("docker.io")
     assert (mirror.name, with_path.shown, hub.name) == ("mirror.example.com", "registry.local:5000/hub", "docker.io")
     assert (mirror.verify, with_path.verify) == (True, False)
+    assert found.may_redirect("registry.local:5000", "127.0.0.1:9000")
+    assert not found.may_redirect("docker.io", "127.0.0.1:9000")
     assert found.files("private.example.com").ca == str(tmp_path / "private.pem")

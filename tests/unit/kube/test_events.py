@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from hatchway.errors import not_found, service_unavailable
+from hatchway.kube import events
 from hatchway.kube.api import Object
 from hatchway.kube.events import EventRecorder
 
@@ -72,15 +76,44 @@ async def test_an_event_that_was_deleted_is_written_anew() -> None:
     server.events.clear()
     recorder.event(POD, "Normal", "Pulled", "a")
     await recorder.aclose()
-    assert [event["count"] for event in server.events.values()] == [1]
+    assert [event["count"] for event in server.events.values()] == [2]
 
 
 async def test_many_similar_events_are_combined_and_a_flood_is_cut_off() -> None:
     server = Server()
     await report(EventRecorder(server, "kubelet"), *(f"message {n}" for n in range(100)))  # type: ignore[arg-type]
     combined = [event for event in server.events.values() if event["message"].startswith("(combined")]
-    assert len(server.events) == 11
-    assert [event["count"] for event in combined] == [15]
+    # As client-go's EventAggregator: the tenth message is the first one that is combined.
+    assert len(server.events) == 10
+    assert [event["count"] for event in combined] == [16]
+
+
+async def test_events_that_the_rate_limit_keeps_back_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(events.time, "monotonic", lambda: now)
+    server = Server()
+    recorder = EventRecorder(server, "kubelet")  # type: ignore[arg-type]
+    for _ in range(40):
+        recorder.event(POD, "Normal", "Pulled", "a")
+    await server.written.wait()
+    await wait_for(lambda: not recorder._queue)
+    (event,) = server.events.values()
+    assert event["count"] == 25
+    # Others wait in the same way, and are written with their full count when there is room.
+    recorder.event(POD, "Normal", "Created", "late")
+    recorder.event(POD, "Normal", "Created", "late")
+    await wait_for(lambda: not recorder._queue)
+    now += 700
+    recorder.event(POD, "Normal", "Created", "late")
+    recorder.event(POD, "Normal", "Pulled", "a")
+    await recorder.aclose()
+    assert sorted((one["message"], one["count"]) for one in server.events.values()) == [("a", 41), ("late", 3)]
+
+
+async def wait_for(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not done():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def test_a_refusal_drops_one_event_only() -> None:

@@ -70,6 +70,8 @@ def test_owners(machine: str, architecture: int, chown: int, fchownat: int, user
 def test_owners_of_16_bits() -> None:
     program = make_program("x86_64", users_too=False)
     assert [answer(program, I386, 182, 5, user, 0) for user in (0, 0xFFFF, 33)] == [ALLOW, ALLOW, SUCCEED]
+    # Registers may have anything above the 16 bits of these calls.
+    assert answer(program, I386, 182, 5, 0xABCD0000, 0xABCDFFFF) == ALLOW
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from hatchway.cluster.network import userchanges
-from hatchway.cluster.network.ownerchanges import find_change, make_program
+from hatchway.cluster.network.ownerchanges import UserChange, find_change, make_program
 from hatchway.cluster.network.userchanges import FollowedContainers, UserChanges
 from tests.unit.network.test_ownerchanges import AARCH64, ALLOW, I386, SUCCEED, X86_64, answer
 
@@ -41,6 +42,77 @@ def test_what_the_kernel_asks(
     assert answer(make_program(machine, users_too=True), architecture, users[0], 1) == SUCCEED
 
 
+@pytest.mark.parametrize(
+    ("architecture", "call", "arguments", "expected"),
+    [
+        # setuid, setgid: unsigned, 32 bits, and -1 is an error.
+        (X86_64, 105, [999], 999),
+        (X86_64, 105, [2**31 - 1], 2**31 - 1),
+        (X86_64, 105, [2**31], None),
+        (X86_64, 105, [3_000_000_000], None),
+        (X86_64, 105, [0xFFFFFFFF], None),
+        (X86_64, 105, [0xFFFFFFFFFFFFFFFF], None),
+        (X86_64, 105, [(0xDEAD << 32) + 5], 5),
+        (X86_64, 106, [3_000_000_000], None),
+        (AARCH64, 146, [3_000_000_000], None),
+        # setreuid, setresuid, setresgid: -1 is no change.
+        (X86_64, 113, [0xFFFFFFFF, 0xFFFFFFFF], "unchanged"),
+        (X86_64, 117, [5, 0xDEADBEEFFFFFFFFF, 5], "unchanged"),
+        (X86_64, 119, [5, 3_000_000_000, 5], None),
+        # The 16-bit calls of 32-bit x86: setuid16, setreuid16, setresuid16; and setuid32.
+        (I386, 23, [0xABCD0005], 5),
+        (I386, 23, [0xFFFF], None),
+        (I386, 70, [0, 0xFFFF], "unchanged"),
+        (I386, 164, [0, 0xFFFFFFFF, 0], "unchanged"),
+        (I386, 213, [0xFFFF], 0xFFFF),
+    ],
+)
+def test_numbers_of_users(architecture: int, call: int, arguments: list[int], expected: int | str | None) -> None:
+    change = find_change(architecture, call)
+    assert change is not None
+    if expected is None:
+        with pytest.raises(ValueError, match="out of range"):
+            change.number(arguments)
+    else:
+        assert change.number(arguments) == (None if expected == "unchanged" else expected)
+
+
+_ANSWERED = """
+import os, sys
+from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.ownerchanges import follow_user_changes
+from hatchway.cluster.network.userchanges import UserChanges
+linux.set_no_new_privileges()
+try:
+    listener = follow_user_changes()
+except OSError:
+    listener = -1
+if listener < 0:
+    sys.exit(9)
+pid = os.fork()
+if pid == 0:
+    for call in (lambda: os.setuid(3_000_000_000), lambda: os.setgid(3_000_000_000), lambda: os.setresuid(-1, -1, -1),
+                 lambda: os.setuid(999)):
+        try:
+            call()
+            print("done", flush=True)
+        except OSError as error:
+            print(error.errno, flush=True)
+    os._exit(0)
+changes = UserChanges(listener, pid)
+while os.waitpid(pid, os.WNOHANG) == (0, 0):
+    changes.answer()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+def test_a_number_that_does_not_exist_is_refused_by_the_answer() -> None:
+    done = subprocess.run([sys.executable, "-c", _ANSWERED], capture_output=True, text=True, timeout=60)
+    if done.returncode == 9:
+        pytest.skip("this kernel does not ask")
+    assert done.stdout.split() == [str(errno.EINVAL), str(errno.EINVAL), "done", "done"], done.stderr
+
+
 @pytest.mark.parametrize("executes", [True, False])
 def test_a_process_that_executes_another_program(executes: bool) -> None:
     after = "os.execvp('sleep', ['sleep', '60'])" if executes else "time.sleep(60)"
@@ -54,13 +126,13 @@ def test_a_process_that_executes_another_program(executes: bool) -> None:
         assert process.stdin is not None and process.stdout is not None
         process.stdout.readline()
         # Another process, no change of the user, and a change to root need no action.
-        changes._note(os.getpid(), ("user", 0), [999])
-        changes._note(process.pid, ("user", 1), [5, 0xFFFFFFFF])
-        changes._note(process.pid, ("user", 0), [0])
+        changes._note(os.getpid(), UserChange("user", 0), [999])
+        changes._note(process.pid, UserChange("user", 1), [5, 0xFFFFFFFF])
+        changes._note(process.pid, UserChange("user", 0), [0])
         changes._note(process.pid, None, [])
         assert changes.next_check is None
-        changes._note(process.pid, ("group", 1), [0, 998])
-        changes._note(process.pid, ("user", 0), [(7 << 32) + 999])
+        changes._note(process.pid, UserChange("group", 1), [0, 998])
+        changes._note(process.pid, UserChange("user", 0), [(7 << 32) + 999])
         due = changes.next_check
         assert due is not None
         assert changes.check(due - 1) is None

@@ -134,6 +134,10 @@ def test_the_user_of_a_process() -> None:
     nested = parse_user("Uid:\t0\nGid:\t0\nGroups:\t0 65534\n", "  999  0  1\n", "998 0 1\n")
     assert nested == {"linux": {"uid": 999, "gid": 998, "supplementalGroups": [998, 65534]}}
     assert container_user(0)["linux"]["uid"] == parse_user("nonsense")["linux"]["uid"] == 0
+    # A process that has ended before it was looked at.
+    assert container_user(0, "1000:3000") == {"linux": {"uid": 1000, "gid": 3000, "supplementalGroups": [3000]}}
+    assert container_user(0, "1000")["linux"] == {"uid": 1000, "gid": 0, "supplementalGroups": [0]}
+    assert container_user(0, "web")["linux"]["uid"] == 0
 
 
 def test_what_has_no_effect_is_said_of_host_programs_only() -> None:

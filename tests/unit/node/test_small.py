@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hatchway.cluster.auth import pki
-from hatchway.cluster.node import images, nameresolution, registration, sysctls
+from hatchway.cluster.node import configz, images, nameresolution, registration, sysctls
 from hatchway.cluster.node.apiaccess import Access, Denied
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.containersecurity import CreateError
@@ -280,3 +280,10 @@ async def test_the_api_servers_certificate_opens_everything(tmp_path: Path) -> N
     reviews = Reviews()
     await Access(reviews, "node-1").check(head("/containerLogs/a/b/c", certificate=der))  # type: ignore[arg-type]
     assert reviews.asked == []
+
+
+def test_configz_says_whether_pods_have_control_groups(tmp_path: Path) -> None:
+    node = NodeSpec("a", 0, "1.2.3.4")
+    for groups in ("", "/sys/fs/cgroup/hatchway-x"):
+        config = AgentConfig(str(tmp_path), [node], "https://10.96.0.1:443", control_groups=groups)
+        assert configz.configuration(config, node, 10250)["kubeletconfig"]["cgroupsPerQOS"] is bool(groups)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hatchway import beneath
 from hatchway.cluster.node import clock
+from hatchway.cluster.node import volumes as volumes_module
 from hatchway.cluster.node.atomic import Content, check_path, write_payload
 from hatchway.cluster.node.env import ConfigError
 from hatchway.cluster.node.projections import PodFacts, Projector
@@ -148,8 +149,12 @@ def api() -> Api:
     return Api()
 
 
+WARNINGS: list[str] = []
+
+
 @pytest.fixture
 def volumes(tmp_path: Path, api: Api) -> Volumes:
+    WARNINGS.clear()
     (tmp_path / "node").mkdir()
     files, projector = Files(tmp_path / "node"), Projector(api, api.get)  # type: ignore[arg-type]
     return Volumes(
@@ -160,6 +165,7 @@ def volumes(tmp_path: Path, api: Api) -> Volumes:
         node_index=0,
         node_name="n1",
         read=api.get,
+        warn=WARNINGS.append,
     )
 
 
@@ -428,6 +434,20 @@ async def test_a_claim_is_the_directory_of_its_volume(volumes: Volumes, api: Api
     claimed(api, hostPath={"path": "/data/x", "type": "DirectoryOrCreate"})
     assert await mounted(volumes, CLAIM) == Path("/data/x")
     assert (tmp_path / "node/data/x").is_dir()
+
+
+async def test_a_claim_with_files_of_unknown_users_is_mounted_with_a_warning(
+    volumes: Volumes, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed(api, hostPath={"path": "/data/x", "type": "DirectoryOrCreate"})
+    await mounted(volumes, CLAIM)
+    assert WARNINGS == []
+    monkeypatch.setattr(volumes_module, "has_unknown_owner", lambda _: True)
+    await mounted(volumes, CLAIM)
+    await mounted(volumes, CLAIM)
+    (warning,) = WARNINGS
+    assert warning.startswith('volume "v": files in it belong to users that this cluster does not have')
+    assert "/etc/subuid" in warning and len(warning) < 1024
 
 
 async def test_a_claim_may_be_read_only(volumes: Volumes, api: Api) -> None:

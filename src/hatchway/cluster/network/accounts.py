@@ -13,7 +13,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-_LARGEST_ID = 2**31 - 1
+# The largest number of a user or group.
+LARGEST_ID = 2**31 - 1
 _NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 # The most bytes that are read of each file. The files of distributions have a few thousand bytes.
 _FILE_BYTES = 4 << 20
@@ -69,8 +70,8 @@ def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account
         found = _PasswdEntry("", number, 0, "")
     gid, more = _find_groups(group, found, merge=merge and bool(found.name))
     for value in (found.uid, gid, *groups):
-        if not 0 <= value <= _LARGEST_ID:
-            raise AccountError(f"uids and gids must be in range 0-{_LARGEST_ID}")
+        if not 0 <= value <= LARGEST_ID:
+            raise AccountError(f"uids and gids must be in range 0-{LARGEST_ID}")
     # The primary group is also a supplementary one; otherwise a process could gain rights by dropping it
     # (containerd, CVE-2022-36109).
     together = tuple(dict.fromkeys((gid, *more, *groups)))[:_GROUPS]

@@ -27,6 +27,8 @@ from hatchway.cluster.network.volumemounts import RootError, mount_volume
 
 # Files of the sandbox that are mounted over the image's.
 _ETC = ("hostname", "hosts", "resolv.conf")
+# The bytes that a container may add to them.
+_ETC_BYTES = 1 << 20
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
 
@@ -122,8 +124,10 @@ class _Builder:
         others: paths of the pod's own mounts, which are skipped.
         """
         stage = self._template.stage(directory=True)
-        linux.mount("tmpfs", stage, "tmpfs", _QUIET, "mode=755")
         names = [name for name in _ETC if name in etc and f"/etc/{name}" not in others]
+        # The container may write to these files, so their file system must not hold much more than their content.
+        size = _ETC_BYTES + sum(len(etc[name].encode()) for name in names)
+        linux.mount("tmpfs", stage, "tmpfs", _QUIET, f"mode=755,size={size}")
         for name in names:
             with open(f"{stage}/{name}", "x", encoding="utf-8") as file:
                 file.write(etc[name])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -20,6 +21,7 @@ from hatchway.cluster.network import syscalls as linux
 UPPER, _WORK, _NOTHING = "upper", "work", "nothing"
 # The most that mount(2) reads of a file system's options, with its last null character.
 _OPTIONS_BYTES = 4096
+_RELEASE = re.compile(r"(\d{1,9})\.(\d{1,9})")
 # Errors by which the kernel reports that an overlay is not supported on this machine or file system.
 UNSUPPORTED = frozenset(
     {errno.EACCES, errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
@@ -42,13 +44,24 @@ def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
     # An overlay needs a layer, and an image may have none.
     with _named([*(layers or [f"{changes}/{_NOTHING}"]), f"{changes}/{UPPER}", f"{changes}/{_WORK}"]) as names:
         *lower, upper, work = names
-        try:
-            _mount_by_parts(lower, upper, work, target)
-        except OSError as error:
-            # `lowerdir+` is known since Linux 6.7, the system calls since 5.2.
-            if error.errno not in (errno.EINVAL, errno.ENOSYS):
-                raise
-            _mount_at_once(lower, upper, work, target)
+        if mounts_by_parts(os.uname().release):
+            try:
+                _mount_by_parts(lower, upper, work, target)
+                return
+            except OSError as error:
+                # EINVAL: a release number says little of a kernel that a distribution or a sandbox has changed.
+                if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                    raise
+        _mount_at_once(lower, upper, work, target)
+
+
+def mounts_by_parts(release: str) -> bool:
+    """Return True for a kernel that knows the option `lowerdir+`, since Linux 6.7.
+
+    Older ones write a line to their log at each attempt. release: as uname(2) has it, `6.1.0-18-amd64`.
+    """
+    found = _RELEASE.match(release)
+    return found is None or (int(found[1]), int(found[2])) >= (6, 7)
 
 
 def overlay_problem(directory: str) -> str:

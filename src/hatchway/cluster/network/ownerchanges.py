@@ -16,8 +16,10 @@ import platform
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.accounts import LARGEST_ID
 
 # Instructions of classic BPF (linux/bpf_common.h).
 _LOAD, _AND, _JUMP, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x35, 0x06
@@ -52,10 +54,42 @@ class _Calls:
     narrow_owners: tuple[int, ...] = ()
 
 
-# The calls of which the kernel asks (`make_program`): what they change, and the index of the argument with the new
-# effective user or group, by architecture and number. In this order: set...id, setre...id, setres...id.
+class UserChange(NamedTuple):
+    """What a call changes.
+
+    kind: "user" or "group". position: the index of the argument with the new effective one. bits: of that argument;
+    higher bits of its register mean nothing. must_change: whether -1 is an error (setuid(2)), and not "no change"
+    (setreuid(2)).
+    """
+
+    kind: str
+    position: int
+    bits: int = 32
+    must_change: bool = False
+
+    def number(self, arguments: Sequence[int]) -> int | None:
+        """Return the new number from a call's arguments (registers, 64 bits each); None for no change.
+
+        Raises ValueError for a number that the kernel refuses with EINVAL, as if it were not mapped: user and group are
+        unsigned numbers of 32 bits, but container engines allow only 31 (`accounts.py`).
+        """
+        highest = (1 << self.bits) - 1
+        found = arguments[self.position] & highest
+        if found == highest and not self.must_change:
+            return None
+        if found == highest or found > LARGEST_ID:
+            raise ValueError(f"{self.kind} {found} is out of range")
+        return found
+
+
+# The 16-bit calls of 32-bit x86.
+_NARROW = frozenset({23, 46, 70, 71, 164, 170})
+# The calls of which the kernel asks (`make_program`), by architecture and number. In this order: set...id, setre...id,
+# setres...id.
 _FOLLOWED = {
-    (architecture, number): (kind, index)
+    (architecture, number): UserChange(
+        kind, index, 16 if architecture == 0x40000003 and number in _NARROW else 32, index == 0
+    )
     for architecture, kind, numbers in (
         (0xC000003E, "user", ((105, 0), (113, 1), (117, 1))),
         (0xC000003E, "group", ((106, 0), (114, 1), (119, 1))),
@@ -129,8 +163,8 @@ def follow_user_changes() -> int:
     return linux.set_listening_filter(program) if program else -1
 
 
-def find_change(architecture: int, number: int) -> tuple[str, int] | None:
-    """Return what a call changes, "user" or "group", and the index of its argument with the new one; None: neither."""
+def find_change(architecture: int, number: int) -> UserChange | None:
+    """Return what a call changes; None when it changes neither user nor group."""
     return _FOLLOWED.get((architecture, number))
 
 
@@ -164,7 +198,7 @@ def _checks(calls: _Calls, *, users_too: bool, ask: bool) -> Iterator[bytes]:
     for argument, numbers in calls.owners:
         yield _for(numbers, _unless_unchanged(argument, _NO_CHANGE))
     if calls.narrow_owners:
-        yield _for(calls.narrow_owners, _unless_unchanged(1, (0, 0xFFFF)))
+        yield _for(calls.narrow_owners, _unless_unchanged(1, (0, 0xFFFF), bits=16))
     if users_too:
         followed = [number for number in calls.users if ask and find_change(calls.architecture, number) is not None]
         if followed:
@@ -175,11 +209,13 @@ def _checks(calls: _Calls, *, users_too: bool, ask: bool) -> Iterator[bytes]:
             yield _for(numbers, _load(_ARGUMENTS + 8 * argument) + _instruction(_AND, _TYPE) + is_device + _allow())
 
 
-def _unless_unchanged(argument: int, no_change: tuple[int, int]) -> bytes:
+def _unless_unchanged(argument: int, no_change: tuple[int, int], bits: int = 32) -> bytes:
     """Return a block that loads user and group, compares each with both values, and answers when it is neither."""
+    narrowed = b"" if bits == 32 else _instruction(_AND, (1 << bits) - 1)
     return (
         b"".join(
             _load(_ARGUMENTS + 8 * index)
+            + narrowed
             + _instruction(_IF_EQUAL, no_change[0], 2, 0)
             + _instruction(_IF_EQUAL, no_change[1], 1, 0)
             + _answer(0)

@@ -32,7 +32,8 @@ def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str,
     mounts: each as `Mount` of the runtime's contract. Raises RootError, or OSError with what was tried.
     """
     root = template.path + "/root"
-    linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    # Half of the memory, as for an emptyDir in memory without a sizeLimit.
+    linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=50%")
     _fill(template, root)
     make_devices(root + "/dev")
     mount_proc(root + "/proc", template.empty)

@@ -13,6 +13,7 @@ is answered.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -21,12 +22,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hatchway.cluster.network.ownerchanges import find_change
+from hatchway.cluster.network.ownerchanges import UserChange, find_change
 
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 # struct seccomp_notif: id, pid, flags, and struct seccomp_data. struct seccomp_notif_resp: id, val, error, flags.
 _QUESTION, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
-_NO_CHANGE = 0xFFFFFFFF
 # The delays after which the first process is checked for a new program, once it has changed its user (seconds).
 _CHECKS = (0.02, 0.1, 0.5, 2.0)
 # The number of questions that are answered without delay; then one is answered in each period (seconds).
@@ -75,22 +75,26 @@ class UserChanges:
             # The process was killed meanwhile.
             return True
         number, pid, _, call, architecture, _, *arguments = _QUESTION.unpack(buffer)
-        self._note(pid, find_change(architecture, call), arguments)
+        error = 0
+        try:
+            self._note(pid, find_change(architecture, call), arguments)
+        except ValueError:
+            # As the kernel answers for numbers that do not exist in a user namespace. A container cannot be started
+            # again with such a number.
+            error = -errno.EINVAL
         with contextlib.suppress(OSError):
-            fcntl.ioctl(self.listener, _SEND, bytearray(_ANSWER.pack(number, 0, 0, 0)))
+            fcntl.ioctl(self.listener, _SEND, bytearray(_ANSWER.pack(number, 0, error, 0)))
         self._answered += 1
         if self._answered > _FREE:
             self.paused_until = time.monotonic() + _PERIOD
         return True
 
-    def _note(self, pid: int, change: tuple[str, int] | None, arguments: list[int]) -> None:
-        if change is None or not self._is_first(pid):
+    def _note(self, pid: int, change: UserChange | None, arguments: list[int]) -> None:
+        """Record a change of the first process. Raises ValueError for a number that does not exist."""
+        value = change.number(arguments) if change is not None else None
+        if change is None or value is None or not self._is_first(pid):
             return
-        kind, index = change
-        value = arguments[index] & _NO_CHANGE
-        if value == _NO_CHANGE:
-            return
-        if kind == "group":
+        if change.kind == "group":
             self._group = value
             return
         self._user = value

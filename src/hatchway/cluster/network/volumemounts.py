@@ -16,6 +16,9 @@ from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.mounts import make_empty, make_read_only
 from hatchway.cluster.network.roottemplate import Template
 
+# The most bytes that a container may write to a directory that `_mirror` has made. Entries take no blocks.
+_MIRROR_BYTES = 16 << 20
+
 
 class RootError(Exception):
     """The file system cannot be made as the pod's spec says; the message is for the pod's author."""
@@ -94,7 +97,7 @@ def _mirror(template: Template, place: int) -> None:
     too, but not every kernel allows one in a user namespace.
     """
     stage = template.stage(directory=True)
-    linux.mount("tmpfs", stage, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    linux.mount("tmpfs", stage, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=755,size={_MIRROR_BYTES}")
     with beneath.opened(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)) as listed:
         names = os.listdir(listed)
     for name in names:

@@ -55,10 +55,13 @@ def configuration(config: AgentConfig, node: NodeSpec, port: int) -> Object:
             "enableSystemLogHandler": True,
             "enableSystemLogQuery": False,
             "failSwapOn": False,
-            "cgroupsPerQOS": False,
+            "cgroupsPerQOS": bool(config.control_groups),
             "makeIPTablesUtilChains": False,
             "serializeImagePulls": False,
             "maxParallelImagePulls": AT_ONCE,
+            # 100: images are not deleted when the disk fills up.
+            "imageGCHighThresholdPercent": 100,
+            "imagePullCredentialsVerificationPolicy": "NeverVerifyPreloadedImages",
             "seccompDefault": True,
         }
     }

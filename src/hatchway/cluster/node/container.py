@@ -18,6 +18,7 @@ from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.containerstreams import ContainerStreams
 from hatchway.cluster.node.containeruser import container_user
 from hatchway.cluster.node.env import ConfigError
+from hatchway.cluster.node.followeduser import followed_user
 from hatchway.cluster.node.imagemanager import LOOK_SECONDS, ImageError
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.podcontext import PodContext
@@ -268,6 +269,8 @@ class ContainerWorker:
 
     async def _start(self, start: PreparedStart, end_turn: Callable[[], None]) -> tuple[int, float, EndOrder | None]:
         loop = asyncio.get_running_loop()
+        program, users = start.program, self._context.node.runtime.users
+        self._user = followed_user(self._user, self.state, program.image_id, program.privileges.user, users)
         identifier = self._record.begin_attempt(self.spec, start.program)
         began, began_at = loop.time(), clock.rfc3339(clock.now())
         file = self.live_log = self._context.log_file(self.name, self.state.restarts)
@@ -286,7 +289,7 @@ class ContainerWorker:
             )
             process = await self._context.sandbox.start(config)
             streams.started(process)
-            self._record.report_started(container_user(process.pid))
+            self._record.report_started(container_user(process.pid, config.privileges.user))
 
             def on_post_start() -> None:
                 # As in Kubernetes, a container counts as running, and the pod's next container starts, after the

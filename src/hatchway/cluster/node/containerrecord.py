@@ -61,8 +61,8 @@ class ContainerRecord:
     def report_started(self, user: Object) -> None:
         """Record the user of the started process, a core/v1 ContainerUser, and report the start as events."""
         self.state.user = user
-        self._context.event("Normal", "Created", f"Created container: {self._name}", self._name)
-        self._context.event("Normal", "Started", f"Started container {self._name}", self._name)
+        self._context.event("Normal", "Created", "Container created", self._name)
+        self._context.event("Normal", "Started", "Container started", self._name)
 
     def record_running(self, began_at: str) -> None:
         """Record that the container runs since `began_at`, an RFC 3339 time."""

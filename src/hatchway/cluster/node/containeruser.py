@@ -13,8 +13,11 @@ _MOST_CHARACTERS = 1 << 20
 _ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
 
 
-def container_user(pid: int) -> Object:
-    """Return a core/v1 ContainerUser with the users of a process in the kernel; root when it has already ended."""
+def container_user(pid: int, wanted: str = "") -> Object:
+    """Return a core/v1 ContainerUser with the users of a process in the kernel.
+
+    wanted: the user with which it was started, `UID`, `UID:GID` or a name, for a process that has already ended.
+    """
     try:
         users, groups = "", ""
         if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
@@ -22,7 +25,15 @@ def container_user(pid: int) -> Object:
             users, groups = _read(pid, "uid_map"), _read(pid, "gid_map")
         return parse_user(_read(pid, "status"), users, groups)
     except OSError:
+        return _from_spec(wanted)
+
+
+def _from_spec(wanted: str) -> Object:
+    uid, _, gid = wanted.partition(":")
+    if not (uid.isascii() and uid.isdigit()):
         return _ROOT
+    group = int(gid) if gid.isascii() and gid.isdigit() else 0
+    return {"linux": {"uid": int(uid), "gid": group, "supplementalGroups": [group]}}
 
 
 def _read(pid: int, name: str) -> str:

@@ -11,7 +11,7 @@ from hatchway.cluster.node.backoff import FIRST, PullDelay
 from hatchway.cluster.node.containersecurity import CreateError
 from hatchway.cluster.node.imagestock import ImageStock, UnpackedImage
 from hatchway.cluster.node.podcontext import PodContext
-from hatchway.cluster.node.pullsecrets import pull_credentials
+from hatchway.cluster.node.pullsecrets import may_use, pull_credentials
 from hatchway.images.contents import BadImage, Image
 from hatchway.images.pullservice.pullmessages import PullRequest
 from hatchway.images.reference import DEFAULT_TAG, ImageNameError, Reference, parse
@@ -54,12 +54,15 @@ async def get_image(context: PodContext, container: Object) -> UnpackedImage:
         message = f'Failed to inspect image "{text}": {error}'
         raise _refusal(context, container, "InspectFailed", "ImageInspectError", message) from error
     policy = container.get("imagePullPolicy") or ("Always" if reference.tag == DEFAULT_TAG else "IfNotPresent")
+    if found is not None and policy != "Always" and not await may_use(context, found, reference):
+        found = None
     if policy == "Never" and found is None:
         message = f'Container image "{text}" is not present with pull policy of Never'
         raise _refusal(context, container, "ErrImageNeverPull", "ErrImageNeverPull", message)
     if found is None or policy == "Always":
         return await _pull(context, stock, container, reference)
-    context.event("Normal", "Pulled", f'Container image "{text}" already present on machine', container["name"])
+    message = f'Container image "{text}" already present on machine and can be accessed by the pod'
+    context.event("Normal", "Pulled", message, container["name"])
     context.pull_delays.pop(text, None)
     try:
         return await stock.open(found, f"{context.namespace}/{context.name}")

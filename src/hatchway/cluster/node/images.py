@@ -73,7 +73,7 @@ def host_program(
     """
     name = repository(image)
     shipped = extra.get(name) or SHIPPED.get(name)
-    present = f'Container image "{image}" already present on machine'
+    present = f'Container image "{image}" already present on machine and can be accessed by the pod'
     if shipped is None:
         argv = [*command, *args]
         if not argv:

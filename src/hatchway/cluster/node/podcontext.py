@@ -102,6 +102,7 @@ class PodContext:
             node_name=node.node.name,
             read=node.sources.read,
             users=node.runtime.users,
+            warn=lambda message: self.event("Warning", "UnknownVolumeOwners", message),
         )
         self.groups = PodGroups(node.runtime.control_groups, self.uid)
         self._sandbox: Sandbox | None = None

@@ -49,6 +49,7 @@ class ContainerState:
             found.restarts = known.get("restartCount") or 0
             found.container_id = known.get("containerID") or ""
             found.image_id = known.get("imageID") or ""
+            found.user = known.get("user") or found.user
         return found
 
     def wait(self, reason: str, message: str = "") -> None:

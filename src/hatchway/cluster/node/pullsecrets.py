@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import logging
+from dataclasses import replace
 
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.errors import ApiError
-from hatchway.images.contents import BadImage
-from hatchway.images.pulling.credentials import BadCredentials, Credential, parse_docker_config
+from hatchway.images.contents import BadImage, Image
+from hatchway.images.pulling.credentials import BadCredentials, Credential, matching, parse_docker_config
+from hatchway.images.reference import Reference
 from hatchway.kube.api import Object
 
-__all__ = ["pull_credentials"]
+__all__ = ["may_use", "pull_credentials"]
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,24 @@ _FORMS = {
 }
 # The most Secrets of one pod that are read.
 _MOST_SECRETS = 50
+
+
+async def may_use(context: PodContext, image: Image, reference: Reference) -> bool:
+    """Return True when a pod may use an image of the store without a pull.
+
+    An image that was pulled with a pod's Secret is only for pods that have this Secret, or the same credential in
+    another one (KEP-2535, the policy NeverVerifyPreloadedImages). Others pull it themselves.
+    """
+    if reference.name not in image.private:
+        return True
+    try:
+        credentials = await pull_credentials(context)
+    except BadImage:
+        # The pull reports it.
+        return False
+    # In a thread, because an untrusted Secret may have many patterns.
+    found = await asyncio.to_thread(matching, credentials, reference.name)
+    return image.may_use(reference.name, [one.grant for one in found if one.grant is not None])
 
 
 async def pull_credentials(context: PodContext) -> tuple[Credential, ...]:
@@ -61,7 +82,8 @@ def _credentials(secret: Object) -> list[Credential]:
     if not text:
         return []
     try:
-        return parse_docker_config(base64.b64decode(text, validate=True), legacy=legacy)
+        found = parse_docker_config(base64.b64decode(text, validate=True), legacy=legacy)
+        return [replace(one, secret=secret["metadata"].get("uid") or "") for one in found]
     except (binascii.Error, BadCredentials) as error:
         name = f"{secret['metadata'].get('namespace', '')}/{secret['metadata']['name']}"
         raise BadImage(f'the image pull secret "{name}" is not valid: {error}') from error

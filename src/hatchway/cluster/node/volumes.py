@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from hatchway.cluster.node.env import ConfigError, expand
 from hatchway.cluster.node.hostpath import HostPathError
 from hatchway.cluster.node.projections import PodFacts, ProjectionError, Projector
 from hatchway.cluster.node.resourcelimits import memory_limit
+from hatchway.cluster.node.unknownowners import MESSAGE, has_unknown_owner
 from hatchway.cluster.node.volumeownership import VolumeOwnership
 from hatchway.cluster.runtime import Mount, NodeFiles, Users
 from hatchway.errors import ApiError
@@ -78,6 +79,7 @@ class Volumes:
     node_index, node_name: the node's number and name.
     read: reads claims and their volumes.
     users: which users containers have (`Runtime.users`).
+    warn: reports a warning about a volume that is used all the same.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Volumes:
         node_name: str,
         read: ReadObject,
         users: Users = "one",
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._directory = directory
         self._memory = memory
@@ -100,6 +103,8 @@ class Volumes:
         self._node_name = node_name
         self._read = read
         self._users = users
+        self._warn = warn
+        self._warned: set[str] = set()
         self._sources: dict[str, _MountSource] = {}
         self._images: dict[str, str] = {}
 
@@ -237,6 +242,9 @@ class Volumes:
         if is_claim(volume):
             found = await find_volume(self._read, pod, volume, self._node_name)
             located = self._locate(found.host_path, exists=found.exists, read_only=found.read_only)
+            if name not in self._warned and await asyncio.to_thread(_has_unknown_owner, located):
+                self._warned.add(name)
+                self._warn(f'volume "{name}": {MESSAGE}')
             # As in Kubernetes, a `local` source belongs to the pod's fsGroup, and one with hostPath does not.
             if found.exists and not found.read_only:
                 await asyncio.to_thread(self._give, pod, located)
@@ -332,6 +340,11 @@ class _MountSource:
                 return
             with beneath.opened(beneath.open_in_root(directory, self.inside)) as found:
                 yield found
+
+
+def _has_unknown_owner(source: _MountSource) -> bool:
+    with source.opened() as volume:
+        return has_unknown_owner(volume)
 
 
 def _nested_mount_points(pod: Object, name: str) -> set[str]:

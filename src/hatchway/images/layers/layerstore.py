@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,13 @@ class LayerStore:
         self._limits = limits
         self._places = LayerPlaces(path, users)
         self._syncing: set[asyncio.Task[None]] = set()
+        self._held = -1
+        self._holding = threading.Lock()
+
+    def _hold(self) -> None:
+        with self._holding:
+            if self._held < 0:
+                self._held = self._places.hold()
 
     def directories(self, image: Image) -> tuple[str, ...] | None:
         """Return the directories of an image's layers, the topmost first; None when they are not all unpacked.
@@ -45,9 +53,13 @@ class LayerStore:
         Layers that are completely hidden by higher layers are left out. Mark the image as used first
         (`ImageStore.use`): otherwise its layers may be removed at any time. Raises BadImage.
         """
+        chain = chain_ids(image.config.diff_ids)
+        if not self._places.path.is_dir():
+            return None if chain else ()
+        self._hold()
         found: list[str] = []
         is_hidden = False
-        for chain_id in reversed(chain_ids(image.config.diff_ids)):
+        for chain_id in reversed(chain):
             place = self._places.place(chain_id)
             mark = self._places.read_mark(place)
             if mark is None:
@@ -77,6 +89,7 @@ class LayerStore:
             limits=self._limits or limits_of_environment(os.environ),
             parent=os.getpid(),
         )
+        await asyncio.to_thread(self._hold)
         answer = await self._ask(request)
         if answer.error:
             raise (NoRoomForLayer if answer.is_full else BadLayer)(answer.error)
@@ -86,8 +99,11 @@ class LayerStore:
         return found
 
     async def close(self) -> None:
-        """Wait until all unpacked layers are synced to disk."""
+        """Wait until all unpacked layers are synced to disk. Layers must not be used any more."""
         await asyncio.gather(*self._syncing)
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     async def _ask(self, request: UnpackRequest) -> UnpackAnswer:
         process = await asyncio.create_subprocess_exec(

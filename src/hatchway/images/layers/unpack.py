@@ -2,7 +2,8 @@
 
 It runs as root of the cluster's user namespace, so that it can set the owners of files. It reads one request from its
 standard input, and writes one line to its standard output: `{}`, or `{"error": ..., "is_full": ...}`. Then it syncs the
-files to disk, and records that in the layers' marks. It ends when its parent process ends.
+files to disk, records that in the layers' marks, and removes layers of former users. It ends when its parent process
+ends.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hatchway.files import NO_ROOM
 from hatchway.images.contents import BadImage
 from hatchway.images.layers.layererrors import NoRoomForLayer, UnpackLimits
 from hatchway.images.layers.layerunpacking import PackedLayer, sync_layers, unpack_layers
+from hatchway.images.store.formerlayers import remove_former_layers
 from hatchway.images.store.layerplaces import UsersWay
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -103,6 +105,9 @@ def main() -> int:
         out.write(answer.encode())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sync_layers(store, request.users, new)
+    if not answer.error:
+        for problem in remove_former_layers(store, request.users)[1]:
+            print(problem, file=sys.stderr)
     return 0
 
 

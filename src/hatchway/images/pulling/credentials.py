@@ -10,11 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from hatchway.images.contents import PullGrant
 
 # Docker Hub's key in Docker's configuration; `docker login` writes https://index.docker.io/v1/.
 HUB_KEY = "index.docker.io"
@@ -43,6 +46,7 @@ class Credential:
     username, password: for Basic authentication, and for requests for tokens.
     identity_token: an OAuth 2 refresh token, used in place of username and password.
     registry_token: a bearer token that is sent to the registry itself.
+    secret: the uid of the pod's Secret that has it; "" for one of the user.
     """
 
     server: str
@@ -50,6 +54,15 @@ class Credential:
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
+
+    @property
+    def grant(self) -> PullGrant | None:
+        """Return who may use an image that was pulled with it; None for everyone, as with the user's own."""
+        if not self.secret:
+            return None
+        content = json.dumps([self.server, self.username, self.password, self.identity_token, self.registry_token])
+        return PullGrant(self.secret, hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest())
 
     @property
     def key(self) -> str:

@@ -185,7 +185,7 @@ class _Pull:
         for document in [found] if index is None else [index, found]:
             await self._put(document)
         return await asyncio.to_thread(
-            self._store.add, self._reference, found.digest, "" if index is None else index.digest
+            self._store.add, self._reference, found.digest, "" if index is None else index.digest, client.grant
         )
 
     async def _find_root(self, client: RepositoryClient) -> ManifestDocument:

@@ -28,6 +28,7 @@ _KEYS = {
     "ca-file": str,
     "client-certificate-file": str,
     "client-key-file": str,
+    "redirects-to": list,
 }
 
 
@@ -45,12 +46,14 @@ class RegistrySettings:
     """The file's settings for one host.
 
     mirrors: URLs or hosts that are tried first, in this order. insecure: True to accept any certificate, and to use
-    plain HTTP when the host has no TLS.
+    plain HTTP when the host has no TLS. redirects_to: hosts with local or private addresses that it may name in
+    redirects and as its token server, as HOST[:PORT].
     """
 
     mirrors: tuple[str, ...] = ()
     insecure: bool = False
     files: TlsFiles = TlsFiles()
+    redirects_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,11 @@ class Registries:
         """Return True when a host has certificates of its own."""
         return self.files(name) != TlsFiles()
 
+    def may_redirect(self, name: str, authority: str) -> bool:
+        """Return True when the settings allow the registry `name` to lead to a host with a local or private address."""
+        known = self._settings.get(DEFAULT_REGISTRY if name == HUB_HOST else name)
+        return known is not None and authority in known.redirects_to
+
     @property
     def ca(self) -> str:
         """Return the path of the CAs for every host; "" for none."""
@@ -224,11 +232,15 @@ def _settings(table: dict[str, Any], host: str, where: str, folder: Path) -> Reg
         if not isinstance(mirror, str):
             raise HatchwayError(f"{where}: a mirror is not a string", _HINT)
         _endpoint(mirror, host)
+    redirects_to: Sequence[Any] = table.get("redirects-to", [])
+    for target in redirects_to:
+        if not isinstance(target, str) or not is_registry(target):
+            raise HatchwayError(f"{where}: redirects-to lists hosts", 'write each as "HOST" or "HOST:PORT"')
     certificate, key = table.get("client-certificate-file", ""), table.get("client-key-file", "")
     if bool(certificate) != bool(key):
         raise HatchwayError(f"{where}: client-certificate-file and client-key-file go together", _HINT)
     files = TlsFiles(_path(table.get("ca-file", ""), folder), _path(certificate, folder), _path(key, folder))
-    return RegistrySettings(tuple(mirrors), table.get("insecure", False), files)
+    return RegistrySettings(tuple(mirrors), table.get("insecure", False), files, tuple(redirects_to))
 
 
 def _path(text: str, folder: Path) -> str:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from hatchway.images.contents import PullGrant
 from hatchway.images.documents import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
@@ -76,6 +77,11 @@ class RepositoryClient:
     def with_credentials(self) -> bool:
         """Return True when there are credentials."""
         return self._credential is not None
+
+    @property
+    def grant(self) -> PullGrant | None:
+        """Return who may use what is fetched; None for everyone."""
+        return None if self._credential is None else self._credential.grant
 
     async def connect(self) -> None:
         """Find out by `GET /v2/` how to authenticate, and choose between TLS and plain HTTP.

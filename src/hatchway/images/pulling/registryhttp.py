@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from hatchway import __version__
 from hatchway.errors import HatchwayError
+from hatchway.images.pulling.destinations import Reach, authority_of, is_same_server, may_lead, reach_of
 from hatchway.images.pulling.pullerror import PullError
-from hatchway.images.pulling.registries import Registries, is_local
+from hatchway.images.pulling.registries import Registries
 from hatchway.kube.dial import Dialer
 from hatchway.kube.envproxy import from_environment
 from hatchway.kube.http import HttpAnswer, HttpClient
@@ -69,8 +69,8 @@ class RegistryHttp:
         self._environment = os.environ if environment is None else environment
         self._http = HttpClient()
         self._contexts: dict[tuple[str, bool], asyncio.Task[ssl.SSLContext]] = {}
-        # Authorities of registries that are on this machine, whatever their names.
-        self._local: set[str] = set()
+        # The reach of registries by their authorities, once connected: their names do not tell it.
+        self._reach: dict[str, Reach] = {}
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -95,8 +95,8 @@ class RegistryHttp:
             The answer, whose `leave` the caller must call; and True when it comes from the registry itself. False
             means that redirects led to another host, which must get no credentials, whatever it asks for.
 
-        Authorization is sent to the URL's own scheme, host and port only. A redirect to a link-local address is always
-        refused. A redirect to a loopback address is refused unless the request itself went to this machine.
+        Authorization is sent to the URL's own scheme, host and port only. Hosts that the registry may not name are
+        refused (`destinations.py`), unless registries.toml has them in the registry's `redirects-to`.
 
         Args:
             host: the registry. Its `verify` applies to its own authority; other hosts are always verified.
@@ -114,9 +114,7 @@ class RegistryHttp:
         parts = first
         for _ in range(_REDIRECTS + 1):
             own = parts.netloc == host.authority
-            # With a proxy, only the registry's name is known, not its address.
-            local = host.authority in self._local or is_local(host_name(urlsplit(f"//{host.authority}")))
-            upstream = await self._upstream(parts, verify=host.verify or not own, own=own, guarded=not (own or local))
+            upstream = await self._upstream(host, parts, verify=host.verify or not own)
             answer = await self._http.ask(upstream, method, _head(method, parts, fields, body), body, PATIENCE)
             location = answer.field(b"location") if answer.status in _REDIRECT else None
             if location is None or method == "POST":
@@ -144,12 +142,7 @@ class RegistryHttp:
             raise PullError("invalid", f'"{url[:200]}" is not a URL that can be used')
         return parts
 
-    async def _upstream(self, parts: SplitResult, *, verify: bool, own: bool, guarded: bool) -> Upstream:
-        """Return the server of a URL.
-
-        verify: whether its certificate must be valid. own: True for the registry itself. guarded: True to refuse
-        loopback addresses. Raises PullError.
-        """
+    async def _upstream(self, host: Host, parts: SplitResult, *, verify: bool) -> Upstream:
         name = host_name(parts)
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
@@ -160,21 +153,53 @@ class RegistryHttp:
             dialer = Dialer(name, port, proxy, proxy_tls=proxy_tls, timeout=_CONNECTING)
         except HatchwayError as error:
             raise PullError("unreachable", error.message, "check HTTPS_PROXY and HTTP_PROXY") from error
-        key = ("registry", parts.scheme, name, port, verify, guarded)
+        authority = authority_of(parts)
+        own = is_same_server(parts, urlsplit(f"{host.scheme}://{host.authority}"))
+        free = own or self._registries.may_redirect(host.name, authority)
+        key = ("registry", parts.scheme, name, port, verify, "" if free else host.authority)
 
         async def connect() -> socket.socket:
-            if dialer.proxy and not own and not _may_reach(name, from_here=not guarded):
-                raise ConnectionError(f"the registry names {name}, an address of this machine")
+            # With a proxy, addresses of names are not known here.
+            if not free:
+                self._check(host, authority, reach_of(name), name)
             sock = await dialer()
-            if not dialer.proxy and not _may_reach(sock.getpeername()[0]):
-                if own:
-                    self._local.add(parts.netloc)
-                elif not _may_reach(sock.getpeername()[0], from_here=not guarded):
+            if not dialer.proxy:
+                address, own_address = sock.getpeername()[0], sock.getsockname()[0]
+                # This machine's own addresses, too, are as local as its loopback addresses.
+                reach = Reach.LOCAL if address == own_address else reach_of(address)
+                try:
+                    if own:
+                        self._note_own(host, reach, address)
+                    elif not free:
+                        self._check(host, authority, reach, address)
+                except PullError:
                     sock.close()
-                    raise ConnectionError(f"the registry names {name}, which is an address of this machine")
+                    raise
             return sock
 
         return Upstream(key, connect, context, name.rstrip("."))
+
+    def _note_own(self, host: Host, reach: Reach, address: str) -> None:
+        """Note the reach of a registry. Raises PullError when its name now means this machine (DNS rebinding)."""
+        before = self._reach.setdefault(host.authority, reach)
+        if reach is Reach.LOCAL and before is not Reach.LOCAL:
+            raise PullError(
+                "invalid", f"{host.authority} has moved to {address}, an address of this machine or its link"
+            )
+
+    def _check(self, host: Host, authority: str, reach: Reach, address: str) -> None:
+        """Check that a registry may name this host. Raises PullError."""
+        registry = self._reach.get(host.authority)
+        if registry is None:
+            registry = reach_of(host_name(urlsplit(f"//{host.authority}")))
+        if not may_lead(registry, reach):
+            kind = "a private address" if reach is Reach.PRIVATE else "an address of this machine or its link"
+            shown = authority if authority.startswith(address) else f"{authority} ({address})"
+            raise PullError(
+                "invalid",
+                f"{host.authority} leads to {shown}, {kind}, which was not contacted",
+                f'to allow it, put redirects-to = ["{authority}"] below [registry."{host.name}"] in registries.toml',
+            )
 
     async def _context(self, name: str, verify: bool) -> ssl.SSLContext:
         """Return a host's TLS context. Its CAs are read from disk in a thread, once."""
@@ -198,22 +223,6 @@ def _make_context(registries: Registries, name: str, verify: bool) -> ssl.SSLCon
     if ca and verify:
         context.load_default_certs()
     return context
-
-
-def _may_reach(host: str, *, from_here: bool = False) -> bool:
-    """Return True unless a host name or address is a loopback or link-local one.
-
-    Loopback addresses lead to this machine, and link-local ones to a cloud's metadata service, for example.
-
-    from_here: whether a registry on this machine has named the host: then a loopback address is allowed, too. A
-    link-local one is not, because that registry may run in a pod behind a node port.
-    """
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return from_here or not is_local(host)
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return not (mapped.is_link_local or (not from_here and (mapped.is_loopback or mapped.is_unspecified)))
 
 
 def host_name(parts: SplitResult) -> str:

@@ -101,7 +101,22 @@ class LayerPlaces:
 
     def make(self) -> None:
         """Make the directory of all layers."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self.path.parent, self.path):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def hold(self) -> int:
+        """Keep all layers from being removed as those of former users (`formerlayers.py`), until the result is closed.
+
+        Returns a descriptor. It waits while such layers are removed.
+        """
+        self.make()
+        directory = os.open(self.path, _DIRECTORY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_SH)
+        except BaseException:
+            os.close(directory)
+            raise
+        return directory
 
     @contextlib.contextmanager
     def locked(self, place: Path) -> Iterator[int]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatchway.files import state_home
-from hatchway.images.contents import BadImage, Image
+from hatchway.images.contents import BadImage, Image, PullGrant
 from hatchway.images.reference import Reference
 from hatchway.images.store.blobs import BlobFiles, BlobWriter
 from hatchway.images.store.garbage import Garbage
@@ -163,7 +163,9 @@ class ImageStore:
                 writer.commit()
         return digest
 
-    def add(self, reference: Reference | None, manifest_digest: str, index_digest: str = "") -> Image:
+    def add(
+        self, reference: Reference | None, manifest_digest: str, index_digest: str = "", grant: PullGrant | None = None
+    ) -> Image:
         """Add an image, whose blobs are all in the store, and give it a name. A tag moves from the image that had it.
 
         Args:
@@ -171,6 +173,7 @@ class ImageStore:
                 configuration that is already in the store is returned instead.
             manifest_digest: of the image's manifest.
             index_digest: of the index from which the manifest was chosen, if it was.
+            grant: the pod's Secret that was needed for it, if one was.
 
         Raises:
             BadImage: a blob is missing, has another size, or is not what the manifest says.
@@ -192,17 +195,15 @@ class ImageStore:
             old = next((one for one in before if one.manifest == manifest_digest), None)
             if reference is None and old is None and (same := self._with_config(before, manifest.config.digest)):
                 return same
-            entry = NamedImage(
+            entry = old or NamedImage(
                 manifest_digest,
                 manifest.config.digest,
                 tuple(dict.fromkeys(layer.digest for layer in manifest.layers)),
-                index_digest or (old.index if old else ""),
-                old.tags if old else (),
-                old.digests if old else (),
-                old.added if old else time.time(),
+                added=time.time(),
             )
+            entry = replace(entry, index=index_digest or entry.index)
             if reference is not None:
-                entry = with_name(entry, reference, index_digest)
+                entry = with_name(entry, reference, index_digest, grant)
             others = [one for one in before if one.manifest != manifest_digest]
             if reference is not None and reference.tag:
                 entry, others = move_tag(entry, others, reference)

@@ -57,7 +57,9 @@ class StoredImages:
                 raise BadImage(f"the blob {layer.digest} is not in the store")
             sizes[layer.digest] = layer.size
         size = sum(sizes.values()) + self._blobs.size(entry.manifest)
-        return Image(entry.config, entry.manifest, entry.tags, entry.digests, manifest.layers, size, config)
+        return Image(
+            entry.config, entry.manifest, entry.tags, entry.digests, manifest.layers, size, config, entry.private
+        )
 
     def unnamed_image(self, manifest_digest: str) -> Image:
         """Return an image that is not in the index. Raises BadImage when a blob is missing or damaged."""

@@ -1,24 +1,27 @@
 """The index of an image store: which images it has, under which names.
 
 It is one JSON file, which is replaced as a whole: {"version": 1, "images": [{"manifest": DIGEST, "config": DIGEST,
-"layers": [DIGEST], "index": DIGEST, "tags": [...], "digests": [...], "added": SECONDS}]}. Each tag belongs to one
-image.
+"layers": [DIGEST], "index": DIGEST, "tags": [...], "digests": [...], "added": SECONDS, "private": {REPOSITORY: [[UID,
+HASH]]}}]}. Each tag belongs to one image.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from hatchway.errors import HatchwayError
 from hatchway.files import write_private
-from hatchway.images.contents import BadImage
+from hatchway.images.contents import BadImage, PullGrant
 from hatchway.images.reference import Reference
 from hatchway.images.store.blobs import sync_directory
 
 _VERSION = 1
+# The most Secrets that are remembered for one repository.
+_MOST_GRANTS = 100
 
 
 class StoreError(HatchwayError):
@@ -31,6 +34,7 @@ class NamedImage:
 
     manifest, config, layers, index: the digests of its blobs; index is "" when the manifest was not chosen from an
     index. tags, digests: complete names, as in `Image`. added: when it was added, in seconds since 1970.
+    private: as in `Image`.
     """
 
     manifest: str
@@ -40,6 +44,7 @@ class NamedImage:
     tags: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     added: float = 0.0
+    private: Mapping[str, tuple[PullGrant, ...]] = field(default_factory=dict)
 
     def blobs(self) -> tuple[str, ...]:
         """Return the digests of all its blobs."""
@@ -104,6 +109,11 @@ def _parse(text: bytes) -> tuple[NamedImage, ...]:
             tags=tuple(found["tags"]),
             digests=tuple(found["digests"]),
             added=found["added"],
+            # Earlier releases have not written it.
+            private={
+                str(name): tuple(PullGrant(str(secret), str(credential)) for secret, credential in grants)
+                for name, grants in found.get("private", {}).items()
+            },
         )
         for found in document["images"]
     )
@@ -115,7 +125,7 @@ def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
     digests = image.digests
     if not any(tag.startswith(f"{reference.name}:") for tag in tags):
         digests = tuple(name for name in digests if not name.startswith(f"{reference.name}@"))
-    return NamedImage(image.manifest, image.config, image.layers, image.index, tags, digests, image.added)
+    return replace(image, tags=tags, digests=digests)
 
 
 def move_tag(image: NamedImage, others: list[NamedImage], reference: Reference) -> tuple[NamedImage, list[NamedImage]]:
@@ -129,14 +139,18 @@ def move_tag(image: NamedImage, others: list[NamedImage], reference: Reference) 
         if len(tags) == len(one.tags):
             left.append(one)
         elif not tags and one.config == image.config:
-            image = replace(image, digests=tuple(dict.fromkeys([*image.digests, *one.digests])))
+            digests = tuple(dict.fromkeys([*image.digests, *one.digests]))
+            image = replace(image, digests=digests, private={**one.private, **image.private})
         else:
             left.append(replace(one, tags=tags))
     return image, left
 
 
-def with_name(image: NamedImage, reference: Reference, index_digest: str) -> NamedImage:
-    """Return the image with one more name. Raises BadImage when the name has another image's digest."""
+def with_name(image: NamedImage, reference: Reference, index_digest: str, grant: PullGrant | None = None) -> NamedImage:
+    """Return the image with one more name. Raises BadImage when the name has the digest of another one.
+
+    grant: the pod's Secret with which it was pulled; None when everyone may use it. What everyone may use stays so.
+    """
     if reference.digest and reference.digest not in (image.manifest, image.index, index_digest):
         raise BadImage(f"{reference} is not the name of the manifest {image.manifest}")
     digests = [f"{reference.name}@{digest}" for digest in (index_digest, image.manifest) if digest]
@@ -145,7 +159,17 @@ def with_name(image: NamedImage, reference: Reference, index_digest: str) -> Nam
         image,
         tags=tuple(dict.fromkeys([*image.tags, *tags])),
         digests=tuple(dict.fromkeys([*image.digests, *digests])),
+        private=_with_grant(image, reference.name, grant),
     )
+
+
+def _with_grant(image: NamedImage, repository: str, grant: PullGrant | None) -> dict[str, tuple[PullGrant, ...]]:
+    others = {name: grants for name, grants in image.private.items() if name != repository}
+    known = image.private.get(repository)
+    is_new = not any(name.startswith((f"{repository}:", f"{repository}@")) for name in (*image.tags, *image.digests))
+    if grant is None or (known is None and not is_new):
+        return others
+    return {**others, repository: tuple(dict.fromkeys([grant, *(known or ())]))[:_MOST_GRANTS]}
 
 
 def digest_name(reference: Reference) -> str:

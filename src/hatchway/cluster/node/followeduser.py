@@ -1,0 +1,26 @@
+"""The user with which a container goes on, where the cluster has one user (`network/userchanges.py`). Pure."""
+
+from __future__ import annotations
+
+from hatchway.cluster.node.podstatus import ContainerState
+from hatchway.cluster.runtime import Users
+
+__all__ = ["followed_user"]
+
+
+def followed_user(known: str, state: ContainerState, image_id: str, wanted: str, users: Users) -> str:
+    """Return the user, as UID:GID, that the container's start script has already asked for; "" for none.
+
+    Without it, each start of the cluster would start the container twice: as root, and again as the user for which its
+    script asks then.
+
+    known: the user for which it has asked since the node agent began; "" for none. state: the status of its former run.
+    image_id, wanted: the image of its next run, and the user of its spec and this image. users: `Runtime.users`.
+    """
+    if state.image_id != image_id:
+        return ""
+    if known or users != "one" or wanted.partition(":")[0] not in ("", "0", "root"):
+        return known
+    found = state.user.get("linux") or {}
+    uid, gid = found.get("uid"), found.get("gid")
+    return f"{uid}:{gid}" if isinstance(uid, int) and isinstance(gid, int) and uid > 0 else ""
