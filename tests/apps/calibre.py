@@ -1,4 +1,4 @@
-"""Debian's calibre: a page of one script, which reads books in frames whose text, scripts too, it writes itself."""
+"""Debian's calibre: a page of one script, which shows books in frames whose content, also scripts, it writes itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""changedetection.io: a page to watch is entered by a form with a CSRF token; news come by socket.io"""
+"""changedetection.io: a page to watch is entered by a form with a CSRF token; updates come by socket.io"""
 
 from __future__ import annotations
 

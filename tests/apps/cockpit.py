@@ -1,4 +1,4 @@
-"""Debian's Cockpit: pages in frames that speak over one WebSocket, whose Origin it checks; a base of its own paths."""
+"""Debian's Cockpit: pages in frames that speak over one WebSocket, whose Origin it checks; its own base path."""
 
 from __future__ import annotations
 

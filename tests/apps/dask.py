@@ -1,4 +1,4 @@
-"""Dask's dashboard: Bokeh inside a router of its own."""
+"""Dask's dashboard: Bokeh inside the dashboard's own router."""
 
 from __future__ import annotations
 

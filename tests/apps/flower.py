@@ -1,4 +1,4 @@
-"""Flower, the monitor of Celery: tables whose scripts ask which page this is."""
+"""Flower, the monitor of Celery: tables whose scripts read the page's address."""
 
 from __future__ import annotations
 

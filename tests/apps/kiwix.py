@@ -1,4 +1,4 @@
-"""Debian's Kiwix: the pages of an archive below a name of its own, with a search box that it puts into each."""
+"""Debian's Kiwix: the pages of an archive below the archive's name, each with an inserted search box."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label Studio: somebody signs up by a form with a CSRF token, and makes a project"""
+"""Label Studio: a user signs up by a form with a CSRF token, and makes a project"""
 
 from __future__ import annotations
 

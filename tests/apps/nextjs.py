@@ -1,4 +1,4 @@
-"""Next.js in development: pages by a router of its own, changes by a WebSocket, absolute paths everywhere."""
+"""Next.js in development: pages by a client-side router, changes by a WebSocket, absolute paths everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nuxt in development: rendered by the server, taken over by a router of its own, data below /api"""
+"""Nuxt in development: rendered by the server, then by a client-side router, data below /api"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open WebUI: somebody signs up in a single page application, whose news come by socket.io"""
+"""Open WebUI: a user signs up in a single page application, which gets updates by socket.io"""
 
 from __future__ import annotations
 

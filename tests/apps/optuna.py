@@ -1,4 +1,4 @@
-"""Optuna dashboard: a single page with a router of its own, and an API below /api."""
+"""Optuna dashboard: a single page with a client-side router, and an API below /api."""
 
 from __future__ import annotations
 

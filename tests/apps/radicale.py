@@ -1,4 +1,4 @@
-"""Radicale: its page speaks WebDAV to the server, with a password in a header of its own making."""
+"""Radicale: its page speaks WebDAV to the server, with a password in a header field that a script makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""React Router as a framework (Remix): pages and their data by a router of its own, a form"""
+"""React Router as a framework (Remix): pages and their data by a client-side router, a form"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""reveal-md: slides made of Markdown, whose place is the fragment of their address"""
+"""reveal-md: slides made of Markdown, the fragment of the address is the current slide"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rsbuild: modules of Rspack; a changed one arrives by its WebSocket and takes the old one's place"""
+"""Rsbuild: modules of Rspack; a changed one arrives by its WebSocket and replaces the old one"""
 
 from __future__ import annotations
 

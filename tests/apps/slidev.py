@@ -1,4 +1,4 @@
-"""Slidev: slides that are modules of Vite, a router that reads its path, a presenter that is kept in step"""
+"""Slidev: slides that are modules of Vite, a router that reads its path, a synchronized presenter view"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SvelteKit in development: pages by a router of its own, data in pieces, a form that checks its Origin"""
+"""SvelteKit in development: pages by a client-side router, streamed data, a form that checks its Origin"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A resumable upload by tus: the server says the address of an upload in Location."""
+"""A resumable upload by tus: the server sends the address of an upload in Location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the images of Kubernetes' guestbook, with the same answers, and the same names of each other."""
+"""Stand-ins for the images of Kubernetes' guestbook, with the same answers, which find each other by the same names."""
 
 from __future__ import annotations
 

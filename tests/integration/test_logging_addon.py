@@ -229,7 +229,7 @@ def test_partial_lines_become_one(addon: Addon) -> None:
     until(lambda: addon.logged("kubernetes.pod_name.keyword:partial"), ["other", "begun goes on ended"])
 
 
-def test_a_last_line_without_its_end_is_found_and_replaced_when_it_goes_on(addon: Addon) -> None:
+def test_an_incomplete_last_line_is_found_and_later_replaced_by_the_complete_line(addon: Addon) -> None:
     path = addon.container("unended") / "0.log"
     query = "kubernetes.pod_name.keyword:unended"
     append(path, line("no newline", tag="P"))

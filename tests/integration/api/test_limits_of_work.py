@@ -70,7 +70,7 @@ async def large_world(maps: int = 200) -> AsyncIterator[World]:
 
 
 async def _held(made: World, shape: Shape, gap: Gap) -> tuple[float, int]:
-    """Send a request; return the longest block of the loop by it and its aftermath, in seconds, and the status."""
+    """Send a request; return the longest block of the loop by it and by later work, in seconds, and the status."""
     gap.reset()
     reply = await made.send(shape.method, shape.target, shape.body, shape.headers)
     await asyncio.sleep(0.003)
@@ -185,8 +185,7 @@ async def test_time_grows_no_faster_than_the_request() -> None:
                 # Any request takes about two milliseconds on a slow machine.
                 ratio = min(after) / (min(before) + 0.002)
                 await made.send("DELETE", f"{small[name].target}/fuzz")
-                # More than 5, because large requests use the processor's caches less well; quadratic growth would be
-                # 25.
+                # More than 5, as large requests use the processor's caches less well; quadratic growth would be 25.
                 if ratio < 12:
                     break
             else:

@@ -45,7 +45,7 @@ def config(name: str) -> Object:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, with a generous deadline."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - the store tells nobody but watches
+        while not condition():  # noqa: ASYNC110 - the store reports changes to watches only
             await asyncio.sleep(0.01)
 
 

@@ -150,7 +150,7 @@ async def put(made: World, name: str = "s", **spec: Any) -> dict[str, Any]:
 
 
 async def is_free(made: World, number: int) -> bool:
-    """Return True if another Service may have a node port. The port is not taken: this is a dry run."""
+    """Return True if another Service may have a node port; the test's Service is deleted at once."""
     reply = await create(made, "probe", type="NodePort", ports=[{"port": 80, "nodePort": number}])
     if reply.status == 201:
         await made.send("DELETE", f"{SERVICES}/probe")

@@ -77,7 +77,7 @@ async def test_nothing_is_given_out_twice(seed: int) -> None:
 
 
 async def test_an_address_that_is_being_written_is_taken() -> None:
-    """Two Services ask for the same one in one turn of the event loop, before either is on disk."""
+    """Two Services ask for the same address in one turn of the event loop, before either is on disk."""
     async with world() as made:
         asked = [made.client.create("services", service(name, clusterIP="10.96.0.21")) for name in ("a", "b")]
         found = await asyncio.gather(*asked, return_exceptions=True)

@@ -99,7 +99,7 @@ class WebhookServer:
             writer.transport.abort()
 
     def hook(self, path: str, handler: Handler | None = None, **more: Any) -> dict[str, Any]:
-        """A webhook of a configuration that calls `handler` at a path of this server."""
+        """Return a webhook of a configuration that calls `handler` at a path of this server."""
         if handler is not None:
             self.handlers[path] = handler
         return {

@@ -80,7 +80,7 @@ class Cluster:
                 found = await condition()
                 if found:
                     return found
-                while self.store.revision == revision:  # noqa: ASYNC110 - the store tells nobody but watches
+                while self.store.revision == revision:  # noqa: ASYNC110 - the store reports changes to watches only
                     await asyncio.sleep(0.001)
 
     async def quiet(self) -> None:

@@ -1,4 +1,4 @@
-"""The control plane of the network tests, a process of its own: python outside.py MODE SCENARIO DIRECTORY.
+"""The control plane of the network tests, a separate process: python outside.py MODE SCENARIO DIRECTORY.
 
 It starts the network with `inside.py` as the node agent, and waits until it ends. It writes its observations to
 DIRECTORY/outside.json. These files of DIRECTORY are optional: `start_seconds` is the most seconds of a start; `egress`

@@ -276,5 +276,5 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, at most ten seconds."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  conditions of any kind, not only those that somebody signals
+        while not condition():  # noqa: ASYNC110  conditions of any kind, also without events
             await asyncio.sleep(0.002)

@@ -355,7 +355,7 @@ async def test_clients_that_leave_without_a_word_leave_nothing_behind(world: Wor
     assert len(world.listener.clients) == 1
     writer.transport.abort()
     async with asyncio.timeout(20):
-        while world.listener.clients or world.listener._tasks:  # noqa: ASYNC110 (nobody tells)
+        while world.listener.clients or world.listener._tasks:  # noqa: ASYNC110 (no events)
             await asyncio.sleep(0.005)
 
 
