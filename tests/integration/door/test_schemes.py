@@ -221,7 +221,7 @@ async def test_a_scheme_that_was_said_stays(made: Front, application: Applicatio
         (
             'net/http: HTTP/1.x transport connection broken: malformed HTTP response "SSH-2.0-OpenSSH_9.2"',
             "no-http",
-            "no HTTP",
+            "does not speak HTTP",
         ),
         (
             'net/http: HTTP/1.x transport connection broken: malformed HTTP response "\\x15\\x03\\x01\\x00\\x02"',
