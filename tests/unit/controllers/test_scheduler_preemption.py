@@ -12,6 +12,7 @@ from hatchway.cluster.controllers import scheduler
 from hatchway.cluster.controllers.scheduler import Scheduler
 from hatchway.cluster.controllers.scheduling.waiting import NODE_FILTERS, POD_FILTERS, WaitingPods
 from hatchway.kube.api import Object
+from hatchway.kube.objects import Key
 from tests.unit.controllers.scheduling.shapes import HOST, REQUIRED, term
 from tests.unit.controllers.world import World, container, pod
 
@@ -157,6 +158,28 @@ async def test_long_decisions_at_the_same_time_do_not_overbook(monkeypatch: pyte
             await create(world, f"p{number}", "250m")
         await world.settle()
         assert Counter(node_of(world, f"p{number}") for number in range(12)) == {"a": 4, "b": 4, "": 4}
+
+
+async def test_long_decisions_that_end_one_after_the_other_do_not_repeat_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler, "_MUCH_WORK", -1)
+    attempts = Counter[str]()
+    reconcile = Scheduler.reconcile
+
+    async def counted(self: Scheduler, key: Key) -> float | None:
+        attempts[key[1]] += 1
+        return await reconcile(self, key)
+
+    monkeypatch.setattr(Scheduler, "reconcile", counted)
+    world = World(Scheduler)
+    await world.node("only", allocatable={"cpu": "1"})
+    async with world.running():
+        for number in range(12):
+            await create(world, f"p{number}", "500m")
+        await world.settle()
+        # A pod may be tried again for each of the two that are bound meanwhile.
+        assert max(attempts.values()) <= 3, attempts
 
 
 async def test_its_own_writes_do_not_make_it_try_again() -> None:

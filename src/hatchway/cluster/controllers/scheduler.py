@@ -184,10 +184,12 @@ class Scheduler(Controller):
             return await self.volumes.bind(volumes, self._cluster.nodes[decision.node].node)
         if decision.node:
             return await self._bind(info, decision.node, devices)
-        self._waiting.add(key, decision.plugins, asyncio.get_running_loop().time(), cost)
+        now = asyncio.get_running_loop().time()
+        self._waiting.add(key, decision.plugins, now, cost)
         if changes != self._changes:
-            # The decision does not include changes that were made meanwhile.
-            self._retry(_NOTHING, others=True)
+            # The decision does not include changes that were made meanwhile, and these did not find the pod waiting.
+            # Only this pod is tried again: decisions that also retry others would repeat each other forever.
+            self.queue.add_after(key, self._waiting.left(key, now))
         await self._refuse(info, decision)
         await self.devices.free_unavailable(devices, pod)
         return _AGAIN

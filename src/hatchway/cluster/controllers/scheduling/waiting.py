@@ -66,12 +66,15 @@ class WaitingPods:
 
         others: True to yield the pods that any filter other than these has refused, instead.
         """
-        few = len(self._pods) <= _FEW
         for key, one in self._pods.items():
             if one.plugins - plugins if others else one.plugins & plugins:
-                yield key, self._left(one, now, few)
+                yield key, self._left(one, now)
 
-    def _left(self, one: _WaitingPod, now: float, few: bool) -> float:
-        backoff = 0.0 if few else min(_FIRST_WAIT * 2.0 ** min(one.attempts - 1, 10), _LAST_WAIT)
+    def left(self, key: Key, now: float) -> float:
+        """Return the seconds until a waiting pod may be tried again."""
+        return self._left(self._pods[key], now)
+
+    def _left(self, one: _WaitingPod, now: float) -> float:
+        backoff = 0.0 if len(self._pods) <= _FEW else min(_FIRST_WAIT * 2.0 ** min(one.attempts - 1, 10), _LAST_WAIT)
         wait = max(backoff, one.cost * _COST_SHARE) - (now - one.last)
         return wait if wait > _AT_ONCE else 0.0
