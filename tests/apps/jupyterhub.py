@@ -1,4 +1,4 @@
-"""JupyterHub: a log-in with cookies for single paths, and a server of her own behind a proxy of its own"""
+"""JupyterHub: a log-in with cookies for single paths, and a server for each user behind JupyterHub's proxy"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storybook: stories in a frame, chosen in a tree; two WebSockets, one to the port that Vite believes to have"""
+"""Storybook: stories in a frame, chosen in a tree; two WebSockets, one to the port that Vite believes is its own"""
 
 from __future__ import annotations
 

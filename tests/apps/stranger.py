@@ -1,7 +1,7 @@
-"""A TLS relay that makes the embedded API server a stranger to the door: neither hears the other's own header fields.
+"""A TLS relay between the door and the embedded API server, which renames the header fields of Hatchway's own.
 
-With `--rewrite kubernetes` behind it, what the door talks to behaves as a kube-apiserver does: it rewrites HTML and
-Location, takes seven methods, and keeps `Authorization` and the query of an upgrade to itself.
+If the API server also runs with `--rewrite kubernetes`, the two together behave as a kube-apiserver does: they rewrite
+HTML and Location, accept seven methods, and do not pass on `Authorization` and the query of an upgrade.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 from tests.conformance.tls import self_signed
 from tests.conftest import Cluster
 
-# Of its fields, and of the version that it says; of the same length, so that no body's length changes.
+# The beginnings of such fields, and of the version that the API server names, each with what replaces it. Both have the
+# same length, so that no body's length changes.
 _OWN = {b"x-hatchway-": b"x-nobody-s-", b"+hatchway.": b"+nobody-s."}
 _LONGEST = max(map(len, _OWN))
-# So many seconds are what may be the beginning of a name held back for.
+# How many seconds the bytes at the end of a piece are held back when they may be the beginning of such a name.
 _PATIENCE = 0.05
 
 

@@ -73,7 +73,7 @@ class Site:
         return [request.target for request in self.seen]
 
     def request(self, path: str) -> Seen:
-        """The last one for this path."""
+        """Return the last request for this path."""
         return next(one for one in reversed(self.seen) if urlsplit(one.target).path == path)
 
 

@@ -34,7 +34,7 @@ class Programs:
         self._depth = 0
 
     def program(self) -> str:
-        """One more."""
+        """Return the next program."""
         self._depth = 0
         return self._one(
             self._returned, self._returned, self._returned, self._variable, self._loop, self._branch, self._evaluated,
@@ -138,7 +138,7 @@ class Programs:
         return self._random.choice(forms)()
 
     def _read(self) -> str:
-        """A value that comes of an address."""
+        """Return an expression that reads the page's address, or what is derived from it."""
         place = self._location
         forms: list[Callable[[], str]] = [
             lambda: f"{place()}{self._dot()}pathname",

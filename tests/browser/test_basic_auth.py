@@ -19,7 +19,7 @@ HEALTH = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy/_c
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One that a person uses: it is the program around the engine that asks for a password."""
+    """A browser with windows: the headless one has no dialog that asks for a password."""
     with chromium(windows=True) as running:
         yield running
 

@@ -117,7 +117,7 @@ def attempts(page: Page, tries: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def refused(learnt: str) -> bool:
-    """Whether that is nothing. A rebound name is its page's own origin, which may read that it was refused."""
+    """Return True if an attack has read nothing but a refusal. A page may read one from its own origin, a rebound name."""
     return learnt in ("", "Forbidden\n") or "The door refuses this request" in learnt or '"refused: ' in learnt
 
 
@@ -460,10 +460,10 @@ def test_the_prefix_host_serves_no_api(context: BrowserContext, door: Door) -> N
 
 
 class TestControl:
-    """Against a server that nothing protects the attacks succeed: they are what they say."""
+    """The attacks succeed against a server that nothing protects, so they are real attacks."""
 
     def test_reads(self, context: BrowserContext, open_server: int) -> None:
-        """From the server's own page, all of them do what they are for."""
+        """In a page of the server itself, all scripts read what they are meant to read."""
         base = f"http://victim.example:{open_server}/"
         page = context.new_page()
         for how, script in READS.items():

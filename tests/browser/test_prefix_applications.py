@@ -160,7 +160,7 @@ Vue.createApp({template: '<router-view/>'}).use(router).mount('#root');
 
 @pytest.mark.parametrize("page", [REACT, VUE], ids=["react-router", "vue-router"])
 def test_client_routers(tab: Tab, front: Front, site: Site, packages: Path, page: str) -> None:
-    """Real ones, which read `location.pathname`: links, addresses typed in, reload and back."""
+    """Real routers, which read `location.pathname`: links, typed addresses, reload and back."""
 
     class Anywhere(dict[str, Any]):
         def get(self, path: str, default: Any = None) -> Any:

@@ -1,8 +1,7 @@
-"""Programs that read the page's address, run in Chromium with a path prefix and without: they say the same.
+"""Programs that read the page's address, run in Chromium with a path prefix and without: the results are the same.
 
-HATCHWAY_FUZZ=N runs N programs (150 by default);
-HATCHWAY_FUZZ_SEED says where to begin. What differs is printed with its
-seed, and belongs into `tests/rewriting.py` when it is mended.
+HATCHWAY_FUZZ=N runs N programs (150 by default); HATCHWAY_FUZZ_SEED says where to begin. A program with
+different results is printed with its seed. When the fault is mended, add the program to `tests/rewriting.py`.
 """
 
 from __future__ import annotations

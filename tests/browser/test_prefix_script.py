@@ -87,7 +87,7 @@ def shared_tab(browser: Browser) -> Iterator[Tab]:
 
 @pytest.fixture
 def tab(shared_tab: Tab, front: Front, site: Site) -> Iterator[Tab]:
-    """A new page in the tab of this module: a tab for each test takes a process of the browser each."""
+    """A new page in the tab of this module: a tab for each test would take a process of the browser each."""
     site.seen.clear()
     shared_tab.goto(front.url(site))
     yield shared_tab
@@ -142,7 +142,7 @@ def test_websocket(tab: Tab, url: str) -> None:
 
 
 def test_a_websocket_to_the_prefix_without_a_slash(tab: Tab, front: Front, site: Site) -> None:
-    """Nothing of the application follows `/proxy`: that is its root."""
+    """A URL that ends with `/proxy` means the root of the application."""
     found = tab.evaluate(
         "path => new Promise((done, no) => { const w = new WebSocket('ws://' + location.host + path);"
         " w.onopen = () => w.send('hi'); w.onmessage = e => done(e.data); w.onerror = no })",
@@ -475,7 +475,7 @@ def test_document_write(tab: Tab, site: Site) -> None:
 
 
 def test_xhtml(tab: Tab, site: Site) -> None:
-    """Tomcat's examples and gitweb: an empty element there is no beginning."""
+    """In XHTML (Tomcat's examples, gitweb), `<title/>` is a whole element, not only its beginning."""
     xhtml = (
         '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script '
         'src="/x.js"/></head><body>'
@@ -685,7 +685,7 @@ LISTED += [("p", name) for names in (ANY_URLS, CANDIDATES, STYLES) for name in n
 
 
 def test_listed_attributes_become_the_same_on_both_sides(tab: Tab, front: Front, site: Site) -> None:
-    """Whether a script sets them or they come in a page: the document has the same, and a script sees no prefix."""
+    """An attribute gets the same value whether a script sets it or a page has it, and scripts see it without the prefix."""
     written = [(element, name, "url(/a)" if name in STYLES.split() else "/a") for element, name in LISTED]
     shown = tab.evaluate(
         """list => list.map(([element, name, value]) => {

@@ -86,7 +86,7 @@ def browser(port: int) -> Iterator[Browser]:
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """The URL of an empty page of another site, and of this machine by address: not by a name that counts as it."""
+    """The URL of an empty page of another site: this machine by its address, not by a name of the cluster."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -130,7 +130,7 @@ _WEBSOCKET = """url => new Promise(done => {
 
 
 def test_a_websocket_of_the_cluster_is_for_its_own_pages(browser: Browser, elsewhere: str) -> None:
-    """Chromium asks a proxy for a tunnel for it, by CONNECT."""
+    """For a WebSocket, Chromium sends a CONNECT to the proxy."""
     page = browser.new_page()
     page.goto(elsewhere)
     assert page.evaluate(_WEBSOCKET, f"ws://chat.{SPACE}.svc/") == "refused"

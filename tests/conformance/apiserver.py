@@ -1,4 +1,4 @@
-"""An API server with its controllers, as where the REST API was recorded: neither kubelets nor a scheduler."""
+"""An API server with its controllers, without kubelets and scheduler, like the one whose REST API was recorded."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Recordings of `whole.jsonl` that are not met yet, each with what is missing.
 
-A case that is met here makes the test fail until its line is taken out, so this list only shrinks. What stays otherwise on
-purpose is in `deliberate.py`.
+A case that is met here makes the test fail until its line is taken out, so this list only shrinks. Answers that
+differ on purpose are in `deliberate.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The recordings of the proxy verb: Kubernetes 1.36's, and 1.20's of nodes, since 1.36's cluster had no kubelet."""
+"""The recordings of the proxy verb: of Kubernetes 1.36; for nodes of 1.20, as the cluster of 1.36 had no kubelet."""
 
 from __future__ import annotations
 

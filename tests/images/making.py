@@ -1,4 +1,4 @@
-"""Makes images for tests: well-formed ones, and such as an attacker would make.
+"""Makes images for tests: well-formed ones, and ones that an attacker would make.
 
     make_image(store, "web:1", {"etc/motd": "hello"}, Cmd=["cat", "/etc/motd"])
     make_image(store, "web:1", tar_of([Entry("../../etc/passwd", b"x")]))
@@ -367,7 +367,7 @@ def _libraries(program: str) -> list[str]:
 
 
 class NoPackages(Exception):
-    """Debian packages cannot be had: there is no apt-get, or no network and no cache."""
+    """Debian packages are not available: there is no apt-get, or no network and no cache."""
 
 
 def debian_root(*packages: str, exactly: bool = False) -> Path:

@@ -227,7 +227,7 @@ async def test_watches_that_end_at_once_are_not_asked_for_without_a_pause(monkey
 
 
 async def test_a_watch_that_has_been_silent_for_too_long_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the version that it has heard of last, as after every other broken connection."""
+    """It begins at the last version that the client has received, as after every other broken connection."""
     monkeypatch.setattr(clients, "_WATCH_SILENCE", 0.2)
     hold = asyncio.Event()
     versions: list[str] = []

@@ -1,6 +1,6 @@
 """Measure how long the event loop is held, in CPU time of the whole process.
 
-What other processes do meanwhile does not count, what other threads do with the interpreter locked does.
+Time that other processes use does not count. Time in which another thread holds the interpreter's lock does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Requests of at most 3 MiB whose work could multiply, each of one kind and of any size.
 
-A shape is filled with as many parts as its size allows and as one request may hold (`work.MAX_VALUES`): what is over
-that is refused before any work is done, so it would show nothing.
+A shape has as many parts as its size allows, but no more than one request may hold (`work.MAX_VALUES`). A request with
+more is refused before any work is done, so a test would learn nothing from it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Replays the recorded exchanges of the REST API, in order, against an API server with its controllers.
 
-As where they were recorded there are neither nodes nor a scheduler, and no load balancers.
+There are no nodes, no scheduler and no load balancers, as in the cluster where they were recorded.
 """
 
 from __future__ import annotations

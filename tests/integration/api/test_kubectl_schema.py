@@ -74,7 +74,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
         def answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
             self.send_response(status)

@@ -73,7 +73,7 @@ class Networks:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The API server runs on uvloop where that is to be had."""
+    """Run each test on both event loops. The API server itself runs on uvloop's."""
     return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 

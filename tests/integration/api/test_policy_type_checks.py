@@ -1,4 +1,4 @@
-"""`status.typeChecking` of ValidatingAdmissionPolicies: what their expressions do not know of the matched types.
+"""`status.typeChecking` of ValidatingAdmissionPolicies: the errors in their expressions for the matched types.
 
 Expected texts are those of Kubernetes' `typechecking_test.go` and of its e2e test `validatingadmissionpolicy.go`.
 """

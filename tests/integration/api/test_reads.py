@@ -281,7 +281,7 @@ async def test_a_watch_that_ends_gets_a_bookmark_shortly_before(made: World) -> 
 
 
 async def test_no_bookmark_overtakes_an_event(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something changes in the very moment in which a quiet watch is to hear of the current version."""
+    """An object changes just before a quiet watch gets a bookmark with the current version."""
     wait, first = Cursor.wait, True
 
     async def changed_when_the_time_was_over(cursor: Cursor, pass_on: Callable[[], bool] | None) -> None:

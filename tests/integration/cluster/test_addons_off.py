@@ -1,4 +1,4 @@
-"""A cluster without some of its add-ons has no broken parts of them."""
+"""Where an add-on is switched off, the cluster has no part of it that would not work."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_without_dns_pods_have_this_machines_resolvers(small: Cluster) -> None:
     assert "10.96.0.10" not in said and "cluster.local" not in said
     host = [line for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver")][:3]
     if host and json.loads(small.hatchway("status", "-o", "json").stdout)["egress"]["tool"]:
-        # The control plane passes their queries on.
+        # Pods send their queries to the control plane, which passes them on.
         host = [f"nameserver {plan.HOST_NAMESERVER}"]
     assert [line for line in said.splitlines() if line.startswith("nameserver")] == [
         " ".join(one.split()) for one in host
@@ -80,7 +80,8 @@ def test_without_ingress_there_is_no_class_and_nothing_starts(small: Cluster) ->
     small.kubectl("apply", "-f", "-", stdin=json.dumps(INGRESS))
     made = small.get("/apis/networking.k8s.io/v1/namespaces/default/ingresses/web").json
     assert "ingressClassName" not in made["spec"]
-    # Switched on, it serves what is there: the class is the default one of Ingresses that are made from then on.
+    # The add-on is switched on. Its class is the default only for Ingresses that are made later, so the existing one
+    # gets it by hand.
     small.hatchway("down")
     said = small.hatchway("up", "--detach", "--addons", "ingress").stdout
     assert "switched off    logging: their objects were removed" in said

@@ -43,7 +43,7 @@ LIVE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def containers(name: str) -> list[Object]:
-    """None names its ports: the recorded ones did not, and the proxy verb would choose the first."""
+    """Return containers without named ports: the recorded ones had none, and the proxy verb would choose the first one."""
     found = []
     for backend, port in PODS[name]:
         command = ["python3", "-u", "/backend/backend.py", backend, "$(HATCHWAY_POD_IP)", str(port)]

@@ -52,7 +52,10 @@ def ending(make_cluster: MakeCluster) -> Cluster:
 
 
 def test_pods_end_as_they_were_promised(ending: Cluster) -> None:
-    """SIGTERM and the time that they take, up to their own grace; preStop hooks run; `down` does not wait for programs without a SIGTERM handler."""
+    """Pods get SIGTERM, and time until the end of their grace period; preStop hooks run.
+
+    `down` does not wait for programs without a SIGTERM handler.
+    """
     stop = {"lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "sleep 1; echo hook > /proc/1/fd/1"]}}}}
     patient = "trap 'sleep 1.5; echo in time; exit' TERM; while :; do sleep 0.1; done"
     late = "trap 'while :; do sleep 0.1; done' TERM; while :; do sleep 0.1; done"

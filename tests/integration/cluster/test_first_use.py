@@ -195,7 +195,7 @@ def test_who_may_not_use_it_does_not_start_it(waiting: Cluster) -> None:
 
 
 def test_other_services_cannot_have_it(waiting: Cluster) -> None:
-    """Neither a Service of the same name in another namespace, nor another name in kube-system."""
+    """The annotation has no effect on a Service in another namespace, and on one of another name in kube-system."""
     for namespace, name in (("default", "prometheus"), ("kube-system", "other")):
         metadata = {"name": name, "namespace": namespace, "annotations": {ANNOTATION: "waiting"}}
         spec = {"selector": {"k8s-app": "prometheus"}, "ports": [{"port": 9090}]}

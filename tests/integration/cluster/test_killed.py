@@ -42,12 +42,12 @@ def start(cluster: Cluster, *options: str) -> subprocess.Popen[str]:
 
 
 def processes(cluster: Cluster) -> list[str]:
-    """Those of the cluster that name its state directory: the control plane and the network's first process."""
+    """Return the command lines that name the state directory: the control plane's and the network's first process's."""
     return [line for _, line in command_lines() if str(cluster.state) in line and "hatchway.cluster" in line]
 
 
 def command_lines() -> Iterator[tuple[int, str]]:
-    """Every process that has one, with its id."""
+    """Yield (process id, command line) of every process that has a command line."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Objects that belong to the cluster are written beside other writers."""
+"""The cluster writes its own objects while other writers change them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All controllers together against the real API in process: what the server demands, nothing less."""
+"""All controllers together with the real API server in this process, which refuses what is not valid."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is printed."""
+        """Log nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("do_"):
@@ -91,7 +91,7 @@ class _Server(http.server.ThreadingHTTPServer):
     seen: list[Seen]
 
     def handle_error(self, *_: Any) -> None:
-        """A peer that goes away is no news."""
+        """Log nothing when a peer goes away."""
 
 
 @dataclass

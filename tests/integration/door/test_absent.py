@@ -1,4 +1,4 @@
-"""Targets that exist and have nothing behind them, with a kube-apiserver, whose words do not tell which it is."""
+"""Targets that exist and have nothing behind them. The door finds the reason, which a kube-apiserver does not say."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_all_ports_are_named_in_place_of_one_that_is_not_there(made: Front
 
 @pytest.mark.parametrize("number", [7000, 7001, 5432])
 async def test_a_port_of_a_number_that_is_usually_no_http_is_tried(made: Front, number: int) -> None:
-    """A number alone is no proof, and the error of the attempt tells more than a guess."""
+    """A number alone does not prove the protocol, and the error of an attempt says more than a guess."""
     made.kubernetes.cluster.add_service("shop", "own", {"port": number}, selector=LABELS)
     found = [endpoint("127.0.0.1", "web-1", "shop")]
     made.kubernetes.cluster.add_slice("shop", "own", [{"port": 1}], found)

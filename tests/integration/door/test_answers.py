@@ -1,4 +1,4 @@
-"""An answer is an answer, however broken; only an API server that cannot be reached is away."""
+"""The door calls a cluster away only if its API server cannot be reached, not after a broken answer."""
 
 from __future__ import annotations
 

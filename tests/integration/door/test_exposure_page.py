@@ -28,7 +28,7 @@ def exposed(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def read(door: Door, query: str = "") -> tuple[int, str]:
-    """Return the status and the text of the page, once it does not look any more."""
+    """Return the status and the text of the page, once the report is complete."""
 
     def ask() -> tuple[int, str] | None:
         request = urllib.request.Request(

@@ -100,7 +100,7 @@ def test_flags(flags: tuple[str, ...], sent: dict[str, str], api: Recorder, plac
 
 @pytest.mark.parametrize("flag", ["--token", "--password"])
 def test_no_secret_of_the_command_line_is_told(flag: str, place: Path) -> None:
-    """Neither in errors nor in the log."""
+    """Secrets are neither in errors nor in the log."""
     flags = ("-v=6", "--username=me") if flag == "--password" else ("-v=6",)
     with running("hatchway", place / "config", f"{flag}=top-secret", *flags, cwd=place) as proxy:
         answer = proxy.ask(Ask("/api/v1/x"))

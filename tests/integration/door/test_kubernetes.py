@@ -1,6 +1,7 @@
-"""The door in front of an API server that is none of Hatchway's: what it loses, and what the door makes good.
+"""The door in front of an API server like Kubernetes' own: what that server loses, and what the door makes good.
 
-It is the embedded cluster's, behind a proxy that takes Hatchway's own fields out and asks for Kubernetes' rewriting.
+It is the embedded cluster's API server behind a proxy, which removes the fields of Hatchway's own and asks for
+Kubernetes' rewriting.
 """
 
 from __future__ import annotations

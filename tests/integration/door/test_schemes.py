@@ -1,4 +1,4 @@
-"""Ports that speak TLS and say so nowhere, and the other way round, in front of a kube-apiserver."""
+"""Ports that speak TLS although nothing says so, and ports that are called https and do not, behind a kube-apiserver."""
 
 from __future__ import annotations
 

@@ -388,7 +388,7 @@ def test_a_cluster_that_is_restarted(make_cluster: object) -> None:
 
 
 def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_path: Path, namespace: str) -> None:
-    """An exec plugin whose first token is no good: the request that finds out is sent again with the next one."""
+    """The first token of an exec plugin is refused: the same request is sent again with the next token."""
     runs = tmp_path / "runs"
     token = tmp_path / "token"
     token.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""`hatchway expose` beside `kubectl expose`, on the same objects; and one pod alone, made and taken back."""
+"""`hatchway expose` beside `kubectl expose`, on the same objects; and the exposure of one pod alone, which is undone again."""
 
 from __future__ import annotations
 

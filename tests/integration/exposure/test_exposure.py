@@ -1,4 +1,4 @@
-"""`hatchway exposure` against a real cluster that has the seeded faults, as far as it has their kinds."""
+"""`hatchway exposure` against a real cluster that has the seeded faults, except those in types that it does not serve."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.Mo
 
 
 async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Puller) -> None:
-    """It may be a pod, behind a node port; pods do not reach the metadata services of clouds."""
+    """Such a registry may be a pod behind a node port. Pods must not reach the metadata service of a cloud."""
     stub = stub_with()
     location = "http://169.254.169.254/latest/meta-data/"
     stub.handler = lambda request: redirect(location) if "/manifests/" in request.path else None
@@ -271,7 +271,7 @@ async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Pul
 
 @pytest.mark.parametrize("way", ["redirect", "realm", "name"])
 async def test_a_registry_on_this_machine_leads_to_another_port(puller: Puller, way: str) -> None:
-    """It may be a pod behind a node port, which must not reach this machine's other servers through Hatchway."""
+    """Such a registry may be a pod behind a node port. Pods must not reach this machine's other servers."""
     victim, stub = StubRegistry(), stub_with()
     async with serving(victim, stub):
         port = victim.address.rpartition(":")[2]

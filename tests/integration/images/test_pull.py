@@ -439,7 +439,7 @@ async def test_the_registry_is_asked_when_its_mirrors_fail(puller: Puller) -> No
 
 
 async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Three layers are written at that time: one failure is told, and asyncio has nothing to complain about."""
+    """Three layers are being written: one failure is reported, and asyncio logs no error about the others."""
     image = built("", *({f"file{number}": random.Random(number).randbytes(10_000)} for number in range(3)))
     stub = stub_with(image)
     writing, is_first = threading.Barrier(3), threading.Lock()

@@ -634,7 +634,7 @@ async def test_a_server_that_goes_and_comes(
 
 
 async def test_a_closed_client_leaves_no_socket(config: Path, cluster: dict[str, Any], api: ApiServer) -> None:
-    """The loop may end right after it: a command's does."""
+    """When a command ends, the event loop ends right after the client was closed."""
     connection = made(config, cluster, {})
     async with asyncio.TaskGroup() as group:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Connecting: every address of a name, in good time."""
+"""Connecting: every address of a name is tried, and a silent one does not hold up the next."""
 
 from __future__ import annotations
 

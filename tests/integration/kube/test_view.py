@@ -202,7 +202,7 @@ async def test_a_cluster_that_is_stopped_and_started_again(
 
 
 async def test_a_cluster_that_is_made_anew_is_another_one(make_cluster: Callable[..., Cluster]) -> None:
-    """Under the same name, on the same port, with a history that begins at the beginning again."""
+    """The new cluster has the same name and port, but its resourceVersions begin again."""
     own = make_cluster("kview-anew", "--nodes", "0", "--no-addons")
     port = own.server.rpartition(":")[2]
     await asyncio.to_thread(apply, own, service("old", "default"))

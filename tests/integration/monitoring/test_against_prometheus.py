@@ -50,7 +50,7 @@ def _random_queries(count: int) -> list[str]:
 
 
 def _without_examples(answer: Any) -> Any:
-    """Leave out of an error which two of several series are named."""
+    """Return the answer; an error without the series that it names, because they may be any two of several."""
     if answer["status"] == "error":
         return {**answer, "error": re.sub(r"group \{.*\[\{.*\}\]", "", answer["error"])}
     return answer

@@ -1,4 +1,4 @@
-"""Containers that mean harm to what is started in them, and what the network's first process keeps of containers."""
+"""Containers that attack the processes started in them, and the descriptors that init keeps for running containers."""
 
 # ruff: noqa: ASYNC110  what is waited for happens in other processes
 
@@ -55,7 +55,7 @@ async def _until_printed(where: Sandbox, argv: list[str], wanted: str, **more: A
 
 
 async def own_mounts(runtime: Runtime, directory: Path) -> Any:
-    """What a process is that was started in containers which have left their mount namespaces, and what it sees."""
+    """Return what an exec sees in a container that has left its mount namespace, and its oom_score_adj."""
     found: dict[str, Any] = {}
     places = {"alone": await sandbox(runtime), "shared": await shared(runtime, "s", 1, Sharing(processes="pod"))}
     for place, pod in places.items():

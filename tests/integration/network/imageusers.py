@@ -1,4 +1,4 @@
-"""Containers of images with users: servers that give up root's rights, and such that refuse them.
+"""Containers of images with users: servers that give up root's rights, and servers that refuse to run with them.
 
 DIRECTORY/base is a root with Debian packages (nginx, redis-server, postgresql-15). Its files may belong to users that
 the cluster does not have, so what the servers write is in a layer of the scenario's own.

@@ -347,7 +347,7 @@ async def many(runtime: Runtime, directory: Path) -> Any:
 
 
 async def written_bytes(runtime: Runtime, directory: Path) -> Any:
-    """What containers have written outside of their volumes, of which the one that has changed its root has another."""
+    """Return how much each container has written outside of its volumes. One of them has made a volume its root."""
     volume = directory / "volume"
     volume.mkdir()
     (volume / "file").write_bytes(b"x" * (4 << 20))

@@ -99,7 +99,7 @@ def _absent(ip: str) -> str:
 
 
 def _greeting(ip: str) -> str:
-    """What the host itself reads at the address: some gateways accept connections to every one."""
+    """Return what the host reads at an address. A connection alone proves nothing: some gateways accept all of them."""
     try:
         with socket.create_connection((ip, 8080), timeout=0.3) as sock:
             return sock.recv(100).decode()

@@ -142,11 +142,11 @@ print(sorted(done))
 
 
 async def _no_object(_resource: str, _namespace: str, _name: str) -> None:
-    """Answer as where there are no claims."""
+    """Find no object: there are no claims."""
 
 
 class _Projections(Projector):
-    """New files each time."""
+    """Makes new files each time."""
 
     def __init__(self) -> None:
         self._count = itertools.count()

@@ -1,4 +1,4 @@
-"""Processes that are started in containers which mean harm to them, and what is kept of a container for that."""
+"""Processes that are started in containers which attack them, and the descriptor that is kept for each container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three ways of users: images of Debian's servers, changes of users, and files that are left of them."""
+"""The three ways of users: images of Debian's servers, changes of users, and the files that they leave behind."""
 
 from __future__ import annotations
 

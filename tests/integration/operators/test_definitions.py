@@ -1,4 +1,4 @@
-"""Definitions as operators bring them: very large ones, and ones that policies are about."""
+"""Definitions as operators bring them: very large ones, and ones to which policies apply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helm 3 and 4: a chart with what charts have is installed, upgraded, rolled back, tested and uninstalled."""
+"""Helm 3 and 4: a chart with all that charts usually have is installed, upgraded, rolled back, tested and uninstalled."""
 
 from __future__ import annotations
 

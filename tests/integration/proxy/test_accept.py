@@ -1,4 +1,4 @@
-"""Upgrades that the engine accepts itself: a 101 as the decision says it, then the transport is a protocol's."""
+"""Upgrades that the engine accepts itself: the 101 has the fields of the decision; then the given protocol gets the transport."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_a_client_that_resets(world: World, paused: bool) -> None:
 
 
 async def test_a_client_that_has_gone_before(world: World) -> None:
-    """No protocol is made for it: it went while the routing function made up its mind."""
+    """No protocol is made for it: it went while the routing function was deciding."""
     decide = asyncio.Event()
     asked = asyncio.Event()
     route = Accepting()

@@ -1,4 +1,4 @@
-"""Accepting connections when the machine has nothing left to accept them with, and from clients that want too many."""
+"""Accepting connections when no descriptors are left, and from clients that open too many."""
 
 # ruff: noqa: ASYNC110  what is waited for happens in the engine
 

@@ -162,7 +162,7 @@ async def test_requests_share_a_stream(world: World) -> None:
 
 
 async def test_long_bodies_both_ways(world: World) -> None:
-    """Their buffers are not used again before the stream has written them."""
+    """A buffer is not used again before the stream has written it."""
     body = bytes(range(251)) * (LARGE // 251 + 1)
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     way = await tunnel(world, backend)

@@ -108,7 +108,7 @@ async def test_what_is_kept_is_bounded_by_bytes(world: World, monkeypatch: pytes
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 503])
 async def test_what_was_refused_is_not_kept(world: World, status: int) -> None:
-    """By the routing function, by an application, or by an upstream; and not any more when it was let through before."""
+    """It may be refused by the routing function, an application or an upstream, and after it was allowed at first."""
     kept: set[int] = set()
     allowed = True
     before = DECISIONS.size

@@ -1,4 +1,4 @@
-"""A response that the routing function thinks about once more before it is relayed."""
+"""A response about which the routing function decides again before it is relayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads that come again: forwarded as before without asking the routing function, and whatever then comes otherwise."""
+"""Heads that come again: they are forwarded without asking the routing function, even if the answer is another one."""
 
 from __future__ import annotations
 

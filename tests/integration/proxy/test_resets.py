@@ -1,6 +1,7 @@
 """A peer that resets is found at once, in every phase of an exchange: nothing of it stays.
 
-HATCHWAY_SOAK: how many resets of each kind (40 unless set; 2,000 for a soak test). Memory is looked at from 1,000 on.
+HATCHWAY_SOAK: how many resets of each kind (40 unless set; 2,000 for a soak test). With 1,000 or more, memory is
+checked, too.
 """
 
 from __future__ import annotations

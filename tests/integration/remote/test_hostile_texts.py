@@ -1,4 +1,4 @@
-"""Messages and names of a hostile API server, and of its pods: they are shown, in lines that are Hatchway's own."""
+"""Messages and names from a hostile API server and its pods are shown, but cannot begin a line or control the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POD = "/api/v1/namespaces/default/pods/one"
 
 
 def lines(text: bytes) -> list[bytes]:
-    """The lines of a terminal, which obeys more than line feeds."""
+    """Return the lines of a text. Fails if it has another control character, because a terminal would obey it."""
     assert not set(text) & (set(range(32)) - {10})
     assert len(text) < 8192
     return text.splitlines()

@@ -1,4 +1,4 @@
-"""A real OpenSSH server on a loopback address, as an ordinary user who can log in nobody but itself."""
+"""A real OpenSSH server on a loopback address, run by an ordinary user, so it can log in only that user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = ("openssh-server", "libwrap0")
 
 @functools.cache
 def sshd() -> tuple[str, dict[str, str]]:
-    """Return the server's program and its environment; skip the test where there is none and none can be had."""
+    """Return the server's program and its environment; skip the test where there is none and none can be downloaded."""
     for place in (shutil.which("sshd"), "/usr/sbin/sshd"):
         if place and Path(place).exists():
             return place, {}

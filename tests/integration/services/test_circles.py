@@ -1,4 +1,4 @@
-"""Services whose endpoints are addresses of the service proxy itself: nothing goes round."""
+"""Services whose endpoints are addresses of the service proxy itself: no connection is proxied for ever."""
 
 # ruff: noqa: ASYNC110  the proxy reports no events
 

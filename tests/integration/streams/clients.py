@@ -113,7 +113,7 @@ class Terminal:
 
 
 def kubectl_of(name: str, cluster: Cluster, namespace: str, cache: Path) -> Kubectl:
-    """Return the kubectl of this name; skips the test when it cannot be had. cache: where downloads are kept."""
+    """Return the kubectl of this name; skips the test when it cannot be downloaded. cache: where downloads are kept."""
     if name.startswith("newest"):
         return Kubectl(find_kubectl(), cluster, namespace, _SPDY if name.endswith("SPDY") else {})
     # 1.22.0 to 1.22.2 hang after `run`, also with its own servers, unless they send no such fields (kubectl#1098).

@@ -91,7 +91,7 @@ class Upgraded:
             return b""
 
     def reset(self) -> None:
-        """Break the connection without a word."""
+        """Reset the connection, without the protocol's own end."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self._socket.close()
 

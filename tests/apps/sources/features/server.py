@@ -1,4 +1,4 @@
-"""Everything at absolute paths, as applications have it that know of no prefix."""
+"""All paths are absolute, as in an application that knows of no prefix."""
 
 import asyncio
 import base64
