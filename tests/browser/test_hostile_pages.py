@@ -378,7 +378,7 @@ DOMAINS = ["svc.localhost", f"{NAMESPACE}.svc.localhost", "localhost", ".svc.loc
 def test_cookies_of_a_service_stay_its_own(context: BrowserContext, services: Services, domain: str) -> None:
     page = context.new_page()
     page.goto(f"{services.victim}set?cookie=session%3Dgood")
-    # What is tried again and again is still not the victim's own.
+    # Repeated attempts do not change the victim's cookies, either.
     for _ in range(3):
         page.goto(f"{services.malice}set?cookie=session%3Devil-by-header%3B Domain%3D{domain}&cookie=own%3D1")
         page.evaluate(
@@ -401,7 +401,7 @@ def test_cookies_that_a_page_sets_by_script_reach_its_service(context: BrowserCo
     for _ in range(2):
         received = page.goto(f"{services.victim}cookies").text()  # type: ignore[union-attr]
         assert sorted(json.loads(received)[0].split("; ")) == ["here=1", "theme=dark"]
-    # A request of a page must have them as well, whatever its method.
+    # Requests of a page's script must have the cookies, too.
     page.evaluate("document.cookie = 'fresh=1; Path=/'")
     assert "fresh=1" in page.evaluate("fetch('/cookies').then(answer => answer.text())")
 

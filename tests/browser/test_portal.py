@@ -245,7 +245,7 @@ def test_live_changes_keep_focus_and_details(shop: Portal, visit: Open) -> None:
     page.wait_for_selector('[data-key="services/aaa/first"]', state="attached")
     assert page.evaluate("scrollY") >= scrolled
     assert page.inner_text("[data-count=services]") == "22"
-    # What has the focus goes: its neighbour gets it.
+    # When the row with the focus is removed, its neighbour gets the focus.
     page.locator('[data-key="services/shop/cart"] .main').focus()
     shop.change(lambda: shop.view.delete(service))
     page.wait_for_selector('[data-key="services/shop/cart"]', state="detached")
@@ -323,7 +323,7 @@ def test_empty_and_error_states(visit: Open) -> None:
         page.wait_for_selector(".skeleton")
         assert page.inner_text("#connection-text") == "Connecting"
         assert "Asking the cluster for its services" in page.inner_text("#empty")
-        # That services have come says nothing of pods.
+        # The pods are still awaited after the services have come.
         served.change(lambda: view.put(make_service("shop", "web", 80)))
         page.wait_for_selector("li.row")
         page.keyboard.press("2")
@@ -554,7 +554,7 @@ def test_an_error_page_tries_again_by_itself(browser: Browser) -> None:
     serve_problem(page, url, replace(unreached.cluster_away("https://10.0.0.1:6443", "no route to host"), retry=1))
     page.goto(url)
     assert page.inner_text("h1") == "The cluster does not answer"
-    # Another problem is news, and so is the application.
+    # The page is replaced when the problem is another one, and when the application answers.
     serve_problem(page, url, replace(absent.no_endpoints(target, [("web-0", "is starting")]), retry=1))
     page.wait_for_selector("text=Nothing is ready behind web")
     page.unroute_all()

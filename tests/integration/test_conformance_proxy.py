@@ -26,9 +26,9 @@ from tests.conformance.cluster import decide, recorded_cluster
 from tests.conformance.deliberate import DELIBERATE, FULL, asked
 
 RECORDINGS = proxy.load()
-# Not proxy requests: the REST API's affair. And a malformed escape, which is refused before anything looks at the path.
+# Requests to the REST API, and one with a malformed escape, which is refused before the path is read.
 _REST = {"069", "179", "269", "270", "271", "273", "274", "276"}
-# The kubelet's list of pods is not compared; that it is the kubelet's is.
+# Of this answer only the source is compared (it is the kubelet's list of pods), not the list.
 _KUBELET_LIST = "267"
 
 

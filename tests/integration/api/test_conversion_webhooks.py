@@ -80,7 +80,7 @@ async def test_an_object_is_read_in_every_version(world: ConversionWorld) -> Non
 async def test_an_object_is_stored_in_the_storage_version(world: ConversionWorld) -> None:
     await world.define()
     made = good(await world.send("POST", V2, host("a", "v2", host="localhost", port=8080)))
-    # Defaults are those of the version in which it was written, and, when it is read, of the stored one.
+    # At the write the object gets the defaults of the written version; at each read those of the stored version.
     assert world.stored("a")["spec"] == {"address": "localhost:8080"}
     assert world.stored("a")["apiVersion"] == f"{GROUP}/v1"
     assert made["apiVersion"] == f"{GROUP}/v2"
@@ -100,7 +100,7 @@ async def test_an_object_is_validated_in_the_version_of_the_request(world: Conve
 
 async def test_updates_and_patches_of_another_version(world: ConversionWorld) -> None:
     made = definition(world.config)
-    # A default that the stored version cannot keep would be a change in each write, as in Kubernetes.
+    # With a default that the stored version cannot hold, each write would be a change, as in Kubernetes.
     del made["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["extra"]
     await world.define(made)
     good(await world.send("POST", V1, host("a", address="localhost:8080")))
@@ -195,7 +195,7 @@ async def test_a_watch_shows_its_own_version(world: ConversionWorld) -> None:
         last = await event(events)
         assert (last["type"], last["object"]["spec"]["port"]) == ("DELETED", 2)
         assert int(last["object"]["metadata"]["resourceVersion"]) > int(second["object"]["metadata"]["resourceVersion"])
-        # What is deleted has been converted before.
+        # The deleted object was converted earlier, so the webhook is not called again.
         assert len(world.hooks.requests) == asked
 
 

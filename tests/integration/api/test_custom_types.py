@@ -339,7 +339,7 @@ async def test_a_built_in_type_cannot_be_taken(world: World, plural: str, kind: 
     assert [one["kind"] for one in listed if "role" in one["name"]].count("Role") == 1
     wrong = await world.send("POST", roles, {"metadata": {"name": "w"}, "rules": [{"verbs": []}]})
     assert "rules[0].verbs" in causes(wrong)
-    # The end of the definition is not the end of the built-in type's objects.
+    # Objects of the built-in type stay when the definition is deleted.
     assert (await world.send("DELETE", f"{DEFINITIONS}/{name}")).status == 200
     await gone(world, name)
     assert (await world.send("GET", f"{roles}/kept")).status == 200

@@ -128,7 +128,7 @@ async def test_the_description_of_the_api_does_not_hold_the_loop(target: str) ->
     protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
     for accept in ("application/json", protobuf, "application/yaml"):
         least = float("inf")
-        # A world of its own each time: the second answer is the first one's, kept.
+        # Each attempt has a world of its own, because a second request would get the kept answer of the first.
         for _ in range(_TRIES):
             async with large_world(1) as made, watched() as gap:
                 gap.reset()
@@ -185,7 +185,7 @@ async def test_time_grows_no_faster_than_the_request() -> None:
                 # Two milliseconds are what any request takes on a slow machine.
                 ratio = min(after) / (min(before) + 0.002)
                 await made.send("DELETE", f"{small[name].target}/fuzz")
-                # A few times more than 5: large requests find less in the processor's caches. Quadratic would be 25.
+                # The limit is above 5, since large requests find less in the processor's caches. Quadratic time would give 25.
                 if ratio < 12:
                     break
             else:
@@ -249,7 +249,7 @@ async def test_many_small_writes_at_the_same_time_are_spread_over_turns(in_proce
         assert await gap.least(write_many, limit) < limit
 
 
-# What is done on a thread is as consistent as what is not.
+# Writes on the thread are as consistent as other writes.
 
 
 def _large(name: str, **more: Any) -> dict[str, Any]:

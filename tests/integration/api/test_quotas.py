@@ -344,7 +344,7 @@ async def test_a_namespace_enforces_and_warns(made: World) -> None:
         'securityContext.runAsNonRoot=true), seccompProfile (pod or container "c" must set '
         'securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost")'
     ]
-    # What is not about security may change without a word.
+    # A change that does not affect security causes no warning.
     change = await made.send("PATCH", f"{CORE}/pods/a", {"metadata": {"labels": {"x": "y"}}}, MERGE)
     assert (change.status, warnings(change)) == (200, [])
 

@@ -63,7 +63,7 @@ def test_addresses_of_endpoints(kind: str, address: str, words: str) -> None:
                 at = "subsets[0].addresses[0].ip"
                 await _refused(found, "POST", "/api/v1/namespaces/default/endpoints", endpoints, at, words)
             assert (await found.send("POST", _SLICES, _slice("10.0.0.1"))).status == 201
-            # What is refused when it is made is refused when it becomes so.
+            # A value that is refused in a new object is refused in a change, too.
             change = {"endpoints": [{"addresses": [address]}]}
             if kind == "IPv4":
                 await _refused(

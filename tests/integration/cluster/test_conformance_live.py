@@ -30,7 +30,8 @@ PODS = {"b10": [("b10", 8080), ("b10alt", 8081), ("b10tls", 8443)], "b11": [("b1
 TLS_PORT = 8443
 BACKEND = Path(replay.__file__).with_name("backend.py")
 
-# What the recorded cluster had no controllers, or other timing, for: id -> (reason, changes for `rest.compare`).
+# Answers that differ because of controllers or times that the recorded cluster did not have: id -> (reason, changes for
+# `rest.compare`).
 _KUBELET = "what the scheduler and the kubelet have done by then"
 LIVE: dict[str, tuple[str, dict[str, Any]]] = {
     "109": ("there are nodes here", {"body": None}),

@@ -18,7 +18,7 @@ from tests.conftest import Cluster, wait_for
 
 MakeCluster = Callable[..., Cluster]
 
-# A hang, or the whole grace of a pod, and not a measurement.
+# Seconds after which an end counts as hanging, or as waiting for the whole grace period. No measurement.
 LONG = 6.0
 
 

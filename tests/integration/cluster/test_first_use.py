@@ -91,7 +91,7 @@ def test_a_new_cluster_runs_no_pod_for_them_and_says_so(lazy: Cluster) -> None:
     assert {row["name"] for row in rows if row["status"] == "starts on first use"} == NAMES
     services = json.loads(lazy.hatchway("info", "-o", "json").stdout)["services"]
     assert {one["name"] for one in services if one["starts_on_first_use"]} == NAMES
-    # Nothing of this was a use.
+    # None of these commands counts as a use.
     assert not pods_of(lazy, "elasticsearch-logging") and not pods_of(lazy, "prometheus")
 
 
@@ -99,7 +99,7 @@ def test_the_proxy_verb_starts_it(lazy: Cluster) -> None:
     assert run_python(lazy, "print('written before the first use')") == "written before the first use\n"
     answer = lazy.get(f"{SERVICES}/https:elasticsearch-logging:/proxy/_cluster/health")
     assert (answer.status, answer.json["status"]) == (200, "green")
-    # What was logged before, by a pod that is deleted by now, is in the files still.
+    # The log line of a pod that was deleted before the first use is still in the files.
     search = f"{SERVICES}/elasticsearch-logging/proxy/_search?q=log:%22before%20the%20first%20use%22"
     wait_for(lambda: lazy.get(search).json["hits"]["total"]["value"] == 1)
     # The other Service leads to the same program.

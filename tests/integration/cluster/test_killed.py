@@ -125,12 +125,12 @@ def test_a_node_agent_that_cannot_live_ends_its_cluster_which_says_why(killed: C
             for agent in agents(killed):
                 os.kill(agent, signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError):
-            # What runs is not written down any more, or has ended already.
+            # The cluster's record is gone, or the process has ended already.
             pass
         return not running(killed)
 
     wait_for(ended)
-    # Its last words come after it no longer counts as running.
+    # The control plane still writes its last lines after it no longer counts as running.
     wait_for(lambda: not processes(killed))
     said = (killed.state / "server.log").read_text()
     assert "the cluster cannot go on: the node agent was killed by signal 9" in said, said
@@ -147,7 +147,7 @@ def test_without_its_network_a_cluster_ends_and_says_why(killed: Cluster) -> Non
     run_pod(killed, "kept")
     os.kill(killed.run["network_pid"], signal.SIGKILL)
     wait_for(lambda: not running(killed))
-    # The last line is written after everything was taken away.
+    # The control plane writes its last line after the kubeconfig was restored.
     wait_for(lambda: "the cluster cannot go on: " in (killed.state / "server.log").read_text())
     assert "killed" not in killed.kubeconfig.read_text()
     assert killed.hatchway("status", check=False).returncode == 3
@@ -209,7 +209,7 @@ def test_a_cluster_that_was_frozen_goes_on(killed: Cluster) -> None:
     control_plane = killed.run["pid"]
     os.kill(control_plane, signal.SIGSTOP)
     try:
-        # Until it answers again, its clients wait or give up; nothing is to be lost.
+        # Until the control plane answers again, its clients wait or give up. Nothing may be lost.
         waiting = subprocess.Popen(
             [BIN / "hatchway", "status", "--name", killed.name, "--state-dir", str(killed.base)], stdout=subprocess.PIPE
         )

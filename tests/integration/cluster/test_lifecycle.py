@@ -421,7 +421,7 @@ def test_what_the_store_holds_keeps_no_cluster_from_coming_up(make_cluster: Make
         cluster.kubectl("patch", "configmap", dependent["metadata"]["name"], "--type=merge", "-p", patch)
     cluster.kubectl("delete", "configmap", "c0", "--cascade=foreground", "--timeout=20s")
     wait_for(lambda: "configmap/c" not in cluster.kubectl("get", "configmaps", "-o", "name"))
-    # What the cluster needs for itself is taken by others.
+    # Another Service takes the address that the cluster needs for itself.
     cluster.kubectl("delete", "service", "kubernetes")
     cluster.kubectl("create", "service", "clusterip", "thief", "--clusterip=10.96.0.1", "--tcp=80")
     cluster.hatchway("down")

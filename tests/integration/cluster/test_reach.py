@@ -131,7 +131,7 @@ def test_ls_as_json_has_what_a_program_needs(reach: Cluster) -> None:
     ]
     path = web["ports"][0]["path"]
     assert path == "/api/v1/namespaces/reach/services/https:web:https/proxy/"
-    # It is one that the API server understands: it finds the service and its port.
+    # The API server understands this path: it finds the service and its port.
     assert "no endpoints available" in reach.get(path).text
 
 
@@ -156,7 +156,7 @@ def test_ls_knows_a_namespace_that_does_not_exist(reach: Cluster, tmp_path: Path
         assert (done.returncode, done.stdout) == (1, "")
         assert f'there is no namespace "{options[1]}" in context "hatchway-shared"' in done.stderr
         assert hint in done.stderr
-    # Who watches may wait for it.
+    # With -w, the command waits for the namespace.
     command = [BIN / "hatchway", "ls", "-n", "reach-later", "-w", "--kubeconfig", str(reach.kubeconfig)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -116,7 +116,7 @@ async def test_no_answer_does_not_make_the_cluster_away(
         made.server.says = says
         answer = await made.ask(route, what)
         assert answer.status == 502
-        # A reset may come before what was sent ahead of it is read.
+        # A reset may arrive before the bytes that were sent earlier have been read.
         expected = {problem, "broke-off"} if made.server.resets else {problem}
         assert answer.problem in ({"broke-off"} if route == "api" else expected)
         assert made.connection.trouble is None
@@ -205,7 +205,7 @@ async def test_an_annotation_that_cannot_be_is_named(tmp_path: Path, value: str)
             assert (answer.status, answer.problem) == (503, "bad-annotation")
             assert "hatchway.dev/host-header of service" in answer.text and "cannot be a Host" in answer.text
             assert "x-injected" not in answer.headers and len(answer.body) < 40_000
-        # Mended, it is seen at once.
+        # When the annotation is mended, the door sees that at once.
         annotations["hatchway.dev/host-header"] = "name:8080"
         assert (await found.ask("app.shop.svc")).problem == "no-endpoints"
 

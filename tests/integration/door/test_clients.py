@@ -53,7 +53,7 @@ def test_a_line_for(cluster: Cluster, door: Door, client: str, program: str) -> 
         pytest.skip(f"there is no {program} here")
     line = lines_of(cluster, door)[client]
     assert json.loads(shell(line))["cluster_name"] == "hatchway"
-    # What a shell would take for its own arrives as it is.
+    # Characters with a meaning for shells arrive unchanged.
     line = lines_of(cluster, door, PATH)[client]
     assert json.loads(shell(line)) == []
 
@@ -82,7 +82,7 @@ def test_the_list_has_addresses_and_lines_for_etc_hosts(cluster: Cluster, door: 
     items = json.loads(cluster.hatchway("ls", *options, "-o", "json").stdout)["items"]
     ports = next(item["ports"] for item in items if item["argument"] == "svc/elasticsearch-logging")
     assert json.loads(shell(f"curl -s '{ports[0]['address']}'"))["cluster_name"] == "hatchway"
-    # Nothing leads by HTTP to what does not speak it.
+    # A port that does not speak HTTP has no address at the door.
     dns = next(item["ports"] for item in items if item["argument"] == "svc/kube-dns")
     assert [bool(port["address"]) for port in dns] == [bool(port["url"]) for port in dns]
     hosts = cluster.hatchway("ls", *options, "-o", "hosts").stdout.splitlines()

@@ -29,7 +29,7 @@ async def test_the_period_of_probes(tmp_path: Path, asked: float, idle: int, int
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == idle
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == interval
-    # What TCP gives up after must leave time for the probes.
+    # The time after which TCP gives up must be long enough for all probes.
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) >= (idle + 3 * interval) * 1000
     opened.transport.abort()
     pool.close()

@@ -118,7 +118,7 @@ def test_hatchways_own_fields_are_not_sent(door: Door, seen: Seen) -> None:
 
 
 def test_a_password_that_cannot_arrive_is_explained(door: Door) -> None:
-    # The browser is asked for it first, as ever.
+    # At first the browser is asked for the password, as by any application.
     assert ask(door, "app.door.svc", "/secret", **HTML).status == 401
     credentials = base64.b64encode(b"ada:lovelace").decode()
     page = ask(door, "app.door.svc", "/secret", **HTML, Authorization=f"Basic {credentials}")
@@ -147,5 +147,5 @@ def test_the_prefix_host_does_more_than_the_api_server(door: Door) -> None:
     prefix = "/api/v1/namespaces/door/services/app/proxy"
     page = ask(door, "prefix", f"{prefix}/page", **HTML, Sec_Fetch_Dest="document", Sec_Fetch_Site="none")
     assert page.body.count(f'href="{prefix}/here"'.encode()) == 1
-    # The script that gives addresses made by scripts the prefix.
+    # This script adds the prefix to addresses that other scripts make.
     assert b"__hatchway" in page.body

@@ -22,7 +22,7 @@ from tests.integration.door.proxies import Ask, Got, fails, running
 from tests.integration.door.recorded import FORBIDDEN, GROUPS, UPGRADE, Case, Group, outcome
 from tests.integration.door.recorder import Recorder, Seen, recorder
 
-# Of an answer: what a client goes by. `Date`, `Server` and the framing are each proxy's own.
+# The fields of an answer that matter to clients. `Date`, `Server` and the framing differ between the proxies.
 _ANSWER_HEADERS = [
     "content-type",
     "location",
@@ -33,7 +33,7 @@ _ANSWER_HEADERS = [
     "last-modified",
     "upgrade",
 ]
-# Of a request: what an API server goes by.
+# The fields of a request that matter to an API server.
 _REQUEST_HEADERS = [
     "host",
     "authorization",

@@ -437,7 +437,7 @@ def test_a_switch_of_contexts_is_said(cluster: Cluster, tmp_path: Path) -> None:
             )
             assert door.process.stdout.readline() == said
         assert ask(door, "", "/version").status == 200
-        # Which one is current is no news where the context was said; where its server is, is.
+        # A door with --context does not report another current context, but it reports another server of its own one.
         document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
         own.write_text(yaml.safe_dump(document))
         said = 'Now serving context "other" (https://127.0.0.1:1): the kubeconfig has another server for it\n'

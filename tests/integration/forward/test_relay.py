@@ -197,7 +197,7 @@ def test_nobody_else_may_use_the_relay(world: Cluster) -> None:
         program = f"import socket; socket.create_connection(({relay['status']['podIP']!r}, {port}), 20)"
         text = _kubectl(world, "exec", "web-0", "--", "python3", "-c", program, check=False)
         assert "ConnectionRefusedError" in text
-        # By a port-forward, which only those may have who may have it; they do not know the secret.
+        # A port-forward to the relay needs the right to port-forward; whoever has it does not know the relay's secret.
         plain = [BIN / "hatchway", *_words(world, "forward", f"pod/{relay['metadata']['name']}", f":{port}")]
         with subprocess.Popen(plain, stdout=subprocess.PIPE, text=True) as other:
             assert other.stdout is not None

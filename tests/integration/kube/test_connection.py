@@ -717,7 +717,7 @@ async def test_a_kept_connection_that_is_closed_under_a_request_is_no_error(conf
         await connection.client.list("pods")
         assert server.requests == 3
         assert connection.trouble is None
-        # What is not asked twice without harm is not asked twice.
+        # A request that could do harm if it were repeated is not repeated.
         with pytest.raises(ApiError, match=r"EOF|reset"):
             await connection.client.create("pods", {"metadata": {"name": "p"}}, "x")
         assert server.requests == 4

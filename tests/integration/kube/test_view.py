@@ -281,7 +281,7 @@ async def test_credentials_that_are_refused_are_a_state_and_an_error_of_commands
         await eventually(lambda: view.state.name == "away")
         assert "refuses: Unauthorized" in view.state.reason
         api.accepts = None
-        # What is no API server ends nothing either.
+        # An answer that is not from an API server does not end the view, either.
         await eventually(lambda: "no status" in view.state.reason)
         api.answers["/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"] = 201, {"status": {"allowed": True}}
         await eventually(lambda: view.state.name == "live")

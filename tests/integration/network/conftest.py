@@ -97,7 +97,7 @@ def nobody() -> tuple[list[str], dict[str, str]] | str:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": "/nonexistent"}
     for python in (sys.executable, "/usr/bin/python3"):
         prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", python]
-        # The kernel may run it although it may not be run by its name again.
+        # A Python may start although its own path cannot be read, so that it could not be started again by that path.
         needed = "import hatchway.cluster.network.launcher, uvloop, msgspec, os, sys; os.stat(sys.executable)"
         check = [*prefix, "-c", needed]
         if subprocess.run(check, env=env, cwd="/", capture_output=True).returncode == 0:

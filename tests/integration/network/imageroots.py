@@ -161,7 +161,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
         "layers": await images.text("ls / | grep -c ^layer", layers=many),
         "etc": await images.text("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname"),
         "linked": await images.text("cat /etc/resolv.conf; ls -l /etc/resolv.conf", layers=[resolved]),
-        # Changes that would change nothing, since these are this machine's own.
+        # These files are this machine's own. The commands ask for the modes and owners that they already have.
         "kept devices": await images.text(
             "for path in /dev/null /dev/full /proc/self/fd/0; do chmod 666 $path; chown 0:0 $path; done 2>&1; true"
         ),
@@ -310,7 +310,7 @@ async def image_calls(runtime: Runtime, directory: Path) -> Any:
         "no new privileges": await answers(no_new_privileges=True, user="web"),
     }
     for name in ("unshare", "clone"):
-        # Allowed to these, and then this process is two.
+        # These calls are allowed here, and would make a second process.
         del calls[name]
     found["admin"] = await answers(capabilities=("SYS_ADMIN", "SYS_CHROOT"))
     found["unconfined"] = await answers(seccomp="")
@@ -320,7 +320,7 @@ async def image_calls(runtime: Runtime, directory: Path) -> Any:
     return found
 
 
-# Prints what of the machine a hostile container of an image gets at; nothing is right.
+# Prints which parts of the machine a hostile container of an image can reach. It must reach none.
 ATTACK = r"""
 import ctypes, json, os, sys
 libc = ctypes.CDLL(None, use_errno=True)

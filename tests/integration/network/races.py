@@ -41,10 +41,10 @@ from tests.integration.network.inside import config, run, sandbox
 SECRET = "what is outside"
 _WRITABLE = ("empty", "memory", "host", "nested")
 LANES = 4
-# How much longer than it should a busy machine may take, and how long one attempt may.
+# How many seconds the race may last beyond its time on a busy machine, and how many one attempt may take.
 _LATE = 60.0
 _HUNG = 40.0
-# How long volumes are removed while a container changes them.
+# For how many seconds volumes are removed while a container changes them.
 _UNDER_ATTACK = 0.3
 _PROJECTED = ("configMap", "secret", "downwardAPI", "projected")
 
@@ -233,7 +233,7 @@ class _Race:
         try:
             _, output = await run(where, argv, mounts=mounts(name), name=name, **more)
         except (ConfigError, StartError, MountError, OSError):
-            # To be refused is as good: where it leads out of the volume.
+            # A refusal is right, too: the path led out of the volume.
             return
         self.started[kind] = self.started.get(kind, 0) + 1
         if SECRET in output:
@@ -403,7 +403,7 @@ async def races(runtime: Runtime, directory: Path) -> Any:
     where = await sandbox(runtime, "racing")
     places = [f"/v/{name}" for name in _WRITABLE]
     shared = race.mounts(*({"name": name, "mountPath": f"/v/{name}"} for name in _WRITABLE))
-    # Each has its own: two in one directory soon have `x` under another name for good, and nothing starts any more.
+    # Each attacker has directories of its own. Two in one directory would soon rename `x` for good, and then nothing starts.
     attackers = [await race.attack(where, _ATTACK, shared, places[half::2]) for half in range(2)]
     root, inside = runtime.locate(1, plan.NODE_LOGS)
     await race._logs()

@@ -42,7 +42,7 @@ def test_one_descriptor_is_kept_of_each_container_that_runs(make_run: MakeRun) -
     assert run.result() == "done"
     (some, first), (none, second), (again, third), (nothing, fourth) = kept
     assert (some, none, again, nothing) == (2, 0, 2, 0)
-    # Those of its messages, and none of starts that have ended.
+    # The total is the same as before: nothing is left of starts that have ended.
     assert first == third and second == fourth
 
 

@@ -55,7 +55,7 @@ def test_a_container_does_not_get_out(make_run: MakeRun) -> None:
     for how, processes in (("started", 1), ("joined", 2), ("on node", 4)):
         result = found[how]
         assert result.pop("descriptors") == [0, 1, 2]
-        # A node's: the keeper of the namespace, the two containers and this one.
+        # On the node: the keeper of the namespace, two other containers, and this one.
         assert len(result.pop("processes")) <= processes
         assert result.pop("variables") == []
         assert len(result) > 50

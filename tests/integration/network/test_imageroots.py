@@ -132,7 +132,7 @@ def test_a_container_has_the_user_of_its_spec(find: Find) -> None:
     assert found["no user"] == "-1: unable to find user foo: no matching entries in passwd file"
     assert found["no group"] == "-1: unable to find group foo: no matching entries in group file"
     assert found["too large"] == found["negative"] == "-1: uids and gids must be in range 0-2147483647"
-    # Of a gigabyte, a FIFO and a file that is this process's environment, nothing is found.
+    # No name is found in a file of a gigabyte, in a FIFO and in a link to this process's environment.
     assert found["big passwd"] == found["environ"] == found["no user"]
     assert found["fifo"] == "-1: unable to find group staff: no matching entries in group file"
     assert found["not executable"] == [-1, 'exec: "/etc/passwd": permission denied']
@@ -161,7 +161,7 @@ def test_a_container_has_the_rights_of_its_spec(find: Find) -> None:
     assert int(rights("added")["CapEff"], 16) == 1 << 12 | 1 << 0
     assert rights("no privileges")["NoNewPrivs"] == "1"
     assert rights("root")["Seccomp"] == "2"
-    # Only what forbids namespaces of control groups is left; `test_system_calls...` tries the calls.
+    # One filter is left, which forbids namespaces of control groups; `test_system_calls...` tries the calls.
     assert rights("unconfined")["Seccomp"] == "2"
     if found["users"] != "one":
         # A program with a setuid bit makes its caller root, unless allowPrivilegeEscalation is false.
@@ -214,13 +214,13 @@ def test_system_calls_are_forbidden_as_container_engines_do(find: Find) -> None:
     assert (found["admin"]["mount"], found["admin"]["umount2"]) == ("EFAULT", "EFAULT")
     assert found["admin"]["keyctl"] == found["admin"]["io_uring_setup"] == "EPERM"
     assert found["unconfined"]["keyctl"] != "EPERM"
-    # The control group that it would be root of could be that of the cluster's own processes.
+    # The root of a new cgroup namespace could be the control group of the cluster's own processes.
     assert found["nested"] == ["done", "EPERM"]
 
 
 def test_a_privileged_container_may_do_anything_in_its_own_namespaces(find: Find) -> None:
     found = find("image_privileged")
-    # What the kernel would let this machine's root change is kept from a container that is this machine's root.
+    # A container that runs as this machine's root must not reach what the kernel lets that user change.
     never = ("write ", "new cgroup", "own cgroup", "make all of /sys", "make /usr", "uncover what")
     if found["users"] == "real":
         never += ("uncover ", "make ", "new /", "enter ")

@@ -25,6 +25,6 @@ def test_races_stay_inside(make_run: Callable[..., Run], user: tuple[list[str], 
     assert found["escaped"] == []
     assert found["tampered"] == "[]"
     assert found["same"]
-    # It was a race: most of what is refused while a link stands there was let in at another time. Not all of it in a
-    # few seconds.
+    # There was a race: most attempts that were refused while `x` was a link have succeeded at another time, though in a
+    # few seconds not all.
     assert len(found["never started"]) <= found["kinds"] / 2, found["never started"]

@@ -69,7 +69,7 @@ async def test_a_pods_groups_from_its_start_to_its_end(tmp_path: Path) -> None:
             measures = Measures(Meter(), kubelet.workers, kubelet.shared.logs)
             (measured,) = (await asyncio.to_thread(measures.take)).pods[0].containers
             assert (measured.usage.cpu, measured.usage.memory) == (12.5, 123456789)
-            # A larger limit is the pod's first, then the container's; a smaller one the other way.
+            # A larger limit is written to the pod's group first, then to the container's; a smaller one in the other order.
             changed = await resize(world, "web", requests={"cpu": "200m", "memory": "16Mi"},
                                    limits={"cpu": "2", "memory": "32Mi"})  # fmt: skip
             await world.pod("web", is_resized(changed["metadata"]["generation"]))

@@ -70,7 +70,7 @@ async def test_what_ignores_sigterm_is_killed_when_its_grace_is_over(world: Worl
     await world.pod("deaf", ready)
     await world.client.delete("pods", "deaf", "default")
     await world.pod("deaf", lambda pod: pod["metadata"].get("deletionTimestamp"))
-    # More impatient: the second deletion shortens the first one's thirty seconds.
+    # The second deletion shortens the grace period of the first one, thirty seconds.
     await world.client.delete("pods", "deaf", "default", grace_period=1)
     await world.gone("deaf")
 
@@ -187,7 +187,7 @@ async def test_crash_loop_and_previous_logs(world: World, monkeypatch: pytest.Mo
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 1
     assert pod["status"]["phase"] == "Running"
     assert "restarting failed container=c pod=crash_default(" in container(pod)["state"]["waiting"]["message"]
-    # Of a container that waits to be started again, the last run is what there is, and the previous one, too.
+    # While a container waits to be started again, the log of its last run is the current and the previous one.
     assert (await world.ask("/containerLogs/default/crash/c?previous=true"))[1] == "attempt 3\n"
     assert any(
         message.startswith("Back-off restarting failed container c in pod crash_default(")
@@ -329,7 +329,7 @@ async def test_a_deadline_ends_a_pod(world: World) -> None:
     await world.create("late", *SERVE, activeDeadlineSeconds=1)
     await world.create("later", *SERVE)
     await world.pod("later", ready)
-    # One that is given to a running pod counts from the pod's start.
+    # A deadline that is set while the pod runs counts from the pod's start.
     await world.client.patch("pods", "later", {"spec": {"activeDeadlineSeconds": 1}}, "default")
     for name in ("late", "later"):
         pod = await world.pod(name, phase("Failed"))
@@ -434,7 +434,7 @@ async def test_a_failed_liveness_probe_restarts_what_ends_well(world: World) -> 
     await world.create("never", *SERVE, livenessProbe=probe, restartPolicy="Never")
     pod = await world.pod("on-failure", lambda pod: container(pod).get("restartCount"))
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 0
-    # What fails soon after its start is held back like what crashes, and still not where a new image may mend it.
+    # A container that fails soon after its start waits, as after a crash, but not if its image is changed.
     pod = await world.pod("on-failure", waiting("CrashLoopBackOff"))
     assert container(pod)["restartCount"] == 1
     mended = [{**pod["spec"]["containers"][0], "image": "docker.io/hatchway/host"}]
@@ -467,7 +467,7 @@ async def test_a_pod_that_is_deleted_is_probed_to_its_end_and_ends_as_its_contai
     volume = world.volume(pod, "v")
     await world.client.delete("pods", "web", "default")
     await world.events("web", reason="Killing")
-    # It still serves, and whoever has connections to it may know.
+    # It still serves its open connections, and its readiness probe still counts.
     assert ready(await world.client.get("pods", "web", "default"))
     (volume / "up").unlink()
     await world.pod("web", lambda pod: not ready(pod))
@@ -620,7 +620,7 @@ async def test_pods_start_again_after_a_crash_of_the_node(tmp_path: Path) -> Non
             before = await world.pod("web", ready)
             await world.pod("batch", ready)
             await world.pod("once", phase("Succeeded"))
-        # What the killed kubelet could not say any more.
+        # The killed kubelet could not report that the pod has ended.
         assert ready(await world.client.get("pods", "web", "default"))
         async with world.node():
             pod = await world.pod("web", lambda pod: container(pod)["restartCount"] == 1 and ready(pod))

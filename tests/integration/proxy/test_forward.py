@@ -80,7 +80,7 @@ async def test_trailers_pass_both_ways(world: World) -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"", "HEAD", 1),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b"", "GET", 1),
         (b"HTTP/1.1 304 Not Modified\r\n\r\n", b"", "GET", 1),
-        # These may be followed by what they announce: the connection is not used again.
+        # The body that these heads announce may follow, so the connection is not used again.
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n", b"", "GET", 2),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nbody", b"", "GET", 2),
         (b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi", b"hi", "GET", 1),
@@ -178,7 +178,7 @@ async def test_hop_by_hop_fields_stay_on_their_hop(world: World) -> None:
     )
     assert [name for name, _ in answer.headers] == [b"x-stay", b"content-length"]
     names = [name for name, _ in backend.requests[0].headers]
-    # A client cannot have a field taken out that the routing function puts in. That it knows trailers goes on.
+    # A client cannot have a field removed that the routing function adds. `TE: trailers` is passed on.
     assert names == [b"host", b"date", b"x-stay", b"x-forwarded-for", b"te"]
 
 

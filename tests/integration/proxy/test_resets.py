@@ -271,7 +271,7 @@ async def test_an_upstream_that_resets_ends_the_exchange(ground: Ground, path: s
 
         found = await asyncio.to_thread(read)
         client.close()
-        # A reset may overtake what was sent before it; what is told then is told as an error.
+        # A reset may arrive before the answer was read. The client then gets an error.
         assert found.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.1 503 ")), found
 
     await _run(one, ground)
