@@ -1,4 +1,4 @@
-"""Numbers as Go reads them: what Python takes beyond that is no number here."""
+"""Numbers as Go reads them: texts that are numbers only for Python are refused."""
 
 from __future__ import annotations
 

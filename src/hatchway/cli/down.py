@@ -35,7 +35,7 @@ def down(name: str, state_dir: str | None, delete: bool) -> None:
     with commandorder.ending(state):
         stopped = lifecycle.stop(state)
         ephemeral = False
-        # A damaged file must not prevent that the cluster is stopped or deleted.
+        # The cluster must be stopped or deleted even if this file is damaged.
         with contextlib.suppress(HatchwayError):
             ephemeral = (config := state.load_config()) is not None and config.ephemeral
         print(f'cluster "{name}" ' + ("stopped" if stopped else "was not running"))

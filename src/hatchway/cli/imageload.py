@@ -44,11 +44,12 @@ if TYPE_CHECKING:
 def load(files: tuple[str, ...], name: str | None, platform: str | None, state_dir: str | None) -> None:
     """Load images: an archive of `docker save`, `podman save` or skopeo, or a directory with an OCI image layout.
 
-    FILE: the archive, plain or compressed with gzip or zstd; or the directory; - reads an archive from standard input.
-    If one image of it cannot be used, none of it is loaded; other FILEs are.
+    A FILE is a directory, or an archive: plain, or compressed with gzip or zstd; - reads an archive from standard
+    input. If one image in a FILE cannot be used, no image in that FILE is loaded. The other FILEs are loaded all the
+    same.
     """
     if files.count("-") > 1:
-        raise click.BadParameter("standard input can be read once", param_hint="FILE")
+        raise click.BadParameter("standard input can be read only once", param_hint="FILE")
     if name is not None and len(files) > 1:
         raise click.BadParameter("several files cannot have one name", param_hint="--name")
     if "-" in files and sys.stdin.isatty():
@@ -77,7 +78,7 @@ def load(files: tuple[str, ...], name: str | None, platform: str | None, state_d
     if failed:
         raise HatchwayError(
             f"{len(failed)} of {len(files)} files could not be loaded: {', '.join(failed)}",
-            "the images of the others are loaded" if len(failed) < len(files) else "",
+            "the images in the other files are loaded" if len(failed) < len(files) else "",
         )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from hatchway.door.requestfilter import RequestFilter
-from hatchway.errors import ApiError
+from hatchway.door.requestfilter import RequestFilter, check_read
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
 from hatchway.kube.paths import parse_resource
@@ -21,15 +20,11 @@ class FilteredPages:
 
     async def pages(self, resource: str, namespace: str | None = None) -> AsyncIterator[list[Object]]:
         """Yield all objects of a resource, page by page. Raises ApiError; 403 also for paths that the flags exclude."""
-        self._check(parse_resource(resource).path(namespace))
+        check_read(self._filter, parse_resource(resource).path(namespace))
         async for page in self._connection.client.pages(resource, namespace):
             yield page
 
     async def get(self, resource: str, name: str, namespace: str | None = None) -> Object:
         """Return one object. Raises ApiError; 403 also for paths that the flags exclude."""
-        self._check(parse_resource(resource).path(namespace, name))
+        check_read(self._filter, parse_resource(resource).path(namespace, name))
         return await self._connection.client.get(resource, name, namespace)
-
-    def _check(self, path: str) -> None:
-        if self._filter is not None and not self._filter.accepts("GET", path.encode()):
-            raise ApiError(403, "Forbidden", f"--reject-paths, --reject-methods or --accept-paths exclude {path}")

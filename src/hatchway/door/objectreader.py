@@ -5,7 +5,7 @@ from __future__ import annotations
 from hatchway.door.address import DoorAddress
 from hatchway.door.problems import notfound, refused, unreached
 from hatchway.door.problems.problem import DoorProblem, from_error, placed_at
-from hatchway.door.requestfilter import RequestFilter
+from hatchway.door.requestfilter import RequestFilter, check_read
 from hatchway.errors import ApiError, HatchwayError
 from hatchway.kube.access import user_name
 from hatchway.kube.api import Object
@@ -48,7 +48,7 @@ class ObjectReader:
         Raises:
             HatchwayError: it cannot be read.
         """
-        self._check(_path(target))
+        check_read(self._filter, _path(target))
         found = await self._connection.client.get(target.kind, target.name, target.namespace or None)
         return {"apiVersion": "v1", "kind": _KINDS[target.kind], **found}
 
@@ -59,7 +59,7 @@ class ObjectReader:
             HatchwayError: they cannot be read.
         """
         namespace = target.namespace or _CLUSTER_EVENTS
-        self._check(parse_resource("events").path(namespace))
+        check_read(self._filter, parse_resource("events").path(namespace))
         selector = f"involvedObject.kind={_KINDS[target.kind]},involvedObject.name={target.name}"
         found = await self._connection.client.list("events", namespace, field_selector=selector)
         # Events with another UID are those of an earlier object. (Kubelets write a node's name in place of its UID.)
@@ -73,10 +73,6 @@ class ObjectReader:
         # As in `ApiSite`, a prefix that begins like the API's own paths is not removed.
         prefix = "" if self._prefix.startswith("/api") else self._prefix[:-1]
         return prefix + _path(target) + "/log"
-
-    def _check(self, path: str) -> None:
-        if self._filter is not None and not self._filter.accepts("GET", path.encode()):
-            raise ApiError(403, "Forbidden", f"--reject-paths, --reject-methods or --accept-paths exclude {path}")
 
     async def problem(self, error: HatchwayError, target: Target) -> DoorProblem:
         """Return the problem of a call that failed."""

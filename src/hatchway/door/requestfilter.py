@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from hatchway.errors import HatchwayError
+from hatchway.errors import ApiError, HatchwayError
 from hatchway.goregexp import Expression, ExpressionError
 
 ACCEPT_PATHS = "^.*"
@@ -78,6 +78,12 @@ def compile_list(flag: str, value: str) -> tuple[Expression, ...]:
                 "a comma ends an expression of the list",
             ) from error
     return tuple(found)
+
+
+def check_read(filter: RequestFilter | None, path: str) -> None:
+    """Raise ApiError 403 when the door itself must not read a path. filter: the door's filter; None when it is off."""
+    if filter is not None and not filter.accepts("GET", path.encode()):
+        raise ApiError(403, "Forbidden", f"--reject-paths, --reject-methods or --accept-paths exclude {path}")
 
 
 def _any(patterns: tuple[Expression, ...], text: str) -> bool:

@@ -229,7 +229,7 @@ class OwnAddressRewriter:
     def edit_response(self, status: int, headers: Fields) -> BodyTransform | None:
         """Change a response's fields in place, and return the transform of its body; None when the body stays as it is.
 
-        Call it for HEAD, too: a transform shows that Content-Length does not hold.
+        Call it for HEAD, too: a transform means that the body of the GET has another length than the application says.
         """
         kind = coding = b""
         length = -1

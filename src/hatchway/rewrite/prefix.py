@@ -143,7 +143,7 @@ class PrefixRewriter:
     def edit_response(self, status: int, headers: Fields, *, decode: bool = False) -> BodyTransform | None:
         """Change a response's fields in place, and return the transform of its body; None when the body stays as it is.
 
-        Call it for HEAD, too: a transform shows that Content-Length does not hold.
+        Call it for HEAD, too: a transform means that the body of the GET has another length than the application says.
 
         Args:
             status: the response's status.
@@ -197,7 +197,8 @@ class PrefixRewriter:
                 (value for name, value in headers if name.lower() == b"content-security-policy"),
                 (value for name, value in headers if name.lower() == b"content-security-policy-report-only"),
             )
-        # A 304 repeats the policies; the browser has stored the changed ones together with the page.
+        # The policies in a 304 are those of the application. They would replace the changed ones, which the browser has
+        # stored with the page.
         dropped = _DROPPED | _POLICIES if status == 304 else _DROPPED
         if policy.adds_nonce:
             dropped = dropped | _VALIDATORS
@@ -248,7 +249,7 @@ class PrefixRewriter:
         if name == b"set-cookie":
             return rewrite_set_cookie(value, prefix=self.prefix)
         if name == b"service-worker-allowed":
-            # This also covers `../..`: paths above the prefix belong to other applications.
+            # Whatever the application allows (`/`, `../..`), paths above the prefix belong to other applications.
             return self.prefix + b"/"
         if len(value) > _LONGEST_FIELD and name not in _POLICIES:
             return value

@@ -135,13 +135,13 @@ def namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Name
 
 @pytest.fixture(scope="session")
 def kubeconfig(cluster: Cluster) -> Path:
-    """The path of a kubeconfig whose current context is the session's cluster. Nothing else is set."""
+    """The path of a kubeconfig whose current context is the session's cluster. $KUBECONFIG is not changed."""
     return cluster.kubeconfig
 
 
 @pytest.fixture
 def kubeconfig_env(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path of a kubeconfig with the session's cluster and the test's namespace, which $KUBECONFIG names."""
+    """The path of a kubeconfig for the session's cluster and the test's namespace. $KUBECONFIG is set to this path."""
     path = namespace.kubeconfig
     monkeypatch.setenv("KUBECONFIG", str(path))
     for client in ("kubernetes", "kubernetes_asyncio"):
@@ -157,7 +157,10 @@ def kubeconfig_env(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Pat
 def _own_cluster(
     request: pytest.FixtureRequest, settings: _PluginOptions, failed: Callable[[], bool]
 ) -> Iterator[Cluster]:
-    """Start a cluster, and end it. failed: returns True when a test has failed; the user may want to keep it then."""
+    """Start a cluster, and end it, unless a test has failed and the user wants to keep the cluster then.
+
+    failed: returns True when a test has failed.
+    """
     state = request.config.stash[_STATE]
     with _readable_errors():
         from hatchway.cluster.addonnames import parse_list

@@ -295,7 +295,7 @@ async def test_a_private_image_is_only_for_pods_with_the_credentials(node: Node)
     await node.world.create("other", imagePullSecrets=[{"name": "other"}], **options)
     await node.world.pod("other", ready)
     assert len(node.registry.requests) == 2
-    # None.
+    # A pod without credentials.
     await node.world.create("none", **options)
     refused = await node.world.pod("none", waiting("ErrImagePull"))
     assert "pull access denied" in container(refused)["state"]["waiting"]["message"]
@@ -303,7 +303,7 @@ async def test_a_private_image_is_only_for_pods_with_the_credentials(node: Node)
     refused = await node.world.pod("never", waiting("ErrImageNeverPull"))
     message = 'Container image "ghcr.io/team/web:1" is not present with pull policy of Never'
     assert container(refused)["state"]["waiting"]["message"] == message
-    # Once the registry gives it to everyone, or its user loads it, all pods may use it.
+    # After this machine's user has loaded the image, all pods may use it.
     put_image(node.store, built("ghcr.io/team/web:1", {"etc/motd": "hello"}, **node.registry.config))
     await node.world.pod("never", ready)
 

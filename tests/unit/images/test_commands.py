@@ -67,7 +67,7 @@ def test_load_takes_several_files(image: Run, store: ImageStore, tmp_path: Path)
         f"hatchway: 2 of 5 files could not be loaded: {bad}, {missing}",
     ]
     assert {name for one in store.images() for name in one.tags} == {f"docker.io/library/{name}:1" for name in "abd"}
-    for arguments, message in ((("-", "-"), "standard input can be read once"),
+    for arguments, message in ((("-", "-"), "standard input can be read only once"),
                                ((*paths, "--name", "x"), "several files cannot have one name")):  # fmt: skip
         refused = image("load", *arguments)
         assert refused.code == 2 and message in refused.err

@@ -1,4 +1,4 @@
-"""Archives read as they come: what Python's tarfile has written, cut anywhere, and what no tar has written."""
+"""Archives read in pieces of any size, as they arrive: those of Python's tarfile, and malformed ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """No answer of an application blocks the process that rewrites it: each input costs one pass at most.
 
-The rewriters run on the event loop. Repetitions of what begins something (and never ends it) are fed to each of them;
-four times as much may take about four times as long, and no byte much longer than one of an ordinary script.
+The rewriters run on the event loop. Each of them gets many beginnings of something that never ends. Four times as
+many may take about four times as long. On average, a byte may not take much longer than a byte of an ordinary script.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ Run = Callable[[bytes, int], object]
 
 
 def fed(make: Callable[[], BodyTransform]) -> Run:
-    """Feed it to a transform, in pieces of a size."""
+    """Return a function that feeds a text to a new transform, in pieces of a size."""
 
     def run(text: bytes, size: int) -> None:
         transform = make()

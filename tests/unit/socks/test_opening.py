@@ -1,4 +1,4 @@
-"""The first bytes of a client: what is served, and what a web page can send and gets nothing for."""
+"""The first bytes of a client: what is served, and the requests that a web page can send, which are refused."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""Images that a test process loads: their names, and when they go."""
+"""Images that a test process loads: their names, and when they are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SOCKS as bytes: what clients ask for, cut anywhere; what is no SOCKS."""
+"""SOCKS as bytes: requests of clients in pieces of any size, and bytes that are not SOCKS."""
 
 import ipaddress
 import itertools

@@ -193,7 +193,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def check_values(body: bytes) -> None:
-    """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values, 400 when it is nested too deeply, too.
+    """Raise ApiError 413 when a JSON text may hold more than MAX_VALUES values; 400 when it is nested too deeply.
 
     A text with managed fields may have more values (_MAX_WITH_MANAGED).
     """

@@ -59,7 +59,7 @@ class Children:
         return self._by_key.get(key)
 
     def kill(self, sandbox: str | None = None) -> None:
-        """Kill all processes of a sandbox. None: of every sandbox."""
+        """Kill all processes of a sandbox; with None, those of every sandbox."""
         for child in self._by_pid.values():
             if sandbox is None or child.sandbox == sandbox:
                 child.kill(signal.SIGKILL)
@@ -127,7 +127,10 @@ class Children:
             self._followed.add(child.key, child.changes)
 
     def end_late_starts(self) -> None:
-        """Kill children whose program should run by now: a container can stop (SIGSTOP) a starting exec in it."""
+        """Kill children whose program was not started in time.
+
+        A container can cause this: it can stop (SIGSTOP) the process of an exec that is just entering it.
+        """
         for child in list(self._starting.values()):
             if child.deadline > time.monotonic():
                 return
@@ -180,7 +183,8 @@ class Children:
         assert shared is not None
         others = {child.pid for child in self._by_pid.values() if child.shared is shared}
         if not others:
-            # Processes that have hidden their origin end with the last container. (An exec's process is in this
+            # The last container has ended, so everything in the namespace is killed. Before, a process that has changed
+            # its mount namespace could not be assigned to a container. (The process of an exec may be in this
             # namespace, too, but its container has ended.)
             shared.sweep(None, set())
         elif ended.mounts >= 0:

@@ -1,7 +1,7 @@
 """The files of /etc that Hatchway makes for every pod.
 
 Pods see the public files of the host's /etc unchanged (`roottemplate.prepare`). The files here replace those that
-describe the host or contain secrets. Programs need some version of them.
+describe the host or contain secrets: these cannot simply be left out, because programs expect them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _LOCKED_SHADOW = "{}:*:19000:0:99999:7:::\n"
 
 
 def etc_files(given: Mapping[str, str], hostname: str) -> dict[str, str]:
-    """Return the files of a pod's /etc, content by path below /etc. given: files that replace these or are added."""
+    """Return the contents of the files of a pod's /etc, by path below /etc. given: further files, or replacements."""
     return {
         "hostname": f"{hostname}\n",
         "nsswitch.conf": _NSSWITCH,

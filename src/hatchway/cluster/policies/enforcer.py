@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 NETWORK_POLICIES = "networkpolicies.networking.k8s.io"
 
-# Seconds of work in one turn of the event loop, which the kubelets use, too.
+# Seconds of work in one turn of the event loop. The kubelets use the same loop.
 _SLICE = 0.005
 # The first and the longest pause, in seconds, until the filter is made again after an error.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0

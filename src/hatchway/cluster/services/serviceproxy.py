@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 # The part of this process's file descriptors for listening sockets, and the part of these for one namespace.
 _SHARE = 0.3
 _OF_NAMESPACE = 0.5
-# The most frontends that are opened in one iteration of the event loop, which the kubelets use, too.
+# The most frontends that are opened in one turn of the event loop. The kubelets use the same loop.
 _AT_ONCE = 50
 # After a change of network policies, other tasks may run after this many UDP flows have been checked.
 _FLOWS_AT_ONCE = 500

@@ -73,7 +73,7 @@ class CustomTypes:
             task.cancel()
 
     async def prepare(self, definition: Object) -> None:
-        """Make the rows of a large definition before this state is stored, so that they can be served at once."""
+        """Make the rows of a large definition before it is stored, so that they are served as soon as it is."""
         name, basis = definition["metadata"]["name"], _basis(definition)
         if self._basis.get(name) != basis and self._is_large(definition):
             rows = await run_apart(self._make, definition)
@@ -93,7 +93,7 @@ class CustomTypes:
 
         try:
             return tuple(row for row in custom_rows(definition, self._webhooks, weight) if not _is_taken(row))
-        except Exception:  # noqa: BLE001  an invalid definition must not prevent that others are served
+        except Exception:  # noqa: BLE001  other definitions must be served, even if this one is invalid
             _log.exception("the definition %s cannot be served", definition["metadata"]["name"])
             return ()
 

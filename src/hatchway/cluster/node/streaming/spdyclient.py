@@ -33,7 +33,7 @@ _LARGEST_SIZE = 4096
 
 
 class SpdyCommandClient:
-    """The user of a `ClientLink` that joins a session with the streams of a SPDY connection.
+    """Passes data between a session and the streams of a SPDY connection. It is the user of a `ClientLink`.
 
     protocol: the chosen version of the protocol.
     streams: the streams that the client has requested.
@@ -80,7 +80,7 @@ class SpdyCommandClient:
         self._flush()
 
     def pause_writing(self) -> None:
-        """Do nothing: the result of `send` tells the session."""
+        """Do nothing: the session learns from the result of `send` that it must wait."""
 
     def resume_writing(self) -> None:
         """Let the session send again."""

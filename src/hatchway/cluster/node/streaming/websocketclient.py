@@ -20,7 +20,7 @@ _LARGEST = 16 * 1024 * 1024
 
 
 class WebSocketCommandClient:
-    """The user of a `ClientLink` that joins a session with a WebSocket.
+    """Passes data between a session and a WebSocket. It is the user of a `ClientLink`.
 
     protocol: the encoding of channels in messages.
     streams: the streams that the client has requested.
@@ -67,7 +67,7 @@ class WebSocketCommandClient:
         self._flush()
 
     def pause_writing(self) -> None:
-        """Do nothing: the result of `send` tells the session."""
+        """Do nothing: the session learns from the result of `send` that it must wait."""
 
     def resume_writing(self) -> None:
         """Let the session send again."""

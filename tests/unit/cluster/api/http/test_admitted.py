@@ -1,4 +1,4 @@
-"""A head that comes again on one connection: admitted without another look, and no longer than it may be."""
+"""A head that comes again on one connection: admitted without another check, but only while the first one is valid."""
 
 from __future__ import annotations
 

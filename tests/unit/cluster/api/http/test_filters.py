@@ -83,7 +83,7 @@ class Server:
         keys = pki.ensure(self.state.pki, cluster_name="c", node_names=["node-1"], node_ips=["172.18.0.3"])
         self.state.tokens_file.write_text(json.dumps({"tokens": TOKENS}))
         self.source = FakeSource()
-        # How many changes were such that no right depends on.
+        # How many of the changes affect no right.
         self.without_rights = 0
         for resource, obj in bootstrap_objects():
             self.source.put(resource, obj)

@@ -1,4 +1,4 @@
-"""Lists in pieces are what they would be as a whole."""
+"""A list that is made in pieces has the same bytes as one that is made at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protobuf bodies: what kubectl really sends, round trips of any object, and bodies that mean harm."""
+"""Protobuf bodies: what kubectl really sends, round trips of any object, and hostile bodies."""
 
 from __future__ import annotations
 
