@@ -72,7 +72,10 @@ def load(files: tuple[str, ...], name: str | None, platform: str | None, state_d
             # The other files are loaded all the same.
             if len(files) == 1:
                 raise
-            told = error if isinstance(error, HatchwayError) else HatchwayError(f"{file}: {error.strerror or error}")
+            if isinstance(error, OSError):
+                told = HatchwayError(f"cannot load {file}: {error.strerror or error}")
+            else:
+                told = error
             click.echo(f"hatchway: {explained(told.message, told.hint)}", err=True)
             failed.append(file)
     if failed:

@@ -11,7 +11,7 @@ from hatchway.errors import ApiError, HatchwayError
 from hatchway.kube.connection import Connection
 from hatchway.kube.streams.remotecommand import RemoteCommand, StreamOptions
 from hatchway.printable import printable
-from hatchway.remote.podcontainer import PodContainer, explain_refusal
+from hatchway.remote.podcontainer import PodContainer, explain_refusal, is_not_running
 from hatchway.wire.channels import STDERR, CommandResult
 
 # A copy fails after this many interrupted attempts in a row without progress.
@@ -75,7 +75,7 @@ class Container:
                     self._connection, self.pod_container.namespace, self.pod_container.name, command, options
                 )
             except ApiError as error:
-                if error.code < 500 or asyncio.get_running_loop().time() > until:
+                if error.code < 500 or is_not_running(error) or asyncio.get_running_loop().time() > until:
                     where, space = str(self.pod_container), self.pod_container.namespace
                     raise await explain_refusal(error, where, "exec", self._connection.client, space) from error
             await asyncio.sleep(pause)

@@ -67,12 +67,21 @@ async def explain_refusal(error: ApiError, where: str, verb: str, client: Client
     where: the pod and the container, as text.
     verb: the subresource, `exec` or `attach`.
     """
+    if is_not_running(error):
+        return HatchwayError(
+            f"{where}: the container does not run now", "`hatchway logs` and `kubectl describe pod` show why"
+        )
     if error.code != 403:
         return error
     message = f"you may not run commands in {where}: {error.message}"
     # A WebSocket begins with a GET request; API servers before Kubernetes 1.35 authorize it as `get`.
     hint = await _allowing(client, ("create", "get"), "pods", namespace, verb)
     return HatchwayError(message, hint)
+
+
+def is_not_running(error: ApiError) -> bool:
+    """Return True when a command is refused because the container does not run (kubelet_pods.go, `GetExec`)."""
+    return error.code == 500 and "container not found (" in error.message
 
 
 async def _allowing(

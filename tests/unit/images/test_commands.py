@@ -63,7 +63,7 @@ def test_load_takes_several_files(image: Run, store: ImageStore, tmp_path: Path)
     lines = [line for line in done.err.splitlines() if line.startswith("hatchway: ")]
     assert lines[0].startswith(f"hatchway: cannot load {bad}: it is no tar archive")
     assert lines[1:] == [
-        f"hatchway: {missing}: No such file or directory",
+        f"hatchway: cannot load {missing}: No such file or directory",
         f"hatchway: 2 of 5 files could not be loaded: {bad}, {missing}",
     ]
     assert {name for one in store.images() for name in one.tags} == {f"docker.io/library/{name}:1" for name in "abd"}

@@ -79,8 +79,18 @@ class ArchiveFiles:
         self._in_memory = 0
         self._names = 0
         pieces = decompress(archive)
-        self._tar = LayerTar(lambda: next(pieces, b""), UnpackLimits(entries=_MOST_ENTRIES))
+        empty = True
+
+        def next_piece() -> bytes:
+            nonlocal empty
+            piece = next(pieces, b"")
+            empty = empty and not piece
+            return piece
+
+        self._tar = LayerTar(next_piece, UnpackLimits(entries=_MOST_ENTRIES))
         entry = self._first_entry()
+        if empty:
+            raise BadImage("it is empty")
         while entry is not None:
             self._add(entry)
             entry = self._tar.next_entry()
