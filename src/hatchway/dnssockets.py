@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
@@ -97,29 +96,40 @@ class DnsSockets:
         self._connections[task] = None
         try:
             await self._answer_queries(reader, writer)
-        except (OSError, EOFError, TimeoutError) as error:
+            await _flush(writer)
+        except (OSError, TimeoutError) as error:
             log.debug("a connection has ended: %s", error)
         except asyncio.CancelledError:
             # The server is closing, or has too many connections. asyncio would log a cancelled handler as an error.
             log.debug("a connection is closed by the server")
         finally:
+            # `close` would keep the socket open, uncounted, until the client has read all answers.
+            writer.transport.abort()
             self._connections.pop(task, None)
             self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
 
     async def _answer_queries(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            async with asyncio.timeout(_IDLE_SECONDS):
-                length = int.from_bytes(await reader.readexactly(2), "big")
-                message = await reader.readexactly(length)
+            try:
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    length = int.from_bytes(await reader.readexactly(2), "big")
+                    message = await reader.readexactly(length)
+            except (EOFError, TimeoutError):
+                # The client has no more queries, but it may still read answers.
+                return
             answer = await self._answer_tcp(message)
             if answer is None:
                 return
             writer.write(len(answer).to_bytes(2, "big") + answer)
             async with asyncio.timeout(_IDLE_SECONDS):
                 await writer.drain()
+
+
+async def _flush(writer: asyncio.StreamWriter) -> None:
+    """Send what is buffered, and end the connection. Raises OSError, TimeoutError."""
+    writer.close()
+    async with asyncio.timeout(_IDLE_SECONDS):
+        await writer.wait_closed()
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from hatchway.images.platforms import Platform
 from hatchway.images.pulling import download, registryauth
+from hatchway.images.pulling.credentials import Credential
 from hatchway.images.pulling.destinations import Reach
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
@@ -16,7 +18,7 @@ from hatchway.images.pulling.registryhttp import Host, RegistryHttp
 from tests.images.making import built, digest_of
 from tests.images.registrystub import Answer, Request, StubRegistry, endless, index_with, redirect, serving
 from tests.integration.images.conftest import Puller
-from tests.integration.images.test_pull import LARGE, WEB, stub_with
+from tests.integration.images.test_pull import AMD64, LARGE, WEB, stub_with
 
 
 async def refused(puller: Puller, stub: StubRegistry, words: str, name: str = "team/web:1") -> PullError:
@@ -304,6 +306,21 @@ async def test_a_registry_whose_name_comes_to_mean_this_machine() -> None:
     assert stub.requests == []
 
 
+async def test_a_public_registry_with_a_private_address_stays_public() -> None:
+    """Its name may first lead to a private address where nothing answers as a registry, and then to its own."""
+    http = RegistryHttp(Registries(), {})
+    host = Host("https", "registry.test", "registry.test", verify=True)
+    try:
+        for reach, address in ((Reach.PRIVATE, "10.0.0.1"), (Reach.PUBLIC, "8.8.8.8"), (Reach.PRIVATE, "10.0.0.1")):
+            http._note_own(host, reach, address)
+        with pytest.raises(PullError, match=r"registry[.]test leads to 10[.]0[.]0[.]1, a private address"):
+            http._check(host, "10.0.0.1", Reach.PRIVATE, "10.0.0.1")
+        with pytest.raises(PullError, match=r"has moved to 127[.]0[.]0[.]1"):
+            http._note_own(host, Reach.LOCAL, "127.0.0.1")
+    finally:
+        await http.aclose()
+
+
 async def test_a_registry_on_this_machine_by_its_other_name(puller: Puller) -> None:
     stub = stub_with()
     stub.auth, stub.readable = "token", {"team/web"}
@@ -360,3 +377,26 @@ async def test_challenges_that_are_no_challenges(puller: Puller) -> None:
         stub.handler = handler
         async with serving(stub):
             await refused(puller, stub, "pull access denied")
+
+
+@pytest.mark.parametrize("what", ["manifest", "layers"])
+async def test_a_registry_that_names_the_private_image_of_another_one(puller: Puller, what: str) -> None:
+    """Blobs of an image that was pulled with a pod's Secret are not given to other repositories without a download."""
+    private, evil = stub_with(), StubRegistry()
+    private.auth, private.users = "basic", {"ann": "right"}
+    if what == "manifest":
+        evil.add_manifest("web", index_with([{**WEB.descriptor, "platform": AMD64}]), "1")
+    else:
+        evil.add_manifest("web", WEB.blobs[WEB.manifest], "1")
+        evil.blobs[WEB.config] = WEB.blobs[WEB.config]
+    async with serving(private, evil):
+        await puller(f"{private.address}/team/web:1", Credential(private.address, "ann", "right", secret="uid-1"))
+        with pytest.raises(PullError, match="not found"):
+            await puller(f"{evil.address}/web:1", platform=Platform("linux", "amd64"))
+        assert [one.tags for one in puller.store.images()] == [(f"{private.address}/team/web:1",)]
+        # One that has the blobs may have the image, too; and the private one stays whole and private.
+        evil.blobs |= WEB.blobs
+        evil.add("web", WEB)
+        image = await puller(f"{evil.address}/web:1", platform=Platform("linux", "amd64"))
+        assert image.may_use(f"{evil.address}/web", []) and not image.may_use(f"{private.address}/team/web", [])
+        assert puller.leftovers() == []

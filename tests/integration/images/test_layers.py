@@ -107,6 +107,38 @@ async def test_a_layer_with_another_digest_than_the_configuration_says(store: Im
     assert _left(store) == []
 
 
+async def test_an_image_that_claims_the_layers_of_another_one(store: ImageStore, layers: LayerStore) -> None:
+    """Else a pod could read the files of a private image whose configuration it knows."""
+    image = make_image(store, "private", {"secret": "1"}, {"more": "2"})
+    claims = {"rootfs": {"type": "layers", "diff_ids": image.config.diff_ids}}
+    thief = make_image(store, "thief", {"a": ""}, {"b": ""}, whole_config=claims)
+    found = await layers.unpack(image)
+    assert layers.directories(thief) is None
+    with pytest.raises(BadLayer, match="cannot be unpacked: its content has the digest"):
+        await layers.unpack(thief)
+    assert layers.directories(thief) is None and layers.directories(image) == found
+    # The same content in another compression is the same layer.
+    same = make_image(store, "same", {"secret": "1"}, {"more": "2"}, compression="")
+    assert layers.directories(same) is None
+    assert await layers.unpack(same) == found == layers.directories(same) == layers.directories(image)
+
+
+async def test_layers_that_an_earlier_release_has_unpacked_are_verified_once(
+    store: ImageStore, layers: LayerStore
+) -> None:
+    image = make_image(store, "web", {"a": "1"})
+    found = await layers.unpack(image)
+    await layers.close()
+    place = Path(found[0]).parent
+    mark = json.loads((place / "complete").read_text())
+    del mark["blobs"]
+    (place / "complete").write_text(json.dumps(mark))
+    before = os.stat(found[0])
+    assert layers.directories(image) is None
+    assert await layers.unpack(image) == found == layers.directories(image)
+    assert os.stat(found[0]).st_ino == before.st_ino, "it is not unpacked again"
+
+
 async def test_limits_are_obeyed_in_the_process(store: ImageStore) -> None:
     layers = LayerStore(store.path, WAY, UnpackLimits(entries=2))
     with pytest.raises(BadLayer, match="more than 2 entries"):

@@ -50,19 +50,22 @@ class LayerStore:
     def directories(self, image: Image) -> tuple[str, ...] | None:
         """Return the directories of an image's layers, the topmost first; None when they are not all unpacked.
 
+        It is also None when a layer of the image is not known to have the content that the configuration says.
+        Otherwise an image could claim the layers of another one, which it does not have.
+
         Layers that are completely hidden by higher layers are left out. Mark the image as used first
         (`ImageStore.use`): otherwise its layers may be removed at any time. Raises BadImage.
         """
         chain = chain_ids(image.config.diff_ids)
-        if not self._places.path.is_dir():
+        if len(image.layers) != len(chain) or not self._places.path.is_dir():
             return None if chain else ()
         self._hold()
         found: list[str] = []
         is_hidden = False
-        for chain_id in reversed(chain):
+        for layer, chain_id in zip(reversed(image.layers), reversed(chain), strict=True):
             place = self._places.place(chain_id)
             mark = self._places.read_mark(place)
-            if mark is None:
+            if mark is None or layer.digest not in mark.blobs:
                 return None
             if not is_hidden:
                 found.append(str(place / FILES))

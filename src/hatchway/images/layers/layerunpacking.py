@@ -54,13 +54,17 @@ def unpack_layers(store: Path, users: UsersWay, layers: Sequence[PackedLayer], l
     for layer, chain_id in zip(layers, chains, strict=True):
         place = places.place(chain_id)
         mark = places.read_mark(place)
-        if mark is None:
+        if mark is None or layer.digest not in mark.blobs:
             with places.locked(place) as directory:
                 # Another process may have unpacked it while this one waited.
                 mark = places.read_mark(place)
                 if mark is None:
                     mark = _unpack(blobs, places, place, directory, layer, lowers, users, limits)
                     new.append(place)
+                elif layer.digest not in mark.blobs:
+                    _verify(blobs, directory, layer, limits)
+                    mark = mark.with_blob(layer.digest)
+                    places.write_mark(place, mark)
         lowers = [place / FILES] if mark.hides_all else [place / FILES, *lowers]
     return new
 
@@ -110,7 +114,7 @@ def _unpack(
                 hides_all = write_layer(root, blob, layer.diff_id, below, attributes, limits)
         finally:
             os.close(root)
-        mark = LayerMark(layer.diff_id, hides_all)
+        mark = LayerMark(layer.diff_id, hides_all, blobs=(layer.digest,))
         places.write_mark(place, mark)
         return mark
     except BaseException as error:
@@ -118,10 +122,26 @@ def _unpack(
             places.empty(directory)
             place.rmdir()
         if isinstance(error, BadLayer):
-            raise BadLayer(f"the layer {layer.digest} cannot be unpacked: {error}") from error
+            raise _unusable(layer, error) from error
         if isinstance(error, NoRoomForLayer):
             raise NoRoomForLayer(f"the layer {layer.digest} cannot be unpacked: {error}") from error
         raise
+
+
+def _verify(blobs: BlobFiles, directory: int, layer: PackedLayer, limits: UnpackLimits) -> None:
+    """Verify that a blob has the content that was unpacked before. Raises BadLayer, NoRoomForLayer, OSError."""
+    disk = os.fstatvfs(directory)
+    # Nothing is written, so free space does not matter; what was unpacked was not larger than the disk.
+    largest = replace(limits, size=limits.size or disk.f_blocks * disk.f_frsize)
+    try:
+        with blobs.open(layer.digest) as blob, LayerStream(blob, layer.diff_id, largest) as stream:
+            stream.verify()
+    except BadLayer as error:
+        raise _unusable(layer, error) from error
+
+
+def _unusable(layer: PackedLayer, error: BadLayer) -> BadLayer:
+    return BadLayer(f"the layer {layer.digest} cannot be unpacked: {error}")
 
 
 def write_layer(

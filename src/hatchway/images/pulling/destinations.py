@@ -6,6 +6,7 @@ machine's other servers, to a router, or to a cloud's metadata service (server-s
 
 from __future__ import annotations
 
+import socket
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult
@@ -14,6 +15,8 @@ from hatchway.images.pulling.registries import is_local
 
 # NAT64 (RFC 6052): the last 32 bits are an IPv4 address.
 _NAT64 = ip_network("64:ff9b::/96")
+# Metadata services of clouds (Azure, Alibaba, Oracle, Amazon) that have no link-local address; as for pods (egress.md).
+_METADATA = frozenset(map(ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")))
 
 
 class Reach(IntEnum):
@@ -27,16 +30,33 @@ class Reach(IntEnum):
 def reach_of(host: str) -> Reach:
     """Return the reach of an address, or of a name before it is looked up.
 
-    Names are public, except for `localhost`.
+    Names are public, except for `localhost`. Metadata services of clouds are as local as link-local addresses.
     """
-    try:
-        address = ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
+    address = _address(host)
+    if address is None:
         return Reach.LOCAL if is_local(host.rstrip(".").lower()) else Reach.PUBLIC
     address = _embedded(address)
-    if address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast:
+    if (
+        address in _METADATA
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_unspecified
+        or address.is_multicast
+    ):
         return Reach.LOCAL
     return Reach.PUBLIC if address.is_global else Reach.PRIVATE
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host name is; None for other names. Resolvers take `127.1` and `0x7f000001`, too."""
+    try:
+        return ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host.rstrip(".")))
+    except (OSError, ValueError):
+        return None
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

@@ -34,8 +34,12 @@ _under_way: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictio
 Report = Callable[[int, str], None]
 
 
-async def download(store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report) -> bool:
+async def download(
+    store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report, repository: str
+) -> bool:
     """Download a blob into the store. It continues the part of an earlier download; when cancelled, it leaves its part.
+
+    repository: the image's registry and repository. A blob of a private image of another one is downloaded again.
 
     Returns:
         False when the store already had the blob.
@@ -46,7 +50,7 @@ async def download(store: ImageStore, client: RepositoryClient, blob: Descriptor
     """
     lock = _under_way.setdefault((str(store.path), blob.digest), asyncio.Lock())
     async with lock:
-        if store.has_blob(blob.digest):
+        if store.has_blob(blob.digest) and not store.is_withheld(blob.digest, repository):
             return False
         for is_last in (False, True):
             async with _writer(store, blob) as writer:

@@ -228,7 +228,10 @@ class _Pull:
         raise PullError("unsupported", f"more than {_DEEPEST} indexes lead to the manifest")
 
     async def _find_or_fetch(self, client: RepositoryClient, digest: str) -> ManifestDocument:
-        return await self._read_from_store(digest) or await client.fetch_manifest(digest)
+        found = None
+        if not self._store.is_withheld(digest, self._reference.name):
+            found = await self._read_from_store(digest)
+        return found or await client.fetch_manifest(digest)
 
     async def _read_from_store(self, digest: str) -> ManifestDocument | None:
         if not self._store.has_blob(digest):
@@ -267,7 +270,7 @@ class _Pull:
 
         async with self._slots:
             try:
-                is_new = await download(self._store, client, blob, report)
+                is_new = await download(self._store, client, blob, report, self._reference.name)
             except PullError as error:
                 raise error.while_doing(f'failed to copy {blob.digest} of "{self._reference}"') from None
         self._report(Progress(blob.digest, "complete" if is_new else "exists", blob.size, blob.size))

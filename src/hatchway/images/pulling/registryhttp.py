@@ -180,8 +180,12 @@ class RegistryHttp:
         return Upstream(key, connect, context, name.rstrip("."))
 
     def _note_own(self, host: Host, reach: Reach, address: str) -> None:
-        """Note the reach of a registry. Raises PullError when its name now means this machine (DNS rebinding)."""
-        before = self._reach.setdefault(host.authority, reach)
+        """Note the reach of a registry. Raises PullError when its name now means this machine (DNS rebinding).
+
+        A registry that once had a public address stays public: its name may lead to a private one, too.
+        """
+        before = self._reach.get(host.authority, reach)
+        self._reach[host.authority] = before if before is Reach.LOCAL else min(before, reach)
         if reach is Reach.LOCAL and before is not Reach.LOCAL:
             raise PullError(
                 "invalid", f"{host.authority} has moved to {address}, an address of this machine or its link"

@@ -19,7 +19,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -34,6 +34,8 @@ USERS_WAYS: Final[tuple[UsersWay, ...]] = get_args(UsersWay)
 FILES: Final = "fs"
 _MARK: Final = "complete"
 _LONGEST_MARK: Final = 4096
+# The most compressed layers that a mark names.
+_MOST_BLOBS: Final = 20
 # The most layers that one process locks at a time; each lock takes a descriptor.
 _MOST_LOCKED: Final = 100
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,11 +47,18 @@ class LayerMark:
 
     diff_id: the digest of its uncompressed archive. hides_all: whether it hides all layers below it.
     is_synced: whether all its files are synced to disk, so that they survive a crash of the machine.
+    blobs: the digests of the compressed layers that were found to have this content. What an image's configuration says
+    of other ones is not verified yet. Earlier releases have not noted them.
     """
 
     diff_id: str
     hides_all: bool = False
     is_synced: bool = False
+    blobs: tuple[str, ...] = ()
+
+    def with_blob(self, digest: str) -> LayerMark:
+        """Return the mark with one more compressed layer. Only the last ones are kept."""
+        return replace(self, blobs=(*self.blobs, digest)[-_MOST_BLOBS:])
 
 
 def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
@@ -82,7 +91,8 @@ class LayerPlaces:
         try:
             with open(place / _MARK, "rb") as file:
                 found = json.loads(file.read(_LONGEST_MARK))
-            mark = LayerMark(str(found["diff_id"]), bool(found["hides_all"]), bool(found["is_synced"]))
+            blobs = tuple(map(str, found.get("blobs", ())))
+            mark = LayerMark(str(found["diff_id"]), bool(found["hides_all"]), bool(found["is_synced"]), blobs)
             return mark if mark.is_synced or found["boot"] == _boot_id() else None
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None

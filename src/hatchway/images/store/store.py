@@ -103,6 +103,15 @@ class ImageStore:
         """Return True when the store has this blob. Within `keep`, also keep it from being deleted."""
         return self._uses.has_blob(digest)
 
+    def is_withheld(self, digest: str, repository: str) -> bool:
+        """Return True when a blob belongs only to private images of other repositories.
+
+        A pull from `repository` must download such a blob, although the store has it. Otherwise a registry could name
+        the blobs of a private image, which it does not have, and the image would become usable by its name.
+        """
+        holders = [entry for entry in self._names.read() if digest in entry.blobs()]
+        return bool(holders) and not any(entry.is_open_to(repository) for entry in holders)
+
     def blob_size(self, digest: str) -> int:
         """Return a blob's size in bytes. Raises BadImage when it is not there."""
         return self._blobs.size(digest)

@@ -50,6 +50,15 @@ class NamedImage:
         """Return the digests of all its blobs."""
         return (self.manifest, self.config, *self.layers, *([self.index] if self.index else []))
 
+    def is_open_to(self, repository: str) -> bool:
+        """Return True when a pull from this repository may use the image's blobs without downloading them.
+
+        It may when everyone may use the image by one of its names, or when the image is from this repository.
+        """
+        names = {*self.private, *(name.rpartition(":")[0] for name in self.tags)}
+        names.update(name.partition("@")[0] for name in self.digests)
+        return not self.private or repository in names or not names <= set(self.private)
+
 
 class NameIndex:
     """The index file of a store. Writers hold the store's lock exclusively; readers need none."""
