@@ -61,7 +61,7 @@ def test_load_takes_several_files(image: Run, store: ImageStore, tmp_path: Path)
     assert done.out == "Loaded image: a:1\nLoaded image: b:1\nLoaded image: d:1\n"
     assert done.code == 1
     lines = [line for line in done.err.splitlines() if line.startswith("hatchway: ")]
-    assert lines[0].startswith(f"hatchway: cannot load {bad}: it is no tar archive")
+    assert lines[0].startswith(f"hatchway: cannot load {bad}: it cannot be read as a tar archive")
     assert lines[1:] == [
         f"hatchway: cannot load {missing}: No such file or directory",
         f"hatchway: 2 of 5 files could not be loaded: {bad}, {missing}",
@@ -85,7 +85,7 @@ def test_load_says_what_is_wrong(image: Run, tmp_path: Path) -> None:
     done = image("load", str(tmp_path / "script"))
     assert done.code == 1
     assert done.err.startswith(
-        f"hatchway: cannot load {tmp_path / 'script'}: it is no tar archive, plain or compressed"
+        f"hatchway: cannot load {tmp_path / 'script'}: it cannot be read as a tar archive, plain or compressed"
     )
     missing = image("load", str(tmp_path / "missing"))
     assert missing.code == 1 and "missing: No such file or directory" in missing.err

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hatchway.cluster.node.measures import NodeMeasure
 from hatchway.cluster.node.metricstext import MetricsText
-from hatchway.cluster.node.registration import KUBELET_VERSION
 from hatchway.cluster.node.worker import PodWorker
+from hatchway.cluster.release import GIT_VERSION
 from hatchway.kube.api import Object
 
 STARTED = time.time()
@@ -39,7 +39,7 @@ def render(node: str, workers: Mapping[str, PodWorker]) -> bytes:
         "Number of containers currently running",
         [({"container_state": state}, count) for state, count in states.items()],
     )
-    text.family("kubernetes_build_info", "gauge", "Always 1.", [({"git_version": KUBELET_VERSION}, 1)])
+    text.family("kubernetes_build_info", "gauge", "Always 1.", [({"git_version": GIT_VERSION}, 1)])
     text.family(
         "process_cpu_seconds_total",
         "counter",

@@ -14,6 +14,7 @@ from hatchway.cluster import plan
 from hatchway.cluster.node import clock
 from hatchway.cluster.node.config import NodeSpec
 from hatchway.cluster.node.runtimehandlers import HANDLERS
+from hatchway.cluster.release import GIT_VERSION
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
@@ -21,7 +22,6 @@ from hatchway.kube.wellknown import CONTROL_PLANE
 
 log = logging.getLogger(__name__)
 
-KUBELET_VERSION = f"v1.37.0+hatchway.{__version__}"
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
 MAX_PODS = 110
@@ -137,7 +137,7 @@ def machine_facts() -> dict[str, str]:
         "containerRuntimeVersion": f"hatchway://{__version__}",
         "kernelVersion": platform.release(),
         "kubeProxyVersion": "",
-        "kubeletVersion": KUBELET_VERSION,
+        "kubeletVersion": GIT_VERSION,
         "machineID": _read("/etc/machine-id"),
         "operatingSystem": platform.system().lower(),
         "osImage": _os_image(),

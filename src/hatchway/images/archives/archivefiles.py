@@ -127,7 +127,7 @@ class ArchiveFiles:
         try:
             return self._tar.next_entry()
         except BadLayer as error:
-            raise BadImage(f"it is no tar archive, plain or compressed: {error}") from error
+            raise BadImage(f"it cannot be read as a tar archive, plain or compressed: {error}") from error
 
     def _add(self, entry: LayerEntry) -> None:
         if entry.kind is EntryKind.DIRECTORY:
