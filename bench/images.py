@@ -1,4 +1,4 @@
-"""How soon the first process of an image runs that is unpacked already, beside `podman run`: in one run.
+"""The time until the first process of an image that is unpacked already, beside `podman run` in the same run.
 
 The image is busybox of this machine, as one layer and below 59 others.
 

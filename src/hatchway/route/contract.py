@@ -20,7 +20,7 @@ from hatchway.target import Target
 
 @dataclass(frozen=True, slots=True)
 class RouteCapabilities:
-    """What a route carries without a change; each attribute is True or False.
+    """The parts of requests that a route carries unchanged; each attribute is True or False.
 
     authorization: the client's `Authorization` field arrives.
     methods: methods beyond GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS arrive.

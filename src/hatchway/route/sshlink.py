@@ -93,7 +93,7 @@ class SshLink:
                 login_timeout=_LOGIN_SECONDS,
                 keepalive_interval=_ALIVE_SECONDS,
                 keepalive_count_max=_UNANSWERED,
-                # No method that asks for a password, because nobody may be at a terminal.
+                # Methods that ask for a password are excluded: there may be no person at a terminal.
                 password_auth=False,
                 kbdint_auth=False,
                 # Most of the data is small, or compressed already.

@@ -55,7 +55,7 @@ class _Calls:
 
 
 class UserChange(NamedTuple):
-    """What a call changes.
+    """The change that a system call asks for.
 
     kind: "user" or "group". position: the index of the argument with the new effective one. bits: of that argument;
     higher bits of its register mean nothing. must_change: whether -1 is an error (setuid(2)), and not "no change"

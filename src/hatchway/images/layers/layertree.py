@@ -21,7 +21,7 @@ AUFS_PREFIX: Final = b".wh..wh."
 
 
 class KnownName(enum.Enum):
-    """What the writer records of a name that is not a directory. Files are not recorded."""
+    """The writer's record of a name that is neither a directory nor a file."""
 
     LINK = "a symbolic link"
     WHITEOUT = "a whiteout"

@@ -1,4 +1,4 @@
-"""What was deleted from an image store, as a value."""
+"""The result of a deletion in an image store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hatchway.images.contents import Image
 
 @dataclass(slots=True)
 class Garbage:
-    """What was deleted.
+    """The deleted images and the freed space.
 
     images: the removed images. blobs: the number of blobs. size: the bytes of all deleted blobs and parts of downloads.
     layers: the number of unpacked layers. problems: sentences that say why other layers could not be deleted.

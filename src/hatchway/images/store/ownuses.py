@@ -1,4 +1,4 @@
-"""What this process uses of an image store: images for its callers, and blobs of images that are not complete yet."""
+"""Records what this process uses of an image store: images of its callers, and blobs of images that are incomplete."""
 
 from __future__ import annotations
 

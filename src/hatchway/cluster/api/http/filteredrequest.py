@@ -16,7 +16,7 @@ __all__ = ["FilteredRequest", "FilteredRequests", "stamp_answers"]
 
 
 class FilteredRequests:
-    """What all requests of an API server share: the limit of requests in flight, the metrics and the audit log.
+    """The shared state of an API server's requests: the limit of requests in flight, the metrics and the audit log.
 
     log, metrics: the audit log and the metrics; None to record nothing.
     max_in_flight: the most requests in flight at the same time.

@@ -1,4 +1,4 @@
-"""What CEL rules see of a custom type: the declared types of its schema, and its values.
+"""A custom type as CEL rules see it: the declared types of its schema, and its values.
 
 From apiserver's `pkg/cel/common/schemas.go` and `valuesunstructured.go`, apiextensions-apiserver's
 `pkg/apiserver/schema/cel/model`.
