@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import peers
 from bench.compare import compare
+from tests.freeports import free_port
 
 _NGINX = "nginx, one worker"
 
@@ -74,7 +75,7 @@ def beside_nginx(args: argparse.Namespace, program: str, options: Sequence[str] 
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
         directory = Path(temporary)
         certificate = None if args.plain else peers.make_certificate(directory)
-        backend_port, nginx_port, own_port = peers.free_port(), peers.free_port(), peers.free_port()
+        backend_port, nginx_port, own_port = free_port(), free_port(), free_port()
         files = [str(file) for file in certificate or ()]
         own = [sys.executable, program, *options, "--serve", str(own_port), str(backend_port), *files]
         with (

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import doors, peers
 from bench.compare import compare
+from tests.freeports import free_port
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Peer:
 def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
     """Run all peers in front of one TLS server that answers with `size` bytes."""
     certificate = peers.make_certificate(directory)
-    server, nginx, kubectl, hatchway = (peers.free_port() for _ in range(4))
+    server, nginx, kubectl, hatchway = (free_port() for _ in range(4))
     config = doors.kubeconfig(directory, server, certificate)
     with contextlib.ExitStack() as stack:
         stack.enter_context(peers.running(peers.backend(directory, server, size, certificate), server))

@@ -30,6 +30,7 @@ from bench import doors, peers
 from bench.compare import ratio
 from bench.doors import Door
 from bench.memory import Peak
+from tests.freeports import free_port
 
 _PIECE = 256 * 1024
 _MIB = 1024 * 1024
@@ -133,7 +134,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
         directory = Path(temporary)
         certificate = peers.make_certificate(directory)
-        port = peers.free_port()
+        port = free_port()
         program = str(Path(__file__).with_name("bytes_server.py"))
         server = [sys.executable, program, str(port), *map(str, certificate)]
         config = doors.kubeconfig(directory, port, certificate)

@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import doors, peers
+from tests.freeports import free_port
 
 _PATIENCE = 30.0
 
@@ -56,13 +57,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
         directory = Path(temporary)
         certificate = peers.make_certificate(directory)
-        server = peers.free_port()
+        server = free_port()
         config = doors.kubeconfig(directory, server, certificate)
         shown: dict[str, list[tuple[float, float]]] = {}
         with peers.running(peers.backend(directory, server, 512, certificate), server):
             print(f"{rounds} rounds, load {os.getloadavg()[0]:.1f} before")
             for number in range(rounds + 1):
-                for name, (command, port) in doors.commands(config, peers.free_port(), peers.free_port()).items():
+                for name, (command, port) in doors.commands(config, free_port(), free_port()).items():
                     measured = first_answer(command, port)
                     if number:
                         shown.setdefault(name, []).append(measured)

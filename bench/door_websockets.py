@@ -30,6 +30,7 @@ import uvloop
 from bench import doors, peers
 from bench.compare import ratio
 from bench.doors import Door
+from tests.freeports import free_port
 
 # A whole text frame of 64 bytes, masked with zeros (RFC 6455 section 5.2).
 MESSAGE = b"\x81\xbe" + bytes(4) + b"x" * 62
@@ -144,7 +145,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
         directory = Path(temporary)
         certificate = peers.make_certificate(directory)
-        port = peers.free_port()
+        port = free_port()
         program = str(Path(__file__).with_name("echo_server.py"))
         server = [sys.executable, program, str(port), *map(str, certificate)]
         config = doors.kubeconfig(directory, port, certificate)

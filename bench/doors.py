@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from bench import peers
+from tests.freeports import free_port
 
 # What is proxied: a service of the API server, whatever follows.
 PREFIX = "/api/v1/namespaces/default/services/bench/proxy/"
@@ -65,7 +66,7 @@ def standing(config: Path) -> Iterator[dict[str, Door]]:
     """Run both programs."""
     with contextlib.ExitStack() as stack:
         found = {}
-        for name, (command, port) in commands(config, peers.free_port(), peers.free_port()).items():
+        for name, (command, port) in commands(config, free_port(), free_port()).items():
             found[name] = Door(port, stack.enter_context(peers.running(command, port)).pid)
         yield found
 

@@ -48,6 +48,7 @@ from bench import peers
 from bench.compare import ratio
 from bench.doors import PROGRAMS, goal
 from bench.proxy_verb import _START
+from tests.freeports import free_port
 
 _HTTP, _BULK, _UPGRADE = 8080, 9000, 7000
 _NAMES = ("bulk", "short", "parallel", "killed", "restart", "door", "idle")
@@ -87,7 +88,7 @@ def cluster(directory: Path) -> Iterator[Bench]:
     """Run a cluster with the pod."""
     where = ["--name", "bench-forward", "--state-dir", str(directory / "state")]
     bench = Bench(where, directory / "kubeconfig")
-    port = peers.free_port()
+    port = free_port()
     bench.where += ["--api-port", str(port)]
     bench.up()
     bench.where = where[:4]
@@ -171,7 +172,7 @@ def forwards(bench: Bench) -> Iterator[dict[str, Client]]:
     with contextlib.ExitStack() as stack:
         found = {}
         for name in ("kubectl", "hatchway"):
-            local = {_HTTP: peers.free_port(), _BULK: peers.free_port()}
+            local = {_HTTP: free_port(), _BULK: free_port()}
             pairs = [f"{port}:{remote}" for remote, port in local.items()]
             command = (
                 bench.kubectl("port-forward", "svc/bench", *pairs)
@@ -439,7 +440,7 @@ def _through_api(bench: Bench) -> Callable[[], bool]:
 @contextlib.contextmanager
 def door(bench: Bench, via: str) -> Iterator[tuple[int, int]]:
     """Run the door; yield its port and its process."""
-    port = peers.free_port()
+    port = free_port()
     with open(os.devnull, "w") as nothing:
         process = subprocess.Popen(bench.hatchway("proxy", f"--port={port}", f"--via={via}"), stdout=nothing)
     try:

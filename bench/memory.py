@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import peers
+from tests.freeports import free_port
 
 _PIECE = b"x" * (256 * 1024)
 
@@ -106,7 +107,7 @@ def measure(size: int, tls: bool) -> dict[str, tuple[int, float]]:
     found: dict[str, tuple[int, float]] = {}
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
         files = list(peers.make_certificate(Path(temporary))) if tls else []
-        port = peers.free_port()
+        port = free_port()
         relay = str(Path(__file__).with_name("relay.py"))
         command = [sys.executable, relay, "--serve", str(port), str(backend.server_port), *map(str, files)]
         with peers.running(command, port) as process:

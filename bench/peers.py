@@ -82,12 +82,6 @@ def find(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
     """Return when something listens on `port`. Raises RuntimeError when `process` ends or time runs out first."""
     end = time.monotonic() + seconds

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import peers
 from bench.clusters import Cluster, cluster
 from bench.compare import compare
+from tests.freeports import free_port
 
 _PORT = 8080
 # Pods of a cluster on loopback see the machine's files and share its addresses; the environment holds their own ones.
@@ -92,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
         directory = Path(temporary)
         certificate = peers.make_certificate(directory)
-        backend_port, nginx_port = peers.free_port(), peers.free_port()
+        backend_port, nginx_port = free_port(), free_port()
         with (
             cluster(directory, "private") as private,
             cluster(directory, "loopback") as loopback,

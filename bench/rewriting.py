@@ -30,6 +30,7 @@ from bench.clusters import Cluster, cluster
 from bench.doors import goal
 from hatchway.rewrite.javascript import JavaScriptRewriter
 from hatchway.rewrite.urlrules import PrefixRule
+from tests.freeports import free_port
 
 SIZE = 10_000_000
 LONGEST_TURN = 0.05
@@ -143,7 +144,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
         directory = Path(temporary)
-        port = peers.free_port()
+        port = free_port()
         with cluster(directory, "private") as found:
             deploy(found)
             hatchway = str(Path(sys.executable).parent / "hatchway")

@@ -29,6 +29,7 @@ from bench.clusters import Cluster, cluster
 from bench.compare import ratio
 from bench.doors import goal
 from tests.chromium import chromium
+from tests.freeports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -154,7 +155,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as temporary:
         directory = Path(temporary)
         scripts = {one.stem: one.read_bytes() for one in arguments.files} or known_scripts(directory)
-        port = peers.free_port()
+        port = free_port()
         with cluster(directory, "private") as found:
             deploy(found)
             hatchway = str(Path(sys.executable).parent / "hatchway")

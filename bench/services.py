@@ -39,6 +39,7 @@ from hatchway.cluster import plan
 from hatchway.cluster.services.nodeplaces import NodePlaces
 from hatchway.cluster.services.ruletable import RuleTable
 from hatchway.cluster.services.servicerules import RuleMaker
+from tests.freeports import free_port
 
 _NAMES = ("node-port", "cluster-ip", "rules", "removal")
 _HTTP, _STREAM = 8080, 8090
@@ -123,7 +124,7 @@ class Bench:
     def up(self) -> None:
         """Start the cluster."""
         command = [str(PROGRAMS / "hatchway"), "up", *self.where, "--kubeconfig", str(self.kubeconfig)]
-        command += ["--api-port", str(peers.free_port()), "--detach", "--nodes", "1", "--no-addons"]
+        command += ["--api-port", str(free_port()), "--detach", "--nodes", "1", "--no-addons"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         self.run = json.loads((self.directory / "state/bench-services/run.json").read_text())
 
@@ -233,7 +234,7 @@ def _nginx(directory: Path, name: str, text: str, port: int) -> Iterator[int]:
 def node_port(bench: Bench, rounds: int, seconds: float) -> None:
     """Compare 127.0.0.1:NODEPORT with nginx on this machine."""
     port = int(bench.kubectl("get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"))
-    backend, stream = peers.free_port(), peers.free_port()
+    backend, stream = free_port(), free_port()
     here = bench.directory / "here"
     here.mkdir()
     with open(here / "big", "wb") as file:

@@ -35,6 +35,7 @@ from bench import peers, soak_server
 from bench.clusters import Cluster, cluster
 from bench.doors import goal
 from bench.memory import resident
+from tests.freeports import free_port
 
 _GROWTH = 10_000_000
 _CONNECTIONS = 16
@@ -338,7 +339,7 @@ async def _routes(found: Cluster, kubeconfig: Path) -> AsyncIterator[tuple[list[
             raise RuntimeError(f"the pod does not answer: {found.call('GET', f'{namespace}/pods/{name}/log')}")
         await asyncio.sleep(0.1)
     server = found.server.removeprefix("https://")
-    api_port, door_port = int(server.rpartition(":")[2]), peers.free_port()
+    api_port, door_port = int(server.rpartition(":")[2]), free_port()
     program = str(Path(sys.executable).parent / "hatchway")
     command = [program, "proxy", "--kubeconfig", str(kubeconfig), f"--port={door_port}"]
     with peers.running(command, door_port) as door:

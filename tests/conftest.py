@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.descriptors import left_open, open_descriptors
 from tests.sharding import FileScheduling, ordered_units, unit_of
 from tests.syntax import without_collection
 
 # No deadlines for examples: a busy machine must not make tests fail.
-settings.register_profile("untimed", deadline=None)
+# On a busy machine, data may be made slowly, and examples take long.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # For a second run with another Python: what a property says has been tried with many examples already.
-settings.register_profile("again", deadline=None, max_examples=20)
+settings.register_profile("again", settings.get_profile("untimed"), max_examples=20)
 settings.load_profile("untimed")
 
 BIN = Path(sys.executable).parent

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.freeports import free_port
 
 STAMP = "2026-11-23T10:00:{:02d}.123456789Z"
 
@@ -32,8 +33,7 @@ class Addon:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, **more: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         environment = {
             **os.environ,
             "HATCHWAY_LOG_DIR": str(self.logs),

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.apps.app import App
 from tests.apps.install import Installed
 from tests.conftest import Cluster, wait_for
+from tests.freeports import free_port
 
 SOURCES = Path(__file__).parent / "sources"
 NAMESPACE = "apps"
@@ -68,8 +69,7 @@ def environment(app: App, installed: Installed, work: Path, bind: str, port: int
 @contextlib.contextmanager
 def process(app: App, installed: Installed, work: Path) -> Iterator[tuple[str, Path]]:
     """Run the application as a process; yield its URL on loopback, and the file with its output."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = work.parent / f"{app.name}.log"
     with (
         log.open("w") as output,

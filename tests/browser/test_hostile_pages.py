@@ -23,6 +23,7 @@ import pytest
 from tests.chromium import chromium
 from tests.conftest import Cluster, wait_for
 from tests.door import Door
+from tests.freeports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -124,8 +125,7 @@ def refused(learnt: str) -> bool:
 @contextlib.contextmanager
 def serve(name: str) -> Iterator[int]:
     """Run the hostile server as a process on loopback; yield its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     with subprocess.Popen([sys.executable, PROGRAM, "127.0.0.1", str(port), name]) as process:
         try:
 

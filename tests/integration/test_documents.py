@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import pytest
 import yaml
 
 from tests.conftest import find_kubectl
+from tests.freeports import free_port
 from tests.integration.walk import Step, Terminal, at_port, members, missing_lines, steps_of
 
 _ROOT = Path(__file__).parents[2]
@@ -130,8 +130,7 @@ def follow(
     again: seconds for which a failed request is repeated, because a controller may not have seen the last change yet.
     """
     steps = steps_of((_ROOT / document).read_text())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     printed: dict[str, str] = {}
     terminal = None
     for step in steps:

@@ -13,6 +13,7 @@ import pytest
 
 from hatchway.cluster.network import launcher
 from tests.conftest import BIN, Cluster, find_kubectl, wait_for
+from tests.freeports import free_port
 
 NAMES = {"elasticsearch-logging", "kibana-logging", "monitoring-grafana", "prometheus"}
 ANNOTATION = "hatchway.dev/starts-on-first-use"
@@ -59,11 +60,6 @@ def run_python(cluster: Cluster, code: str) -> str:
     said = cluster.kubectl("logs", name)
     cluster.kubectl("delete", "pod", name, "--wait=false")
     return said
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def ask(port: int, path: str = "/-/ready", host: str = "127.0.0.1") -> str:

@@ -18,6 +18,7 @@ import yaml
 
 from tests.conftest import BIN, find_kubectl
 from tests.door import need_door
+from tests.freeports import free_port
 from tests.integration.door.proxies import Ask, Got, fails, running
 from tests.integration.door.recorded import FORBIDDEN, GROUPS, UPGRADE, Case, Group, outcome
 from tests.integration.door.recorder import Recorder, Seen, recorder
@@ -241,8 +242,7 @@ def test_the_first_line(api: Recorder, place: Path, program: str, flags: tuple[s
 
 
 def test_the_port_is_the_one_that_was_asked_for(api: Recorder, place: Path, program: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with running(program, api.kubeconfig(place), f"--port={port}", cwd=place) as proxy:
         assert proxy.where == f"127.0.0.1:{port}"
         failed = fails(program, api.kubeconfig(place), f"--port={port}", cwd=place)

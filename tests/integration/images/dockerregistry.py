@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.freeports import free_port
+
 _BESIDE_PYTHON = Path(sys.executable).parent / "docker-registry"
 # `scripts/test` puts the program beside the interpreter.
 _PROGRAM = str(_BESIDE_PYTHON) if _BESIDE_PYTHON.exists() else shutil.which("docker-registry")
@@ -44,9 +46,7 @@ def running(
     directory: Path, *, tls: tuple[Path, Path] | None = None, user: tuple[str, str] | None = None
 ) -> Iterator[DockerRegistry]:
     """Run a registry during a block. directory: for its files. tls: certificate and key."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     lines = [
         "version: 0.1",
         "log: {level: error, accesslog: {disabled: true}}",

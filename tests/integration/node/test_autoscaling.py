@@ -94,7 +94,7 @@ async def test_load_adds_pods(world: World) -> None:
         tasks = [group.create_task(cache.run()) for cache in context.caches.values()]
         tasks += [group.create_task(controller.run()) for controller in controllers]
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 await scaled.wait()
         finally:
             for task in tasks:

@@ -8,7 +8,6 @@ import functools
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.freeports import free_port
 
 _CACHE = Path(__file__).resolve().parents[3] / ".cache/openssh"
 _PACKAGES = ("openssh-server", "libwrap0")
@@ -89,7 +90,7 @@ async def running(directory: Path, *options: str, port: int = 0) -> AsyncIterato
         shutil.copy(keys / "host", etc / "host")
         os.chown(etc / "host", account.pw_uid, account.pw_gid)
         (etc / "host").chmod(0o600)
-        port = port or _free_port()
+        port = port or free_port()
         host = " ".join((keys / "host.pub").read_text().split()[:2])
         (home / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{port} {host}\n[localhost]:{port} {host}\n")
         lines = [
@@ -126,9 +127,3 @@ async def running(directory: Path, *options: str, port: int = 0) -> AsyncIterato
             if process.returncode is None:
                 process.terminate()
             await process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

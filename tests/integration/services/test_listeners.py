@@ -25,16 +25,10 @@ from hatchway.cluster.services.servicerules import ServiceRule
 from hatchway.cluster.services.socketpoll import open_poll
 from hatchway.cluster.services.tcp import TcpListener
 from hatchway.cluster.services.udp import UdpListener
+from tests.freeports import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HOST = "127.0.0.1"
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture(params=[sys.platform, "other"])

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from hatchway.route import relayprogram
 from hatchway.route.relayprogram import BadLine, Relay, RelayClient, may_dial, parse_line
 from hatchway.wire.podrelay import format_datagram, format_renewal, format_request
+from tests.freeports import free_port
 from tests.syntax import syntax_tree
 
 SECRET = "5" * 64
@@ -287,9 +288,7 @@ def test_it_is_one_file_of_python_3_8_without_dependencies() -> None:
 
 
 def _start(seconds: str) -> tuple[subprocess.Popen[str], int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = [sys.executable, "-I", "-B", "-c", SOURCE.read_text(), str(port), DIGEST, seconds]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import socket
 import struct
 import subprocess
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchway.addons.monitoring.tsdb.labels import Labels
+from tests.freeports import free_port
 
 Sample = tuple[int, float]
 
@@ -88,9 +88,7 @@ def running(directory: Path, config: str = "") -> Iterator[Prometheus]:
     """Run Prometheus during a block. config: its configuration; None to scrape nothing."""
     file = directory / "prometheus.yml"
     file.write_text(config or "global: {scrape_interval: 1h}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         "prometheus", f"--config.file={file}", f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver", "--log.level=error",
