@@ -38,7 +38,7 @@ class BackendVerdict:
 
     verdicts: who can connect to each backend. pods: the pods of all backends.
     missing: Services that do not exist, or have no endpoints.
-    program: a program that nobody should reach from outside, and its Service, in words; "" for none.
+    program: a text with a program that must not be reachable from outside, and with its Service; "" for none.
     sensitive: all Services of such programs.
     """
 

@@ -1,4 +1,4 @@
-"""How a cluster stops: the grace of pods, the ends of watches, and the time that it takes."""
+"""The end of a cluster: the grace periods of pods, the ends of watches, and the time that `down` takes."""
 
 from __future__ import annotations
 

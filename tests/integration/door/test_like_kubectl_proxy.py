@@ -121,14 +121,14 @@ def compared(got: Got, seen: Seen | None) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def kubectls() -> dict[str, list[tuple[Got, Seen | None]]]:
-    """What kubectl answers to a group, by its name: two tests ask for it."""
+    """Return the cache of kubectl's answers by the name of their group of requests; two tests use it."""
     return {}
 
 
 def run_kubectl(
     api: Recorder, group: Group, place: Path, known: dict[str, list[tuple[Got, Seen | None]]]
 ) -> list[tuple[Got, Seen | None]]:
-    """Return kubectl's answers to a group; it is started for the first test that wants them."""
+    """Return kubectl's answers to a group of requests; kubectl is started only for the first test that needs them."""
     if group.name not in known:
         known[group.name] = run("kubectl", api, group, place)
     return known[group.name]

@@ -15,7 +15,7 @@ async def items_of(feed: Feed) -> dict[str, Any]:
 
 
 class Page:
-    """What a page knows after a feed's events: items by key, and the state of the cluster."""
+    """The state of a page after a feed's events: the items by key, and the state of the cluster."""
 
     def __init__(self, feed: Feed) -> None:
         self.items: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What a site learns from its target's answers, and the calls that tell its subscribers."""
+"""The facts that a site finds in its target's answers, and its calls to subscribers about them."""
 
 from __future__ import annotations
 

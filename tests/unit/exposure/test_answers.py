@@ -1,4 +1,4 @@
-"""How answers to requests without credentials are classified."""
+"""The classification of answers to requests without credentials."""
 
 from __future__ import annotations
 

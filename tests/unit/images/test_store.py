@@ -181,7 +181,7 @@ def test_an_image_in_use_is_not_pruned_and_its_files_outlive_its_name(store: Ima
 
 
 def test_a_use_that_cannot_be_noted_changes_nothing(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk is full, the earlier records can still be read."""
+    """A full disk makes the new record fail; the earlier records can still be read."""
     image = make_image(store, "web:1", {"a": "1"})
 
     def full(descriptor: int, data: bytes, offset: int) -> int:

@@ -71,8 +71,8 @@ def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 def may_lead(registry: Reach, target: Reach) -> bool:
     """Return True when a registry may name a host of this reach without a setting.
 
-    Only a registry in a private network may name other private addresses. None may name local ones; one on this machine
-    neither, because it may be a pod.
+    Only a registry in a private network may name other private addresses. No registry may name local addresses:
+    one on this machine may be a pod.
     """
     return target is Reach.PUBLIC or (target is Reach.PRIVATE and registry is Reach.PRIVATE)
 
