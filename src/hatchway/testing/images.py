@@ -24,7 +24,7 @@ from hatchway.testing.problems import ClusterError
 # The registry in the names of these images; it cannot exist (RFC 6761: `.test` is for tests).
 _REGISTRY = "hatchway.test"
 _Path = str | PathLike[str]
-# The age in seconds after which an unused image with such a name is removed, because its test process was killed.
+# An unused image of this age (seconds) with such a name is removed: the test process that made it was killed.
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
@@ -87,9 +87,9 @@ def from_wheels(
 ) -> ImageSource:
     """Return an image of Python wheels on an image that has a Python.
 
-    Nothing is resolved or downloaded, so the wheels of all dependencies must be given. `pip wheel . --wheel-dir
-    DIRECTORY` writes all of them for the Python that runs pip; if a wheel is compiled, the base's Python must have the
-    same minor version.
+    Nothing is resolved or downloaded, so `wheels` must include all dependencies. `pip wheel . --wheel-dir DIRECTORY`
+    writes the wheels for the Python that runs pip. If one of them is compiled, the base's Python must have the same
+    minor version.
 
     Args:
         wheels: files, or directories of them.

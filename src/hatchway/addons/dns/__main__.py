@@ -3,7 +3,7 @@
 Environment:
     KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: the API server.
     HATCHWAY_POD_IP: the address to serve on; all addresses when it is not set.
-    HATCHWAY_ROOT: the directory below which the pod's volumes are, where they cannot be mounted.
+    HATCHWAY_ROOT: the directory that contains the pod's volumes, on machines that cannot mount them.
     HATCHWAY_DNS_PORT: 53 unless set.
     HATCHWAY_DNS_DOMAIN: cluster.local unless set.
     HATCHWAY_DNS_RANGES: the cluster's own address ranges (`10.96.0.0/16,10.244.0.0/16`); none when it is not set.
@@ -129,7 +129,7 @@ async def _serve_probes(address: str, server: DnsServer, synced: asyncio.Event) 
         try:
             found.append(await monitoring.serve(address, port, path, answer))
         except OSError as error:
-            # On loopback, another process may have the port. DNS is served without it.
+            # On loopback, another process may use the port. DNS is served without this endpoint.
             log.warning("%s is not served: %s", path, error)
     return found
 

@@ -88,7 +88,7 @@ class CertificateStore:
         return self._hosts.get(name) or self._hosts.get(wildcard_of(name)) or self._default
 
     def use(self, hosts: dict[str, ssl.SSLContext], used: set[Key]) -> None:
-        """Replace the contexts by host name. used: the Secrets that are still needed; the others are forgotten."""
+        """Replace the map of host names to contexts. used: the Secrets whose contexts stay cached."""
         self._hosts = hosts
         self._loaded = {key: found for key, found in self._loaded.items() if key in used}
 

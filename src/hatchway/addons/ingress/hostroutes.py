@@ -46,7 +46,8 @@ class HostRoutes:
 
     def find(self, path: bytes) -> IngressBackend | None:
         """Return the backend of the longest rule for a request's path; None when no rule matches."""
-        # Cut off the bytes that no rule is long enough to match, so that a long path takes no more time than others.
+        # Cut the path behind the longest rule (three bytes for each byte, because of percent-encoding). So a long path
+        # takes no more time than others.
         path = canonical_path(path[: 3 * self.longest + 3])
         found = self.exact.get(path)
         if found is None and self.prefixes:

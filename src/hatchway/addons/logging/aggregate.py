@@ -30,7 +30,7 @@ from hatchway.addons.logging.query import Bool, Query, Range
 _TIMESTAMP = "@timestamp"
 _MILLISECOND = 1e6  # in nanoseconds, the unit of the column "time"
 # Nanoseconds that are subtracted from an interval's beginning. tantivy divides in floating point, so a time exactly at
-# the beginning might otherwise be in the interval before.
+# the beginning might otherwise be counted in the previous interval.
 _SLACK = 1000
 # The range of times that are counted. The value of documents without a time is outside this range.
 _TIMES = {"min": -9.2e18, "max": 9.3e18}
@@ -85,7 +85,7 @@ class AggregationRun:
             name: one for name, one in self._wanted.items() if not isinstance(one, FilterAggregation)
         }
         for name, one in list(plain.items()):
-            # A metric over times must not see documents without a time.
+            # A metric over times must exclude documents without a time.
             if isinstance(one, MetricAggregation) and one.field == _TIMESTAMP:
                 timed = index.build(Bool(must=(self._query,), filter=(Range(_TIMESTAMP),)), self._now)
                 self._compute(index, timed, {name: plain.pop(name)}, self._found)

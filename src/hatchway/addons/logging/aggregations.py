@@ -77,7 +77,7 @@ class HistogramAggregation:
 
 @dataclass(frozen=True, slots=True)
 class MetricAggregation:
-    """A number from a field's values. kind: one of METRICS."""
+    """A number that is computed from a field's values. kind: one of METRICS."""
 
     kind: str
     field: str

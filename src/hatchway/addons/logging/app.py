@@ -21,7 +21,7 @@ from hatchway.addons.logging.messages import gone, no_handler, problem_answer
 from hatchway.addons.logging.problems import EsProblem
 from hatchway.addons.logging.searchapi import SearchApi
 
-# Documents come last: `/INDEX/TYPE/_search`, with a mapping type, could be one.
+# The routes of documents come last, because `/INDEX/TYPE/ID` also matches `/INDEX/TYPE/_search`.
 _PARTS = (ClusterApi, SearchApi, IndexApi, DocumentApi)
 
 

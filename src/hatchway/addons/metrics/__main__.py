@@ -3,7 +3,7 @@
 Environment:
     KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: the API server.
     HATCHWAY_POD_IP: the address to serve on; all addresses when it is not set.
-    HATCHWAY_ROOT: the directory below which the pod's volumes are, where they cannot be mounted.
+    HATCHWAY_ROOT: the directory that contains the pod's volumes, on machines that cannot mount them.
     HATCHWAY_METRICS_TLS: the directory of tls.crt and tls.key.
 """
 
@@ -103,7 +103,7 @@ def _tls(files: Path, authority: str) -> ssl.SSLContext:
 
 
 class _StartedPods:
-    """Has the metrics read soon when a pod begins to run."""
+    """Requests an early reading of the metrics when a pod begins to run."""
 
     def __init__(self, scraper: Scraper) -> None:
         self._scraper = scraper

@@ -41,7 +41,10 @@ class CertificateSigningController(Controller):
         self.requests.subscribe(self.enqueue_changed)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Sign the request `key` if it is approved; delete it if it is old. Return the seconds until then, or None."""
+        """Sign the request `key` if it is approved; delete it if it is old.
+
+        Returns the seconds until the request must be deleted; None when it is gone.
+        """
         request = self.requests.get(key)
         if request is None:
             return None
@@ -80,7 +83,7 @@ class CertificateSigningController(Controller):
         await self.requests.wait_for_write(written)
 
     def _issue(self, spec: dict[str, Any], authority: tuple[Path, Path]) -> tuple[bytes, str]:
-        """Return (certificate, ""), or (b"", why no certificate can be made)."""
+        """Return (certificate, ""), or (b"", the reason) when no certificate can be made."""
         usages = spec.get("usages") or ()
         try:
             request = parse_request(spec.get("request") or "")

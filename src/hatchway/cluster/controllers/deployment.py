@@ -84,8 +84,8 @@ class DeploymentController(Controller):
             return None
         candidates = claimable(self.sets, deployment, selector)
         found = await claim(self.client, deployment, RESOURCE, selector, candidates, self.sets)
-        # Adoption reads the Deployment again, but only to check it. This run works on one consistent copy, of which
-        # only the status and the metadata are changed.
+        # Adoption reads the Deployment again, but only to check it. This run works on one consistent copy, and changes
+        # only the copy's status and metadata.
         copied = {**deployment, "metadata": {**deployment["metadata"]}, "status": clone(deployment.get("status") or {})}
         run = _DeploymentRun(self, copied, found)
         if is_deleting(deployment):

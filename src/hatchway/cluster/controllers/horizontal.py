@@ -18,7 +18,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
-# The most characters of the label selector in a Scale. An object of a custom type may have a text of any length there.
+# The most characters of the label selector in a Scale. In objects of custom types, this text may have any length.
 _LONGEST_SELECTOR = 16 * 1024
 
 
@@ -175,7 +175,7 @@ class _Run:
         return _Wanted(replicas, found.metric, found.statuses), reason
 
     def _limit(self, current: int, desired: int, least: int, most: int) -> int:
-        """Apply windows, policies and limits, and return the number that they allow. Sets their conditions."""
+        """Apply stabilization windows, policies and limits. Set their conditions, and return the allowed number."""
         now, behavior = self.moment.timestamp(), self.spec.get("behavior")
         window = self.config.downscale_stabilization
         if behavior is None:

@@ -29,7 +29,7 @@ class LoadBalancerController(Controller):
         super().__init__(context)
         self.services = context.cache("services")
         self.events = context.recorder(self.name)
-        # The Service of each address that is assigned or chosen, and the address of each of these Services.
+        # Assigned and reserved addresses: address → Service, and Service → address.
         self._holders: dict[str, Key] = {}
         self._held: dict[Key, str] = {}
         # The problem that was reported last, for each Service that cannot have the address that it asks for.

@@ -44,7 +44,7 @@ class ScaledPods:
     wanted: `spec.replicas` of the target's Scale.
     counted: `status.replicas` of the Scale.
     selector: the label selector as text.
-    pods: the pods that it selects.
+    pods: the pods that the selector selects.
     """
 
     wanted: int
@@ -69,7 +69,7 @@ class Evaluated:
 class MetricEvaluator:
     """Evaluates the metrics of one autoscaler.
 
-    spec: the autoscaler's. target: what it scales. moment: the time of the evaluation.
+    spec: the autoscaler's spec. target: the pods that it scales. moment: the time of the evaluation.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ def _thousandths(quantity: str | None) -> int:
 
 
 def _quantity(thousandths: int) -> str:
-    """Return a value as a quantity in canonical form (`NewMilliQuantity`). thousandths: of the unit."""
+    """Return a value as a quantity in canonical form (`NewMilliQuantity`). thousandths: the value times 1000."""
     if thousandths % 1000:
         return f"{thousandths}m"
     return format_quantity(Fraction(thousandths, 1000), "")

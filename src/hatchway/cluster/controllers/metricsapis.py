@@ -26,7 +26,7 @@ _MAX_INT64 = (1 << 63) - 1
 
 
 class MetricsApis(Protocol):
-    """The metrics APIs of a cluster. Other servers than the API server serve them."""
+    """The metrics APIs of a cluster. Adapters serve them, not the API server."""
 
     def versions(self, group: str) -> Sequence[str] | None:
         """Return the available versions of a group, the preferred one first; None when it is not registered."""
@@ -66,7 +66,7 @@ class MetricsReader:
     async def of_pods(self, metric: Object, selector: str, moment: datetime) -> dict[str, PodUsage]:
         """Return a metric of each pod that a label selector selects, in thousandths. Raises NoMetrics.
 
-        moment: the time to assume for values that do not state one.
+        moment: the time of values that have no timestamp.
         """
         items = await self._custom("pods", "*", metric, selector)
         if not items:
@@ -86,7 +86,7 @@ class MetricsReader:
         """Return a metric of one object, in thousandths. Raises NoMetrics."""
         group, kind = str(reference.get("apiVersion") or "").rpartition("/")[0], reference.get("kind", "")
         if (group, kind) == ("", "Namespace"):
-            # The metric of the autoscaler's own namespace: a reference cannot mean another namespace.
+            # The name in the reference is not used: it can only be the autoscaler's own namespace.
             items = await self._custom("metrics", "", metric, "")
         else:
             served = self._types.find(group, kind)

@@ -89,7 +89,10 @@ class NamespaceController(Controller):
         return remaining, problems
 
     async def _delete_all(self, resource: str, objects: list[Object]) -> list[ApiError]:
-        """Delete several objects at the same time, so that the next ones are prepared while others are stored."""
+        """Delete several objects at the same time, so that a deletion does not wait until another one is stored.
+
+        Returns the errors.
+        """
         left, problems = iter(objects), []
 
         async def worker() -> None:

@@ -1,4 +1,4 @@
-"""Finds the objects that a controller's object owns, and adopts and releases objects by its label selector.
+"""Finds the objects that a workload owns, and adopts and releases objects according to the workload's label selector.
 
 The rules are those of kube-controller-manager's `controller_ref_manager.go`. An object's owner is in its controller
 reference. An object without a controller is adopted if the selector matches it. An owned object that the selector no

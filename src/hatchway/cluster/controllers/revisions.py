@@ -32,7 +32,7 @@ RESOURCE = "controllerrevisions.apps"
 # and revisions that has the hash of the template.
 HASH = "controller.kubernetes.io/hash"
 POD_HASH = "controller-revision-hash"
-# The most characters that a revision's name has of its owner's name (`ControllerRevisionName`).
+# A revision's name begins with at most this many characters of its owner's name (`ControllerRevisionName`).
 _MAX_PREFIX = 223
 
 
@@ -78,8 +78,8 @@ class RevisionHistory:
     async def current(self, owner: Object, revisions: list[Object]) -> tuple[Object, int]:
         """Return the revision of the object's template, and the new collision count.
 
-        The revision is created, or gets the highest number, if necessary.
-        revisions: the present revisions, oldest first; a created one is added to it. Raises ApiError.
+        The revision is created, or gets the highest number, if necessary. Raises ApiError.
+        revisions: the present revisions, oldest first. The returned revision is moved or added to its end.
         """
         template = owner["spec"]["template"]
         collisions = (owner.get("status") or {}).get("collisionCount", 0)
@@ -141,7 +141,7 @@ class RevisionHistory:
 
 
 def _sorted_keys(value: Any) -> Any:
-    """Return JSON with its keys in order: clients compare a revision's data byte for byte with what Go encodes."""
+    """Return a JSON value with sorted keys. Clients compare a revision's data byte for byte with Go's encoding."""
     if isinstance(value, dict):
         return {key: _sorted_keys(value[key]) for key in sorted(value)}
     return [_sorted_keys(one) for one in value] if isinstance(value, list) else value

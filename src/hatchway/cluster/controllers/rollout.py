@@ -1,6 +1,6 @@
 """The arithmetic of a Deployment's rollout: how many replicas each of its ReplicaSets should have next.
 
-Also revision numbers, and comparing and hashing pod templates. Pure.
+This file also computes revision numbers, and compares and hashes pod templates. Pure.
 The rules are those of kube-controller-manager's `deployment/util/deployment_util.go` and `rolling.go`.
 """
 

@@ -97,7 +97,8 @@ class ScalingHistory:
     ) -> Limited:
         """Record and limit a recommendation of an autoscaler with `behavior`.
 
-        up, down: its rules for scaling up and down. window: seconds; used for scaling down when its rules have none.
+        up, down: its rules for scaling up and down.
+        window: the stabilization window, in seconds, for scaling down when `down` has none.
         The other arguments are those of `limit_by_default`.
         """
         stabilized = self._stabilize(now, current, desired, up, down, window)
@@ -117,7 +118,7 @@ class ScalingHistory:
         return Limited(stabilized, ready, _WITHIN, False)
 
     def _stabilize(self, now: float, current: int, desired: int, up: Rules, down: Rules, window: float) -> int:
-        """Record a recommendation; return the smallest change that the recommendations within the windows ask for.
+        """Record a recommendation. Return the number closest to `current` that was recommended within the windows.
 
         It works like `stabilizeRecommendationWithBehaviors`.
         """

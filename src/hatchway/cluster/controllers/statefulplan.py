@@ -1,4 +1,4 @@
-"""Decides what a StatefulSet needs next: pods in the order of their ordinals (`statefulset/stateful_set_control.go`).
+"""Decides which pods of a StatefulSet are created or deleted next, by ordinal (`statefulset/stateful_set_control.go`).
 
 Pure.
 """
@@ -87,7 +87,7 @@ class StatefulView:
         self.condemned = [pod for _, pod in sorted(surplus, key=lambda one: -one[0])]
 
     def replicas(self) -> Iterator[tuple[int, Object | None]]:
-        """Yield each wanted ordinal, in order, with its pod or None. There may be very many."""
+        """Yield each wanted ordinal, in order, with its pod or None. There may be very many ordinals."""
         return ((ordinal, self._by_ordinal.get(ordinal)) for ordinal in self._wanted)
 
     @property

@@ -112,7 +112,7 @@ def find_match(
 
     node: the node on which the volume is to be used, for the scheduler; None when the node does not matter.
     excluded: the names of volumes that other claims of the same pod get.
-    delayed: True to return only a reserved volume, because the scheduler will choose otherwise.
+    delayed: True to return only a reserved volume, because the scheduler will choose among the other volumes.
     """
     size, name, mode, attributes = requested(claim), class_of(claim), _mode(claim), attributes_class_of(claim)
     found: list[Object] = []

@@ -104,7 +104,7 @@ class WorkQueue(Generic[K]):
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
     def retry(self, key: K) -> float:
-        """Queue a key again after its back-off, which gets longer each time. Return the seconds until then."""
+        """Queue a key again after its back-off, which gets longer each time. Return the back-off in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         seconds = min(_FIRST_RETRY * 2.0 ** min(failures, 30), _LAST_RETRY)
@@ -134,7 +134,7 @@ class WorkQueue(Generic[K]):
         self._runs[key] = self._runs.get(key, 0) + 1
 
     def _slow_down(self, key: K) -> bool:
-        """Delay a key that was reconciled too often. Return False if it need not wait, or not again."""
+        """Delay a key that was reconciled too often. Return False if it need not wait."""
         loop = asyncio.get_running_loop()
         if loop.time() - self._window > _WINDOW_SECONDS:
             return False

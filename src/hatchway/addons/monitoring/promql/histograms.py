@@ -58,7 +58,7 @@ def bucket_quantile(q: float, buckets: list[tuple[float, float]]) -> float:
     if observations == 0:
         return NAN
     rank = q * observations
-    # The search is the one of Go's sort.Search, because counts may be NaN, for which every comparison is false.
+    # Search as Go's sort.Search does: counts may be NaN, for which every comparison is false.
     low, high = 0, len(bounds) - 1
     while low < high:
         middle = (low + high) // 2

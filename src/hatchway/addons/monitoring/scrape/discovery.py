@@ -30,13 +30,13 @@ from hatchway.numerals import is_digits
 _CALM = 1.0
 _KUBELET_PATHS = ("/metrics", "/metrics/cadvisor")
 _ANNOTATION = "prometheus.io/"
-# Jobs by which dashboards find the cluster's own parts. A Service with such a name does not get it as its job.
+# The jobs by which dashboards find the cluster's own parts. The job of a Service with such a name is NAMESPACE/NAME.
 _JOBS = frozenset({"apiserver", "kubelet", "kubernetes-pods", "kube-state-metrics"})
 # The most targets that the Services and pods of one namespace give.
 _MOST_OF_NAMESPACE = 300
 _SERVICE_NAME = "kubernetes.io/service-name"
-# The Service whose series keep their own labels (`honor_labels`), because they describe other objects. It is the only
-# one: a user who may make a Service elsewhere could otherwise invent series of all namespaces.
+# The only Service whose series keep their own labels (`honor_labels`), because they describe other objects. With other
+# such Services, a user who may create a Service in one namespace could forge series of all namespaces.
 _STATE_METRICS = ("kube-system", "kube-state-metrics")
 # A path that can be written into a request's first line without changes.
 _path = re.compile(r"/[\x21-\x7e]{0,1024}").fullmatch

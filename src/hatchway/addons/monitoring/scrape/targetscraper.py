@@ -14,7 +14,7 @@ from hatchway.addons.monitoring.scrape.textformat import ExpositionError, Exposi
 from hatchway.addons.monitoring.tsdb.labels import METRIC_NAME, STALE, make_labels
 from hatchway.addons.monitoring.tsdb.store import TimeSeries, TimeSeriesStore
 
-# The event loop gets a turn after this many lines.
+# After this many lines, other tasks of the event loop may run.
 _SLICE = 1000
 # Milliseconds. Samples further in the future (`maxAheadTime`) or in the past (`tsdb/head.go`: half a block) are
 # refused.
@@ -224,7 +224,7 @@ class TargetScraper:
         if self.target.honor_labels:
             return self._store.series(make_labels({**own, **labels}.items()))
         for name in sorted(set(labels) & set(own)):
-            # The target's labels win (`honor_labels: false`).
+            # The target's labels take precedence (`honor_labels: false`).
             renamed = f"exported_{name}"
             while renamed in own or renamed in labels:
                 renamed = f"exported_{renamed}"

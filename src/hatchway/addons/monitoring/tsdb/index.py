@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hatchway.addons.monitoring.tsdb.labels import Labels
 from hatchway.addons.monitoring.tsdb.matchers import Matcher
 
-# `tick` is called each time after this many values.
+# The number of values between two calls of `tick`.
 _SLICE = 1024
 
 
@@ -82,7 +82,7 @@ class LabelIndex:
         return found.difference(*excluding) if excluding else found
 
     def _with_values(self, matcher: Matcher, tick: Callable[[], None], *, matching: bool) -> set[int]:
-        """Return the series with a value of the label that the matcher matches; with False, that it does not match."""
+        """Return the series whose value of the label the matcher matches; with matching=False, does not match."""
         equal = "=" if matching else "!="
         if matcher.type == equal:
             values = [matcher.value]

@@ -107,7 +107,7 @@ class ClusterState:
     def __init__(self, nodes: Iterable[Object] = (), namespace_labels: NamespaceLabels = _no_labels) -> None:
         self.nodes: dict[str, NodeState] = {}
         self.namespace_labels = namespace_labels
-        # The number of affinity terms of all pods. Comparing a new pod with them takes time in proportion.
+        # The number of affinity terms of all pods. The time to compare a new pod with them is proportional to it.
         self.terms = 0
         # Set (by another thread) to end a long decision that uses this object.
         self.abandoned = False

@@ -55,7 +55,7 @@ def named_nodes(spec: Object) -> set[str] | None:
 
 
 def selection_terms(spec: Object) -> int:
-    """Return the number of terms and requirements of node affinity. A check of a node takes time in proportion."""
+    """Return the number of terms and requirements of node affinity. The time to check a node is proportional to it."""
     affinity = _node_affinity(spec)
     terms = list((affinity.get(_REQUIRED) or {}).get("nodeSelectorTerms") or ())
     terms += [one.get("preference") or {} for one in affinity.get(_PREFERRED) or ()]

@@ -64,7 +64,7 @@ class WaitingPods:
     def affected(self, plugins: frozenset[str], now: float, *, others: bool = False) -> Iterator[tuple[Key, float]]:
         """Yield each pod that one of these filters has refused, and the seconds until it may be tried again.
 
-        others: True to yield the pods that any filter other than these has refused, instead.
+        others: True to yield, instead, the pods that any other filter has refused.
         """
         for key, one in self._pods.items():
             if one.plugins - plugins if others else one.plugins & plugins:
