@@ -154,7 +154,7 @@ class LoadedImages:
             raise ClusterError(f"the image cannot be loaded: {error}") from error
 
     def close(self) -> None:
-        """End the use of the images; remove those whose names this class has chosen and that no other process uses."""
+        """End the use of the images. Remove images that no other process uses and whose names this class has chosen."""
         for use in self._uses:
             use.close()
         for image in self._own:

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, on which the plugin's connections live.
+"""An event loop in a thread of its own, for the plugin's connections.
 
 Tests are ordinary functions, or coroutines of another event loop. Both can run coroutines on this loop.
 """

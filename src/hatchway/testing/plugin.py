@@ -113,7 +113,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def fresh_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A Kubernetes cluster of this test alone, for tests that change what belongs to no namespace (`Cluster`)."""
+    """A Kubernetes cluster of this test alone, for tests that change objects outside namespaces (`Cluster`)."""
     settings = _PluginOptions(request.config)
     if settings.context:
         pytest.skip("fresh_cluster starts a cluster of its own, and --hatchway-context names another one")
@@ -158,7 +158,7 @@ def kubeconfig_env(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Pat
 def _own_cluster(
     request: pytest.FixtureRequest, settings: _PluginOptions, failed: Callable[[], bool]
 ) -> Iterator[Cluster]:
-    """Start a cluster, and end it, unless a test has failed and the user wants to keep the cluster then.
+    """Start a cluster, and end it, unless a test has failed and the user wants to keep the cluster in that case.
 
     failed: returns True when a test has failed.
     """

@@ -44,7 +44,7 @@ class ResourceType:
 
 
 class Resources:
-    """The types of one API server. They are requested on first use, and kept."""
+    """The types of one API server. They are requested on first use, and cached."""
 
     def __init__(self, client: ConnectionClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""Computes aggregations: asks tantivy for each index, adds up the answers, and writes them in Elasticsearch's form.
+"""Computes aggregations: queries tantivy for each index, adds up the answers, and writes them in Elasticsearch's form.
 
 tantivy's answer for one index is a tree of dictionaries. `_Partial` is such a tree in a form that can be added up.
 """

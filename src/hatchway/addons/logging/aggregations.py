@@ -1,4 +1,4 @@
-"""Parses aggregations (`"aggs"` of a search request): what a search computes over its documents. Pure.
+"""Parses aggregations, the numbers that a search computes over its documents (`"aggs"` of its request). Pure.
 
 terms, date_histogram, histogram, filter, filters and missing may contain further aggregations, which are computed for
 each of their buckets. filter, filters and missing cannot be inside other aggregations.

@@ -30,7 +30,7 @@ def make_app(store: LoggingStore, executor: Executor) -> Starlette:
 
     Args:
         store: all indices.
-        executor: one thread; everything that touches the store runs there.
+        executor: the one thread on which the store is used.
     """
     routes = [route for part in _PARTS for route in part(store, executor).routes()]
     handlers: dict[Any, Any] = {EsProblem: problem_answer, HTTPException: no_handler, ClientDisconnect: gone}

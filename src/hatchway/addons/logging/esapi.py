@@ -58,7 +58,7 @@ class EsApi:
 
     Args:
         store: all indices.
-        executor: one thread; everything that touches the store runs there.
+        executor: the one thread on which the store is used.
     """
 
     def __init__(self, store: LoggingStore, executor: Executor) -> None:

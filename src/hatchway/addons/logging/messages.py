@@ -50,7 +50,7 @@ def _pretty(request: Request) -> bool:
 
 
 def answer(request: Request, body: Any, status: int = 200) -> Response:
-    """Return a response with a JSON body, indented when the request says `pretty`."""
+    """Return a response with a JSON body, indented when the request has the parameter `pretty`."""
     if _pretty(request):
         text = json.dumps(body, indent=2, separators=(",", " : "), ensure_ascii=False) + "\n"
     else:

@@ -83,7 +83,7 @@ async def _run() -> None:
 
 
 async def _read_authority(client: Client) -> str:
-    """Wait for the authority of the API server's client certificates, and return it (PEM)."""
+    """Wait for the CA certificate that verifies the API server's client certificate, and return it (PEM)."""
     while True:
         found = (await client.get("configmaps", *_TRUST)).get("data") or {}
         if found.get(_TRUST_KEY):

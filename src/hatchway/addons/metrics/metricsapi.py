@@ -144,7 +144,7 @@ class MetricsApi:
         return _json(200, found)
 
     def _metrics(self, kind: str, obj: Object) -> Json | None:
-        """Return the metrics of a node or a pod; None when they are not known (yet)."""
+        """Return the metrics of a node or a pod; None when there are none (yet)."""
         now = self._clock()
         if kind == "NodeMetrics":
             usage = self._usage.node(obj["metadata"]["name"], now)

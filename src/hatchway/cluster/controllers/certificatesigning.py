@@ -1,4 +1,4 @@
-"""Signs approved certificate requests, and deletes old ones (`pkg/controller/certificates/signer`, `.../cleaner`)."""
+"""Signs approved certificate requests, and deletes old requests (`certificates/signer`, `certificates/cleaner`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hatchway.kube.objects import Key
 RESOURCE = "certificatesigningrequests.certificates.k8s.io"
 _SIGNERS = (API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING)
 _HOUR = 3600.0
-# Ages (seconds) at which requests are deleted: decided requests, and requests that wait for a decision.
+# Decided requests, and requests that wait for a decision, are deleted at these ages (seconds).
 _KEEP_DECIDED, _KEEP_PENDING = _HOUR, 24 * _HOUR
 
 

@@ -91,5 +91,5 @@ def _priority_class(name: str, value: int) -> Object:
 
 
 async def ensure_bootstrap(client: Client, api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[str]:
-    """Create or update the bootstrap objects. Return messages about those that could not be written."""
+    """Create or update the bootstrap objects. Return an error message for each object that could not be written."""
     return await ensure_each(client, bootstrap_objects(api_ip, api_port))

@@ -58,8 +58,8 @@ class ControllerConfig:
     """The settings of the controllers.
 
     ca_certificate: the certificate of the cluster's CA (PEM), which is published in every namespace.
-    certificate_authority: the files of that CA's certificate and key, with which certificate requests are signed; None
-      to sign none.
+    certificate_authority: the files of this CA's certificate and key, which sign certificate requests; None to sign
+      no requests.
     types: the types that the cluster stores. When a namespace is deleted, its objects of all these types are deleted.
     scalable: (API group, kind) → resource, for each kind that has a Scale.
     pod_metrics: fetches the usage of pods. metrics_apis: reads other metrics, for autoscalers.

@@ -22,7 +22,7 @@ from hatchway.cluster.cronschedule import CronError, Schedule, latest_before, pa
 from hatchway.kube.api import Object
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
-# The next check is this long after the time of the next run, so that the run is surely due then.
+# Seconds from the time of the next run to the next check, so that the run is surely due at the check.
 _DELTA = timedelta(milliseconds=100)
 _MANY = 100
 

@@ -114,7 +114,7 @@ class _DeploymentRun:
     # --- reading -----------------------------------------------------------------------------------------------
 
     def find_sets(self) -> None:
-        """Find the new ReplicaSet (the oldest one with the Deployment's template) and the old ones."""
+        """Find the new ReplicaSet (the oldest with the Deployment's template) and the old ReplicaSets."""
         ordered = sorted(self.sets.values(), key=_age)
         template = self.deployment["spec"]["template"]
         self.new = next((s for s in ordered if rollout.same_template(s["spec"]["template"], template)), None)
@@ -142,7 +142,7 @@ class _DeploymentRun:
                 self.in_rollout = True
                 await self._recreate()
         except ApiError as error:
-            # `write_status` writes what has been done so far, and then raises the error again.
+            # `write_status` records the changes that succeeded, and then raises this error.
             self.problem = error
 
     async def _roll(self) -> None:
@@ -337,7 +337,7 @@ class _DeploymentRun:
         }
         written = await self.client.patch(RESOURCE, name, patch, namespace)
         await self.controller.deployments.wait_for_write(written)
-        # If the spec has changed meanwhile, another reconcile is queued. This one continues with its copy.
+        # If the spec has changed meanwhile, another reconcile is queued. The present reconcile continues with its copy.
         self.deployment["metadata"] = {
             **clone(written["metadata"]),
             "generation": self.deployment["metadata"].get("generation", 0),

@@ -1,6 +1,6 @@
 """The status of a Deployment: counts, and the conditions Available, Progressing and ReplicaFailure.
 
-Its functions have no side effects. The rules are those of kube-controller-manager's `deployment/progress.go` and
+Its functions have no side effects. The rules come from kube-controller-manager's `deployment/progress.go` and
 `sync.go`. `kubectl rollout status` reads the result.
 """
 
@@ -34,7 +34,7 @@ def put_condition(status: Object, new: Object, moment: datetime) -> None:
 
 
 def drop_condition(status: Object, kind: str) -> None:
-    """Remove the condition of type `kind` from `status`, when it is there."""
+    """Remove the condition of type `kind` from `status`, if it exists."""
     status["conditions"] = [c for c in status.get("conditions") or () if c["type"] != kind]
 
 
@@ -74,7 +74,7 @@ def calculate(deployment: Object, sets: list[Object], new: Object | None, moment
 
 
 def is_complete(deployment: Object, status: Object) -> bool:
-    """Return True when all replicas are up to date and available, and no old ones are left (DeploymentComplete)."""
+    """Return True when all replicas are up to date and available, and no old replicas exist (DeploymentComplete)."""
     desired = replicas_of(deployment)
     return all(
         status.get(field, 0) == desired for field in ("updatedReplicas", "replicas", "availableReplicas")

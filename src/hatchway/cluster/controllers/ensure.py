@@ -13,7 +13,7 @@ from hatchway.kube.api import Client, Object
 
 log = logging.getLogger(__name__)
 
-# The fields of metadata that are set here. All other fields belong to the API server or the user.
+# The fields of metadata that this file sets. All other fields belong to the API server or the user.
 _OWN_METADATA = ("labels", "annotations")
 # Seconds until an object is read again after a conflict with another write. Reads return only committed writes. The
 # other write is committed in a later iteration of the event loop, and this pause lets that iteration begin.

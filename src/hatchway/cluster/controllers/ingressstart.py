@@ -17,8 +17,8 @@ __all__ = ["IngressStartController"]
 
 _CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 _DEPLOYMENTS = "deployments.apps"
-# This annotation marks a Deployment that this controller has scaled down. Without it, a user has scaled the Deployment
-# down, and this controller does not scale it up.
+# This annotation marks a Deployment that this controller has scaled down. This controller scales up only Deployments
+# with the annotation, because a user may have scaled down the others.
 _IDLE = "hatchway.dev/scaled-down-without-ingresses"
 # Seconds without an Ingress after which the Deployment is scaled down.
 _IDLE_SECONDS = 30.0

@@ -1,6 +1,6 @@
 """Keeps an IPAddress for each cluster address of a Service.
 
-The rules are those of `pkg/registry/core/service/ipallocator/controller/repairip.go`. In Kubernetes, the API server
+The rules come from `pkg/registry/core/service/ipallocator/controller/repairip.go`. In Kubernetes, the API server
 creates the IPAddress before the Service that uses it. In Hatchway, this controller creates the IPAddress after the
 Service, and the Service alone decides that the address is in use.
 """

@@ -39,11 +39,11 @@ class Verdict:
 class JobView:
     """The current state of a Job and of the pods that it controls.
 
-    backoff: the failures before this reconcile. new_backoff: the same with the failures of newly ended pods.
+    backoff: the failures before this reconcile. new_backoff: these and the failures of newly ended pods.
     active: the pods that have neither ended nor are being deleted. terminating: the pods that are being deleted.
     succeeded_uids, failed_uids: the pods that status.uncountedTerminatedPods lists.
     succeeded, failed: the numbers of pods that have ended, whether they are counted already or not.
-    known_indexes: the completed indexes in the status. succeeded_indexes: the same with those of newly succeeded pods.
+    known_indexes: the completed indexes in the status. succeeded_indexes: these and those of newly succeeded pods.
     failed_indexes: None for a Job without a backoff limit for each index.
     replaced: the last failed pod of each index that waits for its next pod.
     """

@@ -1,6 +1,6 @@
 """Reads a Job's pods: their indexes, failures and times; and applies the Job's failure and success policies to them.
 
-The rules are those of kube-controller-manager's `job/indexed_job_utils.go`, `pod_failure_policy.go`,
+The rules come from kube-controller-manager's `job/indexed_job_utils.go`, `pod_failure_policy.go`,
 `success_policy.go` and `backoff_utils.go`.
 """
 
@@ -83,7 +83,7 @@ def _count_of(pod: Object, annotation: str) -> int:
 
 
 def all_failures(pod: Object) -> int:
-    """Return how often earlier pods of this pod's index have failed, ignored failures included."""
+    """Return how many earlier pods with the same index have failed, ignored failures included."""
     return _count_of(pod, FAILURES) + _count_of(pod, IGNORED_FAILURES)
 
 

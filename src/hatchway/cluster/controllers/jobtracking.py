@@ -62,7 +62,7 @@ class JobTracking:
         return "Suspended" if suspended else "Resumed"
 
     def count(self, now: datetime) -> list[Object]:
-        """Add the pods that have ended to the status. Return those whose finalizer must be removed next."""
+        """Add the pods that have ended to the status. Return the pods whose finalizer must be removed next."""
         view, found, new_indexes = self.view, list[Object](), list[int]()
         tracked = [pod for pod in view.pods if jobpods.is_tracked(pod)]
         self.count_released(uid_of(pod) for pod in tracked)

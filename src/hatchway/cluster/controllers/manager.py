@@ -94,7 +94,7 @@ async def run_controllers(
     """Run until cancelled. A controller or a watch that fails is logged and started again with back-off.
 
     scheduling: the scheduler's client; None to use `client`.
-    problems: while a controller or a watch does not run, this function puts the reason here, under its name.
+    problems: while a controller or a watch does not run, this function puts the reason into this map, by name.
     """
     recorders: list[EventRecorder] = []
 

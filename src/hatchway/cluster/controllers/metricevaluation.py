@@ -1,4 +1,4 @@
-"""Computes the number of replicas that each metric of an autoscaler asks for (`horizontal.go`)."""
+"""Computes the number of replicas that each metric of an autoscaler requires (`horizontal.go`)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ScaledPods:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The number of replicas that a metric asks for.
+    """The number of replicas that a metric requires.
 
     name: the metric's name for messages.
     status: the metric's entry in `status.currentMetrics`.
@@ -83,7 +83,7 @@ class MetricEvaluator:
         self._reader = MetricsReader(config.metrics_apis, config.types, namespace)
 
     async def evaluate(self, metric: Object) -> Evaluated:
-        """Return the number of replicas that one metric asks for. Raises FailedMetric."""
+        """Return the number of replicas that one metric requires. Raises FailedMetric."""
         kind = metric.get("type", "")
         if kind == "Pods":
             return await self._pods(metric["pods"])

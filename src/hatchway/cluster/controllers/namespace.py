@@ -32,7 +32,7 @@ class NamespaceController(Controller):
         for resource in self._contents():
             if resource != "events":
                 context.cache(resource).subscribe(self._content_changed)
-        # Objects of types that are added later are not watched here; they are found by the checks at intervals.
+        # Objects of types that are added later are not watched. The checks at intervals find them.
 
     def _contents(self) -> list[str]:
         """Return the resources whose objects are in namespaces."""

@@ -197,7 +197,7 @@ class PodDevices:
         chosen = self._chosen(found, node)
         self._pending |= {uid: _devices_in(one) for uid, one in chosen.items()}
         try:
-            # One after the other, since pods may share claims.
+            # Reserve for one pod at a time, because pods may share claims.
             async with self._reserving:
                 for claim in found.claims:
                     current = self._claims.get(key_of(claim))

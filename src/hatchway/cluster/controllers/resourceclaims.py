@@ -1,4 +1,4 @@
-"""Makes ResourceClaims from templates for pods, and frees those that no pod uses (`pkg/controller/resourceclaim`)."""
+"""Makes ResourceClaims from templates for pods, and frees claims that no pod uses (`pkg/controller/resourceclaim`)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The ControllerRevisions of StatefulSets and DaemonSets: one for each pod template that they have had.
 
-The rules are those of kube-controller-manager's `history/controller_history.go`. `kubectl rollout history` and
+The rules come from kube-controller-manager's `history/controller_history.go`. `kubectl rollout history` and
 `kubectl rollout undo` read the revisions.
 """
 
@@ -69,7 +69,7 @@ class RevisionHistory:
         self._hash_label = hash_label
 
     async def revisions(self, owner: Object) -> list[Object]:
-        """Return the revisions of an object, oldest first, after adopting those without an owner. Raises ApiError."""
+        """Adopt revisions that have no owner, and return the object's revisions, oldest first. Raises ApiError."""
         selector = owner["spec"]["selector"]
         candidates = claimable(self._cache, owner, selector)
         found = await claim(self._client, owner, self._owners, selector, candidates, self._cache)
@@ -134,7 +134,7 @@ class RevisionHistory:
         }
 
     async def truncate(self, owner: Object, revisions: list[Object], live: set[str]) -> None:
-        """Delete the oldest revisions beyond the object's limit. live: names or hashes of those that are in use."""
+        """Delete the oldest revisions beyond the object's limit. live: names or hashes of the revisions in use."""
         for one in surplus_revisions(revisions, live, owner["spec"].get("revisionHistoryLimit", 10)):
             await delete_unless_gone(self._client, RESOURCE, one)
             await self._cache.wait_for_deletion(one)

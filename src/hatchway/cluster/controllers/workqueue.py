@@ -1,4 +1,4 @@
-"""A queue of keys, each at most once (client-go's `util/workqueue`)."""
+"""A queue of keys without duplicates (client-go's `util/workqueue`)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _equal(_key: Hashable) -> int:
 
 
 class WorkQueue(Generic[K]):
-    """Keys that wait for a worker, each at most once. Two workers never have the same key at the same time.
+    """Keys that wait for a worker, without duplicates. Two workers never have the same key at the same time.
 
     A key that is queued again and again is slowed down. So two controllers that undo each other's work, or objects that
     refer to each other, cost little time and do not delay other keys.
@@ -163,7 +163,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K, rest: float = 0.0) -> None:
         """Mark a key from `get` as done; queue it again if it was added meanwhile.
 
-        rest: seconds that must pass before a worker gets it again; a short rest is skipped.
+        rest: seconds that must pass before a worker gets the key again; a short rest is skipped.
         """
         self._busy.discard(key)
         if rest > _SHORTEST_REST:

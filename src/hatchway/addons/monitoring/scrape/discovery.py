@@ -67,7 +67,7 @@ def wish_of(obj: Object) -> ScrapeWish | None:
 
 
 def is_scrapable(address: str) -> bool:
-    """Return True for an address of a pod or of another machine; False for this machine's, and for link-local ones."""
+    """Return True for addresses of pods and other machines; False for this machine's and link-local addresses."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -33,7 +33,7 @@ _REPORTS = (
 
 @dataclass(slots=True)
 class SeriesTexts:
-    """The memory for the texts of series, by which all targets find their series without parsing the labels again.
+    """The memory for the texts of series. With these texts, scrapers find series without parsing the labels again.
 
     left: the characters that are still free.
     """

@@ -59,7 +59,7 @@ class LabelIndex:
     def select(self, matchers: Iterable[Matcher], tick: Callable[[], None]) -> set[int]:
         """Return the numbers of the series that all matchers match. The caller must not change the set.
 
-        Another thread may remove series meanwhile, so the result may contain removed ones.
+        Another thread may remove series meanwhile, so the result may contain removed series.
 
         tick: called at intervals while values are matched; it may raise an exception to stop.
         """

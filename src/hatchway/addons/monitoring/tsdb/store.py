@@ -254,7 +254,7 @@ class TimeSeriesStore:
 
     @property
     def size(self) -> int:
-        """Return the bytes of all samples and series. The size of those in memory is estimated."""
+        """Return the bytes of all samples and series. For data in memory, this is an estimate."""
         blocks = sum(block.size for block in self.blocks)
         return blocks + self._units * _SERIES_BYTES + self._head_samples * _SAMPLE_BYTES
 

@@ -34,7 +34,7 @@ class NodeState:
     with_terms: the pods with affinity terms.
     used: the sum of the pods' requests.
     load: like `used`, but a pod without requests is counted with a default amount.
-    nominated: pods that are not bound yet, and for which other pods were preempted here.
+    nominated: pods that are not bound yet, for which pods of this node were preempted.
     """
 
     node: Object
@@ -138,7 +138,7 @@ class ClusterState:
         self.nodes.pop(name, None)
 
     def place(self, info: PodInfo, node: str) -> None:
-        """Count a pod on a node, and no longer on the node on which it was counted before."""
+        """Count a pod on a node, and stop counting it on its former node."""
         self.remove(info.key)
         self._places[info.key] = node, info
         self._priorities[info.priority] += 1
