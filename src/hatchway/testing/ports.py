@@ -32,7 +32,7 @@ _ANSWER_SECONDS = 5.0
 
 
 class LocalPorts:
-    """The local ports of one cluster's services and pods. They are made on first use and kept until the end."""
+    """The local ports of one cluster's services and pods. They are made on first use, and stay until `close`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -210,7 +210,7 @@ class _TlsHosts:
         return problems
 
     def _claim(self, ingress: Key, host: str, secret: Key, context: ssl.SSLContext | None) -> bool:
-        """Use a certificate for a host. Return False when an older Ingress has another one for the host."""
+        """Use a certificate for a host. Return False when an older Ingress has another certificate for the host."""
         if host not in self._owners:
             if len(self._owners) < _MAX_TLS_HOSTS:
                 self._owners[host] = (ingress, secret)

@@ -65,7 +65,7 @@ def _analyzer() -> tantivy.TextAnalyzer:
 
 @dataclass(slots=True)
 class Stored:
-    """A document as it is stored.
+    """A stored document.
 
     Attributes:
         id: its id.

@@ -40,7 +40,7 @@ class CronJobController(Controller):
                 self.queue.add((seen["metadata"]["namespace"], ref["name"]))
 
     async def reconcile(self, key: Key) -> float | None:
-        """Start the run of the CronJob `key` that is due, if any. Return the seconds until the next run, or None."""
+        """Start the due run of the CronJob `key`, if any. Return the seconds until the next run, or None."""
         cron_job = self.cron_jobs.get(key)
         if cron_job is None:
             return None

@@ -37,7 +37,7 @@ class CronPlan:
     events: (type, reason, message) of each Event.
     replaced: Jobs to delete before the new Job is created.
     old: Jobs of the history to delete.
-    create: the Job to create; None for none.
+    create: the Job to create; None to create no Job.
     moment: the time of the run that `create` is for.
     again: seconds until the next run; None for never.
     """

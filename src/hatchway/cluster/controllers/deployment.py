@@ -221,7 +221,7 @@ class _DeploymentRun:
         return found
 
     async def _resize(self, found: Object, size: int) -> bool:
-        """Resize a ReplicaSet, and note the Deployment's size in its annotations. Return False if it had this size."""
+        """Resize a ReplicaSet, and record the Deployment's size in its annotations. Return True if its size changed."""
         before = rollout.replicas_of(found)
         annotations = {**annotations_of(found), **rollout.size_annotations(self.deployment)}
         if before == size and annotations == annotations_of(found):

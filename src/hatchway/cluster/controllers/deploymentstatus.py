@@ -140,7 +140,7 @@ def update_progress(
             put_condition(status, condition("Progressing", "False", "ProgressDeadlineExceeded", message), moment)
     failures = [f for found in sets if (f := get_condition(found, "ReplicaFailure")) is not None]
     if failures:
-        # When several ReplicaSets fail, the status shows the failure of the new one.
+        # When several ReplicaSets fail, the status shows the failure of the new ReplicaSet.
         wanted = get_condition(new, "ReplicaFailure") if new else None
         failure = wanted or failures[0]
         put_condition(status, {key: failure.get(key, "") for key in ("type", "status", "reason", "message")}, moment)

@@ -57,7 +57,7 @@ class BudgetCount:
 def count_budget(budget: Object, pods: list[Object], scale: int, now: datetime) -> BudgetCount:
     """Return the counts of a budget.
 
-    pods: the pods that it selects.
+    pods: the pods that the budget selects.
     scale: the sum of the sizes of the pods' controllers.
     """
     spec = budget["spec"]

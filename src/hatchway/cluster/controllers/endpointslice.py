@@ -1,4 +1,7 @@
-"""Keeps EndpointSlices: for each Service with a selector, its pods with their conditions (`k8s.io/endpointslice`)."""
+"""Writes the EndpointSlices of Services with a selector: their pods' addresses, ports and conditions.
+
+It works like Kubernetes' `k8s.io/endpointslice`.
+"""
 
 from __future__ import annotations
 

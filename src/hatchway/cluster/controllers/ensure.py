@@ -23,7 +23,7 @@ _Wanted = tuple[str, Object]
 
 
 async def ensure(client: Client, wanted: Iterable[_Wanted]) -> None:
-    """Create or update each (resource, object), in order. In the cluster, fields that `object` does not set are kept.
+    """Create or update each (resource, object), in order. An update keeps the fields that the object does not set.
 
     Raises ApiError when the API server refuses an object.
     """

@@ -52,7 +52,7 @@ class GarbageCollector(Controller):
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self._by_uid: dict[str, ObjectIdentity] = {}
-        # The uid of each owner → its dependents. `_blocking` has only those whose reference to the owner has
+        # The uid of each owner → its dependents. `_blocking` has only dependents whose reference to the owner sets
         # blockOwnerDeletion.
         self._dependents: dict[str, set[ObjectIdentity]] = {}
         self._blocking: dict[str, set[ObjectIdentity]] = {}
@@ -114,7 +114,7 @@ class GarbageCollector(Controller):
         self._unblock(owner, item)
 
     def _unblock(self, owner: str, item: ObjectIdentity) -> None:
-        """Queue an owner that waits for its dependents, because it may have none left now."""
+        """Queue an owner that waits for its dependents, because none may be left now."""
         if _discard(self._blocking, owner, item) and owner in self._by_uid:
             self.queue.add(self._by_uid[owner])
 

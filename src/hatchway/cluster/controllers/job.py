@@ -37,7 +37,7 @@ _AT_ONCE = 50
 
 
 class JobController(Controller):
-    """Creates the pods of Jobs, counts those that have ended, and ends the Jobs.
+    """Creates the pods of Jobs, counts the pods that have ended, and ends the Jobs.
 
     Keys: (namespace, name) of a Job; ("pod", namespace, name) of a pod whose Job is gone or has finished.
     """

@@ -137,7 +137,7 @@ class JobView:
         return started if started is not None or self.suspended else self.now
 
     def deadline_left(self) -> float | None:
-        """Return the seconds until the deadline (spec.activeDeadlineSeconds); None for none, or while suspended."""
+        """Return the seconds until the deadline (spec.activeDeadlineSeconds); None without one, or while suspended."""
         seconds = self.spec.get("activeDeadlineSeconds")
         if seconds is None or self.start is None or self.suspended:
             return None

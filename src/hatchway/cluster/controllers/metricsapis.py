@@ -20,7 +20,7 @@ from hatchway.kube.api import Object
 CUSTOM, EXTERNAL = "custom.metrics.k8s.io", "external.metrics.k8s.io"
 _CUSTOM_VERSIONS = ("v1beta2", "v1beta1")
 _EXTERNAL_VERSION = "v1beta1"
-# The length (seconds) of the time window of a value that does not state one.
+# The time window (seconds) of a value without `windowSeconds`.
 _WINDOW = 60
 _MAX_INT64 = (1 << 63) - 1
 
@@ -44,7 +44,7 @@ class MetricsApis(Protocol):
 
 
 class NoMetricsApis:
-    """The metrics APIs of a cluster that has none."""
+    """The `MetricsApis` of a cluster without metrics APIs."""
 
     def versions(self, group: str) -> Sequence[str] | None:
         """Return None."""
@@ -56,7 +56,7 @@ class NoMetricsApis:
 
 
 class MetricsReader:
-    """Reads metrics for one namespace. types: the served types, among them the type of a metric's object."""
+    """Reads metrics for one namespace. types: the served types, which give the resource of a metric's object."""
 
     def __init__(self, apis: MetricsApis, types: ServedTypes, namespace: str) -> None:
         self._apis = apis

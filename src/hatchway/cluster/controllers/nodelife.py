@@ -176,8 +176,8 @@ class NodeLifecycleController(Controller):
     def _evict_in(self, pod: Object, taints: list[Object]) -> float | None:
         """Return the seconds until these NoExecute taints evict the pod; None when it may stay (`processPodOnNode`).
 
-        The time of toleration begins when the taint was added. If the taint has no time, it begins when this controller
-        first sees the pod with the taint.
+        The time of toleration begins when the taint was added. If the taint has no time, it begins when this method is
+        first called for the pod.
         """
         limits: list[float] = []
         for taint in taints:

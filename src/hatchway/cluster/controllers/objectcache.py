@@ -155,7 +155,7 @@ class ObjectCache:
                 with watchdog.section(f"a subscriber to {self.resource}"):
                     changed(kind, obj, before)
             except Exception:
-                # When the subscriber of one controller fails, the others must still be called.
+                # When the subscriber of one controller fails, the other subscribers must still be called.
                 log.exception("a subscriber to %s failed on %s/%s", self.resource, namespace, name)
         for waiter in [waiter for waiter in self._waiters if waiter[0]()]:
             self._waiters.remove(waiter)

@@ -27,9 +27,9 @@ from hatchway.kube.objects import key_of
 from hatchway.kube.wellknown import LAST_APPLIED
 
 RESOURCE = "controllerrevisions.apps"
-# HASH: the label of a StatefulSet's revision that has the hash of its template.
-# POD_HASH: the label of a StatefulSet's pod that has the name of its revision. For DaemonSets, it is the label of pods
-# and revisions that has the hash of the template.
+# HASH: a label of StatefulSets' revisions; its value is the hash of the template.
+# POD_HASH: a label of StatefulSets' pods; its value is the name of the pod's revision. DaemonSets' pods and revisions
+# have this label, too; its value is then the hash of the template.
 HASH = "controller.kubernetes.io/hash"
 POD_HASH = "controller-revision-hash"
 # A revision's name begins with at most this many characters of its owner's name (`ControllerRevisionName`).
@@ -59,7 +59,7 @@ class RevisionHistory:
     """The revisions of the objects of one resource.
 
     owners: the resource of the objects.
-    hash_label: the label of revisions that has the hash of their template.
+    hash_label: the revisions' label whose value is the hash of their template.
     """
 
     def __init__(self, client: Client, cache: ObjectCache, owners: str, hash_label: str) -> None:

@@ -386,7 +386,7 @@ def _to_schedule(pod: Object) -> bool:
 
 
 def _pending_facts(pod: Object) -> tuple[object, ...]:
-    """Return the parts of an unbound pod that can change the decision. Of its status, these are only its claims."""
+    """Return the parts of an unbound pod that can change the decision. Of its status, only the claims matter."""
     claims = (pod.get("status") or {}).get("resourceClaimStatuses")
     return uid_of(pod), pod["spec"], labels_of(pod), is_deleting(pod), claims
 

@@ -65,7 +65,7 @@ class WorkQueue(Generic[K]):
         self._wake = asyncio.Event()
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        # Keys that no worker gets before their timer ends. They may be queued or not.
+        # Keys that no worker gets before their timer ends, even when they are queued.
         self._resting: dict[K, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:

@@ -260,7 +260,7 @@ class Evaluator:
         return unique(out)
 
     def _sorted(self, rows: list[Row], descending: bool) -> list[Row]:
-        """Sort the series of an instant query by value, NaN last. In a range query it has no effect."""
+        """Sort the series of an instant query by value, NaN last. Series of a range query are not sorted."""
         if self._grid.count != 1:
             return rows
 

@@ -16,8 +16,8 @@ from hatchway.kube.objects import Key
 
 __all__ = ["AbandonedError", "ClusterState", "NodeState"]
 
-# If a node does not report one of these resources, the node does not limit it. A node has nothing of any other resource
-# that it does not report.
+# If a node does not report one of these resources, the node does not limit it. Any other resource that a node does not
+# report counts as zero.
 _UNLIMITED = frozenset(("cpu", "memory", "ephemeral-storage", "pods"))
 
 
