@@ -36,7 +36,7 @@ _REPORT_SECONDS = 5.0
 
 
 class _ClusterScope:
-    """The methods that `Cluster` and `Namespace` share. Objects that name no namespace are in `namespace`.
+    """The methods that `Cluster` and `Namespace` share. For an object that names no namespace, they use `namespace`.
 
     timeout: the default timeout, in seconds, of `wait`, `url` and similar methods.
     """
@@ -336,9 +336,9 @@ class Cluster(_ClusterScope):
         Args:
             source: the result of `hatchway.testing.images` for a directory or wheels; or the path of an archive
                 (`docker save`, an OCI archive), or of a directory with an OCI image layout.
-            name: the image's name, which is taken from any other image in this user's store. "": an image from an
-                archive has its name in the archive; an image from `hatchway.testing.images` gets a unique name, and is
-                removed after the tests.
+            name: the image's name; if another image in this user's store has the name, it loses the name. If `name` is
+                "", an image from an archive keeps its name, and an image from `hatchway.testing.images` gets a unique
+                name and is removed after the tests.
 
         Raises:
             ClusterError: the image cannot be made or loaded, or the tests have not started this cluster.

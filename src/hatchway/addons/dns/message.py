@@ -78,8 +78,8 @@ class DnsAnswer:
     def pack(self, limit: int) -> bytes:
         """Encode the answer in at most `limit` bytes, and return the bytes.
 
-        When the answer is too long, additional records are removed from it first, then answers; then the bit TC is set
-        (RFC 2181 section 9).
+        When the answer is too long, its additional records are removed. If it is still too long, answers are removed
+        and the bit TC is set (RFC 2181 section 9).
         """
         record = self.record
         packed = bytes(record.pack())
@@ -111,7 +111,7 @@ class Resolver:
         zone: the names of the cluster's objects.
         domain: the cluster's domain, without a dot at its end.
         own_ranges: address ranges of the cluster. A reverse query for an unused address in them is answered with
-            NXDOMAIN; a query for any other unknown address is left to the resolvers outside.
+            NXDOMAIN; a query for any other unknown address is for the resolvers outside the cluster.
     """
 
     def __init__(
