@@ -37,12 +37,12 @@ from hatchway.outsideresolvers import OutsideResolvers, read_servers
 log = logging.getLogger("hatchway.dns")
 
 _PORT, _UNPRIVILEGED_PORT = 53, 10053
-# Seconds that all resolvers outside the cluster may take together: clients wait a little longer (resolv.conf(5): 5).
+# Seconds that all resolvers outside the cluster may take together: less than the 5 that clients wait (resolv.conf(5)).
 _OUTSIDE_SECONDS = 4.5
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code, 1 after an error, which is logged."""
+    """Serve until SIGTERM or SIGINT. Return the exit code: 0, or 1 after an error, which is logged."""
     return run_program(_run, log)
 
 

@@ -70,7 +70,7 @@ class _FollowedFile:
 
     @property
     def resume(self) -> int:
-        """Return the offset at which to continue after a restart: the first unfinished line's; `offset` without one."""
+        """Return where to continue after a restart: the offset of the first unfinished line, if any, else `offset`."""
         return min([self.offset, *(begun for begun, _ in self.partial.values())])
 
 

@@ -95,7 +95,7 @@ class LoggingStore:
         if len(self.indices) >= INDEX_LIMIT:
             raise illegal(f"this action would add an index, but this node has the maximum of {INDEX_LIMIT} open")
         directory = self._directory / name
-        if directory.exists():  # A crash has interrupted its creation.
+        if directory.exists():  # A crash interrupted the creation of this index.
             shutil.rmtree(directory)
         index = EsIndex.create(directory, name, mapping or FieldMapping())
         self.indices[name] = index

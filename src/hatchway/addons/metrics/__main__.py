@@ -42,7 +42,7 @@ _PAUSE = 1.0
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code, 1 after an error, which is logged."""
+    """Serve until SIGTERM or SIGINT. Return the exit code: 0, or 1 after an error, which is logged."""
     return run_program(_run, log)
 
 

@@ -19,7 +19,7 @@ _GROUP = {"name": GROUP, "versions": [_GROUP_VERSION], "preferredVersion": _GROU
 
 
 def discovery(path: str, *, aggregated: bool) -> Json | None:
-    """Return the discovery document at a path; None for other paths. aggregated: as aggregated discovery."""
+    """Return the discovery document at a path; None for other paths. aggregated: True for aggregated discovery."""
     if path == "/apis":
         return _aggregated() if aggregated else {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_GROUP]}
     if path == f"/apis/{GROUP}":

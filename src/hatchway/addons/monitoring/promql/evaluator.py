@@ -27,7 +27,7 @@ from hatchway.addons.monitoring.promql.rangefunctions import RANGE_FUNCTIONS, ov
 from hatchway.addons.monitoring.promql.selection import Selection
 from hatchway.addons.monitoring.tsdb.labels import without_name
 
-# The step of a subquery without one, in milliseconds: Prometheus' default evaluation interval.
+# The default step of a subquery, in milliseconds: Prometheus' default evaluation interval.
 SUBQUERY_STEP = 60_000
 
 

@@ -79,7 +79,7 @@ def bucket_quantile(q: float, buckets: list[tuple[float, float]]) -> float:
 
 
 def _monotonic(buckets: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """Join buckets with the same bound, and raise counts that are lower than those before them."""
+    """Join buckets with the same bound, and raise counts that are lower than the count before."""
     bounds: list[float] = []
     counts: list[float] = []
     for bound, count in buckets:

@@ -5,7 +5,7 @@
     prometheus.io/path: /metrics
     prometheus.io/scheme: http
 
-Jobs and labels are as widely used dashboards expect them: `job="apiserver"`, `job="kubelet"` with `metrics_path`.
+Jobs and labels are those that widely used dashboards expect: `job="apiserver"`, `job="kubelet"` with `metrics_path`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 _STATE_METRICS = ("kube-system", "kube-state-metrics")
 # A path that can be written into a request's first line without changes.
 _path = re.compile(r"/[\x21-\x7e]{0,1024}").fullmatch
-# Pods have loopback addresses where there is no private network; other loopback addresses are this machine's.
+# Pods have these loopback addresses if there is no private network. Other loopback addresses belong to this machine.
 _POD_LOOPBACK = ipaddress.ip_network("127.64.0.0/10")
 
 
@@ -124,7 +124,7 @@ class TargetDiscovery:
         yield self._behind_api("apiserver", "kubernetes.default.svc:443", "/metrics", "/metrics", {})
         for node in self._nodes.items.values():
             yield from self._of_node(node)
-        # By namespace, so that endpoints in one namespace cannot replace the targets of another namespace.
+        # URLs are recorded by namespace, so that endpoints in one namespace cannot replace another namespace's targets.
         seen: dict[str, set[str]] = {}
         for service in self._services.items.values():
             urls = seen.setdefault(service["metadata"]["namespace"], set())

@@ -30,7 +30,7 @@ class ScrapePool:
     """Scrapes targets until it is closed.
 
     Args:
-        store: gets the samples.
+        store: stores the samples.
         limits: the limits of each scrape.
 
     Attributes:

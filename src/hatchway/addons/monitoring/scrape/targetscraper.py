@@ -64,7 +64,7 @@ class ScrapeLimits:
     value: int = 4096
 
     def of_target(self, target: ScrapeTarget) -> ScrapeLimits:
-        """Return the limits of one target: kube-state-metrics is the only one that keeps its own labels."""
+        """Return the limits of one target. Only kube-state-metrics, which has larger limits, has `honor_labels`."""
         if not target.honor_labels:
             return self
         return replace(self, body=self.state_body, samples=self.state_samples)
@@ -111,7 +111,7 @@ class TargetScraper:
         # The series of the last scrape whose samples had no time in the text.
         self._current: set[TimeSeries] = set()
         self._reports: list[TimeSeries] = []
-        # How many samples the present scrape has read so far; kept when the scrape fails.
+        # How many samples the present or the last scrape has read, even if it failed.
         self._scraped = 0
 
     @property

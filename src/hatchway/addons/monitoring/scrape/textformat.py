@@ -74,7 +74,7 @@ class ExpositionParser:
         self._lines, self._ended = 0, False
 
     def samples(self, text: str) -> Iterator[SampleLine]:
-        """Yield the samples of a whole text, as `parse`."""
+        """Yield the samples of a whole text, as `parse` does."""
         self.begin()
         yield from self.parse(text.split("\n", _MOST_LINES))
         self.finish()

@@ -82,7 +82,7 @@ class LabelIndex:
         return found.difference(*excluding) if excluding else found
 
     def _with_values(self, matcher: Matcher, tick: Callable[[], None], *, matching: bool) -> set[int]:
-        """Return the series whose value of the label the matcher matches; with matching=False, does not match."""
+        """Return the series with a label value that the matcher matches, or does not match if `matching` is False."""
         equal = "=" if matching else "!="
         if matcher.type == equal:
             values = [matcher.value]
