@@ -109,7 +109,7 @@ def from_wheels(
 
 
 def _base(store: ImageStore, base: _Path) -> Image | Path:
-    """Return the base: a directory if there is one with this path, else an image."""
+    """Return the base: a directory for a `Path` or a text that begins with `.` or `/`, else an image of the store."""
     if not isinstance(base, str) or base.startswith((".", "/")):
         return Path(base)
     try:
@@ -119,7 +119,7 @@ def _base(store: ImageStore, base: _Path) -> Image | Path:
     if found is None:
         raise ClusterError(
             f'there is no image "{base}" in {store.path}',
-            "`hatchway image pull` or `load` brings it there; the path of a directory has ./ or / at its beginning",
+            "`hatchway image pull` or `load` brings it there; the path of a directory begins with ./ or /",
         )
     return found
 

@@ -36,8 +36,8 @@ NAME = "default-scheduler"
 _AGAIN = 300.0
 # A decision with more comparisons than this is made on another thread. A comparison takes about 4 µs.
 _MUCH_WORK = 5_000
-# A long decision that is out of date when it ends is repeated after `_SOON` seconds, or after `_REST` times the time
-# that it took, whichever is longer.
+# If a long decision is out of date when it ends, it is repeated after `_SOON` seconds, or after `_REST` times its cost
+# if that is longer.
 _SOON = 0.1
 _REST = 4
 _WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
