@@ -31,7 +31,7 @@ _CONTEXT = "hatchway-test"
 _NAME = re.compile(r"hatchway-test-[0-9a-f]{12}")
 # Seconds for a clean end. Programs that take longer are killed, because nothing of the cluster is kept.
 _END_SECONDS = 3.0
-# A directory of this age (seconds) whose cluster does not run was abandoned: all processes that clean up were killed.
+# A directory of this age (seconds) without a running cluster counts as abandoned: the cluster's processes were killed.
 _ABANDONED_SECONDS = 3600.0
 
 
@@ -137,12 +137,12 @@ def _remove(path: Path) -> None:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Remove the files of clusters that could not do so: all their processes and their test process were killed."""
+    """Remove the files of clusters whose processes were all killed, together with their test process."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(base):
             if not _NAME.fullmatch(entry.name):
                 continue
-            # Another process may be doing the same.
+            # Another process may remove the directory at the same time.
             with contextlib.suppress(OSError, HatchwayError):
                 found = entry.stat(follow_symlinks=False)
                 old = time.time() - found.st_mtime > _ABANDONED_SECONDS

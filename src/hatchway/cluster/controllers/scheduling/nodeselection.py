@@ -48,7 +48,7 @@ def named_nodes(spec: Object) -> set[str] | None:
                 values = set(one.get("values") or ())
                 listed = values if listed is None else listed & values
         if listed is None:
-            # Terms are alternatives, so this one may allow any node.
+            # Terms are alternatives, so this term may allow any node.
             return None
         names |= listed
     return names if terms else None
