@@ -33,7 +33,7 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _METHODS: Final = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
-# Idempotent methods: such a request may be sent again even if the first one may have had an effect (RFC 9110 section
+# Idempotent methods: a request may be sent again even if the upstream may have executed it already (RFC 9110 section
 # 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
 # A path of more than _PLAIN_PATH bytes may have at most _PIECES slashes and escapes, because each costs time in
@@ -80,7 +80,7 @@ class Request:
         keep_alive: True if the client allows another request on the connection.
         expects_continue: True if the client waits for `100 Continue` before it sends the body.
         trailers: True if the client accepts trailers.
-        replayable: True if it may be sent again even if the first one may have had an effect.
+        replayable: True if the request may be sent again even if the upstream may have executed it already.
         plain: True for a replayable request with HTTP/1.1, no `Expect`, no upgrade, and a connection that is kept.
         head: the bytes of the head, with its empty line; b"" for a head larger than KEPT.
     """

@@ -121,7 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def looks_dead(self) -> bool:
-        """Return True if bytes or a FIN wait on the idle connection, which the event loop may not have seen yet."""
+        """Return True if bytes or a FIN have arrived on the idle connection, even if the event loop has not noticed."""
         if self._sock is None:
             return False
         try:
@@ -204,7 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
         return body.left if isinstance(body, bodies.Length) else 1
 
     def bulk_received(self, data: memoryview) -> bool:
-        """Take a piece of a long body. It has no bytes after the body. Return False when it was the last piece."""
+        """Take a piece of a long body, without any byte after the body. Return False when it was the last piece."""
         consumer, body, take = self._consumer, self._body, self._bulk
         if consumer is None or take is None or not isinstance(body, bodies.Length):
             self.transport.abort()
@@ -271,7 +271,7 @@ class UpstreamConnection(asyncio.Protocol):
         framing = response.body
         if bodiless(self._method, status):
             framing = 0
-            # A server that announces a body in a 204 or 304 may send it; it would be taken for the next response.
+            # A server that announces a body in a 204 or 304 may send it. It would be parsed as the next response.
             silent = self._method == "HEAD" or response.body in (0, UNTIL_CLOSE)
             self._keep_alive = response.keep_alive and silent
         self._body = bodies.reader(framing, limits.trailers, limits.fields)

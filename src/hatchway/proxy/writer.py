@@ -1,6 +1,6 @@
 """Writes the responses to a client: heads, bodies and their framing.
 
-Everything that is written while one batch of bytes is handled is sent in one write.
+While one batch of received bytes is handled, output is collected, and then sent in one write.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ class HtmlRewriter:
         elif b"<![CDATA[".startswith(head):
             return found
         else:
-            # "<" followed by anything but these is text.
+            # "<" before any other character is text.
             self._state = self._bogus_comment if head[1:2] in (b"!", b"?", b"/") else self._text
             begun = found + 1
         out.append(buffer[found:begun])

@@ -12,7 +12,7 @@ import re
 
 from hatchway.rewrite import gourl
 
-# RFC 3986 appendix B. A scheme needs a letter first, so `::bad` has none and `a/b:c` neither.
+# RFC 3986 appendix B. A scheme begins with a letter and has no slash, so neither `::bad` nor `a/b:c` has a scheme.
 _URL = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _NEEDS_COLLAPSE = re.compile(rb"//|/\.|/%2[eE]")

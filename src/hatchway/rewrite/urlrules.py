@@ -42,7 +42,7 @@ class KubernetesRule:
 
 
 class PrefixRule:
-    """Puts path-absolute URLs under the prefix, and URLs of one of `hosts`, which become path-absolute.
+    """Puts path-absolute URLs under the prefix. URLs of one of `hosts` become path-absolute and get the prefix, too.
 
     `ws:` and `wss:` URLs keep scheme and host. Relative and foreign URLs stay unchanged.
 

@@ -71,7 +71,8 @@ KEYWORDS: Final = (
 # After these words a name is defined, or its value is not read.
 MAKES_A_NAME: Final = "function class const let var import get set static async"
 NO_VALUE_OF: Final = "new delete function class get set typeof"
-# Members of a `Location` whose value depends on the prefix, and those among them that are read without a call.
+# WRAPPED_MEMBERS are members of a `Location` whose value depends on the prefix. READ_MEMBERS are those among them that
+# return an address.
 WRAPPED_MEMBERS: Final = "href pathname assign replace toString valueOf"
 READ_MEMBERS: Final = "href pathname toString valueOf"
 # Windows and documents that can be navigated by an assignment to their `location`.

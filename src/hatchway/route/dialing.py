@@ -42,7 +42,7 @@ class DialingRoute(AnyProtocolRoute):
         """Return the route's capabilities for a target, or a Refusal if the user may not read its address.
 
         Raises:
-            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer cannot be found out now; ApiError 503 when the API server cannot be reached.
         """
         if target.kind == "hosts":
             return ANY_PROTOCOL

@@ -208,7 +208,7 @@ class RelayKeeper:
         return await self._client.create("pods", pod, self._options.namespace)
 
     async def give_up_if_gone(self, relay: RelayPod) -> bool:
-        """Stop using the relay if it has ended. Return True if it has; False also when this is not known now."""
+        """Stop using the relay if it has ended. Return False if it has not ended, or if this is unknown now."""
         try:
             pod = await self._client.get("pods", relay.name, relay.namespace)
         except ApiError as error:
@@ -266,7 +266,7 @@ class RelayKeeper:
         return True
 
     async def _remove_all(self) -> None:
-        """Delete every pod that was made here. Pods that cannot be deleted now end by themselves."""
+        """Delete every pod that this keeper has made. Pods that cannot be deleted now end by themselves."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REMOVAL_SECONDS):
                 for name in sorted(self._made):
@@ -279,7 +279,7 @@ class RelayKeeper:
         try:
             found = await self._client.list("pods", namespace, label_selector=_SELECTOR)
         except ApiError:
-            return  # nothing is lost: these pods have ended, only their objects stay in the API
+            return  # this is harmless: these pods have ended, and only their objects stay in the API
         for pod in found:
             if (is_finished(pod) or _is_stuck(pod)) and pod["metadata"]["name"] not in self._made:
                 await self._delete(pod["metadata"]["name"], pod["metadata"].get("uid") or "")

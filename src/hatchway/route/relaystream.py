@@ -23,10 +23,12 @@ class RelayLost(Exception):
 
 
 class _Handshake(asyncio.Protocol):
-    """Waits for the relay's answer, and keeps the bytes after it.
+    """Waits for the relay's answer, and stores the bytes after it.
 
-    answer: a future of the answer. early: the bytes after the answer. eof: True when the relay sends no more. lost:
-    (error,) when the connection was lost; None until then.
+    answer: a future of the answer.
+    early: the bytes after the answer.
+    eof: True when the relay sends no more.
+    lost: (error,) when the connection was lost; None until then.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -69,7 +71,7 @@ async def ask(transport: asyncio.Transport, request: bytes, seconds: float) -> t
     """Send a request on a new connection to the relay, and wait for the answer.
 
     Returns:
-        The answer, and the rest of the connection, which reads nothing before `resume_reading`.
+        The answer, and a transport for the bytes after it. The transport reads nothing before `resume_reading`.
 
     Raises:
         RelayLost: there was no answer; the connection was aborted.
