@@ -54,7 +54,7 @@ class Diagnosis:
         lookup: ObjectLookup,
         address: DoorAddress,
     ) -> None:
-        """Store the objects that it uses.
+        """Store the arguments.
 
         Args:
             connection: the API server.
@@ -265,7 +265,7 @@ class Diagnosis:
         return True
 
     def needs_forward(self, target: Target, why: str) -> DoorProblem:
-        """Return the problem of an application that needs something that the route cannot carry. why: what it is."""
+        """Return the problem of an application that needs more than the route can carry. why: what it needs."""
         return refused.needs_forward(target, why)
 
     def kubelet_paths(self, target: Target, root: str) -> DoorProblem:

@@ -85,7 +85,7 @@ class SchemeChoice:
         if self.fixed:
             return None
         if _is_plain(self.value) != _is_plain(scheme):
-            return self.value or "http"  # another request has found the right one in the meantime
+            return self.value or "http"  # another request has found the right scheme in the meantime
         if self.both_failed:
             return None
         return "https" if _is_plain(scheme) else "http"

@@ -103,7 +103,7 @@ class TargetAddresses:
         self._service_start = b""
         if target.kind == "services":
             own += [f"{target.name}.{target.namespace}", f"{target.name}.{target.namespace}.svc"]
-            # Names of pods may precede it, and any cluster domain may follow.
+            # Names of pods may precede this text, and any cluster domain may follow it.
             self._service_start = f"{target.name}.{target.namespace}.svc.".encode()
         self._service = frozenset(map(_host, (*own, *service)))
         self._pods = frozenset(map(_host, pods))
@@ -180,7 +180,7 @@ async def find_addresses(
         outer: as for `TargetAddresses`.
 
     Raises:
-        ApiError: the API server cannot be asked.
+        ApiError: a request to the API server has failed.
     """
     meant, number = resolved.target.port, resolved.listen_port
     if target.kind == "nodes":

@@ -68,7 +68,7 @@ class TargetAttempt:
 class Retry:
     """The differences between the present attempt and the next one.
 
-    renewed: the credentials were renewed for it.
+    renewed: the credentials were renewed for the next attempt.
     sent_host: a Host to send instead of the chosen one.
     scheme: a scheme to use instead of the present one, after `failed`.
     """

@@ -106,7 +106,9 @@ class TargetExchange:
         return transform
 
     def _edit_fields(self, head: ResponseHead, *, reload: bool) -> tuple[Headers, Headers]:
-        """Return a response's fields for the browser, and separately those that lead to another port's prefix.
+        """Return a response's fields for the browser, and separately a `Location` that leads to another port.
+
+        Under a path prefix, this `Location` already has the prefix of the other port.
 
         reload: True when the browser must request the same address again, so that it must not cache the response.
         """

@@ -106,7 +106,7 @@ class ClusterView(Protocol):
 class TargetFacts:
     """The facts that the door has learned about a target from its answers.
 
-    host_header: the Host that it gets, and why; "" before the first attempt.
+    host_header: the Host that is sent to it, and why; "" before the first attempt.
     route: the name of the route to it.
     needs_forward: what the application needs and the route cannot carry; "" for nothing.
     """
@@ -133,12 +133,12 @@ class DoorInfo(Protocol):
         """Return the URL of a target's host name.
 
         Raises:
-            TargetError: no host name can carry the target's name.
+            TargetError: the target's name cannot be part of a host name.
         """
         ...
 
     def facts(self, target: Target) -> TargetFacts:
-        """Return what is known of a target."""
+        """Return the facts about a target."""
         ...
 
 
@@ -364,7 +364,7 @@ def _endpoints(service: Object, index: ServiceIndex, pods: Mapping[Key, Object])
 def _judge(item: Item, endpoints: list[Endpoint], service: Object, *, known: bool) -> None:
     """Set state, summary, reasons and endpoints of an item.
 
-    known: True when the user may read the objects on which they depend.
+    known: True when the user may read the objects on which these fields depend.
     """
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":

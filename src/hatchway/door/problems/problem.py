@@ -63,7 +63,7 @@ class DoorProblem:
     target: Target | None = None
     hint: str = ""
     facts: tuple[tuple[str, str], ...] = ()
-    facts_title: str = "What was asked for"
+    facts_title: str = "What was requested"
     details: tuple[Detail, ...] = ()
     details_title: str = ""
     links: tuple[tuple[str, str], ...] = ()

@@ -65,7 +65,7 @@ class NoAnswer(Enum):
         "speaks-tls",
         "{name} speaks TLS on this port",
         "error trying to reach {what} by plain HTTP: {error}",
-        "Ask for it by HTTPS.",
+        "Request it by HTTPS.",
     )
     SPEAKS_TLS_BUT_NO_HTTPS = _Words(
         "speaks-tls",
@@ -78,7 +78,7 @@ class NoAnswer(Enum):
         "no-tls",
         "{name} does not speak TLS on this port",
         "error trying to reach {what} by HTTPS: {error}",
-        "Ask for it by plain HTTP.",
+        "Request it by plain HTTP.",
     )
     SPEAKS_NO_HTTP = _Words(
         "no-http",
@@ -104,9 +104,9 @@ class NoAnswer(Enum):
     )
     BROKE_OFF = _Words(
         "broke-off",
-        "{name} broke off its answer",
+        "{name} aborted its answer",
         "error trying to reach {what}: the connection ended without an answer: {error}",
-        "The API server works. It closes the connection without an answer when the application breaks off its own "
+        "The API server works. It closes the connection without an answer when the application aborts its own "
         "answer. The application's log may say why.",
         status=502,
         logs=True,
@@ -237,7 +237,7 @@ def api_broken(server: str, error: str, status: int = 0) -> DoorProblem:
         status=502,
         title="The API server gives no answer to this request",
         message=f"{server}: {error}",
-        hint="It is there and answers other requests. The program behind this path, or a proxy on the way, broke off.",
+        hint="It answers other requests. The program behind this path, or a proxy on the way, closed the connection.",
         facts=(("API server", server),),
     )
 
