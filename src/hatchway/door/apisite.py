@@ -157,7 +157,7 @@ class _ApiDecision(CachedDecision):
 
 
 def request_headers(head: RequestHead, host: bytes, credentials: Headers) -> tuple[Headers, bool]:
-    """Return the header fields for the API server, and True when the credentials in them are those of the door.
+    """Return the header fields for the API server, and True when they contain `credentials`.
 
     Args:
         head: the request.

@@ -273,7 +273,7 @@ class Diagnosis:
         return notfound.kubelet_paths(target, root)
 
     async def _user(self) -> str:
-        """Return the user's name in the cluster; "" when the API server does not tell it."""
+        """Return the user's name in the cluster; "" when the API server does not return it."""
         try:
             return await user_name(self._connection.client)
         except ApiError:

@@ -150,7 +150,7 @@ class DoorRouter:
         return site.route(head)
 
     def _use_site(self, key: bytes) -> TargetSite | None:
-        """Return a known site, and move it to the end; None when it is unknown."""
+        """Return a stored site, and move it to the end; None when there is none."""
         site = self._sites.get(key)
         if site is not None:
             self._sites.move_to_end(key)
@@ -164,7 +164,7 @@ class DoorRouter:
         return site
 
     def _keep_site(self, key: bytes, site: TargetSite) -> None:
-        """Store a site. It replaces one with the same key, or the least recently used one if there are too many."""
+        """Store a site. Drop the site with the same key, or the least recently used site if there are too many."""
         if key in self._sites:
             self._forget_site(key)
         elif len(self._sites) >= _MAX_SITES:

@@ -101,7 +101,8 @@ class TargetKnowledge:
     def host_choice_for(self, head: RequestHead) -> HostChoice:
         """Return the choice of Host for a request.
 
-        Upgrades, and requests that change something, follow the choice for pages until one of them was answered.
+        Upgrades have their own choice once an upgrade was answered, and writes once a write was answered. Before that,
+        they use the choice for pages.
         """
         if head.upgrade is not None:
             return self._upgrade_choice or self.host_choice
@@ -167,7 +168,7 @@ class TargetKnowledge:
         self.valid_until = 0.0
 
     def switch_scheme(self, scheme: str) -> None:
-        """Use this scheme from now on, because a request by it was answered."""
+        """Use this scheme from now on, because a request with this scheme was answered."""
         if self.scheme.switch_to(scheme):
             self._change()
 
@@ -203,7 +204,7 @@ class TargetKnowledge:
         return True
 
     def prefer_host(self, host: bytes) -> bool:
-        """Send this Host from now on, because the application redirects to it. Return True if it is a new one."""
+        """Send this Host from now on, because the application redirects to it. Return True if the Host has changed."""
         if not self.host_choice.prefer(host):
             return False
         self._upgrade_choice = None

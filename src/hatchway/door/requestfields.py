@@ -19,9 +19,9 @@ _REPLACED: Final = frozenset(
 )
 # A browser must not act as another user at the API server, nor control the embedded API server.
 _REMOVED: Final = (b"impersonate-", b"x-remote-", b"x-hatchway-")
-# Content codings of HTML that every kube-apiserver can rewrite (`transport.go`, `rewriteResponse`). It decodes
-# `deflate` as raw deflate, although servers send the zlib format, and answers 500. Older releases damage all other
-# codings.
+# Content codings of HTML that every kube-apiserver can rewrite (`transport.go`, `rewriteResponse`). A kube-apiserver
+# decodes `deflate` as raw deflate, although applications send the zlib format, and answers 500. Older releases damage
+# all other codings.
 _KEPT_CODINGS: Final = frozenset((b"gzip", b"identity"))
 # The number of bytes of Accept-Encoding that are parsed.
 _LONGEST_PREFERENCES: Final = 1024

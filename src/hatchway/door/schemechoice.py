@@ -91,7 +91,7 @@ class SchemeChoice:
         return "https" if _is_plain(scheme) else "http"
 
     def switch_to(self, scheme: str) -> bool:
-        """Use this scheme from now on, because a request by it was answered. Return True when that is a change."""
+        """Use this scheme from now on, because a request with it was answered. Return True if that is a change."""
         if self.fixed or _is_plain(self.value) == _is_plain(scheme):
             return False
         self.value = "https" if not _is_plain(scheme) else "http"
@@ -112,7 +112,7 @@ class HttpsAnswer(Enum):
 
 
 class HttpsClaim:
-    """Decides if an application is told that browsers use HTTPS.
+    """Decides if requests to an application claim, by X-Forwarded-Proto, that browsers use HTTPS.
 
     Some applications demand X-Forwarded-Proto (Django's SECURE_SSL_REDIRECT, Rails' force_ssl); others check the
     connection instead (Argo CD).

@@ -133,8 +133,8 @@ class TargetAddresses:
                 return None
         elif not (of_service or host in self._pods or host in self._outer or authority == sent.lower()):
             return None
-        # If an `http://` URL has no port, the application has probably removed the port, so it means this port. An
-        # `https://` URL without a port means the target's port 443, if there is one.
+        # If an `http://` URL has no port, the application has probably removed its own port, so the URL means its own
+        # port. An `https://` URL without a port means the target's port 443, if there is one.
         stripped = not written_port and number == "80"
         if spelled is None or spelled == self._ports.own or authority == sent.lower() or stripped:
             return AddressMatch(rest)

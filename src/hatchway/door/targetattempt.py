@@ -18,7 +18,7 @@ REPEATABLE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 class FailedAttempt:
     """The earlier attempt with the other scheme, whose answer is used when this attempt fails, too.
 
-    scheme: the scheme by which it was made.
+    scheme: the scheme of that attempt.
     answer: its answer.
     status: the API server's `Status`; None when the application itself has answered.
     """
@@ -40,7 +40,7 @@ class TargetAttempt:
     sent_host: the choice of Host for this attempt.
     host: the resulting value of Host.
     without_forwarded: True when this attempt leaves out X-Forwarded-* fields although the choice has them.
-    renewed: True when the credentials were renewed for it.
+    renewed: True when the credentials were renewed for this attempt.
     failed: the attempt with the other scheme before it; None without one.
     authorization: the client's Authorization.
     """
@@ -60,7 +60,7 @@ class TargetAttempt:
 
     @property
     def is_browser_page(self) -> bool:
-        """Return True when Origin or Referer shows that a page sends it."""
+        """Return True when Origin or Referer shows that a page sends the request."""
         return any(name.lower() in (b"origin", b"referer") for name, _ in self.head.headers)
 
 

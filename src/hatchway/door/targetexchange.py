@@ -1,4 +1,4 @@
-"""One exchange with a target: edits the response for the browser, and records what it shows about the target."""
+"""One exchange with a target: edits the response for the browser, and records facts about the target from it."""
 
 from __future__ import annotations
 

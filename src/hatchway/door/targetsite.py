@@ -177,7 +177,7 @@ class TargetSite:
         """Return the path and the query for the application."""
         start = len(self._prefix)
         if _DOT_SEGMENT.search(head.path):
-            # Normalize it, so that no program between the door and the API server changes it to another path.
+            # Normalize the path, so that no program between the door and the API server changes it to another path.
             return collapse_path(head.path[start:]) + (b"?" + head.query if head.query is not None else b"")
         path = head.target[start:]
         # For a WebSocket, `.../proxy` means the application's root, because a WebSocket cannot be redirected.

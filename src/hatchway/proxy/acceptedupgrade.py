@@ -65,7 +65,7 @@ def take_over(
         done: called when the transport is closed. It gets the number of bytes that the client has sent, and 0, because
             bytes to the client are not counted.
         transport: the client's transport.
-        protocol: the protocol. Its methods are called in the same way as an event loop calls them.
+        protocol: the protocol. Its methods are called like an event loop calls them.
         early: bytes that the client sent right after its request; `data_received` gets them first.
     """
     accepted = _Accepted(context, transport, protocol, done)

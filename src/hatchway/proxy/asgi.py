@@ -17,7 +17,7 @@ from hatchway.proxy.routing import ASGIApp, Headers, RequestHead, Scope, get_hea
 logger = logging.getLogger("hatchway.proxy")
 
 # The name of an ASGI extension in the scope. Its value is the function `AppExchange.write_now`, which writes a piece of
-# the body without waiting. With it, the application does not have to run a task for each piece.
+# the body without waiting. With this extension, the application does not have to run a task for each piece.
 WRITE_NOW = "hatchway.write_now"
 
 

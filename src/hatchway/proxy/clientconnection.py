@@ -333,7 +333,7 @@ class ClientConnection(asyncio.Protocol):
     # `contracts.ConnectionControl`: called by the dispatcher
 
     def hold(self, pause: bool = False) -> None:
-        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+        """Stop passing the request's body to the exchange until `release`. pause: stop reading from the client, too."""
         self._held = True
         if pause and self._reader.in_body and not self._paused and self.phase is not _CLOSED:
             self._paused = True

@@ -86,7 +86,7 @@ class ConnectionControl(Protocol):
     """A client's connection, as the dispatcher controls it (`clientconnection.py`)."""
 
     def hold(self, pause: bool = False) -> None:
-        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+        """Stop passing the request's body to the exchange until `release`. pause: stop reading from the client, too."""
 
     def release(self) -> None:
         """Undo `hold`."""
@@ -139,7 +139,7 @@ class ExchangeClient(Protocol):
         """Return True if a part of the request's body was not read yet."""
 
     def hold(self, pause: bool = False) -> None:
-        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+        """Stop passing the request's body to the exchange until `release`. pause: stop reading from the client, too."""
 
     def release(self) -> None:
         """Undo `hold`."""

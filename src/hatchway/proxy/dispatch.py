@@ -141,7 +141,7 @@ class Dispatcher:
             self.fail(500, "internal error")
             return
         if isinstance(decision, Forward):
-            # The same code as in `_decide`, without a call, because nearly all requests of a proxy come here.
+            # This repeats the code of `_decide` to save a call, because nearly all requests of a proxy get here.
             exchange = self.exchange = self._spare or self._make_forwarder()
             self._spare = None
             exchange.start(request, self.head, decision, self._cached)
@@ -326,7 +326,7 @@ class Dispatcher:
         return self._reader.in_body
 
     def hold(self, pause: bool = False) -> None:
-        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+        """Stop passing the request's body to the exchange until `release`. pause: stop reading from the client, too."""
         self._connection.hold(pause)
 
     def release(self) -> None:

@@ -290,7 +290,7 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
 
     Fields that `Connection` lists are removed here, before routing. If they were removed later, a client could also
     remove fields that the routing function adds (X-Forwarded-For). A request is rejected when it lists a field on which
-    routing depends: without `Impersonate-User`, for example, it would have the rights of its token.
+    routing depends: without `Impersonate-User`, for example, the request would have the rights of its token.
     """
     length: int | None = None
     chunked = expects = trailers = False

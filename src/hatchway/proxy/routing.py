@@ -197,7 +197,7 @@ class Forward:
     target: the request-target to send.
     headers: all end-to-end fields to send, including `Host`. The engine removes hop-by-hop fields, and adds the fields
         for the body's framing and, for an upgrade, `Connection: Upgrade` and `Upgrade`.
-    error_response: returns the response for an error. Called only while nothing of a response was relayed.
+    error_response: returns the response for an error. Called only before any byte of a response was relayed.
     edit_response: called with the head of the response before it is relayed, but not with a 1xx. It may change the
         head, and may return a transform for the body. If it returns no transform, the edited head is used again when
         the upstream sends the same head again.

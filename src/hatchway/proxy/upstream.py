@@ -146,7 +146,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Read a response. Close a connection on which no response is expected."""
         consumer = self._consumer
         if consumer is None:
-            # Bytes on an idle connection must not be taken for the response to the next request.
+            # Bytes on an idle connection must not be read as the response to the next request.
             self.transport.abort()
             return
         self.answered = True
@@ -159,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._keep_alive = last.keep_alive
                 left = self.sending or self._switch or self._paused or self.transport.get_write_buffer_size()
                 if last.keep_alive and not left:
-                    # The same code as in `_let_go`, without a call, because this is the usual case.
+                    # This repeats the code of `_let_go` to save a call, because this is the usual case.
                     self.reused = True
                     self._pool.put(self)
                 else:
@@ -320,7 +320,7 @@ class UpstreamConnection(asyncio.Protocol):
         consumer.upstream_lost(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the exchange, and remove the connection from the pool."""
+        """Tell the exchange that the connection is lost, and remove it from the pool."""
         transports.note_lost(self.transport)
         self._share.release()
         self._pool.discard(self)

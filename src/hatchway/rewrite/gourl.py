@@ -81,7 +81,7 @@ def quoted(text: bytes) -> str:
 
 
 def clean(path: bytes) -> bytes:
-    """Return a path as `path.Clean` does: no empty and no dot segments, no slash at the end, b"." for nothing."""
+    """Return a path as `path.Clean` does: no empty or dot segments, no slash at the end, b"." if nothing is left."""
     rooted = path.startswith(b"/")
     kept: list[bytes] = []
     for segment in path.split(b"/"):

@@ -1,8 +1,8 @@
 """Rewrites URL attributes in HTML under a path prefix, streaming.
 
 It changes the attributes in apimachinery's list (`pkg/util/proxy/transport.go`, `atomsToAttrs`) by a rule of
-`urlrules.py`. All other bytes pass unchanged: nothing is parsed into a tree and written again. It works on bytes, so
-the page may have any charset that contains ASCII. `page.py` builds on it.
+`urlrules.py`. All other bytes pass unchanged: nothing is parsed into a tree and written again. The rewriter works on
+bytes, so the page may have any charset that contains ASCII. `page.py` extends it.
 
 The tokenizer is the part of https://html.spec.whatwg.org/multipage/parsing.html#tokenization that is needed to find
 attributes: text, tags, comments, and elements whose content is not markup. Between two pieces of input it keeps at most

@@ -97,7 +97,7 @@ class JavaScriptRewriter:
 
 
 def _closing_parenthesis(ahead: bytes, position: int, effort: Effort) -> int | None:
-    """Return the index of the parenthesis that closes the one before `position`; None when it is not in `ahead`.
+    """Return the index of the parenthesis that closes the parenthesis before `position`; None if it is not in `ahead`.
 
     The cost of the search is added to `effort`.
     """

@@ -197,7 +197,7 @@ class PrefixRewriter:
                 (value for name, value in headers if name.lower() == b"content-security-policy"),
                 (value for name, value in headers if name.lower() == b"content-security-policy-report-only"),
             )
-        # The policies in a 304 are those of the application. They would replace the changed ones, which the browser has
+        # The policies in a 304 are the application's own. They would replace the changed policies that the browser has
         # stored with the page.
         dropped = _DROPPED | _POLICIES if status == 304 else _DROPPED
         if policy.adds_nonce:

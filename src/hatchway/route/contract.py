@@ -61,7 +61,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class TargetRoute:
-    """The way that HTTP exchanges take to one target by a route.
+    """Describes how HTTP exchanges reach one target by one route.
 
     name: the route's name.
     upstream: the server to which exchanges are sent.

@@ -53,12 +53,12 @@ class Session(Protocol):
 
     @property
     def stalled(self) -> bool:
-        """Return True while a connection whose data is not read holds up all others."""
+        """Return True while a connection whose data is not read holds up all other connections."""
         ...
 
     @property
     def has_flow_control(self) -> bool:
-        """Return True when no connection holds up others."""
+        """Return True when no connection can hold up other connections."""
         ...
 
     def connect(self, port: int) -> asyncio.Transport:
@@ -116,7 +116,7 @@ class PooledSession:
 
     @property
     def busy(self) -> bool:
-        """Return True when a stream that moves much data might hold up a new one."""
+        """Return True when a stream that moves much data might hold up a new stream."""
         return not self.session.has_flow_control and any(stream.busy for stream in self.streams)
 
     def usable(self) -> bool:

@@ -257,7 +257,7 @@ class PodStream(asyncio.Transport):
         return self._reading
 
     def pause_reading(self) -> None:
-        """Pass nothing on until `resume_reading`."""
+        """Pass no bytes to the protocol until `resume_reading`."""
         if self._reading:
             self._reading = False
             if self._inner is not None:

@@ -158,7 +158,7 @@ class RelayKeeper:
     def _started(self, task: asyncio.Task[RelayPod]) -> None:
         self._starting = None
         if not task.cancelled():
-            task.exception()  # the caller may have been cancelled; nothing else retrieves the exception then
+            task.exception()  # retrieve it: if the caller was cancelled, asyncio would log "never retrieved"
 
     async def _start(self) -> RelayPod:
         # The name is kept before the pod is created, so that the pod is removed even if the answer is lost.

@@ -1,7 +1,7 @@
 """The route through a relay pod: any protocol over TCP, and UDP, dialed from a small pod that is made in the cluster.
 
 The pod is reached by port-forward, and dials the target's address: a ClusterIP, an endpoint of a Service without a
-selector, an external name, a node, or any address. It is made only when the user has asked for it.
+selector, an external name, a node, or any address. The pod is made only when the user has requested it (`--relay`).
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class RelayStream(asyncio.Transport):
             self._inner.resume_reading()
 
     def pause_reading(self) -> None:
-        """Pass nothing on until `resume_reading`."""
+        """Pass no bytes to the protocol until `resume_reading`."""
         self._wants = False
         if self._handshake is None:
             self._inner.pause_reading()
@@ -219,7 +219,7 @@ class DatagramStream(asyncio.Protocol):
 
         Args:
             transport: a new connection to the relay.
-            request: asks for the address.
+            request: the request for a link to the address, as it is sent to the relay.
             receive: called with each datagram that comes.
             ended: called once at the end, with the relay's answer when it has refused.
         """

@@ -6,7 +6,7 @@ There is an item for each service, pod and node. Empty fields are left out. The 
     kind, namespace, name, created
     title, about    its name and description in labels and annotations
     state       "ready" | "partly" | "down" | "lacking" | "empty": the shape and colour of its mark. lacking: its
-                selector matches no pod. empty: it has no state (a finished pod, an external name, not known).
+                selector matches no pod. empty: it has no state (a finished pod, an external name), or it is unknown.
     summary     "2/3 ready"
     reasons     [{"name": pod, "text": why it is not ready}]; name is "" for reasons of the item itself
     endpoints   [{"name", "address", "ready"}], services only, at most MAX_ENDPOINTS
@@ -97,8 +97,8 @@ class ClusterView(Protocol):
     def subscribe(self, callback: ViewCallback) -> object:
         """Call `callback` for each known object, and after each change.
 
-        It gets ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object); or, when `state`
-        or `scopes` has changed, ("state", the state's name, {}).
+        The callback gets ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object); or, when
+        `state` or `scopes` has changed, ("state", the state's name, {}).
         """
 
 
@@ -343,7 +343,7 @@ def _ingress(service: Object) -> list[str]:
 
 
 def _failing(pod: Object) -> bool:
-    """Return True when a container has crashed or cannot be started, so that it is no use to wait."""
+    """Return True when a container has crashed or cannot be started, so that waiting does not help."""
     status = pod.get("status") or {}
     for found in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         state = found.get("state") or {}

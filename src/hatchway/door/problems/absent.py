@@ -1,8 +1,8 @@
 """Problems of targets that exist but have no endpoint that can answer. Pure.
 
-kube-apiserver's messages say little about them: 404 `services "web" not found` for a Service without an Endpoints
-object, 503 `no endpoints available` for a Service with empty Endpoints, 400 `address not allowed` for a pod without an
-address.
+kube-apiserver's messages say little about these problems: 404 `services "web" not found` for a Service without an
+Endpoints object, 503 `no endpoints available` for a Service with empty Endpoints, 400 `address not allowed` for a pod
+without an address.
 """
 
 from __future__ import annotations

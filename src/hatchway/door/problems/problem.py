@@ -1,7 +1,7 @@
 """A problem of the door: what was tried, on which target, what happened, and what to do next.
 
-`pages.py` turns it into an answer. The header field `X-Hatchway-Problem` of the answer has its `kind`; by this field,
-scripts and the page itself distinguish the door's answers from the application's.
+`pages.py` turns a problem into an answer, whose header field `X-Hatchway-Problem` has the problem's `kind`. By this
+field, scripts and the page itself distinguish the door's answers from the application's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hatchway.target import Target, TargetError, format_argument, format_argumen
 # (text, URL) of the pages to which a problem links.
 Links = Sequence[tuple[str, str]]
 
-# Seconds after which a page reloads the first time. Each time it waits longer.
+# Seconds after which a page reloads the first time. Each later wait is longer.
 RETRY_SECONDS = 2
 _KINDS = {"services": "service", "pods": "pod", "nodes": "node"}
 
