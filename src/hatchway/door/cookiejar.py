@@ -102,7 +102,8 @@ class CookieJar:
 
         Returns:
             Set-Cookie values that delete the cookies of these names from the parent domains, and one that sets the
-            marker. Empty when the path is too deep, or earlier challenges had no effect; the cookies then stay unknown.
+            marker. Empty when the path is too deep, or when there are too many unknown cookies or recent challenges;
+            the cookies then stay unknown.
         """
         paths = _parent_paths(path)
         now = time.monotonic()

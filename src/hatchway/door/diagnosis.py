@@ -94,8 +94,8 @@ class Diagnosis:
     async def broken(self, error: ProxyError, target: Target | None, head: RequestHead, *, html: bool) -> Respond:
         """Answer a request for which the API server was reached, but gave no answer that can be passed on.
 
-        When an application aborts its answer, an API server only closes the connection. So this sends the API server a
-        request for its version, to find out whether the API server itself has failed.
+        When an application aborts its answer, an API server only closes the connection. So this method requests the API
+        server's version, to find out whether the API server itself has failed.
 
         Args:
             error: the error.

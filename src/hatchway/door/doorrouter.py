@@ -218,8 +218,8 @@ class DoorRouter:
     # The portal, files and the API
 
     def _accepts_host(self, host: bytes) -> bool:
-        # --accept-hosts has kubectl's default, which knows only localhost; the name of --domain is accepted in
-        # addition.
+        # --accept-hosts has kubectl's default, which accepts only localhost and its addresses. The name of --domain is
+        # accepted in addition.
         own = self._domain != b"localhost" and host_name(host) == self._domain
         return self._filter is None or own or self._filter.accepts_host(host)
 
@@ -349,7 +349,7 @@ def _decoded(path: bytes) -> bytes:
 
 
 def _parse_proxy_path(path: bytes) -> ProxyPath | None:
-    """Return the target of a proxy path; None for any other path."""
+    """Return a proxy path's target and rest; None for any other path."""
     try:
         return parse_proxy_path(path.decode("latin-1"))
     except TargetError:

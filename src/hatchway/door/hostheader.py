@@ -26,7 +26,8 @@ REFUSALS = frozenset((400, 403, 421))
 UNCHALLENGED = 401
 # After all candidates were refused, the first one is used for this many seconds before others are tried again.
 _PATIENCE = 60.0
-# A name, an IPv4 address or an IPv6 address in brackets, with an optional port (RFC 9110 section 7.2, as in browsers).
+# A name, an IPv4 address or an IPv6 address in brackets, with an optional port (RFC 9110 section 7.2). Browsers send
+# Host in these forms.
 _NAME = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _LONGEST = 253 + len(":65535")
 _SHOWN = 100
@@ -149,8 +150,8 @@ class HostChoice:
         """Return a new choice for writes, which begins with the present value of this choice for pages.
 
         A refused write is not repeated, so the next candidate must be the most likely one. Applications compare Origin
-        with Host, with the forwarded host, or with an address in their configuration. So the next candidates have no
-        forwarded fields, which leaves only Host; and `localhost` is the usual address in a default configuration.
+        with Host, with the forwarded host, or with an address in their configuration. Without forwarded fields, only
+        Host is left to compare with; and `localhost` is the usual address in a default configuration.
         """
         homes = [SentHost(self._own_host_name)] if self._own_host_name else []
         first = [self.without_forwarded] if self.value.host is not None else []
@@ -261,8 +262,8 @@ class WriteChoices:
     """The choices of Host for requests that change something.
 
     All paths share one choice, with an exception: some applications check the Origin of forms only, and accept other
-    writes from everywhere. So when writes were accepted and then the first write to another path is refused, this path
-    gets its own choice.
+    writes from every origin. So if writes were accepted before, and the first write to another path is refused, this
+    path gets its own choice.
     """
 
     def __init__(self) -> None:
@@ -281,7 +282,7 @@ class WriteChoices:
         self._accepted.clear()
 
     def keep_if_accepted(self) -> None:
-        """Drop the shared choice if it was not accepted."""
+        """Drop all choices, unless the shared choice was accepted."""
         if self._shared is not None and self._shared.state is not HostState.ACCEPTED:
             self.clear()
 

@@ -41,8 +41,9 @@ _SAFE_TO_RESEND: Final = 421
 def looks_like_refusal(head: ResponseHead, attempt: TargetAttempt) -> bool:
     """Return True when a response is or may be a refusal, so that its body must be read before it is passed on.
 
-    A page with status 200 may be a refusal when it has a single line. Waiting for the end of such a response is
-    possible only behind a kube-apiserver, which itself reads a whole page before it passes the page on.
+    A page with status 200 may be a refusal when it is very short. If its length is not known in advance, the door would
+    have to wait for its end. It does so only behind a kube-apiserver, which itself reads a whole page before it passes
+    the page on.
     """
     if head.status >= 400:
         return True

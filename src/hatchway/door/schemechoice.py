@@ -46,7 +46,7 @@ def scheme_hint(message: str, scheme: str, *, upgrade: bool = False) -> SchemeHi
     Args:
         message: `Status.message` of the API server.
         scheme: the scheme that was tried: "https", or another value for HTTP.
-        upgrade: True when the exchange was an upgrade, for which messages do not begin with the usual words.
+        upgrade: True when the message may lack the API server's usual first words, for example after an upgrade.
     """
     if not upgrade and not any(words in message for words in _REACHING):
         return SchemeHint.NONE

@@ -10,7 +10,7 @@ from hatchway.door.hostheader import SentHost
 from hatchway.proxy.routing import RequestHead, Respond
 from hatchway.route.contract import TargetRoute
 
-# Methods that may be sent again even when the first request may have had an effect (RFC 9110 section 9.2.2).
+# Methods whose requests may be sent again even if the application may have executed the first one (RFC 9110, 9.2.2).
 REPEATABLE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -30,7 +30,7 @@ class FailedAttempt:
 
 @dataclass(slots=True)
 class TargetAttempt:
-    """A request, and how it is sent in this attempt. Immutable.
+    """A request, and how it is sent in this attempt. Never changed after it was made.
 
     head, sender: the browser's request.
     cookie: the value of Cookie for the target; b"" for none.
@@ -70,7 +70,8 @@ class Retry:
 
     renewed: the credentials were renewed for the next attempt.
     sent_host: a Host to send instead of the chosen one.
-    scheme: a scheme to use instead of the present one, after `failed`.
+    scheme: a scheme to use instead of the present scheme.
+    failed: the attempt that has failed with the other scheme; None without one.
     """
 
     renewed: bool = False

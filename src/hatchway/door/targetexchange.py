@@ -1,4 +1,4 @@
-"""One exchange with a target: edits the response for the browser, and records facts about the target from it."""
+"""One exchange with a target: edits the response for the browser, and learns facts about the target from it."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class TargetExchange:
     # Conclusions from a response
 
     def _record_status(self, status: int) -> None:
-        """Record what the status of a response that is passed on shows about the Host."""
+        """Record that the application accepts the Host, if the status of its response shows this."""
         knowledge, attempt = self._context.knowledge, self._attempt
         if attempt.without_forwarded:
             if status < 400:

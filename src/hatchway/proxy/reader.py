@@ -148,7 +148,7 @@ class RequestReader:
 
     @property
     def bulk_left(self) -> int:
-        """Return how many bytes of a body of known length are missing; 0 for other bodies, or with a filled buffer."""
+        """Return how many bytes of a body of known length are missing; 0 for other bodies, or if bytes are buffered."""
         body = self._body
         return body.left if isinstance(body, bodies.Length) and not self.buffer else 0
 

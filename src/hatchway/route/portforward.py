@@ -182,7 +182,7 @@ class PortForwardRoute(AnyProtocolRoute):
         """Open a connection again after its pod refused it (`podstream.Opener`).
 
         Raises:
-            TargetUnreached: no other pod accepts it.
+            TargetUnreached: no other pod accepts the connection.
         """
         endpoint = stream.detach()
         stream.tried[endpoint.pod] = error
@@ -216,7 +216,7 @@ class PortForwardRoute(AnyProtocolRoute):
             stream.tried.clear()
 
     async def _start(self, target: Target) -> bool:
-        """Start a Service that starts on first use. Return True when it is ready, False for all other targets.
+        """Start a Service that starts on first use. Return True if it is ready now; False if not, or for other targets.
 
         A request by the proxy verb starts the Service, and is answered when the Service is ready.
         """

@@ -13,9 +13,9 @@ There is an item for each service, pod and node. Empty fields are left out. The 
     ports       [{"name", "number", "protocol", "scheme" ("" when not HTTP), "url", "path", "forward", "needs",
                 "barred", "note"}]
                 url: the URL with its host name. path: its proxy path. forward: a command line of `hatchway forward`,
-                for ports that do not speak HTTP or need more than the route can carry. needs: why it needs port-forward
-                (displayed as "needs port-forward"). barred: true when port-forward does not help, either (displayed as
-                "out of reach"). note: a further remark.
+                for TCP ports that a port-forward reaches. needs: why it needs port-forward (displayed as "needs
+                port-forward"). barred: true when port-forward does not help, either (displayed as "out of reach").
+                note: a further remark.
     url         the URL of the first port that has one
     facts       [[label, text]]: type, addresses, route, Host header ...
 """

@@ -154,7 +154,7 @@ def from_error(error: ApiError) -> DoorProblem:
 
 
 def as_error(problem: DoorProblem) -> ApiError:
-    """Return the problem as a Kubernetes `Status`. `details.causes` has everything except the message."""
+    """Return the problem as a Kubernetes `Status`. `details.causes` has details, links, hint, commands and rule."""
     if problem.original is not None:
         return problem.original
     causes = [

@@ -69,7 +69,7 @@ function add(text) {
 }
 let skip = 0; // lines with the time `last` that are displayed already
 
-/** Add a sentence of the page itself between the lines. */
+/** Add a remark of this page, which is not part of the log, after the lines. */
 function remark(text) {
   if (waiting.length) draw();
   if (box.lastElementChild?.classList.contains("door") && box.lastElementChild.textContent === text) return;
