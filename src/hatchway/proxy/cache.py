@@ -136,7 +136,7 @@ class DecisionCache:
             return client
 
     def leave(self, client: ClientDecisions) -> None:
-        """Count the end of a connection, once for each `join`. With the last one the client's decisions are dropped."""
+        """Count the end of a connection, once for each `join`. With the last connection, the decisions are dropped."""
         with self._lock:
             client.connections -= 1
             if not client.connections:
@@ -144,7 +144,7 @@ class DecisionCache:
                 del self._clients[client.key]
 
     def add(self, client: ClientDecisions, found: CachedHead) -> None:
-        """Store a decision; it replaces the one for the same head."""
+        """Store a decision, in place of an older decision about the same head."""
         head = found.request.head
         if not head or not client.connections:
             return

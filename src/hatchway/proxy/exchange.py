@@ -54,7 +54,7 @@ class ForwardExchange:
         """Send a request as `forward` says.
 
         head: the head with its `answer_field`; None when a cached decision did not need it.
-        cached: the decision that is cached, or will be; None without one.
+        cached: the decision about the head, which is cached now or after the response; None when it is not cached.
         """
         self._request = request
         self._added = None if head is None else head.answer_field

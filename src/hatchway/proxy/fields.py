@@ -65,7 +65,7 @@ def parse_fields(block: bytes, limit: int) -> Headers:
     """Return the fields of `block`. Raises BadMessage.
 
     block: the field lines, each with its CRLF, and the final empty line.
-    limit: the most fields.
+    limit: the largest number of fields.
     """
     if block.count(b"\n") > limit + 1:
         raise BadMessage("too many header fields", 431)

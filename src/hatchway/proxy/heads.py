@@ -1,4 +1,4 @@
-"""Parses and writes heads of HTTP/1.1 messages; strictly, to prevent request smuggling. Pure: no sockets.
+"""Parses and writes heads of HTTP/1.1 messages strictly, to prevent request smuggling. Pure: no sockets.
 
 Start lines are parsed here instead of by llhttp, which has a fixed list of methods and rejects UTF-8 in targets. The
 framing of bodies is determined here, too: llhttp stops at any `Upgrade` field, and waits for a body when the response

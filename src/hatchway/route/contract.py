@@ -189,7 +189,7 @@ class ByteRoute(Route, Protocol):
         """Open a connection to a target, which must have a port.
 
         Args:
-            target: a service or a pod.
+            target: a target of any kind; a route may not reach all kinds.
             patience: how many seconds to wait for a ready pod, or for an API server that cannot be reached.
 
         Returns:

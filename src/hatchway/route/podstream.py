@@ -236,7 +236,7 @@ class PodStream(asyncio.Transport):
                 self._inner.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Return True: port-forward carries the end of one direction."""
+        """Return True: in port-forward, each direction can end separately."""
         return True
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -321,7 +321,7 @@ class PodStream(asyncio.Transport):
 
 
 class _Receiver(asyncio.Protocol):
-    """The events of one attempt, from the session."""
+    """Passes the session's events about one attempt to the stream."""
 
     __slots__ = ("_stream", "_transport")
 

@@ -1,7 +1,7 @@
 """The relay pod of one command: made on first use, renewed, replaced when it is gone, and removed at the end.
 
 No other object in the cluster owns the pod, so the pod must always end by itself. It is deleted when the command ends.
-Its program ends when the command no longer renews it (`relayprogram.py`), as after `kill -9`. `activeDeadlineSeconds`
+Its program ends when the command no longer renews it (`relayprogram.py`), e.g. after `kill -9`. `activeDeadlineSeconds`
 ends a pod that hangs. Pods that ended without being deleted are deleted by the next command that makes a relay.
 """
 
@@ -161,7 +161,7 @@ class RelayKeeper:
             task.exception()  # retrieve it: if the caller was cancelled, asyncio would log "never retrieved"
 
     async def _start(self) -> RelayPod:
-        # The name is kept before the pod is created, so that the pod is removed even if the answer is lost.
+        # The name is stored before the pod is created, so that the pod is removed even if the answer is lost.
         name = f"hatchway-relay-{random_suffix()}"
         await self._remove_all()
         self._made.add(name)
@@ -258,7 +258,7 @@ class RelayKeeper:
             await asyncio.shield(self._remove_all())
 
     async def _is_running(self, relay: RelayPod) -> bool:
-        """Return True when the API server answers, and says that the relay runs."""
+        """Return True when the API server answers, and still has the relay's pod."""
         try:
             await self._client.get("pods", relay.name, relay.namespace)
         except ApiError:

@@ -404,6 +404,6 @@ async def serve(port: int, digest: str, seconds: float) -> None:
 
 if __name__ == "__main__":
     asyncio.run(serve(int(sys.argv[1]), sys.argv[2], float(sys.argv[3])))
-    # A thread that still waits for DNS does not delay the end.
+    # `os._exit` does not wait for threads that still wait for DNS.
     sys.stdout.flush()
     os._exit(0)

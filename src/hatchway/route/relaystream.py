@@ -173,7 +173,7 @@ class RelayStream(asyncio.Transport):
         self._inner.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Return True: the relay carries the end of one direction."""
+        """Return True: through the relay, each direction can end separately."""
         return True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
