@@ -95,7 +95,7 @@ class ClientDecisions:
 
 
 class DecisionCache:
-    """The cached decisions for all clients. At the limit, all decisions for the client that has most are dropped.
+    """The cached decisions for all clients. At the limit, the client with the largest share loses all its decisions.
 
     Clients do not share decisions, because a decision may depend on the client.
 

@@ -34,7 +34,7 @@ class Exchange(Protocol):
         """Take the end of the request's body."""
 
     def flush(self) -> None:
-        """Send on the pieces that `body` has collected. Called after `body` got all bytes that have arrived so far."""
+        """Send on the pieces that `body` has collected. Called when no more bytes have arrived."""
 
     def client_full(self) -> None:
         """Stop writing: the write buffer is full, because the client reads too slowly."""
@@ -196,9 +196,9 @@ class ExchangeClient(Protocol):
 class Consumer(Protocol):
     """The exchange that uses an upstream's connection, as that connection sees it.
 
-    The calls for a response are either `upstream_whole`, or `upstream_head`, then `upstream_body` and `upstream_flush`
-    for each piece, then `upstream_end`. Calls of `upstream_interim` may come before. `upstream_lost` or
-    `upstream_switched` may end the sequence instead.
+    For a complete response, the connection calls `upstream_whole`. Otherwise it calls `upstream_head`; `upstream_body`
+    and `upstream_flush` for each piece; and `upstream_end`. Calls of `upstream_interim` may come before. The sequence
+    may end early with `upstream_lost` or `upstream_switched`.
     """
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
@@ -217,7 +217,7 @@ class Consumer(Protocol):
         """Return a function that takes the rest of a long body in place of `upstream_body`; None to decline."""
 
     def upstream_flush(self) -> None:
-        """Send on the pieces that `upstream_body` has collected. Called after it got all bytes that have arrived."""
+        """Send on the pieces that `upstream_body` has collected. Called when no more bytes have arrived."""
 
     def upstream_end(self, trailers: Headers) -> None:
         """Take the end of the response. The connection already belongs to the pool again."""

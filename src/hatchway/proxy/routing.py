@@ -191,7 +191,7 @@ class App:
 
 @dataclass(slots=True)
 class Forward:
-    """Forward the exchange to an upstream. Immutable, because a `CachedDecision` may return the same object many times.
+    """Forward the exchange to an upstream. Never change it, because a `CachedDecision` may return it many times.
 
     upstream: the server.
     target: the request-target to send.

@@ -44,7 +44,7 @@ class UpstreamConnection(asyncio.Protocol):
         answered: True once a byte of the current exchange's response has arrived.
         reused: True if it has carried an exchange before.
         sending: True until the current request is sent completely. The consumer keeps this up to date.
-        in_bulk: True if a `BulkReader` (`bulk.py`) may read long bodies, as with all transports of `transports.py`.
+        in_bulk: True if a `BulkReader` (`bulk.py`) may read long bodies: when the connection has a socket of its own.
         idle_until: the time at which the idle connection is closed, by the coarse clock.
     """
 

@@ -1,7 +1,8 @@
 """Rewrites URLs in CSS (`url(...)`, `@import "..."`) while streaming, and in attributes that have several URLs.
 
-The tokenizer knows comments, strings and unquoted URLs (https://www.w3.org/TR/css-syntax-3/#tokenization). The result
-does not depend on how the input is cut into pieces. URLs longer than `URL_LIMIT` are `data:` URLs and pass unchanged.
+The tokenizer recognizes comments, strings and unquoted URLs (https://www.w3.org/TR/css-syntax-3/#tokenization). The
+result does not depend on how the input is cut into pieces. URLs longer than `URL_LIMIT` are `data:` URLs and pass
+unchanged.
 """
 
 from __future__ import annotations

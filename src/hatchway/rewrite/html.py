@@ -111,11 +111,11 @@ class HtmlRewriter:
         rest, self._rest = self._rest, b""
         return rest
 
-    # Each state takes (buffer, position, out), appends finished output and returns the new position. A state that
-    # neither moves nor changes the state waits for more input.
+    # The method of each state takes (buffer, position, out), appends finished output and returns the new position. When
+    # it changes neither the position nor the state, it waits for more input.
 
     def _text(self, buffer: bytes, position: int, out: list[bytes]) -> int:
-        """Copy text and rewrite complete tags; leave everything else to the states. Return the new position."""
+        """Copy text and rewrite complete tags; leave everything else to other states. Return the new position."""
         start = position
         while True:
             found = _MARKUP.search(buffer, position)

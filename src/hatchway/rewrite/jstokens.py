@@ -138,7 +138,7 @@ def _expressions(text: bytes, at: int, end: int) -> Iterator[int]:
 
 
 def code_before_comments(text: bytes, start: int, end: int) -> bytes:
-    """Return the code before the last comment that has code before it, without white space at the code's end.
+    """Return the last code that stands before a comment, without white space at its end; b"" if there is none.
 
     Between `start` and `end`, the text has only code and comments.
     """
@@ -154,7 +154,7 @@ class Literals:
     """Finds the ends of regular expressions, at most `limit` bytes away, and reads each byte only a few times.
 
     The scan from one slash may pass other slashes, which are escaped or in a class. A scan that begins at such a slash
-    can differ from the first scan only up to the next bracket, so from there on the end is known.
+    can differ from the first scan only up to the next bracket, so after that bracket the end is known.
     """
 
     def __init__(self, limit: int) -> None:
@@ -214,9 +214,9 @@ class Parentheses:
         self._until = 0
 
     def match_up_to(self, text: bytes, dropped: int, code_start: int, at: int) -> int:
-        """Match the parentheses up to `at`; return the offset in `text` of the opening one for the last closing one.
+        """Match the parentheses up to `at`. Return the offset in `text` at which the last matched pair opens.
 
-        The offset is negative, or more than `BEHIND` bytes away, when the opening parenthesis is not known.
+        The offset is negative, or more than `BEHIND` bytes away, when that opening parenthesis is not known.
 
         dropped: the number of bytes that came before `text`.
         code_start: the offset where the code around `at` begins; 0 when that is before `text`.

@@ -67,7 +67,7 @@ class CodeWindow:
         self.written = 0
         self.code_start = 0
         self._before = before
-        # Until `before` is needed: the bounds of the text, code and comments, from which `before` will be computed.
+        # `before` is computed only when it is needed: from the code and comments between these two offsets.
         self._comments: tuple[int, int] | None = None
         self.dropped = 0
         self.effort = effort

@@ -374,7 +374,7 @@ class ImportMapRewriter:
 
 
 def full_referrer_policy(value: bytes) -> bytes:
-    """Return a referrer policy that sends a full Referer to the same origin. Other origins get no more than by `value`.
+    """Return a referrer policy that sends a full Referer to the same origin, and to other origins what `value` allows.
 
     `stray.py` uses the Referer of a request without the prefix to find the application.
     """

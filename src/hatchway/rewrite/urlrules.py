@@ -73,7 +73,7 @@ class PrefixRule:
         return value if found == value else found
 
     def _path(self, value: bytes) -> bytes:
-        if _DOTS.search(value):  # a browser would resolve them above the prefix
+        if _DOTS.search(value):  # a browser would resolve `..` to a path above the prefix
             path, mark, rest = _split(value)
             value = collapse_path(path) + mark + rest
         return value if under(value, self.prefix) else self.prefix + value

@@ -1,6 +1,6 @@
 """Lists that the rewriters in the server and in the browser share: attributes with URLs, words of scripts.
 
-`script.py` writes them into the browser's script, so that the two cannot differ. Names are in lower case.
+`script.py` writes them into the browser's script, so both rewriters have the same lists. Names are in lower case.
 """
 
 from __future__ import annotations

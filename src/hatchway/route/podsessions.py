@@ -66,7 +66,7 @@ class Session(Protocol):
         ...
 
     async def check(self, patience: float) -> bool:
-        """Send a ping; return False, and abort the session, when it is not answered in time (seconds)."""
+        """Send a ping. Return False, and abort the session, if no answer comes within `patience` seconds."""
         ...
 
     def close(self) -> None:

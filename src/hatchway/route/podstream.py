@@ -242,7 +242,7 @@ class PodStream(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Set the protocol that gets the bytes from now on."""
         if self._lost:
-            # No protocol has been told of the end yet.
+            # No protocol has got `connection_lost` yet.
             asyncio.get_running_loop().call_soon(protocol.connection_lost, None)
             return
         self._protocol = protocol

@@ -112,7 +112,7 @@ class RelayStream(asyncio.Transport):
         self._protocol = protocol
         kept = self._handshake
         if kept is not None and kept.lost is not None:
-            # The connection has ended before a protocol was set, so the protocol has not been told.
+            # The connection has ended before a protocol was set, so it has not got `connection_lost`.
             self._wants = True
             asyncio.get_running_loop().call_soon(self._hand_over)
         else:
