@@ -78,7 +78,7 @@ class RefusalHandler:
             return await self._refused_by_route(status, answer)
         return await self._refused_by_application(answer)
 
-    # By the API server, or by an application that answers like one
+    # Refusals by the API server, or by an application that answers like an API server
 
     async def _refused_by_route(self, status: dict[str, Any], answer: Respond) -> Respond | Forward | None:
         attempt = self._attempt
@@ -119,7 +119,7 @@ class RefusalHandler:
     def _target_by(self, scheme: str) -> Target:
         return replace(self._knowledge.current_target, scheme=scheme)
 
-    # By the application
+    # Refusals by the application
 
     async def _refused_by_application(self, answer: Respond) -> Respond | Forward | None:
         attempt, knowledge = self._attempt, self._knowledge

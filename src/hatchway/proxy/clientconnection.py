@@ -140,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Record that the client has shut its sending side, or close. Return True to keep the transport open."""
+        """Record the end of the client's bytes, or close the connection. Return True to keep the transport open."""
         if self.phase is not _EXCHANGE and self.phase is not _DRAINING:
             self.close()
             return False

@@ -54,8 +54,8 @@ if (!doc) {
   if (global.WorkerLocation) define(global.WorkerLocation.prototype, "toString", function toString() { return this.href; });
 }
 
-// Rewritten code reads these two properties in place of `f().location`, because the result of f may be a window. All
-// objects get them, except windows of other origins and objects without a prototype.
+// Rewritten code reads `f().location.__hatchwaySelf`, because the result of f may be a window, and `__hatchwayLocation`
+// in patterns. All objects get these two properties, except windows of other origins and objects without a prototype.
 function shared(name, get, set) {
   // `global` may be another window than the window that has loaded this script.
   if (name in global.Object.prototype) return;
