@@ -1,7 +1,8 @@
 """The interface to a Kubernetes API: over HTTP, or inside the API server's process.
 
 Objects are plain JSON dictionaries. A resource is spelled as kubectl spells it: `pods`, `deployments.apps`,
-`endpointslices.discovery.k8s.io`; the version is v1 unless spelled (`widgets.v1beta1.example.com`).
+`endpointslices.discovery.k8s.io`; the version is v1 unless the name contains one
+(`widgets.v1beta1.example.com`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Object = dict[str, Any]
 class WatchEvent:
     """A change of an object.
 
-    The objects of the first list come as ADDED. After the last of them SYNCED comes once, with {} as its object.
+    The objects of the first list come as ADDED. One event SYNCED, whose object is {}, follows the last of them.
     """
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED"]

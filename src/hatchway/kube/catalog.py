@@ -33,10 +33,10 @@ _PATIENCE = 20.0
 class CatalogEntry:
     """A service, pod or node.
 
-    links: links to its ports. The default port comes first, the others follow in the order of declaration.
+    links: links to its ports. The default port comes first; the other ports follow in the order of declaration.
     endpoints: ready endpoints and all endpoints, as in `2/3`; for a pod or node 0/1 or 1/1.
     status: kubectl's word for its state, or a sentence.
-    out_of_reach: why neither its host name nor its proxy path can reach it; "" when they can.
+    out_of_reach: why the target can be reached neither by host name nor by proxy path; "" when it can be reached.
     """
 
     target: Target
@@ -183,7 +183,7 @@ def _default_first(found: list[PortLink]) -> tuple[PortLink, ...]:
 async def open_view(
     connection: Connection, namespaces: Sequence[str] | None = None, *, stay: bool = False
 ) -> AsyncIterator[View]:
-    """Yield a view that is kept up to date while the block runs, once everything has been listed.
+    """Yield a view after everything has been listed, and keep the view up to date while the block runs.
 
     Args:
         stay: True when the block runs for long: edits of the kubeconfig are then applied during the block.

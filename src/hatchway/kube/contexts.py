@@ -1,8 +1,8 @@
 """Turns a context of the kubeconfig into `Settings`.
 
-It reads the document of `kubeconfig.read`. The fields are those of client-go's `tools/clientcmd/api/v1/types.go`. When
-several credentials are given, the order of preference is that of `client-go/rest/transport.go` and
-`plugin/pkg/client/auth/exec`.
+Its input is the document that `kubeconfig.read` returns. The fields are those of client-go's
+`tools/clientcmd/api/v1/types.go`. When several credentials are given, the order of preference is that of
+`client-go/rest/transport.go` and `plugin/pkg/client/auth/exec`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _FIX_HINT = "correct the kubeconfig, or choose another context with --context"
 
 
 def load(kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE) -> Settings:
-    """Return the settings of a context of the kubeconfig, or of the pod's own account where there is no kubeconfig.
+    """Return the settings of a context of the kubeconfig. In a pod without a kubeconfig, return its account's settings.
 
     Args:
-        kubeconfig: its file; None takes $KUBECONFIG, else ~/.kube/config.
+        kubeconfig: the file; None for $KUBECONFIG, else ~/.kube/config.
         context: the context's name; None for the current one.
         overrides: settings of the command line, which replace those of the kubeconfig.
 
@@ -61,7 +61,7 @@ def load(kubeconfig: str | None = None, context: str | None = None, overrides: O
     if wanted not in known and (wanted or not (overrides.server or overrides.cluster)):
         what = f'there is no context "{wanted}"' if wanted else "no context is current"
         if known and not wanted:
-            # As with kubectl, a single context is not used unless it is current: users may unset it on purpose.
+            # Like kubectl, do not use the only context unless it is current: users may have unset it on purpose.
             which = "it" if len(known) == 1 else "one"
             hint += f"; `kubectl config use-context {shlex.quote(known[0])}` makes {which} current"
         raise HatchwayError(f"no cluster to talk to: {what} in the kubeconfig", hint)

@@ -1,7 +1,7 @@
 """Runs credential plugins: `client.authentication.k8s.io/v1`, `v1beta1` (client-go `plugin/pkg/client/auth/exec`).
 
 A plugin is a program that prints an ExecCredential on standard output. Its standard error is shown to the user, because
-plugins ask there to open a page or to touch a key. The last bytes of it are also kept for error messages.
+plugins ask there to open a page or to touch a key. Its last bytes are also stored for error messages.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
     assert stream is not None
     found = bytearray()
     while piece := await stream.read(65536):
-        # Output beyond the limit is read but not kept: a plugin whose pipe is full could not exit.
+        # Output beyond the limit is read and dropped, because a plugin whose pipe is full could not exit.
         found += piece[: max(0, _LARGEST - len(found))]
     return bytes(found)
 

@@ -46,7 +46,7 @@ class KubeconfigEntry:
 def default_path(explicit: str | None = None) -> Path:
     """Return the file to write: `explicit`, else one of the files in $KUBECONFIG, else ~/.kube/config.
 
-    From $KUBECONFIG it takes the first file that exists, or the last one if none exists
+    From $KUBECONFIG, the first file that exists is used, or the last file if none exists
     (kind's `kubeconfig/internal/kubeconfig/paths.go`).
     """
     if explicit:

@@ -37,7 +37,7 @@ _LOG_IN_AGAIN = "log in again where this kubeconfig comes from; it holds tokens 
 
 
 class _Problem(Exception):
-    """The issuer gave no token. The message continues a sentence that begins with "the issuer URL"."""
+    """The issuer gave no token. The message is the end of a sentence that begins with "the issuer URL"."""
 
 
 def valid_token(oidc: Oidc) -> ApiCredential | None:
@@ -111,7 +111,7 @@ def _expiry(token: str) -> float | None:
 
 
 class _RequestRefused(_Problem):
-    """The issuer has refused the request. It may accept the client's credentials in another place of the request."""
+    """The issuer has refused the request. It may accept one with the client's credentials in another place."""
 
 
 async def _refresh(oidc: Oidc) -> dict[str, Any]:

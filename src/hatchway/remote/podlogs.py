@@ -85,7 +85,7 @@ class LogFollower:
 
         Raises:
             HatchwayError: there are no pods.
-            ApiError: the API server cannot be asked, or does not allow it.
+            ApiError: the API server cannot be reached, or refuses the request.
         """
         found = await self._list()
         if not found:

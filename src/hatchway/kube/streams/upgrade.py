@@ -33,7 +33,7 @@ _LIMITS: Final = Limits(tls_buffer=16 * (16 * 1024 + 64))
 class UpgradeRefused(ApiError):
     """The server has refused the upgrade. It may still accept another protocol.
 
-    final: True when it would refuse every protocol: the user is unknown (401), or the object does not exist (404).
+    final: True when every protocol would be refused: the user is unknown (401), or the object does not exist (404).
     """
 
     def __init__(self, error: ApiError) -> None:
