@@ -114,7 +114,7 @@ def _open_file(path: Path) -> BinaryIO:
 
 
 def moved(sources: Iterable[LayerSource], place: str) -> Iterator[LayerSource]:
-    """Yield the entries below `place`, a path in the image, after the directories that lead there."""
+    """Yield the directories that lead to `place`, a path in the image; then the entries, moved below `place`."""
     parts = PurePosixPath("/", place).parts[1:]
     if ".." in parts:
         raise BadImage(f'"{place}" is not a path in an image')

@@ -63,7 +63,7 @@ def wheel_sources(wheels: Sequence[Path], python: str) -> list[LayerSource]:
 
     Raises:
         BadImage: a wheel is damaged, or two have a file in common.
-        OSError: it cannot be read.
+        OSError: a wheel cannot be read.
     """
     interpreter = python if python.startswith("/") else f"/usr/bin/env {python}"
     files: dict[str, LayerSource] = {}

@@ -11,8 +11,8 @@ from hatchway.images.layers.layererrors import BadLayer
 from hatchway.images.layers.layertar import EntryKind, LayerEntry
 from hatchway.images.layers.layertree import Folder, shown
 
-# Attributes that a layer may set. Others belong to the system (`trusted.`, the rest of `security.`), or would control
-# the overlay file system (`user.overlay.`).
+# Attributes that a layer may set. Other attributes belong to the system (`trusted.`, the rest of `security.`), or would
+# control the overlay file system (`user.overlay.`).
 _CAPABILITY: Final = b"security.capability"
 _USER: Final = b"user."
 _OVERLAY: Final = b"user.overlay."

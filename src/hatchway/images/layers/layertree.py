@@ -30,7 +30,8 @@ class KnownName(enum.Enum):
 class Folder:
     """A directory of the layer.
 
-    owner: the numbers of user and group; None keeps those of the process. mtime: nanoseconds since 1970; None keeps it.
+    owner: the numbers of user and group; None for the process's own. mtime: nanoseconds since 1970; None when the
+    time is not set.
     """
 
     __slots__ = ("children", "depth", "mode", "mtime", "name", "owner", "parent")

@@ -56,7 +56,7 @@ def unpack_layers(store: Path, users: UsersWay, layers: Sequence[PackedLayer], l
         mark = places.read_mark(place)
         if mark is None or layer.digest not in mark.blobs:
             with places.locked(place) as directory:
-                # Another process may have unpacked it while this one waited.
+                # Another process may have unpacked the layer while this process waited.
                 mark = places.read_mark(place)
                 if mark is None:
                     mark = _unpack(blobs, places, place, directory, layer, lowers, users, limits)

@@ -25,7 +25,7 @@ _OPAQUE_VALUE: Final = b"y"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # The most directories that are cached.
 _MOST_CACHED: Final = 4096
-# The most lookups while one layer is unpacked; looking up a path in several layers counts once for each of them.
+# The most lookups while one layer is unpacked; looking up a path in several layers counts once for each layer.
 _MOST_LOOKUPS: Final = 5_000_000
 
 

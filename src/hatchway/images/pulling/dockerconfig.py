@@ -28,7 +28,7 @@ from hatchway.images.reference import DEFAULT_REGISTRY
 # Seconds that a helper may take. This is long because it may ask the user to unlock a key ring.
 _PATIENCE = 60.0
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# What helpers print when they have no credentials for a server (`credentials/error.go`).
+# The message that helpers print when they have no credentials for a server (`credentials/error.go`).
 _NONE = "credentials not found in native keychain"
 
 
@@ -157,7 +157,7 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
 class _Conversation(asyncio.SubprocessProtocol):
     """Collects a helper's standard output.
 
-    ended, output_ended: set when the helper has exited, and its output ended.
+    ended: set when the helper has exited. output_ended: set when its output has ended.
     """
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class _Conversation(asyncio.SubprocessProtocol):
         self.output_ended = asyncio.Event()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        # Output beyond the limit is read but not kept: a helper whose pipe is full could not exit.
+        # Output beyond the limit is read and dropped, because a helper whose pipe is full could not exit.
         self.output += data[: max(0, LARGEST_CONFIG - len(self.output))]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:

@@ -18,7 +18,7 @@ _MOST_CACHED = 1000
 
 
 class StoredImages:
-    """Reads images. It changes nothing in the store."""
+    """Reads images; never changes the store."""
 
     def __init__(self, names: NameIndex, blobs: BlobFiles) -> None:
         self._names = names

@@ -136,7 +136,7 @@ class RemoteCommand:
         return self._link.can_end_input
 
     async def write(self, data: bytes) -> None:
-        """Send input; wait while the connection is full. Raises BrokenPipeError when the command or its input has ended."""
+        """Send input; wait while the connection is full. Raises BrokenPipeError after the end of command or input."""
         assert self._link is not None
         if self._outcome is not None or self._input_ended:
             raise BrokenPipeError("the command has ended" if not self._input_ended else "the input was ended")
