@@ -24,8 +24,8 @@ _FIRST_OWN, _OWN = int(IPv4Address("127.32.0.0")), 1 << 21
 class PlannedForward:
     """A port of a target that gets a local port.
 
-    target: the target with its port: a number; a name for a named TCP port of a workload, and when the number is not
-        known.
+    target: the target with its port: a name for a named TCP port of a workload, or when the number is unknown; a number
+        otherwise.
     number: the port's number; 0 when it is not known (the target cannot be read, and the user has named the port). In
         other pods of the workload, the same name may have another number.
     port_name: the port's name; "" without one.
@@ -55,7 +55,7 @@ def plan_forwards(spec: ForwardSpec, found: Object | None) -> list[PlannedForwar
         number, or a name with a given local port.
 
     Raises:
-        HatchwayError: the target has no such port, or none that can be forwarded.
+        HatchwayError: the target has no such port, or no port that can be forwarded.
     """
     target = spec.target
     declared = ports(found) if found is not None else []
@@ -103,7 +103,7 @@ def _plan(target: Target, wanted: PortSpec, declared: list[Port], *, known: bool
     """Return the forward of a port.
 
     declared: the ports that the target's object declares. known: True if that object was read, or is not needed because
-    the target is a host. listed: True if the target has no ports but the declared ones.
+    the target is a host. listed: True if the target has only the declared ports.
     """
     port = find_port(declared, wanted.remote, wanted.protocol)
     if port is not None and port.protocol == wanted.protocol:

@@ -111,7 +111,7 @@ class Extraction:
                 self.warn(f"{self.current} was left out: it is a {member.kind.value}")
 
     def find(self, path: str) -> os.stat_result | None:
-        """Return the `lstat` of a member's path on this machine, without following links; None when nothing is there.
+        """Return the `lstat` of a member's path on this machine, without following links; None when it does not exist.
 
         Raises:
             UnsafeMember: the path would be outside of the destination. OSError: it cannot be read.
@@ -180,7 +180,7 @@ class Extraction:
         self._directories.clear()
 
     def _path(self, text: str) -> tuple[str, ...]:
-        """Return a member's path below the parent, with its first name replaced. Raises UnsafeMember."""
+        """Return a member's path below the parent; the copy's name replaces the first name. Raises UnsafeMember."""
         parts = [part for part in text.split("/") if part not in ("", ".")]
         if text.startswith("/") or ".." in parts:
             raise UnsafeMember(f'the archive contains "{printable(text, 200)}", which is outside the requested path')

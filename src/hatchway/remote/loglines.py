@@ -59,7 +59,7 @@ class LogReader:
         self._cutter = LineCutter()
         self._last = b""
         self._last_time = 0
-        # The number of lines that have exactly the last time: all of them, and those read since the last `restart`.
+        # The number of lines with the same time as the last line: all such lines, and those since the last `restart`.
         self._seen = self._again = 0
         self._replaying = False
         # True inside a line whose end has not arrived; and True when that line is left out.
@@ -98,7 +98,7 @@ class LogReader:
         stamp, blank, rest = piece[:_LONGEST_STAMP].partition(b" ")
         when = parse_stamp(stamp) if blank else None
         if when is None:
-            # There is no time: it is a message of the container runtime, or the server sends no times.
+            # The line has no time: it is a message of the container runtime, or the server sends no times.
             self._dropping = False
             yield piece, True
             return

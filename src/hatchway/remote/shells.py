@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-# The order of preference.
+# The shells in the order of preference.
 _WANTED: Final = ("bash", "zsh", "ash")
 # Other places of a shell, for images without `sh` in the search path (distroless debug images, Nix ...).
 _ELSEWHERE: Final = ("/bin/bash", "/busybox/sh", "/usr/bin/bash", "/bin/busybox")
@@ -24,7 +24,7 @@ def shell_commands(wanted: str, environment: Mapping[str, str], *, tty: bool) ->
 
     Args:
         wanted: the shell that the user has chosen; "" for the best one.
-        environment: this process's environment; its TERM is passed on to the shell.
+        environment: this process's environment; TERM is passed on to the shell.
         tty: True when the shell gets a terminal.
     """
     if wanted:

@@ -54,11 +54,11 @@ async def upload(
             the copy.
         report: called with the progress from time to time.
         warn: called with a sentence about each file that is left out.
-        resume: True to continue an interrupted copy, without the files that it has copied.
+        resume: True to continue an interrupted copy; complete files are not copied again.
     Returns:
         The progress at the end.
     Raises:
-        HatchwayError: the copy has failed. Files that were already copied are kept.
+        HatchwayError: the copy has failed. Files that were already copied are not removed.
     """
     if not os.path.lexists(source):
         raise HatchwayError(f"there is no {source} on this machine")
@@ -109,7 +109,7 @@ class _Upload:
         return self._progress
 
     async def _find_complete(self) -> None:
-        """Find out which files are already in the container, and complete those whose beginning is there."""
+        """Find out which files are already in the container, and complete files whose beginning is there."""
         there = await list_tree(self._container, self._directory, self._entries[0].name)
         if there is None:
             path = posixpath.join(self._directory, self._entries[0].name)

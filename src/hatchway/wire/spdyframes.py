@@ -144,7 +144,7 @@ class FrameReader:
             at += size
 
     def _complete(self, data: bytes | memoryview, sink: FrameSink) -> int:
-        """Add the begin of `data` to the incomplete frame. Return how many bytes of `data` belong to it."""
+        """Add the beginning of `data` to the incomplete frame. Return the number of bytes that belong to this frame."""
         held = self._held
         at = 0
         if len(held) < 8:

@@ -175,7 +175,7 @@ class ImageStore:
     def add(
         self, reference: Reference | None, manifest_digest: str, index_digest: str = "", grant: PullGrant | None = None
     ) -> Image:
-        """Add an image, whose blobs are all in the store, and give it a name. If it is a tag, its former image loses it.
+        """Add an image, whose blobs are all in the store, and give it a name. The former image of a tag loses it.
 
         Args:
             reference: the image's name; None for an image without a name. With None, an image in the store with the
