@@ -12,7 +12,7 @@ from hatchway.target import Target
 # The most clients of one port; a further client replaces the client that was silent for longest.
 MOST_FLOWS: Final = 256
 # A flow without datagrams ends after this many seconds, as in the address translation of routers (RFC 4787
-# requires two minutes). `_SWEEP_SECONDS`: how often silent flows are searched for.
+# requires two minutes). `_SWEEP_SECONDS`: the time between two searches for silent flows.
 IDLE_SECONDS: Final = 120.0
 _SWEEP_SECONDS: Final = 10.0
 # The most datagrams of a client, and the most bytes, that are buffered while its link to the target is opened.
@@ -115,7 +115,7 @@ class DatagramPort(asyncio.DatagramProtocol):
         self._sweeper: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket."""
+        """Store the socket's transport."""
         self._transport = cast(asyncio.DatagramTransport, transport)
         self._sweep()
 
@@ -131,7 +131,7 @@ class DatagramPort(asyncio.DatagramProtocol):
         flow.send(data)
 
     def error_received(self, exc: Exception) -> None:
-        """Do nothing: one client has gone, and the others remain."""
+        """Do nothing: one client is gone, and the other clients remain."""
 
     def send_to(self, client: tuple[Any, ...], data: bytes) -> None:
         """Send a datagram to a client."""

@@ -19,7 +19,7 @@ from hatchway.proxy.join import EarlyReceiver, JoinEnd, join, reset
 from hatchway.route.contract import ByteRoute, TargetUnreached
 from hatchway.route.podport import ReadyPods
 
-# Seconds for which a connection waits for a ready pod, or until the API server can be reached.
+# Seconds for which a connection waits for a ready pod and for the API server.
 _PATIENCE = 15.0
 # The same error of a forward is reported at most once in this many seconds.
 _TOLD_SECONDS = 10.0
@@ -178,7 +178,7 @@ class LocalConnection(EarlyReceiver):
         self._ends = join(self, far, self._joined_ended)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop connecting: the client has gone before it was joined with a pod."""
+        """Stop connecting: the client has disconnected before it was joined with a pod."""
         if self._task is not None:
             self._task.cancel()
         self._forward.ended(self)
@@ -216,7 +216,7 @@ class Forwarder:
     """Listens, and carries connections to the targets."""
 
     def __init__(self, route: ByteRoute, tell: Tell) -> None:
-        """Make a forwarder. tell: called with errors, but at most every `_TOLD_SECONDS` with the same message."""
+        """Make a forwarder. tell: called with errors, but only once in `_TOLD_SECONDS` with the same message."""
         self.route = route
         self.forwards: list[LocalForward] = []
         self._tell = tell

@@ -82,7 +82,7 @@ def _variable(text: str) -> str:
 
 
 def as_line(forward: LocalForward) -> str:
-    """Return what is forwarded, as one line."""
+    """Return a description of a forward, as one line."""
     planned = forward.planned
     number = f" (port {planned.number})" if planned.port_name and planned.number else ""
     where = f" in namespace {planned.target.namespace}" if planned.target.namespace else ""

@@ -16,7 +16,8 @@ from hatchway.printable import printable
 from hatchway.route.podport import find_port
 from hatchway.target import Target, format_argument
 
-# The loopback addresses of targets: the first one, and their number. 127.64.0.0/10 belongs to embedded clusters.
+# The loopback addresses of targets: the first address, and the number of addresses. 127.64.0.0/10 belongs to embedded
+# clusters.
 _FIRST_OWN, _OWN = int(IPv4Address("127.32.0.0")), 1 << 21
 
 
@@ -51,8 +52,8 @@ class PlannedForward:
 def plan_forwards(spec: ForwardSpec, found: Object | None) -> list[PlannedForward]:
     """Return the forwards of a spec.
 
-    found: the target's object; None for a host, and when the object cannot be read. Without it, each port must be a
-        number, or a name with a given local port.
+    found: the target's object; None for a host, and when the object cannot be read. Without the object, each port must
+        be a number, or a name with a given local port.
 
     Raises:
         HatchwayError: the target has no such port, or no port that can be forwarded.
@@ -79,7 +80,7 @@ def _is_external(service: Object) -> bool:
 def plan_all(services: list[Object], *, with_pods: bool = True) -> tuple[list[PlannedForward], list[str]]:
     """Return (the forwards of all TCP ports of services, one sentence for each service that is left out).
 
-    with_pods: leave out services without pods behind them, because the route reaches pods only.
+    with_pods: True to leave out services without pods behind them, because the route reaches pods only.
     """
     planned: list[PlannedForward] = []
     left_out: list[str] = []

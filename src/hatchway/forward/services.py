@@ -27,7 +27,7 @@ _TOO_MANY = f"some ports are left out: no more than {MOST_FORWARDS} are forwarde
 
 
 async def follow_services(connection: Connection, namespace: str) -> AsyncGenerator[list[Object], None]:
-    """Yield all services of a namespace, and again after each change, without end.
+    """Yield the list of all services of a namespace: at the beginning and after each change, without end.
 
     Nothing is yielded while the API server cannot be reached or refuses the credentials.
     """
@@ -105,7 +105,7 @@ class ServiceForwards:
         wanted = set(planned)
         self._forwarder = forwarder
         self._forwards = {one.planned: one for one in forwarder.forwards if one.planned in wanted}
-        # The present or former local port of each service's port: a service that is created again gets the same one.
+        # The present or former local port of each service's port: a service that is created again gets the same port.
         self._ports = {key.target: one.listen.port for key, one in self._forwards.items()}
         self._reported = set(left_out)
         self._failed: set[PlannedForward] = set()

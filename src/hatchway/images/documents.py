@@ -83,7 +83,7 @@ def parse_manifest(text: bytes) -> Manifest:
     """Return the manifest of an image.
 
     Raises:
-        BadImage: the document is no manifest, or of a form that is not supported (schema 1, an index of images).
+        BadImage: the document is no manifest, or has a form that is not supported (schema 1, an index of images).
     """
     document = read_json(text, "the manifest")
     if document.get("schemaVersion") == 1:

@@ -103,7 +103,7 @@ def matches(wanted: Platform, os: str, architecture: str, variant: str = "") -> 
 def choose(entries: Sequence[IndexEntry], wanted: Platform) -> IndexEntry:
     """Return the entry of an index whose image suits `wanted` best. Attestations are ignored.
 
-    An entry that names no platform is used when no other one suits, as containerd does.
+    As in containerd, an entry that names no platform is used when no other entry suits.
 
     Raises:
         BadImage: no entry suits.

@@ -32,7 +32,7 @@ class Client(Protocol):
     """
 
     async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
-        """Return one object, or a subresource of it that is an object (`scale`)."""
+        """Return one object, or the object of a subresource (`scale`)."""
         ...
 
     async def list(
@@ -92,6 +92,6 @@ class Client(Protocol):
         """List all matching objects, then watch them without end.
 
         The watch reconnects and lists again by itself. A caller that applies the events in order always has the
-        current state: objects that were deleted during a lost connection come as DELETED afterwards.
+        current state: objects that were deleted while the connection was lost come as DELETED afterwards.
         """
         ...

@@ -35,7 +35,7 @@ class CatalogEntry:
 
     links: links to its ports. The default port comes first; the other ports follow in the order of declaration.
     endpoints: ready endpoints and all endpoints, as in `2/3`; for a pod or node 0/1 or 1/1.
-    status: kubectl's word for its state, or a sentence.
+    status: the state, as kubectl's word or as a sentence.
     out_of_reach: why the target can be reached neither by host name nor by proxy path; "" when it can be reached.
     """
 
@@ -49,11 +49,11 @@ class CatalogEntry:
     out_of_reach: str = ""
 
     def url(self, link: PortLink, door_port: int = 8001) -> str:
-        """Return the URL by host name at the door; "" when there is none."""
+        """Return the link's URL by host name at the door; "" when it has none."""
         return "" if self.out_of_reach else link.url(door_port)
 
     def door_address(self, link: PortLink, door_port: int = 8001) -> str:
-        """Return the URL by proxy path at the door, which needs no host name; "" when there is none."""
+        """Return the link's URL by proxy path at the door, which needs no host name; "" when it has none."""
         return "" if self.out_of_reach or link.http is False else f"http://127.0.0.1:{door_port}{link.path}"
 
     def as_dict(self, door_port: int = 8001) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class CatalogEntry:
 
 
 def entries(view: View) -> list[CatalogEntry]:
-    """Return the targets of a view, sorted by namespace, then services before pods, then name. Nodes come last."""
+    """Return the targets of a view, sorted by namespace, kind (services before pods) and name. Nodes come last."""
     pods: dict[str, list[Object]] = defaultdict(list)
     for pod in view.pods.values():
         pods[pod["metadata"]["namespace"]].append(pod)

@@ -174,7 +174,7 @@ class Connection:
     def identity(self) -> tuple[str, str, str, str]:
         """Return (server, context, user, authority).
 
-        When it changes, objects that were read before are no longer valid.
+        When this value changes, objects that were read earlier are no longer valid.
 
         authority: a digest of the CA. A new cluster with the name and address of an old one has another digest.
         """
@@ -190,9 +190,9 @@ class Connection:
         return self._client
 
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """Return the request header fields with the credentials, as the same list object until they change.
+        """Return the request header fields with the credentials.
 
-        Do not change the list.
+        The same list object is returned until the credentials change. Do not change the list.
         """
         return self._fields
 
@@ -235,7 +235,7 @@ class Connection:
         """Renew the credentials after a 401: run the plugin again, and read kubeconfig and token file again.
 
         Concurrent callers share one renewal, and callers within the next few seconds get its result. A failure is
-        recorded in `problem`; it never raises HatchwayError.
+        recorded in `problem`; HatchwayError is never raised.
 
         Returns:
             True when the credentials have changed, so that it makes sense to send the request again.
@@ -306,7 +306,7 @@ class Connection:
         """Watch kubeconfig, token file and certificates until cancelled, and apply each edit within about a second.
 
         If no context was given, a change of the current context is applied, too. After an invalid edit only `problem`
-        is set. After the machine has slept, connections made before are closed.
+        is set. After the machine has slept, existing connections are closed.
         """
         wall, steady = _wall_clock(), time.monotonic()
         while True:

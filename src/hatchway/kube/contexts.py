@@ -43,7 +43,7 @@ def load(kubeconfig: str | None = None, context: str | None = None, overrides: O
 
     Args:
         kubeconfig: the file; None for $KUBECONFIG, else ~/.kube/config.
-        context: the context's name; None for the current one.
+        context: the context's name; None for the current context.
         overrides: settings of the command line, which replace those of the kubeconfig.
 
     Raises:
@@ -141,7 +141,7 @@ def from_document(document: kubeconfig_files.Kubeconfig, context: str, overrides
 
 
 def _named(document: kubeconfig_files.Kubeconfig, section: str, name: str) -> str:
-    """Return an entry's name given on the command line. Raises HatchwayError when the kubeconfig has no such entry."""
+    """Return the name of an entry that the command line selects. Raises HatchwayError when there is no such entry."""
     known = [str(item.get("name", "")) for item in document[section]]
     if name not in known:
         flag = section.removesuffix("s")

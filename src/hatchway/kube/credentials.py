@@ -104,7 +104,7 @@ def have_same_source(one: Settings, other: Settings) -> bool:
 
 
 def file_marks(paths: Iterable[Path]) -> dict[Path, tuple[int, ...] | None]:
-    """Return one value for each file, which changes when the file is edited; None for a missing file."""
+    """For each file, return a value that changes when the file is edited; None for a missing file."""
     found: dict[Path, tuple[int, ...] | None] = {}
     for path in paths:
         found[path] = None

@@ -64,7 +64,7 @@ class Dialer:
         self._proxy_tls = proxy_tls
 
     async def __call__(self) -> socket.socket:
-        """Connect. Raises OSError (or its subclass TimeoutError); its message says whether proxy or server failed."""
+        """Connect. Raises OSError (or its subclass TimeoutError); the message says whether proxy or server failed."""
         try:
             async with asyncio.timeout(self._timeout):
                 if self._proxy is None:

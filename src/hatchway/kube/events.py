@@ -31,7 +31,7 @@ _SIMILAR_SECONDS = 600.0
 # `_BURST` events about one object may be reported at once; after that, one every `_REFILL_SECONDS`.
 _BURST = 25
 _REFILL_SECONDS = 300.0
-# The attempts to send one event, and the seconds before the second attempt. Each further pause is twice as long.
+# The most attempts to send one event, and the seconds before the second attempt. Each further pause is twice as long.
 _TRIES = 4
 _FIRST_RETRY = 0.5
 # The most characters of a message; the rest is cut off.

@@ -287,7 +287,7 @@ def _problem(node: Node | Event, what: str) -> YamlError:
 
 
 def dump(document: Document) -> bytes:
-    """Return a tree as YAML that Go and every other parser read alike.
+    """Return a tree as YAML that Go and every other parser read in the same way.
 
     The further documents of its file follow unchanged.
     """

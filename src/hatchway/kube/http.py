@@ -34,7 +34,7 @@ class HttpClient:
     async def ask(
         self, upstream: Upstream, method: str, head: bytes, body: bytes, patience: float | None
     ) -> HttpAnswer:
-        """Send a request, and return the answer once its head has arrived. The caller must call `leave` in the end.
+        """Send a request, and return the answer once its head has arrived. The caller must call `leave` afterwards.
 
         Args:
             head: the request's head, including the empty line at its end.
@@ -78,7 +78,7 @@ class HttpClient:
         self._connections = set()
         self.reset(ProxyError("read", "the client was closed"))
         for connection in connections:
-            # Not `close`, which with TLS waits for the peer's close_notify.
+            # With TLS, `close` would wait for the peer's close_notify.
             connection.transport.abort()
         if connections:
             for _ in range(_TURNS):

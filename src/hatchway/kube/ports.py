@@ -14,7 +14,7 @@ _APP_HTTPS = {"https", "wss", "kubernetes.io/wss"}
 
 _HTTPS_WORDS = {"https", "wss", "websecure", "https2"}
 _HTTP_WORDS = {"http", "http1", "http2", "ws", "websocket"}
-# Common names of HTTP ports; the port's number may show that it uses TLS.
+# Common names of HTTP ports, with or without TLS; the port's number may show which.
 _WEB_WORDS = {"web", "webui", "ui", "www", "dashboard", "console", "portal", "frontend", "rest", "api", "metrics"}
 _OTHER_WORDS = {
     *("grpc", "grpcs", "tcp", "udp", "dns", "dot", "domain", "ssh", "sftp", "ftp", "smtp", "smtps", "imap", "pop3"),

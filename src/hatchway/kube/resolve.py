@@ -20,7 +20,7 @@ class ResolvedTarget:
 
     target: the target with its port and, if the object shows it, its scheme.
     scheme_given: True when the user has written the scheme. Otherwise the scheme of `target` (or HTTP) is a guess, and
-    the other scheme may be tried after it.
+    the other scheme may be tried next.
     listen_port: the number of the port on which the program listens, in digits; "" when it is not known.
     host_header: the value of the annotation `HOST_HEADER_ANNOTATION`; "" without one.
     service_port: the number of the service's own port, in digits; "" when it is not known.

@@ -1,4 +1,4 @@
-"""The ResourceClaims that a pod uses, by name and made from templates (`resourceclaim/claim.go`). Pure."""
+"""Finds a pod's ResourceClaims: named in the pod, or made from templates (`resourceclaim/claim.go`). Pure."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Workload:
 class PodSet:
     """The pods to which a command applies.
 
-    workload: their owner, with its kind.
+    workload: the owner of the pods, with its kind.
     label_selector, field_selector: the selector that finds them; one of the two is "".
     pod: the pod, if it was read because the argument had no kind; None otherwise.
     """
@@ -83,7 +83,7 @@ def parse_workload(text: str, namespace: str | None, default: str) -> Workload:
     """
     word, slash, _ = text.partition("/")
     if not slash and "." not in text and ":" not in text:
-        # The kind is not known yet. Every kind has the same rules for names, so the name is checked as a pod's.
+        # The kind is not known yet. Every kind has the same rules for names, so the name is checked as a pod's name.
         parse_qualified_argument(f"pod/{text}", namespace, default)
         return Workload("", text, namespace or default)
     found = parse_qualified_argument(text, namespace, default, workloads=True)

@@ -1,4 +1,4 @@
-"""Makes a tar archive of local files while it is sent. The format is GNU tar's, which BusyBox's tar reads, too."""
+"""Makes a tar archive of local files while it is sent. The format is that of GNU tar; BusyBox's tar reads it, too."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def failure(pod_container: PodContainer, what: str, result: CommandResult, error
 async def repeat_interrupted(
     container: Container, attempt: Callable[[], Awaitable[_T]], progress: Callable[[], object]
 ) -> _T:
-    """Call `attempt`, again whenever the connection was lost during the call; return the result.
+    """Call `attempt`, and call it again whenever the connection was lost; return the result.
 
     Args:
         container: the container, for error messages.

@@ -55,7 +55,7 @@ async def download(
 
     Args:
         container: the container with the file or directory.
-        source: its path in the container; a relative path begins at the container's working directory.
+        source: the path in the container; a relative path begins at the container's working directory.
         destination: the path of the copy; or an existing directory, in which the copy gets the source's name.
         report: called with the progress from time to time.
         warn: called with a message about each file that is left out.

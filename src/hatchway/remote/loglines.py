@@ -1,6 +1,6 @@
 """Splits a container's log into lines, each with its time, so that reading can continue after an interruption. Pure.
 
-With `timestamps=true` the API server sends before each line its time in RFC 3339 with nanoseconds, and a space
+With `timestamps=true`, each line begins with its time in RFC 3339 with nanoseconds, and a space
 (kubelet `pkg/kubelet/kuberuntime/logs/logs.go`).
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-# A line of more bytes is passed on in pieces, because a pod may write without end and without a newline.
+# A line with more bytes than this is passed on in pieces, because a pod may write without end and without a newline.
 PIECE: Final = 1 << 18
 _STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z")
 _LONGEST_STAMP: Final = 40
@@ -49,8 +49,8 @@ class LineCutter:
 class LogReader:
     """Turns the bodies of log requests with timestamps into lines, without repetitions after interruptions.
 
-    After an interruption, the log is requested again from the second of the last line. Lines that were read before are
-    then left out.
+    After an interruption, the log is requested again from the time of the last line, in whole seconds. Lines that were
+    read before are then left out.
     """
 
     def __init__(self, *, keep_stamps: bool) -> None:

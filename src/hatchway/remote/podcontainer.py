@@ -62,7 +62,7 @@ async def find_pod_container(client: Client, workload: Workload, container: str 
 
 
 async def explain_refusal(error: ApiError, where: str, verb: str, client: Client, namespace: str) -> HatchwayError:
-    """Return the error of a command that the API server has refused, with the rule that would allow it.
+    """Return the error of a command that the API server has refused, with the rule that would allow the command.
 
     where: the pod and the container, as text.
     verb: the subresource, `exec` or `attach`.

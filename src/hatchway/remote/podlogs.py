@@ -35,7 +35,7 @@ class LogOptions:
     every_container: True to read all containers of each pod.
     previous: True to read the log of the container's previous run.
     tail: the number of last lines; None for all.
-    since: read only lines of the last so many seconds; None for all.
+    since: read only lines of the last `since` seconds; None for all.
     timestamps: True to print the time before each line.
     """
 
@@ -208,7 +208,7 @@ class LogFollower:
         changed.set()
 
     def _follow_new(self, group: asyncio.TaskGroup) -> None:
-        """Follow running containers that are not followed yet; forget removed containers."""
+        """Follow running containers that are not followed yet; drop removed containers."""
         for pod in self._known.values():
             try:
                 names = self._containers(pod)
@@ -274,7 +274,8 @@ class LogFollower:
                 if is_finished(latest) or self._stays_ended(latest, [container]):
                     return
                 await changed.wait()
-            # A log ends shortly before the container's status shows its end. It also ends when the API server stops.
+            # A log ends shortly before the container's status shows its end. The log also ends when the API server
+            # stops.
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)
 

@@ -121,7 +121,7 @@ class _RefusedResponse:
 def _find_container(
     stream: _TlsStream, context: QuickContext, pod: str, refusal: _RefusedResponse
 ) -> tuple[_TlsStream, str] | None:
-    """Return a connection and the pod's default container, after a request without one was refused.
+    """Return a connection and the pod's default container, after a request without a container was refused.
 
     Returns None when the command must be run the long way.
     """
@@ -144,7 +144,7 @@ def _find_container(
 
 
 def _after(stream: _TlsStream, context: QuickContext, refusal: _RefusedResponse) -> _TlsStream:
-    """Return the connection for the next request: the same one, or a new one when the server does not keep it."""
+    """Return the connection for the next request: the same one, or a new one when the server closes the old one."""
     from hatchway.remote import quickpod
 
     if refusal.fields.get("connection", "").lower() != "close":
@@ -342,7 +342,7 @@ def _carry(stream: _TlsStream, data: bytes) -> int:
                     elif message[0] in (_STDOUT, _STDERR) and len(message) > 1:
                         _write(message[0], memoryview(message)[1:])
     except BrokenPipeError:
-        # The reader of this command's output has left.
+        # The reader of this command's output has closed its end.
         return 1
     except (OSError, _Broken) as error:
         if status:

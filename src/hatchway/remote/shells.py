@@ -20,7 +20,7 @@ WAKE: Final = b"\n"
 def shell_commands(wanted: str, environment: Mapping[str, str], *, tty: bool) -> list[list[str]]:
     """Return command lines that start a shell. The caller tries them one after the other.
 
-    The first one is a script that finds the best shell, so that one attempt is enough for nearly every image.
+    The first command line is a script that finds the best shell, so that one attempt is enough for nearly every image.
 
     Args:
         wanted: the shell that the user has chosen; "" for the best one.

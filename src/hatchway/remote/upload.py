@@ -130,8 +130,8 @@ class _Upload:
     async def _attempt(self, errors: ErrorText) -> CommandResult:
         """Send the entries that are not copied yet.
 
-        Directories and links are sent again in each attempt: only at the end of an archive, tar sets the times of
-        directories, and makes links that lead out of the tree.
+        Directories and links are sent again in each attempt: tar sets the times of directories,
+        and makes links that lead out of the tree, only at the end of an archive.
         """
         plan = [
             index
@@ -197,7 +197,7 @@ class _Upload:
             self._done += 1
 
     async def _finish(self, index: int) -> bool:
-        """Send the rest of a large file. Return False if the part in the container is not known to be its beginning.
+        """Send the rest of a large file. Return False if the part in the container may not be its beginning.
 
         Raises:
             Interrupted: the connection was lost.

@@ -1,4 +1,4 @@
-"""Kubernetes' channel protocols: several streams in one WebSocket, and the messages of a remote command in them.
+"""Kubernetes' channel protocols: several streams in one WebSocket, and the messages of remote commands.
 
 Sources: apimachinery `pkg/util/remotecommand/constants.go` and `pkg/util/httpstream/wsstream/conn.go`; client-go
 `tools/remotecommand/v4.go`, `v5.go`, `websocket.go`.

@@ -21,9 +21,9 @@ TUNNEL_PROTOCOL: Final = "SPDY/3.1+portforward.k8s.io"
 # The `X-Stream-Protocol-Version` of an upgrade to SPDY.
 SPDY_PROTOCOL: Final = "portforward.k8s.io"
 # Hatchway's own port-forward protocol between its client and its API server: each connection is one stream, with one
-# header, `port`. The server sends no reply when the connection succeeds. When it fails, the server ends the stream by a
-# SYN_REPLY with the header `error`. Compared with Kubernetes' protocol, this needs half as many frames and a tenth of
-# the header bytes.
+# header, `port`. The server sends no reply when the connection succeeds. When the connection fails, the server ends the
+# stream by a SYN_REPLY with the header `error`. Compared with Kubernetes' protocol, this needs half as many frames and
+# a tenth of the header bytes.
 SINGLE_STREAM_PROTOCOL: Final = "v1.portforward.hatchway"
 # With this field in its answer to a WebSocket handshake, a server announces SINGLE_STREAM_PROTOCOL over SPDY.
 OFFER_FIELD: Final = b"X-Hatchway-Port-Forward"
@@ -98,7 +98,7 @@ class StreamPairs:
     def add(self, stream_id: int, headers: HeaderList, now: float) -> ForwardedConnection | None:
         """Add a stream that the client has opened. Return the connection if both of its streams are open now.
 
-        now: the time in seconds, of the same clock as for `expire`.
+        now: the time in seconds, from the same clock as in `expire`.
 
         Raises PortForwardError when the stream must be reset.
         """

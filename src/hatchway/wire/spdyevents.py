@@ -37,7 +37,7 @@ LIMITS: Final = SpdyLimits()
 
 @dataclass(slots=True)
 class StreamOpened:
-    """The peer has opened a stream. fin: True when the peer will send nothing on it."""
+    """The peer has opened a stream. fin: True when the peer will send no data."""
 
     stream_id: int
     headers: Headers
@@ -46,7 +46,7 @@ class StreamOpened:
 
 @dataclass(slots=True)
 class StreamAccepted:
-    """The peer has accepted a stream that this end has opened. fin: True when the peer will send nothing on it."""
+    """The peer has accepted a stream that this end has opened. fin: True when the peer will send no data."""
 
     stream_id: int
     headers: Headers

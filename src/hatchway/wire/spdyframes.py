@@ -1,4 +1,4 @@
-"""Parses and makes SPDY/3.1 frames. It keeps no state of streams.
+"""Parses and makes SPDY/3.1 frames, without any state of streams.
 
 Source: SPDY protocol draft 3.1, section 2.2 and 2.6.
 """

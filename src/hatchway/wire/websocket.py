@@ -55,7 +55,7 @@ class Message:
 
 @dataclass(slots=True)
 class Piece:
-    """The next bytes of binary messages, for users that ignore where messages end.
+    """The next bytes of binary messages, for callers that ignore the ends of messages.
 
     data: the bytes; a view of the received buffer, unless they were masked.
     """

@@ -1,7 +1,7 @@
 """The files of an image archive or of a directory with an image layout. Both are untrusted input.
 
 An archive is read once, from its beginning to its end, because it may come from a pipe. Its files become blobs of the
-store. Names and links in it are only keys of a dictionary, never paths of this machine.
+store. The archive's names and links are only keys of a dictionary, never paths of this machine.
 """
 
 from __future__ import annotations

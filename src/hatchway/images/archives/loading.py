@@ -42,7 +42,7 @@ _DOCKER = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """A loaded image. names: the names that it was given; () when the archive has no name for it."""
+    """A loaded image. names: its names in the store; () when the archive has no name for it."""
 
     image: Image
     names: tuple[Reference, ...]
@@ -244,7 +244,7 @@ def _write_manifest(store: ImageStore, files: ImageFiles, found: dict[str, Any])
     for name, diff_id in zip(layer_names, config.diff_ids, strict=True):
         digest, size = files.store_file(name)
         media_type = _layer_type(store, digest)
-        # The digest of a compressed layer's content is verified when it is unpacked.
+        # The digest of a compressed layer's content is verified when the layer is unpacked.
         if media_type == OCI_LAYER and diff_id.startswith("sha256:") and digest != diff_id:
             raise BadImage(f"the layer {name} has another content than {config_name} says")
         layers.append({"mediaType": media_type, "digest": digest, "size": size})

@@ -45,7 +45,7 @@ def save(store: ImageStore, images: Sequence[tuple[Image, Sequence[Reference]]],
             listed.append(
                 {
                     "Config": _path(image.image_id),
-                    # Complete names: Podman would put a short name under its own registry "localhost".
+                    # The names are complete, because Podman would put a short name under its own registry "localhost".
                     "RepoTags": [str(name) for name in names] or None,
                     "Layers": [_path(layer.digest) for layer in image.layers],
                 }

@@ -44,7 +44,7 @@ class LayerSource:
 
 
 def text_source(name: str, text: str, mode: int = 0o644) -> LayerSource:
-    """Return a file with this text."""
+    """Return an entry for a file with this text."""
     data = text.encode()
     return LayerSource(name, tarfile.REGTYPE, mode, size=len(data), open=lambda: io.BytesIO(data))
 

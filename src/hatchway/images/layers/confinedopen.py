@@ -14,7 +14,7 @@ import struct
 import sys
 from typing import Final
 
-# The same number on every architecture (asm-generic/unistd.h) except alpha, which Hatchway does not support.
+# The system call has this number on every architecture (asm-generic/unistd.h) except alpha, which is not supported.
 _SYS_OPENAT2: Final = 437
 _RESOLVE_NO_XDEV: Final = 0x01
 _RESOLVE_NO_MAGICLINKS: Final = 0x02

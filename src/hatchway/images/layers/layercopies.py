@@ -72,7 +72,7 @@ class _LayerCopier:
     def _copy_directory(self, path: bytes, places: list[int]) -> list[tuple[bytes, list[int]]]:
         """Copy the entries of one merged directory; return its subdirectories, each with the layers that have it."""
         seen: set[bytes] = set()
-        # Subdirectories that neither a whiteout nor an opaque directory has yet separated from lower layers.
+        # Subdirectories to which lower layers may still add entries.
         merging: dict[bytes, list[int]] = {}
         found: dict[bytes, list[int]] = {}
         with contextlib.ExitStack() as opened:

@@ -21,7 +21,7 @@ from hatchway.images.layers.layerunpacking import PackedLayer
 from hatchway.images.layers.unpack import UnpackAnswer, UnpackRequest, decode_answer
 from hatchway.images.store.layerplaces import FILES, LayerPlaces, UsersWay, chain_ids
 
-# Seconds that a process has, after SIGTERM, to remove what it has written.
+# Seconds that a process has, after SIGTERM, to remove its incomplete layer.
 _STOP_SECONDS: Final = 30.0
 
 
@@ -50,8 +50,8 @@ class LayerStore:
     def directories(self, image: Image) -> tuple[str, ...] | None:
         """Return the directories of an image's layers, the topmost first; None when they are not all unpacked.
 
-        It is also None until each layer of the image was verified to have the content that the configuration names.
-        Otherwise an image could claim layers of another image without having their content.
+        The result is also None until each layer of the image was verified to have the content that the configuration
+        names. Otherwise an image could claim layers of another image without having their content.
 
         Layers that are completely hidden by higher layers are left out. Mark the image as used first
         (`ImageStore.use`): otherwise its layers may be removed at any time. Raises BadImage.
@@ -102,7 +102,7 @@ class LayerStore:
         return found
 
     async def close(self) -> None:
-        """Wait until all unpacked layers are synced to disk. Layers must not be used any more."""
+        """Wait until all unpacked layers are synced to disk. Layers must not be used after this call."""
         await asyncio.gather(*self._syncing)
         if self._held >= 0:
             os.close(self._held)

@@ -99,7 +99,7 @@ class LayerTar:
     """
 
     def __init__(self, read_chunk: Callable[[], bytes], limits: UnpackLimits) -> None:
-        """read_chunk: returns the next bytes of the archive; b"" at the end."""
+        """Read the archive in pieces. read_chunk: returns the next bytes of the archive; b"" at the end."""
         self.entries = 0
         self._read_chunk = read_chunk
         self._limits = limits

@@ -82,7 +82,7 @@ class LowerLayers:
             os.close(self._layers.pop())
 
     def find(self, path: bytes) -> LowerEntry | None:
-        """Return the entry at a path without `..`; None when there is none, or when a parent is not a directory.
+        """Return the entry at a path without `..`; None when there is no entry, or when a parent is not a directory.
 
         Raises OSError; BadLayer after too many lookups.
         """

@@ -25,7 +25,7 @@ from hatchway.images.pulling.credentials import (
 )
 from hatchway.images.reference import DEFAULT_REGISTRY
 
-# Seconds that a helper may take. This is long because it may ask the user to unlock a key ring.
+# Seconds that a helper may take. This is long because a helper may ask the user to unlock a key ring.
 _PATIENCE = 60.0
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # The message that helpers print when they have no credentials for a server (`credentials/error.go`).
@@ -37,8 +37,8 @@ class UserCredentials:
     """The user's credentials for some registries.
 
     credentials: in the order of the files.
-    problems: one line for each file and helper that cannot be used. They are shown only when a registry refuses a pull,
-    because public images need no credentials.
+    problems: one line for each file and helper that cannot be used. Problems are shown only when a registry refuses a
+    pull, because public images need no credentials.
     """
 
     credentials: list[Credential] = field(default_factory=list)

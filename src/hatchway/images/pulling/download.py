@@ -70,7 +70,7 @@ async def download(
 
 @asynccontextmanager
 async def _writer(store: ImageStore, blob: Descriptor) -> AsyncIterator[BlobWriter]:
-    """Open the blob's writer; on every exit, keep the part that was written as a file.
+    """Open the blob's writer. On every exit, close the writer, but do not delete the written part.
 
     The writer is opened in a thread, because it hashes the existing part. If the task is cancelled meanwhile, the
     writer is closed when the thread has ended.

@@ -34,7 +34,7 @@ from hatchway.images.store.store import ImageStore
 
 __all__ = ["Progress", "PullError", "pull"]
 
-# How many layers are downloaded at a time, as Docker and containerd do.
+# The most layers that are downloaded at a time. Docker and containerd have the same limit.
 _AT_ONCE = 3
 # The most nested indexes above a manifest.
 _DEEPEST = 4
@@ -48,8 +48,8 @@ State = Literal["waiting", "downloading", "retrying", "complete", "exists"]
 class Progress:
     """The progress of one blob.
 
-    digest: of the blob; "" while the manifest is fetched, with `state` "waiting". done, total: bytes.
-    note: with `state` "retrying", why the download was interrupted; while `digest` is "", the name of the server.
+    digest: the blob's digest; "" while the manifest is fetched, with `state` "waiting". done, total: bytes.
+    note: with `state` "retrying", why the download was interrupted; with `digest` "", the name of the server.
     """
 
     digest: str
@@ -204,7 +204,8 @@ class _Pull:
             except PullError as error:
                 if error.retryable:
                     raise
-                digest = ""  # Only the answer to a GET has the reason, and some servers do not support HEAD.
+                # Only the answer to a GET contains the reason of the error, and some servers do not support HEAD.
+                digest = ""
             if digest and f"{reference.name}@{digest}" in known.digests:
                 document = await self._read_from_store(digest)
                 if document is not None:
@@ -253,7 +254,7 @@ class _Pull:
         await asyncio.to_thread(write)
 
     async def _fetch_layers(self, client: RepositoryClient, manifest: Manifest) -> None:
-        """Fetch all layers, several at a time. The first failure cancels the others."""
+        """Fetch all layers, several at a time. The first failure cancels the other downloads."""
         layers = list({layer.digest: layer for layer in manifest.layers}.values())
         for layer in layers:
             self._report(Progress(layer.digest, "waiting", 0, layer.size))

@@ -244,7 +244,7 @@ def _settings(table: dict[str, Any], host: str, where: str, folder: Path) -> Reg
 
 
 def _path(text: str, folder: Path) -> str:
-    """Return an absolute path; a relative one is relative to the settings file's directory."""
+    """Return an absolute path; a relative path is relative to the settings file's directory."""
     return str(folder / Path(text).expanduser()) if text else ""
 
 

@@ -94,7 +94,7 @@ class PullService:
         try:
             await self._converse(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            # The client has gone.
+            # The client has disconnected.
             pass
         finally:
             self._clients -= 1

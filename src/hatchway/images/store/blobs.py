@@ -45,7 +45,7 @@ class BlobFiles:
         return self._blobs / algorithm / digits
 
     def has(self, digest: str) -> bool:
-        """Return True when the store has this blob, whole."""
+        """Return True when the store has the whole blob."""
         return self.path(digest).is_file()
 
     def size(self, digest: str) -> int:

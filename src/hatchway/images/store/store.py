@@ -73,7 +73,7 @@ class ImageStore:
         return self._stored.whole(self._names.read())
 
     def find(self, wanted: Reference | str) -> Image | None:
-        """Return an image by its name, its ID, or the beginning of its ID; None when there is none.
+        """Return an image by its name, its ID, or the beginning of its ID; None without such an image.
 
         A reference with a digest matches an image that was pulled by that name and digest. When several images' IDs
         have the given beginning, the result is None.
@@ -175,7 +175,7 @@ class ImageStore:
     def add(
         self, reference: Reference | None, manifest_digest: str, index_digest: str = "", grant: PullGrant | None = None
     ) -> Image:
-        """Add an image, whose blobs are all in the store, and give it a name. The former image of a tag loses it.
+        """Add an image, whose blobs are all in the store, and give it a name. A tag is removed from its former image.
 
         Args:
             reference: the image's name; None for an image without a name. With None, an image in the store with the
@@ -321,7 +321,7 @@ class ImageStore:
                     images.append(self._stored.unnamed_image(manifest))
             return images
 
-    # -- within --------------------------------------------------------------------------------------------------------
+    # -- private methods -----------------------------------------------------------------------------------------------
 
     def _with_config(self, images: tuple[NamedImage, ...], config: str) -> Image | None:
         """Return the image of the last entry with a configuration, if its files are whole."""

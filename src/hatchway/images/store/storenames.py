@@ -129,7 +129,7 @@ def _parse(text: bytes) -> tuple[NamedImage, ...]:
 
 
 def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
-    """Return the image without a tag; without its last tag of a repository, its digests of this repository go, too."""
+    """Return the image without a tag. With its last tag of a repository, remove its digests of the repository, too."""
     tags = tuple(tag for tag in image.tags if tag != f"{reference.name}:{reference.tag}")
     digests = image.digests
     if not any(tag.startswith(f"{reference.name}:") for tag in tags):

@@ -91,7 +91,7 @@ class Use:
             os.close(descriptor)
 
     def _write(self, blobs: dict[str, None], users: list[str]) -> None:
-        """Write a new state to the file, then set it. When writing fails, the file keeps the old state."""
+        """Write a new state to the file, then to this object. When writing fails, the file keeps the old state."""
         text = json.dumps({"manifest": self.manifest, "blobs": list(blobs), "users": users}).encode()
         size = os.fstat(self.descriptor).st_size
         try:

@@ -1,4 +1,4 @@
-"""Stores which of several protocols an API server has accepted, so that it is tried first the next time."""
+"""Stores which of several protocols an API server has accepted, so that this protocol is tried first the next time."""
 
 from __future__ import annotations
 

@@ -97,8 +97,8 @@ class RemoteCommand:
     async def _open(cls, connection: ApiConnection, path: str, options: StreamOptions) -> RemoteCommand:
         """Open the command with the first protocol that the server accepts.
 
-        v4.channel.k8s.io over a WebSocket cannot report the end of the input. So for commands with input it is tried
-        only after plain SPDY. (kubectl never offers it over a WebSocket.)
+        v4.channel.k8s.io over a WebSocket cannot report the end of the input. So for commands with input this
+        protocol is tried only after plain SPDY. (kubectl never offers it over a WebSocket.)
         """
         command = cls()
 

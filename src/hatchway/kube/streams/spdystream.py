@@ -116,7 +116,7 @@ class SpdyStream(asyncio.Transport):
     def accept(self, headers: HeaderList = (), *, silent: bool = False) -> None:
         """Accept a stream that the peer has opened. Call it before writing.
 
-        silent: as for `SpdySession.accept`; only without headers.
+        silent: as for `SpdySession.accept`; allowed only without headers.
         """
         self._session.accept(self.stream_id, headers, silent=silent)
         if not silent:
