@@ -110,7 +110,7 @@ class DatagramPort(asyncio.DatagramProtocol):
         self.target = target
         self.owner = owner
         self._transport: asyncio.DatagramTransport | None = None
-        # The flows by client; the one that was silent for longest comes first.
+        # The flows by client; the flow that was silent for longest comes first.
         self._flows: dict[tuple[Any, ...], Flow] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 

@@ -75,7 +75,7 @@ def this_machine() -> Platform:
 
 
 def normal(found: Platform) -> Platform:
-    """Return the platform with Go's name of its architecture, and with a variant where there are several."""
+    """Return the platform with Go's name of its architecture, and with a variant if the architecture has several."""
     architecture = _ARCHITECTURES.get(found.architecture, found.architecture)
     variant = found.variant or _VARIANTS.get(found.architecture, "") or _DEFAULT_VARIANTS.get(architecture, "")
     if variant.isdigit():

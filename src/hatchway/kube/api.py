@@ -18,7 +18,7 @@ Object = dict[str, Any]
 class WatchEvent:
     """A change of an object.
 
-    The objects of the first list come as ADDED. One event SYNCED, whose object is {}, follows the last of them.
+    The objects of the first list come as ADDED. Then one event SYNCED follows, whose object is {}.
     """
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED"]

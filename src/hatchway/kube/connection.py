@@ -176,7 +176,7 @@ class Connection:
 
         When this value changes, objects that were read earlier are no longer valid.
 
-        authority: a digest of the CA. A new cluster with the name and address of an old one has another digest.
+        authority: a digest of the CA. A new cluster with the name and address of an old cluster has another digest.
         """
         return self.server, self.context, self.user, self._authority
 
@@ -271,7 +271,7 @@ class Connection:
                 if not asked.has_issuer:
                     return
                 credential = await (oidc.obtain(asked) if asked.oidc is not None else execplugin.run(asked))
-                # If the kubeconfig was edited while the plugin ran, the credential may be that of another user.
+                # If the kubeconfig was edited while the plugin ran, the credential may belong to another user.
                 if have_same_source(self._settings, asked):
                     self._apply(self._settings, credential)
                     self._set_problem(None)

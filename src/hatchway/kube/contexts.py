@@ -39,7 +39,7 @@ _FIX_HINT = "correct the kubeconfig, or choose another context with --context"
 
 
 def load(kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE) -> Settings:
-    """Return the settings of a context of the kubeconfig. In a pod without a kubeconfig, return its account's settings.
+    """Return the settings of a context of the kubeconfig. In a pod without a kubeconfig, use the pod's service account.
 
     Args:
         kubeconfig: the file; None for $KUBECONFIG, else ~/.kube/config.
@@ -47,7 +47,7 @@ def load(kubeconfig: str | None = None, context: str | None = None, overrides: O
         overrides: settings of the command line, which replace those of the kubeconfig.
 
     Raises:
-        HatchwayError: there is no such context, or it cannot be used.
+        HatchwayError: there is no such context, or the context cannot be used.
     """
     if not kubeconfig and not any(path.exists() for path in kubeconfig_files.sources()):
         if overrides.server and not context:
@@ -109,7 +109,7 @@ def from_document(document: kubeconfig_files.Kubeconfig, context: str, overrides
         context: the context's name; "" to use no context, only `overrides`.
 
     Raises:
-        HatchwayError: there is no such context, or it cannot be used.
+        HatchwayError: there is no such context, or the context cannot be used.
     """
     where = f'context "{context}" of the kubeconfig' if context else "the cluster"
     known = any(item.get("name", "") == context for item in document["contexts"])

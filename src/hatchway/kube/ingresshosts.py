@@ -1,8 +1,9 @@
 """Finds the hosts of Ingresses, and for each host the Service of the Ingress controller that serves it.
 
 A controller writes the address of its own Service into `status.loadBalancer` of the Ingresses that it serves. Some
-write another address, such as a node's; well-known controllers are then found by the labels of their Services. A host
-is returned only when its controller's Service was found, because requests for the host are sent to that Service.
+controllers write another address, such as a node's; well-known controllers are then found by the labels of their
+Services. A host is returned only when its controller's Service was found, because requests for the host are sent to
+that Service.
 
 Traefik's IngressRoutes have no status; their controller's Service is found by its label.
 """
@@ -259,7 +260,7 @@ class _Controllers:
 
 
 def _port_of_first(services: Iterable[Object], *, tls: bool) -> Target | None:
-    """Return the port for HTTP or HTTPS of the first Service that has such a port; None when none has."""
+    """Return the port for HTTP or HTTPS of the first Service that has such a port; None without one."""
     for service in services:
         # A controller may redirect HTTP requests for a host with TLS, so HTTPS is preferred for such a host.
         for scheme in ("https", "http") if tls else ("http", "https"):

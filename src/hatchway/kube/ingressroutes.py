@@ -1,4 +1,4 @@
-"""The hosts of Traefik's IngressRoutes (`ingressroutes.traefik.io`), from the rules by which they match requests. Pure.
+"""Finds hosts in the rules of Traefik's IngressRoutes (`ingressroutes.traefik.io`). Pure.
 
 A rule is an expression such as ``Host(`a.example`) && PathPrefix(`/api`)``. Only the names in `Host` are hosts:
 a `HostRegexp` contains a pattern, and a negated `Host` excludes a host.
@@ -86,10 +86,10 @@ def parse_rule(rule: object) -> tuple[list[str], str]:
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
-    """Return a value of an object that nothing has validated; {} when it is no mapping."""
+    """Return an unvalidated value if it is a mapping, else {}."""
     return value if isinstance(value, dict) else {}
 
 
 def as_mappings(value: object) -> list[Mapping[str, Any]]:
-    """Return the mappings in a list that nothing has validated; [] when it is no list."""
+    """Return the mappings in an unvalidated value if it is a list, else []."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

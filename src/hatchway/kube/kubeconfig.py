@@ -168,7 +168,7 @@ def update_auth_provider(path: Path, user: str, change: Callable[[dict[str, str]
     """Change the `auth-provider` configuration of a user in a kubeconfig file; return the new configuration.
 
     Args:
-        change: a function that gets the configuration in the file and returns the new one.
+        change: a function that gets the configuration in the file and returns the new configuration.
 
     Raises:
         HatchwayError: the file cannot be read or written.

@@ -73,8 +73,8 @@ def endpoints_of(service: Object, slices: Iterable[Object] | None, pods: Iterabl
     Endpoints and pods that are not ready come first.
 
     Args:
-        slices: EndpointSlices; those of other services are ignored. None when the user may not list them: the
-            endpoints are then derived from the pods.
+        slices: EndpointSlices; slices of other services are ignored. None when the user may not list EndpointSlices:
+            the endpoints are then derived from the pods.
         pods: the pods of the namespace. Empty when the user may not list pods: reasons are then less exact.
     """
     namespace, name = key_of(service)
@@ -117,7 +117,7 @@ def _selects(selector: Mapping[str, str], pod: Object) -> bool:
 
 
 def ready_endpoints(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object] | None) -> Endpoints:
-    """Count a Service's endpoints and those that are ready, with the reasons why the others are not.
+    """Count a Service's endpoints and its ready endpoints; find out why the other endpoints are not ready.
 
     slices: as in `endpoints_of`.
     pods: as in `endpoints_of`, or None when the user may not list pods.

@@ -21,7 +21,7 @@ class Block:
     """One block of a PEM file.
 
     kind: the type in its first line, such as CERTIFICATE.
-    headers: True when it has headers (`Proc-Type`, `DEK-Info`).
+    headers: True when the block has headers (`Proc-Type`, `DEK-Info`).
     """
 
     kind: str

@@ -23,7 +23,7 @@ SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
-# The first is both a label and a taint of nodes, the others are taints.
+# CONTROL_PLANE is both a label and a taint of nodes; the other names are taints.
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 NOT_READY: Final = "node.kubernetes.io/not-ready"
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"

@@ -98,7 +98,7 @@ async def find_pods(client: Client, workload: Workload) -> PodSet:
     """Return the selector that finds the pods of a workload. For `pod/NAME` no request is sent.
 
     Raises:
-        HatchwayError: there is no such object; the hint names similar ones.
+        HatchwayError: there is no such object; the hint names similar objects.
         ApiError: the API server cannot be reached, or refuses the request.
     """
     if workload.resource == "pods":
@@ -119,7 +119,7 @@ async def find_object(client: Client, workload: Workload) -> tuple[Workload, Obj
     """Return the object of a workload, pod or service, and the workload with its kind.
 
     Raises:
-        HatchwayError: there is no such object; the hint names similar ones, or says that the namespace is missing.
+        HatchwayError: there is no such object; the hint names similar objects or a missing namespace.
         ApiError: the API server cannot be reached, or refuses the request.
     """
     refused: ApiError | None = None
@@ -232,7 +232,7 @@ def containers(pod: Object) -> list[str]:
 
 
 def choose_container(pod: Object, name: str = "") -> str:
-    """Return the container to use: the named one, the one in the pod's annotation, or the first.
+    """Return the container to use: `name`, else the container in the pod's annotation, else the first container.
 
     Raises:
         ApiError: 400, the pod has no container of this name.

@@ -20,7 +20,7 @@ _LONGEST_STAMP: Final = 40
 class LineCutter:
     """Cuts a stream of bytes into lines, in bounded memory.
 
-    A piece ends with a newline, except the last one of the stream and pieces of lines that are longer than `PIECE`.
+    A piece ends with a newline, except the stream's last piece and pieces of lines that are longer than `PIECE`.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,8 @@ class LogReader:
         self._cutter = LineCutter()
         self._last = b""
         self._last_time = 0
-        # The number of lines with the same time as the last line: all such lines, and those since the last `restart`.
+        # The number of lines with the same time as the last line: all such lines, and such lines since the last
+        # `restart`.
         self._seen = self._again = 0
         self._replaying = False
         # True inside a line whose end has not arrived; and True when that line is left out.

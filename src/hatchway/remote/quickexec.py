@@ -144,7 +144,7 @@ def _find_container(
 
 
 def _after(stream: _TlsStream, context: QuickContext, refusal: _RefusedResponse) -> _TlsStream:
-    """Return the connection for the next request: the same one, or a new one when the server closes the old one."""
+    """Return the connection for the next request: a new connection if the server closes the present one."""
     from hatchway.remote import quickpod
 
     if refusal.fields.get("connection", "").lower() != "close":

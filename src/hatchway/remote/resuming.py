@@ -137,7 +137,7 @@ class DownloadPlan:
 
 
 def plan_download(there: dict[str, RemoteFile], here: Iterable[tuple[str, os.stat_result | None]]) -> DownloadPlan:
-    """Compare the files of a container with those of this machine.
+    """Compare the files of a container with the files of this machine.
 
     here: each path in `there`, parents first, with its local `lstat`; None when there is no local file.
     """

@@ -18,7 +18,7 @@ WAKE: Final = b"\n"
 
 
 def shell_commands(wanted: str, environment: Mapping[str, str], *, tty: bool) -> list[list[str]]:
-    """Return command lines that start a shell. The caller tries them one after the other.
+    """Return command lines that start a shell. The caller tries the command lines in this order.
 
     The first command line is a script that finds the best shell, so that one attempt is enough for nearly every image.
 

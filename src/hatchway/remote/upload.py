@@ -74,7 +74,7 @@ async def upload(
 
 
 class _Upload:
-    """One copy. The entries before the index `_done`, and those whose index is in `_complete`, are already copied."""
+    """One copy. Entries before the index `_done`, and entries whose index is in `_complete`, are already copied."""
 
     def __init__(
         self, container: Container, directory: str, entries: Sequence[Entry], report: ReportProgress, warn: Warn

@@ -20,7 +20,7 @@ class SpdyLimits:
     control: the most bytes of a control frame.
     header_block: the most bytes of a block of headers after decompression.
     headers: the most headers in one block.
-    window: bytes that a peer with flow control may send on a new stream before the first of them are consumed.
+    window: bytes that a peer with flow control may send on a new stream before any of these bytes is consumed.
     largest_window: the largest window. The window of a stream grows while the stream's reader is as fast as the peer.
     """
 

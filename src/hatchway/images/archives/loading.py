@@ -95,7 +95,7 @@ def _load(store: ImageStore, open_files: Any, name: Reference | None, platform: 
                 if len({one.manifest for one in found}) > 1:
                     raise BadImage(f"it has {len(found)} images, which cannot all be named {name.familiar}")
                 found = [_Found(found[0].manifest, found[0].index, (name,))]
-            # Check all images before the first one is named.
+            # Check all images before any image gets a name.
             return [_add(store, one) for one in found]
     finally:
         # Delete blobs that no image uses. If the archive was refused, these are all its new blobs.

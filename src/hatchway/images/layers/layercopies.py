@@ -174,7 +174,7 @@ class _LayerCopier:
 
 
 def _copy_range(original: int, copy: int, begin: int, count: int) -> int:
-    """Copy bytes of a file to the same place in another one; return how many. Raises OSError."""
+    """Copy bytes of a file to the same offset of another file; return the number of bytes. Raises OSError."""
     try:
         return os.copy_file_range(original, copy, count, begin, begin)
     except OSError as error:

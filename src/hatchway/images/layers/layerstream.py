@@ -1,4 +1,4 @@
-"""Decompresses a layer's blob and verifies its digest, in threads besides the one that writes files.
+"""Decompresses a layer's blob and verifies its digest, in separate threads beside the thread that writes files.
 
 isal, backports.zstd and `hashlib` release Python's global lock while they work. So on two processors, unpacking takes
 only as long as the slower of decompressing and writing.
@@ -37,7 +37,7 @@ _REFUSED: Final = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 
 
 class _Decompressor(Protocol):
-    """The common interface of all decompressors; it is that of `bz2.BZ2Decompressor`."""
+    """The common interface of all decompressors; the same as that of `bz2.BZ2Decompressor`."""
 
     @property
     def eof(self) -> bool: ...

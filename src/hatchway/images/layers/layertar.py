@@ -257,7 +257,7 @@ def _extend(extensions: _Extensions, kind: bytes, content: bytes) -> None:
     elif kind == b"K":
         extensions.link = text(content)
     else:
-        # Of several pax headers, only the last one is used, as in Go's reader.
+        # As in Go's reader, only the last of several pax headers is used.
         extensions.records, extensions.sparse_blocks = {}, []
         for key, value in parse_pax(content):
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):

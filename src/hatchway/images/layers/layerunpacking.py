@@ -1,4 +1,4 @@
-"""Unpack an image's layers in this process, the lowest first. This blocks; `unpack.py` is the process that does it.
+"""Unpack an image's layers in this process, the lowest first. This blocks; it runs in the process of `unpack.py`.
 
 While a layer is written, its directory is also the root directory of this process, where the system allows that. So
 even an error in the code that follows paths could not reach files outside of this directory. Docker does the same

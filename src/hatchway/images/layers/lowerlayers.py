@@ -18,8 +18,8 @@ from typing import Final
 from hatchway.images.layers.confinedopen import open_real_directory
 from hatchway.images.layers.layererrors import BadLayer
 
-# Marks of overlay file systems (Documentation/filesystems/overlayfs.rst): `user.` where they are mounted with
-# `userxattr`, `trusted.` elsewhere.
+# Marks of overlay file systems (Documentation/filesystems/overlayfs.rst): `user.` in file systems that are
+# mounted with `userxattr`, `trusted.` in others.
 OPAQUE_NAMES: Final = (b"user.overlay.opaque", b"trusted.overlay.opaque")
 _OPAQUE_VALUE: Final = b"y"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

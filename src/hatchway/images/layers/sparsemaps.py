@@ -1,7 +1,7 @@
 """Parses the maps of sparse files: which parts of a file are in the archive. All other parts are holes. Pure.
 
-GNU tar has four formats: an old one in the header (GNU tar manual, "Basic Tar Format", `struct sparse`), and three that
-use pax headers ("Storing Sparse Files").
+GNU tar has four formats: an old format in the header (GNU tar manual, "Basic Tar Format", `struct sparse`), and three
+that use pax headers ("Storing Sparse Files").
 """
 
 from __future__ import annotations

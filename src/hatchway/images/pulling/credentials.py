@@ -172,7 +172,7 @@ def matching(credentials: Iterable[Credential], name: str) -> list[Credential]:
 
     name: the image's registry and repository, `docker.io/library/nginx`.
 
-    Entries are tried in reverse alphabetical order of their keys, so longer paths come before shorter ones, and names
+    Entries are tried in reverse alphabetical order of their keys, so longer paths come before shorter paths, and names
     before globs. When no entry matches an image of Docker Hub, the entries for index.docker.io are used.
     """
     indexed: dict[str, list[Credential]] = {}

@@ -60,7 +60,7 @@ def config_paths(environment: Mapping[str, str]) -> list[Path]:
 
 
 async def find_credentials(registries: Iterable[str], environment: Mapping[str, str]) -> UserCredentials:
-    """Return the user's credentials: all in the files, and those of helpers for `registries`.
+    """Return the user's credentials: all credentials in the files, and the helpers' credentials for `registries`.
 
     registries: host names, as in `Reference.registry`.
     """

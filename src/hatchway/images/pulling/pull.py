@@ -77,7 +77,7 @@ async def pull(
     Args:
         store: the store to pull into.
         reference: the image's name. A tag is looked up at the registry even when the store has it.
-        credentials: all available credentials; the matching ones are tried in turn (`credentials.matching`).
+        credentials: all available credentials; matching credentials are tried in turn (`credentials.matching`).
         registries: mirrors, certificates and the like.
         platform: the image's platform; None for this machine's. An image for another platform is refused.
         progress: called on the event loop for each change; it must return quickly.

@@ -69,7 +69,7 @@ class ImageStore:
     # -- questions -----------------------------------------------------------------------------------------------------
 
     def images(self) -> list[Image]:
-        """Return the images, the oldest first, without those whose blobs are missing or damaged. Raises StoreError."""
+        """Return the images whose blobs are complete and undamaged, the oldest first. Raises StoreError."""
         return self._stored.whole(self._names.read())
 
     def find(self, wanted: Reference | str) -> Image | None:

@@ -138,7 +138,7 @@ def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
 
 
 def move_tag(image: NamedImage, others: list[NamedImage], reference: Reference) -> tuple[NamedImage, list[NamedImage]]:
-    """Return the image that gets a tag, and the other images without this tag. These keep their digests, as in Docker.
+    """Return the image that gets a tag, and the other images without this tag. Digests stay, as in Docker.
 
     An image that loses its last tag, and has the same configuration (and so the same files) as `image`, is replaced by
     `image`.

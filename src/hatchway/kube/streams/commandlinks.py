@@ -188,7 +188,7 @@ class ChannelLink(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report to the user how the command has ended, or that this is not known."""
+        """Report to the user how the command has ended, or that its result is not known."""
         assert self._transport is not None
         transports.note_lost(self._transport)
         if self._timer is not None:

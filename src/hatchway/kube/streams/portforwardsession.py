@@ -43,7 +43,7 @@ class ForwardError(ConnectionError):
 
 
 class PortForwardSession:
-    """A session with one pod. Each connection is opened and closed independently of the others.
+    """A session with one pod. Its connections are opened and closed independently of each other.
 
     An embedded cluster has flow control for each connection; kubelets have none. Without flow control, the unread bytes
     of all connections share a buffer of 16 MiB. While this buffer is full, nothing is read from the session
@@ -117,7 +117,7 @@ class PortForwardSession:
 
     @property
     def has_flow_control(self) -> bool:
-        """Return True when the server has flow control for each connection, so that none can block the others."""
+        """Return True when the server has flow control for each connection, so that no connection can block another."""
         return self._connection.session.has_windows
 
     @property
@@ -177,7 +177,7 @@ class PortForwardSession:
         self._connection.close()
 
     async def aclose(self) -> None:
-        """End the session, and wait until its connection is closed; abort it when that takes more than a second."""
+        """End the session, and wait until its connection is closed; after a second, abort the connection."""
         self.close()
         try:
             async with asyncio.timeout(1.0):

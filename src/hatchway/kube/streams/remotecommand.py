@@ -90,7 +90,7 @@ class RemoteCommand:
 
     @classmethod
     async def attach(cls, connection: ApiConnection, namespace: str, pod: str, options: StreamOptions) -> RemoteCommand:
-        """Attach to a container's process. Raises ApiError: the server's error, or 503 when it cannot be reached."""
+        """Attach to a container's process. Raises ApiError as `exec` does."""
         return await cls._open(connection, _path(namespace, pod, "attach", options.query(())), options)
 
     @classmethod

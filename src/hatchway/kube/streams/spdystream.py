@@ -152,7 +152,7 @@ class SpdyStream(asyncio.Transport):
         return not (self._paused or self._closing)
 
     def pause_reading(self) -> None:
-        """Pass no more bytes to the protocol; queue those that arrive."""
+        """Pass no more bytes to the protocol; queue the bytes that arrive."""
         self._paused = True
 
     def resume_reading(self) -> None:
