@@ -129,7 +129,7 @@ def _parse(text: bytes) -> tuple[NamedImage, ...]:
 
 
 def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
-    """Return the image without a tag. With its last tag of a repository, remove its digests of the repository, too."""
+    """Return the image without a tag, and without the digests of a repository in which it then has no tag."""
     tags = tuple(tag for tag in image.tags if tag != f"{reference.name}:{reference.tag}")
     digests = image.digests
     if not any(tag.startswith(f"{reference.name}:") for tag in tags):
@@ -138,7 +138,7 @@ def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
 
 
 def move_tag(image: NamedImage, others: list[NamedImage], reference: Reference) -> tuple[NamedImage, list[NamedImage]]:
-    """Return the image that gets a tag, and the other images without this tag. Digests stay, as in Docker.
+    """Return the image that gets a tag, and the other images without this tag. As in Docker, digests stay.
 
     An image that loses its last tag, and has the same configuration (and so the same files) as `image`, is replaced by
     `image`.

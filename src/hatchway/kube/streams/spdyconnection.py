@@ -98,7 +98,7 @@ class SpdyConnection(asyncio.Protocol):
         closed: a future that is done when the connection has ended. Its result is the error; None for an orderly end.
         is_full: True while the transport's write buffer is full.
         stalled: True while reading is paused for all streams, because too many received bytes are unread. When the
-            peer respects the windows, only many slow readers together can cause that, never a single one.
+            peer respects the windows, only many slow readers together can cause this, never a single reader.
     """
 
     def __init__(
