@@ -54,7 +54,7 @@ class RemoteApi:
 
 
 def remote_api(obj: Object) -> RemoteApi | None:
-    """Return the remote API of an APIService; None for one that is served locally."""
+    """Return the remote API of an APIService; None for an API that this server serves itself."""
     spec: dict[str, Any] = obj.get("spec") or {}
     service = spec.get("service")
     if not service or not spec.get("group"):

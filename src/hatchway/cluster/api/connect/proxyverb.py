@@ -8,9 +8,9 @@ These deviations from Kubernetes are deliberate:
 - the bytes of the path are not changed (`%2F` stays `%2F`, `!` stays `!`) unless answers are rewritten as in Kubernetes
   (`path_of` has the complete rule); dot segments cannot leave the prefix, and `%00` is a 400;
 - the query of an upgrade is forwarded;
-- answers are rewritten so that applications whose scripts build URLs work, too (`rewrite/prefix.py`); with
-  `X-Hatchway-Rewrite: kubernetes`, or with that setting of the cluster, they are rewritten as in Kubernetes, and with
-  `off` not at all;
+- answers are rewritten so that applications whose scripts build URLs work, too (`rewrite/prefix.py`).
+  `X-Hatchway-Rewrite: kubernetes` selects Kubernetes' way of rewriting, and `off` none; a setting of the cluster has
+  the same values;
 - HTML is rewritten while it streams, and only URLs in it are changed; content codings other than gzip and deflate are
   passed on unchanged;
 - URLs of other schemes (`javascript:/x`) are not changed;
@@ -123,7 +123,7 @@ class ProxyVerb:
 
 
 class _Described:
-    """The facts about a request to be forwarded that follow from its head and the cluster's objects."""
+    """The parts of a forwarded request that are computed once, from its head and the cluster's objects."""
 
     __slots__ = ("coded", "endpoints", "headers", "host", "rewriters", "target", "upgrade")
 
@@ -142,7 +142,7 @@ class _Described:
         self.target = (path or b"/") + asked
         self.headers = _request_headers(head, uri)
         self.host = head.header(b"host")
-        # From each endpoint's address to its rewriter; empty when answers are not rewritten.
+        # The rewriter of each endpoint, by the endpoint's host; empty when answers are not rewritten.
         self.rewriters: dict[bytes, PrefixRewriter] = {}
         if rewriting != "off":
             for one in endpoints:
@@ -266,7 +266,7 @@ def _kubernetes_uri(request: ConnectRequest, path: bytes) -> bytes:
 
 
 def rewriting_of(name: str) -> Rewriting:
-    """Return the setting of this name; `full` when there is none."""
+    """Return the mode of rewriting with this name; `full` for an unknown name."""
     return _MODES.get(name.encode(), "full")
 
 

@@ -68,7 +68,7 @@ class WebhookTarget:
 
     @classmethod
     def of(cls, config: dict[str, Any], seconds: int) -> WebhookTarget:
-        """Return the target of a `clientConfig` that is valid."""
+        """Return the target of a valid `clientConfig`."""
         service = config.get("service")
         return cls(
             config.get("url") or "",

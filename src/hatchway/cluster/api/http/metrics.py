@@ -52,7 +52,7 @@ class _Series:
 
 
 class RequestKind(Protocol):
-    """Requests of one kind: `begin` and `end` are called once for each."""
+    """Requests of one kind: `begin` and `end` are called once for each request."""
 
     def begin(self) -> None:
         """Count a request that begins."""

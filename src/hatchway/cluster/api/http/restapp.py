@@ -1,7 +1,7 @@
 """The REST API as an ASGI application: performs the operation of a request, and answers.
 
-The filters (`filters.py`) call it, and set `user` and `info` in the scope's state. Every error is answered by a
-`Status`. Unexpected exceptions are logged, and answered by a 500 without a traceback.
+The filters (`filters.py`) call the application, and set `user` and `info` in the scope's state. Every error is answered
+with a `Status`. Unexpected exceptions are logged, and answered with status 500 and no traceback.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class _Verbs(Call):
 
     @property
     def is_port_forward(self) -> bool:
-        """Return True when `kubectl port-forward svc/NAME` reads its Service, which it does before it lists the pods.
+        """Return True when `kubectl port-forward svc/NAME` reads its Service: kubectl does so before it lists the pods.
 
         kubectl sends the name of its command with each request (KEP-859).
         """
