@@ -27,11 +27,11 @@ NETWORK_POLICIES = "networkpolicies.networking.k8s.io"
 _SLICE = 0.005
 # The first and the longest pause, in seconds, until the filter is made again after an error.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
-# The most seconds for which a new pod waits until the present policies of the API are known here, and the seconds
-# between two checks.
+# The most seconds for which a new pod waits until the watch has reported all current policies, and the seconds between
+# two checks.
 _FRESH_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 0.02
-# The most new pods for which the API is asked at the same time.
+# The most new pods for which policies are listed at the same time.
 _ASK_AT_ONCE = 4
 _TOO_MANY = (
     "There is no room for this policy: the policies of its namespace, or of the cluster, have too many rules. Its pods "
@@ -42,7 +42,7 @@ _TOO_MANY = (
 class PolicyEnforcer:
     """Enforces network policies until `run` is cancelled.
 
-    It is the `PodAdmission` of the kubelets and the `ConnectionPolicy` of the service proxy.
+    This class implements the `PodAdmission` of the kubelets and the `ConnectionPolicy` of the service proxy.
 
     Args:
         client: reads NetworkPolicies and Namespaces.
@@ -80,7 +80,7 @@ class PolicyEnforcer:
     async def run(self, pods: Sequence[Informer]) -> None:
         """Follow the API until cancelled. Raises ApiError (in a group) as `Informer.run` does.
 
-        pods: informers of all nodes' pods, which others run.
+        pods: informers of all nodes' pods, which the caller runs.
         """
 
         def follow(note: Callable[[str, Object], None]) -> Callable[[str, Object], None]:
@@ -173,7 +173,7 @@ class PolicyEnforcer:
         These are all policies that were in the API when the pod got its address. Their events may still be on the way.
 
         Raises:
-            OSError: the kernel refuses the rules, the API does not answer, or the pod is not known (any more).
+            OSError: the kernel refuses the rules, the API does not answer, or the pod does not exist.
         """
         pod = self._table.pods.get(uid)
         if pod is None:
@@ -209,7 +209,7 @@ class PolicyEnforcer:
         return known is not None and int(known["metadata"]["resourceVersion"]) >= int(metadata["resourceVersion"])
 
     def forget(self, uid: str) -> None:
-        """Note that the pod has no address any more. Idempotent."""
+        """Record that the pod has no address any more. Idempotent."""
         self._table.address_gone(uid)
         if self._table.has_changes:
             self._changed.set()
@@ -217,7 +217,7 @@ class PolicyEnforcer:
     # --- ConnectionPolicy ------------------------------------------------------------------------------------------
 
     def allows(self, client: str, address: str, port: int, protocol: str, *, via: str = "") -> bool:
-        """Return True when a client may connect to an address, as `ConnectionPolicy.allows`.
+        """Return True when a client may connect to an address (`ConnectionPolicy.allows`).
 
         A pod always reaches itself and its own node, and the node always reaches the pod. When `via` is another node (a
         node port), the packet filter has decided about egress already.
