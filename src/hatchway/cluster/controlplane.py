@@ -187,7 +187,7 @@ class ControlPlane:
                 logger.error("the control group %s is not removed: %s", groups, error)
 
     async def _start_network(self, api_port: int) -> ClusterNetwork:
-        """Start the private network where this machine allows it, else loopback."""
+        """Start the private network if this machine allows it, otherwise a network on loopback addresses."""
         mode, why = self.config.network, "isolation was switched off with --network loopback"
         self._resources = no_network = cgroups.why_none(cgroups.NoGroups("the cluster has no private network"))
         self.state.egress_file.unlink(missing_ok=True)
@@ -204,7 +204,7 @@ class ControlPlane:
         return await launcher.start_loopback_network(self._prepare_network(api_port, loopback=True), why)
 
     def _prepare_network(self, api_port: int, *, loopback: bool) -> launcher.NetworkSettings:
-        """Write the certificates and the node agent's configuration; return the settings to start a network with."""
+        """Write the certificates and the node agent's configuration. Return the settings of the private network."""
         state = self.state
         ips = [plan.node_ip(index, loopback=loopback) for index in range(len(self.names))]
         pki.ensure(
@@ -252,7 +252,7 @@ class ControlPlane:
         )
 
     def _egress(self) -> EgressSettings | None:
-        """Return how pods reach other networks; None when they do not. Raises HatchwayError."""
+        """Return the settings by which pods reach other networks; None when they do not. Raises HatchwayError."""
         mode = self.config.egress
         tool = tools.choose(mode)
         if tool is None:
@@ -310,7 +310,7 @@ class ControlPlane:
     async def _start_addons_and_wait(
         self, client: Client, network: ClusterNetwork, server: str, certificates: pki.Pki
     ) -> None:
-        """Create the objects of chosen add-ons, remove those of others, and report when the cluster is ready.
+        """Create the objects of chosen add-ons, remove those of other add-ons, and report when the cluster is ready.
 
         Nodes and services that are not ready in time are reported as problems, but the cluster keeps running.
 
@@ -358,7 +358,7 @@ class ControlPlane:
         report("ready", **run, problems=self.problems)
 
     async def _await_ready(self, client: Client, network: ClusterNetwork, services: list[Any], idle: set[str]) -> None:
-        """Wait for nodes and built-in services. idle: the services that have no pods on purpose."""
+        """Wait for nodes and built-in services. idle: services without pods, for which it does not wait."""
         deadline = self.began + _READY_SECONDS
         names = sorted({service["metadata"]["name"] for service in services} - idle)
         async with asyncio.TaskGroup() as group:

@@ -1,7 +1,7 @@
-"""Limits of open descriptors: how many the cluster's processes have, and how many of these one client can take.
+"""Limits of open descriptors: how many each process of the cluster may have, and how many one client may use.
 
 Each connection, UDP flow and listening socket needs one or two descriptors, and each process needs some for its other
-work. So the connections of one client must not take them all.
+work. So the connections of one client must not use up all descriptors.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class ClientQuota:
     """Counts the connections or UDP flows that clients hold.
 
     total: the limit for all clients together. each: the limit for one client (one address). A client never gets more
-    than is still free, so that a few clients cannot take everything: the first one half, the second one a quarter ...
-    (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998).
+    than is still free, so that a few clients cannot use up everything: the first client gets half, the second a quarter
+    ... (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998).
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -60,7 +60,7 @@ class ClientQuota:
 
     @property
     def held(self) -> int:
-        """Return how much all clients hold."""
+        """Return the number that all clients hold together."""
         return self._sum
 
     def take(self, client: str) -> bool:

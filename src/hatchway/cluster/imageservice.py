@@ -78,7 +78,7 @@ class ImageService:
 
     async def _run(self, sock: socket.socket) -> int:
         """Run the process to its end; return its exit code. Raises OSError when it cannot be started."""
-        # The process ends when its standard input ends, so also when this process is killed.
+        # The process ends when its standard input ends, so it also ends when this process is killed.
         lifeline, inner = socket.socketpair()
         with lifeline:
             with inner, self._log_file.open("ab") as output:
