@@ -13,7 +13,7 @@ from hatchway.removal import remove_path
 def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
     """Remove the context of the (stopped) cluster from the kubeconfig, and delete the cluster's files.
 
-    The files are deleted even if the disk is full or the kubeconfig is damaged: this may free the missing space.
+    A full disk or a damaged kubeconfig does not prevent the deletion, which may free the missing space.
 
     delete: False to keep the files.
 

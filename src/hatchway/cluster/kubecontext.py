@@ -48,6 +48,6 @@ def restore_kubeconfig(state: StateDir) -> None:
 def remove_context(known: dict[str, Any]) -> None:
     """Remove a cluster's context from a kubeconfig. Idempotent.
 
-    known: what `StateDir.load_kubeconfig` returns.
+    known: the record that `StateDir.load_kubeconfig` returns.
     """
     kubeconfig.remove(Path(known["path"]), known["context"], known["before"])

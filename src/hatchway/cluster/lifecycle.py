@@ -129,7 +129,7 @@ def _wait_until_ready(state: StateDir, process: subprocess.Popen[bytes], progres
             return event
     code = process.wait()
     if code == -signal.SIGTERM:
-        # The signal ended it before it could report this itself.
+        # The signal ended the control plane before it could report this itself.
         raise HatchwayError(f'cluster "{state.path.name}" was stopped while it was starting')
     raise HatchwayError(
         f'cluster "{state.path.name}" ended while it was starting (exit code {code})',
@@ -139,7 +139,7 @@ def _wait_until_ready(state: StateDir, process: subprocess.Popen[bytes], progres
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C while the block runs, so that a second one does not interrupt the clean-up."""
+    """Ignore Ctrl-C while the block runs, so that a second Ctrl-C does not interrupt the clean-up."""
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -214,7 +214,7 @@ def end(state: StateDir, process: Process) -> None:
 
 
 def end_remains(state: StateDir) -> None:
-    """End what is left of a control plane that was killed. Its network ends by itself, unless it is stopped (SIGSTOP).
+    """End the remaining processes of a killed control plane. A network that is not stopped (SIGSTOP) ends by itself.
 
     Raises HatchwayError when the kernel does not end it.
     """

@@ -1,7 +1,7 @@
 """The node agent: `python -m hatchway.cluster.nodeagent [CONFIG]`, started inside the cluster's network.
 
-One process serves all nodes. Each node has a kubelet and a client; they share the service proxy, and one watch on the
-services. CONFIG is the path of the file that `node/config.py` describes; without CONFIG, the environment variable
+One process serves all nodes. Each node has a kubelet and a client. All nodes share the service proxy, and one watch on
+the services. CONFIG is the path of the file that `node/config.py` describes; without CONFIG, the environment variable
 HATCHWAY_NODE_CONFIG has the path.
 """
 

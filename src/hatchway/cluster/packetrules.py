@@ -1,6 +1,6 @@
 """The contract between `policies/`, which reads network policies, and `network/packetfilter.py`, which drops packets.
 
-The filter is where packets are routed between pods and nodes. A pod that policies select is isolated: one chain for
+The filter checks packets that are routed between pods and nodes. A pod that policies select is isolated: one chain for
 each direction decides which of the pod's connections are allowed. The user of the filter chooses the names of chains
 and sets. Chains never change; elements of sets are added and removed.
 """

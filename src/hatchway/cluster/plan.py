@@ -65,7 +65,7 @@ def node_ip(index: int, *, loopback: bool = False) -> str:
 
 
 def gateway(index: int) -> str:
-    """Return the gateway of a node and its pods: the address by which they reach all others in the private network."""
+    """Return the gateway of a node and its pods, by which they reach all other addresses in the private network."""
     return str(pod_cidr(index)[1])
 
 

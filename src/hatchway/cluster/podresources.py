@@ -38,8 +38,8 @@ def is_resize_infeasible(pod: Spec) -> bool:
 def reserved_spec(pod: Spec) -> Spec:
     """Return the spec of a pod with the requests that are reserved for it on its node.
 
-    While a pod is being resized, this is the largest of three requests: the one in its spec, the one that its node has
-    granted, and the one that is in effect (`determineEffectiveRequests`).
+    While a pod is being resized, this is the largest of three requests: the request in its spec, the request that its
+    node has granted, and the request that is in effect (`determineEffectiveRequests`).
 
     Raises ValueError for text that is not a quantity.
     """
@@ -83,7 +83,7 @@ def pod_resources(
 
     spec: the pod's spec.
     own: returns the amounts of one container; None to use its `resources`.
-    with_overhead: True to add the overhead of the pod's runtime class. It is added only to limits that the pod has.
+    with_overhead: True to add the overhead of the pod's runtime class. A pod without a limit gets no limit by this.
     pod_level: returns True for the resources whose sums the pod's own `resources` replace.
 
     Raises ValueError for text that is not a quantity.

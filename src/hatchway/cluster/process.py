@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# A line on the standard input of an attached control plane: continue when your parent process ends.
+# The line that tells an attached control plane, on its standard input, to continue when its parent process ends.
 KEEP = b"keep\n"
 _POLL_SECONDS = 0.02
 

@@ -65,7 +65,7 @@ async def wait_for_built_in(client: Client, names: Sequence[str], deadline: floa
 
 
 async def wait_for_apis(client: Client, names: Sequence[str], deadline: float) -> list[str]:
-    """Wait until these APIServices are available. Return those that are not at `deadline`.
+    """Wait until these APIServices are available. Return those that are not available at `deadline`.
 
     A client that reads discovery before that may cache a list of types in which the types of these APIs are missing.
     """

@@ -167,7 +167,7 @@ class GroupUsage:
     cpu: processor time so far, in seconds.
     system: the part of `cpu` that was spent in the kernel.
     memory: bytes now, without file pages that were not used recently (the kubelet's working set).
-    anonymous: bytes now of memory that is not from files.
+    anonymous: the part of the memory that is not from files, in bytes now.
     """
 
     cpu: float
@@ -231,7 +231,7 @@ class StartError(Exception):
 
 
 class ContainerProcess(Protocol):
-    """A started process (a container's first process, or one of an exec)."""
+    """A started process: a container's first process, or the process of an exec."""
 
     @property
     def pid(self) -> int:
@@ -301,7 +301,7 @@ class Sandbox(Protocol):
     async def dial(self, port: int, timeout: float = 10.0) -> socket.socket:
         """Return a connected, non-blocking TCP socket to a port of the sandbox's own loopback. Raises OSError.
 
-        Where isolation is off, pods share this machine's loopback. Then this connects to the sandbox's own address.
+        Where isolation is off, pods share this machine's loopback. Then the socket connects to the sandbox's address.
         """
         ...
 
@@ -413,7 +413,7 @@ class Runtime(NodeFiles, Protocol):
         ...
 
     async def create_sandbox(self, config: SandboxConfig) -> Sandbox:
-        """Return a new sandbox. Raises OSError, among others when no address is left."""
+        """Return a new sandbox. Raises OSError, for example when no address is left."""
         ...
 
     def make_pod_sockets(self, uid: str, count: int, family: socket.AddressFamily) -> list[socket.socket]:

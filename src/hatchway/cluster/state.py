@@ -8,7 +8,7 @@ store.sqlite3    the API server's objects
 pki/             the cluster's CA, certificates and keys (cluster/auth/pki.py)
 tokens.json      static bearer tokens; basic.json: argon2 hashes of basic-auth users, when there are any
 audit.log        audit events, one JSON object a line
-nodes/NAME/      what pods have left in a node's own file system (hostPath)
+nodes/NAME/      files that pods have written to a node's own file system (hostPath)
 memory/          mount point of a file system in memory: in the private network, secrets are kept there, never on disk
 logging/, monitoring/  the index and the samples of these add-ons
 pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
@@ -45,7 +45,7 @@ class ClusterConfig:
     ephemeral: whether all files of the cluster are deleted when it ends.
     api_port: the port of the cluster since its first start. Before the first start, 0 means any free port, and None
     means the default port or, if that is taken, any free port.
-    workers: number of nodes in addition to the control plane. addons: what `addonnames.parse_list` returns.
+    workers: number of nodes in addition to the control plane. addons: the result of `addonnames.parse_list`.
     network: "auto", "private" or "loopback".
     rewrite: the mode in which the proxy verb rewrites responses: "full", "kubernetes" or "off".
     host_paths: directories of this machine that nodes have in their file systems.
@@ -61,7 +61,7 @@ class ClusterConfig:
     workers: int = 2
     addons: list[str] = field(default_factory=lambda: [ALL])
     network: str = "auto"  # auto, private, loopback
-    rewrite: str = "full"  # full, kubernetes, off: what the proxy verb does to answers
+    rewrite: str = "full"  # full, kubernetes, off: how the proxy verb rewrites answers
     ephemeral: bool = False
     host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
     publish: list[str] = field(default_factory=list)
@@ -90,7 +90,7 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds a cluster's lock. network: the process from which all others of its network descend.
+    """The process that holds a cluster's lock. network: the ancestor of all processes of its network.
 
     stopping: whether it has received a request to end.
     """
@@ -188,7 +188,7 @@ class StateDir:
     def save_egress(self, *, tool: str, up: bool, why: str) -> None:
         """Write whether pods reach other networks.
 
-        tool: the program that connects them; "" for none. why: a sentence when they do not. Raises OSError.
+        tool: the program that connects them; "" for none. why: the reason if they do not. Raises OSError.
         """
         write_private(self.egress_file, json.dumps({"tool": tool, "up": up, "why": why}).encode())
 
@@ -376,7 +376,7 @@ def _unusable(error: OSError, path: Path) -> HatchwayError:
 def _existing(path: Path) -> Path:
     """Return the path, or the closest directory above it that exists."""
     for candidate in (path, *path.parents):
-        # Permissions may hide whether it is there.
+        # Permissions may hide whether the path exists.
         with contextlib.suppress(OSError):
             candidate.lstat()
             return candidate

@@ -55,8 +55,7 @@ Manifest = tuple[str, Object]
 def container(name: str, image: str, memory: str, ports: list[Object], probe: Object, **fields: object) -> Object:
     """Return an add-on's only container.
 
-    image: the name without registry path and tag, which depend on the release. memory: the container's request. fields:
-    more fields.
+    image: the image's name without `hatchway/` and the tag. memory: the container's request. fields: more fields.
     """
     return {
         "name": name,

@@ -1,9 +1,9 @@
 """The audit log: the user, the request and the result. One audit.k8s.io/v1 Event a line, at level Metadata.
 
 Requests put their events into a bounded queue; a separate thread writes the events. When the queue is full, further
-events are dropped and counted: requests never wait. Bodies are not written. User-Agent and X-Forwarded-For are the only
-header fields in events. Only query parameters that the API defines are written, because an application behind the proxy
-may get tokens in its parameters.
+events are dropped and counted: requests never wait. Bodies are not written. Of the header fields, only User-Agent,
+X-Forwarded-For, Audit-ID and the impersonated user are written. Only query parameters that the API defines are written,
+because an application behind the proxy may get tokens in its parameters.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _constant(record: AuditRecord) -> dict[str, Any]:
 
 
 def annotated(record: AuditRecord, annotations: dict[str, str] | None) -> AuditRecord:
-    """Return a copy with the annotations of admission plugins, up to the limit of an event (or `record` for none)."""
+    """Return the record with the annotations of admission plugins, up to the limit of an event."""
     if not annotations:
         return record
     kept, size = {}, 0

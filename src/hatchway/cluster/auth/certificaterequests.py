@@ -32,7 +32,7 @@ KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 _MAX_REQUEST = 64 << 10
 _MAX_RSA_BITS = 16_384
 _BACKDATE = datetime.timedelta(minutes=5)
-# A shorter lifetime than this is counted from now on; any other lifetime from the backdated start
+# A shorter lifetime than this is counted from now on. Any other lifetime is counted from the backdated start
 # (`authority.PermissiveSigningPolicy`).
 _SHORT = datetime.timedelta(hours=8)
 # kube-controller-manager's --cluster-signing-duration.
@@ -84,7 +84,7 @@ def parse_request(data: str) -> x509.CertificateSigningRequest:
         if not known or (isinstance(key, rsa.RSAPublicKey) and key.key_size > _MAX_RSA_BITS):
             raise MalformedRequest("the public key is of a kind or size that is not supported")
         valid = found.is_signature_valid
-        # Reading them shows whether they are well-formed.
+        # Reading the extensions and the subject raises an exception if they are malformed.
         found.extensions  # noqa: B018
         found.subject.rfc4514_string()
     except (

@@ -1,4 +1,4 @@
-"""Lets a user with the right to `impersonate` act as another: `Impersonate-User`, `-Group`, `-Uid` and `-Extra-*`.
+"""Lets a user with the right to `impersonate` act as another user (`Impersonate-User`, `-Group`, `-Uid`, `-Extra-*`).
 
 The behaviour is that of apiserver's `pkg/endpoints/filters/impersonation`, with one difference: a request with other
 `Impersonate-*` headers but without Impersonate-User gets a 400 that explains this. A kube-apiserver answers 500.

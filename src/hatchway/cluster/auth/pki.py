@@ -226,7 +226,7 @@ def _new_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Return an EC private key. Raises HatchwayError when it does not exist or cannot be read as one."""
+    """Return an EC private key. Raises HatchwayError when it does not exist or is not an EC key."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
     except FileNotFoundError as error:
@@ -253,7 +253,7 @@ def _load_certificate(path: Path) -> x509.Certificate | None:
 def _is_fresh(certificate: x509.Certificate) -> bool:
     """Return True when a certificate is valid and need not be renewed yet.
 
-    Its start may be in the future when this machine's clock was set back.
+    The certificate's start may be in the future when this machine's clock was set back.
     """
     now = _now()
     return certificate.not_valid_before_utc <= now and now + _MARGIN < certificate.not_valid_after_utc

@@ -64,8 +64,8 @@ class _Role:
 class _Binding:
     key: Key
     role: RoleRef
-    # (key, description) of each subject. Keys are ("User", "alice") or ("Group", "devs"). The key of a service account
-    # is that of its user.
+    # (key, description) of each subject. Keys are ("User", "alice") or ("Group", "devs"). A service account has the key
+    # of its user.
     subjects: tuple[tuple[tuple[str, str], str], ...]
 
     def describe(self, subject: str) -> str:

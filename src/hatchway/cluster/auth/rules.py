@@ -1,4 +1,4 @@
-"""RBAC's policy rules as values: whether a rule allows a request, which rules others cover, and texts for messages.
+"""RBAC's policy rules as values: which requests they allow, which rules they cover, and their texts in messages.
 
 Pure. The behaviour is that of Kubernetes' `pkg/apis/rbac/v1/evaluation_helpers.go` and
 `component-helpers/auth/rbac/validation/policy_comparator.go`.

@@ -194,7 +194,7 @@ class PolicyEnforcer:
         await done
 
     async def _follow_policies(self, namespace: str) -> None:
-        """Wait until the watch has reported the present policies of a namespace, or later versions of them."""
+        """Wait until the watch has reported the current policies of a namespace, or later versions of them."""
         while True:
             # Policies may be large, and many pods may start at once.
             async with self._asking:

@@ -170,5 +170,5 @@ def _elements(found: FilterSet) -> frozenset[Element]:
 
 
 def _sorted(found: FilterSet) -> tuple[Element, ...]:
-    """Return a set's elements in a list. Ranges are in their order."""
+    """Return a set's elements in a tuple. Ranges are sorted."""
     return found.peers if isinstance(found.peers, Ranges) else tuple(found.elements)

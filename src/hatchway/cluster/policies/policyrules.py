@@ -26,7 +26,7 @@ _SELECTOR_WEIGHT, _EXCEPTIONS_OF_ONE = 10, 2
 class LabelMatcher:
     """A label selector. Two selectors are equal when their JSON texts are equal.
 
-    selector: the LabelSelector; None or an empty one selects everything.
+    selector: the LabelSelector; None or an empty selector selects everything.
     terms: how many labels and values are compared.
     """
 
@@ -41,7 +41,7 @@ class LabelMatcher:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return True when the selector selects these labels."""
-        # Comparing the views is several times as quick as `selector_matches`, and is done for every pod.
+        # Done for every pod. Comparing the views is several times as quick as `selector_matches`.
         return self._wanted <= labels.items() and all(requirement_matches(one, labels) for one in self._requirements)
 
     def __eq__(self, other: object) -> bool:

@@ -325,7 +325,7 @@ class PolicyTable:
 
 
 def _parse(key: Key, policy: Object, most: int) -> EnforcedPolicy:
-    """Return a policy. A policy that cannot be read is an error, because the API server validates it: allow nothing."""
+    """Return a policy. A policy that cannot be read is logged, and allows nothing; the API server should refuse it."""
     try:
         return parse_policy(policy, most)
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The aggregator: what the API server and the controllers use of this package."""
+"""The aggregator: the interface of this package for the API server and the controllers."""
 
 from __future__ import annotations
 

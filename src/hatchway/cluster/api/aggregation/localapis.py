@@ -31,7 +31,7 @@ def _api_service(group: str, version: str) -> Object:
 
 
 async def ensure_local_apis(client: Client, served: Iterable[tuple[str, str]]) -> list[str]:
-    """Create or update the APIServices of the versions that this server serves. Delete those of former versions.
+    """Create or update the APIServices of versions that this server serves. Delete APIServices of former versions.
 
     Returns a message about each object that could not be written.
     """

@@ -29,7 +29,7 @@ CORS_FIELDS = frozenset(
 
 
 class _OtherBody:
-    """A body that replaces the backend's."""
+    """A body that replaces the backend's body."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

@@ -126,7 +126,7 @@ class ForwardedSocket(asyncio.Protocol):
     # From the pod to the client
 
     def _readable(self) -> None:
-        """Read the data that has arrived and, if the end has arrived, also the end, so that both are sent together.
+        """Read the data that has arrived. If the end has arrived, too, send data and end together.
 
         Always read until nothing is left, because uvloop reports a broken connection only once.
         """

@@ -1,7 +1,7 @@
 """Port-forward for Hatchway's own client: the API server itself connects to a pod's loopback interface.
 
 kubectl's port-forwards go through the kubelet, as in Kubernetes. For Hatchway's client, the node agent provides sockets
-in the pod's network, and each stream of the session is joined with one of them.
+in the pod's network, and each stream of the session is joined with one of these sockets.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class PodForwarding:
         self._spawn(self._connect_later(stream, port))
 
     async def _connect_later(self, stream: SpdyStream, port: int) -> bool:
-        """Wait for a socket, and connect it. Return False if there is no connection that counts for the limit."""
+        """Wait for a socket, and connect it. Return False if no connection was made that counts for the limit."""
         try:
             sock = await self._networks.take(self._uid)
         except OSError as error:

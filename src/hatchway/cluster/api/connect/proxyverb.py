@@ -15,7 +15,7 @@ These deviations from Kubernetes are deliberate:
   passed on unchanged;
 - URLs of other schemes (`javascript:/x`) are not changed;
 - methods other than Kubernetes' seven (WebDAV) are forwarded, unless answers are rewritten as in Kubernetes;
-  `requestinfo.py` says which right they need;
+  `requestinfo.py` determines the right that they need;
 - `X-Hatchway-Authorization: VALUE` is sent to the backend as `Authorization: VALUE`; with `X-Hatchway-Path: exact` the
   bytes of every path are kept.
 
@@ -63,7 +63,7 @@ METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 # Methods that are about a connection, not about a resource.
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 
-# Fields with credentials for the cluster, which backends must not get, and a field that is set here.
+# Fields with credentials for the cluster, which backends must not get, and a field that Hatchway sets itself.
 _CREDENTIALS = frozenset((b"authorization", b"proxy-authorization", b"x-forwarded-uri"))
 _CREDENTIAL_PREFIXES = (b"x-remote-", b"impersonate-")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00")
@@ -76,7 +76,7 @@ class ProxyVerb:
     """Routes authorized requests of the proxy verb (`ConnectHandler`).
 
     locator: finds the endpoints of targets.
-    rewriting: the mode in which answers are rewritten, unless the request chooses another one.
+    rewriting: the mode in which answers are rewritten, unless the request chooses another mode.
     """
 
     def __init__(self, locator: Locator, rewriting: Rewriting = "full") -> None:

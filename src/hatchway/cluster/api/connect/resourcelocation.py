@@ -35,7 +35,7 @@ DialBackend = Callable[[str, int], Awaitable[socket.socket]]
 _REMEMBERED = 1024
 _REMEMBERED_ENDPOINTS = 16 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# The preferred types of node addresses, as for kubelet clients, but without the types for names.
+# The preferred types of node addresses: the types that kubelet clients prefer, without the types for names.
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 
 

@@ -173,7 +173,7 @@ class Filters:
     def _admit(
         self, exchange: FilteredRequest, info: RequestInfo, user: UserInfo, impersonates: bool
     ) -> AdmittedRequest:
-        """Authorize a request, and find what answers it. Raises ApiError 403."""
+        """Authorize a request, and find the handler that answers it. Raises ApiError 403."""
         head, record = exchange.head, exchange.record
         connection = self._connections.find(info)
         remote = self._remote_api(info)

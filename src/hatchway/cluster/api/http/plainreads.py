@@ -92,7 +92,7 @@ class PlainReads:
 def _plain_limit(query: bytes | None) -> int | None:
     """Return the limit of a list, 0 without a limit. Return None when the query has other parameters.
 
-    Informers begin with `?limit=500&resourceVersion=0`. Resource version 0 allows any state, so also the latest.
+    Informers begin with `?limit=500&resourceVersion=0`. Resource version 0 allows any state, such as the latest.
     """
     limit = 0
     for term in query.split(b"&", 3) if query else ():

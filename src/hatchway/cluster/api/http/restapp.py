@@ -106,7 +106,7 @@ class RestApp:
     def _is_missing(self, info: RequestInfo) -> bool:
         """Return True for a type that does not exist in a group of custom types.
 
-        Kubernetes answers such a path by a plain 404 (apiextensions' `customresource_handler.go`).
+        Kubernetes answers such a path with a plain 404 (apiextensions' `customresource_handler.go`).
         """
         registry = self._api.registry
         if info.api_prefix == "api" or registry.is_builtin_group(info.api_group):

@@ -2,8 +2,8 @@
 
 Kubernetes does this for watches and other streamed answers (`WatchServer.HandleWS` in apiserver's
 `endpoints/handlers/watch.go`, `StreamObject` in `endpoints/handlers/responsewriters/writers.go`). The application
-answers like any other request; `socketmessages.py` divides the body into messages. Errors are answered before the
-upgrade. Messages of the client are ignored. While a client reads slowly, the application waits.
+answers such a request like any other; `socketmessages.py` divides the body into messages. Errors are answered before
+the upgrade. Messages of the client are ignored. While a client reads slowly, the application waits.
 """
 
 from __future__ import annotations

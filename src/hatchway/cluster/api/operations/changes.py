@@ -24,8 +24,8 @@ class Change(NamedTuple):
     """One message of a watch.
 
     type: ADDED, MODIFIED, DELETED or BOOKMARK.
-    source: the stored event that has the same object, so that all watches share the encoded event; None when `object`
-        differs from the event's objects.
+    source: the stored event that has the same object, so that all watches share the encoded event; None when no stored
+        event has this object.
     """
 
     type: str

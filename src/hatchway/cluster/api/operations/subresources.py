@@ -282,7 +282,7 @@ SUBRESOURCES = {
 
 
 def verbs_of(api: Api, row: Resource, subresource: Subresource) -> SubresourceVerbs | None:
-    """Return the verbs of a row's subresource; None when it has no verbs here (those of `connect/`)."""
+    """Return the verbs of a row's subresource; None for other subresources, such as those of `connect/`."""
     found = SUBRESOURCES.get(subresource.name)
     if found is None and f"{row.group_resource}/{subresource.name}" in api.registry.virtual:
 

@@ -185,7 +185,7 @@ class Api:
                 admit_to_namespace(ctx, name)
             strategy.allocate(ctx, obj, None)
         if version:
-            # The storage of Kubernetes refuses this. So it is refused only after admission.
+            # In Kubernetes, the storage refuses such an object. So it is refused only after admission.
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         return await shown_of(row, await store_new(self.store, request, storable))
 
@@ -402,7 +402,7 @@ class Api:
     ) -> AdmissionAttributes:
         """Return the facts about a write for the admission chain.
 
-        kind: group, version and kind of `obj`; None for those of the row.
+        kind: group, version and kind of `obj`; None for the group, version and kind of the row.
         options: the options of a DELETE; None for other operations.
         size: the value of `AdmissionAttributes.size`; None to look it up.
         """

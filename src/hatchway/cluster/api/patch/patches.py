@@ -57,7 +57,7 @@ class Patch:
     size: int = 0
 
     def apply(self, gvk: tuple[str, str, str], obj: dict[str, Any]) -> dict[str, Any]:
-        """Return the patched object. Raises ApiError as the function of the format does."""
+        """Return the patched object. Raises ApiError like the function of the format."""
         if self.media_type == JSON_PATCH:
             return json_patch(obj, self.content)
         if self.media_type == MERGE_PATCH:

@@ -254,7 +254,7 @@ def _arrange(merged: list[Any], order: list[Any], server: list[Any], merge_key: 
 
 
 def _order(merged: Map, patch: Map, key: str, type_: TypeDefinition | None) -> None:
-    """Apply one `$setElementOrder/FIELD` together with the patch of this list. Removes both from `patch`."""
+    """Apply one `$setElementOrder/FIELD` together with the patch of this list. Remove both from `patch`."""
     order, name = patch.pop(key), _field_name(key, "setElementOrder")
     if not isinstance(order, list):
         raise BadPatch("invalid patch format of setElementOrder list")
@@ -281,7 +281,7 @@ def _order(merged: Map, patch: Map, key: str, type_: TypeDefinition | None) -> N
 
 
 def _check_order(items: list[ItemIdentity], order: list[ItemIdentity]) -> None:
-    """Check that the patch's items are among those of the order, in the same relative order."""
+    """Check that the patch's items are among the items of the order, in the same relative order."""
     remaining = iter(order)
     if order and not all(item in remaining for item in items):
         raise BadPatch(f"The order in patch list doesn't match {_ORDER} list")
