@@ -41,7 +41,7 @@ _MAX_EXPONENT = 40
 class Amount:
     """An amount of one resource.
 
-    nano: the amount in billionths, the smallest unit that Kubernetes knows. style: how it is shown: `decimal` (`500m`,
+    nano: the amount in billionths, the smallest unit of Kubernetes. style: the form of its text: `decimal` (`500m`,
     `2k`), `binary` (`1Gi`) or `exponent` (`1e3`).
     """
 
@@ -68,7 +68,7 @@ class Amount:
 
     @classmethod
     def count(cls, number: int) -> Amount:
-        """Return the amount of a resource that is counted, such as pods."""
+        """Return an amount of a resource that has whole numbers only, such as pods."""
         return cls(number * _NANO)
 
     def __add__(self, other: Amount) -> Amount:

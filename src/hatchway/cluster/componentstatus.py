@@ -32,7 +32,7 @@ class ComponentStatuses:
         others = next((f"{name}: {why}" if name else why for name, why in self._others()), "")
         return [
             _status("controller-manager", others),
-            # Tools look for this name: the only member of Kubernetes' store, etcd.
+            # Tools expect this name: in Kubernetes, it is the only member of etcd.
             _status("etcd-0", self._store.problem),
             _status("scheduler", scheduler),
         ]

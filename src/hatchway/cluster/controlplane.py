@@ -51,7 +51,7 @@ logger = logging.getLogger("hatchway.cluster")
 
 _READY_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
-# Seconds that the node agent needs in addition to the time that its pods may take.
+# At the end of a cluster, the node agent may take this many seconds in addition to the time of its pods.
 _STOP_MARGIN = 3.0
 _WITHOUT_NETWORK = "`hatchway up --network auto` runs pods on loopback addresses instead, without isolation"
 
@@ -73,7 +73,7 @@ class ControlPlane:
 
     @contextlib.asynccontextmanager
     async def running(self, on_network_started: Callable[[int], None]) -> AsyncIterator[asyncio.Future[str]]:
-        """Start everything, wait until it is ready, and stop it at the end.
+        """Start all parts of the cluster, wait until they are ready, and stop them at the end.
 
         Yields a future that is done when the network or the controllers have ended by themselves. Its result is the
         reason.
@@ -177,13 +177,13 @@ class ControlPlane:
             self._resources = cgroups.why_none(error)
 
     def _remove_groups(self) -> None:
-        """Remove the cluster's control group, in which nothing runs any more."""
+        """Remove the cluster's control group, in which no process runs any more."""
         if self._groups is not None:
             groups, self._groups = self._groups, None
             try:
                 cgroups.remove_tree(groups)
             except OSError as error:
-                # The next start of this cluster removes it.
+                # The next start of this cluster removes the control group.
                 logger.error("the control group %s is not removed: %s", groups, error)
 
     async def _start_network(self, api_port: int) -> ClusterNetwork:
@@ -396,7 +396,7 @@ async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
 
 
 def _listen(config: ClusterConfig) -> socket.socket:
-    """Open the API server's socket on 127.0.0.1: on the configured or default port, or on any free port if it is taken.
+    """Open the API server's socket on 127.0.0.1: on the configured or default port; if that is taken, on any free port.
 
     If the user asked for a port that is taken, `startoptions.configure` has already refused to start.
     """

@@ -46,7 +46,7 @@ class CronError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """A schedule without a clock: `@every 1h30m` after the last run."""
+    """A schedule with a fixed delay after the last run: `@every 1h30m`."""
 
     delay: timedelta
 

@@ -13,7 +13,7 @@ from hatchway.proxy.limits import Limits
 
 
 def raise_limit() -> None:
-    """Allow this process, and those that it starts, as many descriptors as its user may have."""
+    """Raise the limit of descriptors to the user's hard limit, for this process and processes that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         # Descriptors above 1023 are safe here: only select(2) cannot handle them, and event loops do not use it.
@@ -64,7 +64,7 @@ class ClientQuota:
         return self._sum
 
     def take(self, client: str) -> bool:
-        """Count one more for a client. Return False, and count nothing, when the limit is reached."""
+        """Count one more connection or flow of a client. Return False, and do not count it, if the limit is reached."""
         if self._held[client] >= min(self.each, self.total - self._sum):
             return False
         self._held[client] += 1
@@ -72,7 +72,7 @@ class ClientQuota:
         return True
 
     def give_back(self, client: str) -> None:
-        """Count one less for a client, after `take`."""
+        """Count one connection or flow less for a client. Each call undoes one successful `take`."""
         self._sum -= 1
         self._held[client] -= 1
         if not self._held[client]:

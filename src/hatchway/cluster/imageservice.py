@@ -1,4 +1,4 @@
-"""Starts the process that pulls images (`hatchway/images/pullservice/service.py`) when a node first asks for one.
+"""Starts the process that pulls images (`hatchway/images/pullservice/service.py`) when a node requests an image.
 
 The control plane listens on a Unix socket, and waits for a connection. Then it starts the process, which inherits the
 socket. When the idle process has ended, the control plane waits for the next connection.

@@ -40,7 +40,7 @@ class LocalVolumes:
         return f"`--host-path {self._covering}` shows a directory of this machine in place of the nodes' {ROOT}"
 
     def make(self, node: str, name: str) -> None:
-        """Make the directory `name` on a node, unless it is there. Blocks. Raises OSError, ValueError.
+        """Make the directory `name` on a node, unless it exists. Blocks. Raises OSError, ValueError.
 
         Every user of a container may write to it, as with kind's provisioner: hostPath volumes have no fsGroup.
         """
@@ -58,7 +58,7 @@ class LocalVolumes:
                     os.fchmod(made, 0o777)
 
     def remove(self, node: str, name: str) -> None:
-        """Delete the directory `name` on a node with all that is in it. Blocks. Raises OSError, ValueError."""
+        """Delete the directory `name` on a node, with its contents. Blocks. Raises OSError, ValueError."""
         try:
             with (
                 self._opened(node, name, create=False) as root,

@@ -84,7 +84,7 @@ def pod_resources(
     spec: the pod's spec.
     own: returns the amounts of one container; None to use its `resources`.
     with_overhead: True to add the overhead of the pod's runtime class. A pod without a limit gets no limit by this.
-    pod_level: returns True for the resources whose sums the pod's own `resources` replace.
+    pod_level: returns True for a resource whose sum is replaced by the amount in the pod's own `resources`.
 
     Raises ValueError for text that is not a quantity.
     """

@@ -18,7 +18,7 @@ _LEAST_SECONDS = 5.0
 
 
 def has_ready_endpoint(service: str, slices: Iterable[Object]) -> bool:
-    """Return True when one of the EndpointSlices of `service` (in the slices' namespace) has a ready endpoint."""
+    """Return True when a service has a ready endpoint. slices: the EndpointSlices of the service's namespace."""
     return any(
         endpoint.get("conditions", {}).get("ready")
         for found in slices

@@ -284,7 +284,7 @@ class Sandbox(Protocol):
 
     @property
     def ip(self) -> str:
-        """Return its address: from the node's pod range, or the node's own (`Sharing.network`)."""
+        """Return its address: from the node's pod range, or the node's own address (`Sharing.network`)."""
         ...
 
     async def start(self, config: ContainerConfig) -> ContainerProcess:
@@ -292,7 +292,7 @@ class Sandbox(Protocol):
         ...
 
     async def exec(self, container: ContainerProcess, config: ContainerConfig) -> ContainerProcess:
-        """Start another process inside a running container; mounts are ignored. Raises StartError.
+        """Start another process inside a running container. The configured mounts are ignored. Raises StartError.
 
         The process ends with the container at the latest.
         """

@@ -1,8 +1,8 @@
 """Certificate requests in PKCS #10, and the certificates that the cluster's CA issues for them.
 
 The rules of each signer are those of `pkg/controller/certificates/signer/signer.go` and of
-`pkg/apis/certificates/helpers.go`.
-Requests come from clients, so their size is limited, and only their subject, names and public key are used.
+`pkg/apis/certificates/helpers.go`. Requests come from clients, so their size is limited, and only their subject, names
+and public key are used.
 """
 
 from __future__ import annotations

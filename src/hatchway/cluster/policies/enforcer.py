@@ -25,7 +25,7 @@ NETWORK_POLICIES = "networkpolicies.networking.k8s.io"
 
 # Seconds of work in one turn of the event loop. The kubelets use the same loop.
 _SLICE = 0.005
-# The first and the longest pause, in seconds, until the filter is made again after an error.
+# After an error, the filter is made again after a pause: the first and the longest pause, in seconds.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
 # The most seconds for which a new pod waits until the watch has reported all current policies, and the seconds between
 # two checks.
@@ -78,7 +78,7 @@ class PolicyEnforcer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="packet filter")
 
     async def run(self, pods: Sequence[Informer]) -> None:
-        """Follow the API until cancelled. Raises ApiError (in a group) as `Informer.run` does.
+        """Follow the API until cancelled. Raises ApiError in an exception group, like `Informer.run`.
 
         pods: informers of all nodes' pods, which the caller runs.
         """
@@ -141,7 +141,7 @@ class PolicyEnforcer:
                 until = time.perf_counter() + _SLICE
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
-        # The work must end even when this task is cancelled: the filter's owner closes it afterwards.
+        # The work must end even when this task is cancelled, because the filter's owner then closes the filter.
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
 
     def _apply(self, changes: list[FilterChange], *, anew: bool) -> None:

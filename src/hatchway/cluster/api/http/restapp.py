@@ -93,7 +93,7 @@ class RestApp:
                 await call.error(bad_request("the object is nested too deep"))
         except OSError:
             raise  # the client has disconnected
-        except Exception as error:  # for a bug, the client gets an answer without internal details
+        except Exception as error:  # a bug: the client gets an answer without internal details
             logger.exception("%s %s failed", scope["method"], call.info.path)
             if call.begun:
                 raise

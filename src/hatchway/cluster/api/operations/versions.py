@@ -88,7 +88,7 @@ def with_metadata(shown: Object, stored: Object) -> Object:
 
     shown: an earlier state in the version of a client. Its labels and annotations are kept, because a conversion may
         have changed them.
-    stored: the later state, in whose metadata only the server has changed something.
+    stored: the later state. Only the server has changed its metadata.
     """
     mine = shown["metadata"]
     metadata: dict[str, Any] = {
