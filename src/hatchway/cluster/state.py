@@ -63,7 +63,7 @@ class ClusterConfig:
     network: str = "auto"  # auto, private, loopback
     rewrite: str = "full"  # full, kubernetes, off: how the proxy verb rewrites answers
     ephemeral: bool = False
-    host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
+    host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes also have
     publish: list[str] = field(default_factory=list)
     host_programs: bool = False
     image_store: str = ""
