@@ -102,7 +102,7 @@ class PolicyCheck:
 def _named(rule: Json, rows: list[Resource]) -> list[Resource]:
     """Return the resources that a rule names; [] for a rule with wildcards in its groups or versions.
 
-    As in Kubernetes, an empty group means any group here.
+    As in Kubernetes' type check, the group "" stands for any group.
     """
     groups, versions = set(rule.get("apiGroups") or ()), set(rule.get("apiVersions") or ())
     if any("*" in one for one in (*groups, *versions)):

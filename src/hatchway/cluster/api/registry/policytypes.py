@@ -62,8 +62,8 @@ class _BuiltinTypes(Mapping[str, Mapping[str, CelType]]):
     """
 
     def __init__(self, name: str, message: str) -> None:
-        # The definition of each type, and the definitions around it. A definition inside itself gets no fields, so
-        # that the types are finite.
+        # By type name: the type's definition, and the definitions that contain it. A definition that contains itself
+        # has no fields at the inner place. Otherwise, the types would be infinite.
         self._messages: dict[str, tuple[str, frozenset[str]]] = {name: (message, frozenset())}
         self._known: dict[str, dict[str, CelType]] = {}
 

@@ -24,7 +24,7 @@ VirtualCreate = Callable[[UserInfo, str, str, Object], Awaitable[Object]]
 
 CRUD = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
-# Checking an object of a custom type takes this many times as long as with a built-in type and the same size.
+# Checking an object of a custom type takes this many times as long as checking a built-in object of the same size.
 _CUSTOM_FACTOR = 4
 
 
@@ -56,8 +56,8 @@ class Resource:
     verbs: Kubernetes' verbs.
     strategy: its special rules.
     printer: its table in `kubectl get`.
-    storage: the group-resource under which its objects are stored, if not its own. A type that two groups serve is
-        stored under one of them; in the other group's row, `to_storage` and `from_storage` convert the objects.
+    storage: the group-resource under which its objects are stored; "" means the type's own. When two groups serve a
+        type, one group stores the objects; in the other group's row, `to_storage` and `from_storage` convert them.
         Writes handle the stored form.
     conversion: how the objects of a custom type are read and stored; None when they are stored as they are served.
         Writes handle the row's version.
@@ -91,13 +91,16 @@ class Resource:
 
     @property
     def weight(self) -> int:
-        """Return the size (bytes of JSON) that even a small object counts as: above 0 if checking it takes long."""
+        """Return the least size (bytes of JSON) to assume for an object; above 0 if even small objects take long."""
         if self.strategy.is_costly:
             return HEAVY
         return self.own_schema.weight if self.own_schema is not None else 0
 
     def weight_of(self, size: int) -> int:
-        """Return the size (bytes of JSON) that an object counts as. size: its bytes of JSON, 0 for a small object."""
+        """Return the size to assume for an object, which decides how a check is run.
+
+        size: its real size, 0 for a small object. Both sizes in bytes of JSON.
+        """
         return max(size * _CUSTOM_FACTOR if self.own_schema is not None else size, self.weight)
 
     @property

@@ -58,7 +58,7 @@ class LabelSelector:
         return all(one.matches(found) for one in self.requirements)
 
     def matcher(self) -> Callable[[Labels | None], bool]:
-        """Return an equivalent of `matches` for many objects. Its time is independent of the requirements."""
+        """Return an equivalent of `matches` for many objects. Its time is independent of the requirements' number."""
         return self.matches if len(self.requirements) <= _FEW else _ByKey(self.requirements).matches
 
     def __str__(self) -> str:
@@ -151,7 +151,7 @@ def _format(one: Requirement) -> str:
 
 
 _END = ("end", "")
-# One token: a word, or a special symbol. Only blanks are between tokens.
+# One token: a word, or a special symbol. Blanks between tokens are ignored.
 _tokens = re.compile(r"(==|!=|[=!(),><])|([^=!(),>< \t\r\n]+)").finditer
 
 
@@ -379,7 +379,7 @@ def parse_field_selector(text: str) -> FieldSelector:
         term, at = match[1], match.end()
         if not term:
             continue
-        # The first condition avoids quadratic time: the regular expression takes it for a text of exclamation marks.
+        # Without the first condition, the regular expression would take quadratic time for many exclamation marks.
         split = "=" in term and re.match(r"([^=!]*(?:!(?!=)[^=!]*)*)(!=|==|=)(.*)", term, re.DOTALL)
         if not split:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{term}'")

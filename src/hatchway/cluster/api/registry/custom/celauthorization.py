@@ -27,7 +27,7 @@ _CHECK_COST = 350_000
 
 
 class AccessAnswer(Protocol):
-    """The part of an authorizer's decision that expressions see."""
+    """The part of an authorizer's decision that expressions can read."""
 
     @property
     def allowed(self) -> bool:
@@ -86,9 +86,9 @@ class _GroupCheck(_Uncomparable):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResourceCheck(_Uncomparable):
-    """The description of a request for a resource, without its verb, which `check` adds.
+    """The description of a request for a resource. It has no verb: `check` adds the verb.
 
-    fields: the text of a field selector. Label selectors are not kept, because this cluster's authorizer ignores them.
+    fields: the text of a field selector. Label selectors are ignored, because this cluster's authorizer ignores them.
     """
 
     authorizer: AuthorizerValue
@@ -103,7 +103,7 @@ class ResourceCheck(_Uncomparable):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AccessResult(_Uncomparable):
-    """The result of a check. error: why the authorizer could not decide, "" when it could."""
+    """The result of a check. error: why the authorizer could not decide; "" when it has decided."""
 
     allowed: bool
     reason: str = ""

@@ -1,4 +1,4 @@
-"""Checks that lists of type set and map have no item twice (`pkg/apiserver/schema/listtype/validation.go`)."""
+"""Checks that lists of type set and map have no duplicate items (`pkg/apiserver/schema/listtype/validation.go`)."""
 
 from __future__ import annotations
 

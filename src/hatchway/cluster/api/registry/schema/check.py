@@ -36,14 +36,14 @@ _GO = {"string": "string", "bytes": "[]uint8", "boolean": "bool", "int32": "int3
        "intOrString": "intstr.IntOrString", "raw": "runtime.RawExtension", "strings": "[]string",
        "json": "v1.JSON", "schemaOrList": "v1.JSONSchemaPropsOrArray", "schemaOrBoolean": "v1.JSONSchemaPropsOrBool",
        "schemaOrStrings": "v1.JSONSchemaPropsOrStringArray"}  # fmt: skip
-# The type that may stand in the place of a message, for each kind with an alternative.
+# The Python type that a value may have instead of a message, for each kind with two forms.
 _ALTERNATIVES: dict[str, type] = {"schemaOrList": list, "schemaOrBoolean": bool, "schemaOrStrings": list}
 
 
 class ShapeError(ApiError):
     """An error 400: the object does not fit its type.
 
-    why: only the reason, without `X in version V cannot be handled as`.
+    why: the reason, without the words `X in version V cannot be handled as a X`.
     """
 
     def __init__(self, gvk: GVK, why: str) -> None:
@@ -203,7 +203,7 @@ def _map(
 
 
 def _alternative(message: TypeDefinition, field: Field, value: Json, path: FieldPath, unknown: list[str]) -> Json:
-    """Check a message, or the list or boolean that may stand in its place (apiextensions' `v1/marshal.go`)."""
+    """Check a value that may be a message, or instead a list or boolean (apiextensions' `v1/marshal.go`)."""
     ref, other = _ref(field), _ALTERNATIVES[field.kind]
     if type(value) is dict:
         return _object(ref, value, path, unknown, message, field)

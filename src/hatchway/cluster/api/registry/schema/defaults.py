@@ -1,8 +1,8 @@
 """Sets default values, as `SetDefaults_*` in Kubernetes' `pkg/apis/*/v1/defaults.go`.
 
-There are two tables of functions: TYPES sets the defaults of a definition's values, wherever these are in an object;
-KINDS sets the defaults that depend on the whole object. The walk follows the schema table, and visits only parts that
-contain a type with defaults.
+There are two tables of functions. The functions in TYPES set the defaults of one definition, wherever its values are in
+an object. The functions in KINDS set the defaults that depend on the whole object. The walk through an object follows
+the schema table, and visits only parts that contain a type with defaults.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MAX_INT32 = 2**31 - 1
 
 
 def apply_defaults(gvk: tuple[str, str, str], obj: Json) -> Json:
-    """Set the defaults of `obj`, which has passed `check`, in place, and return it.
+    """Set the defaults of an object in place, and return the object. obj: has passed `check`.
 
-    Idempotent: values that are set stay as they are. Objects of kinds without defaults are returned unchanged.
+    Values that are already set do not change. Objects of kinds without defaults are returned unchanged.
     """
     message = load().message(gvk)
     whole = KINDS.get(message.name)

@@ -40,7 +40,7 @@ class PolicyStrategy(AdmissionPolicyStrategy):
     """The rules of ValidatingAdmissionPolicies."""
 
     def prepare_create(self, ctx: Any, obj: Object) -> None:
-        """Drop the status, which only the subresource `status` may set."""
+        """Drop the status, because only the subresource `status` may set it."""
         obj["status"] = {}
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -31,7 +31,7 @@ _ONE_OF = "exactly one of `exactly` or `firstAvailable` is required"
 
 
 class ResourceClaimStrategy(Strategy):
-    """ResourceClaims (`pkg/registry/resource/resourceclaim/strategy.go`). Their spec never changes."""
+    """ResourceClaims (`pkg/registry/resource/resourceclaim/strategy.go`). The spec of a claim never changes."""
 
     is_costly = True
     empty_status = True

@@ -48,7 +48,7 @@ def each_item(items: list[Any] | None, most: int, check: Callable[[Any, str], It
 
 
 def unique(items: list[Any] | None, key: Callable[[Any], Hashable], at: str, most: int = -1) -> list[Cause]:
-    """Return an error for each item with the key of an earlier item. most: a longer list is not checked."""
+    """Return an error for each item with the key of an earlier item. most: longer lists are not checked."""
     causes, seen = [], set()
     for index, one in enumerate(items or ()) if not 0 <= most < len(items or ()) else ():
         found = key(one)
@@ -115,7 +115,7 @@ def _selector(selector: Json, at: str) -> list[Cause]:
     found = selector.get("cel")
     if found is None:
         return [v.required(f"{at}.cel")]
-    # Imported here: only the first expression of a process needs the code that compiles them.
+    # Imported here, because a process without device selectors does not need the code that compiles expressions.
     from hatchway.cluster.api.registry.deviceselectors import MAX_COST, MAX_LENGTH, compile_selector
 
     at, text = f"{at}.cel.expression", found.get("expression") or ""

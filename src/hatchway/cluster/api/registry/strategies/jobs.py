@@ -212,7 +212,7 @@ def _managed_by(value: str, at: str) -> list[Cause]:
 
 
 def _generated_selector(obj: Object) -> list[Cause]:
-    """Return an error if the client has changed the selector or the labels that the server generates."""
+    """Return errors if the selector or the labels differ from those that the server generates."""
     spec, metadata = obj["spec"], obj["metadata"]
     if spec.get("manualSelector") or spec.get("selector") is None:
         return []
@@ -232,7 +232,7 @@ def _generated_selector(obj: Object) -> list[Cause]:
 
 
 def _with_scheduling(before: Json, template: Json) -> Json:
-    """Return the old template with the new values of those fields that may change before a suspended Job starts."""
+    """Return the old template, with new values of the fields that may change before a suspended Job starts."""
     before = copy.deepcopy(before)
     spec, new = before.setdefault("spec", {}), template.get("spec") or {}
     for key in ("nodeSelector", "tolerations", "schedulingGates"):

@@ -93,7 +93,7 @@ def _validate_amounts(name: str, given: Amounts, at: str) -> list[Cause]:
         ("default", "max", "default", "default", "max"),
     ):
         if low in given and high in given and given[low].nano > given[high].nano:
-            # Kubernetes' message shows the value of the field, but for a default it shows the bound.
+            # Kubernetes' message shows the value of the field. For the field `default`, it shows the bound instead.
             value = given[{"default": high if low == "default" else low}.get(field, field)]
             why = f"{lower} value {given[low]} is greater than {upper} value {given[high]}"
             causes.append(v.invalid(f"{at}.{field}[{name}]", str(value), why))

@@ -29,7 +29,7 @@ __all__ = ["MutatingBindingStrategy", "MutatingPolicyStrategy"]
 
 Json = dict[str, Any]
 
-# DELETE is missing, because a DELETE request sends no object that a policy could change.
+# DELETE is not in the list, because a DELETE request has no object that a policy could change.
 _OPERATIONS = ("*", "CONNECT", "CREATE", "UPDATE")
 _REINVOCATION = ("IfNeeded", "Never")
 # The field with the expression of each type of patch.

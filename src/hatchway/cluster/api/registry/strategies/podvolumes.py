@@ -207,7 +207,7 @@ def local_path(path: str, at: str, causes: list[Cause]) -> None:
 
 def _visible_path(path: str, at: str, causes: list[Cause]) -> None:
     local_path(path, at, causes)
-    # Such names are reserved for the node's own files (`..data`).
+    # The node agent uses names that begin with two dots for its own files (`..data`).
     if path.startswith("..") and not path.startswith("../") and path != "..":
         causes.append(v.invalid(at, path, "must not start with '..'"))
 

@@ -1,7 +1,7 @@
 """ResourceQuotas: limits of the objects and resources of a namespace (`pkg/registry/core/resourcequota`).
 
 The rules are those of `ValidateResourceQuota` in `pkg/apis/core/validation/validation.go`. Admission
-(`admission/quota/`) compares writes with the status, and keeps it up to date.
+(`admission/quota/`) compares writes with the status, and keeps the status up to date.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _applies(scope: str, name: str) -> bool:
 
 
 def _validate_scopes(scopes: list[str], hard: Json, at: str, shown: Any) -> list[Cause]:
-    """Return the errors in scopes. shown: the value that the errors show."""
+    """Return the errors in scopes. shown: the value to show in the errors."""
     causes = []
     for scope in scopes:
         if scope not in _SCOPES:

@@ -15,7 +15,7 @@ from hatchway.kube.api import Object
 Spec = dict[str, Any]
 
 EXTERNAL = ("NodePort", "LoadBalancer")
-# In the order in which messages list them.
+# The order is the order in Kubernetes' messages.
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")

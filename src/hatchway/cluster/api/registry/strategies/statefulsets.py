@@ -30,7 +30,7 @@ class StatefulSetStrategy(WorkloadStrategy):
     """StatefulSets."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas: Kubernetes always writes these counts, so clients expect them."""
+        """Set a status without replicas. Kubernetes always writes these counts, so clients expect them."""
         obj["status"] = {"replicas": 0, "availableReplicas": 0}
 
     def validate(self, obj: Object) -> list[Cause]:
