@@ -150,7 +150,7 @@ class NodeRestriction(AdmissionPlugin):
             changed = {key for key in {*labels, *before} if labels.get(key) != before.get(key)}
             if (obj["metadata"].get("ownerReferences") or []) != (old["metadata"].get("ownerReferences") or []):
                 raise _refused("nodes", asked, f"node {quote(node)} is not allowed to modify ownerReferences")
-            # The taints of a node decide which workloads run on it.
+            # Taints decide which pods run on a node, so a node must not change its own taints.
             if ((obj.get("spec") or {}).get("taints") or []) != ((old.get("spec") or {}).get("taints") or []):
                 raise _refused("nodes", asked, f"node {quote(node)} is not allowed to modify taints")
         wrong = sorted(key for key in changed if _is_forbidden(key))
@@ -256,7 +256,7 @@ def _audiences(pod: Object) -> list[str]:
 def _is_forbidden(label: str) -> bool:
     """Return True for a label that a node must not change.
 
-    These are the labels of `node-restriction.kubernetes.io`, and Kubernetes' own labels except those that kubelets set.
+    These are the labels of `node-restriction.kubernetes.io`, and all labels of Kubernetes that kubelets do not set.
     """
     domain = label.partition("/")[0] if "/" in label else ""
     if _within(domain, _RESTRICTED):

@@ -70,6 +70,6 @@ class PriorityAdmission(AdmissionPlugin):
             raise forbidden("priorityclasses", name, why, "scheduling.k8s.io")
 
     def _default(self) -> Object | None:
-        """Return the default class: that with the lowest priority, if two were made at the same time."""
+        """Return the default class, or None. If there are several, return the class with the lowest priority."""
         classes = [one for one in self._store.list(PRIORITY_CLASSES) if one.get("globalDefault")]
         return min(classes, key=lambda one: int(one.get("value", 0)), default=None)

@@ -142,7 +142,7 @@ def host_ports(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def host_probes(_metadata: Json, spec: Json) -> Finding | None:
-    """Find hosts in probes and lifecycle hooks, to which the kubelet would connect."""
+    """Find containers whose probes or lifecycle hooks name a host, because the kubelet would connect to it."""
     bad, found = set(), set()
     for container in every_container(spec):
         lifecycle = container.get("lifecycle") or {}
@@ -170,7 +170,7 @@ def privileged(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def proc_mount(_metadata: Json, spec: Json) -> Finding | None:
-    """Find containers that see all of /proc."""
+    """Find containers with an unmasked /proc."""
     kinds = {one.get("name", ""): security(one).get("procMount") for one in every_container(spec)}
     bad = [name for name, kind in kinds.items() if kind not in (None, "Default")]
     if not bad:
@@ -180,7 +180,7 @@ def proc_mount(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def proc_mount_1_35(metadata: Json, spec: Json) -> Finding | None:
-    """Find containers that see all of /proc, unless the pod is in a user namespace."""
+    """Find containers with an unmasked /proc, unless the pod is in a user namespace."""
     return None if in_user_namespace(spec) else proc_mount(metadata, spec)
 
 
