@@ -1,7 +1,7 @@
-"""Compiles macros that iterate: all, exists, existsOne, map, filter, transformMap and similar ones.
+"""Compiles macros that iterate: all, exists, existsOne, map, filter, transformMap and similar macros.
 
-The expansions of `macros.py` are not evaluated, because they would copy the collected list in each iteration. But the
-computed cost is that of the expansion.
+The expansions of `macros.py` are not evaluated, because they would copy the collected list in each iteration. The
+computed cost is nevertheless the cost of the expansion.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Rounds:
         self._slots = slots
 
     def run(self, state: Evaluation) -> Iterator[Value]:
-        """Set the variables of each iteration, and yield its key or index; with one variable, yield its element."""
+        """Set the variables of each iteration. Yield the element; with two variables, yield the key or index."""
         found = self._source(state)
         slots, first = state.slots, self._slots[0]
         if len(self._slots) == 1:
