@@ -18,8 +18,8 @@ from hatchway.kube.api import Object
 
 __all__ = ["CRUD", "Resource", "Subresource", "VirtualCreate"]
 
-# Arguments: user, namespace, name, object. Answers a POST to a type or subresource whose objects are computed and not
-# stored (reviews, tokens). `name` is "" except for subresources.
+# A function that answers POST requests for a type or subresource whose objects are computed and not stored (reviews,
+# tokens). Arguments: user, namespace, name ("" except for subresources), object.
 VirtualCreate = Callable[[UserInfo, str, str, Object], Awaitable[Object]]
 
 CRUD = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -91,7 +91,7 @@ class Resource:
 
     @property
     def weight(self) -> int:
-        """Return the least size (bytes of JSON) to assume for an object; above 0 if even small objects take long."""
+        """Return the least size (bytes of JSON) to assume for an object; above 0 if checks of small ones take long."""
         if self.strategy.is_costly:
             return HEAVY
         return self.own_schema.weight if self.own_schema is not None else 0
@@ -134,7 +134,7 @@ class Resource:
         return "watch" not in self.verbs
 
     def subresource(self, name: str) -> Subresource | None:
-        """Return the subresource of this name, or None."""
+        """Return the subresource with this name, or None."""
         return next((one for one in self.subresources if one.name == name), None)
 
     def subresource_gvk(self, subresource: Subresource) -> tuple[str, str, str]:

@@ -58,7 +58,7 @@ class LabelSelector:
         return all(one.matches(found) for one in self.requirements)
 
     def matcher(self) -> Callable[[Labels | None], bool]:
-        """Return an equivalent of `matches` for many objects. Its time is independent of the requirements' number."""
+        """Return an equivalent of `matches` for many objects. Its time does not grow with the requirements."""
         return self.matches if len(self.requirements) <= _FEW else _ByKey(self.requirements).matches
 
     def __str__(self) -> str:
@@ -293,7 +293,7 @@ def label_selector_matches(selector: Mapping[str, Any] | None, labels: Labels) -
 
 
 def format_label_selector(selector: Mapping[str, Any] | None) -> str:
-    """Return a metav1.LabelSelector as text (`a=d,tier in (x,y)`), as scale subresources show it."""
+    """Return a metav1.LabelSelector as text (`a=d,tier in (x,y)`), for scale subresources."""
     selector = selector or {}
     found = [Requirement(key, "in", frozenset((value,))) for key, value in (selector.get("matchLabels") or {}).items()]
     for one in selector.get("matchExpressions") or ():
@@ -343,7 +343,7 @@ class FieldSelector:
         return matches
 
     def exact(self, field: str) -> str | None:
-        """Return the value that `field` must have, or None when the selector does not demand one."""
+        """Return the value that `field` must have, or None when the selector does not require a value."""
         return next((term.value for term in self.terms if term.field == field and not term.negated), None)
 
 

@@ -180,7 +180,7 @@ def _check_cost(args: tuple[Value, ...], result: Value) -> int:
 
 
 def _selector_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of parsing a selector. The result is a list of objects, each of which contains a list."""
+    """Return the cost of parsing a selector into a list of objects, each of which contains a list."""
     size = size_of(args[1])
     return 10 + -(-size // 10) + -(-size // 2) * 50
 

@@ -194,5 +194,6 @@ def _bind_text(value: str, format: str) -> Value:
             return parse_duration(value)
         return parse_timestamp(f"{value}T00:00:00Z" if format == "date" else value)
     except (ValueError, binascii.Error):
-        # A new value is rejected by the check of formats. An old value was stored before the schema had this format.
+        # The text does not have the format. The check of formats rejects a new text. An old text may have been stored
+        # before the schema had the format.
         return value

@@ -52,7 +52,7 @@ def _cell(kind: str, value: Json, now: float) -> Json:
         return value if number else None
     if kind == "boolean":
         return value if isinstance(value, bool) else None
-    # A date is shown as the time since then.
+    # A date is shown as an age.
     if not isinstance(value, str):
         return None
     return age(value, now) if seconds(value) is not None else "<invalid>"

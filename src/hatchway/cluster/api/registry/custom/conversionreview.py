@@ -73,7 +73,7 @@ def review_body(version: str, uid: str, api_version: str, objects: Sequence[byte
     objects: the objects as JSON.
     """
     request = {"uid": uid, "desiredAPIVersion": api_version, "objects": [msgspec.Raw(one) for one in objects]}
-    # Like Kubernetes, the request contains an empty response.
+    # As in Kubernetes, the request contains an empty response.
     response: Object = {"uid": "", "convertedObjects": None, "result": {"metadata": {}}}
     review = {"kind": _KIND, "apiVersion": f"{_GROUP}/{version}", "request": request, "response": response}
     return _encode(review)

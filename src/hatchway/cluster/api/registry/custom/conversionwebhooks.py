@@ -1,4 +1,4 @@
-"""Shared by the conversions of all custom types: the webhook client, the cache of converted objects, the metrics."""
+"""What the conversions of all custom types share: the webhook client, the cache of converted objects, the metrics."""
 
 from __future__ import annotations
 

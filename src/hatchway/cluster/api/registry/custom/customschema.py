@@ -59,7 +59,7 @@ class CustomSchema:
         size = len(msgspec.json.encode(source))
         self._rules: RuleTree | None = None
         self.has_rules = has_rules(source)
-        # Rules may take long, whatever the size of the object.
+        # Rules may take long even for small objects.
         is_costly = (
             self.has_rules
             or _longest_pattern(self.node) > _LONG_PATTERN

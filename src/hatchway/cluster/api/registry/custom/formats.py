@@ -1,7 +1,7 @@
 """The string formats that schemas of custom types can demand.
 
-The formats are those of `pkg/apiserver/validation/formats.go` and kube-openapi's `strfmt`. A format that is not listed
-here is ignored, as in Kubernetes.
+The formats are those of `pkg/apiserver/validation/formats.go` and kube-openapi's `strfmt`. As in Kubernetes, all other
+formats are ignored.
 """
 
 from __future__ import annotations

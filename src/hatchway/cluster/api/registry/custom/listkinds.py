@@ -55,7 +55,7 @@ def _repeated_keys(value: list[Json], node: SchemaNode, path: str) -> Iterator[C
 
 
 def _not_unique(items: Sequence[Json]) -> list[int]:
-    """Return for each group of equal items the index of the second item. Further equal items are not reported."""
+    """Return the index of the second item of each group of equal items. Further equal items are not reported."""
     seen: dict[bytes, int] = {}
     found = []
     for index, item in enumerate(items):

@@ -30,7 +30,7 @@ class SchemaNode:
     Attributes:
         type: string, number, integer, boolean, array, object, or "" for no type.
         types: the types that a value may have; () allows all types. An int-or-string has two types.
-        default: MISSING when there is none.
+        default: the default; MISSING when there is none.
         scalars: the keys (from `scalar`) of the values of `enum` that are neither objects nor lists.
         default_size: bytes of JSON of the default, 0 without one.
         additional: the schema of properties that have no schema of their own; True when such properties may have any

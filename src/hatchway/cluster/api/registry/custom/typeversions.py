@@ -25,7 +25,7 @@ class TypeVersions:
     kind: the kind of the objects.
     stored: the apiVersion in which objects are stored.
     schemas: the schema of each version, by its apiVersion.
-    weight: returns the bytes of JSON of a stored object, 0 for a small one.
+    weight: returns the bytes of JSON of a stored object, 0 for a small object.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class NoneConverter:
         for obj in objects:
             if pace.due():
                 await pace.rest()
-            # An object may have a version that the definition lost too early. Unlike Kubernetes, Hatchway returns it.
+            # The version of an object may have been removed too early. Unlike Kubernetes, Hatchway returns the object.
             read = await self._versions.read_known(obj)
             found.append(await self._versions.pruned({**read, "apiVersion": api_version}, api_version))
         return found

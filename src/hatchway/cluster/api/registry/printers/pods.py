@@ -104,7 +104,7 @@ class _PodSummary:
         return False
 
     def _run(self, status: Json) -> None:
-        # Only the restarts of sidecars and of containers count now, not the restarts of finished init containers.
+        # When the containers run, restarts of finished init containers do not count. Restarts of sidecars still count.
         self.restarts, self.last_restart = 0, None
         for container in status.get("initContainerStatuses") or ():
             if container.get("name") in self._sidecars:

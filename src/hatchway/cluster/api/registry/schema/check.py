@@ -25,7 +25,7 @@ from hatchway.errors import ApiError, bad_request
 __all__ = ["MAX_STRICT_ERRORS", "CheckedObject", "FieldPath", "ShapeError", "check", "check_part", "show_path"]
 
 Json = Any
-# (path of the parent, name or index). Paths are needed only for messages, so creating them must be cheap.
+# A pair: path of the parent, name or index. Paths are needed only for messages, so creating them must be cheap.
 FieldPath = tuple[Any, str | int] | None
 
 MAX_STRICT_ERRORS = 100
@@ -106,7 +106,7 @@ def check_part(definition: str, value: Json, path: FieldPath = None) -> tuple[di
     Args:
         definition: the name of its type in the table, such as `meta.v1.ObjectMeta`.
         value: the part.
-        path: where it is in its object, for messages.
+        path: the path of the part in its object, for messages.
 
     Returns:
         The part without the fields that are dropped, and a message for each unknown field.

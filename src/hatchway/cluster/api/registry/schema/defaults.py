@@ -38,7 +38,7 @@ def apply_defaults(gvk: tuple[str, str, str], obj: Json) -> Json:
 
 @functools.cache
 def _plan(name: str) -> tuple[Callable[[Json], None] | None, tuple[tuple[str, str, str], ...]]:
-    """Return a type's own function for defaults, or None, and its fields (name, container, type) to visit."""
+    """Return the function in TYPES for a type, or None, and the type's fields to visit (name, container, type)."""
     return TYPES.get(name), tuple(
         (field.name, field.container, field.ref)
         for field in load().definitions[name].fields.values()
@@ -301,7 +301,7 @@ def _subject(subject: Json) -> None:
 
 
 def _limit_range_item(item: Json) -> None:
-    """Complete the amounts of containers: the maximum is the default limit, which is the default request."""
+    """Complete the amounts for containers: `default` from `max`, and `defaultRequest` from `default`, then `min`."""
     if item.get("type") != "Container":
         return
     limits, requests = item.setdefault("default", {}), item.setdefault("defaultRequest", {})

@@ -33,7 +33,7 @@ class _Malformed(Exception):
 
 
 class _DecodeBudget:
-    """Counts how many more fields a body may have. Without the limit, a long body could have millions of fields."""
+    """Counts how many more fields a body may have. A field takes only two bytes, so bodies could have very many."""
 
     __slots__ = ("left",)
 

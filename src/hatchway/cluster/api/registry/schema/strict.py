@@ -64,7 +64,7 @@ def _may_repeat(body: bytes) -> bool:
     """Return False if the document has no duplicate fields.
 
     Decoding keeps only one of several duplicates. When the result is encoded again, it therefore has fewer colons than
-    the document. Colons may also be written as escape sequences, so the answer is True when there are any.
+    the document. A colon may also be written as an escape sequence, so bodies with such sequences may have duplicates.
     """
     if b"\\u" in body:
         return True

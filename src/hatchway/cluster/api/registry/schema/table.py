@@ -93,7 +93,7 @@ class TypeDefinition(msgspec.Struct, omit_defaults=True, dict=True):
     """A type.
 
     go: the name in errors, such as `v1.PodSpec`.
-    own: the fields in Kubernetes' order, without those of embedded structs.
+    own: the fields in Kubernetes' order, without the fields of embedded structs.
     inline: the embedded structs.
     gvks: the kinds that have this type; [] for a part of other types.
     atomic: a value has one owner as a whole (x-kubernetes-map-type: atomic).
@@ -109,7 +109,7 @@ class TypeDefinition(msgspec.Struct, omit_defaults=True, dict=True):
 
     @functools.cached_property
     def fields(self) -> dict[str, Field]:
-        """Return the JSON fields by name, including those of embedded structs."""
+        """Return the JSON fields by name, including the fields of embedded structs."""
         found: dict[str, Field] = {}
         for part in self.inline:
             found.update(load().definitions[part.ref].fields)

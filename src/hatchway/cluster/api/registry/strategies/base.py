@@ -1,8 +1,8 @@
 """The rules that a type may override. The defaults are the rules of ordinary types.
 
-A strategy is stateless: there is one instance per row of the registry. The verbs in `verbs.py` call its methods in the
-order of kube-apiserver's registry stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare →
-validate. Methods may change their argument `obj` in place. They must not change `old`, which is shared.
+There is one instance per row of the registry, which serves all requests. The verbs (`operations/verbs.py`) call its
+methods in the order of kube-apiserver's stores (apiserver `registry/generic/registry/store.go`): default → admit →
+prepare → validate. Methods may change their argument `obj` in place. They must not change `old`, which is shared.
 
 For a large object, all methods except `before_create`, `check_deletion` and `allocate` are called on a worker thread.
 On this thread, a strategy may use only the store's methods `latest` and `get`.
@@ -98,7 +98,7 @@ class Strategy:
         """Set defaults that the schema does not have, on create and update."""
 
     async def before_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Wait for another object that the new object needs and that a controller is about to create."""
+        """Wait for another object that the new object needs, if a controller is about to create it."""
 
     def check_deletion(self, obj: Object) -> None:
         """Raise ApiError 403 when the object must not be deleted."""
@@ -138,7 +138,7 @@ class Strategy:
         return []
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return all errors in an update; by default, the errors that `validate` finds in the new object."""
+        """Return all errors in an update. By default, these are the errors that `validate` finds."""
         return self.validate(obj)
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:

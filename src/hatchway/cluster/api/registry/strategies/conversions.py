@@ -1,4 +1,4 @@
-"""The field `spec.conversion` of CustomResourceDefinitions: defaults and validation.
+"""Defaults and validation of the field `spec.conversion` of CustomResourceDefinitions.
 
 From apiextensions-apiserver's `pkg/apis/apiextensions/validation/validation.go` (`validateCustomResourceConversion`)
 and `v1/defaults.go`. Messages use the field names of Kubernetes' internal type: `webhookClientConfig`.

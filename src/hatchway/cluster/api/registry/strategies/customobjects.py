@@ -80,17 +80,17 @@ class CustomStrategy(Strategy):
             keep(obj, old, "status")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Undo all changes except those of the status."""
+        """Undo all changes outside of the status."""
         for key in set(obj) | set(old):
             if key != "status":
                 keep(obj, old, key)
 
     def changed(self, obj: Object, old: Object) -> bool:
-        """Return True when anything but metadata has changed."""
+        """Return True when anything except metadata has changed."""
         return any(not same_value(obj.get(key), old.get(key)) for key in set(obj) | set(old) if key != "metadata")
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in an object: in values, the Scale's fields and embedded objects, and duplicate items."""
+        """Return the errors in the values, the Scale's fields, the embedded objects and the lists of an object."""
         causes = check_value(obj, self._schema.node, "")
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=True)

@@ -99,7 +99,7 @@ def _c_identifier(name: str, at: str) -> list[Cause]:
 
 
 def uuid(text: str, at: str) -> list[Cause]:
-    """Return the errors in an identity."""
+    """Return the errors in a text that must be a UUID in normalized form."""
     if _uuid(text):
         return []
     form = f"uid must be in RFC 4122 normalized form, `{_UUID_FORM}` with lowercase hexadecimal characters"

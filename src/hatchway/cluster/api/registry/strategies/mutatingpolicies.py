@@ -40,7 +40,7 @@ class MutatingPolicyStrategy(AdmissionPolicyStrategy):
     """The rules of MutatingAdmissionPolicies."""
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in a policy, including those in its expressions."""
+        """Return the errors in a policy, including errors in its expressions."""
         return list(_policy(obj.get("spec") or {}))
 
 

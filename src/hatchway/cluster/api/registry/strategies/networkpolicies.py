@@ -1,6 +1,6 @@
 """NetworkPolicies (networking.k8s.io/v1): defaults and validation (`pkg/apis/networking`).
 
-`cluster/policies/` enforces them. Where that is impossible, each client that writes a NetworkPolicy gets a warning.
+`cluster/policies/` enforces network policies. Where this is impossible, clients that write them get a warning.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class PodStrategy(Strategy):
             obj["status"]["conditions"] = [condition]
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Undo all changes outside of the status. Owners and the QoS class do not change, either."""
+        """Undo changes outside of status and metadata, and changes of ownerReferences and of the QoS class."""
         super().prepare_status(ctx, obj, old)
         keep(obj["metadata"], old["metadata"], "ownerReferences")
         status = obj.setdefault("status", {})

@@ -134,7 +134,7 @@ def validate_host_users(spec: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def validate_container_security(context: Spec | None, at: str, spec: Spec, causes: list[Cause]) -> None:
-    """Add the errors in a container's securityContext to `causes`. at: its path. spec: the pod's."""
+    """Add the errors in a container's securityContext to `causes`. at: its path. spec: the pod's spec."""
     if context is None:
         return
     for key in ("runAsUser", "runAsGroup"):

@@ -131,7 +131,8 @@ def _validate_dns(spec: Spec, at: str, causes: list[Cause]) -> None:
         if not option.get("name"):
             causes.append(v.required(f"{at}.options[{index}]", "must not be empty"))
         elif any(one.isspace() for text in (option["name"], option.get("value") or "") for one in text):
-            # Kubernetes has no such check. The options become one line of /etc/resolv.conf, separated by blanks.
+            # Options are separated by blanks in /etc/resolv.conf, so an option cannot contain blanks. Kubernetes does
+            # not check this.
             causes.append(v.invalid(f"{at}.options[{index}]", option, "must not contain whitespace"))
 
 

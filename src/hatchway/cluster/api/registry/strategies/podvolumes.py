@@ -136,7 +136,7 @@ def _validate_item(item: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def _validate_downward(item: Spec, at: str, causes: list[Cause]) -> None:
-    # Kubernetes' message names the volume, not the item.
+    # As in Kubernetes, the field of the error is the volume, not the item.
     if not item.get("path"):
         causes.append(v.required(f"{at}.path"))
     _visible_path(item.get("path", ""), f"{at}.path", causes)
@@ -190,7 +190,7 @@ def _validate_token(token: Spec, volume: str, at: str, causes: list[Cause]) -> N
     elif seconds > 2**32:
         text = "may not specify a duration larger than 2^32 seconds"
         causes.append(v.invalid(f"{at}.expirationSeconds", seconds, text))
-    # Kubernetes' message names the volume, not the token.
+    # As in Kubernetes, the field of the error is the volume, not the token.
     if not token.get("path"):
         causes.append(v.required(f"{volume}.path"))
     else:

@@ -120,7 +120,7 @@ def policy_errors(spec: Json) -> Iterator[Cause]:
 def text_errors(spec: Json, *texts: str | None) -> list[Cause]:
     """Return the error if the expressions of a policy together are too long.
 
-    texts: all expressions except those of match conditions and variables.
+    texts: all expressions except the expressions of match conditions and variables.
     """
     parts = [one.get("expression") for key in ("matchConditions", "variables") for one in spec.get(key) or ()]
     if sum(64 + len(one or "") for one in (*parts, *texts)) <= _MOST_TEXT:

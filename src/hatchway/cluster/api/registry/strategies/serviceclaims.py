@@ -56,7 +56,7 @@ class ServiceClaims:
         return found
 
     def others(self, store: Store, obj: Object) -> OtherClaims:
-        """Return the claims of all Services except `obj`, as if all writes in progress were on disk."""
+        """Return the claims of all Services except `obj`, including writes in progress."""
         own = _key(obj)
         pending = {key[1:]: service for key, service in store.pending("services")}
         written = [service for key, service in pending.items() if service is not None and key != own]
@@ -77,8 +77,8 @@ class ServiceClaims:
 class OtherClaims:
     """The cluster addresses and node ports of other Services.
 
-    hidden: the keys of Services whose committed state is ignored. written: the new states of Services that are being
-    written.
+    hidden: the keys of Services whose committed state is ignored. written: the new states of Services with writes in
+    progress.
     """
 
     def __init__(
