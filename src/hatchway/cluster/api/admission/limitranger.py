@@ -91,7 +91,7 @@ class LimitRanger(AdmissionPlugin):
         assert attributes.object is not None
         name = attributes.object_name
         others = latest_with_new(self._store, _RANGES, attributes.namespace, name)
-        # Each limit range counts as one amount more, because even an empty one must be read.
+        # Each limit range counts as one amount more, because even an empty limit range must be read.
         if sum(1 + _amounts(one) for one in (*others, attributes.object)) > MAX_AMOUNTS:
             why = f"the limit ranges of a namespace may have at most {MAX_AMOUNTS} amounts together"
             raise forbidden(_RANGES, name, why)

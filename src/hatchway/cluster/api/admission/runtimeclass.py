@@ -97,7 +97,7 @@ def _same(given: dict[str, Any] | None, wanted: dict[str, Any] | None) -> bool:
 
 
 def merged_tolerations(tolerations: list[Object]) -> list[Object]:
-    """Return the tolerations except those that another toleration includes (`pkg/util/tolerations`)."""
+    """Return the tolerations that no other toleration includes (`pkg/util/tolerations`)."""
     if len(tolerations) > _MANY_TOLERATIONS:
         return list({_identity(one): one for one in reversed(tolerations)}.values())[::-1]
     merged: list[Object] = []

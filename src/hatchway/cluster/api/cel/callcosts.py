@@ -75,7 +75,7 @@ def estimate_call(
     first = sizes[0] if sizes else SizeRange(0, UNBOUNDED)
     match name:
         case "fieldSelector" | "labelSelector":
-            # A list of requirements, each of two characters, an object and a list.
+            # The result is a list. Each requirement takes at least two characters, and becomes an object and a list.
             return CallEstimate(10 + scaled(first.most, _TRAVERSAL) + scaled(scaled(first.most, 0.5), 50))
         case "sets.contains" | "sets.intersects" | "sets.equivalent":
             factor = 2 if name == "sets.equivalent" else 1

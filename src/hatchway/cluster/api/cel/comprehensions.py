@@ -15,9 +15,9 @@ from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
 __all__ = ["compile_comprehension"]
 
-# The cost of the condition in an iteration, and of reading the accumulator in the step of the iteration.
+# The cost of one iteration: of the condition, and of reading the accumulator in the step.
 _ALL, _EXISTS = 3, 4
-# The cost of adding an element: of reading the accumulator, of making a list with one element, and of the addition.
+# The cost of adding an element: of reading the accumulator, of creating a list with one element, and of the addition.
 _APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
 
 

@@ -28,8 +28,8 @@ from hatchway.cluster.api.cel.lexer import RESERVED
 
 __all__ = ["PATCH_OPERATION", "PATCH_ROOT", "TYPE_NAMES", "CelEnvironment", "JoinedTypes", "ObjectTypes"]
 
-# The types of an operation of a JSON patch, and of an object that is merged into another one (apiserver
-# `pkg/cel/mutation/typeresolver.go`). The type of a part of an object is named after the part's path: `Object.spec`.
+# The names of two types: an operation of a JSON patch, and an apply configuration. The type of a part of an apply
+# configuration has the part's path in its name: `Object.spec` (apiserver `pkg/cel/mutation/typeresolver.go`).
 PATCH_OPERATION, PATCH_ROOT = "JSONPatch", "Object"
 _PATCH_FIELDS = {"op": STRING, "from": STRING, "path": STRING, "value": DYN}
 

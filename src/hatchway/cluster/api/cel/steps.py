@@ -137,7 +137,7 @@ def optional_element(operand: Step, key_step: Step) -> Step:
 
 
 def fallback(operand: Step, other: Step, *, unwrap: bool) -> Step:
-    """Return the step of `operand.orValue(other)` (unwrap) or `operand.or(other)`."""
+    """Return the step of `operand.or(other)`, or of `operand.orValue(other)` if `unwrap` is True."""
 
     def run(state: Evaluation) -> Value:
         value = operand(state)

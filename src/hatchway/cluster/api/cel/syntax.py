@@ -55,7 +55,7 @@ class Literal(SyntaxNode):
 
 @dataclass(slots=True, eq=False)
 class Ident(SyntaxNode):
-    """A name. The checker replaces a qualified name (`a.b` as one variable) by one Ident."""
+    """A simple name. A qualified name (`a.b` as one variable) is a Select with `qualified`."""
 
     name: str
 

@@ -60,7 +60,7 @@ class Atom:
         self.element = element
 
     def field(self, name: str) -> Atom:
-        """Return the type of a field of a map; DEDUCED for a field that is not declared."""
+        """Return the type of a field of a map; DEDUCED if the map does not declare such a field."""
         return self.fields.get(name) or self.element or DEDUCED
 
 

@@ -29,7 +29,7 @@ _LEVELS = 16
 
 
 class BadItem(ValueError):
-    """Raised for a list's item without a key. The message is that of structured-merge-diff's `typed/helpers.go`."""
+    """Raised for an invalid item of a list, such as an item without a key. Messages are from `typed/helpers.go`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,9 +142,9 @@ def _order(item: tuple[ManagerIdentity, OwnedFields]) -> tuple[str, ...]:
 
 
 def cap(managed: Managed) -> Managed:
-    """Return at most ten managers of updates, and all managers of applies (`capmanagers.go`).
+    """Join the oldest managers of updates if there are more than ten (`capmanagers.go`).
 
-    The oldest managers of updates are joined if there are more, but only managers of the same version.
+    Only managers of the same version are joined. Managers of applies stay.
     """
     updaters = [identity for identity in managed if identity.kind == "Update"]
     excess = len(updaters) - _MOST_UPDATE_MANAGERS

@@ -168,7 +168,7 @@ def update(write: FieldWrite, live: Object | None, new: Object, given: Any) -> l
             managed = {}
         else:
             try:
-                # An old client may send an empty list. It must not delete the managed fields.
+                # As in Kubernetes, a list without valid entries does not delete the managed fields.
                 managed = decode_entries(given) or None
             except BadManagedFields:
                 managed = None
@@ -214,7 +214,7 @@ def _updated(
         identity = write.identity("Update", manager)
         former = found.get(identity)
         fields = pathset.union(own, former.fields) if former is not None else own
-        # The states of an object share what has not changed.
+        # To save memory, the states of an object share equal sets of fields.
         same = former is not None and fields == former.fields
         fields = former.fields if former is not None and same else share(fields)
         found[identity] = OwnedFields(fields, write.api_version, write.now)
@@ -263,7 +263,7 @@ def _taken_over(
             conflicts += [FieldConflict(identity, path) for path in pathset.paths(taken)]
         fields = pathset.difference(pathset.difference(fields, taken), seen[0].removed)
         if fields:
-            # The states of an object share what has not changed.
+            # To save memory, the states of an object share equal sets of fields.
             same = fields == owned.fields
             found[identity] = owned if same else OwnedFields(fields, owned.api_version, owned.time)
     if conflicts:
@@ -385,7 +385,7 @@ def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFiel
 
 
 def _not_from_client_side_apply(write: FieldWrite, live: Object, conflicts: list[FieldConflict]) -> list[FieldConflict]:
-    """Return the conflicts, without those about values that kubectl's last client-side apply has set."""
+    """Return all conflicts except conflicts about values that kubectl's last client-side apply has set."""
     text = ((live.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
     if not text:
         return conflicts

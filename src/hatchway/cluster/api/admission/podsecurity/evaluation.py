@@ -1,6 +1,6 @@
 """The checks of each level and version, and the violations that they find in a pod. Pure.
 
-The checks of `baseline` are made first, then those of `restricted`, each in the order of their names. Source:
+The checks of `baseline` come before the checks of `restricted`. The checks of each level are sorted by name. Source:
 pod-security-admission `policy/registry.go`.
 """
 

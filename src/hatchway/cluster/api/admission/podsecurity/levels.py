@@ -60,8 +60,8 @@ def is_stricter(one: Level, other: Level) -> bool:
 def policy_of(labels: Mapping[str, str] | None) -> tuple[Policy, list[Cause]]:
     """Return the policy that a namespace's labels choose, and the errors in these labels (`PolicyToEvaluate`).
 
-    Invalid labels choose a policy, too: an invalid level counts as restricted in `enforce`, and as privileged in
-    `audit` and `warn`; an invalid version counts as the latest. Without labels, the level is privileged.
+    Invalid labels choose a policy, too. An invalid level counts as `restricted` for enforce, and as `privileged` for
+    audit and warn. An invalid version counts as the latest version. Without labels, the level is `privileged`.
     """
     causes: list[Cause] = []
     labels = labels or {}

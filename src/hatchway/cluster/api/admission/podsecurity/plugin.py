@@ -131,7 +131,7 @@ class PodSecurity(AdmissionPlugin):
 
 
 def _in_order(pods: Iterable[Object]) -> list[Object]:
-    """Return pods sorted by importance: first one pod of each workload, then all others (`prioritizePods`)."""
+    """Return pods in the order of the checks: first one pod of each workload, then all others (`prioritizePods`)."""
     first: list[Object] = []
     further: list[Object] = []
     seen: set[str] = set()

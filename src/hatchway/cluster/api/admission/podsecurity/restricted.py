@@ -103,7 +103,7 @@ def restricted_volumes(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def run_as_non_root(_metadata: Json, spec: Json) -> Finding | None:
-    """Find containers that do not refuse to run as root."""
+    """Find containers that may run as root, because runAsNonRoot is not set for them."""
     of_pod = security(spec).get("runAsNonRoot")
     chosen = [(one.get("name", ""), security(one).get("runAsNonRoot")) for one in every_container(spec)]
     who = setters(of_pod is False, [name for name, value in chosen if value is False])

@@ -59,7 +59,7 @@ class PolicyResult:
 class CostBudget:
     """Evaluates expressions within a common cost limit.
 
-    cost: the limit of the cost of all expressions.
+    cost: the highest total cost of the expressions.
     deadline: when evaluation stops, as processor time of this thread in seconds (`time.thread_time`).
     """
 

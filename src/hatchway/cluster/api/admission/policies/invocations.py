@@ -1,4 +1,4 @@
-"""Finds the evaluations of policies for a write. Each has a policy, a binding, a resource and parameters.
+"""Finds the evaluations of policies for a write. Each evaluation has a policy, a binding, a resource and parameters.
 
 Source: apiserver's `pkg/admission/plugin/policy/generic/policy_dispatcher.go`.
 """

@@ -1,8 +1,9 @@
-"""The admission plugin ResourceQuota: refuses objects that exceed a quota, and charges the others.
+"""The admission plugin ResourceQuota: refuses objects that exceed a quota, and charges all others to the quotas.
 
-Source: apiserver's `pkg/admission/plugin/resourcequota`. This is the last plugin of the chain. No other request runs
-between the charge and the moment in which the store has the object (`verbs.py`), so the used amounts always include all
-objects before this one. The charge is committed with the object or before it.
+To charge an object means to add its amounts to the used amounts in a quota's status. Source: apiserver's
+`pkg/admission/plugin/resourcequota`. This is the last plugin of the chain. No other request runs between the charge and
+the write of the object to the store (`operations/verbs.py`). The used amounts therefore include all earlier objects.
+The charge is committed together with the object or before it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["MAX_NAMES", "ResourceQuotaAdmission"]
 
-# The most resources that all quotas of one namespace may limit. Each is compared with every new object.
+# The most resources that all quotas of one namespace may limit. Each resource is compared with every new object.
 MAX_NAMES = 1000
 _IGNORED = frozenset(("events", "events.events.k8s.io"))
 
@@ -48,7 +49,7 @@ class ResourceQuotaAdmission(AdmissionPlugin):
         return operation == "CREATE" or changes
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Add the object's amounts to the quotas that count it. Raises ApiError 403 when they exceed a quota."""
+        """Charge the object to the quotas that count it. Raises ApiError 403 when it exceeds a quota."""
         namespace, obj, row = attributes.namespace, attributes.object, attributes.row
         if not namespace or obj is None or row.virtual:
             return None

@@ -35,10 +35,10 @@ _log = logging.getLogger(__name__)
 
 
 class QuotaRecount:
-    """Keeps the status of all quotas up to date. Must be made in the store's event loop.
+    """Keeps the status of all quotas up to date. Must be created in the store's event loop.
 
-    A namespace is counted when one of its quotas is new or has changed, and when an object that a quota counts is
-    deleted or uses other amounts. All namespaces are counted every `_FULL_RESYNC` seconds.
+    A namespace is counted when one of its quotas is new or has changed. It is also counted when an object that a quota
+    counts is deleted or changes its amounts. All namespaces are counted every `_FULL_RESYNC` seconds.
     """
 
     def __init__(self, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Calls admission webhooks: sends an AdmissionReview by POST. Errors have client-go's texts, and name the request."""
+"""Calls admission webhooks: sends an AdmissionReview by POST. Errors have client-go's texts."""
 
 from __future__ import annotations
 

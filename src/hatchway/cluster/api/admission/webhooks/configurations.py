@@ -81,7 +81,7 @@ class Webhook:
 
     @classmethod
     def of(cls, configuration: str, hook: Json) -> Webhook:
-        """Return a webhook of a stored configuration, which is valid and has its defaults."""
+        """Return a webhook of a stored configuration. The configuration is valid and has its defaults."""
         versions = hook.get("admissionReviewVersions") or ()
         return cls(
             f"{configuration}/{hook['name']}",

@@ -57,7 +57,9 @@ async def apply_response(
 
 
 async def take_changed(row: Resource, attributes: AdmissionAttributes, found: Object, size: int) -> bool:
-    """Replace the object of the write by a changed object in the version of `row`. Return True when they differ.
+    """Replace the object of the write by a patched object. Return True when the objects differ.
+
+    found: the patched object, in the version of `row`.
 
     size: the changed object's bytes of JSON.
 

@@ -1,7 +1,7 @@
 """AdmissionReviews: makes the request for a webhook, and checks the response.
 
-Source: apiserver's `pkg/admission/plugin/webhook/request/admissionreview.go` and `errors/statuserror.go`. The types are
-those of `admission.k8s.io` v1 and v1beta1, which differ only in the checks of the response.
+Source: apiserver's `pkg/admission/plugin/webhook/request/admissionreview.go` and `errors/statuserror.go`. The versions
+v1 and v1beta1 of `admission.k8s.io` differ only in the checks of the response.
 """
 
 from __future__ import annotations
