@@ -43,7 +43,7 @@ class AdmissionAttributes:
         make_options: returns the CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request; None for
             CONNECT.
         size: bytes of JSON of the sent or the stored object, whichever is larger; 0 when both are small. A plugin whose
-            work grows with the object passes it to `work.run_sized`.
+            work grows with the object passes the size to `work.run_sized`.
         warnings: texts for the Warning header; plugins add to them.
         audit_annotations: annotations for the audit event, by key; plugins add to them.
         reinvoke: set by a plugin that has changed the object; the mutating phase then runs once more.

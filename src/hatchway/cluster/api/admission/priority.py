@@ -1,4 +1,4 @@
-"""The admission plugin Priority: the priority of a pod's class (`plugin/pkg/admission/priority`)."""
+"""The admission plugin Priority: gives pods the priority of their PriorityClass (`plugin/pkg/admission/priority`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PriorityAdmission(AdmissionPlugin):
         return operation in ("CREATE", "UPDATE") and resource in ("pods", PRIORITY_CLASSES) and not subresource
 
     def admit(self, attributes: AdmissionAttributes) -> None:
-        """Set a pod's priority. Raises ApiError 403 if its class does not exist or has a different priority."""
+        """Set a pod's priority. Raises ApiError 403 if its class does not exist or contradicts the pod's priority."""
         if attributes.resource != "pods":
             return
         assert attributes.object is not None

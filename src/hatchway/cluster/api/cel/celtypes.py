@@ -168,7 +168,7 @@ class Bindings:
         return False
 
     def instantiate(self, overload: Overload) -> tuple[tuple[CelType, ...], CelType]:
-        """Return the types of a signature's arguments and result. Its type parameters are replaced by new ones."""
+        """Return the types of a signature's arguments and result, with new type parameters."""
         names: dict[str, CelType] = {}
         for one in (*overload.arguments, overload.result):
             self._collect(one, names)

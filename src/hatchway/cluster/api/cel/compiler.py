@@ -1,4 +1,4 @@
-"""Compiles a checked expression into a program, which runs with a cost limit (cel-go `interpreter/planner.go`)."""
+"""Compiles a checked expression into a program that can be run with a cost limit (cel-go `interpreter/planner.go`)."""
 
 from __future__ import annotations
 

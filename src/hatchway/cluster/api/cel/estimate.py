@@ -213,7 +213,7 @@ class _Estimate(TreeWalk[int]):
         return CallEstimate(min(found.cost + sum_of_args, UNBOUNDED), found.size)
 
     def _element_size(self, node: SyntaxNode) -> SizeRange | None:
-        """Return the size of the elements of a list, which follows from the list's path; None for other nodes."""
+        """Return the size of a list's elements, by the list's path; None for other nodes."""
         if node.type.kind != "list":
             return None
         path = self.path(node)

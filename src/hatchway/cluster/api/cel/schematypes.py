@@ -1,6 +1,7 @@
 """The types of values that a schema describes (apiserver `pkg/cel/types.go`, `pkg/cel/common/schemas.go`).
 
-In addition to the CEL type, such a type has the most elements of a value. Estimates of an expression's cost need this.
+In addition to the CEL type, such a type has the highest number of elements of a value. It is needed for estimates of an
+expression's cost.
 """
 
 from __future__ import annotations
@@ -77,5 +78,5 @@ def size_at(declared: DeclaredType, path: tuple[str, ...]) -> int | None:
 
 
 def most_occurrences(declared: DeclaredType) -> int:
-    """Return how many of the smallest values fit into a request. Lists and maps without a limit have this limit."""
+    """Return how many of the smallest values fit into a request, as a limit of lists and maps without their own."""
     return MAX_REQUEST // (declared.least_json + 1)

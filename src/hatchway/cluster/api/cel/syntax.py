@@ -127,7 +127,7 @@ class Comprehension(SyntaxNode):
         variable, second: the variables of each iteration; `second` is "" for a macro with one variable.
         condition, step, result: the expansion, from which types and costs are computed.
         body: the expression that is evaluated in each iteration.
-        filter: the condition under which an iteration adds to the result; None if there is no filter.
+        filter: an iteration adds to the result only if this condition is true; None without a condition.
         accumulator: the variable of the result; for `bind`, the bound variable.
     """
 

@@ -62,8 +62,8 @@ class _BuiltinTypes(Mapping[str, Mapping[str, CelType]]):
     """
 
     def __init__(self, name: str, message: str) -> None:
-        # By type name: the type's definition, and the definitions that contain it. A definition that contains itself
-        # has no fields at the inner place. Otherwise, the types would be infinite.
+        # By type name: the type's definition, and the definitions that contain it. If a definition occurs inside
+        # itself, the inner type has no fields. Otherwise, there would be infinitely many types.
         self._messages: dict[str, tuple[str, frozenset[str]]] = {name: (message, frozenset())}
         self._known: dict[str, dict[str, CelType]] = {}
 

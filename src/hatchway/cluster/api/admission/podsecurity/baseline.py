@@ -142,7 +142,7 @@ def host_ports(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def host_probes(_metadata: Json, spec: Json) -> Finding | None:
-    """Find containers whose probes or lifecycle hooks name a host, because the kubelet would connect to it."""
+    """Find containers whose probes or lifecycle hooks name a host. The kubelet would connect to this host."""
     bad, found = set(), set()
     for container in every_container(spec):
         lifecycle = container.get("lifecycle") or {}

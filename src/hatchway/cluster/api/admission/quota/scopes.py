@@ -19,7 +19,7 @@ def in_scope(quota: Json, resource: str, obj: Json, known: dict[str, str] | None
     """Return True when a quota's scopes include an object. A quota without scopes includes all objects.
 
     resource: the object's type. Objects other than pods and claims are in no scope.
-    known: a cache of facts about the object, shared by the calls for all quotas.
+    known: a cache of computed facts about the object, for further calls with the same object; None for no cache.
     """
     known = {} if known is None else known
     spec = quota.get("spec") or {}

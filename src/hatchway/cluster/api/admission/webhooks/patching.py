@@ -57,13 +57,12 @@ async def apply_response(
 
 
 async def take_changed(row: Resource, attributes: AdmissionAttributes, found: Object, size: int) -> bool:
-    """Replace the object of the write by a patched object. Return True when the objects differ.
+    """Replace the object of a write by a new object. Return True when the objects differ.
 
-    found: the patched object, in the version of `row`.
+    found: the new object, in the version of `row`.
+    size: the new object's bytes of JSON.
 
-    size: the changed object's bytes of JSON.
-
-    Raises ApiError 500 when the changed object cannot be converted.
+    Raises ApiError 500 when the new object cannot be converted.
     """
     own, conversion = attributes.row, row.conversion
     if attributes.kind == own.gvk:

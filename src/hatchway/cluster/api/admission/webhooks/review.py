@@ -65,7 +65,7 @@ class ReviewResponse(msgspec.Struct, gc=False):
         return [one[:_LONGEST] for one in (self.warnings or ())[:_MOST]]
 
     def kept_annotations(self, hook: Webhook) -> dict[str, str]:
-        """Return the annotations for the audit event, with the webhook's name as prefix of their keys."""
+        """Return the annotations for the audit event. Their keys begin with the webhook's name."""
         some = list((self.audit_annotations or {}).items())[:_MOST]
         return {f"{hook.name}/{key[:_LONGEST]}": value[:_LONGEST] for key, value in some}
 

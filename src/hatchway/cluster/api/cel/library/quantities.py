@@ -35,7 +35,7 @@ class QuantityValue:
 
 @dataclass(frozen=True, slots=True)
 class VersionValue:
-    """A semantic version. label: the part after the hyphen. build: the part after the plus sign, ignored in order."""
+    """A semantic version. label: the part after the hyphen. build: the part after the plus sign, without an order."""
 
     numbers: tuple[int, int, int]
     label: str = ""
@@ -96,7 +96,7 @@ def _quantities() -> Iterator[Overload]:
 
 
 def parse_version(text: str, normalize: bool = False) -> VersionValue:
-    """Return the version in a text. normalize: True if the text may leave out parts. Raises EvaluationError."""
+    """Return the version in a text. normalize: True to accept forms like `v1.2`. Raises EvaluationError."""
     if normalize:
         text = _normalized(text)
     match = _SEMVER.fullmatch(text) if len(text) <= _LONGEST else None

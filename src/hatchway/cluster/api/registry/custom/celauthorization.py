@@ -1,7 +1,7 @@
-"""The CEL functions that ask the authorizer what users may do (apiserver `pkg/cel/library/authz.go`).
+"""The CEL functions that check the rights of users with the authorizer (apiserver `pkg/cel/library/authz.go`).
 
 An example: `authorizer.group('apps').resource('deployments').namespace('x').check('create').allowed()`. Each function
-returns a new value. Only `check` asks the authorizer.
+returns a new value. Only `check` calls the authorizer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class AccessAnswer(Protocol):
         ...
 
 
-# Asks the cluster's authorizer. Raises AccessUnknown when the authorizer cannot decide.
+# Returns the decision of the cluster's authorizer. Raises AccessUnknown when the authorizer cannot decide.
 AskAccess = Callable[[Attributes], AccessAnswer]
 
 

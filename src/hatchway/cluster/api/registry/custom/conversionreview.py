@@ -29,7 +29,7 @@ _LONGEST, _SHOWN = 64 * 1024, 1024
 _ANNOTATIONS_LIMIT = 256 * 1024
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-# Types of failures, as the metrics name them.
+# Types of failures, with their names in the metrics.
 CALL_FAILURE = "conversion_webhook_call_failure"
 MALFORMED = "conversion_webhook_malformed_response_failure"
 PARTIAL = "conversion_webhook_partial_response_failure"

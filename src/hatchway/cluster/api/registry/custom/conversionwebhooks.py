@@ -19,7 +19,7 @@ _CLOSING = "the API server is shutting down"
 class ConversionWebhooks:
     """Calls conversion webhooks.
 
-    client: sends the requests. Close it after `aclose`.
+    client: sends the requests. The caller closes the client after `aclose`.
     kept: the cache of converted objects.
     metrics: the counters of calls.
     """

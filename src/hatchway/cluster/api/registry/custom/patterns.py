@@ -12,7 +12,7 @@ _MEMORY = 2 << 20
 
 
 class StringPattern(Protocol):
-    """A compiled pattern. source: its text. steps: the length of its program; matching time grows with it."""
+    """A compiled pattern. source: its text. steps: the length of its program. Long programs match slowly."""
 
     source: str
     steps: int

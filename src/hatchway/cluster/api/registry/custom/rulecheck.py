@@ -27,7 +27,7 @@ _KEY = "x-kubernetes-validations"
 
 
 def rule_errors(source: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    """Yield the errors in the fields of a schema's own rules. The expressions are not checked here.
+    """Yield the errors in the fields of a schema's own rules. `expression_errors` checks the expressions.
 
     path: the schema's field.
     """

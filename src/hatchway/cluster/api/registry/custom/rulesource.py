@@ -1,4 +1,4 @@
-"""Finds the rules (x-kubernetes-validations) in a schema, without the code that compiles them."""
+"""Finds the rules (x-kubernetes-validations) in a schema. Does not import the code that compiles rules."""
 
 from __future__ import annotations
 

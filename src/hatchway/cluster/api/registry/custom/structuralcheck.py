@@ -155,7 +155,7 @@ def _values(source: Source, path: str, skipped: frozenset[str] = frozenset()) ->
 
 
 def _nested(source: Source, path: str, skipped: frozenset[str] = frozenset()) -> Iterator[Cause]:
-    """Check a schema inside of allOf, anyOf, oneOf or not, which may only restrict values."""
+    """Check a schema inside of allOf, anyOf, oneOf or not. Such a schema may only restrict values."""
     yield from _values(source, path, skipped)
     items = _inner(source, "items")
     if items is not None:

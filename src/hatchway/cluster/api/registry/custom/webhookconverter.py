@@ -51,7 +51,7 @@ class WebhookConverter:
     """Converts the objects of one custom type by its webhook.
 
     versions: the versions of the type.
-    conversion: `spec.conversion` of the definition, which is valid.
+    conversion: a valid `spec.conversion` of a definition.
     webhooks: calls the webhook.
     """
 

@@ -38,7 +38,7 @@ def apply_defaults(gvk: tuple[str, str, str], obj: Json) -> Json:
 
 @functools.cache
 def _plan(name: str) -> tuple[Callable[[Json], None] | None, tuple[tuple[str, str, str], ...]]:
-    """Return the function in TYPES for a type, or None, and the type's fields to visit (name, container, type)."""
+    """Return a type's function in TYPES (or None), and the fields to visit, each as (name, container, type)."""
     return TYPES.get(name), tuple(
         (field.name, field.container, field.ref)
         for field in load().definitions[name].fields.values()
@@ -77,7 +77,7 @@ def _pod_spec(spec: Json) -> None:
     spec.setdefault("securityContext", {})
     spec.setdefault("terminationGracePeriodSeconds", 30)
     spec.setdefault("schedulerName", "default-scheduler")
-    # This field has two names. Both always have the same value.
+    # The pod's account is in two fields, which always have the same value.
     account = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if account:
         spec["serviceAccountName"] = spec["serviceAccount"] = account
@@ -246,7 +246,7 @@ def _stateful_set(stateful_set: Json) -> None:
         if not retention.get(field):
             retention[field] = "Retain"
     for template in spec.get("volumeClaimTemplates", ()):
-        # Older clients need apiVersion and kind here (`pkg/apis/apps/v1/conversion.go`).
+        # Old clients need the apiVersion and kind of each claim template (`pkg/apis/apps/v1/conversion.go`).
         template["apiVersion"], template["kind"] = "v1", "PersistentVolumeClaim"
         _claim(template)
 

@@ -33,7 +33,10 @@ class _Malformed(Exception):
 
 
 class _DecodeBudget:
-    """Counts how many more fields a body may have. A field takes only two bytes, so bodies could have very many."""
+    """Counts how many more fields a body may have.
+
+    Without this limit, a body could have very many fields, because a field may take only two bytes.
+    """
 
     __slots__ = ("left",)
 

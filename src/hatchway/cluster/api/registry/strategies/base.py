@@ -1,8 +1,8 @@
 """The rules that a type may override. The defaults are the rules of ordinary types.
 
-There is one instance per row of the registry, which serves all requests. The verbs (`operations/verbs.py`) call its
-methods in the order of kube-apiserver's stores (apiserver `registry/generic/registry/store.go`): default → admit →
-prepare → validate. Methods may change their argument `obj` in place. They must not change `old`, which is shared.
+Each row of the registry has one instance, which serves all requests. The verbs (`operations/verbs.py`) call its methods
+in the order of kube-apiserver's stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare →
+validate. Methods may change their argument `obj` in place. They must not change `old`, because it is shared.
 
 For a large object, all methods except `before_create`, `check_deletion` and `allocate` are called on a worker thread.
 On this thread, a strategy may use only the store's methods `latest` and `get`.

@@ -37,7 +37,7 @@ class ResourceClaimStrategy(Strategy):
     empty_status = True
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Refuse `adminAccess` unless a label of the namespace allows it. It gives access to devices in use."""
+        """Refuse `adminAccess` (access to devices in use) unless a label of the namespace allows it."""
         if old is None:
             _check_admin(ctx, obj, obj.get("spec") or {}, "ResourceClaim")
 
@@ -73,7 +73,7 @@ class ResourceClaimTemplateStrategy(Strategy):
     is_costly = True
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Refuse `adminAccess` unless a label of the namespace allows it. It gives access to devices in use."""
+        """Refuse `adminAccess` (access to devices in use) unless a label of the namespace allows it."""
         if old is None:
             _check_admin(ctx, obj, (obj.get("spec") or {}).get("spec") or {}, "ResourceClaimTemplate")
 

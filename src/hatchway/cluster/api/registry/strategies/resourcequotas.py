@@ -42,13 +42,13 @@ _PAIRS = (frozenset(("BestEffort", "NotBestEffort")), frozenset(("Terminating", 
 
 
 class ResourceQuotaStrategy(Strategy):
-    """ResourceQuotas. The controller and the admission plugin write the status."""
+    """ResourceQuotas. The admission plugin writes the status (`admission/quota/`)."""
 
     requires_spec = True
     return_deleted = True
 
     def prepare_create(self, ctx: Any, obj: Object) -> None:
-        """Start with an empty status. The controller fills it after it has counted the existing objects."""
+        """Set an empty status. `admission/quota/recount.py` fills the status after counting the existing objects."""
         obj["status"] = {}
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -49,7 +49,7 @@ class StatefulSetStrategy(WorkloadStrategy):
             causes += v.each("spec.serviceName", service, v.dns1123_label(service))
         templates = len(spec.get("volumeClaimTemplates") or ())
         if templates > _MAX_CLAIMS:
-            # Kubernetes has no limit here. Hatchway runs no pod with more claims (`controllers/podvolumes.py`).
+            # Kubernetes has no such limit. Hatchway cannot run pods with more claims (`controllers/podvolumes.py`).
             causes.append(v.too_many("spec.volumeClaimTemplates", templates, _MAX_CLAIMS))
         selector, at = spec.get("selector"), "spec.selector"
         if selector is None:

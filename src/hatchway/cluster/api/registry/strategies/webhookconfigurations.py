@@ -120,7 +120,7 @@ def _qualified(name: str, at: str) -> list[Cause]:
 
 
 def rule_errors(rule: Json, at: str) -> list[Cause]:
-    """Return the errors in a rule of a webhook or policy, which selects requests. at: its field."""
+    """Return the errors in a rule by which a webhook or policy selects requests. at: the rule's field."""
     causes: list[Cause] = []
     operations = rule.get("operations") or []
     if not operations:
