@@ -142,9 +142,9 @@ def _order(item: tuple[ManagerIdentity, OwnedFields]) -> tuple[str, ...]:
 
 
 def cap(managed: Managed) -> Managed:
-    """Join the oldest managers of updates if there are more than ten (`capmanagers.go`).
+    """Return the managers. If there are more than ten managers of updates, the oldest are joined (`capmanagers.go`).
 
-    Only managers of the same version are joined. Managers of applies stay.
+    Only managers of the same version are joined.
     """
     updaters = [identity for identity in managed if identity.kind == "Update"]
     excess = len(updaters) - _MOST_UPDATE_MANAGERS

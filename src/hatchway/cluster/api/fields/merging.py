@@ -309,7 +309,7 @@ def named_fields(atom: Atom | None, fields: PathSet) -> PathSet:
 
 
 def reconcile(atom: Atom, fields: PathSet) -> PathSet:
-    """Make a set of fields fit its type. A map or list that has become atomic replaces the fields below it."""
+    """Return a set of fields that fits the type. A map or list that has become atomic replaces the fields below it."""
     changed: PathSet = {}
     for key, node in fields.items():
         below = without_self(node)

@@ -91,15 +91,15 @@ class Resource:
 
     @property
     def weight(self) -> int:
-        """Return the least size (bytes of JSON) to assume for an object; above 0 if checks of small ones take long."""
+        """Return the least size (bytes of JSON) to assume for an object; above 0 for types whose checks take long."""
         if self.strategy.is_costly:
             return HEAVY
         return self.own_schema.weight if self.own_schema is not None else 0
 
     def weight_of(self, size: int) -> int:
-        """Return the size to assume for an object, which decides how a check is run.
+        """Return the size (bytes of JSON) to assume for an object. For a large size, `work.run_sized` uses a thread.
 
-        size: its real size, 0 for a small object. Both sizes in bytes of JSON.
+        size: the object's bytes of JSON, 0 for a small object.
         """
         return max(size * _CUSTOM_FACTOR if self.own_schema is not None else size, self.weight)
 

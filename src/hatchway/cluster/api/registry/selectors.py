@@ -58,7 +58,7 @@ class LabelSelector:
         return all(one.matches(found) for one in self.requirements)
 
     def matcher(self) -> Callable[[Labels | None], bool]:
-        """Return an equivalent of `matches` for many objects. Its time does not grow with the requirements."""
+        """Return a function like `matches` for many objects. Its time does not depend on the number of requirements."""
         return self.matches if len(self.requirements) <= _FEW else _ByKey(self.requirements).matches
 
     def __str__(self) -> str:
@@ -324,7 +324,7 @@ class FieldSelector:
         return all((read(term.field) == term.value) != term.negated for term in self.terms)
 
     def matcher(self) -> Callable[[Callable[[str], str]], bool]:
-        """Return an equivalent of `matches` for many objects. Its time does not depend on the number of terms."""
+        """Return a function like `matches` for many objects. Its time does not depend on the number of terms."""
         return self.matches if len(self.terms) <= _FEW else self._by_field()
 
     def _by_field(self) -> Callable[[Callable[[str], str]], bool]:

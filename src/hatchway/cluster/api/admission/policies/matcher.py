@@ -97,7 +97,7 @@ class PolicyMatcher:
         return found
 
     def params(self, kind: Json | None, reference: Json | None, attributes: AdmissionAttributes) -> list[Object | None]:
-        """Return the parameters of a policy: it is evaluated once for each object. Raises ConfigurationError.
+        """Return the parameter objects of a policy. The policy is evaluated once per object. Raises ConfigurationError.
 
         Parameters of a custom type with conversions are returned in the stored version. A policy without parameters is
         evaluated once, so the list is then [None].

@@ -107,10 +107,10 @@ class CustomSchema:
         return strict_errors(None, body)
 
     def as_read(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Make a stored object fit the current schema: without removed fields, with new defaults.
+        """Return a stored object in the form of the current schema: without removed fields, with new defaults.
 
-        The object itself stays unchanged (`schemaCoercingDecoder` and `unstructuredDefaulter` of
-        `customresource_handler.go`).
+        The argument is not changed. From `schemaCoercingDecoder` and `unstructuredDefaulter` of
+        `customresource_handler.go`.
         """
         if fits(obj, self.root) and not (self.has_defaults and _lacks_defaults(obj, self.node)):
             return obj
@@ -123,7 +123,7 @@ class CustomSchema:
         return found
 
     def as_converted(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return an object from a webhook without the fields that the version does not have. May change the object.
+        """Return an object from a webhook without the fields that the version does not have. May change the argument.
 
         Like `schemaCoercingConverter`. Raises ValueError when the object is nested too deep, or when the apiVersion,
         kind or metadata of an embedded object have a wrong type.
@@ -135,7 +135,7 @@ class CustomSchema:
         return found
 
     def pruned(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return an object without the fields that the version does not have. The object itself stays unchanged."""
+        """Return an object without the fields that the version does not have. The argument is not changed."""
         return obj if fits(obj, self.root) else self._pruned(obj)
 
     def _pruned(self, obj: dict[str, Json]) -> dict[str, Json]:

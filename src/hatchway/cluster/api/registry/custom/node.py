@@ -90,7 +90,7 @@ class SchemaNode:
 
 
 def scalar(value: Json) -> tuple[bool, Json]:
-    """Return a key for a string, number, boolean or null. Equal values have equal keys; true and 1 do not."""
+    """Return a key for a string, number, boolean or null. Equal values have equal keys; true does not equal 1."""
     return isinstance(value, bool), value
 
 

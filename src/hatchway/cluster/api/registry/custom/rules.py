@@ -49,7 +49,7 @@ class RuleTree:
     items: RuleTree | None
 
     def errors(self, obj: Json, old: Json) -> tuple[list[Cause], list[str]]:
-        """Return the errors in an object, and warnings about values that broke a rule before and have not changed.
+        """Return the errors in an object, and warnings about unchanged values that break a rule.
 
         old: the former object; None for a new object.
         """

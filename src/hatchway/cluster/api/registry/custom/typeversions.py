@@ -51,11 +51,11 @@ class TypeVersions:
         return found
 
     async def read(self, obj: Object) -> Object:
-        """Make a stored object fit the current schema of its version. Raises ApiError 500 without such a schema."""
+        """Return a stored object in the form of its version's current schema. Raises ApiError 500 without a schema."""
         return await run_sized(self._weight(obj), self.schema(obj["apiVersion"], "from").as_read, obj)
 
     async def read_known(self, obj: Object) -> Object:
-        """Make a stored object fit the current schema of its version. Without such a schema, return it unchanged."""
+        """Return a stored object in the form of its version's current schema; unchanged if there is no schema."""
         found = self._schemas.get(obj["apiVersion"])
         return await run_sized(self._weight(obj), found.as_read, obj) if found is not None else obj
 
@@ -166,7 +166,7 @@ class _InPlace:
         return self
 
     async def read(self, objects: Sequence[Object]) -> list[Object]:
-        """Make stored objects fit the current schemas of their versions."""
+        """Return stored objects in the form of their versions' current schemas."""
         return await _paced(objects, self._versions)
 
     async def write(self, obj: Object) -> Object:

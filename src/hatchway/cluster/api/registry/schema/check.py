@@ -36,7 +36,7 @@ _GO = {"string": "string", "bytes": "[]uint8", "boolean": "bool", "int32": "int3
        "intOrString": "intstr.IntOrString", "raw": "runtime.RawExtension", "strings": "[]string",
        "json": "v1.JSON", "schemaOrList": "v1.JSONSchemaPropsOrArray", "schemaOrBoolean": "v1.JSONSchemaPropsOrBool",
        "schemaOrStrings": "v1.JSONSchemaPropsOrStringArray"}  # fmt: skip
-# The Python type that a value may have instead of a message, for each kind with two forms.
+# Values of these kinds are a message, or have the given Python type instead.
 _ALTERNATIVES: dict[str, type] = {"schemaOrList": list, "schemaOrBoolean": bool, "schemaOrStrings": list}
 
 
@@ -203,7 +203,7 @@ def _map(
 
 
 def _alternative(message: TypeDefinition, field: Field, value: Json, path: FieldPath, unknown: list[str]) -> Json:
-    """Check a value that may be a message, or instead a list or boolean (apiextensions' `v1/marshal.go`)."""
+    """Check a value of a kind in `_ALTERNATIVES` (apiextensions' `v1/marshal.go`)."""
     ref, other = _ref(field), _ALTERNATIVES[field.kind]
     if type(value) is dict:
         return _object(ref, value, path, unknown, message, field)

@@ -287,7 +287,7 @@ def _value(field: Field, data: bytes, at: int, end: int, depth: int, budget: _De
 def _alternative(
     field: Field, data: bytes, parts: list[tuple[int, int, int, int]], depth: int, budget: _DecodeBudget
 ) -> Any:
-    """Decode a value that may be a schema, or instead a list or boolean (apiextensions' `v1/generated.proto`)."""
+    """Decode a value of the kind schemaOrList, schemaOrBoolean or schemaOrStrings (`v1/generated.proto`)."""
     definition = load().definitions[field.ref]
     boolean = field.kind == "schemaOrBoolean"
     schemas: list[dict[str, Any]] = []

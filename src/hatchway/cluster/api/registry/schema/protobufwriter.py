@@ -139,7 +139,7 @@ def _content(field: Field) -> tuple[int, _Writer]:
 
 
 def _alternative(kind: str, ref: str, value: Any) -> bytes:
-    """Encode a value that may be a schema, or instead a list of schemas, a boolean or a list of strings."""
+    """Encode a value of the kind schemaOrList, schemaOrBoolean or schemaOrStrings."""
     if kind == "schemaOrBoolean":
         if isinstance(value, bool):
             return _ALLOWS + (b"\x01" if value else b"\x00")

@@ -134,7 +134,7 @@ def _config(found: Json, at: str, names: RequestNames) -> list[Cause]:
 
 
 def binding_conditions(found: Json, at: str) -> list[Cause]:
-    """Return the errors in the conditions that the binding of a pod waits for (`validateDeviceBindingParameters`)."""
+    """Return the errors in bindingConditions and bindingFailureConditions (`validateDeviceBindingParameters`)."""
     good, bad = found.get("bindingConditions") or [], found.get("bindingFailureConditions") or []
     causes: list[Cause] = []
     for key, names in (("bindingConditions", good), ("bindingFailureConditions", bad)):

@@ -213,7 +213,7 @@ def _visible_path(path: str, at: str, causes: list[Cause]) -> None:
 
 
 def validate_field_ref(reference: Spec, at: str, supported: tuple[str, ...], causes: list[Cause]) -> None:
-    """Add the errors in a fieldRef to `causes`. at: its path. supported: the paths that are allowed."""
+    """Add the errors in a fieldRef to `causes`. at: its path. supported: the allowed paths without a subscript."""
     path = reference.get("fieldPath", "")
     if not path:
         causes.append(v.required(f"{at}.fieldPath"))
