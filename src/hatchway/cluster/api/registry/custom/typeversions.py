@@ -43,7 +43,10 @@ class TypeVersions:
         self._weight = weight
 
     def schema(self, api_version: str, direction: str) -> CustomSchema:
-        """Return the schema of a version. direction: `from` or `to`. Raises ApiError 500 when there is none."""
+        """Return the schema of a version. Raises ApiError 500 when there is none.
+
+        direction: whether objects are converted `from` this version or `to` it, for the error.
+        """
         found = self._schemas.get(api_version)
         if found is None:
             text = f"request to convert CR {direction} an invalid group/version: {api_version}"

@@ -87,7 +87,7 @@ def _parsed(text: str) -> Any:
 
 
 def _without_cpu(metrics: list[Json], key: str) -> tuple[list[Json], int | None]:
-    """Return the metrics without the first metric of CPU utilization, and its value; None without such a metric."""
+    """Return the metrics without the first metric of CPU utilization, and the value of this metric (or None)."""
     for index, one in enumerate(metrics):
         source = one.get("resource") or {}
         value = (source.get(key) or {}).get("averageUtilization")

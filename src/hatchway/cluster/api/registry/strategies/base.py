@@ -1,6 +1,6 @@
 """The rules that a type may override. The defaults are the rules of ordinary types.
 
-Each row of the registry has one instance, which serves all requests. The verbs (`operations/verbs.py`) call its methods
+Each row of the registry has one strategy, which serves all requests. The verbs (`operations/verbs.py`) call its methods
 in the order of kube-apiserver's stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare →
 validate. Methods may change their argument `obj` in place. They must not change `old`, because it is shared.
 

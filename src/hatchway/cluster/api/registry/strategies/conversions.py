@@ -57,7 +57,7 @@ def conversion_errors(conversion: Source, before: Source | None) -> list[Cause]:
     else:
         causes += _client_errors(config, before)
     known = ((before or {}).get("webhook") or {}).get("conversionReviewVersions") or []
-    # If the server knows no version in the stored definition, the new definition also needs no known version.
+    # If the stored list has no version that the server knows, the new list does not need such a version.
     needs_known = not known or bool(set(known) & set(REVIEW_VERSIONS))
     at = f"{_AT}.conversionReviewVersions"
     return causes + review_version_errors(versions, at, detail="", needs_known=needs_known)
