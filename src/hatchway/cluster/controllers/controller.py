@@ -1,4 +1,4 @@
-"""The base class of controllers, which has their reconcile loop, and the objects that all controllers share.
+"""The base class of controllers, with their reconcile loop, and the objects that all controllers share.
 
 It works like client-go: watch events put keys into a queue (`workqueue.py`). Workers take one key after the other, and
 change the cluster until it matches the key's object, which is in a cache (`objectcache.py`). `reconcile` must be
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from hatchway.cluster import plan, watchdog
 from hatchway.cluster.controllers.metricsapis import MetricsApis, NoMetricsApis
 from hatchway.cluster.controllers.objectcache import ObjectCache
-from hatchway.cluster.controllers.objectfields import now
+from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, now
 from hatchway.cluster.controllers.podmetrics import FetchPodMetrics, unavailable
 from hatchway.cluster.controllers.scheduling.deviceallocation import SelectDevice
 from hatchway.cluster.controllers.servedtypes import ServedTypes
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 # A reconcile that takes longer is cancelled and tried again later.
 _DEADLINE_SECONDS = 120.0
-# After a reconcile that took T seconds of processor time, its object is not reconciled for this many times T. So no
-# object uses more than a fifth of the event loop's time, not even a Service with thousands of pods that end one after
-# another.
+# After a reconcile that took T seconds of processor time, its object is not reconciled for _REST * T seconds. This
+# limits each object to a fifth of the event loop's time. A Service with thousands of pods that end one after another
+# would otherwise use all of it.
 _REST = 4
 
 
@@ -58,10 +58,10 @@ class ControllerConfig:
     """The settings of the controllers.
 
     ca_certificate: the certificate of the cluster's CA (PEM), which is published in every namespace.
-    certificate_authority: the files of that CA's certificate and key, with which certificate requests are signed; None
-      to sign none.
+    certificate_authority: the files of this CA's certificate and key, which sign certificate requests; None to sign
+      no requests.
     types: the types that the cluster stores. When a namespace is deleted, its objects of all these types are deleted.
-    scalable: the resource of each (API group, kind) that has a Scale.
+    scalable: (API group, kind) → resource, for each kind that has a Scale.
     pod_metrics: fetches the usage of pods. metrics_apis: reads other metrics, for autoscalers.
     ingress_controller: the ingress controller's name in IngressClasses; "" when it is switched off.
     ingress_manifests: the ingress controller's objects, each with its resource; empty when it is switched off.
@@ -164,8 +164,34 @@ class Controller:
         self.queue.add(key_of(obj))
 
     def enqueue_changed(self, _kind: str, obj: Object, _before: Object | None) -> None:
-        """Queue a changed object. This method can be subscribed to caches."""
+        """Queue a changed object. This method can be passed to `ObjectCache.subscribe`."""
         self.queue.add(key_of(obj))
+
+    def enqueue_owners(
+        self,
+        kind: str,
+        owned: Object,
+        before: Object | None,
+        adopters: Callable[[Object], Iterable[Object]] = lambda _owned: (),
+    ) -> None:
+        """Queue the owners of a changed object: its controllers before and after the change.
+
+        Args:
+            kind: the kind of the owners that this controller reconciles.
+            owned: the object after its change, or as it was when it was deleted.
+            before: the object before its change; None for a new object.
+            adopters: returns the objects that may adopt an object without a controller. They are queued, too.
+        """
+        for version in (owned, before):
+            if version is None:
+                continue
+            ref = controller_of(version)
+            if ref is not None:
+                if ref.get("kind") == kind:
+                    self.queue.add((version["metadata"]["namespace"], ref["name"]))
+            elif not is_deleting(version):
+                for owner in adopters(version):
+                    self.enqueue(owner)
 
     async def run(self) -> None:
         """Reconcile keys until cancelled. The caches must be running."""
