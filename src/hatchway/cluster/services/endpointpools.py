@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hatchway.kube.api import Object
+from hatchway.kube.objects import endpoint_is_ready
 
 # The name and the protocol of a port.
 PortName = tuple[str, str]
@@ -69,9 +70,7 @@ def parse_slice(found: Object, like: ParsedSlice | None = None) -> ParsedSlice:
 
 def _addresses(found: Object) -> Iterator[EndpointAddress]:
     for endpoint in found.get("endpoints") or ():
-        conditions = endpoint.get("conditions") or {}
-        # An unknown readiness counts as ready (discovery/v1, EndpointConditions).
-        ready = conditions.get("ready") is not False
+        conditions, ready = endpoint.get("conditions") or {}, endpoint_is_ready(endpoint)
         serves = conditions.get("serving") if conditions.get("serving") is not None else ready
         if not ready and not (serves and conditions.get("terminating")):
             continue
