@@ -28,7 +28,7 @@ class AccountError(Exception):
 
 
 class Account(NamedTuple):
-    """A process's user. groups: its supplementary groups, without duplicates. home: "" when it is not known."""
+    """A process's user. groups: supplementary groups, without duplicates. home: "" when /etc/passwd has none."""
 
     uid: int
     gid: int
@@ -50,7 +50,7 @@ class _GroupEntry(NamedTuple):
 
 
 def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account:
-    """Return the account that USER or runAsUser means.
+    """Return the account of an image's USER or a pod's runAsUser.
 
     spec: a name or number, with `:` and a group's name or number; "" is root. groups: further supplementary groups.
     merge: whether to add the groups that have the user as a member in /etc/group.
@@ -84,9 +84,10 @@ def find_home(uid: int) -> str:
 
 
 def _find_groups(spec: str, user: _PasswdEntry, *, merge: bool) -> tuple[int, list[int]]:
-    """Return the number of the user's group, and those of the groups that have it as a member.
+    """Return the number of the user's group, and the numbers of the groups in which the user is a member.
 
-    spec: the group's name or number; "" for the group of /etc/passwd. merge: whether to look up those groups.
+    spec: the group's name or number; "" for the group of /etc/passwd. merge: whether to look up the groups with the
+    user as a member.
     """
     gid = _as_number(spec) if spec else user.gid
     more: list[int] = []

@@ -185,7 +185,7 @@ def default_profile(capabilities: Collection[str], machine: str = "", release: s
 def namespace_guard(*, mounts: bool, machine: str = "") -> bytes | None:
     """Return a filter for containers that may make namespaces; None for an unknown architecture.
 
-    It is also for containers without the default profile, because in a user namespace each process may make namespaces.
+    Containers without the default profile need it, too, because in a user namespace each process may make namespaces.
     It forbids cgroup namespaces: in one, a container could mount the tree of control groups that has the cluster's own
     processes. mounts: True to forbid entering another mount namespace, too.
     """

@@ -99,7 +99,7 @@ def make_tree(base: Path, name: str, state: Path) -> Path:
 
 
 def _limit_processes(group: Path, number: int) -> None:
-    """Limit the processes of a group and those below it, where the controller `pids` is there."""
+    """Limit the processes of a group and of the groups below it. Do nothing where the controller `pids` is missing."""
     with contextlib.suppress(FileNotFoundError):
         _write(group / "pids.max", str(number))
 
@@ -235,7 +235,7 @@ class GroupTree:
         return str(group)
 
     def _limit_processes(self, group: Path) -> None:
-        """Limit a container to a quarter of the cluster's processes, as `processes.py` does where the kernel can."""
+        """Limit a container to a quarter of the cluster's processes: the same limit as in `processes.py`."""
         with contextlib.suppress(FileNotFoundError):
             # 0 for "max": the cluster has no limit of its own.
             if limit := _number(self._tree / "pids.max"):

@@ -1,9 +1,8 @@
 """Sets the user of a container's process, for each of the three kinds of user maps (`usermaps.py`).
 
     real, mapped   setgroups, setresgid, setresuid
-    one            root stays the one user, and a seccomp filter answers changes of users (`ownerchanges.py`); for any
-    other
-                   user number, a user namespace is made (`nestedusers.py`)
+    one            root stays the one user, and a seccomp filter answers changes of users (`ownerchanges.py`);
+                   for any other user number, a user namespace is made (`nestedusers.py`)
 
 Containers of this machine's programs always have one user, called root. They may not become another user of the map:
 they lose the capabilities for that, and a user namespace that they make can only map their own number.

@@ -18,7 +18,7 @@ class Deaths:
         self._known: list[float] = []
 
     def record(self, code: int) -> bool:
-        """Record that an agent has ended, and return True when another one should be started.
+        """Record that an agent has ended, and return True when a new agent should be started.
 
         code: its exit code; 0 when it was asked to end.
         """

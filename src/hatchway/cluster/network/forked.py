@@ -58,7 +58,7 @@ def report_account(report: socket.socket, account: Mapping[str, Any]) -> None:
 
 
 def ask_for_users(report: socket.socket, uid: int, gid: int) -> int:
-    """Ask the parent for a user namespace in which the one user is `uid` and its group `gid`; return its descriptor.
+    """Ask the parent for a user namespace with only the user `uid` and the group `gid`; return its descriptor.
 
     report: the child's end of `report_pair`. Raises OSError.
     """

@@ -24,10 +24,11 @@ _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
 
 def keep_devices() -> None:
-    """Make the devices that containers get read-only mounts in this process's mount namespace. Raises OSError.
+    """Mount the devices of containers read-only in this process's mount namespace. Raises OSError.
 
     Programs can still write to the devices, but cannot change their owner and mode. (This machine's root owns them, and
-    may be root in a container.) The same holds for bind mounts of them, and for descriptors that are opened later.
+    may be root in a container.) The same holds for bind mounts of the devices, and for descriptors that are opened
+    later.
     """
     for name in _DEVICES:
         path = f"/dev/{name}"
@@ -77,7 +78,7 @@ def mount_proc(proc: str, empty: str, *, masked: bool = True) -> None:
 
 
 def mount_sys(sys_: str, empty: str, *, writable: bool = False) -> bool:
-    """Mount /sys at the directory `sys_`, without what a container must not see. Return False if the kernel refuses it.
+    """Mount /sys at the directory `sys_`, without hidden parts. Return False if the kernel refuses the mount.
 
     writable: True to show all of it, writable where this machine's own /sys is. If parts of this machine's own /sys are
     covered by other mounts, the kernel refuses to mount a new one, and /sys stays empty.

@@ -76,7 +76,7 @@ class NetworkSettings:
     agent: the node agent's argv; [] only to find out whether a network can be made.
     directory: an existing private directory, which becomes a mount point.
     log: the file that the agent and the network write to.
-    env: the agent's environment; None for that of this process.
+    env: the agent's environment; None for this process's environment.
     hidden: paths that no pod may see although they lie below a directory that pods see.
     start_seconds: how long the start of a container, or of a process in one, may take in the private network.
     published: addresses of this machine on which the private network may publish node ports.
@@ -175,7 +175,7 @@ async def start_private_network(settings: NetworkSettings) -> PrivateNetwork:
 class PrivateNetwork:
     """The control plane's side of a private network: the outer ends of the lifeline and the dialer's socket.
 
-    host: what the network may open on this machine. egress: its way to other networks, if it has one.
+    host: opens sockets on this machine for the network. egress: the connection to other networks; None for none.
     """
 
     isolation: Isolation = "private"
@@ -203,7 +203,7 @@ class PrivateNetwork:
     async def wait_ready(self) -> None:
         """Wait until the node agent can be started.
 
-        Raises Unavailable with what the kernel refused, and HatchwayError when there is no answer in time.
+        Raises Unavailable with the kernel's reason, and HatchwayError when there is no answer in time.
         """
         try:
             async with asyncio.timeout(_START_SECONDS):
@@ -279,7 +279,7 @@ class PrivateNetwork:
     def _fail(self) -> None:
         if not self._ready.done():
             self._ready.set_exception(Unavailable(self._why))
-            # A caller that no longer waits has another error: mark this one as retrieved.
+            # If the caller no longer waits, asyncio would log this exception as never retrieved.
             self._ready.exception()
 
     def _end(self) -> None:

@@ -282,7 +282,7 @@ class LoopbackRuntime:
         return sandbox
 
     def locate(self, node_index: int, path: str) -> tuple[str, str]:
-        """Return the root directory, and the path in it, of a path of the node. Raises OSError."""
+        """Return a root directory, and the path below it that is `path` on the node. Raises OSError."""
         if self._directories is None:
             raise OSError(errno.ENOENT, "nodes have no file systems here")
         return locate_on_loopback(self._directories, node_index, path)

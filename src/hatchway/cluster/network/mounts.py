@@ -47,7 +47,7 @@ def make_empty(path: str, *, directory: bool) -> None:
 
 
 def make_read_only(target: str) -> None:
-    """Make the mount at `target` and all below it read-only. Other flags, which user namespaces lock, stay."""
+    """Make the mount at `target` and all mounts below it read-only. Other flags, which user namespaces lock, stay."""
     try:
         linux.mount_read_only(target)
     except OSError as error:
@@ -69,7 +69,7 @@ def remount_read_only(target: str) -> None:
 
 
 def remount_one_read_only(point: str) -> None:
-    """Make the mount at `point` read-only, but none of those below it. Its other flags stay."""
+    """Make the mount at `point` read-only, without the mounts below it. Its other flags stay."""
     kept = os.statvfs(point).f_flag
     flags = sum(flag for there, flag in _KEPT_FLAGS if kept & there)
     linux.mount(None, point, None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | flags)

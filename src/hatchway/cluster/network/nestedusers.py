@@ -36,7 +36,7 @@ _Taken = TypeVar("_Taken")
 
 
 def make_node_users(users: UserMap) -> int:
-    """Return a descriptor of a new user namespace with the users of this process's namespace, which are `users`.
+    """Return a descriptor of a new user namespace with the same users as this process's namespace.
 
     This process must be the first one of the network, with root's rights in the cluster's user namespace. Raises
     OSError.
@@ -54,8 +54,8 @@ def make_node_users(users: UserMap) -> int:
 def make_namespaces(users: int, kinds: int) -> Namespaces:
     """Return new namespaces that belong to a user namespace.
 
-    users: a descriptor of that user namespace. kinds: CLONE_NEW... of each; all others are this process's own. Raises
-    OSError.
+    users: a descriptor of that user namespace. kinds: the flags CLONE_NEW... of the new namespaces; the returned
+    namespaces of other kinds are this process's own. Raises OSError.
     """
 
     def make() -> None:
@@ -68,7 +68,7 @@ def make_namespaces(users: int, kinds: int) -> Namespaces:
 def make_nested_users(uid: int, gid: int, above: int) -> int:
     """Return a descriptor of a new user namespace, in which this process's user is `uid` and its group `gid`.
 
-    above: a descriptor of the namespace in which it is made; below 0 for this process's. This process must be the first
+    above: a descriptor of the parent user namespace; negative for this process's own. This process must be the first
     one of the network, with root's rights in the cluster's user namespace. Raises OSError.
     """
 

@@ -19,8 +19,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
-# Nearly the largest possible MTU, since these packets never leave this machine. So long datagrams are not divided into
-# fragments, which old releases of pasta do not reassemble.
+# Nearly the largest possible MTU, because these packets never leave this machine. It avoids fragments of long
+# datagrams: old releases of pasta do not reassemble fragments.
 _VETH_MTU = 65520
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
@@ -44,7 +44,7 @@ def _name(name: str) -> bytes:
 def _mac_address(address: str) -> bytes:
     """Return a locally administered MAC address made from the IP address, as in the CNI plugins' utils/hwaddr.
 
-    So ARP caches stay right when another interface gets the IP address.
+    Therefore, ARP caches stay valid when another interface gets the IP address.
     """
     return attribute(_IFLA_ADDRESS, b"\x0a\x58" + socket.inet_aton(address))
 

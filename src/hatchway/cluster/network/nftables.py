@@ -102,7 +102,8 @@ class Table:
         body = self._in + _text(2, name) + _number(3, flags) + _number(4, 0) + _number(5, key_bytes)
         if verdicts:
             body += _number(6, _VERDICT_TYPE) + _number(7, 0)
-        # The kernel demands a number, by which rules of the same transaction can name the set; here they use its name.
+        # The kernel demands a number, by which rules of the same transaction could name the set. The rules here use its
+        # name.
         return _message(_NEWSET, _CREATE | _EXCL, body + _number(10, 1))
 
     def delete_set(self, name: str) -> bytes:
@@ -222,7 +223,7 @@ def compare(value: bytes, how: int = EQUAL) -> bytes:
 
 
 def in_range(first: bytes, last: bytes) -> bytes:
-    """Go on only if the first register is in a range, to which `first` and `last` belong."""
+    """Go on only if the first register is in the range from `first` to `last`, including both."""
     ends = _nested(3, attribute(1, first)), _nested(4, attribute(1, last))
     return _expression("range", _number(1, _FIRST_REGISTER), _number(2, EQUAL), *ends)
 
@@ -295,7 +296,7 @@ class NftSocket:
             flags = struct.unpack_from("=H", message, 6)[0] | (_ACK if number == len(messages) else 0)
             parts.append(message[:6] + struct.pack("=HI", flags, number) + message[12:])
         parts.append(_batch_message(_BATCH_END, len(messages) + 1))
-        # The kernel handles the batch before this call returns, so its answers are there then.
+        # The kernel handles the batch before this call returns, so its answers can be read immediately.
         self._socket.send(b"".join(parts))
         acknowledged, refused = False, 0
         for sequence, number in self._answers():
@@ -306,7 +307,7 @@ class NftSocket:
             raise OSError(number, f"nf_tables: {os.strerror(number)}")
 
     def _answers(self) -> list[tuple[int, int]]:
-        """Return (sequence number, error number) of the answers that are there."""
+        """Return (sequence number, error number) of each answer that can be read without waiting."""
         found: list[tuple[int, int]] = []
         while True:
             try:

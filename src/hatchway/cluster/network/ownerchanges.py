@@ -57,9 +57,9 @@ class _Calls:
 class UserChange(NamedTuple):
     """The change that a system call asks for.
 
-    kind: "user" or "group". position: the index of the argument with the new effective one. bits: of that argument;
-    higher bits of its register mean nothing. must_change: whether -1 is an error (setuid(2)), and not "no change"
-    (setreuid(2)).
+    kind: "user" or "group". position: the index of the argument with the new effective user or group. bits: the size of
+    that argument; higher bits of its register mean nothing. must_change: whether -1 is an error (setuid(2)), and not
+    "no change" (setreuid(2)).
     """
 
     kind: str
@@ -70,8 +70,8 @@ class UserChange(NamedTuple):
     def number(self, arguments: Sequence[int]) -> int | None:
         """Return the new number from a call's arguments (registers, 64 bits each); None for no change.
 
-        Raises ValueError for a number that the kernel refuses with EINVAL, as if it were not mapped: user and group are
-        unsigned numbers of 32 bits, but container engines allow only 31 (`accounts.py`).
+        Raises ValueError for a number that no container may have: users and groups are unsigned numbers of 32 bits, but
+        container engines allow only 31 bits (`accounts.py`). The caller gets EINVAL, as for an unmapped number.
         """
         highest = (1 << self.bits) - 1
         found = arguments[self.position] & highest
@@ -84,8 +84,8 @@ class UserChange(NamedTuple):
 
 # The 16-bit calls of 32-bit x86.
 _NARROW = frozenset({23, 46, 70, 71, 164, 170})
-# The calls of which the kernel asks (`make_program`), by architecture and number. In this order: set...id, setre...id,
-# setres...id.
+# The calls that the kernel passes to another process (`make_program`), by architecture and number. In this order:
+# set...id, setre...id, setres...id.
 _FOLLOWED = {
     (architecture, number): UserChange(
         kind, index, 16 if architecture == 0x40000003 and number in _NARROW else 32, index == 0
@@ -157,7 +157,7 @@ def follow_user_changes() -> int:
     """Do as `ignore_user_changes`, but let another process answer setuid(2) and the like (`userchanges.py`).
 
     Return the descriptor for that process; until it answers, the caller of setuid(2) waits. -1 on machines whose calls
-    are not listed here. Raises OSError where the kernel cannot ask (before Linux 5.0).
+    are not listed here. Raises OSError on kernels without this feature (before Linux 5.0).
     """
     program = make_program(platform.machine(), users_too=True, ask=True)
     return linux.set_listening_filter(program) if program else -1
@@ -210,7 +210,7 @@ def _checks(calls: _Calls, *, users_too: bool, ask: bool) -> Iterator[bytes]:
 
 
 def _unless_unchanged(argument: int, no_change: tuple[int, int], bits: int = 32) -> bytes:
-    """Return a block that loads user and group, compares each with both values, and answers when it is neither."""
+    """Return a block that loads user and group, and answers if one of them is not in `no_change`."""
     narrowed = b"" if bits == 32 else _instruction(_AND, (1 << bits) - 1)
     return (
         b"".join(

@@ -2,7 +2,7 @@
 
     init's namespace: init, the node agent
       └─ a node's: its keeper, containers of pods with hostPID
-           └─ a container's, or that of a pod with shareProcessNamespace: its keeper and containers
+           └─ a container's, or a pod's with shareProcessNamespace: its keeper and containers
 
 So a pod with hostPID sees the processes of its node's pods and nothing else. The first process of such a namespace,
 its keeper, does nothing but reap orphans. The keeper is a fork of init; its memory and files are protected from the
@@ -27,7 +27,7 @@ from hatchway.cluster.network.linuxnamespaces import Namespaces
 from hatchway.cluster.network.roottemplate import Template
 
 _SWEEP_SECONDS = 0.5
-# Seconds that the process in between may take to make a PID namespace.
+# Seconds that the process in between (see `fork_below`) may take to make a PID namespace.
 _MAKE_SECONDS = 2.0
 _CREDENTIALS = struct.calcsize("3i")
 
@@ -80,7 +80,7 @@ def _link(pid: int, kind: str) -> str:
     try:
         return os.readlink(f"/proc/{pid}/ns/{kind}")
     except OSError:
-        # It has ended, or is being made.
+        # The process has ended, or is being created.
         return ""
 
 
@@ -147,7 +147,7 @@ def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> t
 
 
 def _receive_made(ours: socket.socket) -> tuple[int, int]:
-    """Return the child and the descriptor that `_fork_again` sends. Raises OSError, also when it takes too long."""
+    """Return the child and the descriptor that `_fork_again` sends. Raises OSError, also after a timeout."""
     pid, descriptor = 0, -1
     deadline = time.monotonic() + _MAKE_SECONDS
     while not pid or descriptor < 0:

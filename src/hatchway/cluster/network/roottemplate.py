@@ -69,7 +69,7 @@ class Template(NamedTuple):
 
 
 def prepare(scratch: str, hidden: Sequence[str] = ()) -> Template:
-    """Collect what every container sees, below the directory `scratch`. Raises OSError.
+    """Collect the files that every container sees, below the directory `scratch`. Raises OSError.
 
     hidden: paths that are never shown.
     """

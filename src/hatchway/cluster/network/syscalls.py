@@ -160,7 +160,7 @@ def set_filter(program: bytes) -> None:
 
 
 def set_listening_filter(program: bytes) -> int:
-    """Set a filter as `set_filter` does; return a descriptor for answering the calls about which it asks (Linux 5.0).
+    """Set a filter, like `set_filter`; return a descriptor for answering the calls that the filter reports (Linux 5.0).
 
     The descriptor is close-on-exec. Raises OSError: EBUSY when another filter of this process has one already.
     """
@@ -187,9 +187,10 @@ CAN_FORK_SIBLING = _SYS_CLONE is not None
 
 
 def fork_sibling() -> int:
-    """Fork a child of this process's parent (CLONE_PARENT); the return value is that of fork(2).
+    """Fork a child of this process's parent (CLONE_PARENT); return the result of fork(2).
 
-    Python does not know of this fork. So use it only in single-threaded processes, for children that soon call
+    Python's runtime does not notice this fork. Therefore, use it only in single-threaded processes, for children that
+    soon call
     execve(2) or do nothing else. Raises OSError (ENOSYS: unknown machine).
     """
     if _SYS_CLONE is None:
@@ -214,7 +215,7 @@ def set_name(name: str) -> None:
 
 
 def fork_without_arguments() -> int:
-    """Fork a child whose command line is empty; the return value is that of fork(2).
+    """Fork a child whose command line is empty; return the result of fork(2).
 
     For children that are visible to processes that must not see this process's command line. Raises OSError.
     """
@@ -222,7 +223,8 @@ def fork_without_arguments() -> int:
     kept = ctypes.string_at(start, size) if size else b""
     pid = -1
     if size:
-        # Done before the fork: processes in the child's namespace could stop the child at once, and read it.
+        # Clear it before the fork: processes in the child's namespace could stop the child at once, and read its
+        # command line.
         ctypes.memset(start, 0, size)
     try:
         pid = os.fork()

@@ -67,7 +67,7 @@ class Topology:
         try:
             users = make_node_users(self._users)
         except OSError as error:
-            # Then containers that may mount do not start.
+            # Without this user namespace, containers that may mount do not start.
             print(f"pods have no user namespace of their own: {error.strerror}", file=sys.stderr)
             users = -1
         try:
@@ -93,7 +93,7 @@ class Topology:
             sandbox.namespaces.close()
 
     def _mount_machine_proc(self) -> None:
-        """Mount a /proc for all nodes. It is of a PID namespace that ends at once, so it never shows a process.
+        """Mount a /proc for all nodes. It belongs to a PID namespace that ends at once, so it never shows a process.
 
         It describes the machine only. A /proc with processes would give access to the environment and the root
         directory of each (`/proc/PID/root`).

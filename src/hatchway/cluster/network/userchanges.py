@@ -43,7 +43,7 @@ class _ExecutedProgram(NamedTuple):
 
 
 class UserChanges:
-    """The questions of one container. listener: what `linux.set_listening_filter` returns. pid: its first process."""
+    """The questions of one container. listener: see `linux.set_listening_filter`. pid: its first process."""
 
     def __init__(self, listener: int, pid: int) -> None:
         self.listener = listener
@@ -79,8 +79,8 @@ class UserChanges:
         try:
             self._note(pid, find_change(architecture, call), arguments)
         except ValueError:
-            # As the kernel answers for numbers that do not exist in a user namespace. A container cannot be started
-            # again with such a number.
+            # The kernel gives this answer for numbers that do not exist in a user namespace. A container cannot be
+            # started again with such a number.
             error = -errno.EINVAL
         with contextlib.suppress(OSError):
             fcntl.ioctl(self.listener, _SEND, bytearray(_ANSWER.pack(number, 0, error, 0)))
@@ -134,7 +134,7 @@ class UserChanges:
 class FollowedContainers:
     """The containers whose changes of users are answered, by their numbers.
 
-    watch: calls a function when a descriptor is readable. unwatch: ends that; idempotent.
+    watch: calls a function whenever a descriptor is readable. unwatch: stops watching a descriptor; idempotent.
     tell: called with the number of a container that must be started again, and the user and group for it.
     """
 

@@ -16,7 +16,8 @@ from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.mounts import make_empty, make_read_only
 from hatchway.cluster.network.roottemplate import Template
 
-# The most bytes that a container may write to a directory that `_mirror` has made. Entries take no blocks.
+# The most bytes that a container may write to a directory that `_mirror` has made. The directory's entries do not
+# count.
 _MIRROR_BYTES = 16 << 20
 
 
@@ -27,7 +28,7 @@ class RootError(Exception):
 def mount_volume(template: Template, root: int, mount: dict[str, Any], *, forbidden: int = -1) -> None:
     """Mount one volume in a container's root, which is not yet this process's root.
 
-    root: a descriptor of the new root. mount: a `Mount` of the runtime's contract, as a dictionary.
+    root: a descriptor of the new root. mount: a `Mount` of `cluster/runtime.py`, as a dictionary.
     forbidden: the device number of the root's /proc, in which nothing may be mounted; -1 while the root has none.
     Raises RootError.
     """
@@ -54,7 +55,7 @@ def _shown_source(mount: dict[str, Any]) -> str:
 
 
 def open_source(mount: dict[str, Any]) -> int:
-    """Return a descriptor of a mount's source; see `Mount` in the runtime's contract. Raises OSError."""
+    """Return a descriptor of a mount's source; see `Mount` in `cluster/runtime.py`. Raises OSError."""
     found = os.open(mount["source"], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     if mount.get("inside"):
         with beneath.opened(found) as root:
@@ -66,7 +67,7 @@ def open_source(mount: dict[str, Any]) -> int:
 
 
 def _attach(template: Template, source: int, target: int, *, directory: bool, read_only: bool) -> None:
-    """Mount `source` at `target`. It is made read-only where no other container sees it, and then moved there."""
+    """Mount `source` at `target`. To make it read-only unseen by containers, it is first mounted at a hidden path."""
     stage = template.stage(directory=directory)
     linux.mount(f"/proc/self/fd/{source}", stage, None, linux.MS_BIND | linux.MS_REC)
     if read_only:

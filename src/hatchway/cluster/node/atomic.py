@@ -146,7 +146,7 @@ def _is_link(directory: int, name: str) -> bool:
 
 
 def _same(shown: int, current: str, payload: Payload) -> bool:
-    """Return True when the visible files equal the payload. A file that is not a regular file never does."""
+    """Return True when the visible files equal the payload. An entry that is not a regular file is never equal."""
     try:
         with _directory(current, shown) as directory:
             found = dict(_files(directory, ""))

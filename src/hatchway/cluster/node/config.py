@@ -42,7 +42,7 @@ class AgentConfig:
         `kube-proxy.crt` and `.key`.
     api_server: the API server's URL for the agent.
     pod_api_server: the API server's URL for pods.
-    isolation: "private" or "loopback", as `Runtime.isolation`.
+    isolation: "private" or "loopback"; see `Runtime.isolation`.
     cluster_dns: the nameserver of pods; "" when there is none.
     host_nameserver: the address at which pods reach this machine's nameservers; "" when pods cannot reach them.
     images: the commands of further images, in addition to those of `images.py`, by the image's name without a tag.

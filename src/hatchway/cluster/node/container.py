@@ -1,6 +1,6 @@
 """Runs one container: starts it, and restarts it according to its restart policy.
 
-Behaviour: `pkg/kubelet/kuberuntime/kuberuntime_manager.go`. What happens is recorded by `containerrecord.py`.
+Behaviour: `pkg/kubelet/kuberuntime/kuberuntime_manager.go`. `containerrecord.py` records states and events.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ class ContainerWorker:
     def _next_delay(self, ran_for: float, order: EndOrder | None) -> float:
         """Count an end of the container. Return the seconds before the next attempt (doBackOff).
 
-        When a probe has ended the container, the kubelet counts the delay from the end before that. So the container
-        waits only if it has run for a shorter time than the delay.
+        When a probe has ended the container, the kubelet counts the delay from the container's previous end. So the
+        container waits only if its last run was shorter than the delay.
         """
         if order is not None and order.at_once:
             return 0.0

@@ -38,7 +38,7 @@ def container_resources(container: Object) -> GroupLimits:
 def pod_group_resources(pod: Object) -> GroupLimits:
     """Return a pod's own limits. pod: with the resources that the node has granted.
 
-    The pod has a limit only if each of its containers has one, or if `spec.resources` has.
+    The pod has a limit only if each of its containers has a limit, or if `spec.resources` sets it.
     """
     spec = pod["spec"]
     if qos_class(pod) == "BestEffort":

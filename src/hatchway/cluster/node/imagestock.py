@@ -47,7 +47,7 @@ class ImageUnpacker(Protocol):
         ...
 
     async def unpack(self, image: Image) -> tuple[str, ...]:
-        """Unpack what is not unpacked yet; return what `directories` returns. Raises BadImage, OSError."""
+        """Unpack the layers that are not unpacked yet; return all directories. Raises BadImage, OSError."""
         ...
 
 
@@ -63,7 +63,7 @@ class UnpackedImage:
     release: Callable[[], None]
 
     def close(self) -> None:
-        """Let the image be removed from the store."""
+        """Allow the removal of the image from the store."""
         self.release()
 
 
@@ -134,7 +134,7 @@ class ImageStock:
         task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Wait until all uses that were released have ended."""
+        """Wait until the store has ended all released uses of images."""
         await asyncio.gather(*self._closing)
 
     async def _use(self, image: Image, user: str) -> ImageUse:

@@ -117,7 +117,7 @@ async def read_log(
 ) -> AsyncGenerator[bytes, None]:
     """Yield the log at `path`, including its rotated files, in chunks.
 
-    With `options.follow` and `live`, it continues until `live` is closed; otherwise it stops at the present end of the
+    With `options.follow` and `live`, it continues until `live` is closed; otherwise it stops at the current end of the
     log. It also stops when a limit of `options` is reached. Raises FileNotFoundError when there is no log.
 
     live: the log that a container is writing; None when it is not written any more.
@@ -134,7 +134,7 @@ async def read_log(
         if left is not None:
             left -= skipped
         while opened or (options.follow and live is not None):
-            # These are read before the file, so that no write in between is missed.
+            # Read these two values before the file, so that no write in between is missed.
             changed, ended = (live.changed, live.closed) if live is not None else (None, True)
             if current is None and not opened:
                 opened = _newer(path, None)

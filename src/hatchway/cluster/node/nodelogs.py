@@ -133,7 +133,7 @@ class _PodLogs:
         try:
             top, path = (os.readlink(f"/proc/self/fd/{number}") for number in (self._directory, descriptor))
         except OSError:
-            # Only on Linux do nodes have their own file systems.
+            # Nodes have their own file systems only on Linux.
             return None
         if path != top and not path.startswith(top + "/"):
             if _mount(descriptor) == _mount(self._directory) != _mount(self._logs):

@@ -255,7 +255,7 @@ class PodContext:
         return PodFacts(self.node.node.ip, ip, self.node.allocatable)
 
     async def environment(self, container: Object) -> dict[str, str]:
-        """Return a container's own environment, without that of its image. Raises ConfigError, ApiError."""
+        """Return a container's own environment, without its image's variables. Raises ConfigError, ApiError."""
         node, pod = self.node, self.pod
         base = {"HATCHWAY_POD_IP": self.sandbox.ip} if node.config.loopback else {}
         links = pod["spec"].get("enableServiceLinks")

@@ -31,7 +31,7 @@ class PodGroups:
         self._open = False
 
     def open(self, pod: Object) -> None:
-        """Make the pod's group. pod: with the resources that its node has granted. Raises OSError."""
+        """Make the pod's group. pod: the object with the resources that its node has granted. Raises OSError."""
         if self.groups is not None:
             self._present = pod_group_resources(pod)
             self.groups.make_pod(self._uid, qos_class(pod), self._present)
@@ -47,7 +47,7 @@ class PodGroups:
         return self.groups.make_container(self._uid, name, container_resources(container))
 
     def resize(self, group: str, container: Object) -> None:
-        """Change what a running container may use. Raises OSError: EBUSY when it uses more memory than that."""
+        """Change a running container's limits. Raises OSError: EBUSY when it uses more memory than the new limit."""
         if self.groups is not None and group:
             self.groups.update_container(group, container_resources(container))
 
@@ -76,7 +76,7 @@ class PodGroups:
             log.warning("the limits of pod %s cannot be changed: %s", self._uid, error)
 
     async def close(self) -> None:
-        """Remove the pod's group, when its processes have ended. Idempotent."""
+        """Remove the pod's group after its processes have ended. Idempotent."""
         if self.groups is None or not self._open:
             return
         self._open = False
@@ -132,5 +132,5 @@ class ContainerGroup:
             try:
                 await asyncio.to_thread(self._pod.groups.remove_container, path)
             except OSError as error:
-                # It is removed with the pod's group.
+                # The group is removed later, with the pod's group.
                 log.debug("control group %s: %s", path, error)

@@ -121,7 +121,7 @@ class Snapshot:
 
 
 def _examine(found: Usage, pids: list[int]) -> None:
-    """Correct a container's memory, anonymous memory and disk traffic by the files in /proc of each of its processes.
+    """Correct a container's memory, anonymous memory and disk traffic with the files in /proc of its processes.
 
     Processes that have ended in between are ignored.
     """

@@ -58,7 +58,7 @@ class ContainerProgram:
         return [*self.fixed, *(expand(part, known) for part in self.own)]
 
     def close(self) -> None:
-        """Let the image be removed from the store, after the container's end."""
+        """Allow the removal of the image from the store, after the container's end."""
         if self.opened is not None:
             self.opened.close()
 

@@ -39,7 +39,7 @@ async def may_use(context: PodContext, image: Image, reference: Reference) -> bo
     try:
         credentials = await pull_credentials(context)
     except BadImage:
-        # The pull reports it.
+        # The image is pulled now, and the pull reports this error.
         return False
     # In a thread, because an untrusted Secret may have many patterns.
     found = await asyncio.to_thread(matching, credentials, reference.name)

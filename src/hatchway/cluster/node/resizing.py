@@ -116,7 +116,7 @@ class Shortage:
 
     Amounts are in thousandths of a core for cpu, in bytes for memory, and a number for pods.
 
-    requested: what the pod needs. used: what other pods have. capacity: what the node has.
+    requested: the amount that the pod needs. used: the amount that other pods have. capacity: the amount of the node.
     """
 
     resource: str
@@ -178,7 +178,7 @@ class NodeLedger:
             self.retry()
 
     def clashes(self, uid: str, ports: frozenset[HostPort]) -> bool:
-        """Return True when another pod has one of these ports of the node."""
+        """Return True when another pod of the node has one of these host ports."""
         return bool(ports) and any(ports_clash(ports, used) for key, used in self._ports.items() if key != uid)
 
     def shortage(self, uid: str, requests: Amounts) -> Shortage | None:
@@ -196,7 +196,7 @@ class NodeLedger:
         return None
 
     def wait(self, uid: str, pod: Object, retry: Callable[[], None]) -> None:
-        """Let a pod's resize wait. Call `retry` each time it may fit, after the waiting pods that come before it."""
+        """Let a pod's resize wait. `retry` is called each time the resize may fit, in the order of the waiting pods."""
         guaranteed = (pod.get("status") or {}).get("qosClass") == "Guaranteed"
         waiting = _WaitingResize(int(pod["spec"].get("priority") or 0), guaranteed, retry)
         if uid in self._waiting:

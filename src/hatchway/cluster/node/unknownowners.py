@@ -20,7 +20,7 @@ MESSAGE = (
     "cluster with other users. Give your user its former range in /etc/subuid and /etc/subgid back (with newuidmap), "
     "and start the cluster again; `hatchway status` says which users it has, and docs/users.md what to do"
 )
-# The most files that are looked at, and how deep: a database's files are at the top, or below a subPath.
+# The most files and levels of directories that are examined: a database's files are at the top, or below a subPath.
 _MOST_FILES, _DEEPEST = 1000, 2
 _FIND = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 

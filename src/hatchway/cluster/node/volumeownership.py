@@ -50,7 +50,7 @@ class VolumeOwnership:
         return self.group if self.has_groups else None
 
     def file_mode(self, mode: int) -> int:
-        """Return the permission bits of a file that the node agent creates. mode: those in the pod's spec."""
+        """Return the permission bits of a file that the node agent creates. mode: the bits in the pod's spec."""
         return mode if self.group is None else mode | _READ
 
     def directory_mode(self, mode: int) -> int:

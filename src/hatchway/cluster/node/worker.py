@@ -98,7 +98,7 @@ class PodWorker:
             self.update(self.pod)
 
     def _follow_resize(self) -> None:
-        """End a resize when all containers have what they were granted."""
+        """End a resize when all containers have the granted resources."""
         is_resizing = self.containers.is_resizing
         if not is_resizing:
             # Lower the limits only now: earlier, the kernel would kill a container that still uses more.

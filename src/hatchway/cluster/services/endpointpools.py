@@ -199,7 +199,7 @@ class PortEndpoints:
         return any(number == endpoint.port and endpoint.ip in ips for number, ips in members)
 
     def choose(self, node: str | None = None) -> ServiceEndpoint | None:
-        """Return a random endpoint that gets connections; None without one. This takes constant time."""
+        """Return a random endpoint that gets connections; None if there is none. This takes constant time."""
         usable = self.usable(node)
         if len(usable) == 1:
             number, ips = usable[0]

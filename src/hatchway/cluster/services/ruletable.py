@@ -110,7 +110,7 @@ class RuleTable:
             `has_changes` remains True.
 
         Returns:
-            The present rule of each of these frontends; None for a frontend without a rule.
+            The current rule of each of these frontends; None for a frontend without a rule.
         """
         touched: set[Frontend] = set()
         # Try again the Services that lack rules, because the changes may have made room.

@@ -178,7 +178,7 @@ class ServiceProxy:
         self._retired.clear()
 
     async def _wait(self) -> None:
-        """Wait for a change, or until it is time to try refused frontends again; then mark these to be opened."""
+        """Wait for a change. If none comes in time, mark the refused frontends to be tried again."""
         if not self._refused:
             await self._changed.wait()
             return

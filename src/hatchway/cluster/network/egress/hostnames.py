@@ -23,7 +23,7 @@ _SERVERS: Final = 3
 # Seconds for all name servers together: a little less than clients wait.
 _SECONDS: Final = 4.0
 # The longest query in bytes; the most pending UDP queries of all clients, and of one client (the cluster's name server
-# allows itself as many); the most TCP connections.
+# sends no more than that); the most TCP connections.
 _LONGEST_QUERY: Final = 4096
 _QUERIES: Final = 512
 _OF_ONE_CLIENT: Final = 200

@@ -96,7 +96,7 @@ def _slirp4netns(namespace: str) -> list[str]:
 def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> EgressTool | None:
     """Return the program to use; None when pods get no access to other networks.
 
-    mode: one of CHOICES. which: finds the path of a program, as shutil.which.
+    mode: one of CHOICES. which: finds the path of a program, like shutil.which.
 
     Raises HatchwayError when the requested program is not installed, and for an unknown mode.
     """
