@@ -1,6 +1,6 @@
 """Users and groups of a container, from its own /etc/passwd and /etc/group.
 
-The rules and messages are those of containerd (`oci.WithUser`, `WithAdditionalGIDs`) and of `moby/sys/user`
+The rules and messages come from containerd (`oci.WithUser`, `WithAdditionalGIDs`) and from `moby/sys/user`
 (`GetExecUser`), which runc uses, too. `look_up_account` must run where the container's root is the root directory.
 """
 
@@ -24,7 +24,7 @@ _GROUPS = 16384
 
 
 class AccountError(Exception):
-    """A user or group cannot be found; the message is the one of container engines."""
+    """A user or group cannot be found. The message is like in container engines."""
 
 
 class Account(NamedTuple):
@@ -123,7 +123,7 @@ def _groups() -> Iterator[_GroupEntry]:
 
 
 def _lines(path: str) -> Iterator[list[str]]:
-    """Yield the fields of each line of a file; nothing when it is not a regular file."""
+    """Yield the fields of each line of a file; yield nothing for a file that is not regular."""
     try:
         # O_NONBLOCK: opening a FIFO would block until it has a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

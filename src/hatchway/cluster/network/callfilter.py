@@ -1,7 +1,7 @@
 """The system calls that container engines forbid: their default seccomp profile, as a filter in classic BPF.
 
 Moby and containerd list the allowed calls, and answer all others with EPERM (moby/profiles seccomp/default_linux.go,
-containerd contrib/seccomp/seccomp_default.go). This file lists the opposite: the calls that are missing there, and the
+containerd contrib/seccomp/seccomp_default.go). This file lists the opposite: the calls that those lists lack, and the
 capabilities that allow them. As in runc, calls that are newer than the profile fail with ENOSYS, so that programs use
 older calls.
 

@@ -1,7 +1,7 @@
-"""Control groups of version 2 (cgroups(7)): finds where the cluster may create them, and creates those of pods.
+"""Control groups of version 2 (cgroups(7)): finds where the cluster may create groups, and creates the pods' groups.
 
     BASE/hatchway-NAME-NUMBER/          created by the control plane, removed when the cluster ends
-        podUID/CONTAINER                Guaranteed pods, as the kubelet has them
+        podUID/CONTAINER                Guaranteed pods (the kubelet's layout)
         burstable/podUID/CONTAINER
         besteffort/podUID/CONTAINER
 
@@ -259,7 +259,7 @@ class GroupTree:
         return _counters(Path(group) / "memory.events").get("oom_kill", 0) > 0
 
     def usage(self, group: str) -> GroupUsage | None:
-        """Return what the processes of a container use; None when it has ended."""
+        """Return the resource usage of a container's processes; None when the container has ended."""
         try:
             cpu = _counters(Path(group) / "cpu.stat")
             memory = _counters(Path(group) / "memory.stat")
@@ -278,7 +278,7 @@ class GroupTree:
         self._end_and_remove(Path(group))
 
     def remove_pod(self, uid: str) -> None:
-        """Remove a pod's group with its containers' groups; does nothing when it has none. Blocks."""
+        """Remove a pod's group with its containers' groups; do nothing for a pod without a group. Blocks."""
         known = self._pods.get(uid)
         if known is None:
             return

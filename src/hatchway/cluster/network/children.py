@@ -59,7 +59,7 @@ class Children:
         return self._by_key.get(key)
 
     def kill(self, sandbox: str | None = None) -> None:
-        """Kill all processes of a sandbox; with None, those of every sandbox."""
+        """Kill all processes of a sandbox; with None, the processes of all sandboxes."""
         for child in self._by_pid.values():
             if sandbox is None or child.sandbox == sandbox:
                 child.kill(signal.SIGKILL)
@@ -178,7 +178,7 @@ class Children:
                 child.kill(signal.SIGKILL)
 
     def _kill_rest(self, ended: Child) -> None:
-        """Kill what a container leaves behind in a PID namespace that continues without it."""
+        """Kill the processes that an ended container leaves behind in a PID namespace that continues."""
         shared = ended.shared
         assert shared is not None
         others = {child.pid for child in self._by_pid.values() if child.shared is shared}
@@ -191,7 +191,7 @@ class Children:
             shared.sweep(ended.mounts_name(), others)
 
     def _kill_rest_of_guest(self, ended: Child, space: PidSpace) -> None:
-        """Kill what a container leaves behind in another container's PID namespace."""
+        """Kill the processes that an ended container leaves behind in another container's PID namespace."""
         if ended.mounts >= 0:
             space.sweep(ended.mounts_name(), set())
         space.forget()

@@ -119,7 +119,7 @@ def _join_group(group: str) -> None:
 
 
 def _limit(processes: int) -> None:
-    """Limit the processes of all containers together, since they have one user.
+    """Limit the processes of all containers together, because they have one user.
 
     The node agent keeps the higher limit that it was started with.
     """

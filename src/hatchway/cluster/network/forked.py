@@ -27,7 +27,7 @@ _LISTENER = b"listener"
 def report_pair() -> tuple[socket.socket, socket.socket]:
     """Return the parent's socket, non-blocking, and the child's. Raises OSError.
 
-    The child's socket is closed when its program runs; `read_report` reads what comes before.
+    The child's socket is closed when its program runs; `read_report` reads the messages that come before.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)

@@ -14,8 +14,8 @@ from hatchway.cluster import plan, sockets
 class HostSockets:
     """Opens the addresses that a cluster may open on this machine, and no others.
 
-    These are node ports on the published addresses (127.0.0.1 and those of `hatchway up --publish`), and all ports of
-    load balancers' addresses, which are loopback addresses.
+    These are node ports on the published addresses (127.0.0.1 and the addresses of `hatchway up --publish`), and all
+    ports of load balancers' addresses, which are loopback addresses.
 
     published: the addresses for node ports.
     """

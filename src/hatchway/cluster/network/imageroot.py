@@ -120,7 +120,7 @@ class _Builder:
             raise RootError(f"{wish}: {os.strerror(error.errno or errno.EIO).lower()}") from error
 
     def mount_etc(self, etc: Mapping[str, str], others: set[str], *, read_only: bool) -> None:
-        """Mount the sandbox's files over those of the image.
+        """Mount the sandbox's files over the image's files.
 
         others: paths of the pod's own mounts, which are skipped.
         """

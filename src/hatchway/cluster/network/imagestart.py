@@ -3,10 +3,10 @@
 CVE-2024-21626: before the process follows a path in the container, it has closed all descriptors that lead to
 directories of this machine.
 
-CVE-2019-5736: a container can make the process execute its own program again (`/proc/self/exe`, which is Python), and
-so open that file, which may belong to the container's user. The kernel refuses to write to it (ETXTBSY), because the
-network's first process executes the same file as long as any container runs. `why_not_safe` finds kernels that do not
-refuse it.
+CVE-2019-5736: a container can make the process execute its own program again (`/proc/self/exe`, which is Python). In
+this way, the container could open that file, which may belong to the container's user. The kernel refuses to write to
+it (ETXTBSY), because the network's first process executes the same file as long as any container runs. `why_not_safe`
+finds kernels that do not refuse it.
 
 All functions raise `StartFailure`, with the messages of runc and containerd.
 """
@@ -81,7 +81,7 @@ def start_in_image(
             control_groups=not rights.administers,
         )
         # From here on, /proc is the container's. It can be trusted: nothing is mounted over it (`RootError`), and no
-        # program has run here yet.
+        # program of the container has run yet.
         _close_all_but(report.fileno(), config.get("console", -1), users)
         _make_working_directory(config["cwd"])
         if config["read_only_root"]:

@@ -1,11 +1,11 @@
 """The first process of the private network: `python -m hatchway.cluster.network.init CONFIG` (see `launcher.py`).
 
-It makes the namespaces, builds the nodes' network, starts the node agent (again, when it ends by accident), and then
-forks sandboxes and containers for the agent. Everything inside is its descendant and ends with it. It ends when the
-agent ends in order, or as soon as the control plane's end of the lifeline is closed, for whatever reason.
+It makes the namespaces, builds the nodes' network, and starts the node agent, which it restarts after an accident. Then
+it forks sandboxes and containers for the agent. Every process in the network is its descendant and ends with it. It
+ends when the agent ends in order, or as soon as the control plane's end of the lifeline is closed, for whatever reason.
 
 It is small, single-threaded and without an event loop, because each container begins as a fork of it. A sandbox has no
-process: its namespaces are kept open by descriptors here. The mount namespace with which a container was started is
+process: descriptors in this process keep its namespaces open. The mount namespace with which a container was started is
 kept open, too. exec enters this mount namespace, because a container can make others, in which paths may lead anywhere.
 """
 

@@ -64,7 +64,7 @@ class ClusterNetwork(Protocol):
     closed: asyncio.Future[str]
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Send the node agent SIGTERM, and kill what is left after `grace` seconds. Idempotent."""
+        """Send the node agent SIGTERM, and kill the remaining processes after `grace` seconds. Idempotent."""
         ...
 
 
@@ -99,7 +99,7 @@ class Unavailable(HatchwayError):
 
 
 def why_unavailable() -> str:
-    """Return why no private network can be made here; "" when one can be made. It makes one and ends it again."""
+    """Return why no private network can be made on this machine; "" when one can be made. To find out, make one."""
     with tempfile.TemporaryDirectory(prefix="hatchway-") as directory:
         settings = NetworkSettings(1, [], Path(directory), Path(os.devnull))
 

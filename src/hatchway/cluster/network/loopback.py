@@ -375,7 +375,7 @@ def _prepare(terminal: int) -> None:
 
 
 def limits() -> str:
-    """Return one sentence about what does not work on loopback on this machine."""
+    """Return one sentence about the limits of loopback on this machine."""
     return _LIMITS + _missing_addresses()
 
 

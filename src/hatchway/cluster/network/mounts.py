@@ -30,8 +30,8 @@ def bind(source: str, target: str) -> None:
     try:
         linux.mount(source, target, None, linux.MS_BIND | linux.MS_REC)
     except FileNotFoundError:
-        # The host has replaced the file since the cluster started (a new package has changed /etc/group). It can still
-        # be read, but the kernel does not bind a file that was deleted.
+        # The host has replaced the file since the cluster started (a new package has changed /etc/group). The old file
+        # can still be read, but the kernel does not bind a file that was deleted.
         if stat.S_ISDIR(mode):
             shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
         else:

@@ -7,7 +7,8 @@ There are two kinds of such user namespaces:
   Without it, a container that may mount could make its read-only mounts writable. It could also let the kernel execute
   other programs in place of the node agent's (binfmt_misc, which each user namespace has since Linux 6.7).
 - The user namespace of a container is made in a cluster with one user, if the container's user is not root. It gives
-  the one user another number: that of the image or of runAsUser. So id(1) shows this number, files of the container
+the one user another number: the number from the image or from runAsUser. So id(1) shows this number, files of the
+container
   belong to it, and programs that refuse to run as root (postgres) start. The group gets another number in the same way.
   Other users and groups do not exist in the namespace.
 

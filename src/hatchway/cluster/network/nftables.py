@@ -59,7 +59,7 @@ def _message(kind: int, flags: int, body: bytes) -> bytes:
 
 
 class Table:
-    """Makes messages about one table and what is in it. name: the table's name."""
+    """Makes messages about one table and its contents. name: the table's name."""
 
     def __init__(self, name: str) -> None:
         self._in = _text(1, name)
@@ -203,7 +203,7 @@ def _interface(key: int, name: str) -> bytes:
 
 
 def masquerade() -> bytes:
-    """Replace the source's address by that of the interface through which the packet leaves."""
+    """Replace the source's address by the address of the interface through which the packet leaves."""
     return _expression("masq")
 
 
@@ -280,7 +280,7 @@ class NftSocket:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
 
     def close(self) -> None:
-        """Close the socket; what was made stays."""
+        """Close the socket; tables stay."""
         self._socket.close()
 
     def transact(self, messages: Sequence[bytes]) -> None:

@@ -23,7 +23,7 @@ class NodeNetworks:
 
     namespaces: descriptors of the nodes' network namespaces, by index; owned by this object.
 
-    publisher: opens sockets outside; set by the owner, None while nothing can be opened there.
+    publisher: opens sockets outside; set by the owner. None while no such socket can be opened.
     """
 
     def __init__(self, namespaces: Sequence[int]) -> None:
@@ -43,7 +43,7 @@ class NodeNetworks:
             return sockets.listen(ip, port)
 
     def datagram(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
-        """Open a UDP socket, like `sockets.datagram`, on an address as for `listen`. Raises OSError."""
+        """Open a UDP socket, like `sockets.datagram`, on the same addresses as `listen`. Raises OSError."""
         with self._at(node_ip or ip):
             return sockets.datagram(ip, port)
 

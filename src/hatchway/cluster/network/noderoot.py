@@ -5,7 +5,7 @@ over this directory: the parts of this machine that containers see (programs, /e
 without processes, and the pods' logs at Kubernetes' path. The directories of `hatchway up --host-path` are mounted,
 too. A root is built in the mount namespace of the private network when it is first needed.
 
-A pod may have left anything in a node's directory, also links, so the mount points are opened by `beneath`.
+A pod may have left any files in a node's directory, also links. So the mount points are opened by `beneath`.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ UNSUPPORTED = frozenset(
 def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
     """Mount layers at the directory `target`, in this process's mount namespace.
 
-    layers: directories, the topmost first; up to 500. changes: the directory for what is written; `upper` and `work`
-    are created in it when they are missing.
+    layers: directories, the topmost first; up to 500. changes: the directory for changed files; `upper` and `work` are
+    created in it when they are missing.
 
     Raises:
         OSError: the error number is in `UNSUPPORTED` when this machine or the file system of `changes` allows no

@@ -154,7 +154,7 @@ def ignore_user_changes() -> None:
 
 
 def follow_user_changes() -> int:
-    """Do as `ignore_user_changes`, but let another process answer setuid(2) and the like (`userchanges.py`).
+    """Like `ignore_user_changes`, but let another process answer setuid(2) and the like (`userchanges.py`).
 
     Return the descriptor for that process; until it answers, the caller of setuid(2) waits. -1 on machines whose calls
     are not listed here. Raises OSError on kernels without this feature (before Linux 5.0).
@@ -177,7 +177,7 @@ def _set(*, users_too: bool) -> None:
 def make_program(machine: str, *, users_too: bool, ask: bool = False) -> bytes:
     """Return a filter's instructions (struct sock_filter); nothing for an unknown machine.
 
-    users_too: True for the filter of `ignore_user_changes`, False for that of `ignore_owner_changes`.
+    users_too: True for the filter of `ignore_user_changes`, False for the filter of `ignore_owner_changes`.
     ask: True for the filter of `follow_user_changes`.
     """
     architectures = _MACHINES.get(machine)

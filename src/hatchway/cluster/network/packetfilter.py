@@ -1,4 +1,4 @@
-"""The packet filter of the private network, in nf_tables: drops what network policies do not allow.
+"""The packet filter of the private network, in nf_tables: drops packets that network policies do not allow.
 
 It stands in the router's namespace, through which each packet between pods, nodes and services passes:
 
@@ -117,7 +117,7 @@ class NftPacketFilter:
         known = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(_PASSED, nft.NOT_EQUAL)
         yield add(_ANSWERS, protocol, nft.compare(_TCP), *begins, nft.decide(nft.RETURN))
         related = nft.connection_state(), nft.keep_bits(_RELATED), nft.compare(_PASSED, nft.NOT_EQUAL)
-        # ICMP errors about packets of a known connection.
+        # ICMP errors about packets of a tracked connection.
         yield add(_ANSWERS, *related, nft.decide(nft.ACCEPT))
         for number in (_TCP, _SCTP):
             yield add(_ANSWERS, protocol, nft.compare(number), *known, nft.decide(nft.ACCEPT))
@@ -142,7 +142,7 @@ class NftPacketFilter:
         self._socket.transact(batch)
 
     def _messages(self, change: FilterChange) -> Iterator[list[bytes]]:
-        """Yield a change's messages; those of one list must be in one transaction."""
+        """Yield a change's messages, in lists. The messages of one list must be in one transaction."""
         table = self._table
         match change:
             case MakeSet(name, kind, elements):

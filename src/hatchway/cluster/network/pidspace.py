@@ -4,7 +4,7 @@
       └─ a node's: its keeper, containers of pods with hostPID
            └─ a container's, or a pod's with shareProcessNamespace: its keeper and containers
 
-So a pod with hostPID sees the processes of its node's pods and nothing else. The first process of such a namespace,
+So a pod with hostPID sees only the processes of its node's pods. The first process of such a namespace,
 its keeper, does nothing but reap orphans. The keeper is a fork of init; its memory and files are protected from the
 whole cluster. Its file system is empty, so `/proc/1/root` leads nowhere.
 """

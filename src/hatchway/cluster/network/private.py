@@ -324,7 +324,7 @@ class PrivateRuntime:
         return answer
 
     async def _ask(self, message: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
-        """Ask as `ask` does; the caller owns the descriptors that come with the answer."""
+        """Like `ask`, but the caller owns the descriptors that come with the answer."""
         if self._channel.closed:
             raise ConnectionError("the private network is gone")
         number = next(self._ids)
@@ -425,9 +425,9 @@ def _is_pod_address(ip: str) -> bool:
 
 
 def _has_own_root(pid: int) -> bool:
-    """Return True while a process's root directory is the file system that its container was given.
+    """Return True while a process's root directory is the file system that was mounted for its container.
 
-    A program may have changed its root (chroot(2)) to a volume, whose file system holds more than what it has written.
+    A program may have changed its root (chroot(2)) to a volume, whose file system also has other files.
     """
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:

@@ -155,7 +155,7 @@ class Child:
             try:
                 os.killpg(self.pid, number)
             except ProcessLookupError:
-                # It was forked a moment ago, and leads no group yet.
+                # The process was forked a moment ago, and leads no group yet.
                 os.kill(self.pid, number)
         else:
             os.kill(self.pid, number)

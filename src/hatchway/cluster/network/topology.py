@@ -28,15 +28,15 @@ from hatchway.cluster.network.residents import NodeNamespaces, PodNamespaces
 from hatchway.cluster.network.router import PacketRouter
 from hatchway.usermaps import UserMap
 
-# As container engines do: users other than root may listen on every port of a pod, and use ping.
+# Like in container engines, users other than root may listen on every port of a pod, and use ping.
 _PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 0"))
 
 
 class Topology:
     """The namespaces of the private network, kept open by descriptors. The network's first process makes it.
 
-    config: see `launcher.py`. users: the users of the user namespace. Raises OSError when this machine does not allow
-    what pods need.
+    config: see `launcher.py`. users: the users of the user namespace. Raises OSError when pods cannot run on this
+    machine.
 
     template: the files of this machine that every container sees. own_pids: the first process's PID namespace.
     processes: how many processes a node may have.
@@ -208,7 +208,7 @@ class Topology:
 
 
 def _enter_new(users: int, kinds: int) -> None:
-    """Move this process into new namespaces. users: as `NodeNamespaces.users`. kinds: CLONE_NEW... Raises OSError."""
+    """Move this process into new namespaces. users: see `NodeNamespaces.users`. kinds: CLONE_NEW... Raises OSError."""
     if users < 0:
         linux.unshare(kinds)
     elif kinds:

@@ -1,7 +1,7 @@
 """Mounts a pod's volumes into a container's root.
 
-Paths in the volume and in the new root are resolved only by `beneath`, which cannot leave the volume or the root. So it
-does not matter what another container changes in a shared volume meanwhile.
+Paths in the volume and in the new root are resolved only by `beneath`, which cannot leave the volume or the root. So
+changes that another container makes in a shared volume meanwhile do no harm.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def mount_volume(template: Template, root: int, mount: dict[str, Any], *, forbid
 
 
 def _shown_source(mount: dict[str, Any]) -> str:
-    """Return the name of a mount's source for errors, as the pod's spec has it if possible."""
+    """Return the name of a mount's source for errors: if possible, the name in the pod's spec."""
     return "/".join(part for part in (mount.get("inside") or mount["source"], mount.get("sub_path")) if part)
 
 

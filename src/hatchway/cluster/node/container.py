@@ -228,7 +228,7 @@ class ContainerWorker:
                 )
             else:
                 try:
-                    # While an image was pulled, the pod may have been deleted, or given another image.
+                    # While an image was pulled, the pod may have been deleted, or its image changed.
                     if self._stopping or start.image != self.spec.get("image", ""):
                         return None
                     return await self._start(start, end_turn)

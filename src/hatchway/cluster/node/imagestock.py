@@ -95,7 +95,7 @@ class ImageStock:
         self._unpacking: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def find(self, reference: Reference) -> Image | None:
-        """Return an image of the store; None when it is not there. Raises BadImage when the store cannot be read."""
+        """Return an image of the store; None when the store lacks it. Raises BadImage when the store cannot be read."""
         try:
             return await asyncio.to_thread(self._store.find, reference)
         except HatchwayError as error:
@@ -128,7 +128,7 @@ class ImageStock:
             self._release(taking.result())
 
     def _release(self, use: ImageUse) -> None:
-        # This may wait for the store's lock. If the caller is cancelled meanwhile, the use must still be ended.
+        # Closing may wait for the store's lock. If the caller is cancelled meanwhile, the use must still be ended.
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(use.close))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

@@ -52,14 +52,14 @@ class PodGroups:
             self.groups.update_container(group, container_resources(container))
 
     def widen(self, pod: Object) -> None:
-        """Raise the pod's limits to those of its new spec, but lower none.
+        """Raise the pod's limits to the limits of its new spec; lower none.
 
-        Call it before its containers are resized.
+        Call it before the pod's containers are resized.
         """
         self._set(pod, lambda old, new: None if old is None or new is None else max(old, new))
 
     def narrow(self, pod: Object) -> None:
-        """Set the pod's limits to those of its spec. Call it after its containers were resized."""
+        """Set the pod's limits to the limits of its spec. Call it after the pod's containers were resized."""
         self._set(pod, lambda _, new: new)
 
     def _set(self, pod: Object, choose: _Choose) -> None:

@@ -1,4 +1,4 @@
-"""Prepares a container's program: that of its image, or a program of this machine (`kuberuntime_container.go`)."""
+"""Prepares a container's program: its image's program, or a program of this machine (`kuberuntime_container.go`)."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _command(config: ImageConfig, container: Object) -> tuple[tuple[str, ...], t
 
 
 def _variables(config: ImageConfig) -> dict[str, str]:
-    """Return the image's environment. Entries without `=` or without a name are ignored, as by containerd."""
+    """Return the image's environment. Entries without `=` or without a name are ignored, like in containerd."""
     found = {}
     for entry in config.env:
         name, equals, value = entry.partition("=")

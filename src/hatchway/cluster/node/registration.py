@@ -48,7 +48,7 @@ def capacity() -> dict[str, str]:
 
 
 def architecture() -> str:
-    """Return the machine's architecture as Go names it (`amd64`)."""
+    """Return the machine's architecture by Go's name (`amd64`)."""
     return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 

@@ -210,7 +210,7 @@ class NodeLedger:
         self._waiting.pop(uid, None)
 
     def retry(self) -> None:
-        """Retry the waiting pods: the highest priority first, then Guaranteed ones, then those that wait longest."""
+        """Retry the waiting pods, ordered by priority, then Guaranteed pods before others, then by time of waiting."""
         for one in sorted(self._waiting.values(), key=lambda found: (-found.priority, not found.guaranteed)):
             one.retry()
 

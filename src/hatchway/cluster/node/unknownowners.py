@@ -66,7 +66,9 @@ def has_unknown_owner(top: int) -> bool:
 
 @functools.cache
 def _unknown_user() -> int:
-    """Return the number that stands for all users without a number here; -1 where a user may have this number."""
+    """Return the number that the kernel shows for all users outside this user namespace (overflowuid).
+
+    Return -1 if a user inside may have this number."""
     try:
         number = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
         for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():

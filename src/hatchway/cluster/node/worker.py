@@ -69,7 +69,7 @@ class PodWorker:
     # --- called by the kubelet -------------------------------------------------------------------------------------
 
     def update(self, pod: Object) -> None:
-        """Apply a change of the pod's object. An object that is older than the known one is ignored."""
+        """Apply a change of the pod's object. An object that is older than the current one is ignored."""
         if version_of(pod) < version_of(self.pod):
             return
         old, self._context.pod = self.pod, pod

@@ -33,7 +33,7 @@ class HeldClients:
         return self._count
 
     def take(self, deployment: str) -> bool:
-        """Start a Deployment, and reserve a place for a client, for which `wait` must follow. False without a place."""
+        """Start a Deployment, and reserve a place for a client. Return False if there is no free place."""
         self._report_use(deployment)
         if self._count >= self._most:
             return False

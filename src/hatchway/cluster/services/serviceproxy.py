@@ -4,7 +4,7 @@ Each ClusterIP and port with endpoints has a listening socket in the network nam
 default range of cluster addresses is local (`network/topology.py`), and addresses of added ServiceCIDRs are made local.
 Each node port has a listening socket in each node's namespace. Node ports and load balancers also have listening
 sockets on addresses of this machine. For a Service without endpoints there is no listening socket, so clients are
-refused at once, as with kube-proxy; except for Services that start on first use. If another program listens on an
+refused at once, as with kube-proxy. Services that start on first use are an exception. If another program listens on an
 address, the proxy tries again later.
 """
 
@@ -212,7 +212,7 @@ class ServiceProxy:
                 listener.endpoints_changed()
 
     async def _open_some(self) -> None:
-        """Open some of the marked frontends. Those of kube-system come first."""
+        """Open some of the marked frontends. Frontends of kube-system come first."""
         chosen = list(self._next_ones())
         for frontend in chosen:
             rule = self._wanted.pop(frontend)
@@ -325,7 +325,7 @@ class ServiceProxy:
 
 
 def _is_added(frontend: Frontend, rule: ServiceRule) -> bool:
-    """Return True for an address inside the cluster that is not local there from the start.
+    """Return True for an address inside the cluster that is not local from the start.
 
     These are external addresses, and cluster addresses of ServiceCIDRs that were added.
     """

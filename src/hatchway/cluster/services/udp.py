@@ -89,7 +89,7 @@ class UdpListener:
         return list(self._flows)
 
     def check_flows(self, clients: Sequence[ClientAddress]) -> None:
-        """Drop those of the clients' flows that the balancer does not offer any more."""
+        """Drop the flows of these clients to endpoints that the balancer no longer offers."""
         for client in clients:
             flow = self._flows.get(client)
             if flow is not None and not self.balancer.offers(flow.endpoint, client[0]):

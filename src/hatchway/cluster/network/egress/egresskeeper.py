@@ -34,7 +34,7 @@ from hatchway.cluster.network.forked import child_exits
 _FIRST_PAUSE, _LONGEST_PAUSE, _WELL = 0.25, 30.0, 60.0
 # A program that has not created its interface after this time (seconds) is killed.
 _CONNECT_SECONDS = 10.0
-# The most bytes that are kept of the program's output, from its end.
+# The most bytes of the program's output that are stored: the last ones.
 _KEPT_BYTES = 4096
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 _MARKS = "FATAL:", "ERROR:", "Error:", "error:"
@@ -47,7 +47,7 @@ class KeeperLink:
         self._socket = sock
 
     def give(self, gateway: EgressGateway) -> None:
-        """Send the gateway's descriptors to the keeper, and close them here. Raises OSError."""
+        """Send the gateway's descriptors to the keeper, and close them in this process. Raises OSError."""
         sockets = gateway.routes, gateway.links, gateway.queries, gateway.connections
         with self._socket:
             channel.send(self._socket, {}, [gateway.network, *(sock.fileno() for sock in sockets)])
@@ -63,7 +63,7 @@ def start_keeper(config: dict[str, Any], others: tuple[int, ...]) -> KeeperLink:
     """Fork the keeper. Call it in this machine's network. Raises OSError.
 
     config: `EgressTool.settings`, and `control`: the descriptor of the socket to the control plane.
-    others: descriptors that the keeper must close.
+    others: further descriptors, which the keeper must close.
     """
     ours, theirs = channel.pair()
     if os.fork() == 0:
@@ -79,7 +79,7 @@ def start_keeper(config: dict[str, Any], others: tuple[int, ...]) -> KeeperLink:
 
 
 class EgressKeeper:
-    """The state of the keeper. config: as for `start_keeper`. init: the socket to the network's first process."""
+    """The state of the keeper. config: see `start_keeper`. init: the socket to the network's first process."""
 
     def __init__(self, config: dict[str, Any], init: socket.socket) -> None:
         self._config = config

@@ -1,8 +1,8 @@
 """The programs that connect a network namespace to this machine's network without root: pasta and slirp4netns.
 
 Each creates a TAP interface in the namespace, and opens ordinary sockets on this machine for the connections that
-arrive there. They are started so that they never connect to this machine's loopback, and answer no DNS queries:
-`hostnames.py` answers those.
+arrive there. Their options forbid connections to this machine's loopback, and disable their DNS: `hostnames.py` answers
+DNS queries.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class EgressTool:
         return [self.path, *(_pasta(namespace) if self.name == "pasta" else _slirp4netns(namespace))]
 
     def settings(self, *, to_host: bool) -> dict[str, Any]:
-        """Return what the private network's processes need to know, as a JSON object.
+        """Return the settings for the private network's processes, as a JSON object.
 
         to_host: whether pods may reach this machine's own addresses.
         """
