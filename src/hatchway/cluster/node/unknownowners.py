@@ -68,7 +68,8 @@ def has_unknown_owner(top: int) -> bool:
 def _unknown_user() -> int:
     """Return the number that the kernel shows for all users outside this user namespace (overflowuid).
 
-    Return -1 if a user inside may have this number."""
+    Return -1 if a user inside may have this number.
+    """
     try:
         number = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
         for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():
