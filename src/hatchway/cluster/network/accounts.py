@@ -24,7 +24,7 @@ _GROUPS = 16384
 
 
 class AccountError(Exception):
-    """A user or group cannot be found. The message is like in container engines."""
+    """A user or group cannot be found. The message has the words of container engines."""
 
 
 class Account(NamedTuple):
@@ -53,7 +53,7 @@ def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account
     """Return the account of an image's USER or a pod's runAsUser.
 
     spec: a name or number, with `:` and a group's name or number; "" is root. groups: further supplementary groups.
-    merge: whether to add the groups that have the user as a member in /etc/group.
+    merge: whether to add the groups of which the user is a member (/etc/group).
 
     Raises:
         AccountError: there is no such user or group, or a number is out of range.

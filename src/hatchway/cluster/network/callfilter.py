@@ -27,7 +27,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _NEW_NAMESPACES = 0x7E020000
 _CLONE_NEWNS, _CLONE_NEWCGROUP = 0x00020000, 0x02000000
 # Execution domains (personality(2)) that the profile allows: Linux, with UNAME26, with 32 bits, with both; and
-# 0xFFFFFFFF, which only reads the current one.
+# 0xFFFFFFFF, which only reads the current domain.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 # The forbidden address families: AF_ALG (the kernel's cryptography) and AF_VSOCK (the hypervisor).
 _FAMILIES = (38, 40)
@@ -152,8 +152,8 @@ _MACHINES: Mapping[str, tuple[tuple[int, int], ...]] = {
 class _CallRule(NamedTuple):
     """A call that fails with an error number: always (`values` is None), or depending on an argument.
 
-    test: "in" and "not in" compare the argument with each of `values`; "any bit" tests whether the argument has any of
-    their bits.
+    test: "in" and "not in" compare the argument with each of `values`; "any bit" tests whether the argument has any bit
+    of `values`.
     """
 
     call: _Numbers
@@ -166,7 +166,7 @@ class _CallRule(NamedTuple):
 def default_profile(capabilities: Collection[str], machine: str = "", release: str = "") -> bytes | None:
     """Return the default profile's instructions (struct sock_filter); None for an unknown architecture.
 
-    capabilities: the container's, without `CAP_`. machine, release: as in uname(2); "" takes this machine's.
+    capabilities: the container's, without `CAP_`. machine, release: as in uname(2); "" for this machine.
     """
     rules = [_CallRule(call) for call in _FORBIDDEN.values()]
     for needed, calls in _BY_CAPABILITY.items():
@@ -186,7 +186,8 @@ def namespace_guard(*, mounts: bool, machine: str = "") -> bytes | None:
     """Return a filter for containers that may make namespaces; None for an unknown architecture.
 
     Containers without the default profile need it, too, because in a user namespace each process may make namespaces.
-    It forbids cgroup namespaces: in one, a container could mount the tree of control groups that has the cluster's own
+    The filter forbids cgroup namespaces: in a cgroup namespace, a container could mount the tree of control groups that
+    has the cluster's own
     processes. mounts: True to forbid entering another mount namespace, too.
     """
     entered = _CLONE_NEWCGROUP | (_CLONE_NEWNS if mounts else 0)

@@ -5,9 +5,9 @@
         burstable/podUID/CONTAINER
         besteffort/podUID/CONTAINER
 
-For root, BASE is the root of the hierarchy; for another user, it is this process's own group, if that was delegated to
-the user (systemd: `Delegate=yes`). A group cannot have both processes and groups with controllers below it. So in a
-delegated group the cluster's own processes move to a group of their own, `hatchway-main`.
+For root, BASE is the root of the hierarchy; for another user, it is this process's own group, if the group was
+delegated to the user (systemd: `Delegate=yes`). A group cannot have both processes and groups with controllers below
+it. So in a delegated group the cluster's own processes move to a group of their own, `hatchway-main`.
 
 Reads of files are bounded, although the kernel writes them. Functions raise OSError.
 """
@@ -142,8 +142,8 @@ def _enable(group: Path) -> None:
     there = set(_read(group / "cgroup.controllers").split())
     enabled = set(_read(group / "cgroup.subtree_control").split())
     if missing := NEEDED - enabled:
-        # Enable all in one write. A group with processes accepts `cpu` alone, but becomes the root of a threaded
-        # subtree by that, and then refuses `memory`.
+        # Enable all in one write. A group with processes accepts `cpu` alone. But this makes the group the root of a
+        # threaded subtree, which refuses `memory`.
         wanted = " ".join(f"+{name}" for name in sorted(missing))
         try:
             _write(group / "cgroup.subtree_control", wanted)

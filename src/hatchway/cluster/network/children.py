@@ -183,9 +183,9 @@ class Children:
         assert shared is not None
         others = {child.pid for child in self._by_pid.values() if child.shared is shared}
         if not others:
-            # The last container has ended, so everything in the namespace is killed. As long as another container runs,
-            # this is impossible: a process that has changed its mount namespace could belong to either container. (A
-            # process of an exec may still be in this namespace, but its container has ended.)
+            # The last container has ended, so everything in the namespace is killed. This also ends processes that have
+            # changed their mount namespace: while several containers run, such a process cannot be assigned to one of
+            # them. (A process of an exec may still be in this namespace, but its container has ended.)
             shared.sweep(None, set())
         elif ended.mounts >= 0:
             shared.sweep(ended.mounts_name(), others)

@@ -27,7 +27,8 @@ def take_user(report: socket.socket, way: Way, uid: int, gid: int, groups: Seque
     """Change to a user, a group and supplementary groups, before the program of an image's container is executed.
 
     With the map "one", a process that is not root gets no supplementary groups, and root only group 0.
-    The process keeps all capabilities if `uid` is 0, and with the map "one" until execve(2): drop them after this call.
+    The process keeps all capabilities if `uid` is 0; with the map "one", every user keeps them until execve(2). So drop
+    capabilities after this call.
     report: the child's end of `report_pair`. Raises OSError.
     """
     if way != "one":
@@ -45,7 +46,7 @@ def take_user(report: socket.socket, way: Way, uid: int, gid: int, groups: Seque
 def filter_changes(way: Way, uid: int, *, is_image: bool, report: socket.socket | None = None) -> None:
     """Let changes of users and owners that are impossible here succeed without an effect. Raises OSError.
 
-    Call it after `set_no_new_privileges`, or with CAP_SYS_ADMIN. uid: as for `take_user`. is_image: False for a
+    Call it after `set_no_new_privileges`, or with CAP_SYS_ADMIN. uid: see `take_user`. is_image: False for a
     container of this machine's programs. report: the child's end of `report_pair`, if the network's first process
     should answer the changes of users (`userchanges.py`); used for the first process of a container.
     """
@@ -55,7 +56,7 @@ def filter_changes(way: Way, uid: int, *, is_image: bool, report: socket.socket 
         try:
             listener = -1 if report is None else follow_user_changes()
         except OSError:
-            # The kernel does not support user notification (Linux 5.0).
+            # The kernel does not support user notification (before Linux 5.0).
             listener = -1
         if listener < 0 or report is None:
             ignore_user_changes()

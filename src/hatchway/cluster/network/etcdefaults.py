@@ -1,7 +1,7 @@
 """The files of /etc that Hatchway makes for every pod.
 
-Pods see the public files of the host's /etc unchanged (`roottemplate.prepare`). The files here replace those that
-describe the host or contain secrets: these cannot simply be left out, because programs expect them.
+Pods see the public files of the host's /etc unchanged (`roottemplate.prepare`). The files in this module replace files
+that describe the host or contain secrets. Such files cannot simply be left out, because programs expect them.
 """
 
 from __future__ import annotations

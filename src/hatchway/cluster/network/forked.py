@@ -25,7 +25,7 @@ _LISTENER = b"listener"
 
 
 def report_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the parent's socket, non-blocking, and the child's. Raises OSError.
+    """Return the parent's socket (non-blocking) and the child's socket. Raises OSError.
 
     The child's socket is closed when its program runs; `read_report` reads the messages that come before.
     """
@@ -37,8 +37,8 @@ def report_pair() -> tuple[socket.socket, socket.socket]:
 def report_mounts(report: socket.socket) -> None:
     """Send the parent a descriptor of the mount namespace that this process is in. Raises OSError.
 
-    Call it before the program runs, which could enter another namespace, and while /proc is one that no container can
-    change.
+    Call it before the program runs, because the program could enter another namespace. At that time, /proc must be one
+    that no container can change.
     """
     descriptor = open_namespace("self", "mnt")
     try:

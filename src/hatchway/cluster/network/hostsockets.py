@@ -12,7 +12,7 @@ from hatchway.cluster import plan, sockets
 
 
 class HostSockets:
-    """Opens the addresses that a cluster may open on this machine, and no others.
+    """Opens sockets on the addresses of this machine that the cluster may use, and on no others.
 
     These are node ports on the published addresses (127.0.0.1 and the addresses of `hatchway up --publish`), and all
     ports of load balancers' addresses, which are loopback addresses.

@@ -6,7 +6,7 @@ directories of this machine.
 CVE-2019-5736: a container can make the process execute its own program again (`/proc/self/exe`, which is Python). In
 this way, the container could open that file, which may belong to the container's user. The kernel refuses to write to
 it (ETXTBSY), because the network's first process executes the same file as long as any container runs. `why_not_safe`
-finds kernels that do not refuse it.
+finds kernels that allow it.
 
 All functions raise `StartFailure`, with the messages of runc and containerd.
 """

@@ -1,12 +1,14 @@
 """The first process of the private network: `python -m hatchway.cluster.network.init CONFIG` (see `launcher.py`).
 
 It makes the namespaces, builds the nodes' network, and starts the node agent, which it restarts after an accident. Then
-it forks sandboxes and containers for the agent. Every process in the network is its descendant and ends with it. It
-ends when the agent ends in order, or as soon as the control plane's end of the lifeline is closed, for whatever reason.
+it forks sandboxes and containers for the agent. All processes in the network are its descendants and end with it. The
+first process itself ends when the agent ends in order, or when the control plane's end of the lifeline is closed, for
+whatever reason.
 
-It is small, single-threaded and without an event loop, because each container begins as a fork of it. A sandbox has no
-process: descriptors in this process keep its namespaces open. The mount namespace with which a container was started is
-kept open, too. exec enters this mount namespace, because a container can make others, in which paths may lead anywhere.
+The first process is small, single-threaded and without an event loop, because each container begins as a fork of it. A
+sandbox has no process: descriptors in the first process keep its namespaces open. They also keep open the mount
+namespace with which a container was started. exec enters this mount namespace, because a container can make other mount
+namespaces, in which paths may lead anywhere.
 """
 
 from __future__ import annotations

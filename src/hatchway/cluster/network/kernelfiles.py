@@ -78,10 +78,11 @@ def mount_proc(proc: str, empty: str, *, masked: bool = True) -> None:
 
 
 def mount_sys(sys_: str, empty: str, *, writable: bool = False) -> bool:
-    """Mount /sys at the directory `sys_`, without hidden parts. Return False if the kernel refuses the mount.
+    """Mount /sys at the directory `sys_`. Return False if the kernel refuses the mount.
 
-    writable: True to show all of it, writable where this machine's own /sys is. If parts of this machine's own /sys are
-    covered by other mounts, the kernel refuses to mount a new one, and /sys stays empty.
+    writable: False to hide the parts that a container must not see, and to make /sys read-only. True to show all of it,
+    and to make it as writable as this machine's own /sys. If parts of this machine's own /sys are covered by other
+    mounts, the kernel refuses to mount a new one, and /sys stays empty.
     """
     for flags in (0, linux.MS_RDONLY) if writable else (linux.MS_RDONLY,):
         try:

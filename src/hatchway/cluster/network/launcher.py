@@ -72,13 +72,13 @@ class ClusterNetwork(Protocol):
 class NetworkSettings:
     """The settings with which a network is started.
 
-    nodes: the number of nodes, with the control plane.
+    nodes: the number of nodes, including the control plane's node.
     agent: the node agent's argv; [] only to find out whether a network can be made.
     directory: an existing private directory, which becomes a mount point.
     log: the file that the agent and the network write to.
     env: the agent's environment; None for this process's environment.
     hidden: paths that no pod may see although they lie below a directory that pods see.
-    start_seconds: how long the start of a container, or of a process in one, may take in the private network.
+    start_seconds: the most seconds that the start of a container, or of an exec, may take in the private network.
     published: addresses of this machine on which the private network may publish node ports.
     egress: how the private network reaches other networks; None: not at all.
     """

@@ -78,7 +78,7 @@ def set_sysctl(name: str, value: str) -> None:
 
 
 def set_wanted_sysctl(name: str, value: str) -> None:
-    """Set a kernel parameter for a pod. Raises OSError that names it when this kernel, or the namespace, refuses it."""
+    """Set a kernel parameter for a pod. Raises OSError with the parameter's name when the kernel refuses it."""
     try:
         with open(f"/proc/sys/{name}", "w", encoding="utf-8") as file:
             file.write(value)

@@ -90,7 +90,7 @@ class LoopbackProcess:
                 send(self.pid, signal)
 
     def add_exec(self, process: LoopbackProcess) -> None:
-        """Kill `process` when this one ends."""
+        """Kill `process` when this process ends."""
         self._execs = [known for known in self._execs if known.running]
         self._execs.append(process)
         if not self.running:
@@ -312,7 +312,7 @@ class LoopbackRuntime:
 
 
 def _claim_address(pool: AddressPool) -> tuple[str, socket.socket]:
-    """Return an address that no other cluster on this machine uses. An address's owner keeps one of its ports bound."""
+    """Return an address that no other cluster on this machine uses. Its owner keeps one of its ports bound."""
     passed_over: list[str] = []
     try:
         while True:

@@ -12,7 +12,7 @@ from hatchway.cluster.network.hostsockets import HostSockets
 
 
 class LoopbackSockets:
-    """Opens sockets on loopback addresses. published: as for `HostSockets`."""
+    """Opens sockets on loopback addresses. published: see `HostSockets`."""
 
     def __init__(self, published: Sequence[str]) -> None:
         self._host = HostSockets(published)

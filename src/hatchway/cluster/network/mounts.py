@@ -57,7 +57,7 @@ def make_read_only(target: str) -> None:
 
 
 def remount_read_only(target: str) -> None:
-    """Do what `make_read_only` does on kernels before 5.12, one mount at a time."""
+    """Do the same as `make_read_only`, one mount at a time, for kernels before 5.12."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         points = [line.split(" ")[4] for line in file]
     for escaped in points:

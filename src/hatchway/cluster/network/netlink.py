@@ -61,7 +61,7 @@ def open_socket(groups: int = 0) -> socket.socket:
 
 
 class Netlink:
-    """A socket for requests. Every request waits for the kernel's answer and raises OSError when it refuses.
+    """A socket for requests. Every request waits for the kernel's answer. It raises OSError for a refusal.
 
     opened: a socket of another network namespace (`open_socket`); None for a new one of the current namespace.
     """
@@ -127,7 +127,7 @@ class Netlink:
         self._request(_RTM_NEWADDR, body, f"add the address {address}", _NEW)
 
     def add_link_route(self, index: int, address: str, source: str) -> None:
-        """Route one address directly to an interface. source: this namespace's address for it."""
+        """Route one address directly to an interface. source: the source address of packets on this route."""
         body = _route(32, _RT_TABLE_MAIN, _RT_SCOPE_LINK, _RTN_UNICAST)
         body += attribute(_RTA_DST, socket.inet_aton(address)) + attribute(_RTA_OIF, struct.pack("=I", index))
         body += attribute(_RTA_PREFSRC, socket.inet_aton(source))

@@ -25,7 +25,7 @@ _NEWSET, _DELSET, _NEWELEMENT, _DELELEMENT = 9, 11, 12, 14
 _IPV4 = socket.AF_INET
 _NESTED = 0x8000
 _RECEIVE = 65536
-# The longest attribute has 65535 bytes; an element takes up to 100.
+# The longest attribute has 65535 bytes; an element takes up to 100 bytes.
 _ELEMENTS = 500
 
 _SET_INTERVAL, _SET_MAP = 0x4, 0x8
@@ -127,8 +127,8 @@ class Table:
 def element(key: bytes, verdict: tuple[int, str] | None = None, *, ends_range: bool = False) -> bytes:
     """Return an element of a set.
 
-    key: its bytes. verdict: for a map: a code, and the chain of JUMP and GOTO, else "". ends_range: True for the first
-    value after a range.
+    key: its bytes. verdict: only in a map: a code, and the chain for JUMP and GOTO ("" for other codes). ends_range:
+    True for the first value after a range.
     """
     body = _nested(1, attribute(1, key))
     if verdict is not None:
@@ -286,7 +286,7 @@ class NftSocket:
     def transact(self, messages: Sequence[bytes]) -> None:
         """Send messages as one transaction. Raises OSError when the kernel refuses one of them; then none takes effect.
 
-        messages: at most some 200 kB together.
+        messages: at most about 200 kB together.
         """
         if not messages:
             return

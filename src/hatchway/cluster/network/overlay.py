@@ -2,7 +2,7 @@
 
 Layers are given as descriptors (`/proc/self/fd/7`): such a path is short, needs no escapes, and shows a container
 nothing of this machine. The overlay's attributes are `user.overlay...` (the option `userxattr`, Linux 5.11), because a
-user namespace may not write `trusted.` attributes; unpacked layers have the same ones.
+user namespace may not write `trusted.` attributes; unpacked layers have the same attributes.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def overlay_problem(directory: str) -> str:
 
     Raises OSError.
 
-    This process must be root of its user namespace. No mount and no file is left.
+    This process must be root of its user namespace. No mount and no file remains.
     """
     with tempfile.TemporaryDirectory(prefix=".try-", dir=directory) as tried:
         parts = [f"{tried}/{name}" for name in (_NOTHING, UPPER, _WORK)]

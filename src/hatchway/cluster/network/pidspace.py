@@ -4,9 +4,9 @@
       └─ a node's: its keeper, containers of pods with hostPID
            └─ a container's, or a pod's with shareProcessNamespace: its keeper and containers
 
-So a pod with hostPID sees only the processes of its node's pods. The first process of such a namespace,
-its keeper, does nothing but reap orphans. The keeper is a fork of init; its memory and files are protected from the
-whole cluster. Its file system is empty, so `/proc/1/root` leads nowhere.
+So a pod with hostPID sees only the processes of its node's pods. The first process of such a namespace is its keeper,
+which only reaps orphans. The keeper is a fork of init; its memory and files are protected from the whole cluster. Its
+file system is empty, so `/proc/1/root` leads nowhere.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PidSpace:
     def sweep(self, mounts: str | None, keep: set[int]) -> None:
         """Kill the processes that are directly in this namespace, except its keeper.
 
-        mounts: kill only processes in this mount namespace (those that a container has left behind); None kills all.
+        mounts: kill only processes in this mount namespace, which a container has left behind; None kills all.
         keep: the ids of processes that are not killed.
         """
         deadline = time.monotonic() + _SWEEP_SECONDS

@@ -215,7 +215,7 @@ class PrivateRuntime:
         self._channel = Channel(self._loop, control, self._received, self._lost)
 
     def close(self) -> None:
-        """Close the connection to init, which ends the whole network when this process ends."""
+        """Close the connection to init. Init ends the whole network when this process ends."""
         self._channel.close()
         self._lost()
 
@@ -268,7 +268,7 @@ class PrivateRuntime:
         return sandbox.make_sockets(count, family)
 
     async def dial(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
-        """Connect to an address. Raises OSError; EHOSTUNREACH at once for a pod's address that no pod has."""
+        """Connect to an address. Raises OSError; EHOSTUNREACH at once for an unused address of the pods' range."""
         if ip not in self._pools and _is_pod_address(ip):
             raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
         return await sockets.connect(ip, port, timeout)

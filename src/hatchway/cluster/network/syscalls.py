@@ -178,7 +178,7 @@ def set_listening_filter(program: bytes) -> int:
 def keep_memory_private(private: bool = True) -> None:
     """Protect this process's memory and /proc files from processes without capabilities in its first user namespace.
 
-    It holds until the next execve(2).
+    The protection holds until the next execve(2).
     """
     _prctl(_PR_SET_DUMPABLE, 0 if private else 1)
 
@@ -190,8 +190,7 @@ def fork_sibling() -> int:
     """Fork a child of this process's parent (CLONE_PARENT); return the result of fork(2).
 
     Python's runtime does not notice this fork. Therefore, use it only in single-threaded processes, for children that
-    soon call
-    execve(2) or do nothing else. Raises OSError (ENOSYS: unknown machine).
+    soon call execve(2) or do nothing else. Raises OSError (ENOSYS: unknown machine).
     """
     if _SYS_CLONE is None:
         raise OSError(errno.ENOSYS, f"clone: its number on {platform.machine()} is not known")

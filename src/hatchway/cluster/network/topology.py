@@ -81,7 +81,7 @@ class Topology:
         return NodeNamespaces(own, node["name"], users)
 
     def _try_container(self) -> None:
-        """Make a sandbox and a container's root, and remove them. Raises OSError when pods could not start here."""
+        """Make a sandbox and a container's root, and remove them. Raises OSError when pods cannot start."""
         gateway = self._config["nodes"][0]["gateway"]
         message = {"node": 0, "hostname": "try", "ip": "169.254.1.2", "gateway": gateway, "etc": {}, "sysctls": {}}
         sandbox = self.make_sandbox(message)
@@ -96,7 +96,7 @@ class Topology:
         """Mount a /proc for all nodes. It belongs to a PID namespace that ends at once, so it never shows a process.
 
         It describes the machine only. A /proc with processes would give access to the environment and the root
-        directory of each (`/proc/PID/root`).
+        directory (`/proc/PID/root`) of each process.
         """
         mount_proc(self.template.machine + "/proc", self.template.empty)
 
@@ -121,7 +121,7 @@ class Topology:
         """Make a pod's namespaces, without a process in them. Raises OSError.
 
         message: `node` (index), `hostname`, `ip`, `gateway`, `etc`, `sysctls` (names with slashes), and `sharing`, the
-        namespaces that it shares with its node (`Sharing` of the runtime's contract).
+        namespaces that the pod shares with its node (`Sharing` in `cluster/runtime.py`).
         """
         node, sharing = self.nodes[message["node"]], message.get("sharing") or {}
         on_node = bool(sharing.get("network"))

@@ -2,12 +2,13 @@
 
 Many images start as root and continue as another user: their start script checks `id -u`, and runs itself again by
 `gosu`, `su-exec` or `setpriv`. If the user never changes, such a script repeats forever. So when a process of the
-container calls setuid(2) or the like, the kernel asks this process (seccomp_unotify(2)), which answers with success. If
-the container's first process then executes another program, the container needs the other user, and is started again as
-that user (`nestedusers.py`). Servers that only drop root's rights (nginx) execute no program afterwards, and continue.
+container calls setuid(2) or the like, the kernel asks the network's first process (seccomp_unotify(2)), which answers
+with success. If the container's first process then executes another program, the container needs the other user, and is
+started again as that user (`nestedusers.py`). Servers that only drop root's rights (nginx) execute no program
+afterwards, and continue.
 
-The network's first process has other work. So it spends little time on each question, and limits how often a container
-is answered.
+The network's first process also has other work. So it spends little time on each question, and limits how often a
+container is answered.
 """
 
 from __future__ import annotations
@@ -109,9 +110,9 @@ class UserChanges:
         return os.path.isdir(f"/proc/{self._pid}/task/{pid}")
 
     def check(self, now: float) -> tuple[int, int] | None:
-        """Return the user and group with which the container must be started again; None for no restart.
+        """Return the user and group for a restart of the container; None when it needs no restart.
 
-        now: monotonic.
+        now: monotonic seconds.
         """
         if self.paused_until is not None and now >= self.paused_until:
             self.paused_until = None

@@ -67,7 +67,7 @@ def open_source(mount: dict[str, Any]) -> int:
 
 
 def _attach(template: Template, source: int, target: int, *, directory: bool, read_only: bool) -> None:
-    """Mount `source` at `target`. To make it read-only unseen by containers, it is first mounted at a hidden path."""
+    """Mount `source` at a hidden path, make it read-only if necessary, and then move it to `target`."""
     stage = template.stage(directory=directory)
     linux.mount(f"/proc/self/fd/{source}", stage, None, linux.MS_BIND | linux.MS_REC)
     if read_only:

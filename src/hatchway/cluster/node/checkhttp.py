@@ -33,7 +33,7 @@ Dial = Callable[[str, int, float], Awaitable[socket.socket]]
 
 
 class RequestError(Exception):
-    """A request got no response; the message is that of Go's `http.Client`."""
+    """A request got no response. The message has the words of Go's `http.Client`."""
 
 
 class PlainAnswerError(RequestError):

@@ -83,7 +83,7 @@ class ContainerWorker:
         return self.state.exit_code is not None and not self._is_restarted(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
-        """Apply a changed spec. A new image restarts the container; new resources do if its resize policy says so."""
+        """Apply a changed spec. A new image restarts the container, new resources only if its resize policy says so."""
         self.state.granted = spec.get("resources") or {}
         if spec.get("image") == self.spec.get("image"):
             self.spec = spec

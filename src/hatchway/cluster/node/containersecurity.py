@@ -29,7 +29,7 @@ def setting(pod: Object, container: Object, name: str) -> Any:
 
 
 def check_non_root(pod: Object, container: Object, image_user: str) -> None:
-    """Raise ConfigError when a container would run as root against runAsNonRoot (verifyRunAsNonRoot).
+    """Raise ConfigError when a container with runAsNonRoot would run as root (verifyRunAsNonRoot).
 
     image_user: the user in the image's configuration.
     """

@@ -25,7 +25,7 @@ __all__ = ["ImageStock", "ImageUnpacker", "PullingService", "UnpackedImage"]
 
 log = logging.getLogger(__name__)
 
-# The most images in a node's status, and the most names of an image there (`nodestatus/setters.go`).
+# The most images in a node's status, and the most names of each image in the status (`nodestatus/setters.go`).
 _MOST_IMAGES, _MOST_NAMES = 50, 5
 # The most images that are unpacked at a time; more would only compete for the disk.
 _UNPACKED_AT_ONCE = 2

@@ -84,7 +84,7 @@ class LineEncoder:
     def finish(self, moment: bytes) -> bytes:
         """End the stream; return the log file's line for an unfinished last line, b"" when there is none.
 
-        It has the tag P, so that readers do not add a newline.
+        This line has the tag P, so that readers do not add a newline.
         """
         if not self._rest:
             return b""

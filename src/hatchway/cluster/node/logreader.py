@@ -128,7 +128,7 @@ async def read_log(
     try:
         if not opened and live is None:
             raise FileNotFoundError(path)
-        # Without `follow`, stop at the present size, however fast the container writes.
+        # Without `follow`, stop at the current size, however fast the container writes.
         left = None if options.follow else sum(os.fstat(file.fileno()).st_size for file in opened)
         skipped = _seek(opened, options.tail_lines)
         if left is not None:
@@ -165,7 +165,7 @@ async def read_log(
 
 
 def _newer(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
-    """Open and return the log's files that are newer than `current`; all of them when it is None or was deleted."""
+    """Open and return the log's files that are newer than `current`; all files if `current` is None or deleted."""
     parts = parts_of(path)
     if current is not None:
         own = os.fstat(current.fileno())

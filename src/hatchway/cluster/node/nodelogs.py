@@ -191,7 +191,7 @@ def _redirect(to: str) -> Respond:
 
 
 class _NodeLogFile:
-    """An ASGI application that sends the present content of an open file, and closes the file."""
+    """An ASGI application that sends the current content of an open file, and closes the file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -17,7 +17,7 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
-# Chooses a limit from (the current one, the wanted one).
+# Chooses a limit from (current limit, wanted limit).
 _Choose = Callable[["int | None", "int | None"], "int | None"]
 
 
@@ -52,7 +52,7 @@ class PodGroups:
             self.groups.update_container(group, container_resources(container))
 
     def widen(self, pod: Object) -> None:
-        """Raise the pod's limits to the limits of its new spec; lower none.
+        """Raise the pod's limits to the limits of its new spec, but do not lower any limit.
 
         Call it before the pod's containers are resized.
         """
@@ -103,7 +103,7 @@ class ContainerGroup:
     def resize(self, container: Object) -> bool:
         """Give the process new limits.
 
-        Return False when this must wait, because the container uses more memory than the new limit.
+        Return False when the change must wait, because the container uses more memory than the new limit.
         """
         try:
             self._pod.resize(self.path, container)

@@ -55,7 +55,7 @@ class PodResizes:
         ledger.reserve(context.uid, requests)
 
     def follow(self, is_resizing: bool) -> None:
-        """End the resize unless `is_resizing`: a container still runs with other resources than it was granted."""
+        """End the resize, unless a container still runs with other resources than it was granted (`is_resizing`)."""
         if RESIZE_IN_PROGRESS in self.conditions and not is_resizing:
             del self.conditions[RESIZE_IN_PROGRESS]
             self._context.event("Normal", "ResizeCompleted", resize_message("Pod resize completed", self._context.pod))

@@ -1,9 +1,9 @@
 """Reads processor time, memory and traffic of containers and of this machine from /proc.
 
 Where the cluster cannot create control groups (`cgroups.py`), a container's usage is the sum of its processes' usage. A
-container's processes are those in its mount namespace (PID namespaces may be shared); on loopback addresses, those in
-its session. The kernel adds the CPU time and the disk traffic of ended processes to the counters of their parents
-(wait(2)).
+container's processes are the processes in its mount namespace (PID namespaces may be shared); on loopback addresses,
+the processes in its session. The kernel adds the CPU time and the disk traffic of ended processes to the counters of
+their parents (wait(2)).
 
 Memory that several processes of a container share must be counted once, so their proportional shares are added. The
 kernel computes these shares slowly, by a walk over page tables. So for a container with only one process, the process's

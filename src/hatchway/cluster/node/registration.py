@@ -163,8 +163,8 @@ def _os_image() -> str:
 def with_transitions(known: Object, wanted: Object, report_after: float = REPORT_SECONDS) -> Object:
     """Return the status `wanted` with the times that unchanged conditions have in the status `known`.
 
-    Their transition times are kept. Their heartbeat times are replaced only when they are older than `report_after`
-    seconds. Extended resources, which other clients have written, are kept.
+    Unchanged conditions keep their transition times. Their heartbeat times are replaced only when they are older than
+    `report_after` seconds. Extended resources, which other clients have written, are kept.
     """
     old = {condition["type"]: condition for condition in known.get("conditions") or ()}
     conditions = []

@@ -56,7 +56,7 @@ def has_unknown_owner(top: int) -> bool:
                             if depth + 1 < _DEEPEST and entry.is_dir(follow_symlinks=False):
                                 waiting.append((os.open(entry.name, _FIND, dir_fd=listed), depth + 1))
                         except FileNotFoundError:
-                            # A container has removed it meanwhile.
+                            # A container has removed the file meanwhile.
                             continue
     finally:
         for directory, _ in waiting:

@@ -83,7 +83,7 @@ class VolumeOwnership:
                 try:
                     inner = self._enter(level.directory, name, device, deep=len(levels) >= _DEPTH)
                 except FileNotFoundError:
-                    # Another container with this volume has removed or renamed it meanwhile.
+                    # Another container with this volume has removed or renamed the file meanwhile.
                     continue
                 if inner is not None:
                     levels.append(inner)

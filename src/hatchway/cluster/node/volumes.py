@@ -3,7 +3,7 @@
 `pods/UID/volumes/NAME` in the state directory contains an emptyDir or a ConfigMap's files. Volumes that may contain
 secrets have the same layout below a second directory, which is in memory (on loopback addresses: on disk). Paths that a
 container can change are opened with directory descriptors (`beneath.py`); `open_source` in
-`cluster/network/volumemounts.py` does so again at mount time.
+`cluster/network/volumemounts.py` opens them in this way again at mount time.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ class Volumes:
     def _give(self, pod: Object, source: _MountSource, *, fresh: bool = False) -> None:
         """Give a volume to the pod's fsGroup. Blocks. Raises OSError.
 
-        fresh: True to do so whatever fsGroupChangePolicy says.
+        fresh: True to ignore fsGroupChangePolicy.
         """
         owner = self._owner(pod)
         with source.opened() as directory:

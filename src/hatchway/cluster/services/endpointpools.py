@@ -143,7 +143,7 @@ Usable = tuple[tuple[int, tuple[str, ...]], ...]
 class PortEndpoints:
     """The endpoints of one port of a Service.
 
-    Only ready endpoints get connections. When none is ready, terminating endpoints that still serve get them
+    Only ready endpoints get connections. When none is ready, connections go to terminating endpoints that still serve
     (pkg/proxy/topology.go).
 
     parts: (number, pool) for each pool of addresses: the port's number at these addresses.

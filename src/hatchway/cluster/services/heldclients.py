@@ -33,7 +33,10 @@ class HeldClients:
         return self._count
 
     def take(self, deployment: str) -> bool:
-        """Start a Deployment, and reserve a place for a client. Return False if there is no free place."""
+        """Start a Deployment, and reserve a place for a client. Return False if there is no free place.
+
+        After True, the caller must call `wait`, which gives the place back.
+        """
         self._report_use(deployment)
         if self._count >= self._most:
             return False
@@ -63,7 +66,7 @@ class HeldClients:
                 return
             except OSError:
                 has_gone = True
-            # If the client has sent data, the data stays in the socket, and its later end cannot be noticed.
+            # If the client has sent data, the data stays in the socket, so a later disconnect cannot be noticed.
             loop.remove_reader(number)
             if has_gone and not future.done():
                 future.set_result(False)

@@ -1,8 +1,9 @@
 """Joins two connected sockets of the service proxy: the bytes of each are written to the other one.
 
-`proxy/join.py` does the same for transports. Here sockets are used directly, and all connections share one buffer, so a
-new connection costs little, and data is not copied in Python. The two directions are independent: the end of one (FIN)
-is passed on while the other continues. While one socket's buffer is full, reading from the other socket is paused.
+`proxy/join.py` does the same for transports. This module uses sockets directly, and all connections share one buffer,
+so a new connection costs little, and data is not copied in Python. The two directions are independent: the end of one
+(FIN) is passed on while the other continues. While one socket's buffer is full, reading from the other socket is
+paused.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from hatchway.kube.wellknown import ENDPOINT_SLICES
 
 _log = logging.getLogger(__name__)
 
-# The part of this process's file descriptors for listening sockets, and the part of these for one namespace.
+# The share of this process's file descriptors for listening sockets; one namespace's share of these.
 _SHARE = 0.3
 _OF_NAMESPACE = 0.5
 # The most frontends that are opened in one turn of the event loop. The kubelets use the same loop.

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 # The seconds after which an unused flow ends. This is conntrack's default for flows without an answer
 # (net.netfilter.nf_conntrack_udp_timeout), but it is used for all flows.
 IDLE_SECONDS = 30.0
-# The part of the process's descriptors for UDP flows.
+# The share of the process's descriptors for UDP flows.
 SHARE = 0.2
 _MAX_DATAGRAM = 65535
 # The most datagrams of a socket that are read in one iteration of the event loop.

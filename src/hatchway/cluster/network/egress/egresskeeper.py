@@ -9,7 +9,8 @@ It reports its state to the control plane over a socket pair:
 
     {"nameserver": true}      with two descriptors: see `hostnames.py`
     {"up": true}              pods reach other networks
-    {"up": false, "why": ..}  they do not: the program has ended, or the gateway cannot be created ("final": true)
+    {"up": false, "why": ..}  pods do not reach other networks: the program has ended, or the gateway cannot be
+                              created ("final": true)
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ _WRITTEN_BY_ENGINE: Final = frozenset((b"Connection", b"Upgrade"))
 _RUN_OUTPUT: Final = 1 << 20
 _RUN_SECONDS: Final = 120.0
 _LONGEST_QUERY: Final = 1 << 20
-# The part of this process's descriptors for forwarded connections. Most others are for Services (`services/`).
+# The share of this process's descriptors for forwarded connections. Most others are for Services (`services/`).
 _SHARE: Final = 0.1
 
 
@@ -125,7 +125,7 @@ class StreamServer:
         source = container.streams
         if source is None:
             raise StreamRefused(500, f'container not found ("{container.name}")')
-        # For attach, the process already runs. So it decides whether there is a terminal, not the request.
+        # For attach, the running process decides whether there is a terminal, not the request.
         tty = source.has_terminal
         streams = WantedStreams(streams.stdin, streams.stdout, streams.stderr and not tty, tty)
         once = bool(container.spec.get("stdinOnce"))
