@@ -187,8 +187,9 @@ def namespace_guard(*, mounts: bool, machine: str = "") -> bytes | None:
 
     Containers without the default profile need it, too, because in a user namespace each process may make namespaces.
     The filter forbids cgroup namespaces: in a cgroup namespace, a container could mount the tree of control groups that
-    has the cluster's own
-    processes. mounts: True to forbid entering another mount namespace, too.
+    has the cluster's own processes.
+
+    mounts: True to forbid entering another mount namespace, too.
     """
     entered = _CLONE_NEWCGROUP | (_CLONE_NEWNS if mounts else 0)
     rules = [

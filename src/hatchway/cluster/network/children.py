@@ -129,7 +129,7 @@ class Children:
     def end_late_starts(self) -> None:
         """Kill children whose program was not started in time.
 
-        A container can cause this: it can stop (SIGSTOP) the process of an exec that is just entering it.
+        A container can cause this: it can stop (SIGSTOP) the process of an exec that is entering the container.
         """
         for child in list(self._starting.values()):
             if child.deadline > time.monotonic():
@@ -172,7 +172,7 @@ class Children:
         return child
 
     def _end_execs_of(self, ended: Child) -> None:
-        """Kill the processes that exec has started in a container that has ended, in whichever namespace they are."""
+        """Kill the processes that exec has started in an ended container, in whichever namespace the processes are."""
         for child in self._by_pid.values():
             if child.container is ended:
                 child.kill(signal.SIGKILL)

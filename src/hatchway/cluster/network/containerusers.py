@@ -4,7 +4,7 @@
     one            root stays the one user, and a seccomp filter answers changes of users (`ownerchanges.py`);
                    for any other user number, a user namespace is made (`nestedusers.py`)
 
-Containers of this machine's programs always have one user, called root. They may not become another user of the map:
+Containers of this machine's programs always have one user, called root. They cannot become another user of the map:
 they lose the capabilities for that, and a user namespace that they make can only map their own number.
 """
 

@@ -1,9 +1,9 @@
 """Builds the root file system of an image's container: the image's layers, and above them the container's changes.
 
 An image is untrusted: its `/etc` or `/dev` may be a link to anywhere, a file, or missing. Until this process has
-changed into the new root, it opens every path in it by `beneath`, which cannot leave the root. /dev, /proc and /sys are
-first mounted where no container sees them, and then moved. Layers never change: missing mount points are created in the
-container's own directory.
+changed into the new root, it opens every path in the root by `beneath`, which cannot leave the root. /dev, /proc and
+/sys are first mounted where no container sees them, and then moved. Layers never change: missing mount points are
+created in the container's own directory.
 
 The order, the refusals and their messages are those of runc (libcontainer's rootfs_linux.go).
 """

@@ -1,9 +1,9 @@
 """The first process of the private network: `python -m hatchway.cluster.network.init CONFIG` (see `launcher.py`).
 
 It makes the namespaces, builds the nodes' network, and starts the node agent, which it restarts after an accident. Then
-it forks sandboxes and containers for the agent. All processes in the network are its descendants and end with it. The
-first process itself ends when the agent ends in order, or when the control plane's end of the lifeline is closed, for
-whatever reason.
+it makes sandboxes and forks containers for the agent. All processes in the network are its descendants and end with it.
+The first process itself ends when the agent ends in order, or when the control plane's end of the lifeline is closed,
+for whatever reason.
 
 The first process is small, single-threaded and without an event loop, because each container begins as a fork of it. A
 sandbox has no process: descriptors in the first process keep its namespaces open. They also keep open the mount

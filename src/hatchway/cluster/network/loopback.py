@@ -312,7 +312,7 @@ class LoopbackRuntime:
 
 
 def _claim_address(pool: AddressPool) -> tuple[str, socket.socket]:
-    """Return an address that no other cluster on this machine uses. Its owner keeps one of its ports bound."""
+    """Return an address that no other cluster on this machine uses. Each cluster binds a port of its addresses."""
     passed_over: list[str] = []
     try:
         while True:

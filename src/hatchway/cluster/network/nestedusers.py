@@ -4,8 +4,9 @@ There are two kinds of such user namespaces:
 
 - The user namespace of a node has the cluster's users. The containers of images run in it, and the namespaces of the
   node's pods belong to it. Its root has all rights over the pods, but none over the cluster's own processes and mounts.
-  Without it, a container that may mount could make its read-only mounts writable. It could also let the kernel execute
-  other programs in place of the node agent's own (binfmt_misc, which each user namespace has since Linux 6.7).
+  Without this namespace, a container that may mount could make its read-only mounts writable. It could also let the
+  kernel execute other programs in place of the node agent's own (binfmt_misc, which each user namespace has since Linux
+  6.7).
 - The user namespace of a container is made in a cluster with one user, if the container's user is not root. It gives
   the one user another number: the number from the image or from runAsUser. So id(1) shows this number, files of the
   container belong to it, and programs that refuse to run as root (postgres) start. The group gets another number in the

@@ -96,7 +96,7 @@ class Netlink:
     def add_veth(self, name: str, address: str, peer: str, peer_namespace: int) -> None:
         """Make a pair of interfaces.
 
-        name: the interface in this namespace. address: the IP address that it will get, from which its MAC address is
+        name: the interface in this namespace. address: the interface's future IP address, from which the MAC address is
         made. peer: the name of the other interface. peer_namespace: a descriptor of that interface's network namespace.
         """
         size = attribute(_IFLA_MTU, struct.pack("=I", _VETH_MTU))

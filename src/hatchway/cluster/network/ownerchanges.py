@@ -156,7 +156,7 @@ def ignore_user_changes() -> None:
 
 
 def follow_user_changes() -> int:
-    """Like `ignore_user_changes`, but let another process answer setuid(2) and the like (`userchanges.py`).
+    """Do the same as `ignore_user_changes`, but let another process answer setuid(2) and the like (`userchanges.py`).
 
     Return the descriptor for that process, or -1 on machines whose calls are not listed in this file. The caller of
     setuid(2) waits until that process answers. Raises OSError on kernels without this feature (before Linux 5.0).

@@ -1,6 +1,6 @@
 """The packet filter of the private network, in nf_tables: drops packets that network policies do not allow.
 
-It stands in the router's namespace, through which each packet between pods, nodes and services passes:
+The filter is in the router's namespace, through which each packet between pods, nodes and services passes:
 
     forward, first      answers pass; then `egress`: the chain of the source's address
     forward, second     answers pass; packets from the pod's own node pass; then `ingress`: the chain of the

@@ -56,7 +56,7 @@ class PidSpace:
     def sweep(self, mounts: str | None, keep: set[int]) -> None:
         """Kill the processes that are directly in this namespace, except its keeper.
 
-        mounts: kill only processes in this mount namespace, which a container has left behind; None kills all.
+        mounts: kill only the processes that a container has left behind in this mount namespace; None kills all.
         keep: the ids of processes that are not killed.
         """
         deadline = time.monotonic() + _SWEEP_SECONDS

@@ -81,7 +81,7 @@ class PrivateProcess:
         return any(int(mask, 16) >> (signal - 1) & 1 for mask in masks)
 
     def written_bytes(self) -> int:
-        """Return the bytes used in the tmpfs that is its root, or in the directory with the changes to its image.
+        """Return the bytes in the container's root: in its tmpfs, or in the directory with the changes to its image.
 
         0 when the process has changed its root, or has ended.
         """
@@ -324,7 +324,7 @@ class PrivateRuntime:
         return answer
 
     async def _ask(self, message: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
-        """Like `ask`, but the caller owns the descriptors that come with the answer."""
+        """Send a request like `ask`; the caller owns the descriptors that come with the answer."""
         if self._channel.closed:
             raise ConnectionError("the private network is gone")
         number = next(self._ids)

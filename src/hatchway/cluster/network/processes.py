@@ -1,8 +1,8 @@
 """Limits processes: the cluster may have half of this machine's, a node a quarter, a container an eighth.
 
-Since Linux 6.14 each PID namespace has its own `pid_max`, which also holds for all namespaces below it. Older kernels
-have only RLIMIT_NPROC (see `containerstart.py`), which they do not apply to this machine's root, and control groups,
-where the cluster may make them (`cgroups.py`).
+Since Linux 6.14 each PID namespace has its own `pid_max`, which also holds for all namespaces below it. On older
+kernels, two other limits remain: RLIMIT_NPROC (see `containerstart.py`), which the kernel does not apply to this
+machine's root; and control groups, where the cluster may make them (`cgroups.py`).
 """
 
 from __future__ import annotations

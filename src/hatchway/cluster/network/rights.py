@@ -77,7 +77,8 @@ def take_rights(report: socket.socket, account: Account, rights: Rights, users: 
             # This drops all rights outside the new namespace, and gives all rights in it.
             linux.setns(users, linux.CLONE_NEWUSER)
         if one:
-            # Before the rights are limited, because this may enter a user namespace, which gives all rights in it.
+            # Do this before the rights are limited: it may enter a user namespace, which gives all rights in that
+            # namespace.
             containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_bounding_set(kept)
         if not rights.no_new_privileges:

@@ -101,7 +101,7 @@ class Topology:
         mount_proc(self.template.machine + "/proc", self.template.empty)
 
     def _in_new_pid_space(self, run: Callable[[], None]) -> None:
-        """Call `run` in a process that is the only one of a new PID namespace, and ends with it. Raises OSError."""
+        """Call `run` in the only process of a new PID namespace, which ends with the process. Raises OSError."""
         errors, report = os.pipe()
 
         def child() -> NoReturn:

@@ -22,7 +22,7 @@ _MIRROR_BYTES = 16 << 20
 
 
 class RootError(Exception):
-    """The file system cannot be made as the pod's spec says; the message is for the pod's author."""
+    """The file system cannot be made according to the pod's spec. The message is for the pod's author."""
 
 
 def mount_volume(template: Template, root: int, mount: dict[str, Any], *, forbidden: int = -1) -> None:

@@ -79,7 +79,7 @@ class ContainerWorker:
     # --- called by the pod worker -----------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """Return True when it has ended and its restart policy does not start it again. Call it before `run`."""
+        """Return True when the container has ended and its restart policy allows no restart. Call it before `run`."""
         return self.state.exit_code is not None and not self._is_restarted(self.state.exit_code)
 
     def update(self, spec: Object) -> None:

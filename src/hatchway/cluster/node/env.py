@@ -102,7 +102,7 @@ def _links(name: str, address: str, ports: Iterable[Mapping[str, Any]]) -> dict[
 class Environment:
     """Builds the environments of one pod's containers.
 
-    base: variables that come before the container's own.
+    base: variables with lower priority than the container's own.
     skipped: called with (source, keys) for keys that are not valid names.
     """
 

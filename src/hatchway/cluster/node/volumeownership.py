@@ -101,7 +101,7 @@ class VolumeOwnership:
         )
 
     def _enter(self, parent: int, name: str, device: int, *, deep: bool) -> _OwnedLevel | None:
-        """Change a file. For a directory, return its level instead: it is changed after its content."""
+        """Change a file. For a directory, return its level instead: the directory is changed after its content."""
         with opened(os.open(name, _PATH, dir_fd=parent)) as file:
             found = os.fstat(file)
             if found.st_dev != device:

@@ -35,7 +35,7 @@ class HeldClients:
     def take(self, deployment: str) -> bool:
         """Start a Deployment, and reserve a place for a client. Return False if there is no free place.
 
-        After True, the caller must call `wait`, which gives the place back.
+        After True, the caller must call `wait`, which frees the place.
         """
         self._report_use(deployment)
         if self._count >= self._most:
@@ -44,7 +44,7 @@ class HeldClients:
         return True
 
     def release(self, frontend: object, *, found: bool) -> None:
-        """Wake up the clients of a frontend. found: True if it has an endpoint, False if it will not get one."""
+        """Wake up the clients of a frontend. found: True if there is an endpoint, False if there will be none."""
         for future in self._waiting.pop(frontend, ()):
             if not future.done():
                 future.set_result(found)

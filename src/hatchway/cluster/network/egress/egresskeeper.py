@@ -250,7 +250,7 @@ class EgressKeeper:
         try:
             channel.send(self._control, message, descriptors)
         except BlockingIOError:
-            # About a hundred messages are unread, so the control plane is stopped. Drop this one: later messages
+            # About a hundred messages are unread, so the control plane is stopped. Drop this message: later messages
             # replace it.
             return
         except ConnectionError:
