@@ -111,7 +111,7 @@ def _try_limit(tree: Path) -> None:
     try:
         _write(group / "memory.max", str(1 << 30))
         if _read(group / "memory.max").strip() != str(1 << 30):
-            raise NoGroups(f"limits of the control group {group} do not hold")
+            raise NoGroups(f"limits of the control group {group} have no effect")
     finally:
         group.rmdir()
 

@@ -343,7 +343,7 @@ def _make_root(root: Path, config: ContainerConfig) -> None:
             place /= part
             if place.is_symlink():
                 raise StartError(
-                    f'error mounting "{mount.source}" at "{mount.path}": no volume in a volume on loopback'
+                    f'error mounting "{mount.source}" at "{mount.path}": on loopback, no volume can be inside another'
                 )
             place.mkdir(exist_ok=True)
         (place / parts[-1]).symlink_to("/".join(part for part in (mount.source, mount.inside, mount.sub_path) if part))

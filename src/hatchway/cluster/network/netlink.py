@@ -163,7 +163,7 @@ class Netlink:
     def remove_local_route(self, index: int, network: str, prefix: int) -> None:
         """Undo `add_local_route`."""
         body = _local_route(index, network, prefix)
-        self._request(_RTM_DELROUTE, body, f"make {network}/{prefix} local no longer")
+        self._request(_RTM_DELROUTE, body, f"remove {network}/{prefix} from the local routes")
 
     def refuse(self, network: str, prefix: int) -> None:
         """Refuse connections to a network at once (EHOSTUNREACH), unless another route leads to the address."""

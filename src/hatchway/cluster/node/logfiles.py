@@ -123,7 +123,7 @@ class ContainerLog:
             self._lost += len(data)
             return
         if self._lost:
-            log.warning("container output is kept again; %d bytes were lost: %s", self._lost, self.path)
+            log.warning("container output is written again; %d bytes were lost: %s", self._lost, self.path)
             self._lost = 0
         self._notify()
 

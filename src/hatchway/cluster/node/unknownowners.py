@@ -16,9 +16,9 @@ from hatchway.beneath import opened
 __all__ = ["MESSAGE", "has_unknown_owner"]
 
 MESSAGE = (
-    "files in it belong to users that this cluster does not have, so containers may not read them: it was used by a "
-    "cluster with other users. Give your user its former range in /etc/subuid and /etc/subgid back (with newuidmap), "
-    "and start the cluster again; `hatchway status` says which users it has, and docs/users.md what to do"
+    "files in it belong to users that this cluster does not have, so containers may not read them: a cluster "
+    "with other users has used the volume. Give your user its former range in /etc/subuid and /etc/subgid again (with "
+    "newuidmap), and restart the cluster; `hatchway status` shows its users, and docs/users.md explains what to do"
 )
 # The most files and levels of directories that are examined: a database's files are at the top, or below a subPath.
 _MOST_FILES, _DEEPEST = 1000, 2

@@ -47,8 +47,8 @@ def _ports(spec: Object, containers: list[Object], loopback: bool) -> Iterator[s
     ]
     if ports:
         yield (
-            f"hostPort {', '.join(ports)}: host ports are on the node's own addresses only; with another hostIP a port "
-            "leads nowhere"
+            f"hostPort {', '.join(ports)}: host ports are on the node's own addresses only; a port with another "
+            "hostIP cannot be reached"
         )
 
 
