@@ -34,8 +34,9 @@ _PERIOD = 100_000
 _READ_BYTES = 64 << 10
 _MOUNTS_BYTES = 4 << 20
 _OWN = "hatchway-main"
-# The errors with which the kernel refuses to enable controllers below a group that has processes. The second one comes
-# when controllers that support threads (`cpu`, `pids`) are already enabled there (cgroup_vet_subtree_control_enable).
+# The errors with which the kernel refuses to enable controllers below a group that has processes. The second error
+# comes when controllers that support threads (`cpu`, `pids`) are already enabled there
+# (cgroup_vet_subtree_control_enable).
 _HAS_PROCESSES = frozenset({errno.EBUSY, errno.EOPNOTSUPP})
 _DELEGATE = "`systemd-run --user --scope -p Delegate=yes hatchway up -d` starts the cluster where they are enforced"
 _ADMINISTRATOR = "the machine's administrator can delegate them with `Delegate=cpu memory pids` for user@.service"

@@ -81,7 +81,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
 
 
 def close_all(descriptors: Sequence[int]) -> None:
-    """Close every one of the descriptors."""
+    """Close all of the descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)
 

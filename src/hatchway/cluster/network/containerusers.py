@@ -26,7 +26,7 @@ OTHER_USERS = frozenset({0, 6, 7})
 def take_user(report: socket.socket, way: Way, uid: int, gid: int, groups: Sequence[int]) -> None:
     """Change to a user, a group and supplementary groups, before the program of an image's container is executed.
 
-    With the map "one", a process that is not root gets no supplementary groups, and root only group 0.
+    With the map "one", a process that is not root gets no supplementary groups, and root gets only group 0.
     The process keeps all capabilities if `uid` is 0; with the map "one", every user keeps them until execve(2). So drop
     capabilities after this call.
     report: the child's end of `report_pair`. Raises OSError.

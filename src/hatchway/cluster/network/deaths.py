@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-# An agent that ends more than `MOST` times within `SECONDS` is not started again: it cannot work on this machine.
+# An agent that ends more than `MOST` times within `WITHIN` seconds is not started again: it cannot work on this
+# machine.
 MOST = 3
 WITHIN = 60.0
 

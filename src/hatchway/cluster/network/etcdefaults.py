@@ -20,7 +20,7 @@ protocols: files
 services: files
 """
 
-# The host's file may name a directory service, or contain its password. With this one, a login checks /etc/shadow,
+# The host's file may name a directory service, or contain its password. With Hatchway's file, a login checks /etc/shadow,
 # where no account has a password.
 _PAM_OTHER = """\
 # Made by Hatchway for services without a file of their own.

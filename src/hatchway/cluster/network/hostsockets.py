@@ -26,7 +26,7 @@ class HostSockets:
     def open(self, protocol: str, ip: str, port: int) -> socket.socket:
         """Open a socket in non-blocking mode: listening for "TCP", bound for "UDP".
 
-        Raises OSError: EACCES for an address that the cluster may not open, EADDRINUSE when another program has it.
+        Raises OSError: EACCES for an address that the cluster may not open, EADDRINUSE when another program uses it.
         """
         if protocol not in ("TCP", "UDP") or not self._is_allowed(ip, port):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))

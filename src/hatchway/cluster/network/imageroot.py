@@ -5,7 +5,7 @@ changed into the new root, it opens every path in the root by `beneath`, which c
 /sys are first mounted where no container sees them, and then moved. Layers never change: missing mount points are
 created in the container's own directory.
 
-The order, the refusals and their messages are those of runc (libcontainer's rootfs_linux.go).
+The order, the refusals and their messages come from runc (libcontainer's rootfs_linux.go).
 """
 
 from __future__ import annotations

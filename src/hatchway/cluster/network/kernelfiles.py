@@ -1,6 +1,6 @@
 """Mounts /dev, /proc and /sys for a container, without the parts that a container must not see or change.
 
-All paths are those of the process that builds the container; no container has access to them yet.
+All paths are paths of the process that builds the container; no container has access to them yet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starts the cluster's network from the control plane: a private one, or loopback where that is not possible.
+"""Starts the cluster's network from the control plane: a private network, or loopback where that is impossible.
 
     agent = [sys.executable, "-m", "hatchway.cluster.nodeagent"]
     network = await start_private_network(NetworkSettings(nodes=3, agent=agent, ...))

@@ -84,7 +84,7 @@ def make_nested_users(uid: int, gid: int, above: int) -> int:
 
 
 def _made_by_child(make: Callable[[], None], take: Callable[[int], _Taken]) -> _Taken:
-    """Call `make` in a forked child, and return what `take` returns for the child's process id. Raises OSError."""
+    """Call `make` in a forked child, and return the result of `take` for the child's process id. Raises OSError."""
     made, report = os.pipe()
     pid = os.fork()
     if pid == 0:

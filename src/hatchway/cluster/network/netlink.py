@@ -63,7 +63,7 @@ def open_socket(groups: int = 0) -> socket.socket:
 class Netlink:
     """A socket for requests. Every request waits for the kernel's answer. It raises OSError for a refusal.
 
-    opened: a socket of another network namespace (`open_socket`); None for a new one of the current namespace.
+    opened: a socket of another network namespace (`open_socket`); None to make a socket of the current namespace.
     """
 
     def __init__(self, opened: socket.socket | None = None) -> None:

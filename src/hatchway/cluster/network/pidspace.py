@@ -109,7 +109,7 @@ def make_node_space(template: Template, own: Namespaces, name: str, own_pids: in
 
 
 def fork_first(own_pids: int, run: Callable[[], NoReturn]) -> int:
-    """Fork a child that is the first one of a new PID namespace, directly below the caller's. Raises OSError."""
+    """Fork a child that is the first process of a new PID namespace directly below the caller's. Raises OSError."""
     linux.unshare(linux.CLONE_NEWPID)
     try:
         pid = linux.fork_without_arguments()
@@ -128,10 +128,11 @@ def make_pod_space(
 
 
 def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> tuple[int, int]:
-    """Fork a child of this process that is the first one of a new PID namespace in `above`, and calls `run`.
+    """Fork a child that is the first process of a new PID namespace in `above`, and calls `run`.
 
-    A process in between makes the namespace, because only a process inside a namespace can make another one in it.
-    Return the child's id in this process's PID namespace, and a descriptor of the child's namespace. Raises OSError.
+    A process in between makes the namespace, because only a process inside a namespace can make a namespace below it.
+    The child is a child of this process. Return its id in this process's PID namespace, and a descriptor of its own PID
+    namespace. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:

@@ -56,8 +56,8 @@ class Child:
     guest_of: the PID namespace of the other container that it has joined (targetContainerName).
     mounts: a descriptor of the mount namespace with which a container was started; -1 while unknown.
     users: the user and group of a container, and a descriptor of its own user namespace.
-    privileges, account: of a container of an image, in the form of messages; processes of exec get the same. account is
-        None until it is known.
+    privileges, account: of a container of an image, in the form of messages; processes of exec get the same values.
+        account is None until it is known.
     changes: answers changes of users in a container; None where the kernel does not support that.
     node_users: the attribute `users` of its node.
     """
@@ -112,7 +112,7 @@ class Child:
                 return found.text
 
     def _nested_users(self, uid: int, gid: int) -> int | OSError:
-        """Return the user namespace of this container, or of this exec's container; an error when it cannot be made."""
+        """Return the user namespace of this container, or of this exec's container, or the error from making it."""
         container = self.container or self
         if container.users is None or container.users[:2] != (uid, gid):
             try:
@@ -148,8 +148,8 @@ class Child:
 
     def kill(self, number: int) -> None:
         """Send the process a signal. Raises ProcessLookupError."""
-        # With the first process of a PID namespace, the kernel kills all others in it. Otherwise, the process group
-        # must be killed.
+        # When the first process of a PID namespace is killed, the kernel kills all others in it. For other processes,
+        # this function kills the process group.
         leads_group = not self.is_container or self.shared is not None or self.guest_of is not None
         if number == signal.SIGKILL and leads_group:
             try:

@@ -89,7 +89,7 @@ def mount(source: str | None, target: str, filesystem: str | None = None, flags:
 
 
 def umount(target: str, flags: int = 0) -> None:
-    """Unmount what is mounted at `target` (umount2(2)). flags: MNT_DETACH, UMOUNT_NOFOLLOW."""
+    """Unmount the file system at `target` (umount2(2)). flags: MNT_DETACH, UMOUNT_NOFOLLOW."""
     _check(_libc.umount2(_encode(target), ctypes.c_int(flags)), f"umount {target}")
 
 
@@ -143,7 +143,7 @@ class _FilterProgram(ctypes.Structure):
 
 
 def set_filter(program: bytes) -> None:
-    """Have a filter answer or allow the system calls of this process and all that it starts (seccomp(2), Linux 4.17).
+    """Set a filter for the system calls of this process and of all that it starts (seccomp(2), Linux 4.17).
 
     program: the instructions, struct sock_filter. Call it after `set_no_new_privileges`.
     """
@@ -162,7 +162,7 @@ def set_filter(program: bytes) -> None:
 def set_listening_filter(program: bytes) -> int:
     """Set a filter, like `set_filter`; return a descriptor for answering the calls that the filter reports (Linux 5.0).
 
-    The descriptor is close-on-exec. Raises OSError: EBUSY when another filter of this process has one already.
+    The descriptor is close-on-exec. Raises OSError: EBUSY when another filter of this process already has a descriptor.
     """
     if _SYS_SECCOMP is None:
         raise OSError(errno.ENOSYS, f"seccomp: unknown machine {platform.machine()}")

@@ -1,4 +1,4 @@
-"""Answers changes of users in containers whose root is the cluster's one user, and finds containers that need another.
+"""Answers changes of users in containers whose root is the cluster's one user; finds containers that need another user.
 
 Many images start as root and continue as another user: their start script checks `id -u`, and runs itself again by
 `gosu`, `su-exec` or `setpriv`. If the user never changes, such a script repeats forever. So when a process of the
@@ -178,7 +178,7 @@ class FollowedContainers:
                 self._read(changes)
 
     def _read(self, changes: UserChanges) -> None:
-        """Answer the questions of a container, until it has no more or has asked too often."""
+        """Answer the questions of a container, until no question is left or the container has asked too often."""
 
         def ready() -> None:
             if not changes.answer() or changes.paused_until is not None:

@@ -94,8 +94,8 @@ def _open_mount_point(template: Template, root: int, path: str, directory: bool)
 def _mirror(template: Template, place: int) -> None:
     """Replace the directory `place` on a read-only mount by a writable one with the same entries.
 
-    A mount point below a read-only tree (`/usr/share/nginx/html`) needs a new directory there. An overlay would do it,
-    too, but not every kernel allows one in a user namespace.
+    A mount point below a read-only tree (`/usr/share/nginx/html`) needs a new directory there. An overlay would be an
+    alternative, but not every kernel allows overlays in a user namespace.
     """
     stage = template.stage(directory=True)
     linux.mount("tmpfs", stage, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=755,size={_MIRROR_BYTES}")

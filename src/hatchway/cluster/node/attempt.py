@@ -88,7 +88,7 @@ class Attempt:
         self._deadline = float("inf")
 
     def end(self, order: EndOrder) -> None:
-        """Order the end of the process. After the first order, further ones can only shorten the grace period."""
+        """Order the end of the process. After the first order, further orders can only shorten the grace period."""
         if not self._order.done():
             self._order.set_result(order)
         self._shorten_deadline(order.grace)

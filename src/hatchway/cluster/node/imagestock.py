@@ -151,7 +151,8 @@ class ImageStock:
             raise BadImage(f"the image store cannot be used: {error.strerror or error}") from error
 
     async def _unpack(self, image: Image) -> tuple[str, ...]:
-        # One container unpacks the image; others of the same image wait for the result, and do not count for `_turns`.
+        # One container unpacks the image; other containers of the image wait for the result, and do not count for
+        # `_turns`.
         lock = self._unpacking.setdefault(image.image_id, asyncio.Lock())
         async with lock:
             unpacker = self._load_unpacker()

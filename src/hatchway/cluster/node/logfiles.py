@@ -2,7 +2,7 @@
 
 Each attempt has a file `logs/NS_POD_UID/CONTAINER/N.log`, where N is the container's restart count. A full file is
 renamed to `N.log.1`, `N.log.1` to `N.log.2` and so on; readers that have a file open continue to read it. A line of a
-file is `2026-01-02T03:04:05.123456789Z stdout F text`. F marks a complete line, or the last part of one; P marks the
+file is `2026-01-02T03:04:05.123456789Z stdout F text`. F marks a complete line, or the last part of a line; P marks the
 other parts of a line over 16 KiB.
 """
 

@@ -155,7 +155,7 @@ class _PodLogs:
 
 
 def _open_without_links(directory: int, path: str) -> int:
-    """Open a directory below another one, without following any link. Raises OSError."""
+    """Open a directory below another directory, without following any link. Raises OSError."""
     found = os.dup(directory)
     for name in path.strip("/").split("/"):
         with beneath.opened(found) as above:

@@ -163,7 +163,7 @@ class NodeLedger:
         self.reserve(uid, requests)
 
     def reserve(self, uid: str, requests: Amounts) -> None:
-        """Set the amounts that are reserved for a pod. If they are less than before, retry the waiting pods."""
+        """Set the amounts that are reserved for a pod. If the amounts are lower than before, retry the waiting pods."""
         before = self._reserved.get(uid, {})
         self._reserved[uid] = requests
         self._waiting.pop(uid, None)

@@ -21,7 +21,7 @@ class StopOrder:
     leaving: bool = False
 
     def combined(self, later: StopOrder) -> StopOrder:
-        """Return this order and a later one as one order; the shorter grace period counts."""
+        """Combine this order with a later order; the shorter grace period counts."""
         return StopOrder(
             min(self.grace, later.grace),
             self.deleted or later.deleted,

@@ -145,7 +145,7 @@ class _OwnedLevel:
 
 
 def find_user(pod: Object) -> int | None:
-    """Return the user of all containers of a pod (runAsUser); None when they differ, or one has none.
+    """Return the user of all containers of a pod (runAsUser); None when the users differ, or a container has none.
 
     Service-account tokens belong to this user (`FsUserFrom`).
     """

@@ -303,7 +303,7 @@ class ServiceProxy:
         return listener is not None and not (listener.balancer.rule.place == "pod" != rule.place)
 
     def _refuse(self, frontend: Frontend, rule: ServiceRule, error: OSError) -> None:
-        """Record that a frontend could not be opened. Report the reason unless it was the last reported one."""
+        """Record that a frontend could not be opened. Report the reason, unless the last report had the same reason."""
         self._refused[frontend] = rule
         message = refusals.explain(frontend, rule, error)
         if self._reported.get(frontend) == message:

@@ -1,6 +1,6 @@
 """Makes the rules of the service proxy, which map addresses and ports to endpoints.
 
-The rules are those of kube-proxy (pkg/proxy/serviceport.go, topology.go, iptables/proxier.go). Pure.
+The rules come from kube-proxy (pkg/proxy/serviceport.go, topology.go, iptables/proxier.go). Pure.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class UdpListener:
     abort = close
 
     def endpoints_changed(self) -> None:
-        """Drop flows to removed endpoints, so that their clients get another one (kube-proxy clears conntrack)."""
+        """Drop flows to removed endpoints, so that their clients get other endpoints (kube-proxy clears conntrack)."""
         self.check_flows(list(self._flows))
 
     @property

@@ -31,7 +31,7 @@ from hatchway.cluster.network.egress import netmessages
 from hatchway.cluster.network.egress.egressgateway import EgressGateway, GatewayRoutes
 from hatchway.cluster.network.forked import child_exits
 
-# Seconds before a restart: the first pause, the longest one, and the running time after which the pause is reset.
+# Seconds before a restart: the first pause, the longest pause, and the running time after which the pause is reset.
 _FIRST_PAUSE, _LONGEST_PAUSE, _WELL = 0.25, 30.0, 60.0
 # A program that has not created its interface after this time (seconds) is killed.
 _CONNECT_SECONDS = 10.0
@@ -267,7 +267,7 @@ class EgressKeeper:
 
 
 def _datagrams(sock: socket.socket) -> list[bytes]:
-    """Read all datagrams of a netlink socket; b"" stands for dropped ones (ENOBUFS)."""
+    """Read all datagrams of a netlink socket; b"" stands for dropped datagrams (ENOBUFS)."""
     found: list[bytes] = []
     while True:
         try:

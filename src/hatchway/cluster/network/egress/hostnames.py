@@ -114,7 +114,7 @@ def is_query(data: bytes) -> bool:
 
 
 def servfail(query: bytes) -> bytes:
-    """Return the answer SERVFAIL. query: one that `is_query` accepts."""
+    """Return the answer SERVFAIL. query: a query that `is_query` accepts."""
     end = 12
     while query[end]:
         end += 1 + query[end]

@@ -195,7 +195,7 @@ class PortChannelServer:
                 self._link.release()
 
     def handle_connection_end(self) -> None:
-        """Count the end of a connection. Close the WebSocket after the last one."""
+        """Count the end of a connection. Close the WebSocket after the last connection."""
         self._left -= 1
         if not self._left:
             self._websocket.close()
