@@ -20,8 +20,8 @@ protocols: files
 services: files
 """
 
-# The host's file may name a directory service, or contain its password. With Hatchway's file, a login checks /etc/shadow,
-# where no account has a password.
+# The host's file may name a directory service, or contain its password. With Hatchway's file, a login checks only
+# /etc/shadow, where no account has a password.
 _PAM_OTHER = """\
 # Made by Hatchway for services without a file of their own.
 auth     required pam_unix.so

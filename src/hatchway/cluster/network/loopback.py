@@ -325,7 +325,7 @@ def _claim_address(pool: AddressPool) -> tuple[str, socket.socket]:
                     claim.close()
                     passed_over.append(ip)
                     continue
-                # An address that this machine does not have (macOS) has no owner; `limits` explains how to add it.
+                # An address that this machine does not have (macOS) cannot be bound; `limits` explains how to add it.
             return ip, claim
     finally:
         for ip in passed_over:

@@ -1,4 +1,4 @@
-"""Provides sockets in pods' networks, which the control plane connects to the pods' loopback."""
+"""Provides sockets in pods' networks. The control plane connects these sockets to the pods' loopback."""
 
 from __future__ import annotations
 

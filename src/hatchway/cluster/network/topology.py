@@ -95,7 +95,7 @@ class Topology:
     def _mount_machine_proc(self) -> None:
         """Mount a /proc for all nodes. It belongs to a PID namespace that ends at once, so it never shows a process.
 
-        It describes the machine only. A /proc with processes would give access to the environment and the root
+        This /proc describes only the machine. A /proc with processes would give access to the environment and the root
         directory (`/proc/PID/root`) of each process.
         """
         mount_proc(self.template.machine + "/proc", self.template.empty)
@@ -180,7 +180,7 @@ class Topology:
     def forker(self, sandbox: PodNamespaces) -> tuple[Callable[[Callable[[], NoReturn]], int], PidSpace | None]:
         """Return a function that forks a container of this sandbox, and the PID namespace that the container joins.
 
-        The PID namespace is None for a container that is the first process of one of its own. Raises OSError.
+        The PID namespace is None for a container that gets its own PID namespace. Raises OSError.
         """
         space = self.node_space(sandbox.node) if linux.CAN_FORK_SIBLING else None
         shared = space if sandbox.shares_node_processes else sandbox.space
