@@ -142,7 +142,7 @@ Usable = tuple[tuple[int, tuple[str, ...]], ...]
 class PortEndpoints:
     """The endpoints of one port of a Service.
 
-    Only ready endpoints get connections. When none is ready, terminating endpoints that still serve get them
+    Only ready endpoints get connections. When none is ready, connections go to terminating endpoints that still serve
     (pkg/proxy/topology.go).
 
     parts: (number, pool) for each pool of addresses: the port's number at these addresses.
@@ -198,7 +198,7 @@ class PortEndpoints:
         return any(number == endpoint.port and endpoint.ip in ips for number, ips in members)
 
     def choose(self, node: str | None = None) -> ServiceEndpoint | None:
-        """Return a random endpoint that gets connections; None without one. This takes constant time."""
+        """Return a random endpoint that gets connections; None if there is none. This takes constant time."""
         usable = self.usable(node)
         if len(usable) == 1:
             number, ips = usable[0]
