@@ -13,7 +13,7 @@ import pytest
 from hatchway.cli.app import app
 from hatchway.cli.commandgroup import leaf_commands
 from hatchway.cli.image import image
-from hatchway.cluster.node.images import HOST, SHIPPED
+from hatchway.cluster.node.hostprograms import HOST, SHIPPED
 
 _ROOT = Path(__file__).parents[2]
 _DOCUMENTS = [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *sorted((_ROOT / "docs").rglob("*.md"))]

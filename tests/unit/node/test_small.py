@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hatchway.cluster.auth import pki
-from hatchway.cluster.node import configz, images, nameresolution, registration, sysctls
+from hatchway.cluster.node import configz, hostprograms, nameresolution, registration, sysctls
 from hatchway.cluster.node.apiaccess import Access, Denied
 from hatchway.cluster.node.config import AgentConfig, NodeSpec
 from hatchway.cluster.node.containersecurity import CreateError
@@ -29,30 +29,30 @@ from hatchway.proxy.routing import Peer, RequestHead
     ],
 )
 def test_image_names(image: str, name: str) -> None:
-    assert images.repository(image) == name
+    assert hostprograms.repository(image) == name
 
 
 def test_a_command_runs_whatever_the_image_where_all_images_stand_for_host_programs() -> None:
-    assert images.is_host_image("nginx", ["sh"], {}, host_programs=True)
-    found = images.host_program("nginx", ["sh"], ["-c", "true"], {})
+    assert hostprograms.is_host_image("nginx", ["sh"], {}, host_programs=True)
+    found = hostprograms.host_program("nginx", ["sh"], ["-c", "true"], {})
     assert found.argv == ["sh", "-c", "true"] and "this machine's programs" in found.note
-    assert not images.is_host_image("nginx", [], {}, host_programs=True)
-    assert not images.is_host_image("nginx", ["sh"], {}, host_programs=False)
+    assert not hostprograms.is_host_image("nginx", [], {}, host_programs=True)
+    assert not hostprograms.is_host_image("nginx", ["sh"], {}, host_programs=False)
 
 
 @pytest.mark.parametrize("image", ["hatchway/host", "docker.io/hatchway/host:1", "hatchway/dns", "own"])
 def test_images_of_this_machine_are_no_container_images(image: str) -> None:
-    assert images.is_host_image(image, [], {"own": ["x"]}, host_programs=False)
+    assert hostprograms.is_host_image(image, [], {"own": ["x"]}, host_programs=False)
 
 
 def test_shipped_images_run_without_a_command() -> None:
-    assert images.host_program("hatchway/dns:latest", (), ["-v"], {}).argv == [
+    assert hostprograms.host_program("hatchway/dns:latest", (), ["-v"], {}).argv == [
         sys.executable,
         "-m",
         "hatchway.addons.dns",
         "-v",
     ]
-    assert images.host_program("own", (), (), {"own": ["x"]}).argv == ["x"]
+    assert hostprograms.host_program("own", (), (), {"own": ["x"]}).argv == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_shipped_images_run_without_a_command() -> None:
 )
 def test_arguments_of_a_shell_are_a_command_of_their_own(args: tuple[str, ...], argv: list[str]) -> None:
     """`kubectl run -it NAME --image=hatchway/shell -- sh -c true` works as with busybox."""
-    assert images.host_program("hatchway/shell", (), args, {}).argv == argv
+    assert hostprograms.host_program("hatchway/shell", (), args, {}).argv == argv
 
 
 def test_the_image_of_host_programs_runs_a_command_or_arguments() -> None:
-    assert images.host_program("hatchway/host", (), ("sleep", "9"), {}).argv == ["sleep", "9"]
-    assert images.host_program("hatchway/host", ("sleep",), ("9",), {}).argv == ["sleep", "9"]
+    assert hostprograms.host_program("hatchway/host", (), ("sleep", "9"), {}).argv == ["sleep", "9"]
+    assert hostprograms.host_program("hatchway/host", ("sleep",), ("9",), {}).argv == ["sleep", "9"]
     with pytest.raises(CreateError, match=r"no command specified.*this machine's programs"):
-        images.host_program("hatchway/host", (), (), {})
+        hostprograms.host_program("hatchway/host", (), (), {})
 
 
 DOMAIN = "cluster.local"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from hatchway.cluster import plan, watchdog
 from hatchway.cluster.controllers.metricsapis import MetricsApis, NoMetricsApis
 from hatchway.cluster.controllers.objectcache import ObjectCache
-from hatchway.cluster.controllers.objectfields import now
+from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, now
 from hatchway.cluster.controllers.podmetrics import FetchPodMetrics, unavailable
 from hatchway.cluster.controllers.scheduling.deviceallocation import SelectDevice
 from hatchway.cluster.controllers.servedtypes import ServedTypes
@@ -166,6 +166,32 @@ class Controller:
     def enqueue_changed(self, _kind: str, obj: Object, _before: Object | None) -> None:
         """Queue a changed object. This method can be subscribed to caches."""
         self.queue.add(key_of(obj))
+
+    def enqueue_owners(
+        self,
+        kind: str,
+        owned: Object,
+        before: Object | None,
+        adopters: Callable[[Object], Iterable[Object]] = lambda _owned: (),
+    ) -> None:
+        """Queue the owners of a changed object: its controllers before and after the change.
+
+        Args:
+            kind: the kind of the owners that this controller reconciles.
+            owned: the object after its change, or as it was when it was deleted.
+            before: the object before its change; None for a new object.
+            adopters: returns the objects that may adopt an object without a controller. They are queued, too.
+        """
+        for version in (owned, before):
+            if version is None:
+                continue
+            ref = controller_of(version)
+            if ref is not None:
+                if ref.get("kind") == kind:
+                    self.queue.add((version["metadata"]["namespace"], ref["name"]))
+            elif not is_deleting(version):
+                for owner in adopters(version):
+                    self.enqueue(owner)
 
     async def run(self) -> None:
         """Reconcile keys until cancelled. The caches must be running."""

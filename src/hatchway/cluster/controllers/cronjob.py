@@ -8,7 +8,7 @@ from __future__ import annotations
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.cronplan import CronPlan, plan_cron, started_status
 from hatchway.cluster.controllers.indexes import by_controller
-from hatchway.cluster.controllers.objectfields import controlled_by, controller_of, uid_of
+from hatchway.cluster.controllers.objectfields import controlled_by, uid_of
 from hatchway.cluster.controllers.writes import is_namespace_terminating
 from hatchway.errors import ApiError
 from hatchway.kube.api import Object
@@ -34,10 +34,7 @@ class CronJobController(Controller):
         self.jobs.subscribe(self._job_changed)
 
     def _job_changed(self, _kind: str, job: Object, before: Object | None) -> None:
-        for seen in (job, before):
-            ref = controller_of(seen) if seen is not None else None
-            if seen is not None and ref is not None and ref.get("kind") == "CronJob":
-                self.queue.add((seen["metadata"]["namespace"], ref["name"]))
+        self.enqueue_owners("CronJob", job, before)
 
     async def reconcile(self, key: Key) -> float | None:
         """Start the run of the CronJob `key` that is due, if any. Return the seconds until the next run, or None."""

@@ -6,6 +6,8 @@ binds the pods; the node affinity of each pod allows only one node.
 
 from __future__ import annotations
 
+from functools import partial
+
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.daemonplan import (
     DaemonPlan,
@@ -17,7 +19,7 @@ from hatchway.cluster.controllers.daemonplan import (
     target_node,
 )
 from hatchway.cluster.controllers.indexes import adopters, by_controller, claimable
-from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, uid_of
+from hatchway.cluster.controllers.objectfields import is_deleting, labels_of, uid_of
 from hatchway.cluster.controllers.ownership import claim
 from hatchway.cluster.controllers.podcreation import create_pods, delete_pods
 from hatchway.cluster.controllers.revisions import POD_HASH, RevisionHistory
@@ -59,16 +61,7 @@ class DaemonSetController(Controller):
             self._backoffs = {key: value for key, value in self._backoffs.items() if key[0] != gone}
 
     def _owned_changed(self, _kind: str, owned: Object, before: Object | None) -> None:
-        for seen in (owned, before):
-            if seen is None:
-                continue
-            ref = controller_of(seen)
-            if ref is not None:
-                if ref.get("kind") == "DaemonSet":
-                    self.queue.add((seen["metadata"]["namespace"], ref["name"]))
-            elif not is_deleting(seen):
-                for found in adopters(self.sets, seen):
-                    self.enqueue(found)
+        self.enqueue_owners("DaemonSet", owned, before, partial(adopters, self.sets))
 
     def _node_changed(self, kind: str, node: Object, before: Object | None) -> None:
         if kind != "DELETED" and before is not None and _facts(node) == _facts(before):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hatchway.cluster.controllers import deploymentstatus, rollout
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.indexes import adopters, by_controller, claimable
@@ -44,17 +46,7 @@ class DeploymentController(Controller):
         self.pods.subscribe(self._pod_changed)
 
     def _set_changed(self, _kind: str, found: Object, before: Object | None) -> None:
-        for seen in (found, before):
-            if seen is None:
-                continue
-            ref = controller_of(seen)
-            namespace = seen["metadata"]["namespace"]
-            if ref is not None:
-                if ref.get("kind") == "Deployment":
-                    self.queue.add((namespace, ref["name"]))
-                continue
-            for deployment in adopters(self.deployments, seen):
-                self.enqueue(deployment)
+        self.enqueue_owners("Deployment", found, before, partial(adopters, self.deployments))
 
     def _pod_changed(self, kind: str, pod: Object, _before: Object | None) -> None:
         """Queue the Deployment of a pod that has ended. The strategy Recreate waits for the end of the last old pod."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.indexes import by_controller, claimable, selectors_for
 from hatchway.cluster.controllers.objectfields import (
     available_in,
-    controller_of,
     controller_reference,
     is_active,
     is_deleting,
@@ -47,21 +47,13 @@ class ReplicaSetController(Controller):
         self.pods.subscribe(self._pod_changed)
 
     def _pod_changed(self, _kind: str, pod: Object, before: Object | None) -> None:
-        for seen in (pod, before):
-            if seen is None:
-                continue
-            ref = controller_of(seen)
-            if ref is not None:
-                if ref.get("kind") == self.kind:
-                    self.queue.add((seen["metadata"]["namespace"], ref["name"]))
-            elif not is_deleting(seen):
-                self._queue_adopters(seen)
+        self.enqueue_owners(self.kind, pod, before, self._adopters)
 
-    def _queue_adopters(self, pod: Object) -> None:
+    def _adopters(self, pod: Object) -> Iterator[Object]:
         for replica_set in self.possible_owners(pod):
             selector = self.selector_of(replica_set)
             if selector and not selector_is_empty(selector) and selector_matches(selector, labels_of(pod)):
-                self.enqueue(replica_set)
+                yield replica_set
 
     def possible_owners(self, pod: Object) -> list[Object]:
         """Return the ReplicaSets whose selector may select a pod."""

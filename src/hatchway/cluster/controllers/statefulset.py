@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from hatchway.cluster.controllers.controller import Controller, ControllerContext
 from hatchway.cluster.controllers.indexes import adopters, by_controller, claimable
-from hatchway.cluster.controllers.objectfields import controller_of, is_deleting, labels_of, pod_phase, uid_of
+from hatchway.cluster.controllers.objectfields import is_deleting, labels_of, pod_phase, uid_of
 from hatchway.cluster.controllers.ownership import claim
 from hatchway.cluster.controllers.revisions import HASH, POD_HASH, RevisionHistory
 from hatchway.cluster.controllers.revisions import RESOURCE as REVISIONS
@@ -52,16 +53,7 @@ class StatefulSetController(Controller):
         revisions.subscribe(self._owned_changed)
 
     def _owned_changed(self, _kind: str, owned: Object, before: Object | None) -> None:
-        for seen in (owned, before):
-            if seen is None:
-                continue
-            ref = controller_of(seen)
-            if ref is not None:
-                if ref.get("kind") == "StatefulSet":
-                    self.queue.add((seen["metadata"]["namespace"], ref["name"]))
-            elif not is_deleting(seen):
-                for found in adopters(self.sets, seen):
-                    self.enqueue(found)
+        self.enqueue_owners("StatefulSet", owned, before, partial(adopters, self.sets))
 
     def _claim_changed(self, kind: str, claim: Object, _before: Object | None) -> None:
         """Queue the StatefulSet of a deleted claim, because its pod may wait for the end of the deletion."""

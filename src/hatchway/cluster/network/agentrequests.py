@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 from hatchway.cluster.network import channel, containerstart, linuxnamespaces
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.children import Children
+from hatchway.cluster.network.commandlookup import StartFailure
 from hatchway.cluster.network.pidspace import PidSpace
-from hatchway.cluster.network.programs import StartFailure
 from hatchway.cluster.network.residents import Child, PodNamespaces
 from hatchway.cluster.network.topology import Topology
 from hatchway.usermaps import UserMap

@@ -11,11 +11,11 @@ from typing import NoReturn
 
 from hatchway.cluster.network import channel
 from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.commandlookup import StartFailure
 from hatchway.cluster.network.descriptorwatch import DescriptorWatch
 from hatchway.cluster.network.forked import child_exits, report_pair
 from hatchway.cluster.network.oomscores import OomScores
 from hatchway.cluster.network.pidspace import PidSpace
-from hatchway.cluster.network.programs import StartFailure
 from hatchway.cluster.network.residents import Child
 from hatchway.cluster.network.userchanges import FollowedContainers
 

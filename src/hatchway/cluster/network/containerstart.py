@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 from hatchway.cluster.network import callfilter, cgroups, containerusers, processes, rootfs, terminals
 from hatchway.cluster.network import syscalls as linux
+from hatchway.cluster.network.commandlookup import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.network.forked import report_mounts
 from hatchway.cluster.network.imagestart import enter_image, start_in_image
 from hatchway.cluster.network.linuxnamespaces import Namespaces
-from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError
 from hatchway.cluster.terminalsize import set_terminal_size

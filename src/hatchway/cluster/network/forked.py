@@ -11,8 +11,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
+from hatchway.cluster.network.commandlookup import StartFailure
 from hatchway.cluster.network.linuxnamespaces import open_namespace
-from hatchway.cluster.network.programs import StartFailure
 
 # The most bytes of an error that are reported.
 ERROR_BYTES = 8192

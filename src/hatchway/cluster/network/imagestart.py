@@ -24,11 +24,11 @@ from typing import Any, NoReturn
 from hatchway import beneath
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.accounts import Account, AccountError, find_home, look_up_account
+from hatchway.cluster.network.commandlookup import StartFailure, reason
 from hatchway.cluster.network.forked import report_account, report_mounts
 from hatchway.cluster.network.imageroot import ImageRootConfig, build_image_root
 from hatchway.cluster.network.linuxnamespaces import Namespaces, open_namespace
 from hatchway.cluster.network.mounts import remount_one_read_only
-from hatchway.cluster.network.programs import StartFailure, reason
 from hatchway.cluster.network.rights import Rights, take_rights
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError

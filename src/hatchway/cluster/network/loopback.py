@@ -23,11 +23,11 @@ from typing import Literal
 
 from hatchway import beneath, trees
 from hatchway.cluster import plan, sockets
+from hatchway.cluster.network.commandlookup import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.network.dialer import LoopbackDialer
 from hatchway.cluster.network.loopbacksockets import LoopbackSockets
 from hatchway.cluster.network.nodedirs import NodeDirectories, locate_on_loopback
 from hatchway.cluster.network.podaddresses import AddressPool, AddressPools
-from hatchway.cluster.network.programs import DEFAULT_PATH, StartFailure, look_up, reason
 from hatchway.cluster.runtime import (
     ContainerConfig,
     ContainerProcess,

@@ -17,7 +17,7 @@ from hatchway.cluster.capabilitynames import DEFAULT_CAPABILITIES
 from hatchway.cluster.network import callfilter, capabilities, containerusers
 from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.accounts import Account
-from hatchway.cluster.network.programs import StartFailure, reason
+from hatchway.cluster.network.commandlookup import StartFailure, reason
 from hatchway.usermaps import Way
 
 

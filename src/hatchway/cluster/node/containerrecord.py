@@ -9,8 +9,8 @@ from __future__ import annotations
 import uuid
 
 from hatchway.cluster.node import clock
+from hatchway.cluster.node.hostprograms import HOST_PROGRAMS_ID
 from hatchway.cluster.node.imagemanager import ImageError
-from hatchway.cluster.node.images import HOST_PROGRAMS_ID
 from hatchway.cluster.node.logfiles import ContainerLog
 from hatchway.cluster.node.logreader import last_lines
 from hatchway.cluster.node.podcontext import PodContext

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hatchway.cluster.node import images
+from hatchway.cluster.node import hostprograms
 from hatchway.cluster.node.containersecurity import CreateError, check_non_root, privileges_of
 from hatchway.cluster.node.env import base_environment, expand
 from hatchway.cluster.node.imagemanager import get_image, image_names, parse_image
@@ -66,7 +66,7 @@ class ContainerProgram:
 def runs_host_program(context: PodContext, container: Object) -> bool:
     """Return True when a container runs a program of this machine."""
     config = context.node.config
-    return images.is_host_image(
+    return hostprograms.is_host_image(
         container.get("image") or "",
         container.get("command") or (),
         config.images,
@@ -112,7 +112,7 @@ async def prepare_program(context: PodContext, container: Object) -> ContainerPr
 def _host_program(context: PodContext, container: Object) -> ContainerProgram:
     image = container.get("image") or ""
     command, args = container.get("command") or (), container.get("args") or ()
-    found = images.host_program(image, command, args, context.node.config.images)
+    found = hostprograms.host_program(image, command, args, context.node.config.images)
     context.event("Normal", "Pulled", found.note, container["name"])
     return ContainerProgram(
         image=image,

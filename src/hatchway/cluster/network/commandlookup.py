@@ -1,4 +1,4 @@
-"""Finds a container's program, with the error messages of runc and Go's os/exec."""
+"""Finds a container's command in its PATH, with the error messages of runc and Go's os/exec."""
 
 from __future__ import annotations
 
