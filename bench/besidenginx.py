@@ -1,8 +1,7 @@
 """A server of Hatchway beside one nginx worker, both in front of the same backend, in interleaved rounds under wrk.
 
-It is for benchmarks that are run as `bench/NAME.py [--plain] [--rounds N] ...`, and that start themselves with
-`--serve`
-as the server.
+It is for benchmarks that are run as `bench/NAME.py [--plain] [--rounds N] ...`, and that start themselves
+with `--serve` as the server.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The pytest plugin: how long the fixture `cluster` takes, and how much slower pytest starts with the plugin.
 
 `.venv/bin/python bench/fixture.py [--rounds N] [--addons LIST]`. Each round is a process of pytest with one test. The
-goals: the fixture is ready after at most 1.5 s (median), and pytest's
-start takes at most 30 ms longer. The machine must have no other work.
+goals: the fixture is ready after at most 1.5 s (median), and pytest's start takes at most 30 ms longer. The machine
+must have no other work.
 """
 
 from __future__ import annotations

@@ -5,9 +5,8 @@ One image has this machine's busybox as its only layer; another one has 59 more 
 - pod: from the POST of a pod to its first process, with the image of one layer, in a new cluster with one node. The
   process prints the machine's uptime, which counts hundredths of a second. Goal: at most 0.3 s.
 - start: the runtime's part of this time, from `Runtime.start` to the first process.
-- `podman run --rm --network none IMAGE true`: a whole command, including the container's end, with the same files. It
-is
-  left out where podman does not work.
+- `podman run --rm --network none IMAGE true`: a whole command, including the container's end, with the same files.
+  It is left out where podman does not work.
 
     python -m bench.images [--rounds 20] [--podman "podman --runtime runc"]
 """

@@ -223,8 +223,7 @@ class Load:
         rate: requests per second.
         p99: 99th percentile of latency, milliseconds.
         errors: failed requests.
-        cpu: microseconds of CPU time of the proxy for a request. Other work of the machine changes it less than the
-          rate.
+        cpu: microseconds of CPU time of the proxy for a request. Other work of the machine has little effect on it.
     """
 
     rate: float

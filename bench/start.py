@@ -1,7 +1,6 @@
 """`hatchway up --detach` and `down`, and an idle cluster's memory: `.venv/bin/python bench/start.py [--rounds N]`.
 
-Each round makes a new cluster: certificates, store, three nodes, DNS and metrics. `hatchway up` returns when all of
-  these
+Each round makes a new cluster: certificates, store, three nodes, DNS and metrics. `hatchway up` returns when all of these
 are ready. Memory is the sum of the proportional shares (PSS) of all processes of the cluster, as `hatchway status`
 counts them. It is measured after the cluster has been idle for ten seconds, and again with the add-ons that start on
 first use.
