@@ -1,11 +1,9 @@
 """`hatchway up --detach` and `down`, and an idle cluster's memory: `.venv/bin/python bench/start.py [--rounds N]`.
 
-Each round makes a new cluster: certificates, store, three nodes, DNS and metrics. `hatchway up` returns when all of these
-are ready. Memory is the sum of the proportional shares (PSS) of all processes of the cluster, as `hatchway status`
-counts them. It is measured after the cluster has been idle for ten seconds, and again with the add-ons that start on
-first use.
-Goals: 5 s for `up` on two cores, 1 s for `down`, 250 MiB with all add-ons.
-"""
+Each round makes a new cluster: certificates, store, three nodes, DNS and metrics. `hatchway up` returns when all of
+these are ready. Memory is the sum of the proportional shares (PSS) of all processes of the cluster, as `hatchway
+status` counts them. It is measured after the cluster has been idle for ten seconds, and again with the add-ons that
+start on first use. Goals: 5 s for `up` on two cores, 1 s for `down`, 250 MiB with all add-ons."""
 
 from __future__ import annotations
 
