@@ -1,4 +1,4 @@
-"""A TLS server of bytes that costs little: `GET .../N` answers N bytes, `POST` reads a body and answers its size.
+"""A TLS server that needs little CPU time: `GET .../N` returns N bytes, `POST` reads a body and returns its size.
 
 It has one thread for each connection, and uses blocking calls and large pieces. So nearly all its time is spent in
 OpenSSL and the kernel, outside the interpreter's lock. It answers every other request with a Service of one port,

@@ -3,7 +3,8 @@
 Each round makes a new cluster: certificates, store, three nodes, DNS and metrics. `hatchway up` returns when all of
 these are ready. Memory is the sum of the proportional shares (PSS) of all processes of the cluster, as `hatchway
 status` counts them. It is measured after the cluster has been idle for ten seconds, and again with the add-ons that
-start on first use. Goals: 5 s for `up` on two cores, 1 s for `down`, 250 MiB with all add-ons."""
+start on first use. Goals: 5 s for `up` on two cores, 1 s for `down`, 250 MiB with all add-ons.
+"""
 
 from __future__ import annotations
 
