@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -18,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -312,4 +314,50 @@ def cluster(make_shared_cluster: Callable[..., Cluster], tmp_path_factory: pytes
     """Return the cluster that most tests share; each uses its own namespaces."""
     # Tests of web applications mount directories of the checkout and of pytest, which pods may not do by default.
     opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp())
-    return make_shared_cluster("shared", *(f"--host-path={path}" for path in opened))
+    found = make_shared_cluster("shared", *(f"--host-path={path}" for path in opened))
+    _shared.append((found, _cluster_wide(found)))
+    return found
+
+
+# The shared cluster, when a test has started it, with what it had then.
+_shared: list[tuple[Cluster, list[str]]] = []
+# What concerns every namespace of a cluster, and with it the tests of other modules: the API groups, and the objects of
+# these types.
+_FOR_EVERYBODY = tuple(
+    f"admissionregistration.k8s.io/v1/{name}"
+    for name in (
+        "mutatingadmissionpolicybindings",
+        "mutatingwebhookconfigurations",
+        "validatingadmissionpolicybindings",
+        "validatingwebhookconfigurations",
+    )
+)
+# The API group of an add-on, which is served as soon as the add-on is ready.
+_LATER_GROUPS = {"metrics.k8s.io"}
+
+
+def _cluster_wide(cluster: Cluster) -> list[str]:
+    groups = {group["name"] for group in cluster.get("/apis").json["groups"]} - _LATER_GROUPS
+    objects = [one["metadata"]["name"] for path in _FOR_EVERYBODY for one in cluster.get(f"/apis/{path}").json["items"]]
+    return sorted([*groups, *objects])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clean_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a module that leaves types or admission rules in the shared cluster, where they would change other tests."""
+    yield
+    if request.module not in _modules_with_cluster(request.session):
+        return
+    for shared, before in _shared:
+        wait_for(functools.partial(_is_unchanged, shared, before))
+
+
+def _is_unchanged(shared: Cluster, before: list[str]) -> bool:
+    assert _cluster_wide(shared) == before
+    return True
+
+
+@functools.cache
+def _modules_with_cluster(session: pytest.Session) -> set[ModuleType]:
+    functions = (item for item in session.items if isinstance(item, pytest.Function))
+    return {function.module for function in functions if "cluster" in function.fixturenames}

@@ -25,6 +25,8 @@ _ROOT = Path(__file__).parents[2]
 _DEBIAN_PYTHON = "/usr/bin/python3"
 _ORDINARY = 1000
 _SETUP_SECONDS = 300.0
+# Commands that only read.
+_REPEATED = ("curl", "kubectl get")
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def follow(
 ) -> tuple[list[Step], dict[str, str]]:
     """Run the steps of a document; return them, and the output of each command.
 
-    again: seconds for which a failed request is repeated, because a controller may not have seen the last change yet.
+    again: seconds for which a command that only reads is repeated until it prints what the document shows. A
+        controller may not have seen the last change yet.
     """
     steps = steps_of((_ROOT / document).read_text())
     port = free_port()
@@ -147,10 +150,11 @@ def follow(
             terminal = terminal or open_terminal()
             until = time.monotonic() + again
             status, output = terminal.run(command)
-            while status and command.startswith("curl") and time.monotonic() < until:
-                status, output = terminal.run(command)
-            assert status == 0, f"{document}: $ {command}\n{output}"
             missing = missing_lines(step.shown, output)
+            while (status or missing) and command.startswith(_REPEATED) and time.monotonic() < until:
+                status, output = terminal.run(command)
+                missing = missing_lines(step.shown, output)
+            assert status == 0, f"{document}: $ {command}\n{output}"
             assert not missing, f"{document} shows what `{command}` does not print: {missing}\n{output}"
             printed[step.command.split("#")[0].strip()] = output.replace(str(port), "8001")
     return steps, printed

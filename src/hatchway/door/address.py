@@ -11,7 +11,7 @@ class DoorAddress:
     domain: the domain with which the host names of targets end.
     scheme: "http" or "https", the scheme that browsers use to reach the door, or a proxy in front of it.
     wire_scheme: `scheme` as bytes.
-    default_port: the port of URLs of this scheme that have none, in digits.
+    default_port: the default port of the scheme, in digits.
     port: the TCP port; 0 on a Unix socket, and before the door listens.
     """
 
@@ -31,7 +31,7 @@ class DoorAddress:
         """Return the URL of a target's host name.
 
         Raises:
-            TargetError: no host name can carry the target's name.
+            TargetError: the target's name cannot be part of a host name.
         """
         return format_door_url(target, port=self.port, domain=self.domain, scheme=self.scheme)
 

@@ -1,7 +1,7 @@
 """Serves the raw API on the door's own origin, as `kubectl proxy` does.
 
-Requests are sent with the user's credentials, unless the client itself sends an `Authorization` field (as with
-kubectl). When the credentials have expired, they are renewed once, and the request is sent again.
+Requests are sent with the user's credentials, unless the client itself sends an `Authorization` field (`kubectl proxy`
+does the same). When the credentials have expired, they are renewed once, and the request is sent again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ApiSite:
     """
 
     def __init__(self, connection: Connection, diagnosis: Diagnosis, *, prefix: str, append_server_path: bool) -> None:
-        """Store the objects that it uses.
+        """Store the arguments.
 
         Args:
             connection: the API server with the user's credentials.
@@ -58,7 +58,9 @@ class ApiSite:
         self._append = append_server_path
 
     def path_of(self, head: RequestHead) -> bytes | Respond:
-        """Return the path to request from the API server, without the path of the server's URL; or a redirect or a 404.
+        """Return the path to request from the API server, or a decision: a redirect or a 404.
+
+        The path does not contain the path of the server's URL.
 
         head: a request whose path is clean (`clean_path`).
         """
@@ -155,7 +157,7 @@ class _ApiDecision(CachedDecision):
 
 
 def request_headers(head: RequestHead, host: bytes, credentials: Headers) -> tuple[Headers, bool]:
-    """Return the header fields for the API server, and True when the credentials in them are those of the door.
+    """Return the header fields for the API server, and True when they contain `credentials`.
 
     Args:
         head: the request.
@@ -203,7 +205,7 @@ def clean_path(head: RequestHead) -> Respond | None:
 def redirect(head: RequestHead, path: bytes) -> Respond:
     """Return a redirect 307 to another path with the same query, as Go's net/http sends it."""
     location = path + (b"?" + head.query if head.query is not None else b"")
-    if urlsplit(location).netloc:  # impossible for a clean path; such a URL would lead to another host
+    if urlsplit(location).netloc:  # the URL would lead to another host; this is impossible for a clean path
         return NOT_FOUND
     if head.method not in ("GET", "HEAD"):
         return Respond(307, [(b"Location", location)])

@@ -1,4 +1,4 @@
-"""Cleans paths as Go's http.ServeMux (net/http `cleanPath`); `kubectl proxy` redirects to clean paths."""
+"""Cleans paths like Go's http.ServeMux does (net/http `cleanPath`); `kubectl proxy` redirects to clean paths."""
 
 from __future__ import annotations
 

@@ -2,17 +2,17 @@
 
 For a browser all host names below `svc.localhost` are one site: a page of service A may set a cookie with
 `Domain=svc.localhost`, by a field or by script, and service B would receive it. So `Domain` is removed from every
-Set-Cookie, and a browser's cookie reaches an application only when it is known to be that application's own:
+Set-Cookie, and a browser's cookie is sent on to an application only if one of these is true:
 
-- it was set by a Set-Cookie of this host name, or its name begins with `__Host-`, which browsers accept only from the
-host itself;
-- it has survived a challenge. A challenge answers the request with a redirect to the same address that deletes the
-cookies of this name from all parent domains, under every path of the request. A cookie that still comes back was set by
-the host's own pages.
+- The cookie was set by a Set-Cookie of this host name, or its name begins with `__Host-`, which browsers accept only
+from the host itself.
+- The cookie has survived a challenge. In a challenge, the door answers the request with a redirect to the same address,
+which deletes the cookies of this name from all parent domains, under every path of the request. If the browser still
+sends the cookie after that, the host's own pages have set it.
 
-A redirect 307 keeps method and body. It is needed once for each cookie that a script sets. A marker shows that the
-browser has followed the redirect: a cookie with a random value, which no earlier request can have. WebSockets cannot be
-redirected, so unknown cookies are left out of them.
+The redirect is a 307, which keeps method and body. One challenge is needed for each cookie that a script sets. A marker
+shows that the browser has followed the redirect: a cookie with a random value, which no earlier request can have.
+WebSockets cannot be redirected, so unknown cookies are left out of their requests.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class CookieJar:
         self._parents = [b".".join(labels[start:]) + b"." + domain for start in range(1, len(labels))]
         # Digests of the host's own name=value pairs. (The pairs themselves may have any length.)
         self._own: OrderedDict[bytes, None] = OrderedDict()
-        # From the marker of each unanswered challenge to the digests of the challenged pairs.
+        # Maps the marker of each unanswered challenge to the digests of the challenged pairs.
         self._challenged: OrderedDict[bytes, frozenset[bytes]] = OrderedDict()
         self._challenge_times: list[float] = []
 
@@ -102,7 +102,8 @@ class CookieJar:
 
         Returns:
             Set-Cookie values that delete the cookies of these names from the parent domains, and one that sets the
-            marker. Empty when the path is too deep, or earlier challenges had no effect; the cookies then stay unknown.
+            marker. Empty when the path is too deep, or when there are too many unknown cookies or recent challenges;
+            the cookies then stay unknown.
         """
         paths = _parent_paths(path)
         now = time.monotonic()

@@ -54,7 +54,7 @@ class Diagnosis:
         lookup: ObjectLookup,
         address: DoorAddress,
     ) -> None:
-        """Store the objects that it uses.
+        """Store the arguments.
 
         Args:
             connection: the API server.
@@ -94,8 +94,8 @@ class Diagnosis:
     async def broken(self, error: ProxyError, target: Target | None, head: RequestHead, *, html: bool) -> Respond:
         """Answer a request for which the API server was reached, but gave no answer that can be passed on.
 
-        When an application aborts its answer, an API server only closes the connection. So this sends the API server a
-        request for its version, to find out whether the API server itself has failed.
+        When an application aborts its answer, an API server only closes the connection. So this method requests the API
+        server's version, to find out whether the API server itself has failed.
 
         Args:
             error: the error.
@@ -265,7 +265,7 @@ class Diagnosis:
         return True
 
     def needs_forward(self, target: Target, why: str) -> DoorProblem:
-        """Return the problem of an application that needs something that the route cannot carry. why: what it is."""
+        """Return the problem of an application that needs more than the route can carry. why: what it needs."""
         return refused.needs_forward(target, why)
 
     def kubelet_paths(self, target: Target, root: str) -> DoorProblem:
@@ -273,7 +273,7 @@ class Diagnosis:
         return notfound.kubelet_paths(target, root)
 
     async def _user(self) -> str:
-        """Return the user's name in the cluster; "" when the API server does not tell it."""
+        """Return the user's name in the cluster; "" when the API server does not return it."""
         try:
             return await user_name(self._connection.client)
         except ApiError:

@@ -50,7 +50,7 @@ class Listening:
 
 
 class Door:
-    """One door in front of one API server, for one user; made in an event loop and served by `running`."""
+    """One door in front of one API server, for one user. Make it in a running event loop; `running` serves it."""
 
     def __init__(self, connection: Connection, options: DoorOptions) -> None:
         self._connection = connection
@@ -106,13 +106,13 @@ class Door:
 
     def _make_ingress_site(self, target: Target, host: bytes, sent_host: str) -> TargetSite:
         """Make the site for a host of an Ingress. Its controller chooses the application by Host."""
-        # A name of one label could be a keyword of --host-header (`localhost`); with a port it is always a name.
+        # A name of one label may equal a keyword of --host-header (`localhost`). A name with a port is never a keyword.
         option = sent_host if "." in sent_host else f"{sent_host}:{DEFAULT_PORTS[target.scheme or 'http']}"
         knowledge = TargetKnowledge(target, host, host_option=option, on_change=self._target_changed)
         return TargetSite(knowledge, self._session, host=host, address=self._address, diagnosis=self._diagnosis)
 
     def _own_host_of(self, target: Target) -> bytes:
-        """Return a target's own host name with the door's port; b"" when no host name can carry its name."""
+        """Return a target's own host name with the door's port; b"" when its name cannot be part of a host name."""
         try:
             url = self._address.url_of(replace(target, port="", scheme=""))
         except TargetError:
@@ -222,7 +222,7 @@ class Door:
         """Return the URL of a target's host name.
 
         Raises:
-            TargetError: no host name can carry the target's name.
+            TargetError: the target's name cannot be part of a host name.
         """
         return self._address.url_of(target)
 

@@ -23,7 +23,7 @@ def default_filter() -> RequestFilter:
 
 
 def _unknown_addresses(server: str) -> Sequence[str]:
-    """Return the address 0.0.0.0 or the like: node ports may be open on every network of this machine."""
+    """Return the addresses to assume for any API server: node ports may be open on every network of this machine."""
     return "127.0.0.1", "0.0.0.0"
 
 
@@ -45,8 +45,8 @@ class DoorOptions:
     via: the route to targets.
     ssh: the node to log in to, for `Via.ssh`.
     host_header: the choice of the Host that applications get, as `hostheader.parse_host_option` returns it.
-    published: returns the addresses of this machine at which an embedded cluster opens node ports, by the URL of its
-        API server.
+    published: takes the URL of an embedded cluster's API server, and returns the addresses of this machine at which
+        that cluster opens node ports.
     """
 
     address: str = "127.0.0.1"

@@ -5,7 +5,7 @@
     HOST.ingress.localhost                           the controller of the Ingress that has this host
     prefix.localhost                                 targets under their proxy paths
 
-The engine does not call it for a repeated head while the `CachedDecision` about that head is valid.
+The engine does not call this function for a repeated head while the `CachedDecision` about that head is valid.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from hatchway.target import (
 )
 
 PORTAL_PATHS = b"/-/hatchway/"
-# The most sites that are kept, and the longest path prefix of a site in bytes (names have up to 253 characters).
+# The most sites that are stored, and the longest path prefix of a site in bytes (names have up to 253 characters).
 _MAX_SITES = 1024
 _LONGEST_PREFIX = 1024
 # Values of Sec-Fetch-Dest for content that a browser does not execute. Other content must not come from an application
@@ -94,7 +94,7 @@ class DoorRouter:
         diagnosis: Diagnosis,
         applications: OwnApplications,
     ) -> None:
-        """Store the objects that it uses.
+        """Store the arguments.
 
         Args:
             address: the address at which browsers reach the door.
@@ -150,21 +150,21 @@ class DoorRouter:
         return site.route(head)
 
     def _use_site(self, key: bytes) -> TargetSite | None:
-        """Return a known site, and move it to the end; None when it is unknown."""
+        """Return a stored site, and move it to the end; None when there is none."""
         site = self._sites.get(key)
         if site is not None:
             self._sites.move_to_end(key)
         return site
 
     def _add_site(self, key: bytes, target: Target, host: bytes, prefix: bytes) -> TargetSite:
-        """Make a target's site, and keep it."""
+        """Make a target's site, and store it."""
         site = self._make_site(target, host, prefix)
         if len(key) <= _LONGEST_PREFIX:
             self._keep_site(key, site)
         return site
 
     def _keep_site(self, key: bytes, site: TargetSite) -> None:
-        """Store a site. It replaces one with the same key, or the least recently used one if there are too many."""
+        """Store a site. Drop the site with the same key, or the least recently used site if there are too many."""
         if key in self._sites:
             self._forget_site(key)
         elif len(self._sites) >= _MAX_SITES:
@@ -218,8 +218,8 @@ class DoorRouter:
     # The portal, files and the API
 
     def _accepts_host(self, host: bytes) -> bool:
-        # --accept-hosts has kubectl's default, which knows only localhost; the name of --domain is accepted in
-        # addition.
+        # --accept-hosts has kubectl's default, which accepts only localhost and its addresses. The name of --domain is
+        # accepted in addition.
         own = self._domain != b"localhost" and host_name(host) == self._domain
         return self._filter is None or own or self._filter.accepts_host(host)
 
@@ -276,14 +276,14 @@ class DoorRouter:
         return self._diagnosis.refused(why, head, html=True, hint=_FILTER_HINT)
 
     def _away_from_own_origin(self, head: RequestHead, path: bytes, sender: Sender) -> Decision | None:
-        """Return the answer to a browser's request for an application on the API's origin; None to let it through.
+        """Return the answer to a browser's request for an application on the API's origin; None to forward the request.
 
-        Applications are not shown there: a browser is sent to the target's own origin.
+        Applications are not shown on that origin: a browser is redirected to the target's own origin.
         """
         found = _parse_proxy_path(path)
         if found is None:
-            # It is no proxy path as it stands. But it has escapes, or a proxy path after another path, so that the API
-            # server, or a proxy in front of it, may read it as a proxy path.
+            # The path has escapes, or contains a proxy path after another path. So it is not a proxy path in this form,
+            # but the API server, or a proxy in front of it, may parse it as a proxy path.
             return self._refused_spelling(head, sender)
         if sender.navigates and head.upgrade is None:
             query = b"?" + head.query if head.query is not None else b""
@@ -349,7 +349,7 @@ def _decoded(path: bytes) -> bytes:
 
 
 def _parse_proxy_path(path: bytes) -> ProxyPath | None:
-    """Return the target of a proxy path; None for any other path."""
+    """Return a proxy path's target and rest; None for any other path."""
     try:
         return parse_proxy_path(path.decode("latin-1"))
     except TargetError:

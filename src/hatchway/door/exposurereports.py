@@ -21,14 +21,14 @@ from hatchway.exposure.snapshot import ClusterSnapshot, Unread
 from hatchway.kube.access import missing_rule, user_name
 from hatchway.kube.connection import Connection
 
-# Seconds for which a report is used again; and seconds that a request waits for a report that is being made.
+# Seconds for which a report is cached; and seconds that a request waits for a report that is being made.
 _FRESH: Final = 15.0
 _PATIENCE: Final = 2.0
 # The most seconds for making one report.
 _LONGEST: Final = 120.0
 # The most objects of one kind that are read; a report says when there are more.
 _MOST_OBJECTS: Final = 50_000
-# The most reports that are kept, and the most that are waited for. Only one at a time is made.
+# The most reports that are cached, and the most reports that may wait to be made. Only one at a time is made.
 _KEPT: Final = 8
 _UNDER_WAY: Final = 8
 _CLUSTER_WIDE: Final = frozenset({"nodes", "namespaces", "ingressclasses"})
@@ -56,14 +56,14 @@ class ExposureReports:
         filter: RequestFilter | None,
         published: Callable[[str], Sequence[str]],
     ) -> None:
-        """Store the objects that it uses.
+        """Store the arguments.
 
         Args:
             connection: the API server with the user's credentials.
             address: the address at which browsers reach the door.
-            filter: the door's filter, which also applies to the objects that are read here; None when it is off.
-            published: returns the addresses of this machine at which an embedded cluster opens node ports, by the URL
-                of its API server.
+            filter: the door's filter, which also applies to the objects that this class reads; None when it is off.
+            published: takes the URL of an embedded cluster's API server, and returns the addresses of this machine at
+                which that cluster opens node ports.
         """
         self._connection = connection
         self._address = address
@@ -74,7 +74,7 @@ class ExposureReports:
         self._gate = asyncio.Semaphore(1)
 
     async def report(self, namespace: str) -> tuple[ExposureReport | None, bool]:
-        """Return the newest report (None without one), and True when a newer one is being made.
+        """Return the newest report (None if there is none), and True when a newer report is being made.
 
         namespace: "" for all.
 
@@ -169,7 +169,7 @@ class ExposureReports:
         try:
             user = await user_name(self._connection.client)
         except ApiError:
-            user = ""  # an old API server does not tell it; the rule then has a placeholder
+            user = ""  # an old API server does not return the user's name; the rule then has a placeholder
         rules = []
         for wide in (False, True):
             named = [

@@ -1,4 +1,4 @@
-"""A client that refuses what the flags of the door exclude."""
+"""A client that refuses to read paths that the flags of the door exclude."""
 
 from __future__ import annotations
 

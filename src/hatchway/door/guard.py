@@ -72,7 +72,7 @@ class Sender:
     def is_foreign(self, head: RequestHead, own_origin: bytes) -> bool:
         """Return True when a page of another origin sends the request.
 
-        A link from another site is allowed: following it is a navigation of the whole tab, and only reads.
+        A link from another site is allowed: following a link is a navigation of the whole tab, and changes nothing.
 
         Args:
             head: the request.

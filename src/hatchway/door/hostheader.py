@@ -1,4 +1,4 @@
-"""Chooses the Host that an application is sent, and whether X-Forwarded-* fields are sent with it.
+"""Chooses the Host that is sent to an application, and whether X-Forwarded-* fields are sent with it.
 
 The outer name is the host name in the browser's address bar. Some applications refuse a Host that they do not know
 (JupyterLab, mitmweb: 403). Others build their URLs from Host, and break when it is not the outer name (Gradio,
@@ -26,7 +26,8 @@ REFUSALS = frozenset((400, 403, 421))
 UNCHALLENGED = 401
 # After all candidates were refused, the first one is used for this many seconds before others are tried again.
 _PATIENCE = 60.0
-# A name, an IPv4 address or an IPv6 address in brackets, with an optional port (RFC 9110 section 7.2, as in browsers).
+# A name, an IPv4 address or an IPv6 address in brackets, with an optional port (RFC 9110 section 7.2). Browsers send
+# Host in these forms.
 _NAME = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _LONGEST = 253 + len(":65535")
 _SHOWN = 100
@@ -39,7 +40,7 @@ _UNWRITTEN_PORTS = frozenset(map(str, DEFAULT_PORTS.values()))
 
 
 class HostState(Enum):
-    """The state of the present choice of Host. The values are displayed, except that of `OPEN`."""
+    """The state of the present choice of Host. The portal displays the values, except the value of `OPEN`."""
 
     OPEN = "being tried"
     CONFIGURED = "as configured"
@@ -51,8 +52,8 @@ class HostState(Enum):
 class SentHost:
     """The host name and port that an application gets as its own address.
 
-    host: the value of Host; None for the outer name, which is in every request. Origin and Referer are changed
-        accordingly.
+    host: the value of Host; None for the outer name, which every request of a browser has. Origin and Referer are
+        changed accordingly.
     forwarded: True when X-Forwarded-* fields with the outer name are sent, too.
     """
 
@@ -105,7 +106,7 @@ class HostChoice:
             option: the configured value, as `parse_host_option` returns it; "" or "auto" to try candidates.
             port_number: the port on which the application listens, in digits; "" when it is not known.
             service_port: the port of the service in front of it, in digits; "" when it is not known.
-            own_host_name: under a path prefix, the target's own host name at the door, with its port; else b"".
+            own_host_name: under a path prefix, the target's own host name with the door's port; else b"".
         """
         port, outer_port = (
             f":{found}" if found and found not in _UNWRITTEN_PORTS else ""
@@ -149,8 +150,8 @@ class HostChoice:
         """Return a new choice for writes, which begins with the present value of this choice for pages.
 
         A refused write is not repeated, so the next candidate must be the most likely one. Applications compare Origin
-        with Host, with the forwarded host, or with an address in their configuration. Without forwarded fields the
-        first two are the same; and `localhost` is the usual address in a default configuration.
+        with Host, with the forwarded host, or with an address in their configuration. Without forwarded fields, only
+        Host is left to compare with; and `localhost` is the usual address in a default configuration.
         """
         homes = [SentHost(self._own_host_name)] if self._own_host_name else []
         first = [self.without_forwarded] if self.value.host is not None else []
@@ -261,8 +262,8 @@ class WriteChoices:
     """The choices of Host for requests that change something.
 
     All paths share one choice, with an exception: some applications check the Origin of forms only, and accept other
-    writes from everywhere. So when writes were accepted and then the first write to another path is refused, this path
-    gets its own choice.
+    writes from every origin. So if writes were accepted before, and the first write to another path is refused, this
+    path gets its own choice.
     """
 
     def __init__(self) -> None:
@@ -281,7 +282,7 @@ class WriteChoices:
         self._accepted.clear()
 
     def keep_if_accepted(self) -> None:
-        """Drop the shared choice if it was not accepted."""
+        """Drop all choices, unless the shared choice was accepted."""
         if self._shared is not None and self._shared.state is not HostState.ACCEPTED:
             self.clear()
 

@@ -1,4 +1,4 @@
-"""Reads the hosts of the cluster's Ingresses when a request or a page needs them, and keeps them for some seconds."""
+"""Reads the hosts of the cluster's Ingresses when a request or a page needs them, and caches them for some seconds."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LONGEST: Final = 30.0
 
 
 class IngressLookup:
-    """Finds the controller of an Ingress's host. Concurrent callers share one reading."""
+    """Finds the controller of an Ingress's host. Callers at the same time share one request to the API server."""
 
     def __init__(self, connection: Connection, address: DoorAddress, filter: RequestFilter | None) -> None:
-        """Use a connection.
+        """Make a lookup without any hosts; the first call that needs them reads them.
 
         Args:
             connection: the API server with the user's credentials.
             address: the address at which browsers reach the door.
-            filter: the door's filter, which also applies to the objects that are read here; None when it is off.
+            filter: the door's filter, which also applies to the objects that this class reads; None when it is off.
         """
         self._connection = connection
         self._address = address
@@ -56,7 +56,7 @@ class IngressLookup:
         """Return the entry for a host name; None when no Ingress with a known controller has it.
 
         Raises:
-            HatchwayError: the API server cannot be asked.
+            HatchwayError: the request to the API server has failed.
         """
         await self.all()
         return self.known(name)
@@ -65,7 +65,7 @@ class IngressLookup:
         """Return all hosts, sorted.
 
         Raises:
-            HatchwayError: the API server cannot be asked.
+            HatchwayError: the request to the API server has failed.
         """
         async with self._lock:
             if not self.is_fresh:

@@ -1,7 +1,7 @@
 """The facts that the door knows about one target, from its object and from its answers. All users share them.
 
-`targetsite.py` routes requests by these facts; `targetexchange.py` and `refusal.py` add facts from answers. Nothing
-here is about a user: credentials and cookies are in `usersession.py`.
+`targetsite.py` routes requests by these facts; `targetexchange.py` and `refusal.py` add facts from answers. No fact is
+about a user: credentials and cookies are in `usersession.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TargetKnowledge:
     """The facts about one target under one of its addresses at the door.
 
     target: the target as the request names it.
-    own_host_name: under a path prefix, the target's own host name at the door, with its port; else b"".
+    own_host_name: under a path prefix, the target's own host name with the door's port; else b"".
     resolved: the target with its port; None before `refresh`.
     valid_until: the time (`time.monotonic`) until which `resolved` is used without reading the object again.
     scheme: the choice of HTTP or HTTPS.
@@ -59,8 +59,9 @@ class TargetKnowledge:
             target: the target as the request names it.
             host: the target's host name at the door, without a port, in lower case.
             host_option: the choice of the Host that applications get, as `parse_host_option` returns it.
-            own_host_name: see above.
-            exact: True when `target` comes from a proxy path, where a missing port or scheme has a meaning of its own.
+            own_host_name: as in the class.
+            exact: True when `target` comes from a proxy path. Then a missing port or scheme is not replaced by one from
+                the object.
             on_change: called with the target after every change.
         """
         self.target = target
@@ -100,7 +101,8 @@ class TargetKnowledge:
     def host_choice_for(self, head: RequestHead) -> HostChoice:
         """Return the choice of Host for a request.
 
-        Upgrades, and requests that change something, follow the choice for pages until one of them was answered.
+        Upgrades have their own choice once an upgrade was answered, and writes once a write was answered. Before that,
+        they use the choice for pages.
         """
         if head.upgrade is not None:
             return self._upgrade_choice or self.host_choice
@@ -121,8 +123,8 @@ class TargetKnowledge:
         outer: the `Host` of the browser's request.
         """
         if self._text is None or self._text[0] != outer:
-            # The outer name is included, because an application may write `https:` before it although the door has no
-            # HTTPS.
+            # The outer name is included, because an application may write `https:` before this name although the door
+            # has no HTTPS.
             hosts = (*self.spellings(outer), outer.lower(), self.host_choice.value.host or b"")
             self._text = outer, OwnAddressText(hosts, outer, self._record_own_name)
         return self._text[1].fresh()
@@ -133,7 +135,7 @@ class TargetKnowledge:
         """Read the target's object and its addresses, unless they are fresh.
 
         Raises:
-            HatchwayError: the API server cannot be asked; BadAnnotation when an annotation of the object is invalid.
+            HatchwayError: a request to the API server has failed; BadAnnotation if an annotation is invalid.
         """
         if self.is_fresh:
             return
@@ -166,7 +168,7 @@ class TargetKnowledge:
         self.valid_until = 0.0
 
     def switch_scheme(self, scheme: str) -> None:
-        """Use this scheme from now on, because a request by it was answered."""
+        """Use this scheme from now on, because a request with this scheme was answered."""
         if self.scheme.switch_to(scheme):
             self._change()
 
@@ -202,7 +204,7 @@ class TargetKnowledge:
         return True
 
     def prefer_host(self, host: bytes) -> bool:
-        """Send this Host from now on, because the application redirects to it. Return True if it is a new one."""
+        """Send this Host from now on, because the application redirects to it. Return True if the Host has changed."""
         if not self.host_choice.prefer(host):
             return False
         self._upgrade_choice = None

@@ -28,7 +28,7 @@ def listen(options: DoorOptions) -> list[socket.socket]:
     """Return listening sockets, one for each address.
 
     Raises:
-        HatchwayError: the door cannot listen on any address.
+        HatchwayError: the door cannot listen on the address (for "localhost": on 127.0.0.1).
     """
     if options.unix_socket:
         return [_listen_unix(options.unix_socket)]
@@ -43,7 +43,7 @@ def listen(options: DoorOptions) -> list[socket.socket]:
         except (OSError, OverflowError) as error:
             if found:
                 continue  # a machine without IPv6
-            # The `strerror` of these errors also names the call.
+            # `create_server` adds words to `strerror`, so the text is looked up by the number.
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise HatchwayError(
                 f"cannot listen on {address}:{port}: {why.lower()}", _HINTS.get(getattr(error, "errno", None) or 0, "")

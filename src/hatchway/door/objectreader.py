@@ -62,7 +62,7 @@ class ObjectReader:
         check_read(self._filter, parse_resource("events").path(namespace))
         selector = f"involvedObject.kind={_KINDS[target.kind]},involvedObject.name={target.name}"
         found = await self._connection.client.list("events", namespace, field_selector=selector)
-        # Events with another UID are those of an earlier object. (Kubelets write a node's name in place of its UID.)
+        # Events with another UID belong to an earlier object. (Kubelets write a node's name in place of its UID.)
         uid = obj["metadata"].get("uid")
         return [
             event for event in found if target.kind == "nodes" or event["involvedObject"].get("uid", uid) in ("", uid)

@@ -18,7 +18,7 @@ from hatchway.kube.catalog import CatalogEntry, entries
 from hatchway.kube.view import View
 from hatchway.target import format_argument
 
-# After this many seconds without an answer of the cluster, the page lists the targets that are known.
+# After this many seconds without an answer of the cluster, the page lists the targets that are known so far.
 _PATIENCE = 10.0
 _HEADERS = {
     "Cache-Control": "no-store",

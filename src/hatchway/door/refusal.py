@@ -34,15 +34,16 @@ _SAYS_PERSON = re.compile(
 _SEARCHED: Final = 4096
 # The page of webpack-dev-server before version 4, with status 200.
 _INVALID_HOST: Final = b"Invalid Host header"
-# Misdirected Request: the application has not acted on it (RFC 9110 section 15.5.20).
+# Misdirected Request: the application has not executed the request (RFC 9110 section 15.5.20).
 _SAFE_TO_RESEND: Final = 421
 
 
 def looks_like_refusal(head: ResponseHead, attempt: TargetAttempt) -> bool:
     """Return True when a response is or may be a refusal, so that its body must be read before it is passed on.
 
-    A page with status 200 may be a refusal when it has a single line. To wait for the end of such a response is
-    possible only behind a kube-apiserver, which itself reads a whole page before it passes the page on.
+    A page with status 200 may be a refusal when it is very short. If its length is not known in advance, the door would
+    have to wait for its end. It does so only behind a kube-apiserver, which itself reads a whole page before it passes
+    the page on.
     """
     if head.status >= 400:
         return True
@@ -77,7 +78,7 @@ class RefusalHandler:
             return await self._refused_by_route(status, answer)
         return await self._refused_by_application(answer)
 
-    # By the API server, or by an application that answers like one
+    # Refusals by the API server, or by an application that answers like an API server
 
     async def _refused_by_route(self, status: dict[str, Any], answer: Respond) -> Respond | Forward | None:
         attempt = self._attempt
@@ -118,7 +119,7 @@ class RefusalHandler:
     def _target_by(self, scheme: str) -> Target:
         return replace(self._knowledge.current_target, scheme=scheme)
 
-    # By the application
+    # Refusals by the application
 
     async def _refused_by_application(self, answer: Respond) -> Respond | Forward | None:
         attempt, knowledge = self._attempt, self._knowledge
@@ -162,10 +163,9 @@ class RefusalHandler:
         return self._status in REFUSALS or (self._status == UNCHALLENGED and not self._challenged)
 
     def _may_be_about_the_host(self, body: bytes) -> bool:
-        """Return True when the Host that was sent, or the Origin made from it, may be the reason.
+        """Return True when the Host that was sent, or the Origin made from it, may be the reason of the refusal.
 
-        This is so for navigations of the user and for WebSockets. For other requests it is so only when the body says
-        so.
+        Return True for navigations of the user and for WebSockets. For other requests, the body must mention the host.
         """
         attempt = self._attempt
         if not self._may_be_about_an_address():
@@ -183,7 +183,7 @@ class RefusalHandler:
         """Choose another Host for later writes, if this write may have been refused for its Origin.
 
         Returns:
-            True when this request may be sent again, too, because the application says that it has not acted on it.
+            True when this request may also be sent again, because the application says that it has not executed it.
         """
         attempt, body = self._attempt, answer.body
         if attempt.route.host is not None or answer.status not in REFUSALS or not attempt.is_browser_page:

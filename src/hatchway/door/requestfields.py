@@ -19,9 +19,9 @@ _REPLACED: Final = frozenset(
 )
 # A browser must not act as another user at the API server, nor control the embedded API server.
 _REMOVED: Final = (b"impersonate-", b"x-remote-", b"x-hatchway-")
-# Content codings of HTML that every kube-apiserver can rewrite (`transport.go`, `rewriteResponse`). It decodes
-# `deflate` as raw deflate, although servers send the zlib format, and answers 500. Older releases damage all other
-# codings.
+# Content codings of HTML that every kube-apiserver can rewrite (`transport.go`, `rewriteResponse`). A kube-apiserver
+# decodes `deflate` as raw deflate, although applications send the zlib format, and answers 500. Older releases damage
+# all other codings.
 _KEPT_CODINGS: Final = frozenset((b"gzip", b"identity"))
 # The number of bytes of Accept-Encoding that are parsed.
 _LONGEST_PREFERENCES: Final = 1024
@@ -65,11 +65,11 @@ def _may_be_edited(context: SiteContext, attempt: TargetAttempt) -> bool:
 
 
 def _forwarded(attempt: TargetAttempt, scheme: bytes, default_port: bytes) -> Headers:
-    """Return the X-Forwarded-* fields, which contain the outer address (the one that the browser uses).
+    """Return the X-Forwarded-* fields, which contain the outer address (the address that the browser uses).
 
-    `Forwarded` (RFC 7239) is not sent. It requires quotes around a host with a port, which some applications take for a
-    part of the name, and then refuse every Origin (code-server, lunuc). All applications that read `Forwarded` also
-    read the X-Forwarded-* fields or Host.
+    `Forwarded` (RFC 7239) is not sent. It requires quotes around a host with a port. Some applications read the quotes
+    as a part of the name, and then refuse every Origin (code-server, lunuc). All applications that read `Forwarded`
+    also read the X-Forwarded-* fields or Host.
     """
     outer = attempt.outer
     peer = attempt.head.peer.address

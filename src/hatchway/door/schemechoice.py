@@ -46,7 +46,7 @@ def scheme_hint(message: str, scheme: str, *, upgrade: bool = False) -> SchemeHi
     Args:
         message: `Status.message` of the API server.
         scheme: the scheme that was tried: "https", or another value for HTTP.
-        upgrade: True when the exchange was an upgrade, for which messages do not begin with the usual words.
+        upgrade: True when the message may lack the API server's usual first words, for example after an upgrade.
     """
     if not upgrade and not any(words in message for words in _REACHING):
         return SchemeHint.NONE
@@ -85,13 +85,13 @@ class SchemeChoice:
         if self.fixed:
             return None
         if _is_plain(self.value) != _is_plain(scheme):
-            return self.value or "http"  # another request has found the right one in the meantime
+            return self.value or "http"  # another request has found the right scheme in the meantime
         if self.both_failed:
             return None
         return "https" if _is_plain(scheme) else "http"
 
     def switch_to(self, scheme: str) -> bool:
-        """Use this scheme from now on, because a request by it was answered. Return True when that is a change."""
+        """Use this scheme from now on, because a request with it was answered. Return True if that is a change."""
         if self.fixed or _is_plain(self.value) == _is_plain(scheme):
             return False
         self.value = "https" if not _is_plain(scheme) else "http"
@@ -112,7 +112,7 @@ class HttpsAnswer(Enum):
 
 
 class HttpsClaim:
-    """Decides if an application is told that browsers use HTTPS.
+    """Decides if requests to an application claim, by X-Forwarded-Proto, that browsers use HTTPS.
 
     Some applications demand X-Forwarded-Proto (Django's SECURE_SSL_REDIRECT, Rails' force_ssl); others check the
     connection instead (Argo CD).

@@ -17,7 +17,7 @@ from hatchway.target import Target, format_proxy_path
 
 @dataclass(frozen=True, slots=True)
 class SiteContext:
-    """The objects that an exchange reads, and in which it records what it finds out.
+    """The objects that an exchange reads, and in which it records new facts.
 
     knowledge: the facts about the target.
     session: the user who sends the request.
@@ -40,7 +40,7 @@ class SiteContext:
         """Return the URL of the target with another of its ports, without a slash at its end.
 
         Raises:
-            TargetError: no host name can carry the port's name.
+            TargetError: the port's name cannot be part of a host name.
         """
         if self.prefix:
             return format_proxy_path(target, "").encode()

@@ -1,4 +1,4 @@
-"""Serves the files of a directory (`--www`) as Go's http.FileServer: with listings, index.html, redirects."""
+"""Serves the files of a directory (`--www`) like Go's http.FileServer: with listings, index.html, redirects."""
 
 from __future__ import annotations
 

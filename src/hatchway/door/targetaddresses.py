@@ -103,7 +103,7 @@ class TargetAddresses:
         self._service_start = b""
         if target.kind == "services":
             own += [f"{target.name}.{target.namespace}", f"{target.name}.{target.namespace}.svc"]
-            # Names of pods may precede it, and any cluster domain may follow.
+            # Names of pods may precede this text, and any cluster domain may follow it.
             self._service_start = f"{target.name}.{target.namespace}.svc.".encode()
         self._service = frozenset(map(_host, (*own, *service)))
         self._pods = frozenset(map(_host, pods))
@@ -111,7 +111,7 @@ class TargetAddresses:
         self._cluster_names = [*own, self._service_start.decode() + "cluster.local"] if self._service_start else own
 
     def find(self, url: bytes, *, sent: bytes = b"") -> AddressMatch | None:
-        """Return the door's address for an absolute URL; None when the URL does not mean the target.
+        """Return the meaning of an absolute URL; None when the URL does not mean the target.
 
         sent: the Host that the application was sent.
         """
@@ -133,8 +133,8 @@ class TargetAddresses:
                 return None
         elif not (of_service or host in self._pods or host in self._outer or authority == sent.lower()):
             return None
-        # If an `http://` URL has no port, the application has probably removed the port, so it means this port. An
-        # `https://` URL without a port means the target's port 443, if there is one.
+        # If an `http://` URL has no port, the application has probably removed its own port, so the URL means that port
+        # of the target. An `https://` URL without a port means the target's port 443, if there is one.
         stripped = not written_port and number == "80"
         if spelled is None or spelled == self._ports.own or authority == sent.lower() or stripped:
             return AddressMatch(rest)
@@ -180,7 +180,7 @@ async def find_addresses(
         outer: as for `TargetAddresses`.
 
     Raises:
-        ApiError: the API server cannot be asked.
+        ApiError: a request to the API server has failed.
     """
     meant, number = resolved.target.port, resolved.listen_port
     if target.kind == "nodes":

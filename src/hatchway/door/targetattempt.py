@@ -10,7 +10,7 @@ from hatchway.door.hostheader import SentHost
 from hatchway.proxy.routing import RequestHead, Respond
 from hatchway.route.contract import TargetRoute
 
-# Methods that may be sent again even when the first request may have had an effect (RFC 9110 section 9.2.2).
+# Methods whose requests may be sent again even if the application may have executed the first one (RFC 9110, 9.2.2).
 REPEATABLE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -18,7 +18,7 @@ REPEATABLE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 class FailedAttempt:
     """The earlier attempt with the other scheme, whose answer is used when this attempt fails, too.
 
-    scheme: the scheme by which it was made.
+    scheme: the scheme of that attempt.
     answer: its answer.
     status: the API server's `Status`; None when the application itself has answered.
     """
@@ -30,7 +30,7 @@ class FailedAttempt:
 
 @dataclass(slots=True)
 class TargetAttempt:
-    """A request, and how it is sent in this attempt. Immutable.
+    """A request, and how it is sent in this attempt. Never changed after it was made.
 
     head, sender: the browser's request.
     cookie: the value of Cookie for the target; b"" for none.
@@ -40,7 +40,7 @@ class TargetAttempt:
     sent_host: the choice of Host for this attempt.
     host: the resulting value of Host.
     without_forwarded: True when this attempt leaves out X-Forwarded-* fields although the choice has them.
-    renewed: True when the credentials were renewed for it.
+    renewed: True when the credentials were renewed for this attempt.
     failed: the attempt with the other scheme before it; None without one.
     authorization: the client's Authorization.
     """
@@ -60,7 +60,7 @@ class TargetAttempt:
 
     @property
     def is_browser_page(self) -> bool:
-        """Return True when Origin or Referer shows that a page sends it."""
+        """Return True when Origin or Referer shows that a page sends the request."""
         return any(name.lower() in (b"origin", b"referer") for name, _ in self.head.headers)
 
 
@@ -68,9 +68,10 @@ class TargetAttempt:
 class Retry:
     """The differences between the present attempt and the next one.
 
-    renewed: the credentials were renewed for it.
+    renewed: the credentials were renewed for the next attempt.
     sent_host: a Host to send instead of the chosen one.
-    scheme: a scheme to use instead of the present one, after `failed`.
+    scheme: a scheme to use instead of the present scheme.
+    failed: the attempt that has failed with the other scheme; None without one.
     """
 
     renewed: bool = False

@@ -50,7 +50,7 @@ class TargetDiagnosis:
         ask_user: Callable[[], Awaitable[str]],
         cluster: Callable[[], str],
     ) -> None:
-        """Store the objects that it uses.
+        """Store the arguments.
 
         Args:
             lookup: reads the objects.
@@ -68,8 +68,8 @@ class TargetDiagnosis:
         if target.kind == "services":
             found = await self._lookup.get("services", target.namespace, target.name)
             if found.object is not None:
-                # The service exists, so its Endpoints are missing: kube-apiserver's `service/storage` reads only these
-                # two objects.
+                # The 404 is about the Service or its Endpoints: kube-apiserver's `service/storage` reads no other
+                # object. The Service exists, so its Endpoints are missing.
                 return await self.no_endpoints(target)
             if not found.readable:
                 return absent.not_told(target, message, await self._ask_user())
@@ -245,7 +245,7 @@ class TargetDiagnosis:
             return None
 
     def _link(self, target: Target) -> tuple[str, str] | None:
-        """Return (text, URL) of a target; None when no host name can carry its name."""
+        """Return (text, URL) of a target; None when its name cannot be part of a host name."""
         try:
             return format_argument(target), self._address.url_of(target)
         except TargetError:

@@ -1,4 +1,4 @@
-"""One exchange with a target: edits the response for the browser, and records what it shows about the target."""
+"""One exchange with a target: edits the response for the browser, and learns facts about the target from it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ class TargetExchange:
         return transform
 
     def _edit_fields(self, head: ResponseHead, *, reload: bool) -> tuple[Headers, Headers]:
-        """Return a response's fields for the browser, and separately those that lead to another port's prefix.
+        """Return a response's fields for the browser, and separately a `Location` that leads to another port.
+
+        Under a path prefix, this `Location` already has the prefix of the other port.
 
         reload: True when the browser must request the same address again, so that it must not cache the response.
         """
@@ -177,7 +179,7 @@ class TargetExchange:
     # Conclusions from a response
 
     def _record_status(self, status: int) -> None:
-        """Record what the status of a response that is passed on shows about the Host."""
+        """Record that the application accepts the Host, if the status of its response shows this."""
         knowledge, attempt = self._context.knowledge, self._attempt
         if attempt.without_forwarded:
             if status < 400:

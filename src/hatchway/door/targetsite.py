@@ -1,7 +1,7 @@
 """Routes the requests for one target, under its own host name or under a path prefix.
 
-The guard checks each request, and its cookies are filtered. Then a `Forward` is made from the facts about the target
-(`knowledge.py`) and the user (`usersession.py`). `targetexchange.py` handles the exchange itself.
+The guard checks each request, and the request's cookies are filtered. Then a `Forward` is made from the facts about the
+target (`knowledge.py`) and the user (`usersession.py`). `targetexchange.py` handles the exchange itself.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TargetSite:
         address: DoorAddress,
         diagnosis: Diagnosis,
     ) -> None:
-        """Store the objects that it uses.
+        """Store the arguments.
 
         Args:
             knowledge: the facts about the target, which other sites may share.
@@ -177,7 +177,7 @@ class TargetSite:
         """Return the path and the query for the application."""
         start = len(self._prefix)
         if _DOT_SEGMENT.search(head.path):
-            # Normalize it, so that no program between the door and the API server changes it to another path.
+            # Normalize the path, so that no program between the door and the API server changes it to another path.
             return collapse_path(head.path[start:]) + (b"?" + head.query if head.query is not None else b"")
         path = head.target[start:]
         # For a WebSocket, `.../proxy` means the application's root, because a WebSocket cannot be redirected.
@@ -199,7 +199,7 @@ class _SiteDecision(CachedDecision):
         self._forward = forward
 
     def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
-        # The route was ready when this was made. It stays ready as long as its generation is the same and the
+        # The route was ready when this decision was made. It stays ready as long as its generation is the same and the
         # credentials are valid.
         knowledge, connection = self._knowledge, self._connection
         if (

@@ -57,7 +57,7 @@ def outer_url(
         origin_of: returns the origin (`SCHEME://HOST`) of the door's pages for a request's `Host`.
         sent: the Host that the application was sent.
         addresses: the addresses by which the target knows itself.
-        prefix: the path of the proxy verb, which the API server may have put before the application's; b"" for none.
+        prefix: the path that the API server's proxy verb may have put before the application's path; b"" for none.
         url_of_port: returns the URL of the target with another port, without a slash at its end.
     """
     found = _WITH_HOST.match(value)

@@ -1,4 +1,4 @@
-"""A local UDP port that leads to a target: each client has a flow, which ends when it was silent for a while."""
+"""A local UDP port that leads to a target: each client has a flow, which ends after a time without datagrams."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, Final, Protocol, cast
 from hatchway.route.contract import ByteRoute, DatagramLink, TargetUnreached
 from hatchway.target import Target
 
-# The most clients of one port; a further one replaces the client that was silent for longest.
+# The most clients of one port; a further client replaces the client that was silent for longest.
 MOST_FLOWS: Final = 256
-# A flow without datagrams is forgotten after this many seconds, as in the address translation of routers (RFC 4787
-# requires two minutes). `_SWEEP_SECONDS`: how often silent flows are searched for.
+# A flow without datagrams ends after this many seconds, as in the address translation of routers (RFC 4787
+# requires two minutes). `_SWEEP_SECONDS`: the time between two searches for silent flows.
 IDLE_SECONDS: Final = 120.0
 _SWEEP_SECONDS: Final = 10.0
-# The most datagrams of a client, and the most bytes, that are kept while its link to the target is opened.
+# The most datagrams of a client, and the most bytes, that are buffered while its link to the target is opened.
 _MOST_KEPT, _MOST_BYTES = 16, 64 * 1024
 
 
 class FlowOwner(Protocol):
-    """The forward that a flow belongs to, as the flow uses it."""
+    """The part of a forward that its flows use."""
 
     def spawn(self, coroutine: object) -> asyncio.Task[None]:
         """Start a task; it is cancelled when the forward ends."""
@@ -104,18 +104,18 @@ class DatagramPort(asyncio.DatagramProtocol):
     def __init__(self, route: ByteRoute, target: Target, owner: FlowOwner) -> None:
         """Make the protocol of one socket.
 
-        route: carries the datagrams. target: where they go. owner: is told of the flows' events.
+        route: carries the datagrams. target: receives them. owner: is notified of the flows' events.
         """
         self.route = route
         self.target = target
         self.owner = owner
         self._transport: asyncio.DatagramTransport | None = None
-        # The flows by client; the one that was silent for longest comes first.
+        # The flows by client; the flow that was silent for longest comes first.
         self._flows: dict[tuple[Any, ...], Flow] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket."""
+        """Store the socket's transport."""
         self._transport = cast(asyncio.DatagramTransport, transport)
         self._sweep()
 
@@ -131,7 +131,7 @@ class DatagramPort(asyncio.DatagramProtocol):
         flow.send(data)
 
     def error_received(self, exc: Exception) -> None:
-        """Do nothing: one client has gone, and the others remain."""
+        """Do nothing: one client is gone, and the other clients remain."""
 
     def send_to(self, client: tuple[Any, ...], data: bytes) -> None:
         """Send a datagram to a client."""
@@ -139,7 +139,7 @@ class DatagramPort(asyncio.DatagramProtocol):
             self._transport.sendto(data, client)
 
     def lost(self, flow: Flow, error: TargetUnreached | None) -> None:
-        """Forget a flow without a link to the target; its client's next datagram begins another flow."""
+        """Remove a flow whose link could not be opened or was lost. The client's next datagram begins another flow."""
         for client, known in list(self._flows.items()):
             if known is flow:
                 del self._flows[client]

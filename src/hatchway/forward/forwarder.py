@@ -19,11 +19,11 @@ from hatchway.proxy.join import EarlyReceiver, JoinEnd, join, reset
 from hatchway.route.contract import ByteRoute, TargetUnreached
 from hatchway.route.podport import ReadyPods
 
-# How long a connection waits for a ready pod, or for an API server that cannot be reached (seconds).
+# Seconds for which a connection waits for a ready pod and for the API server.
 _PATIENCE = 15.0
-# The same error of a forward is reported only once in this many seconds.
+# The same error of a forward is reported at most once in this many seconds.
 _TOLD_SECONDS = 10.0
-# When one side has not read this many bytes, nothing more is read from the other side.
+# The most bytes that one side has not read yet. Beyond this, reading from the other side is paused.
 _BUFFER = 256 * 1024
 
 
@@ -64,7 +64,7 @@ class LocalForward:
     planned: what is forwarded.
     listen: the address at which it listens.
     connections: the connections that are open now; for UDP, the flows of clients.
-    total: the number of connections since the start. failed: the number of those that reached no pod.
+    total: the number of connections since the start. failed: the number of connections that reached no pod.
     problem: why the last connection reached no pod; "" when it reached a pod.
     """
 
@@ -102,7 +102,7 @@ class LocalForward:
             self._received += connection.received
 
     def is_news(self, message: str) -> bool:
-        """Record that a message is reported now. Return False if it was reported a short while ago already."""
+        """Return True if a message should be reported, and record it; False if it was reported a short while ago."""
         now = time.monotonic()
         self._told = {text: since for text, since in self._told.items() if now - since < _TOLD_SECONDS}
         if message in self._told:
@@ -178,7 +178,7 @@ class LocalConnection(EarlyReceiver):
         self._ends = join(self, far, self._joined_ended)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop connecting: the client has gone before it was joined with a pod."""
+        """Stop connecting: the client has disconnected before it was joined with a pod."""
         if self._task is not None:
             self._task.cancel()
         self._forward.ended(self)
@@ -190,7 +190,7 @@ class LocalConnection(EarlyReceiver):
 
 
 class _Flows:
-    """The flows of a UDP forward, counted as its connections are (`datagrams.FlowOwner`)."""
+    """Counts the flows of a UDP forward like connections (`datagrams.FlowOwner`)."""
 
     def __init__(self, forwarder: Forwarder, forward: LocalForward) -> None:
         self._forwarder = forwarder
@@ -216,7 +216,7 @@ class Forwarder:
     """Listens, and carries connections to the targets."""
 
     def __init__(self, route: ByteRoute, tell: Tell) -> None:
-        """Make a forwarder. tell: called with errors; with the same message only once in a while."""
+        """Make a forwarder. tell: called with errors, but only once in `_TOLD_SECONDS` with the same message."""
         self.route = route
         self.forwards: list[LocalForward] = []
         self._tell = tell
@@ -241,8 +241,8 @@ class Forwarder:
 
         Args:
             planned: what to forward.
-            address_of: returns the local address of each.
-            unix: returns the path of a Unix socket for each, in place of an address.
+            address_of: returns the local address of each forward.
+            unix: returns the path of a Unix socket for each forward, in place of an address.
 
         Raises:
             HatchwayError: a forward cannot listen.

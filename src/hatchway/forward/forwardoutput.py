@@ -18,7 +18,7 @@ def as_json(forwards: Sequence[LocalForward]) -> list[dict[str, Any]]:
     """Return one object for each forward.
 
     kind, name, namespace (absent for nodes and hosts), port (number; absent where only its name is known), portName,
-    protocol (UDP; absent for TCP): the target's. address and localPort, or unixSocket: where it listens.
+    protocol (UDP; absent for TCP) describe the target. address and localPort, or unixSocket: where the forward listens.
     """
     out = []
     for one in forwards:
@@ -43,7 +43,7 @@ def as_json(forwards: Sequence[LocalForward]) -> list[dict[str, Any]]:
 
 
 def as_env(forwards: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return `NAME=value` lines, quoted for a shell, named like those that Kubernetes gives to pods.
+    """Return `NAME=value` lines, quoted for a shell, with names like those of Kubernetes' variables in pods.
 
     WEB_SERVICE_HOST and WEB_SERVICE_PORT are for the first port, WEB_SERVICE_PORT_HTTP is for the port `http`. Targets
     with the same name get their namespace before the name. A target that is not a service gets its kind before the name
@@ -82,7 +82,7 @@ def _variable(text: str) -> str:
 
 
 def as_line(forward: LocalForward) -> str:
-    """Return what is forwarded, as one line."""
+    """Return a description of a forward, as one line."""
     planned = forward.planned
     number = f" (port {planned.number})" if planned.port_name and planned.number else ""
     where = f" in namespace {planned.target.namespace}" if planned.target.namespace else ""

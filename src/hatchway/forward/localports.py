@@ -16,7 +16,8 @@ from hatchway.printable import printable
 from hatchway.route.podport import find_port
 from hatchway.target import Target, format_argument
 
-# The loopback addresses of targets: the first one, and their number. 127.64.0.0/10 belongs to embedded clusters.
+# The loopback addresses of targets: the first address, and the number of addresses. 127.64.0.0/10 belongs to embedded
+# clusters.
 _FIRST_OWN, _OWN = int(IPv4Address("127.32.0.0")), 1 << 21
 
 
@@ -24,8 +25,8 @@ _FIRST_OWN, _OWN = int(IPv4Address("127.32.0.0")), 1 << 21
 class PlannedForward:
     """A port of a target that gets a local port.
 
-    target: the target with its port: a number; a name for a named TCP port of a workload, and when the number is not
-        known.
+    target: the target with its port: a name for a named TCP port of a workload, or when the number is unknown; a number
+        otherwise.
     number: the port's number; 0 when it is not known (the target cannot be read, and the user has named the port). In
         other pods of the workload, the same name may have another number.
     port_name: the port's name; "" without one.
@@ -51,11 +52,11 @@ class PlannedForward:
 def plan_forwards(spec: ForwardSpec, found: Object | None) -> list[PlannedForward]:
     """Return the forwards of a spec.
 
-    found: the target's object; None for a host, and when the object cannot be read. Without it, each port must be a
-        number, or a name with a given local port.
+    found: the target's object; None for a host, and when the object cannot be read. Without the object, each port must
+        be a number, or a name with a given local port.
 
     Raises:
-        HatchwayError: the target has no such port, or none that can be forwarded.
+        HatchwayError: the target has no such port, or no port that can be forwarded.
     """
     target = spec.target
     declared = ports(found) if found is not None else []
@@ -79,7 +80,7 @@ def _is_external(service: Object) -> bool:
 def plan_all(services: list[Object], *, with_pods: bool = True) -> tuple[list[PlannedForward], list[str]]:
     """Return (the forwards of all TCP ports of services, one sentence for each service that is left out).
 
-    with_pods: leave out services without pods behind them, because the route reaches pods only.
+    with_pods: True to leave out services without pods behind them, because the route reaches pods only.
     """
     planned: list[PlannedForward] = []
     left_out: list[str] = []
@@ -103,7 +104,7 @@ def _plan(target: Target, wanted: PortSpec, declared: list[Port], *, known: bool
     """Return the forward of a port.
 
     declared: the ports that the target's object declares. known: True if that object was read, or is not needed because
-    the target is a host. listed: True if the target has no ports but the declared ones.
+    the target is a host. listed: True if the target has only the declared ports.
     """
     port = find_port(declared, wanted.remote, wanted.protocol)
     if port is not None and port.protocol == wanted.protocol:

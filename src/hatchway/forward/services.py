@@ -17,17 +17,17 @@ from hatchway.kube.view import View
 # If the user may list the services, but not watch them, they are listed again after this many seconds.
 _LIST_SECONDS = 10.0
 # The most forwards of all services together. Each takes a descriptor and a local port, and a user who may create
-# services must be able neither to use up all of them nor to replace the forwards of other services.
+# services must not be able to use up all descriptors and ports, or to replace the forwards of other services.
 MOST_FORWARDS = 1000
-# The most local ports that are remembered, those of deleted services included.
+# The most local ports that are stored, including those of deleted services.
 _MOST_PORTS = 4 * MOST_FORWARDS
-# Seconds in which changes are collected: those of a release come together, for example.
+# Seconds for which changes are collected: the changes of one release, for example, come together.
 _TOGETHER_SECONDS = 0.2
 _TOO_MANY = f"some ports are left out: no more than {MOST_FORWARDS} are forwarded with --all"
 
 
 async def follow_services(connection: Connection, namespace: str) -> AsyncGenerator[list[Object], None]:
-    """Yield all services of a namespace, and again after each change, without end.
+    """Yield the list of all services of a namespace: at the beginning and after each change, without end.
 
     Nothing is yielded while the API server cannot be reached or refuses the credentials.
     """
@@ -105,7 +105,7 @@ class ServiceForwards:
         wanted = set(planned)
         self._forwarder = forwarder
         self._forwards = {one.planned: one for one in forwarder.forwards if one.planned in wanted}
-        # The present or former local port of each service's port: a service that is created again gets the same one.
+        # The present or former local port of each service's port: a service that is created again gets the same port.
         self._ports = {key.target: one.listen.port for key, one in self._forwards.items()}
         self._reported = set(left_out)
         self._failed: set[PlannedForward] = set()

@@ -28,8 +28,8 @@ class PortSpec:
     """A port that is forwarded.
 
     remote: the number or the name of the target's port.
-    local: the local port; 0 for any free one; None for the number of the remote port, or any free one when it is in
-        use.
+    local: the local port; 0 for any free port; None for the number of the remote port, or any free port when that
+        number is in use.
     protocol: TCP or UDP.
     """
 

@@ -1,4 +1,4 @@
-"""What an image consists of: its manifest's layers and its configuration, as values. Pure.
+"""The parts of an image as values: layers and configuration. Pure.
 
 The forms are those of the OCI image specification 1.1 (`manifest.md`, `config.md`) and of Docker's image manifest
 version 2, schema 2.
@@ -14,14 +14,14 @@ from hatchway.errors import HatchwayError
 
 
 class BadImage(HatchwayError):
-    """An image cannot be read, fetched or used. The message says why, for people."""
+    """An image cannot be read, fetched or used. The message says why, for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a manifest says of one of its blobs.
+    """A manifest's description of one of its blobs.
 
-    media_type: its media type, Docker's or the OCI's. digest: with its algorithm. size: in bytes.
+    media_type: a media type of Docker or of the OCI. digest: with its algorithm. size: in bytes.
     """
 
     media_type: str
@@ -67,12 +67,12 @@ class Image:
 
     image_id: the digest of its configuration, as Docker and the CRI name images.
     manifest_digest: the digest of the manifest for this platform.
-    tags: complete names with tags (`docker.io/library/nginx:1.27`). digests: complete names with digests, of manifests
-    and indexes, as it was pulled (`docker.io/library/nginx@sha256:...`).
+    tags: complete names with tags (`docker.io/library/nginx:1.27`). digests: complete names with the digests of
+    the manifests and indexes by which the image was pulled (`docker.io/library/nginx@sha256:...`).
     layers: compressed as they are in the registry, the lowest first. size: the bytes of all blobs.
     config: the parts of the configuration that matter.
-    private: for repositories from which it was only pulled with Secrets of pods, these. Everyone may use it by names of
-    other repositories.
+    private: maps each repository from which the image was pulled only with Secrets of pods to these Secrets. Everyone
+    may use the image by names of other repositories.
     """
 
     image_id: str
@@ -85,10 +85,10 @@ class Image:
     private: Mapping[str, tuple[PullGrant, ...]] = field(default_factory=dict)
 
     def may_use(self, repository: str, grants: Iterable[PullGrant]) -> bool:
-        """Return True when a pod with these Secrets may use it without a pull, by a name of this repository.
+        """Return True when a pod with these Secrets may use the image without a pull, by a name of this repository.
 
-        A Secret counts even when its content has changed, and a credential even in another Secret, as in the kubelet
-        (`pkg/kubelet/images/pullmanager/image_pull_manager.go`, MustAttemptImagePull).
+        A Secret is accepted even when its content has changed, and a credential even in another Secret, as in the
+        kubelet (`pkg/kubelet/images/pullmanager/image_pull_manager.go`, MustAttemptImagePull).
         """
         known = self.private.get(repository)
         if known is None:

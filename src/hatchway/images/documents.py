@@ -45,7 +45,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """An entry of an index. os, architecture, variant: its platform, "" where the index does not say.
+    """An entry of an index. os, architecture, variant: the platform; "" for a part that the index does not have.
 
     names: the values of the annotations that name an image in an archive or directory.
     """
@@ -83,7 +83,7 @@ def parse_manifest(text: bytes) -> Manifest:
     """Return the manifest of an image.
 
     Raises:
-        BadImage: the document is no manifest, or of a form that is not supported (schema 1, an index of images).
+        BadImage: the document is no manifest, or has a form that is not supported (schema 1, an index of images).
     """
     document = read_json(text, "the manifest")
     if document.get("schemaVersion") == 1:
@@ -174,7 +174,7 @@ def parse_config(text: bytes) -> ImageConfig:
 
 
 def _text(value: Any) -> str:
-    """Return the value if it is a string, else "". Raises BadImage for characters that no program can be given."""
+    """Return the value if it is a string, else "". Raises BadImage for characters that cannot be passed to programs."""
     if not isinstance(value, str):
         return ""
     if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):

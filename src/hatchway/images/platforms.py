@@ -1,4 +1,4 @@
-"""Platforms of images, and the choice of an index's entry for one of them. Pure but for `this_machine`.
+"""Platforms of images, and the choice of an index's entry for one of them. Pure, except for `this_machine`.
 
 Names, normal forms and the order of preference are those of `github.com/containerd/platforms` (`database.go`,
 `compare.go`).
@@ -31,7 +31,7 @@ _ARCHITECTURES = {
     "loongarch64": "loong64",
 }
 _VARIANTS = {"armhf": "v7", "armel": "v6", "armv6l": "v6", "armv7l": "v7", "armv8l": "v7"}
-# By architecture: the variant of a platform that names none, and the number of the lowest variant.
+# For each architecture: the default variant, and the number of the lowest variant.
 _DEFAULT_VARIANTS = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 _LOWEST_VARIANTS = {"arm": 5, "arm64": 8, "amd64": 1}
 # How many platforms an error message lists.
@@ -40,7 +40,7 @@ _MOST_LISTED = 12
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What an image runs on. os, architecture: Go's words (`linux`, `amd64`). variant: such as `v7`, or ""."""
+    """A platform. os, architecture: Go's words (`linux`, `amd64`). variant: such as `v7`, or ""."""
 
     os: str
     architecture: str
@@ -70,12 +70,12 @@ def parse_platform(text: str) -> Platform:
 
 
 def this_machine() -> Platform:
-    """Return the platform of this machine; the operating system is always linux, as that of the containers."""
+    """Return the platform of this machine; the operating system is always linux, because containers run on Linux."""
     return normal(Platform("linux", platform.machine().lower()))
 
 
 def normal(found: Platform) -> Platform:
-    """Return the platform with Go's name of its architecture, and with a variant where there are several."""
+    """Return the platform with Go's name of its architecture, and with a variant if the architecture has several."""
     architecture = _ARCHITECTURES.get(found.architecture, found.architecture)
     variant = found.variant or _VARIANTS.get(found.architecture, "") or _DEFAULT_VARIANTS.get(architecture, "")
     if variant.isdigit():
@@ -103,7 +103,7 @@ def matches(wanted: Platform, os: str, architecture: str, variant: str = "") -> 
 def choose(entries: Sequence[IndexEntry], wanted: Platform) -> IndexEntry:
     """Return the entry of an index whose image suits `wanted` best. Attestations are ignored.
 
-    An entry that names no platform is used when no other one suits, as containerd does.
+    As in containerd, an entry that names no platform is used when no other entry suits.
 
     Raises:
         BadImage: no entry suits.

@@ -67,7 +67,7 @@ class Reference:
 def parse(text: str) -> Reference:
     """Return the reference that a person or a manifest has written.
 
-    A name without a registry is one of Docker Hub; without tag and digest it has the tag `latest`.
+    A name without a registry is a name at Docker Hub. A name without tag and digest gets the tag `latest`.
 
     Raises:
         ImageNameError: with Docker's words, such as "invalid reference format".

@@ -17,7 +17,7 @@ from hatchway.kube.paths import parse_resource
 _REVIEWS = "selfsubjectaccessreviews.authorization.k8s.io"
 _RULES = "selfsubjectrulesreviews.authorization.k8s.io"
 _WHO = "selfsubjectreviews.authentication.k8s.io"
-# Seconds for which an answer is remembered, and the most answers.
+# Seconds for which an answer is cached, and the most cached answers of one client.
 _REMEMBERED = 10.0
 _MOST_REMEMBERED = 4096
 _SERVICE_ACCOUNT = "system:serviceaccount:"
@@ -27,7 +27,7 @@ _Question = tuple[object, str, str, str, str, str]
 
 
 class _Memory:
-    """The answers that one client got from its API server. Callers with the same question share one request."""
+    """The cached answers for one client. Concurrent callers with the same question share one request."""
 
     def __init__(self) -> None:
         self.answers: dict[_Question, tuple[float, Answer]] = {}
@@ -38,7 +38,7 @@ _memories: WeakKeyDictionary[Client, _Memory] = WeakKeyDictionary()
 
 
 def forget(client: Client) -> None:
-    """Drop the remembered answers of this client. Call it after a refusal that contradicts them."""
+    """Drop the cached answers of this client. Call it when the server has refused what a cached answer allows."""
     if (memory := _memories.get(client)) is not None:
         memory.answers.clear()
 
@@ -46,7 +46,7 @@ def forget(client: Client) -> None:
 async def may(
     client: Client, *, verb: str, resource: str, subresource: str = "", namespace: str = "", name: str = ""
 ) -> Answer:
-    """Ask the API server whether this user may do something. The answer is remembered for ten seconds.
+    """Ask the API server whether this user may do something. The answer is cached for ten seconds.
 
     When the server refuses the review itself (403), the action counts as not allowed.
 
@@ -58,7 +58,7 @@ async def may(
         ApiError: the server cannot answer now (401, 503 ...).
     """
     memory = _memories.setdefault(client, _Memory())
-    # The user is part of the question: a connection that follows the kubeconfig may change its user.
+    # The user is part of the cache key: when the kubeconfig changes, the connection may get another user.
     question = getattr(client, "identity", None), verb, resource, subresource, namespace, name
     known = memory.answers.get(question)
     if known is not None and time.monotonic() - known[0] < _REMEMBERED:
@@ -74,7 +74,7 @@ async def may(
 def _answered(memory: _Memory, question: _Question, task: asyncio.Task[Answer]) -> None:
     memory.asked.pop(question, None)
     if not task.cancelled():
-        task.exception()  # marks it as retrieved, in case every caller was cancelled
+        task.exception()  # prevents asyncio's "never retrieved" message when every caller was cancelled
 
 
 async def _review(client: Client, memory: _Memory, question: _Question) -> Answer:
@@ -137,7 +137,7 @@ async def rules(client: Client, namespace: str) -> Rules:
 
 
 async def user_name(client: Client) -> str:
-    """Return this user's name as the API server knows it; "" from servers before Kubernetes 1.28, which do not tell."""
+    """Return this user's name at the API server; "" from servers before Kubernetes 1.28, which do not report it."""
     try:
         status = await _create(client, _WHO, "SelfSubjectReview", None)
     except ApiError as error:

@@ -1,7 +1,8 @@
 """The interface to a Kubernetes API: over HTTP, or inside the API server's process.
 
 Objects are plain JSON dictionaries. A resource is spelled as kubectl spells it: `pods`, `deployments.apps`,
-`endpointslices.discovery.k8s.io`; the version is v1 unless spelled (`widgets.v1beta1.example.com`).
+`endpointslices.discovery.k8s.io`; the version is v1 unless the name contains one
+(`widgets.v1beta1.example.com`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Object = dict[str, Any]
 class WatchEvent:
     """A change of an object.
 
-    The objects of the first list come as ADDED. After the last of them SYNCED comes once, with {} as its object.
+    The objects of the first list come as ADDED. Then one event SYNCED follows, whose object is {}.
     """
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED"]
@@ -31,7 +32,7 @@ class Client(Protocol):
     """
 
     async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
-        """Return one object, or a subresource of it that is an object (`scale`)."""
+        """Return one object, or the object of a subresource (`scale`)."""
         ...
 
     async def list(
@@ -91,6 +92,6 @@ class Client(Protocol):
         """List all matching objects, then watch them without end.
 
         The watch reconnects and lists again by itself. A caller that applies the events in order always has the
-        current state: objects that were deleted during a lost connection come as DELETED afterwards.
+        current state: objects that were deleted while the connection was lost come as DELETED afterwards.
         """
         ...

@@ -33,10 +33,10 @@ _PATIENCE = 20.0
 class CatalogEntry:
     """A service, pod or node.
 
-    links: links to its ports. The default port comes first, the others follow in the order of declaration.
+    links: links to its ports. The default port comes first; the other ports follow in the order of declaration.
     endpoints: ready endpoints and all endpoints, as in `2/3`; for a pod or node 0/1 or 1/1.
-    status: kubectl's word for its state, or a sentence.
-    out_of_reach: why neither its host name nor its proxy path can reach it; "" when they can.
+    status: the state, as kubectl's word or as a sentence.
+    out_of_reach: why the target can be reached neither by host name nor by proxy path; "" when it can be reached.
     """
 
     target: Target
@@ -49,11 +49,11 @@ class CatalogEntry:
     out_of_reach: str = ""
 
     def url(self, link: PortLink, door_port: int = 8001) -> str:
-        """Return the URL by host name at the door; "" when there is none."""
+        """Return the link's URL by host name at the door; "" when it has none."""
         return "" if self.out_of_reach else link.url(door_port)
 
     def door_address(self, link: PortLink, door_port: int = 8001) -> str:
-        """Return the URL by proxy path at the door, which needs no host name; "" when there is none."""
+        """Return the link's URL by proxy path at the door, which needs no host name; "" when it has none."""
         return "" if self.out_of_reach or link.http is False else f"http://127.0.0.1:{door_port}{link.path}"
 
     def as_dict(self, door_port: int = 8001) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class CatalogEntry:
 
 
 def entries(view: View) -> list[CatalogEntry]:
-    """Return the targets of a view, sorted by namespace, then services before pods, then name. Nodes come last."""
+    """Return the targets of a view, sorted by namespace, kind (services before pods) and name. Nodes come last."""
     pods: dict[str, list[Object]] = defaultdict(list)
     for pod in view.pods.values():
         pods[pod["metadata"]["namespace"]].append(pod)
@@ -183,7 +183,7 @@ def _default_first(found: list[PortLink]) -> tuple[PortLink, ...]:
 async def open_view(
     connection: Connection, namespaces: Sequence[str] | None = None, *, stay: bool = False
 ) -> AsyncIterator[View]:
-    """Yield a view that is kept up to date while the block runs, once everything has been listed.
+    """Yield a view after everything has been listed, and keep the view up to date while the block runs.
 
     Args:
         stay: True when the block runs for long: edits of the kubeconfig are then applied during the block.

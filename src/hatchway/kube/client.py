@@ -118,8 +118,8 @@ class ConnectionClient(RestClient):
             silence: seconds without a byte after which the connection counts as dead.
 
         Raises:
-            ApiError: the server's error when its status is not 200; 503 when the answer was cut off or the server
-                cannot be reached.
+            ApiError: the server's error when the answer's status is not 200; 503 when the answer was cut off or the
+                server cannot be reached.
         """
         async with self._answer("GET", path, None, "", silence) as answer:
             if answer.status != 200:

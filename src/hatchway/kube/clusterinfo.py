@@ -32,7 +32,7 @@ class BuiltIn:
 
 
 def built_in(services: list[Object], server: str) -> list[BuiltIn]:
-    """Return the entries of services that LABEL_SELECTOR has selected, sorted by name."""
+    """Return the entries for services that were listed with LABEL_SELECTOR, sorted by name."""
     return [_describe(service, server.rstrip("/")) for service in sorted(services, key=lambda s: s["metadata"]["name"])]
 
 
@@ -56,7 +56,7 @@ def _describe(service: Object, server: str) -> BuiltIn:
 async def gather(
     kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE
 ) -> tuple[str, list[BuiltIn]]:
-    """Return (server, built-in services) of the cluster of a kubeconfig's context. Raises HatchwayError."""
+    """Return (server, built-in services) for a context of the kubeconfig. Raises HatchwayError."""
     from hatchway.kube.connection import Connection
 
     connection = Connection.load(kubeconfig, context, overrides)

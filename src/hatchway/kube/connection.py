@@ -1,6 +1,7 @@
 """The connection to one API server, kept up to date while the kubeconfig and the credentials change.
 
-The door reads only attributes of it for each request; slow work (exec plugins, reading files) runs in other tasks.
+For each request the door reads only attributes of the connection; slow work (exec plugins, reading files) runs in
+other tasks.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Connection:
     upstream: the server for the proxy engine. When the address, the TLS settings or the client certificate change, a
     new upstream with another `key` takes its place.
     generation: a number that is increased by every change of settings or credentials.
-    problem: why the kubeconfig or the credentials could not be renewed, or None. The old ones stay in use then.
+    problem: why the kubeconfig or the credentials could not be renewed, or None. If not None, the former settings and
+    credentials stay in use.
     trouble: why the server cannot be reached now, or None.
     fresh_until: the time at which the credentials in `fields()` expire, in POSIX seconds; infinite if they never do.
     keepalive: seconds of silence before and between TCP keep-alive probes on new connections; 0 for the defaults of
@@ -129,13 +131,13 @@ class Connection:
 
     @classmethod
     def load(cls, kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE) -> Connection:
-        """Return the connection of a context of the kubeconfig, or of the pod's own account.
+        """Return a connection for a context of the kubeconfig, or for the service account of the pod.
 
         This sends nothing and runs no plugin.
 
         Args:
             kubeconfig: the file; None for $KUBECONFIG, else ~/.kube/config.
-            context: the context's name; None for the current context, even after another one has become current.
+            context: the context's name; None to follow the current context when it changes.
             overrides: settings of the command line, which replace those of the kubeconfig.
 
         Raises:
@@ -172,9 +174,9 @@ class Connection:
     def identity(self) -> tuple[str, str, str, str]:
         """Return (server, context, user, authority).
 
-        When it changes, objects that were read before are no longer valid.
+        When this value changes, objects that were read earlier are no longer valid.
 
-        authority: a digest of the CA. It differs for a new cluster that has the name and address of an old one.
+        authority: a digest of the CA. A new cluster with the name and address of an old cluster has another digest.
         """
         return self.server, self.context, self.user, self._authority
 
@@ -188,9 +190,9 @@ class Connection:
         return self._client
 
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """Return the request header fields with the credentials. It is the same list object until they change.
+        """Return the request header fields with the credentials.
 
-        Do not change the list.
+        The same list object is returned until the credentials change. Do not change the list.
         """
         return self._fields
 
@@ -208,7 +210,7 @@ class Connection:
         return time.time() < self.fresh_until
 
     async def ready(self) -> None:
-        """Wait until the credentials are valid: run the plugin, if there is one, at first use and before they expire.
+        """Wait until the credentials are valid. A plugin runs at first use and before its credentials expire.
 
         Raises HatchwayError, with the plugin's message, when the plugin gives no credentials.
         """
@@ -233,7 +235,7 @@ class Connection:
         """Renew the credentials after a 401: run the plugin again, and read kubeconfig and token file again.
 
         Concurrent callers share one renewal, and callers within the next few seconds get its result. A failure is
-        recorded in `problem`; it never raises HatchwayError.
+        recorded in `problem`; HatchwayError is never raised.
 
         Returns:
             True when the credentials have changed, so that it makes sense to send the request again.
@@ -269,7 +271,7 @@ class Connection:
                 if not asked.has_issuer:
                     return
                 credential = await (oidc.obtain(asked) if asked.oidc is not None else execplugin.run(asked))
-                # If the kubeconfig was edited while the plugin ran, the credential may be that of another user.
+                # If the kubeconfig was edited while the plugin ran, the credential may belong to another user.
                 if have_same_source(self._settings, asked):
                     self._apply(self._settings, credential)
                     self._set_problem(None)
@@ -281,7 +283,7 @@ class Connection:
             self._running = None
 
     def note(self, error: ProxyError | None) -> Trouble | None:
-        """Record the outcome of an attempt to reach the server.
+        """Record the result of an attempt to reach the server.
 
         Args:
             error: None when the server answered.
@@ -304,7 +306,7 @@ class Connection:
         """Watch kubeconfig, token file and certificates until cancelled, and apply each edit within about a second.
 
         If no context was given, a change of the current context is applied, too. After an invalid edit only `problem`
-        is set. After the machine has slept, connections made before are closed.
+        is set. After the machine has slept, existing connections are closed.
         """
         wall, steady = _wall_clock(), time.monotonic()
         while True:
@@ -397,11 +399,11 @@ class Connection:
             except OSError as error:
                 self.note(ProxyError("dial", describe(error)))
                 raise
-            # A TCP connection ends only trouble with dialling; TLS and HTTP may still fail.
+            # The new TCP connection shows only that dialling works again; TLS and HTTP may still fail.
             if self.trouble is not None and self.trouble.error.stage == "dial":
                 self.note(None)
             if self.keepalive:
-                # Go's net.Dialer, which kubectl uses, has one period for idle time and interval, in whole seconds.
+                # Go's net.Dialer, which kubectl uses, has one period for both times, in whole seconds.
                 period = math.ceil(self.keepalive)
                 keep_alive(sock, period, period)
             return sock

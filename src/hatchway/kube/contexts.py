@@ -1,8 +1,8 @@
 """Turns a context of the kubeconfig into `Settings`.
 
-It reads the document of `kubeconfig.read`. The fields are those of client-go's `tools/clientcmd/api/v1/types.go`. When
-several credentials are given, the order of preference is that of `client-go/rest/transport.go` and
-`plugin/pkg/client/auth/exec`.
+Its input is the document that `kubeconfig.read` returns. The fields are those of client-go's
+`tools/clientcmd/api/v1/types.go`. When several credentials are given, the order of preference is that of
+`client-go/rest/transport.go` and `plugin/pkg/client/auth/exec`.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _FIX_HINT = "correct the kubeconfig, or choose another context with --context"
 
 
 def load(kubeconfig: str | None = None, context: str | None = None, overrides: Overrides = NONE) -> Settings:
-    """Return the settings of a context of the kubeconfig, or of the pod's own account where there is no kubeconfig.
+    """Return the settings of a context of the kubeconfig. In a pod without a kubeconfig, use the pod's service account.
 
     Args:
-        kubeconfig: its file; None takes $KUBECONFIG, else ~/.kube/config.
-        context: the context's name; None for the current one.
+        kubeconfig: the file; None for $KUBECONFIG, else ~/.kube/config.
+        context: the context's name; None for the current context.
         overrides: settings of the command line, which replace those of the kubeconfig.
 
     Raises:
-        HatchwayError: there is no such context, or it cannot be used.
+        HatchwayError: there is no such context, or the context cannot be used.
     """
     if not kubeconfig and not any(path.exists() for path in kubeconfig_files.sources()):
         if overrides.server and not context:
@@ -61,7 +61,7 @@ def load(kubeconfig: str | None = None, context: str | None = None, overrides: O
     if wanted not in known and (wanted or not (overrides.server or overrides.cluster)):
         what = f'there is no context "{wanted}"' if wanted else "no context is current"
         if known and not wanted:
-            # As with kubectl, a single context is not used unless it is current: users may unset it on purpose.
+            # Like kubectl, do not use the only context unless it is current: users may have unset it on purpose.
             which = "it" if len(known) == 1 else "one"
             hint += f"; `kubectl config use-context {shlex.quote(known[0])}` makes {which} current"
         raise HatchwayError(f"no cluster to talk to: {what} in the kubeconfig", hint)
@@ -109,7 +109,7 @@ def from_document(document: kubeconfig_files.Kubeconfig, context: str, overrides
         context: the context's name; "" to use no context, only `overrides`.
 
     Raises:
-        HatchwayError: there is no such context, or it cannot be used.
+        HatchwayError: there is no such context, or the context cannot be used.
     """
     where = f'context "{context}" of the kubeconfig' if context else "the cluster"
     known = any(item.get("name", "") == context for item in document["contexts"])
@@ -141,7 +141,7 @@ def from_document(document: kubeconfig_files.Kubeconfig, context: str, overrides
 
 
 def _named(document: kubeconfig_files.Kubeconfig, section: str, name: str) -> str:
-    """Return an entry's name given on the command line. Raises HatchwayError when the kubeconfig has no such entry."""
+    """Return the name of an entry that the command line selects. Raises HatchwayError when there is no such entry."""
     known = [str(item.get("name", "")) for item in document[section]]
     if name not in known:
         flag = section.removesuffix("s")

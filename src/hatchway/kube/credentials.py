@@ -1,4 +1,4 @@
-"""Makes a context's credentials: reads the files that it names, and builds TLS contexts and header fields."""
+"""Makes a context's credentials: reads the files that the context names, and builds TLS contexts and header fields."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def header_fields(
         credential: the credential from a plugin or an OpenID Connect issuer; None without one.
     """
     if found.url.scheme != "https":
-        # Without TLS, credentials are not sent, as in client-go: others on the network could read them.
+        # Like client-go, send no credentials without TLS: others on the network could read them.
         return []
     token = files.token or (credential.token if credential is not None else "")
     fields: list[tuple[bytes, bytes]] = []
@@ -104,7 +104,7 @@ def have_same_source(one: Settings, other: Settings) -> bool:
 
 
 def file_marks(paths: Iterable[Path]) -> dict[Path, tuple[int, ...] | None]:
-    """Return a value for each file that changes when the file is edited; None for a missing file."""
+    """For each file, return a value that changes when the file is edited; None for a missing file."""
     found: dict[Path, tuple[int, ...] | None] = {}
     for path in paths:
         found[path] = None

@@ -18,13 +18,13 @@ from hatchway.proxy.socketerrors import describe
 
 # Seconds that connecting may take.
 TIMEOUT = 10.0
-# Seconds after which the next address is tried as well, while the former attempts continue (RFC 8305 section 5).
+# Seconds after which the next address is tried, too. The former attempts continue (RFC 8305 section 5).
 _NEXT_ADDRESS = 0.25
 # The most bytes of the head of a proxy's answer.
 _LARGEST_HEAD = 16 * 1024
 # TCP keep-alive (seconds, seconds, probes): a connection whose peer no longer answers is closed after about 30 s.
 _IDLE, _INTERVAL, _PROBES = 15, 5, 3
-# The fewest seconds after which a connection is closed because the peer does not acknowledge data.
+# A connection whose peer does not acknowledge data is closed after this many seconds at the earliest.
 _LEAST_PATIENCE = 30
 _SOCKS_ERRORS = {
     1: "general failure",
@@ -64,7 +64,7 @@ class Dialer:
         self._proxy_tls = proxy_tls
 
     async def __call__(self) -> socket.socket:
-        """Connect. Raises OSError (or its subclass TimeoutError); its message says whether proxy or server failed."""
+        """Connect. Raises OSError (or its subclass TimeoutError); the message says whether proxy or server failed."""
         try:
             async with asyncio.timeout(self._timeout):
                 if self._proxy is None:
@@ -98,7 +98,7 @@ class Dialer:
 
 
 def parse_proxy(text: str) -> SplitResult:
-    """Return the URL of a proxy. Raises HatchwayError for one that cannot be used."""
+    """Return the parts of a proxy's URL. Raises HatchwayError for a URL that cannot be used."""
     hint = "it is proxy-url in the kubeconfig, or HTTPS_PROXY in the environment"
     parts = urlsplit(text)
     try:
@@ -115,7 +115,7 @@ def _without_password(parts: SplitResult) -> str:
 
 
 async def connect(host: str, port: int) -> socket.socket:
-    """Connect to the first address of `host` that answers (RFC 8305). The order of attempts is the resolver's.
+    """Connect to the first address of `host` that answers (RFC 8305). The attempts begin in the resolver's order.
 
     Raises the OSError of the last attempt when all fail.
     """
@@ -176,7 +176,7 @@ def keep_alive(sock: socket.socket, idle: int = _IDLE, interval: int = _INTERVAL
     idle: seconds of silence before the first probe.
     interval: seconds between two probes.
 
-    Systems without these options use their own times.
+    Systems without the options for these times use their own times.
     """
     patience = max(_LEAST_PATIENCE, idle + _PROBES * interval)
     options = {
@@ -189,7 +189,7 @@ def keep_alive(sock: socket.socket, idle: int = _IDLE, interval: int = _INTERVAL
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in options.items():
         if (option := getattr(socket, name, None)) is not None:
-            with contextlib.suppress(OSError):  # the connection works without it; some systems and sandboxes refuse it
+            with contextlib.suppress(OSError):  # some systems and sandboxes refuse an option; it is not essential
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 

@@ -12,8 +12,8 @@ from hatchway.numerals import is_digits
 def from_environment(url: SplitResult, environment: Mapping[str, str]) -> str:
     """Return the URL of the proxy for `url`; "" for none.
 
-    The variables are HTTPS_PROXY, HTTP_PROXY and NO_PROXY; names in lower case are used when there is none in upper
-    case. Loopback addresses and `localhost` are never reached through a proxy.
+    The variables are HTTPS_PROXY, HTTP_PROXY and NO_PROXY; `https_proxy` is used when HTTPS_PROXY is not set, and so
+    on. Loopback addresses and `localhost` are never reached through a proxy.
     """
     found = _get(environment, "HTTPS_PROXY" if url.scheme == "https" else "HTTP_PROXY")
     host = (url.hostname or "").rstrip(".")

@@ -24,14 +24,14 @@ V = TypeVar("V")
 # The most events that wait to be sent, and the most entries of each table.
 _QUEUE = 1000
 _REMEMBERED = 4096
-# From the message number `_SIMILAR` with the same reason on, further different messages are combined into one event,
-# until there was none for `_SIMILAR_SECONDS`.
+# The `_SIMILAR`th different message with the same reason, and all later ones, are combined into one event. This ends
+# after `_SIMILAR_SECONDS` without a message.
 _SIMILAR = 10
 _SIMILAR_SECONDS = 600.0
-# `_BURST` events about one object may be reported at once; after that, one in `_REFILL_SECONDS`.
+# `_BURST` events about one object may be reported at once; after that, one every `_REFILL_SECONDS`.
 _BURST = 25
 _REFILL_SECONDS = 300.0
-# The attempts to send one event, and the seconds before the second attempt. Each further pause is twice as long.
+# The most attempts to send one event, and the seconds before the second attempt. Each further pause is twice as long.
 _TRIES = 4
 _FIRST_RETRY = 0.5
 # The most characters of a message; the rest is cut off.
@@ -51,7 +51,7 @@ class _ReportedEvent:
 
 @dataclass(slots=True)
 class _Known:
-    """An Event object of this recorder. first: when its first event was reported."""
+    """An Event object of this recorder. first: the time of its first report."""
 
     name: str
     first: str
@@ -136,7 +136,7 @@ class EventRecorder:
         if known is None:
             name = f"{involved['name']}.{time.time_ns():x}"
             known = _remember(self._known, identity, _Known(name, _stamp(report)))
-        # As in client-go, events that the rate limit keeps back are counted, too.
+        # As in client-go, events that the rate limit suppresses are counted, too.
         known.count += 1
         if not self._admit((involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"])):
             return
@@ -149,8 +149,8 @@ class EventRecorder:
                 await self._write(report, involved, known, message)
                 return
             except ApiError as error:
-                # Most refusals are final (for example, the namespace is being deleted). Only when the server cannot be
-                # reached, is overloaded or fails internally is the request sent again.
+                # Most refusals are final (for example, the namespace is being deleted). The request is sent again only
+                # when the server cannot be reached, is overloaded or fails internally.
                 if error.code not in (429, 500, 502, 503, 504):
                     log.debug("event %s was refused: %s", report.reason, error.message)
                     return
@@ -165,7 +165,7 @@ class EventRecorder:
                 await self._client.patch("events", known.name, patch, namespace)
                 return
             except ApiError as error:
-                # It was deleted, or its first event was kept back.
+                # The Event was deleted, or was never created because of the rate limit: create it.
                 if error.code != 404:
                     raise
         source = {"component": self._component, **({"host": self._host} if self._host else {})}
@@ -201,7 +201,7 @@ class EventRecorder:
         return True
 
     def _combine(self, report: _ReportedEvent, involved: Object) -> str:
-        """Count similar reports. Return the report's message, marked as combined after too many (EventAggregator)."""
+        """Count similar reports. Return the report's message; after too many, mark it as combined (EventAggregator)."""
         place = (involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"])
         key = (*place, report.type, report.reason)
         now = time.monotonic()

@@ -1,7 +1,7 @@
 """Runs credential plugins: `client.authentication.k8s.io/v1`, `v1beta1` (client-go `plugin/pkg/client/auth/exec`).
 
 A plugin is a program that prints an ExecCredential on standard output. Its standard error is shown to the user, because
-plugins ask there to open a page or to touch a key. The last bytes of it are also kept for error messages.
+plugins use it to ask the user to open a page or to touch a key. Its last bytes are also stored for error messages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hatchway.kube.serversettings import Plugin, Settings
 _PATIENCE_WITH_PERSON = 600.0
 _PATIENCE = 60.0
 _KEPT = 2000
-# The most bytes of a plugin's output. It contains a token, or a certificate and a key.
+# The most bytes of a plugin's output, which contains a token, or a certificate and a key.
 _LARGEST = 1 << 20
 
 
@@ -88,13 +88,13 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
     assert stream is not None
     found = bytearray()
     while piece := await stream.read(65536):
-        # Output beyond the limit is read but not kept: a plugin whose pipe is full could not exit.
+        # Output beyond the limit is read and dropped, because a plugin whose pipe is full could not exit.
         found += piece[: max(0, _LARGEST - len(found))]
     return bytes(found)
 
 
 async def _pass_on(stream: asyncio.StreamReader | None) -> str:
-    """Copy a plugin's standard error to this process's as it arrives; return its last bytes as text."""
+    """Copy a plugin's standard error to this process's standard error; return the last bytes as text."""
     assert stream is not None
     kept = b""
     while piece := await stream.read(4096):

@@ -8,10 +8,11 @@ from hatchway.kube.api import Object
 
 __all__ = ["STARTS_ON_FIRST_USE", "FirstUseState", "first_use_state"]
 
-# On a Service, the value is its FirstUseState. On its Deployment it is "true" until the first start.
+# On a Service, the value is its FirstUseState. On the Service's Deployment, the value is "true" until the first start.
 STARTS_ON_FIRST_USE: Final = "hatchway.dev/starts-on-first-use"
 
-# "waiting": no pod runs; the first connection or request starts one. "starting": the pod was started, but is not ready.
+# "waiting": no pod runs; the first connection or request starts a pod. "starting": the pod was started, but is not
+# ready.
 FirstUseState = Literal["", "waiting", "starting"]
 _NAMESPACE = "kube-system"
 _STATES: dict[str, FirstUseState] = {"waiting": "waiting", "starting": "starting"}

@@ -108,7 +108,7 @@ class Document:
 
 
 def parse(data: bytes) -> Document:
-    """Parse a file in UTF-8, or in UTF-16 with a byte order mark. Raises YamlError."""
+    """Parse a file's content: UTF-8, or UTF-16 with a byte order mark. Raises YamlError."""
     text = _decode(data)
     events: Any = yaml.parse(text, Loader=_Loader)
     try:
@@ -180,7 +180,7 @@ def _decode(data: bytes) -> str:
 
 
 def value(root: Node | None) -> Any:
-    """Return the tree's value in JSON's types. Raises YamlError for values that JSON cannot express, like kubectl."""
+    """Return the tree's value in JSON's types. Like kubectl, raises YamlError for values that JSON cannot express."""
     return _Values().of(root) if root is not None else None
 
 
@@ -209,7 +209,7 @@ class _Values:
         return made
 
     def _fill(self, into: dict[str, Any], node: MappingNode) -> None:
-        """Add a mapping's entries in the order of the text. A later value of a key, also a merged one, replaces it."""
+        """Add a mapping's entries in the order of the text. A later value of a key, also a merged one, wins."""
         for key, content in node.value:
             if isinstance(key, ScalarNode) and key.value == _MERGE and key.tag in (_PLAIN, f"{_TAG}merge"):
                 sources = reversed(content.value) if isinstance(content, SequenceNode) else [content]
@@ -287,7 +287,7 @@ def _problem(node: Node | Event, what: str) -> YamlError:
 
 
 def dump(document: Document) -> bytes:
-    """Return a tree as YAML that Go and every other parser read alike.
+    """Return a tree as YAML that Go and every other parser read in the same way.
 
     The further documents of its file follow unchanged.
     """
@@ -300,7 +300,7 @@ def dump(document: Document) -> bytes:
 
 
 def _quote_ambiguous(node: Any, seen: set[Node], *, flow: bool) -> None:
-    """Quote the strings that some YAML parser would read as another type; leave all else as it is written.
+    """Quote the strings that some YAML parser would read as another type; leave everything else unchanged.
 
     flow: True inside brackets, where JSON must remain valid JSON.
     """

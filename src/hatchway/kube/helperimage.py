@@ -10,7 +10,7 @@ from hatchway.errors import HatchwayError
 
 __all__ = ["HOST_PROGRAMS", "helper_image"]
 
-# The image of an embedded cluster whose containers run programs of the cluster's own machine.
+# With this image, a container of an embedded cluster runs programs that are installed on the cluster's machine.
 HOST_PROGRAMS = "hatchway/host"
 _PATIENCE = 5.0
 

@@ -16,7 +16,7 @@ from hatchway.proxy.pool import Pool
 from hatchway.proxy.routing import Headers, ProxyError, Upstream, get_header
 from hatchway.proxy.upstream import UpstreamConnection
 
-# While more bytes than this of an answer wait for its reader, reading from the socket is paused.
+# The most unread bytes of an answer. Beyond this, reading from the socket is paused.
 _BUFFER = 1 << 20
 # Iterations of the event loop after which the socket of an aborted connection is closed.
 _TURNS = 3
@@ -24,7 +24,7 @@ _LIMITS = Limits(idle_upstreams=16, idle_upstreams_per_key=16)
 
 
 class HttpClient:
-    """Sends requests to upstreams and keeps their connections for the next ones."""
+    """Sends requests to upstreams, and reuses the connections."""
 
     def __init__(self) -> None:
         self._pool = Pool(_LIMITS)
@@ -34,7 +34,7 @@ class HttpClient:
     async def ask(
         self, upstream: Upstream, method: str, head: bytes, body: bytes, patience: float | None
     ) -> HttpAnswer:
-        """Send a request, and return the answer once its head has arrived. The caller must call `leave` in the end.
+        """Send a request, and return the answer once its head has arrived. The caller must call `leave` afterwards.
 
         Args:
             head: the request's head, including the empty line at its end.
@@ -57,7 +57,7 @@ class HttpClient:
                 await answer.wait_for_head(patience)
             except ProxyError as error:
                 answer.leave()
-                # A kept connection may have been closed while the request was being sent.
+                # The server may have closed the idle connection while the request was being sent.
                 if method == "GET" and _is_stale(error, connection):
                     continue
                 raise
@@ -78,7 +78,7 @@ class HttpClient:
         self._connections = set()
         self.reset(ProxyError("read", "the client was closed"))
         for connection in connections:
-            # Not `close`, which with TLS waits for the peer's close_notify.
+            # With TLS, `close` would wait for the peer's close_notify.
             connection.transport.abort()
         if connections:
             for _ in range(_TURNS):
@@ -156,7 +156,7 @@ class HttpAnswer:
             async with asyncio.timeout(patience):
                 await self._changed.wait()
         except TimeoutError:
-            assert patience is not None  # only a limit can pass
+            assert patience is not None  # there is no timeout without a limit
             self.break_off(ProxyError("read", f"no answer in {patience:g} s", silent=patience))
         if self._error is not None and not self._pieces:
             raise self._error

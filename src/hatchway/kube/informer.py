@@ -17,7 +17,7 @@ ObjectCallback = Callable[[str, Object], None]
 
 
 class Informer:
-    """Watches `resource` and keeps `items` by (namespace, name); the namespace of cluster-scoped objects is "".
+    """Watches `resource`, and caches its objects in `items` by (namespace, name), with "" for cluster-scoped objects.
 
     After each change of `items`, subscribers are called in the order of subscription with ("ADDED" | "MODIFIED" |
     "DELETED", object). They must return quickly: for example, put a key into a queue or set an event. Objects are
@@ -42,7 +42,7 @@ class Informer:
         self._synced = asyncio.Event()
 
     def subscribe(self, callback: ObjectCallback) -> None:
-        """Call `callback` at once, with ADDED, for each known object, and from now on for each change."""
+        """Call `callback` at once, with ADDED, for each cached object, and from now on for each change."""
         for obj in list(self.items.values()):
             callback("ADDED", obj)
         self._subscribers.append(callback)
@@ -58,7 +58,7 @@ class Informer:
     async def run(self) -> None:
         """Watch until cancelled. Raises ApiError for errors that another attempt would repeat (401, 403, 404).
 
-        When `run` is called again after that, it reports what has changed meanwhile, including deletions.
+        When `run` is called again after such an error, it reports all changes since then, including deletions.
         """
         listed: list[Object] | None = []
         async for event in self._events():

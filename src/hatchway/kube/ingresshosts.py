@@ -1,8 +1,9 @@
 """Finds the hosts of Ingresses, and for each host the Service of the Ingress controller that serves it.
 
 A controller writes the address of its own Service into `status.loadBalancer` of the Ingresses that it serves. Some
-write another address, such as a node's; well-known controllers are then found by the labels of their Services. A host
-is returned only when its controller's Service was found, because requests for the host are sent to that Service.
+controllers write another address, such as a node's; well-known controllers are then found by the labels of their
+Services. A host is returned only when its controller's Service was found, because requests for the host are sent to
+that Service.
 
 Traefik's IngressRoutes have no status; their controller's Service is found by its label.
 """
@@ -39,7 +40,7 @@ _CONTROLLERS: Final[Mapping[str, str]] = {
     "haproxy.org/ingress-controller/haproxy": "kubernetes-ingress",
     "haproxy-ingress.github.io/controller": "haproxy-ingress",
 }
-# The same, by the names of classes that have no IngressClass object (annotation `kubernetes.io/ingress.class`).
+# The same labels, by the names of classes without an IngressClass object (annotation `kubernetes.io/ingress.class`).
 _CLASSES: Final[Mapping[str, str]] = {"nginx": "ingress-nginx", "traefik": "traefik", "haproxy": "haproxy-ingress"}
 _NAME_LABEL: Final = "app.kubernetes.io/name"
 _OLD_CLASS: Final = "kubernetes.io/ingress.class"
@@ -50,7 +51,7 @@ _RESOURCES: Final = (
 )
 _ROUTES: Final = "ingressroutes.v1alpha1.traefik.io"
 _TRAEFIK: Final = "traefik"
-# More hosts for the rules of an Ingress of ingress-nginx, separated by commas.
+# The annotation of ingress-nginx with further hosts for the rules of an Ingress, separated by commas.
 _ALIASES: Final = "nginx.ingress.kubernetes.io/server-alias"
 _NGINX: Final = "ingress-nginx"
 
@@ -60,7 +61,8 @@ class IngressHost:
     """A host of an Ingress.
 
     host: in lower case; it may begin with "*.".
-    namespace, ingress: the Ingress, or Traefik's IngressRoute. kind: which of them.
+    namespace, ingress: namespace and name of the Ingress, or of Traefik's IngressRoute.
+    kind: "Ingress" or "IngressRoute".
     target: the port of the controller's Service to which requests for the host are sent.
     backends: the rules of the host, as (path, SERVICE:PORT).
     """
@@ -107,11 +109,11 @@ class IngressPages(Protocol):
 
 
 async def read_ingress_hosts(client: IngressPages, own_namespace: str, namespace: str = "") -> list[IngressHost]:
-    """Read the hosts of a cluster's Ingresses and IngressRoutes, as far as the user may list them and what they need.
+    """Read the hosts of a cluster's Ingresses and IngressRoutes. Objects that the user may not list are left out.
 
     Args:
         own_namespace: the namespace that is read when the user may not list objects of all namespaces.
-        namespace: the only namespace whose Ingresses are wanted; "" for all.
+        namespace: the only namespace whose Ingresses are read; "" for all.
 
     Raises:
         ApiError: the API server cannot be reached, or does not know the user.
@@ -123,7 +125,7 @@ async def read_ingress_hosts(client: IngressPages, own_namespace: str, namespace
         return []
     services = await _list(client, _RESOURCES[1], "", own_namespace)
     classes = await _list(client, _RESOURCES[2], "", "")
-    # The rules of other people's objects may be long.
+    # This runs in a thread because other users' objects may have long rules.
     return await asyncio.to_thread(find_ingress_hosts, ingresses, services, classes, routes)
 
 
@@ -146,7 +148,7 @@ async def _list(client: IngressPages, resource: str, namespace: str, own_namespa
 def find_ingress_hosts(
     ingresses: Iterable[Object], services: Iterable[Object], classes: Iterable[Object], routes: Iterable[Object] = ()
 ) -> list[IngressHost]:
-    """Return the sorted hosts of Ingresses whose controllers are known; for one host, the older Ingress comes first.
+    """Return the sorted hosts of Ingresses whose controllers were found; for one host, the older Ingress comes first.
 
     routes: Traefik's IngressRoutes; for one host they come after Ingresses.
     """
@@ -199,7 +201,7 @@ def _hosts_of(ingress: Object, controllers: _Controllers) -> Iterator[IngressHos
             where = f"{service.get('name') or '?'}:{port.get('name') or port.get('number') or '?'}"
             served.append((str(path.get("path") or "/"), where))
     if controllers.is_of_label(ingress, _NGINX):
-        # Its server has the paths of all of the Ingress's rules.
+        # An alias serves the paths of all rules of its Ingress.
         aliases = str(as_mapping(metadata.get("annotations")).get(_ALIASES) or "")
         paths = [path for served in backends.values() for path in served]
         for alias in (one.strip().lower() for one in aliases.split(",")[:_MOST_ALIASES]):
@@ -239,7 +241,7 @@ class _Controllers:
                 self._label_of_class.pop(name, None)
 
     def target_of(self, ingress: Object, *, tls: bool) -> Target | None:
-        """Return the Service port to which requests for a host of an Ingress are sent; None when it is not known."""
+        """Return the Service port to which requests for a host of an Ingress are sent; None when it was not found."""
         metadata, spec = as_mapping(ingress.get("metadata")), as_mapping(ingress.get("spec"))
         at_address = [one for address in _addresses(ingress) for one in self._by_address.get(address.lower(), ())]
         given = spec.get("ingressClassName") or as_mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
@@ -247,18 +249,18 @@ class _Controllers:
         return _port_of_first((*at_address, *by_class), tls=tls)
 
     def of_label(self, label: str, *, tls: bool) -> Target | None:
-        """Return the Service port of a well-known controller; None when it is not there."""
+        """Return the Service port of the well-known controller with this label; None when there is none."""
         return _port_of_first(self._by_label.get(label, []), tls=tls)
 
     def is_of_label(self, ingress: Object, label: str) -> bool:
-        """Return True for an Ingress whose class belongs to a well-known controller."""
+        """Return True when the Ingress's class belongs to the well-known controller with this label."""
         metadata, spec = as_mapping(ingress.get("metadata")), as_mapping(ingress.get("spec"))
         given = spec.get("ingressClassName") or as_mapping(metadata.get("annotations")).get(_OLD_CLASS) or ""
         return self._label_of_class.get(str(given)) == label
 
 
 def _port_of_first(services: Iterable[Object], *, tls: bool) -> Target | None:
-    """Return the port for HTTP or HTTPS of the first Service that has one."""
+    """Return the port for HTTP or HTTPS of the first Service that has such a port; None without one."""
     for service in services:
         # A controller may redirect HTTP requests for a host with TLS, so HTTPS is preferred for such a host.
         for scheme in ("https", "http") if tls else ("http", "https"):

@@ -1,7 +1,8 @@
-"""The hosts of Traefik's IngressRoutes (`ingressroutes.traefik.io`), from the rules by which they match requests. Pure.
+"""Finds hosts in the rules of Traefik's IngressRoutes (`ingressroutes.traefik.io`). Pure.
 
-A rule is an expression such as ``Host(`a.example`) && PathPrefix(`/api`)``. Only names that stand in `Host` are hosts:
-a `HostRegexp` names none, and a negated `Host` excludes one. https://doc.traefik.io/traefik/routing/routers/#rule
+A rule is an expression such as ``Host(`a.example`) && PathPrefix(`/api`)``. Only the names in `Host` are hosts:
+a `HostRegexp` contains a pattern, and a negated `Host` excludes a host.
+https://doc.traefik.io/traefik/routing/routers/#rule
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from typing import Any, Final
 
 from hatchway.kube.api import Object
 
-# What a rule is made of: calls of matchers with quoted arguments, and operators.
+# One token of a rule: a call of a matcher with quoted arguments, or an operator.
 _TOKEN = re.compile(
     r"\s*(?:(?P<not>!)|(?P<name>[A-Za-z]+)\s*\(\s*"
     r"(?P<arguments>(?:(?:`[^`]*`|\"(?:[^\"\\]|\\.)*\")\s*(?:,\s*)?)*)\)"
     r"|(?P<other>\(|\)|&&|\|\|))"
 )
 _ARGUMENT = re.compile(r"`([^`]*)`|\"((?:[^\"\\]|\\.)*)\"")
-# The matchers of hosts: of HTTP, and of IngressRouteTCP.
+# The matchers of hosts in rules for HTTP and in rules of an IngressRouteTCP.
 _HOST_MATCHERS: Final = ("Host", "HostSNI")
 # The most characters of a rule. Longer rules count as rules without hosts, to limit the time for parsing.
 _LONGEST: Final = 4096
-# The same for all rules of one object together: other users of the cluster write the rules, and may write many.
+# The most characters of all rules of one object together: other users of the cluster may write many rules.
 _LONGEST_TOGETHER: Final = 32768
 _MOST_ROUTES: Final = 100
 
@@ -57,7 +58,7 @@ def parse_rule(rule: object) -> tuple[list[str], str]:
     if not isinstance(rule, str) or len(rule) > _LONGEST:
         return [], "/"
     position, negated = 0, False
-    # Whether each open group is negated, and how many are.
+    # For each open group: True when it is negated. `excluding` counts the negated groups.
     groups: list[bool] = []
     excluding = 0
     text = rule.rstrip()
@@ -85,10 +86,10 @@ def parse_rule(rule: object) -> tuple[list[str], str]:
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
-    """Return a value of an object that nothing has validated; {} when it is no mapping."""
+    """Return an unvalidated value if it is a mapping, else {}."""
     return value if isinstance(value, dict) else {}
 
 
 def as_mappings(value: object) -> list[Mapping[str, Any]]:
-    """Return the mappings in a list that nothing has validated; [] when it is no list."""
+    """Return the mappings in an unvalidated value if it is a list, else []."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

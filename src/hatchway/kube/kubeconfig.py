@@ -22,7 +22,7 @@ from hatchway.kube import configtypes, goyaml
 
 Kubeconfig = dict[str, Any]
 
-# The key under which `read` adds to each entry the Path of the file that it comes from.
+# Under this key, `read` adds the Path of an entry's file to each entry.
 ORIGIN = "location-of-origin"
 
 _LOCK_SECONDS = 10.0
@@ -46,7 +46,7 @@ class KubeconfigEntry:
 def default_path(explicit: str | None = None) -> Path:
     """Return the file to write: `explicit`, else one of the files in $KUBECONFIG, else ~/.kube/config.
 
-    From $KUBECONFIG it takes the first file that exists, or the last one if none exists
+    From $KUBECONFIG, the first file that exists is used, or the last file if none exists
     (kind's `kubeconfig/internal/kubeconfig/paths.go`).
     """
     if explicit:
@@ -79,10 +79,10 @@ def read(explicit: str | None = None) -> Kubeconfig:
     """Return the kubeconfig as kubectl reads it, with relative paths made absolute.
 
     It is `explicit`, else all files of $KUBECONFIG merged (the first file with a value wins), else ~/.kube/config.
-    Missing files in a list are skipped.
+    Missing files of $KUBECONFIG are skipped.
 
     Raises:
-        HatchwayError: there is no file, or one cannot be read.
+        HatchwayError: there is no file, or a file cannot be read.
     """
     paths = sources(explicit)
     found = [path for path in paths if path.exists()]
@@ -114,7 +114,7 @@ def _absolute(item: Kubeconfig, directory: Path) -> Kubeconfig:
                 for name, content in value.items()
             }
             plugin = value.get("exec")
-            # A command with a slash is relative to the file's directory; one without a slash is searched in $PATH
+            # A command with a slash is relative to the file's directory; other commands are searched in $PATH
             # (client-go).
             if isinstance(plugin, dict) and os.sep in str(plugin.get("command") or ""):
                 value["exec"] = {**plugin, "command": str(directory / plugin["command"])}
@@ -168,7 +168,7 @@ def update_auth_provider(path: Path, user: str, change: Callable[[dict[str, str]
     """Change the `auth-provider` configuration of a user in a kubeconfig file; return the new configuration.
 
     Args:
-        change: a function that gets the configuration in the file and returns the new one.
+        change: a function that gets the configuration in the file and returns the new configuration.
 
     Raises:
         HatchwayError: the file cannot be read or written.

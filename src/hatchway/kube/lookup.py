@@ -30,7 +30,7 @@ class LookupResult:
     """The result of reading one object.
 
     object: the object; None when it does not exist or may not be read.
-    readable: False when the user may not read it; then it may exist although `object` is None.
+    readable: False when the user may not read the object; it may then exist although `object` is None.
     """
 
     object: Object | None
@@ -46,7 +46,7 @@ class ObjectLookup:
         self._size = 0
 
     async def get(self, kind: Kind, namespace: str, name: str) -> LookupResult:
-        """Return one object, from the cache if it was read in the last seconds.
+        """Return one object, from the cache if it was read within the last ten seconds.
 
         Raises:
             ApiError: the API server answered with an error other than 403 and 404, or could not be reached (503).
@@ -64,7 +64,7 @@ class ObjectLookup:
                 found = LookupResult(None, readable=False)
             else:
                 raise
-        # A missing or forbidden object is not cached: it may be created, or access be granted, at any time.
+        # A missing or forbidden object is not cached: it may be created, or access may be granted, at any time.
         if found.object is not None:
             size = len(msgspec.json.encode(found.object))
             if self._size + size > _KEPT_BYTES:
@@ -110,7 +110,7 @@ class ObjectLookup:
 
 
 def similar_names(name: str, known: Iterable[str], limit: int = 5) -> list[str]:
-    """Return the known names that are similar to `name`, the most similar first, for the hint of an error message.
+    """Return the names in `known` that are similar to `name`, the most similar first, for the hint of an error message.
 
     Names that differ by few letters come before names that contain `name` or are contained in it.
     """

@@ -37,7 +37,7 @@ _LOG_IN_AGAIN = "log in again where this kubeconfig comes from; it holds tokens 
 
 
 class _Problem(Exception):
-    """The issuer gave no token. The message continues a sentence that begins with "the issuer URL"."""
+    """The issuer gave no token. The message is the end of a sentence that begins with "the issuer URL"."""
 
 
 def valid_token(oidc: Oidc) -> ApiCredential | None:
@@ -111,7 +111,7 @@ def _expiry(token: str) -> float | None:
 
 
 class _RequestRefused(_Problem):
-    """The issuer has refused the request. It may accept the client's credentials in another place of the request."""
+    """The issuer has refused the request. It may accept the client's credentials in another part of it."""
 
 
 async def _refresh(oidc: Oidc) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class _IssuerClient:
         self._http = HttpClient()
 
     async def aclose(self) -> None:
-        """Close its connections."""
+        """Close the client's connections."""
         await self._http.aclose()
 
     async def ask(self, method: str, url: str, content: bytes, fields: dict[str, str]) -> tuple[int, bytes]:

@@ -52,7 +52,7 @@ class ResourceName:
 
     @property
     def namespaced(self) -> bool:
-        """Return True when its objects have a namespace. Types that are not known here count as namespaced."""
+        """Return True when its objects have a namespace. Types that are not in `CLUSTER_SCOPED` count as namespaced."""
         return (f"{self.plural}.{self.group}" if self.group else self.plural) not in CLUSTER_SCOPED
 
     def path(self, namespace: str | None = None, name: str = "", subresource: str = "") -> str:

@@ -30,7 +30,7 @@ def random_suffix() -> str:
 async def wait_until_running(client: Client, namespace: str, name: str, container: str, *, hint: str) -> None:
     """Wait at most `PATIENCE` seconds until a container of a pod runs.
 
-    hint: the hint of the error when it does not start.
+    hint: the hint of the error when the container does not start.
 
     Raises:
         HatchwayError: the container has ended, cannot start, or did not start in time.

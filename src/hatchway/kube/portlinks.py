@@ -35,7 +35,7 @@ class PortLink:
 
     @property
     def api_target(self) -> Target:
-        """Return the target for the API server's proxy verb, with port and scheme, which that server does not guess."""
+        """Return the target for the API server's proxy verb, with port and scheme: the API server guesses neither."""
         target = self.target
         scheme = "https" if self.scheme == "https" and target.kind != "nodes" else ""
         port = ""

@@ -8,13 +8,13 @@ from typing import Literal
 from hatchway.kube.api import Object
 from hatchway.numerals import is_digits
 
-# `appProtocol` values: Kubernetes' own, and what Istio, Gateway API and service meshes use.
+# Values of `appProtocol` that Kubernetes defines, and values that Istio, Gateway API and service meshes use.
 _APP_HTTP = {"http", "http1", "ws", "kubernetes.io/ws", "http2", "kubernetes.io/h2c", "grpc-web"}
 _APP_HTTPS = {"https", "wss", "kubernetes.io/wss"}
 
 _HTTPS_WORDS = {"https", "wss", "websecure", "https2"}
 _HTTP_WORDS = {"http", "http1", "http2", "ws", "websocket"}
-# Common names of HTTP ports; the port's number may show that it uses TLS.
+# Common names of HTTP ports, with or without TLS; the port's number may show which.
 _WEB_WORDS = {"web", "webui", "ui", "www", "dashboard", "console", "portal", "frontend", "rest", "api", "metrics"}
 _OTHER_WORDS = {
     *("grpc", "grpcs", "tcp", "udp", "dns", "dot", "domain", "ssh", "sftp", "ftp", "smtp", "smtps", "imap", "pop3"),
@@ -123,7 +123,7 @@ def ports(obj: Object) -> list[Port]:
 def scheme_of(port: Port) -> Literal["http", "https", ""]:
     """Guess the scheme of a port from its appProtocol, its name and well-known numbers.
 
-    Returns "" when they give no answer, or when the port does not speak HTTP.
+    Returns "" when none of these shows the scheme, or when the port does not speak HTTP.
     """
     if why_no_http(port):
         return ""
@@ -152,7 +152,7 @@ def is_http(port: Port) -> bool | None:
 
 
 def why_no_http(port: Port) -> str:
-    """Return why a port most likely does not speak HTTP, as a sentence without a full stop; "" when it may.
+    """Return why a port most likely does not speak HTTP, as a sentence without a full stop; "" when it may be HTTP.
 
     The name takes precedence over the number: a port `http` with the number 5432 counts as HTTP.
     """
@@ -160,7 +160,7 @@ def why_no_http(port: Port) -> str:
 
 
 def declared_other(port: Port) -> str:
-    """Return why the port's protocol, appProtocol or name shows that it does not speak HTTP; "" when none of them does.
+    """Return why the port's protocol, appProtocol or name shows that it does not speak HTTP; "" when none shows it.
 
     The number is not considered.
     """

@@ -32,9 +32,9 @@ class Endpoint:
     """One endpoint of a service.
 
     name: the pod's name; "" for an endpoint that is not a pod.
-    address: its address; "" while it has none.
-    ready: True when requests are sent to it.
-    why: why it is not ready; "" when it is ready.
+    address: the endpoint's address; "" while it has none.
+    ready: True when requests are sent to the endpoint.
+    why: why the endpoint is not ready; "" when it is ready.
     """
 
     name: str
@@ -68,14 +68,14 @@ class Endpoints:
 
 
 def endpoints_of(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object]) -> list[Endpoint]:
-    """Return a Service's endpoints, and the pods that it selects but that are not endpoints yet; each pod once.
+    """Return a Service's endpoints, and its selected pods that are not endpoints yet; each pod once.
 
-    Those that are not ready come first.
+    Endpoints and pods that are not ready come first.
 
     Args:
-        slices: EndpointSlices; those of other services are ignored. None when the user may not list them: the
-            endpoints are then derived from the pods.
-        pods: the known pods of the namespace. Empty when the user may not list them: reasons are then less exact.
+        slices: EndpointSlices; slices of other services are ignored. None when the user may not list EndpointSlices:
+            the endpoints are then derived from the pods.
+        pods: the pods of the namespace. Empty when the user may not list pods: reasons are then less exact.
     """
     namespace, name = key_of(service)
     selector = selector_of(service)
@@ -117,10 +117,10 @@ def _selects(selector: Mapping[str, str], pod: Object) -> bool:
 
 
 def ready_endpoints(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object] | None) -> Endpoints:
-    """Count a Service's endpoints and those that are ready, with the reasons why the others are not.
+    """Count a Service's endpoints and its ready endpoints; find out why the other endpoints are not ready.
 
     slices: as in `endpoints_of`.
-    pods: as in `endpoints_of`; None, too, when the user may not list them.
+    pods: as in `endpoints_of`, or None when the user may not list pods.
     """
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":

@@ -1,4 +1,4 @@
-"""Finds the events that a watch has missed, by comparing a new list with what was known before. Pure."""
+"""Finds the events that a watch has missed, by comparing a new list with the cached objects. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hatchway.kube.objects import Key, key_of
 
 
 def replace_known(known: dict[Key, Object], items: Iterable[Object]) -> list[WatchEvent]:
-    """Replace the content of `known` with `items`; return the events that describe what has changed.
+    """Replace the content of `known` with `items`; return the events that describe the differences.
 
-    An object that was deleted and created again under the same name gives DELETED and ADDED.
+    For an object that was deleted and created again under the same name, DELETED and ADDED are returned.
     """
     current = {key_of(item): item for item in items}
     events = [WatchEvent("DELETED", obj) for key, obj in known.items() if key not in current]

@@ -20,11 +20,11 @@ class ResolvedTarget:
 
     target: the target with its port and, if the object shows it, its scheme.
     scheme_given: True when the user has written the scheme. Otherwise the scheme of `target` (or HTTP) is a guess, and
-    the other scheme may be tried after it.
+    the other scheme may be tried next.
     listen_port: the number of the port on which the program listens, in digits; "" when it is not known.
     host_header: the value of the annotation `HOST_HEADER_ANNOTATION`; "" without one.
     service_port: the number of the service's own port, in digits; "" when it is not known.
-    no_http: why the object shows that the port does not speak HTTP (`declared_other`); "" when it does not show that.
+    no_http: why the port does not speak HTTP according to the object (`declared_other`); "" when it may speak HTTP.
     """
 
     target: Target
@@ -42,7 +42,7 @@ async def resolve(target: Target, lookup: ObjectLookup) -> ResolvedTarget:
     request then names the reason.
 
     Raises:
-        ApiError: the API server cannot be asked.
+        ApiError: the API server cannot be reached, or answers with an error other than 403 and 404.
     """
     scheme_given = bool(target.scheme)
     if target.kind == "nodes":

@@ -1,4 +1,4 @@
-"""The ResourceClaims that a pod uses, by name and made from templates (`resourceclaim/claim.go`). Pure."""
+"""Finds a pod's ResourceClaims: named in the pod, or made from templates (`resourceclaim/claim.go`). Pure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def by_device_claim(pod: Object) -> Iterator[Hashable]:
 
 
 def ownership_problem(claim: Object, pod: Object) -> str:
-    """Return why a claim is not the one that was made for a pod (`IsForPod`); "" when it is."""
+    """Return why a claim was not made for a pod (`IsForPod`); "" when the claim was made for the pod."""
     for owner in claim["metadata"].get("ownerReferences") or ():
         if owner.get("controller") and owner.get("uid") == pod["metadata"].get("uid"):
             return ""

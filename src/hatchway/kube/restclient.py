@@ -51,7 +51,7 @@ class RestClient(ABC):
         """
 
     async def get(self, resource: str, name: str, namespace: str | None = None, *, subresource: str = "") -> Object:
-        """Return one object, or a subresource of it that is an object (`scale`)."""
+        """Return one object, or the object of a subresource (`scale`)."""
         return await self._call("GET", parse_resource(resource).path(namespace, name, subresource))
 
     async def list(

@@ -30,7 +30,7 @@ class ViewScope:
     """The namespaces in which the user may read objects of one kind.
 
     namespaces: None for all namespaces; () for none.
-    reason: why not all namespaces; "" when `namespaces` is None.
+    reason: why the user may not read all namespaces; "" when `namespaces` is None.
     missing_rule: YAML with the RBAC rules that grant all missing rights, for an administrator.
     """
 

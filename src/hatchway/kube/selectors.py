@@ -28,7 +28,8 @@ def subset_matches(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool
 def requirement_matches(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Return True when labels meet a requirement: {key, operator, values}.
 
-    It may come from a LabelSelector or a node selector; only the latter has the operators Gt and Lt.
+    The requirement may come from a LabelSelector or from a node selector. Only node selectors have the operators Gt and
+    Lt.
     """
     key, operator = requirement["key"], requirement["operator"]
     values = requirement.get("values") or []

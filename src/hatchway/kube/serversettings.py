@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from hatchway.kube.paths import SERVICE_ACCOUNT
 
-# Seconds that a request of the embedded cluster's own programs may take. A machine that starts a cluster is slow.
+# Seconds that a request of the embedded cluster's own programs may take: many, because a machine that starts a cluster
+# is slow.
 _OWN_TIMEOUT = 30.0
 
 
@@ -36,7 +37,7 @@ class Oidc:
 
     ca: the issuer's certificate authority: PEM, the path of a file, or None.
     file: the path of the kubeconfig with the tokens.
-    user: the name of the user entry in it.
+    user: the name of the user entry in that file.
     """
 
     issuer: str
@@ -88,7 +89,7 @@ class Settings:
 
     @property
     def url(self) -> SplitResult:
-        """Return the server's URL in parts."""
+        """Return the server's URL, split into its parts."""
         return urlsplit(self.server)
 
     @property

@@ -21,7 +21,7 @@ class Block:
     """One block of a PEM file.
 
     kind: the type in its first line, such as CERTIFICATE.
-    headers: True when it has headers (`Proc-Type`, `DEK-Info`).
+    headers: True when the block has headers (`Proc-Type`, `DEK-Info`).
     """
 
     kind: str
@@ -52,7 +52,7 @@ def unverified() -> ssl.SSLContext:
 def client_context(ca: bytes | None, certificate: bytes | None, key: bytes | None, *, insecure: bool) -> ssl.SSLContext:
     """Return a context that trusts only `ca`, and sends the client certificate if there is one.
 
-    Any certificate in `ca` is trusted, whether it is that of a root CA, of an intermediate CA, or of the server itself.
+    Any certificate in `ca` is trusted, also that of an intermediate CA or of the server itself.
 
     Args:
         ca: PEM; None for the system's CAs.

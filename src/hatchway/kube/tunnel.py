@@ -11,7 +11,7 @@ import contextlib
 import socket
 import ssl
 
-# While more bytes than this wait to be written in one direction, nothing more is read for it.
+# The most bytes that wait to be written in one direction. Beyond this, reading for that direction is paused.
 _BUFFER = 256 * 1024
 _PIECE = 64 * 1024
 _LARGEST_HEAD = 16 * 1024

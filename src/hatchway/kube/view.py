@@ -42,7 +42,7 @@ class State:
     """The state of a view's connection.
 
     name: "connecting" until everything was listed once; then "live", or "away" while the API server cannot be reached
-    or refuses the credentials. In the state "away" the view keeps the last known objects.
+    or refuses the credentials. In the state "away" the view keeps the objects that it received last.
     reason, hint: why the server is away, and what to do; "" otherwise.
     since: when the state began, in POSIX seconds.
     """
@@ -57,7 +57,7 @@ class View:
     """Live objects by (namespace, name). They are shared, so never change them. `run` keeps them up to date.
 
     services, slices, pods, nodes: the objects. On clusters before 1.21 the EndpointSlices are made from Endpoints.
-    scopes: what the user may list, by these four names; empty until it is known.
+    scopes: the namespaces that the user may read, for each of these kinds; empty until the first reviews have ended.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class View:
                 await self._start_over()
             pause = _ASK_AGAIN
             if self._connection.trouble is not None:
-                # Without this, a remembered error would be returned after the server has come back.
+                # Cached answers would not show whether the server can be reached again.
                 access.forget(self._connection.client)
             try:
                 scopes = await find_scopes(
@@ -215,7 +215,7 @@ class View:
                 self._wake.set()
                 return
             if error.code == 403:
-                # Review the rights again. Until that is done, the view keeps the known objects.
+                # Review the rights again. Until the reviews have ended, the view keeps its objects.
                 log.info("the API server now refuses to list or watch %s: %s", kind, error.message)
                 access.forget(self._connection.client)
                 before, self._forbidden[feed] = self._forbidden.get(feed), time.monotonic()

@@ -1,4 +1,4 @@
-"""The PersistentVolumeClaims that a pod uses, by name and through generic ephemeral volumes. Pure."""
+"""Finds a pod's PersistentVolumeClaims: named in the pod, or made for generic ephemeral volumes. Pure."""
 
 from __future__ import annotations
 

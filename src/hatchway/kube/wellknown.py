@@ -10,7 +10,8 @@ from typing import Any, Final
 API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
 ENDPOINT_SLICES: Final = "endpointslices.discovery.k8s.io"
 
-# Labels: an EndpointSlice's Service; an EndpointSlice's writer; Endpoints that are not mirrored; a namespace's name.
+# Labels: the Service of an EndpointSlice; the controller of an EndpointSlice; a mark on Endpoints that are not mirrored
+# to EndpointSlices; the name of a namespace.
 SERVICE_NAME: Final = "kubernetes.io/service-name"
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 SKIP_MIRROR: Final = "endpointslice.kubernetes.io/skip-mirror"
@@ -22,7 +23,7 @@ SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
-# The first is both a label and a taint of nodes, the others are taints.
+# CONTROL_PLANE is both a label and a taint of nodes; the other names are taints.
 CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 NOT_READY: Final = "node.kubernetes.io/not-ready"
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"
@@ -33,7 +34,8 @@ RUNTIME_CLASSES: Final = "runtimeclasses.node.k8s.io"
 # The PriorityClasses that every cluster has, with their values (`pkg/apis/scheduling/v1/helpers.go`).
 SYSTEM_PRIORITIES: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
-# The ranges and the addresses of Services; the range that every cluster has; labels of the addresses of Services.
+# The types for ranges and addresses of Services; the name of the ServiceCIDR that every cluster has; two labels of
+# IPAddresses, and the value of the first label for addresses that the API server has allocated.
 SERVICE_CIDRS: Final = "servicecidrs.networking.k8s.io"
 IP_ADDRESSES: Final = "ipaddresses.networking.k8s.io"
 DEFAULT_SERVICE_CIDR: Final = "kubernetes"
@@ -43,7 +45,7 @@ ADDRESS_ALLOCATOR: Final = "ipallocator.k8s.io"
 
 
 def is_service_address(address: dict[str, Any]) -> bool:
-    """Return True for an IPAddress that the server keeps for a Service."""
+    """Return True for an IPAddress that the API server has allocated for a Service."""
     parent = (address.get("spec") or {}).get("parentRef") or {}
     managed = (address["metadata"].get("labels") or {}).get(ADDRESS_MANAGED_BY) == ADDRESS_ALLOCATOR
     return managed and (parent.get("group") or "", parent.get("resource")) == ("", "services")

@@ -1,6 +1,6 @@
 """Finds the pods that a command names (a pod, or the pods of a workload or service), and chooses one of them.
 
-Kinds and their short names are those of kubectl. So is the order of a workload's pods (`ActivePods` in kubectl
+Kinds, their short names and the order of a workload's pods are those of kubectl (`ActivePods` in kubectl
 `pkg/util/podutils`): a pod that is scheduled, running and ready comes first, and pods that are being deleted come last.
 """
 
@@ -18,7 +18,7 @@ from hatchway.kube.readyendpoints import format_selector
 from hatchway.printable import printable
 from hatchway.target import SHORT, Kind, TargetError, parse_qualified_argument
 
-# The kinds that have pods: from each word of the command line to its resource.
+# The kinds that have pods: maps each word of the command line to the resource.
 KINDS: Final = {word: kind for word, kind in target.KINDS.items() if kind != "nodes"}
 # When an argument has a name but no kind, these kinds are tried in this order.
 _KINDS_TO_TRY: Final[tuple[Kind, ...]] = (
@@ -54,9 +54,9 @@ class Workload:
 class PodSet:
     """The pods to which a command applies.
 
-    workload: their owner, with its kind.
+    workload: the owner of the pods, with its kind.
     label_selector, field_selector: the selector that finds them; one of the two is "".
-    pod: the pod itself, if the argument had no kind and so the pod was read to find out its kind.
+    pod: the pod, if it was read because the argument had no kind; None otherwise.
     """
 
     workload: Workload
@@ -83,7 +83,7 @@ def parse_workload(text: str, namespace: str | None, default: str) -> Workload:
     """
     word, slash, _ = text.partition("/")
     if not slash and "." not in text and ":" not in text:
-        # The kind is not known yet. Every kind has the same rules for names, so that of pods serves for the check.
+        # The kind is not known yet. Every kind has the same rules for names, so the name is checked as a pod's name.
         parse_qualified_argument(f"pod/{text}", namespace, default)
         return Workload("", text, namespace or default)
     found = parse_qualified_argument(text, namespace, default, workloads=True)
@@ -98,8 +98,8 @@ async def find_pods(client: Client, workload: Workload) -> PodSet:
     """Return the selector that finds the pods of a workload. For `pod/NAME` no request is sent.
 
     Raises:
-        HatchwayError: there is no such object; the hint names similar ones.
-        ApiError: the API server cannot be asked, or does not allow it.
+        HatchwayError: there is no such object; the hint names similar objects.
+        ApiError: the API server cannot be reached, or refuses the request.
     """
     if workload.resource == "pods":
         return PodSet(workload, field_selector=f"metadata.name={workload.name}")
@@ -119,8 +119,8 @@ async def find_object(client: Client, workload: Workload) -> tuple[Workload, Obj
     """Return the object of a workload, pod or service, and the workload with its kind.
 
     Raises:
-        HatchwayError: there is no such object; the hint names similar ones, or says that the namespace is missing.
-        ApiError: the API server cannot be asked, or does not allow it.
+        HatchwayError: there is no such object; the hint names similar objects or a missing namespace.
+        ApiError: the API server cannot be reached, or refuses the request.
     """
     refused: ApiError | None = None
     for resource in (workload.resource,) if workload.resource else _KINDS_TO_TRY:
@@ -128,7 +128,7 @@ async def find_object(client: Client, workload: Workload) -> tuple[Workload, Obj
             found = await client.get(resource, workload.name, workload.namespace)
         except ApiError as error:
             if error.code == 403 and not workload.resource:
-                # The user may not read this kind, but the name may belong to the next one.
+                # The user may not read this kind, but the name may belong to an object of the next kind.
                 refused = refused or error
                 continue
             if error.code != 404:
@@ -142,7 +142,7 @@ async def find_object(client: Client, workload: Workload) -> tuple[Workload, Obj
 
 
 async def explain_absence(client: Client, workload: Workload) -> str:
-    """Return a hint for an object that does not exist: its namespace does not exist, either, or names are similar."""
+    """Return a hint for an object that does not exist: a missing namespace, or similar names."""
     from hatchway.kube.lookup import similar_names
 
     try:
@@ -163,7 +163,7 @@ async def explain_absence(client: Client, workload: Workload) -> str:
 
 
 async def _meant_namespaces(client: Client, name: str) -> str:
-    """Return a question that names the namespaces similar to `name`; "" when none is known."""
+    """Return a question that names the namespaces similar to `name`; "" when there are none."""
     from hatchway.kube.lookup import similar_names
 
     try:
@@ -178,7 +178,7 @@ async def pick_pod(client: Client, pods: PodSet) -> Object:
 
     Raises:
         HatchwayError: the set has no running pod.
-        ApiError: the API server cannot be asked, or does not allow it.
+        ApiError: the API server cannot be reached, or refuses the request.
     """
     if pods.pod is not None:
         return pods.pod
@@ -232,7 +232,7 @@ def containers(pod: Object) -> list[str]:
 
 
 def choose_container(pod: Object, name: str = "") -> str:
-    """Return the container to use: the named one, the one in the pod's annotation, or the first.
+    """Return the container to use: `name`, else the container in the pod's annotation, else the first container.
 
     Raises:
         ApiError: 400, the pod has no container of this name.

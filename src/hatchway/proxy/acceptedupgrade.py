@@ -12,7 +12,7 @@ logger = logging.getLogger("hatchway.proxy")
 
 
 class _Accepted(asyncio.Protocol):
-    """Stands between the transport and its protocol: counts the bytes that arrive, and reports the end."""
+    """Wraps the protocol of an accepted upgrade: counts the received bytes, and reports the end of the connection."""
 
     __slots__ = ("_context", "_done", "_protocol", "_transport", "received")
 
@@ -40,7 +40,7 @@ class _Accepted(asyncio.Protocol):
         self._context.transport_lost(self._transport)
         try:
             self._protocol.connection_lost(exc)
-        except Exception:  # an error of the routing function's code: the connection has ended all the same
+        except Exception:  # an error of the routing function's code; the connection has ended anyway
             logger.exception("the protocol of an upgraded connection failed in connection_lost")
         self._done(self.received, 0)
 
@@ -62,10 +62,10 @@ def take_over(
 
     Args:
         context: the listener's context.
-        done: called when the transport is closed, with the number of bytes that the client has sent, and with 0: the
-            bytes that are sent to the client are not counted.
+        done: called when the transport is closed. It gets the number of bytes that the client has sent, and 0, because
+            bytes to the client are not counted.
         transport: the client's transport.
-        protocol: the protocol, whose methods are then called as an event loop calls them.
+        protocol: the protocol. Its methods are called like an event loop calls them.
         early: bytes that the client sent right after its request; `data_received` gets them first.
     """
     accepted = _Accepted(context, transport, protocol, done)

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 logger = logging.getLogger("hatchway.proxy")
 
-# The most connections that are accepted in one iteration of the event loop, so that a flood does not stop other work:
-# with TLS each takes about a millisecond, most of it in the next iterations.
+# The most connections that are accepted in one iteration of the event loop. Without a limit, a flood of connections
+# would stop other work: with TLS, each one takes about a millisecond, most of it in later iterations.
 _AT_ONCE: Final = 16
 _PAUSE_SECONDS: Final = 1.0
 _RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
@@ -23,8 +23,8 @@ class AcceptLoop:
     """Accepts connections from a listening socket until `close`.
 
     sock: a listening, non-blocking socket; `close` closes it.
-    on_connection: called with the socket of each connection and the client's address, as `socket.accept` returns both.
-        The socket is non-blocking; `on_connection` has to close it.
+    on_connection: called for each connection with the two values of `socket.accept`: its socket and the client's
+        address. The socket is non-blocking; `on_connection` has to close it.
     label: the listener's name in the log.
     """
 
@@ -50,7 +50,7 @@ class AcceptLoop:
                 continue
             except OSError as error:
                 # The process has no descriptors or no memory left (accept(2)). The connections stay in the queue and
-                # keep the socket readable. Without a pause, this would be called again at once and fail again.
+                # keep the socket readable. Without a pause, the loop would call this method again at once, in vain.
                 logger.error(
                     "%s cannot accept connections (%s); next attempt in %g s", self._label, error, _PAUSE_SECONDS
                 )

@@ -20,7 +20,7 @@ logger = logging.getLogger("hatchway.proxy")
 _TLS_HANDSHAKE: Final = b"\x16"  # RFC 8446 section 5.1, ContentType.handshake
 _BACKLOG: Final = 1024
 
-# Returns the context for the name that a client asks for ("" for none).
+# Returns the TLS context for the server name that a client requests. The name is "" when the client sends none.
 TlsChooser = Callable[[str], ssl_module.SSLContext]
 
 
@@ -82,7 +82,7 @@ class Acceptor:
                     tls = await self._choose_tls(connection) if first == _TLS_HANDSHAKE else None
                     await transports.accept(lambda: make(tls is not None), connection, context.limits, tls)
                     return
-        except (OSError, EOFError) as error:  # an error of this client, so no warning
+        except (OSError, EOFError) as error:  # caused by this client, so it is not logged as a warning
             logger.debug("a connection failed before its first request: %s", error)
         except BaseException:
             connection.close()

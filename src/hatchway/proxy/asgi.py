@@ -16,8 +16,8 @@ from hatchway.proxy.routing import ASGIApp, Headers, RequestHead, Scope, get_hea
 
 logger = logging.getLogger("hatchway.proxy")
 
-# The name of an extension in the scope: a function that writes a piece of a body that has begun, if it need not wait
-# (`AppExchange.write_now`). With it, a task of the application need not run for each piece.
+# The name of an ASGI extension in the scope. Its value is the function `AppExchange.write_now`, which writes a piece of
+# the body without waiting. With this extension, the application does not have to run a task for each piece.
 WRITE_NOW = "hatchway.write_now"
 
 
@@ -163,9 +163,9 @@ class AppExchange:
             raise RuntimeError(f"unknown ASGI message {kind!r}")
 
     def write_now(self, data: bytes) -> bool:
-        """Write a piece of a body whose length was not stated. Return False, and write nothing, if that must wait.
+        """Write a piece of a response's body without Content-Length. Return True if it was written.
 
-        It must wait while the client reads too slowly, before the body has begun, and after its end.
+        Nothing is written while the client reads too slowly, before the body has begun, and after its end.
         """
         if self._full or self._lost or self._finished or not self._streams:
             return False

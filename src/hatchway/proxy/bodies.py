@@ -1,4 +1,4 @@
-"""Readers of message bodies, which find the end of a body; one for each framing of RFC 9112 section 6. Without I/O.
+"""Readers that find the end of a message body: one class for each framing of RFC 9112 section 6. They do no I/O.
 
 A reader's `feed` takes received bytes and returns the bytes of the body. Once `done` is True, `rest` has the bytes
 after the body.

@@ -9,7 +9,7 @@ _FREE: Final = 32 * 1024
 # A complete head is in memory several times: as received, as parsed fields, as sent. Each field is three objects.
 _TIMES: Final = 3
 _FIELD: Final = 256
-# The memory of heads of up to this many bytes is not computed: that would cost more time than it is worth.
+# For heads of up to this many bytes, the needed memory is not computed, to save time.
 SMALL: Final = 4096
 
 
@@ -29,7 +29,7 @@ HEADS: Final = Budget(64 * 1024 * 1024)
 
 
 class Share:
-    """The part of the budget that one connection uses, for the heads that it reads and those of unfinished exchanges.
+    """The part of the budget that one connection uses: for the head that is being read, and for unfinished exchanges.
 
     taken: bytes in use.
     """
@@ -40,7 +40,7 @@ class Share:
         self.taken = 0
 
     def hold(self, size: int) -> bool:
-        """Reserve memory for an incomplete head, of which `size` bytes have arrived. Return False when none is left."""
+        """Reserve memory for an incomplete head of `size` bytes so far. Return False when the budget is used up."""
         return self._take(size - _FREE - self.taken)
 
     def hold_complete(self, head: bytes) -> bool:

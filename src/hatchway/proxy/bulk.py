@@ -39,7 +39,7 @@ class BulkReader(asyncio.BufferedProtocol):
         connection.transport.set_protocol(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return a part of the shared buffer that is not longer than the rest of the body, so that no more is read."""
+        """Return a part of the shared buffer, at most as long as the rest of the body, so that no more is read."""
         size = self._size
         return self._view[: size if self._over else min(size, self._connection.bulk_left)]
 
@@ -51,7 +51,7 @@ class BulkReader(asyncio.BufferedProtocol):
         elif not self._connection.bulk_received(data):
             self._end()
         elif not self._connection.transport.is_reading():
-            self._size = _SMALLEST  # the peer reads slowly, and each write would copy the bytes that it cannot send
+            self._size = _SMALLEST  # the other side reads slowly: writing copies all bytes that cannot be sent yet
         elif self._size < _LARGEST:
             self._size *= 2
 

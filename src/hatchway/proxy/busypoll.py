@@ -22,9 +22,9 @@ class BusyPoll:
     """Keeps the event loop from sleeping until no message has arrived for 50 µs.
 
     Polling begins when two messages have arrived within 50 µs. When several messages arrive in one iteration of the
-    loop, it ends and pauses for 2 ms: under such load the loop would not sleep anyway.
+    loop, polling stops for 2 ms: under such load the loop would not sleep anyway.
 
-    awake: True while it polls or pauses.
+    awake: True during polling, and during the 2 ms without polling.
     new: the number of messages since the last iteration of the loop.
 
     The caller adds 1 to `new` for each message, and calls `begin` only while `awake` is False.

@@ -49,7 +49,7 @@ class CachedHead:
 
     Attributes:
         request: the parsed head.
-        decision: returns the decision for the next request with this head.
+        decision: the routing function's object whose `begin` returns the decision for the next request with this head.
         forward: the Forward from which `sent` was made; None at first.
         sent: the head that was sent to the upstream, with its empty line.
         relayed: the head of the last response, if it may be relayed again unchanged; otherwise None.
@@ -77,11 +77,11 @@ class CachedHead:
 
 
 class ClientDecisions:
-    """The cached decisions for one client, kept while it is connected.
+    """The cached decisions for one client, cached while the client is connected.
 
     Attributes:
         heads: the decisions, by the bytes of the requests' heads. The client's connections share this dictionary.
-        size: an estimate of the memory that they need, in bytes.
+        size: an estimate of the memory that these decisions need, in bytes.
         connections: the number of the client's connections.
     """
 
@@ -95,9 +95,9 @@ class ClientDecisions:
 
 
 class DecisionCache:
-    """The cached decisions of all clients. When they take too much memory, those of the largest client are dropped.
+    """The cached decisions for all clients. At the limit, the client with the largest share loses all its decisions.
 
-    Clients do not share decisions: what a routing function decides may depend on the client.
+    Clients do not share decisions, because a decision may depend on the client.
 
     Attributes:
         limit: the largest `size`, in bytes.
@@ -136,7 +136,7 @@ class DecisionCache:
             return client
 
     def leave(self, client: ClientDecisions) -> None:
-        """Count the end of a connection, once for each `join`. With the last one the client's decisions are dropped."""
+        """Count the end of a connection, once for each `join`. With the last connection, the decisions are dropped."""
         with self._lock:
             client.connections -= 1
             if not client.connections:
@@ -144,7 +144,7 @@ class DecisionCache:
                 del self._clients[client.key]
 
     def add(self, client: ClientDecisions, found: CachedHead) -> None:
-        """Store a decision; it replaces the one for the same head."""
+        """Store a decision, in place of an older decision about the same head."""
         head = found.request.head
         if not head or not client.connections:
             return
@@ -169,7 +169,7 @@ class DecisionCache:
         return self.BASE + self._TIMES * len(head)
 
     def _clear(self, client: ClientDecisions) -> None:
-        # Not replaced by a new dictionary, because the connections share this one.
+        # Clear the dictionary in place, because the client's connections share it.
         client.heads.clear()
         self.size -= client.size
         client.size = 0

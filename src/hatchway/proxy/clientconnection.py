@@ -1,7 +1,8 @@
 """A client's connection: reading, flow control, deadlines, closing.
 
 It has a `RequestReader`, which turns bytes into events, and a `Dispatcher`, which turns requests into exchanges and
-responses into bytes. Everything that an exchange writes while one batch of bytes is handled is sent in one write.
+responses into bytes. While one batch of received bytes is handled, an exchange's output is collected, and then sent in
+one write.
 """
 
 from __future__ import annotations
@@ -110,13 +111,14 @@ class ClientConnection(asyncio.Protocol):
             peer.address = (str(address[0]), int(address[1]))
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
-            # A certificate was verified: a listener without verification requests none.
+            # The certificate was verified: a listener that does not verify certificates does not request any.
             peer.certificate = tls.getpeercert(binary_form=True) or None
         host = peer.address[0] if peer.address is not None else None
         key = self._context, peer.scheme, host, peer.certificate, peer.note
         client = self._client = self._context.decisions.join(key)
         self._known = self._reader.known = client.heads
-        # Not made in __init__: `connection_lost`, which frees it, is called only after `connection_made`.
+        # The dispatcher is not made in __init__, because only `connection_lost` frees it, and an event loop calls
+        # `connection_lost` only after `connection_made`.
         self.requests = Dispatcher(self, self._context, self._reader, self.transport, peer, client)
         self._context.connections.add(self)
         self.deadline = self._context.loop.time() + self._limits.head_timeout
@@ -138,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Record that the client has shut its sending side, or close. Return True to keep the transport open."""
+        """Record the end of the client's bytes, or close the connection. Return True to keep the transport open."""
         if self.phase is not _EXCHANGE and self.phase is not _DRAINING:
             self.close()
             return False
@@ -213,7 +215,7 @@ class ClientConnection(asyncio.Protocol):
     # Requests
 
     def _advance(self) -> None:
-        """Handle the reader's events until the current exchange takes no more. Later requests wait in its buffer."""
+        """Handle events until the current exchange takes no more. Later requests wait in the reader's buffer."""
         self._advancing = True
         begun = 0
         reader, requests = self._reader, self.requests
@@ -287,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _has_room(self) -> bool:
-        """Return True if more may be read."""
+        """Return True if more bytes may be read from the client."""
         reader = self._reader
         if self._full and self.requests.exchange is None and not reader.in_body:
             return False
@@ -313,7 +315,7 @@ class ClientConnection(asyncio.Protocol):
         return self._reader.bulk_left or LONG
 
     def bulk_received(self, data: memoryview) -> bool:
-        """Take a piece of a long body. It has no bytes after the body. Return False when it was the last piece."""
+        """Take a piece of a long body, without any byte after the body. Return False when it was the last piece."""
         if not self._takes_bulk():
             self.data_received(bytes(data))
             return False
@@ -331,7 +333,7 @@ class ClientConnection(asyncio.Protocol):
     # `contracts.ConnectionControl`: called by the dispatcher
 
     def hold(self, pause: bool = False) -> None:
-        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+        """Stop passing the request's body to the exchange until `release`. pause: stop reading from the client, too."""
         self._held = True
         if pause and self._reader.in_body and not self._paused and self.phase is not _CLOSED:
             self._paused = True
@@ -343,7 +345,7 @@ class ClientConnection(asyncio.Protocol):
         self._resume()
 
     def answered(self) -> None:
-        """Read the next request or close, because the response was written."""
+        """Continue after the response was written: read the next request, or close the connection."""
         self._held = False
         if self.phase is _CLOSED:
             return
@@ -417,7 +419,7 @@ class ClientConnection(asyncio.Protocol):
         self.requests.refuse(error, begun)
 
     def _linger(self) -> None:
-        """Read for a while, then close. To close with unread input would reset the connection and lose the response."""
+        """Read for a while, then close. Closing with unread input would reset the connection and lose the response."""
         self.phase = _LINGERING
         self._reader.take_rest()
         self.deadline = self._context.now + self._limits.linger

@@ -152,7 +152,7 @@ class Context:
         self._writes.append((transport, data))
 
     def flush(self) -> None:
-        """Do the delayed writes of `write`. Call it before anything else is done with one of their transports."""
+        """Do the writes that `write` has delayed. Call this before any other use of one of their transports."""
         writes = self._writes
         if not writes:
             return
@@ -168,7 +168,7 @@ class Context:
             self._closing_transports[transport] = self.now + self.limits.close_timeout
 
     def transport_lost(self, transport: asyncio.Transport) -> None:
-        """Remove a transport that is closed, so that it is not aborted later; asyncio does not allow that."""
+        """Remove a closed transport, so that it is not aborted later: asyncio does not allow that after the end."""
         self._closing_transports.pop(transport, None)
         transports.note_lost(transport)
 

@@ -2,10 +2,9 @@
 
     ClientConnection  →  Dispatcher  →  an exchange  →  UpstreamConnection
 
-    The part on the left is called through this interface:
-    ClientConnection: ConnectionControl    Dispatcher: ExchangeClient    exchange: Consumer
-
-The part on the right is called through its class, or through `Exchange`. So no two files import each other.
+A call to the right uses the class itself; exchanges are called as `Exchange`. A call to the left uses an interface:
+`ConnectionControl` for ClientConnection, `ExchangeClient` for Dispatcher, `Consumer` for an exchange. Because of these
+interfaces, no two files import each other.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Exchange(Protocol):
         """Take the end of the request's body."""
 
     def flush(self) -> None:
-        """Send on what `body` has taken: all bytes that have arrived so far were passed to it."""
+        """Send on the pieces that `body` has collected. Called when no more bytes have arrived."""
 
     def client_full(self) -> None:
         """Stop writing: the write buffer is full, because the client reads too slowly."""
@@ -87,7 +86,7 @@ class ConnectionControl(Protocol):
     """A client's connection, as the dispatcher controls it (`clientconnection.py`)."""
 
     def hold(self, pause: bool = False) -> None:
-        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+        """Stop passing the request's body to the exchange until `release`. pause: stop reading from the client, too."""
 
     def release(self) -> None:
         """Undo `hold`."""
@@ -102,7 +101,7 @@ class ConnectionControl(Protocol):
         """Return True while the write buffer is full, because the client reads too slowly."""
 
     def answered(self) -> None:
-        """Read the next request or close, because the response was written."""
+        """Continue after the response was written: read the next request, or close the connection."""
 
     def answered_at_once(self) -> bool:
         """Do what `answered` does if the connection is idle now; otherwise do nothing and return False."""
@@ -140,7 +139,7 @@ class ExchangeClient(Protocol):
         """Return True if a part of the request's body was not read yet."""
 
     def hold(self, pause: bool = False) -> None:
-        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+        """Stop passing the request's body to the exchange until `release`. pause: stop reading from the client, too."""
 
     def release(self) -> None:
         """Undo `hold`."""
@@ -152,7 +151,7 @@ class ExchangeClient(Protocol):
         """Give back the memory that was reserved for heads, when none of them is in memory any more."""
 
     def send_whole(self, status: int, head: bytes, body: bytes) -> None:
-        """Send a complete response, and end a forwarded exchange. Its object may then serve another exchange.
+        """Send a complete response, and end a forwarded exchange. The `Exchange` object may then be used again.
 
         Args:
             status: the status code.
@@ -167,7 +166,7 @@ class ExchangeClient(Protocol):
         """Send a complete response, and end the exchange. close: True to close the connection afterwards."""
 
     def fail(self, status: int, message: str, close: bool = False) -> None:
-        """Answer with an error that the engine itself has found; call `cut` instead when a response has begun."""
+        """Answer with an error that the engine itself has found. If a response has begun, do what `cut` does."""
 
     def cut(self) -> None:
         """Close the connection in such a way that the client sees that the response is incomplete."""
@@ -197,9 +196,9 @@ class ExchangeClient(Protocol):
 class Consumer(Protocol):
     """The exchange that uses an upstream's connection, as that connection sees it.
 
-    The calls for a response are either `upstream_whole`, or `upstream_head`, then `upstream_body` and `upstream_flush`
-    for each piece, then `upstream_end`. Calls of `upstream_interim` may come before. `upstream_lost` or
-    `upstream_switched` may end the sequence instead.
+    For a complete response, the connection calls `upstream_whole`. Otherwise it calls `upstream_head`; `upstream_body`
+    and `upstream_flush` for each piece; and `upstream_end`. Calls of `upstream_interim` may come before. The sequence
+    may end early with `upstream_lost` or `upstream_switched`.
     """
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
@@ -218,7 +217,7 @@ class Consumer(Protocol):
         """Return a function that takes the rest of a long body in place of `upstream_body`; None to decline."""
 
     def upstream_flush(self) -> None:
-        """Send on what `upstream_body` has taken: all bytes that have arrived so far were passed to it."""
+        """Send on the pieces that `upstream_body` has collected. Called when no more bytes have arrived."""
 
     def upstream_end(self, trailers: Headers) -> None:
         """Take the end of the response. The connection already belongs to the pool again."""

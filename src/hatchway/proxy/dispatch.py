@@ -88,8 +88,8 @@ class Dispatcher:
         self.head: RequestHead | None = None
         self.body_begun = False
         self._bytes_in = 0
-        # The decision about the current request that is cached, or that will be cached after the response; and whether
-        # it came from the cache.
+        # `_cached` is the cached decision about the current request, or a new one that will be cached after the
+        # response. `_kept` is True if it came from the cache.
         self._cached: CachedHead | None = None
         self._kept = False
         # The exchange object of the last forwarded request; `_spare` is the same object while another request may use
@@ -101,7 +101,7 @@ class Dispatcher:
     # Called by the client's connection
 
     def disconnected(self) -> None:
-        """End the current exchange, and free everything: the transport is closed. Call nothing after that."""
+        """End the current exchange, and free everything, because the transport is closed. Call no method after this."""
         self.end_exchange()
         self.request = self.head = self._cached = self._client = None
         # These references form cycles, which only the garbage collector would free.
@@ -141,7 +141,7 @@ class Dispatcher:
             self.fail(500, "internal error")
             return
         if isinstance(decision, Forward):
-            # The same code as in `_decide`, without a call, because nearly all requests of a proxy come here.
+            # This repeats the code of `_decide` to save a call, because nearly all requests of a proxy get here.
             exchange = self.exchange = self._spare or self._make_forwarder()
             self._spare = None
             exchange.start(request, self.head, decision, self._cached)
@@ -280,7 +280,8 @@ class Dispatcher:
         """Cache the decision for the next request with this head, or remove it after a status of 400 or above."""
         share = self._reader.share
         if share.taken:
-            # The response to a large head would stay in memory until the client has read it.
+            # A head of this exchange was large. While the client reads slowly, the response stays in the write buffer.
+            # Then the reserved memory is released later, in `ClientConnection.resume_writing`.
             self._context.flush()
             if not self._connection.is_full():
                 share.release()
@@ -291,7 +292,7 @@ class Dispatcher:
             cached = self._cached
             kept = client.heads.get(request.head)
             if cached is None or self.writer.status >= 400:
-                self._forwarder = self._spare = None  # it may refer to the decision
+                self._forwarder = self._spare = None  # the exchange object may refer to the decision
                 if kept is not None:
                     self._context.decisions.drop(client, request.head)
             elif kept is not cached:
@@ -325,7 +326,7 @@ class Dispatcher:
         return self._reader.in_body
 
     def hold(self, pause: bool = False) -> None:
-        """Give the exchange no more of the request's body until `release`. pause: stop reading from the client, too."""
+        """Stop passing the request's body to the exchange until `release`. pause: stop reading from the client, too."""
         self._connection.hold(pause)
 
     def release(self) -> None:
@@ -369,7 +370,7 @@ class Dispatcher:
         self._spare = self._forwarder
         self.exchange = None
         if self.head is None and self._kept and status < 400:
-            # Nothing needs the writer's state later: it stays ready for the next request.
+            # The writer is bypassed, because nothing reads its state for this response later. So it stays `fresh`.
             self._context.write(self.transport, head + body)
             return
         writer.write_whole(status, head, body)
@@ -401,7 +402,7 @@ class Dispatcher:
         self.complete()
 
     def fail(self, status: int, message: str, close: bool = False) -> None:
-        """Answer with an error that the engine itself has found; call `cut` instead when a response has begun."""
+        """Answer with an error that the engine itself has found. If a response has begun, do what `cut` does."""
         if self.writer.begun:
             self.cut()
         else:

@@ -54,7 +54,7 @@ class ForwardExchange:
         """Send a request as `forward` says.
 
         head: the head with its `answer_field`; None when a cached decision did not need it.
-        cached: the decision that is cached, or will be; None without one.
+        cached: the decision about the head, which is cached now or after the response; None when it is not cached.
         """
         self._request = request
         self._added = None if head is None else head.answer_field
@@ -248,7 +248,7 @@ class ForwardExchange:
             )
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
-        """Relay a complete response. If its head is the same as last time, the edited head is used again."""
+        """Relay a complete response. If its head equals that of the last response, use that edited head again."""
         self._connection = None
         cached = self._cached
         relayed = cached.relayed if cached is not None else None
@@ -288,7 +288,7 @@ class ForwardExchange:
             self._writer.send(data)
 
     def _emit(self, data: bytes) -> None:
-        """Write a transform's output at once: to collect several slices would take too much memory."""
+        """Write a transform's output at once, because collecting several slices would take too much memory."""
         self._writer.send(data)
         self._writer.push()
 

@@ -1,6 +1,6 @@
 """Parses header fields strictly, and writes them without hop-by-hop fields. Pure: no sockets, no clocks.
 
-They are parsed by llhttp (`httptools`) in its strict mode: it rejects bare LF and CR, obs-fold, NUL and other control
+Fields are parsed by llhttp (`httptools`) in its strict mode: it rejects bare LF and CR, obs-fold, NUL and other control
 characters, white space before a colon, repeated or malformed Content-Length, and Content-Length together with
 Transfer-Encoding.
 """
@@ -65,7 +65,7 @@ def parse_fields(block: bytes, limit: int) -> Headers:
     """Return the fields of `block`. Raises BadMessage.
 
     block: the field lines, each with its CRLF, and the final empty line.
-    limit: the most fields.
+    limit: the largest number of fields.
     """
     if block.count(b"\n") > limit + 1:
         raise BadMessage("too many header fields", 431)
@@ -91,7 +91,7 @@ def tokens(value: bytes) -> list[bytes]:
 
 def length(value: bytes) -> int:
     """Return the value of a Content-Length, at most 2^63 - 1 as in Go's net/http. Raises BadMessage."""
-    # The number of digits is checked first, because `int` raises ValueError for very many.
+    # The number of digits is checked first, because `int` raises ValueError for a very long number.
     if not value.isdigit() or len(value) > 19 or (found := int(value)) > _LONGEST:
         raise BadMessage("malformed Content-Length")
     return found

@@ -1,8 +1,8 @@
 """Frees TLS handshakes whose clients have disconnected, by cancelling their timers.
 
-aiofastnet 1.2 cancels a handshake's timer when the handshake ends, but not when the transport is closed before. Then
-the timer keeps the transport alive, with about 50 KB of TLS state, until it fires. Many clients that disconnect during
-their handshakes would use hundreds of megabytes.
+aiofastnet 1.2 cancels a handshake's timer when the handshake ends, but not when the transport is closed before that.
+Then the timer keeps the transport alive, with about 50 KB of TLS state, until the timer fires. Many clients that
+disconnect during their handshakes would use hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 class HandshakeTimers:
     """A wrapper of the event loop for a transport, which can cancel the timers that the transport has set.
 
-    The methods that a transport calls often are the loop's own bound methods, so they are as fast as without it.
+    Methods that a transport calls often are the loop's own bound methods, so the wrapper does not make them slower.
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""Parses and writes heads of HTTP/1.1 messages; strictly, to prevent request smuggling. Pure: no sockets.
+"""Parses and writes heads of HTTP/1.1 messages strictly, to prevent request smuggling. Pure: no sockets.
 
 Start lines are parsed here instead of by llhttp, which has a fixed list of methods and rejects UTF-8 in targets. The
 framing of bodies is determined here, too: llhttp stops at any `Upgrade` field, and waits for a body when the response
@@ -33,7 +33,7 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _METHODS: Final = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
-# Idempotent methods: such a request may be sent again even if the first one may have had an effect (RFC 9110 section
+# Idempotent methods: a request may be sent again even if the upstream may have executed it already (RFC 9110 section
 # 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"})
 # A path of more than _PLAIN_PATH bytes may have at most _PIECES slashes and escapes, because each costs time in
@@ -80,7 +80,7 @@ class Request:
         keep_alive: True if the client allows another request on the connection.
         expects_continue: True if the client waits for `100 Continue` before it sends the body.
         trailers: True if the client accepts trailers.
-        replayable: True if it may be sent again even if the first one may have had an effect.
+        replayable: True if the request may be sent again even if the upstream may have executed it already.
         plain: True for a replayable request with HTTP/1.1, no `Expect`, no upgrade, and a connection that is kept.
         head: the bytes of the head, with its empty line; b"" for a head larger than KEPT.
     """
@@ -290,7 +290,7 @@ def _request_facts(headers: Headers, version: str) -> _Facts:
 
     Fields that `Connection` lists are removed here, before routing. If they were removed later, a client could also
     remove fields that the routing function adds (X-Forwarded-For). A request is rejected when it lists a field on which
-    routing depends: without `Impersonate-User`, for example, it would have the rights of its token.
+    routing depends: without `Impersonate-User`, for example, the request would have the rights of its token.
     """
     length: int | None = None
     chunked = expects = trailers = False

@@ -78,7 +78,7 @@ class JoinEnd(asyncio.Protocol):
 class EarlyReceiver(asyncio.Protocol):
     """The protocol of a transport before `join`: stores the bytes that arrive until then.
 
-    Reading is paused, but uvloop reads once even if `connection_made` has paused reading.
+    Reading is paused, but uvloop reads once even after `connection_made` has paused reading.
 
     early: the bytes that have arrived.
     eof: True when the peer has shut its sending side.
@@ -120,8 +120,8 @@ def join(
 
     Args:
         near: the protocol of one transport.
-        far: the protocol of the other transport, or that transport itself. A transport given directly must not read
-            yet, and must report its end also to a protocol that is set after it.
+        far: the protocol of the other transport, or that transport itself. A transport that is passed itself must not
+            have read yet. If it has ended, it must still call `connection_lost` of a protocol that is set later.
         ended: called once both are closed, with the error of the transport that failed, or None.
 
     Returns:

@@ -26,13 +26,13 @@ class Limits:
     linger: how long a connection that is about to close is still read, so that no reset destroys the last response.
     close_timeout: the longest time for sending the last bytes of a closing connection.
     half_closed_timeout: the longest pause between two writes to a client that has shut its sending side. Such a client
-        cannot be told from one that has disconnected; Go's and nginx's servers close its connection at once.
+        cannot be distinguished from one that has disconnected; Go's and nginx's servers close its connection at once.
     idle_upstreams: the most idle connections in the pool.
     idle_upstreams_per_key: the most idle connections to one upstream.
     upstream_idle_timeout: how long an idle connection stays in the pool.
     upstream_tls_timeout: the longest time for a TLS handshake with an upstream.
-    connections_per_address: the most connections of one client address; further ones are reset. 0 for no limit, for
-        listeners whose clients all have the same address.
+    connections_per_address: the most connections of one client address; further ones are reset. 0 for no limit: this
+        is for listeners whose clients all have the same address.
     """
 
     head: int = 1024 * 1024

@@ -1,4 +1,4 @@
-"""The pool of idle connections to upstreams, which also opens new ones."""
+"""The pool of idle connections to upstreams. It also opens new connections."""
 
 from __future__ import annotations
 

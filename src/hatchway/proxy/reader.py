@@ -148,7 +148,7 @@ class RequestReader:
 
     @property
     def bulk_left(self) -> int:
-        """Return how many bytes of a body of known length are missing; 0 for others, or while bytes are buffered."""
+        """Return how many bytes of a body of known length are missing; 0 for other bodies, or if bytes are buffered."""
         body = self._body
         return body.left if isinstance(body, bodies.Length) and not self.buffer else 0
 
@@ -171,7 +171,7 @@ class RequestReader:
         self.in_body = True
 
     def take_rest(self) -> bytes:
-        """Empty the buffer and return its bytes; forget the body under way."""
+        """Empty the buffer and return its bytes. A body that is being read is forgotten."""
         rest, self.buffer = bytes(self.buffer), b""
         self._body = None
         self.in_body = False

@@ -63,7 +63,7 @@ class HeldBack:
         return b"".join(self._pieces)
 
     async def decision(self) -> Respond | Forward | None:
-        """Ask the routing function for its decision. Return None, which relays the response, after an exception."""
+        """Ask the routing function for its decision. After an exception return None: the response is relayed."""
         try:
             return await self.decide(self.body())
         except Exception:  # an error of the routing function's code

@@ -6,8 +6,8 @@ Two cases need it:
   stops polling it; uvloop calls the reader once more and closes its poll handle. aiofastnet 1.2 assumes
   level-triggered readiness: its reader takes the pending data, sees that the read was shorter than its buffer, and
   returns, because it expects another call for the reset. That call never comes, so `connection_lost` is not called,
-  and the descriptor stays open. (asyncio's selectors are level-triggered, and uvloop's own transports do not use poll
-  handles, so both are not affected.)
+  and the descriptor stays open. (Neither asyncio's selectors nor uvloop's own transports are affected: the former are
+  level-triggered, the latter do not use poll handles.)
 - **A reset while reading is paused**, on every loop: a transport that is paused, or whose peer has half-closed, is not
   registered for reading, so the reset is noticed only at the next write.
 
@@ -26,7 +26,7 @@ from typing import Final
 
 # Seconds between two checks of a paused transport whose peer has reset the connection.
 _PAUSED: Final = 0.05
-# The iterations of the loop in which a TLS handshake may still read bytes sent before the reset, such as an alert.
+# The number of iterations of the loop in which a TLS handshake may still read bytes from before the reset (an alert).
 _TURNS: Final = 3
 
 # The references are weak. A loop refers to its watch (by add_reader), the watch to transports, and transports to the
@@ -38,7 +38,8 @@ class WatchedSocket:
     """A watched socket.
 
     fd: its descriptor.
-    opening: the timeout of the task that makes the transport. It becomes None then, because it keeps the task alive.
+    opening: the timeout of the task that makes the transport; None once the transport exists, because a reference to
+        the timeout keeps the task alive.
     patient: see `ResetWatch.begin`.
     transport: the transport; None until it exists.
     followed: True once the reset was noticed; `_follow` handles it.
@@ -83,7 +84,7 @@ class ResetWatch:
 
         Args:
             fd: its descriptor.
-            opening: a timeout, which is made to expire when the peer resets before `set_transport` is called.
+            opening: a timeout. It is made to expire if the peer resets the connection before `set_transport` is called.
             patient: True if bytes that were sent before the reset must still be read when reading is paused. An example
                 is an upstream's response whose client reads slowly. False closes a paused transport at once.
         """
@@ -94,7 +95,7 @@ class ResetWatch:
         return peer
 
     def set_transport(self, peer: WatchedSocket, transport: asyncio.Transport) -> None:
-        """Set the transport of a watched socket. After a reset it is read to its end, and closed."""
+        """Set the transport of a watched socket. After a reset the transport is read to its end, and closed."""
         if self._peers.get(peer.fd) is peer:
             peer.transport = transport
             peer.opening = None
@@ -122,8 +123,8 @@ class ResetWatch:
         loop = asyncio.get_running_loop()
         for fd, events in self._epoll.poll(0):
             peer = self._peers.get(fd)
-            # EPOLLHUP alone means that both directions have ended in order, which the transport notices.
-            # The kernel may report a reset twice. Two `_follow` at the same time would undo each other's work for ever.
+            # EPOLLHUP alone means that both directions were closed normally. The transport notices that itself.
+            # The kernel may report a reset twice. Two chains of `_follow` would undo each other's work for ever.
             if peer is not None and events & select.EPOLLERR and not peer.followed:
                 peer.followed = True
                 loop.call_soon(self._follow, peer, 1)

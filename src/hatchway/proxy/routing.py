@@ -142,9 +142,9 @@ class Upstream:
     key: a hashable value by which the pool stores idle connections. Upstreams with different addresses, schemes or
         credentials need different keys, so that their connections are not mixed.
     connect: returns a connected non-blocking socket, or a transport of another kind, such as a stream inside another
-        connection. The transport must not read yet; the engine sets its protocol and calls `resume_reading`. Otherwise
-        it must behave as asyncio's transports do, with flow control in both directions. Raises OSError (including
-        TimeoutError).
+        connection. The transport must not read yet; the engine sets its protocol and calls `resume_reading`. In all
+        other respects it must behave like asyncio's transports, with flow control in both directions. Raises OSError
+        (including TimeoutError).
     tls: the context for TLS as a client, on the socket or inside the transport; None for no TLS.
     server_hostname: the name for SNI and for verifying the certificate; None for neither.
     """
@@ -191,19 +191,19 @@ class App:
 
 @dataclass(slots=True)
 class Forward:
-    """Forward the exchange to an upstream. Immutable, because a `CachedDecision` may return the same object many times.
+    """Forward the exchange to an upstream. Never change it, because a `CachedDecision` may return it many times.
 
     upstream: the server.
     target: the request-target to send.
     headers: all end-to-end fields to send, including `Host`. The engine removes hop-by-hop fields, and adds the fields
         for the body's framing and, for an upgrade, `Connection: Upgrade` and `Upgrade`.
-    error_response: returns the response for an error. Called only while nothing of a response was relayed.
+    error_response: returns the response for an error. Called only before any byte of a response was relayed.
     edit_response: called with the head of the response before it is relayed, but not with a 1xx. It may change the
         head, and may return a transform for the body. If it returns no transform, the edited head is used again when
         the upstream sends the same head again.
-    next_upstream: called with the number of failed attempts when connecting has failed, or when an idle connection from
-        the pool was lost before any byte of a response; but only if no byte of the request's body was consumed. Returns
-        the Forward to try next; None for no other attempt.
+    next_upstream: called with the number of failed attempts to connect, but only if no byte of the request's body was
+        consumed. Returns the Forward to try next; None for no other attempt. (When an idle connection from the pool is
+        lost before any byte of a response, the engine first opens a new connection to the same upstream.)
     reconsider: called with the head of a response of 400 or above before it is relayed. Returns None to relay the
         response, or a function. The function gets the body (at most 64 KiB; a response with a longer body is relayed).
         It returns None to relay the response, another response to send instead, or another Forward, which is tried if

@@ -52,7 +52,8 @@ async def read_server_name(connection: socket.socket) -> str:
 
 async def _peek(connection: socket.socket, wanted: int) -> bytes:
     """Wait for `wanted` bytes, and return them without consuming them; fewer bytes when no more can arrive."""
-    # With SO_RCVLOWAT the socket becomes readable only then, so that a slow client costs no processor time.
+    # With SO_RCVLOWAT the socket becomes readable only when that many bytes have arrived. A client that sends its
+    # message byte by byte then costs no processor time.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
     loop = asyncio.get_running_loop()
     readable = loop.create_future()

@@ -34,7 +34,8 @@ class TransformedBody:
             transform: the transform; it may raise any exception.
             emit: called with the transform's output, in order.
             ready: called when all waiting slices were fed.
-            failed: called inside an `except` block when the transform has raised. No callback is called after that.
+            failed: called inside an `except` block when the transform has raised an exception. No callback is called
+                after that.
         """
         self._loop = loop
         self._transform = transform

@@ -2,8 +2,8 @@
 
 They have two advantages over asyncio's own transports: TLS needs no Python call for each record, and `write` copies the
 bytes that it cannot send at once, so that the caller's buffer is free when it returns. On uvloop they do not notice a
-reset right after data; `proxy/resets.py` does. A protocol that gets a transport from here must call `note_lost` in its
-`connection_lost`.
+reset right after data; `proxy/resets.py` does. A protocol that gets a transport from this module must call `note_lost`
+in its `connection_lost`.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ async def accept(
 
 
 def _send_at_once(sock: socket.socket) -> None:
-    """Switch off Nagle's algorithm, with which a small write waits for the ACK of the last one, often for 40 ms.
+    """Switch off Nagle's algorithm: it delays a small write until the ACK of the previous one, often for 40 ms.
 
-    aiofastnet does this only for sockets with a protocol number (`socket.proto`), which most accepted ones lack.
+    aiofastnet does this only for sockets with a protocol number (`socket.proto`); most accepted sockets have none.
     """
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):  # if the connection is already closed, the first write will fail
@@ -113,7 +113,7 @@ async def _adopt(
         cast(asyncio.Protocol, protocol).connection_made(transport)
         transport.resume_reading()
         return
-    protocol.transport = transport  # `connection_lost` needs it, also after a failed handshake
+    protocol.transport = transport  # `connection_lost` uses the attribute, also after a failed handshake
     timers = HandshakeTimers(asyncio.get_running_loop())
     options = _tls(tls, limits, limits.upstream_tls_timeout)
     context = options.pop("ssl")

@@ -44,7 +44,7 @@ class UpstreamConnection(asyncio.Protocol):
         answered: True once a byte of the current exchange's response has arrived.
         reused: True if it has carried an exchange before.
         sending: True until the current request is sent completely. The consumer keeps this up to date.
-        in_bulk: True if a `BulkReader` (`bulk.py`) may read long bodies, as with all transports of `transports.py`.
+        in_bulk: True if a `BulkReader` (`bulk.py`) may read long bodies: when the connection has a socket of its own.
         idle_until: the time at which the idle connection is closed, by the coarse clock.
     """
 
@@ -121,7 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def looks_dead(self) -> bool:
-        """Return True if bytes or a FIN wait on the idle connection, which the event loop may not have seen yet."""
+        """Return True if bytes or a FIN have arrived on the idle connection, even if the event loop has not noticed."""
         if self._sock is None:
             return False
         try:
@@ -146,7 +146,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Read a response. Close a connection on which no response is expected."""
         consumer = self._consumer
         if consumer is None:
-            # Bytes on an idle connection must not be taken for the response to the next request.
+            # Bytes on an idle connection must not be read as the response to the next request.
             self.transport.abort()
             return
         self.answered = True
@@ -159,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._keep_alive = last.keep_alive
                 left = self.sending or self._switch or self._paused or self.transport.get_write_buffer_size()
                 if last.keep_alive and not left:
-                    # The same code as in `_let_go`, without a call, because this is the usual case.
+                    # This repeats the code of `_let_go` to save a call, because this is the usual case.
                     self.reused = True
                     self._pool.put(self)
                 else:
@@ -204,7 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
         return body.left if isinstance(body, bodies.Length) else 1
 
     def bulk_received(self, data: memoryview) -> bool:
-        """Take a piece of a long body. It has no bytes after the body. Return False when it was the last piece."""
+        """Take a piece of a long body, without any byte after the body. Return False when it was the last piece."""
         consumer, body, take = self._consumer, self._body, self._bulk
         if consumer is None or take is None or not isinstance(body, bodies.Length):
             self.transport.abort()
@@ -271,7 +271,7 @@ class UpstreamConnection(asyncio.Protocol):
         framing = response.body
         if bodiless(self._method, status):
             framing = 0
-            # A server that announces a body in a 204 or 304 may send it; it would be taken for the next response.
+            # A server that announces a body in a 204 or 304 may send it. It would be parsed as the next response.
             silent = self._method == "HEAD" or response.body in (0, UNTIL_CLOSE)
             self._keep_alive = response.keep_alive and silent
         self._body = bodies.reader(framing, limits.trailers, limits.fields)
@@ -320,7 +320,7 @@ class UpstreamConnection(asyncio.Protocol):
         consumer.upstream_lost(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the exchange, and remove the connection from the pool."""
+        """Tell the exchange that the connection is lost, and remove it from the pool."""
         transports.note_lost(self.transport)
         self._share.release()
         self._pool.discard(self)

@@ -1,6 +1,6 @@
 """Writes the responses to a client: heads, bodies and their framing.
 
-Everything that is written while one batch of bytes is handled is sent in one write.
+While one batch of received bytes is handled, output is collected, and then sent in one write.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ResponseWriter:
 
     @property
     def is_self_delimiting(self) -> bool:
-        """Return True if the client can tell the end of the body from an early end of the connection."""
+        """Return True if the client can distinguish the end of the body from an early end of the connection."""
         return self._version != "1.0" or self.framing is _CHUNKED
 
     def start(self, version: str, keep: bool) -> None:

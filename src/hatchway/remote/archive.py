@@ -1,4 +1,4 @@
-"""Makes a tar archive of local files while it is sent. The format is GNU tar's, which BusyBox's tar reads, too."""
+"""Makes a tar archive of local files while it is sent. The format is that of GNU tar; BusyBox's tar reads it, too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Entry:
 
     path: its path on this machine.
     name: its name in the archive.
-    info: its `lstat` from when the tree was walked.
+    info: the result of `lstat` when the tree was walked.
     """
 
     path: str
@@ -72,7 +72,7 @@ def walk(path: str, name: str, warn: Warn) -> Iterator[Entry]:
 
 
 def header(entry: Entry) -> bytes:
-    """Return an entry's header. It names no owner, because the container's tar extracts as its own user.
+    """Return an entry's header. The header names no owner, because the container's tar extracts as its own user.
 
     Raises:
         HatchwayError: a link cannot be read.

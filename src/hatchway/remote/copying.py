@@ -16,10 +16,10 @@ from hatchway.wire.channels import STDERR, CommandResult
 
 # A copy fails after this many interrupted attempts in a row without progress.
 _MOST_ATTEMPTS: Final = 5
-# For how many seconds connecting is tried again while the API server cannot be reached, and the pauses in between.
+# Seconds for which connecting is retried while the API server cannot be reached; the first and the longest pause.
 _AWAY_SECONDS: Final = 120.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 3.0
-# The most bytes that are kept of a command's standard error, and of the output of `Container.ask`.
+# The most bytes that are stored of a command's standard error, and of the output of `Container.ask`.
 _LONGEST_ERROR: Final = 4096
 _LONGEST_OUTPUT: Final = 64 * 1024
 
@@ -39,7 +39,7 @@ class CopyProgress:
     files: the number of files that were copied.
     current: the path that is being copied.
     total: the content bytes of the whole copy; 0 while that is not known.
-    complete: the number of files that were already complete before.
+    complete: the number of files that were complete before this copy began.
     """
 
     size: int = 0
@@ -126,7 +126,7 @@ def failure(pod_container: PodContainer, what: str, result: CommandResult, error
 async def repeat_interrupted(
     container: Container, attempt: Callable[[], Awaitable[_T]], progress: Callable[[], object]
 ) -> _T:
-    """Call `attempt` until the connection is not lost during it; return its result.
+    """Call `attempt`, and call it again whenever the connection was lost; return the result.
 
     Args:
         container: the container, for error messages.

@@ -55,15 +55,15 @@ async def download(
 
     Args:
         container: the container with the file or directory.
-        source: its path in the container; a relative path begins at the container's working directory.
+        source: the path in the container; a relative path begins at the container's working directory.
         destination: the path of the copy; or an existing directory, in which the copy gets the source's name.
         report: called with the progress from time to time.
         warn: called with a message about each file that is left out.
-        resume: True to continue an interrupted copy, without the files that it has copied.
+        resume: True to continue an interrupted copy; complete files are not copied again.
     Returns:
         The progress at the end.
     Raises:
-        HatchwayError: the copy has failed. Files that were already copied are kept.
+        HatchwayError: the copy has failed. Files that were already copied are not removed.
     """
     directory, base = split_remote(source)
     into = os.path.isdir(destination) or destination.endswith("/")
@@ -186,7 +186,7 @@ class _Download:
 
                 result = await self._receive(["tail", "-c", f"+{size + 1}", whole], ErrorText(), take)
                 if result.exit_code or size != remote.size:
-                    return False  # the file has changed meanwhile, or there is no `tail`
+                    return False  # the file has changed since the first copy, or the container has no `tail`
             extraction.end()
         finally:
             extraction.break_off()

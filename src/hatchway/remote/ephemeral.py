@@ -51,8 +51,8 @@ async def add_shell_container(
     }
     before = (pod.get("spec") or {}).get("ephemeralContainers") or []
     patch = {
-        # With the resourceVersion, the patch fails when another client has added a container meanwhile. Without it, the
-        # patch would remove that container.
+        # With the resourceVersion, the patch fails when another client has added a container meanwhile. Without
+        # the resourceVersion, the patch would remove that container.
         "metadata": {"resourceVersion": pod["metadata"].get("resourceVersion")},
         "spec": {"ephemeralContainers": [*before, entry]},
     }

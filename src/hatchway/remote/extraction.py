@@ -111,10 +111,10 @@ class Extraction:
                 self.warn(f"{self.current} was left out: it is a {member.kind.value}")
 
     def find(self, path: str) -> os.stat_result | None:
-        """Return the `lstat` of a member's path on this machine, without following links; None when nothing is there.
+        """Return the `lstat` of a member's path on this machine, without following links; None when it does not exist.
 
         Raises:
-            UnsafeMember: the path would be outside of the destination. OSError: it cannot be read.
+            UnsafeMember: the path would be outside of the destination. OSError: the file cannot be read.
         """
         parts = self._path(path)
         try:
@@ -128,7 +128,7 @@ class Extraction:
             raise
 
     def open_existing(self, path: str) -> BinaryIO:
-        """Open a file that exists on this machine. Raises UnsafeMember; OSError when there is none."""
+        """Open a file that exists on this machine. Raises UnsafeMember; OSError when there is no such file."""
         parts = self._path(path)
         with self._opened(parts[:-1]) as parent:
             return os.fdopen(os.open(parts[-1], _OLD_FILE | os.O_RDONLY, dir_fd=parent), "rb")
@@ -137,7 +137,7 @@ class Extraction:
         """Open an existing file for the rest of its content (`write`). Return its size.
 
         Raises:
-            UnsafeMember: the path would be outside of the destination. OSError: it cannot be written.
+            UnsafeMember: the path would be outside of the destination. OSError: the file cannot be written.
         """
         path = self._path(member.path)
         self.current = "/".join(path)
@@ -180,7 +180,7 @@ class Extraction:
         self._directories.clear()
 
     def _path(self, text: str) -> tuple[str, ...]:
-        """Return a member's path below the parent, with its first name replaced. Raises UnsafeMember."""
+        """Return a member's path below the parent; the copy's name replaces the first name. Raises UnsafeMember."""
         parts = [part for part in text.split("/") if part not in ("", ".")]
         if text.startswith("/") or ".." in parts:
             raise UnsafeMember(f'the archive contains "{printable(text, 200)}", which is outside the requested path')
@@ -272,9 +272,9 @@ class Extraction:
 
 
 def stays_inside(link: str, depth: int) -> bool:
-    """Return True when a symbolic link leads into the copied tree, whatever the other links in the tree are.
+    """Return True when a symbolic link leads into the copied tree, wherever other links in the tree lead.
 
-    ".." is allowed only at the beginning: after the name of another link it would begin at that link's target.
+    ".." is allowed only at the beginning: after the name of another link, ".." would begin at that link's target.
 
     depth: the number of directories of the tree that contain the link.
     """

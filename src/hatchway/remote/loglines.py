@@ -1,6 +1,6 @@
 """Splits a container's log into lines, each with its time, so that reading can continue after an interruption. Pure.
 
-With `timestamps=true` the API server sends before each line its time in RFC 3339 with nanoseconds, and a space
+With `timestamps=true`, each line begins with its time in RFC 3339 with nanoseconds, and a space
 (kubelet `pkg/kubelet/kuberuntime/logs/logs.go`).
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-# A line of more bytes is passed on in pieces, because a pod may write without end and without a newline.
+# A line with more bytes than this is passed on in pieces, because a pod may write without end and without a newline.
 PIECE: Final = 1 << 18
 _STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z")
 _LONGEST_STAMP: Final = 40
@@ -20,7 +20,7 @@ _LONGEST_STAMP: Final = 40
 class LineCutter:
     """Cuts a stream of bytes into lines, in bounded memory.
 
-    A piece ends with a newline, except the last one of the stream and pieces of lines that are longer than `PIECE`.
+    A piece ends with a newline, except the stream's last piece and pieces of lines that are longer than `PIECE`.
     """
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class LineCutter:
 class LogReader:
     """Turns the bodies of log requests with timestamps into lines, without repetitions after interruptions.
 
-    After an interruption, the log is requested again from the second of the last line. Lines that were read before are
-    then left out.
+    After an interruption, the log is requested again from the time of the last line, in whole seconds. Lines that were
+    read before are then left out.
     """
 
     def __init__(self, *, keep_stamps: bool) -> None:
@@ -59,7 +59,8 @@ class LogReader:
         self._cutter = LineCutter()
         self._last = b""
         self._last_time = 0
-        # The number of lines that have exactly the last time: all of them, and those read since the last `restart`.
+        # The number of lines with the same time as the last line: all such lines, and such lines since the last
+        # `restart`.
         self._seen = self._again = 0
         self._replaying = False
         # True inside a line whose end has not arrived; and True when that line is left out.
@@ -98,7 +99,7 @@ class LogReader:
         stamp, blank, rest = piece[:_LONGEST_STAMP].partition(b" ")
         when = parse_stamp(stamp) if blank else None
         if when is None:
-            # There is no time: it is a message of the container runtime, or the server sends no times.
+            # The line has no time: it is a message of the container runtime, or the server sends no times.
             self._dropping = False
             yield piece, True
             return

@@ -1,9 +1,9 @@
 """Parses the part of YAML in which kubectl and Hatchway write kubeconfigs, without importing a YAML library.
 
-It supports block mappings and sequences, `{}` and `[]`, and scalars on one line, plain or in simple quotes. For any
-other document (numbers, escapes, anchors, several documents ...) it returns None, and `kube/goyaml.py` must parse it.
-Importing that module takes longer than a whole `hatchway exec` with this one. For the same reason nothing is imported
-here.
+It supports block mappings and sequences, `{}` and `[]`, and scalars on one line, plain or in single quotes. For any
+other document (numbers, escapes, anchors, several documents ...) `parse` returns None, and `kube/goyaml.py` must parse
+the document. Importing `kube/goyaml.py` takes longer than a whole `hatchway exec` that uses this module. For the same
+reason this module imports nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _mapping(lines: list[tuple[int, str]], at: int, indent: int) -> tuple[dict[s
 
 
 def _below(lines: list[tuple[int, str]], at: int, indent: int) -> tuple[object, int]:
-    """Return the lines that belong to a key. Those of a sequence may have the same indent as the key."""
+    """Return the lines that belong to a key. The lines of a sequence may have the same indent as the key."""
     if at == len(lines) or lines[at][0] < indent:
         return None, at
     depth, line = lines[at]
@@ -97,7 +97,7 @@ def _scalar(text: str) -> object:
         return text[1:-1]
     if text in ("true", "false"):
         return text == "true"
-    # Text that begins with a letter, except some words, is a string; so is a path.
+    # Text that begins with a letter is a string, except for some words. A path is a string, too.
     if (
         (text[0] in _LETTERS or text[0] == "/")
         and _SAFE.issuperset(text)

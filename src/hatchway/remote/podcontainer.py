@@ -15,7 +15,7 @@ from hatchway.kube.workload import Workload, choose_container, containers, expla
 class PodContainer:
     """The pod and the container in which a command runs.
 
-    pod: the pod's object from when it was chosen.
+    pod: the pod's object at the time of the choice.
     note: a remark about the choice for the user; "" when nothing was chosen automatically.
     """
 
@@ -34,7 +34,7 @@ async def find_pod_container(client: Client, workload: Workload, container: str 
 
     Raises:
         HatchwayError: the object does not exist, it has no running pod, or the pod has ended.
-        ApiError: the API server cannot be reached, or does not allow it; 400 when there is no such container.
+        ApiError: the API server cannot be reached, or refuses the request; 400 when there is no such container.
     """
     try:
         pods = await find_pods(client, workload)
@@ -62,7 +62,7 @@ async def find_pod_container(client: Client, workload: Workload, container: str 
 
 
 async def explain_refusal(error: ApiError, where: str, verb: str, client: Client, namespace: str) -> HatchwayError:
-    """Return the error of a command that the API server has refused, with the rule that would allow it.
+    """Return the error of a command that the API server has refused, with the rule that would allow the command.
 
     where: the pod and the container, as text.
     verb: the subresource, `exec` or `attach`.
@@ -91,7 +91,7 @@ async def _allowing(
     try:
         user = await access.user_name(client)
     except ApiError:
-        # The rule then has a placeholder in place of the name.
+        # Without a user name, the rule has a placeholder for it.
         user = ""
     rule = access.missing_rule(verb=verbs, resource=resource, subresource=subresource, namespace=namespace, user=user)
     return f"an administrator of the cluster can allow it with:\n{rule}"

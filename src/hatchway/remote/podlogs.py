@@ -35,7 +35,7 @@ class LogOptions:
     every_container: True to read all containers of each pod.
     previous: True to read the log of the container's previous run.
     tail: the number of last lines; None for all.
-    since: read only lines of the last so many seconds; None for all.
+    since: read only lines of the last `since` seconds; None for all.
     timestamps: True to print the time before each line.
     """
 
@@ -63,7 +63,7 @@ Notice = Callable[[str], None]
 class LogFollower:
     """Reads the logs of a set of pods.
 
-    sink: called with every piece. While it blocks, nothing more is read.
+    sink: called with every piece. While `sink` blocks, nothing more is read.
     notice: called with messages for the user that are not lines of a log.
     """
 
@@ -77,7 +77,7 @@ class LogFollower:
         self._changed = asyncio.Event()
         self._following: dict[tuple[Key, str, str], asyncio.Task[None]] = {}
         self._told: set[str] = set()
-        # True once following has begun: logs of pods that appear after that are read from their first line.
+        # True once following has begun: logs of pods that appear later are read from their first line.
         self._begun = False
 
     async def print_once(self) -> None:
@@ -85,7 +85,7 @@ class LogFollower:
 
         Raises:
             HatchwayError: there are no pods.
-            ApiError: the API server cannot be asked, or does not allow it.
+            ApiError: the API server cannot be reached, or refuses the request.
         """
         found = await self._list()
         if not found:
@@ -114,7 +114,7 @@ class LogFollower:
         """Read all logs, and follow them until no more lines can arrive. For a service this never returns.
 
         Raises:
-            ApiError: the API server does not allow it.
+            ApiError: the API server refuses the request.
         """
         found = await self._list()
         if self._pods.is_one_pod:
@@ -208,7 +208,7 @@ class LogFollower:
         changed.set()
 
     def _follow_new(self, group: asyncio.TaskGroup) -> None:
-        """Follow running containers that are not followed yet; forget removed containers."""
+        """Follow running containers that are not followed yet; drop removed containers."""
         for pod in self._known.values():
             try:
                 names = self._containers(pod)
@@ -236,7 +236,7 @@ class LogFollower:
         return "running" in state or ("terminated" in state and not again)
 
     async def _follow_container(self, pod: Object, container: str, *, first: bool) -> None:
-        """Follow one container's log until the container is removed, also through restarts of it or the API server."""
+        """Follow a container's log until the container is removed, also when the container or API server restarts."""
         key, source = key_of(pod), LogSource(pod["metadata"]["name"], container)
         uid = pod["metadata"].get("uid")
         reader = LogReader(keep_stamps=self._options.timestamps)
@@ -274,7 +274,8 @@ class LogFollower:
                 if is_finished(latest) or self._stays_ended(latest, [container]):
                     return
                 await changed.wait()
-            # A log ends shortly before the container's status shows its end. It also ends when the API server stops.
+            # A log ends shortly before the container's status shows its end. The log also ends when the API server
+            # stops.
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)
 

@@ -1,7 +1,8 @@
 """Reads a context of the kubeconfig for `quickexec.py`, if it uses no special features.
 
-The result is None for a context with special features, which `kube/contexts.py` then reads: several files, proxies,
-credential plugins, passwords, impersonation, an insecure server, and every other field that is not listed below.
+For a context with special features the result is None, and `kube/contexts.py` must read the context. Special features
+are: several files, proxies, credential plugins, passwords, impersonation, an insecure server, and every other field
+that is not listed below.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def _built(
             return None
         values.append(value)
     made.authority, made.certificate, made.key = values
-    # The full reader handles the rest: servers with a certificate of a public CA, encrypted keys, and keys without a
-    # certificate.
+    # `kube/contexts.py` handles the other cases: servers with a certificate of a public CA, encrypted keys, and keys
+    # without a certificate.
     if not made.authority or bool(made.certificate) != bool(made.key) or b"ENCRYPTED" in made.key:
         return None
     return made

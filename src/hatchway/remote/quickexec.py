@@ -1,14 +1,14 @@
 """`hatchway exec POD -- COMMAND` without a terminal and without standard input, as quickly as Python allows.
 
 Scripts run many such commands, and most of the time would be spent on imports: asyncio, click and a YAML library take
-three times as long as the exchange with the cluster. So the plain case is handled here with few modules beyond those
-that Python loads at its start, with one connection, one request and no event loop. In all other cases `run` returns
-None before any command has started, and `session.py` runs the command. This is called "the long way" below.
+three times as long as the exchange with the cluster. So this module handles the plain case with one connection, one
+request and no event loop, and imports few modules. In all other cases `run` returns None before any command has
+started, and `session.py` runs the command. This is called "the long way" below.
 
-`_ssl` and `_socket` are CPython's internal modules on which `ssl` and `socket` are built; importing the latter takes as
-long as the whole start of kubectl. The internal modules are the same in all supported versions
-(`tests/unit/remote/test_quickexec.py` runs with each). If a later version lacks one of their functions, commands are
-run the long way.
+`_ssl` and `_socket` are CPython's internal modules on which `ssl` and `socket` are built; importing `ssl` and
+`socket` takes as long as the whole start of kubectl. The internal modules are the same in all supported versions of
+Python (`tests/unit/remote/test_quickexec.py` runs with each). If a later version lacks one of their functions, commands
+are run the long way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hatchway.remote.quickconfig import QuickContext
 
-# From each spelling of an option with a value to the option's name.
+# Maps each spelling of an option with a value to the option's name.
 _VALUES = {
     "-n": "namespace",
     "--namespace": "namespace",
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int | None:
 def _ask(
     stream: _TlsStream, context: QuickContext, pod: str, command: list[str], container: str
 ) -> bytes | _RefusedResponse | int:
-    """Request the command. Return the bytes after the server's 101, its refusal, or an exit code."""
+    """Request the command. Return the bytes after the server's answer 101, the server's refusal, or an exit code."""
     query = [("command", one) for one in command]
     if container:
         query.append(("container", container))
@@ -121,9 +121,9 @@ class _RefusedResponse:
 def _find_container(
     stream: _TlsStream, context: QuickContext, pod: str, refusal: _RefusedResponse
 ) -> tuple[_TlsStream, str] | None:
-    """Return a connection and the pod's default container, after a request without one was refused.
+    """Return a connection and the pod's default container, after a request without a container was refused.
 
-    None: the command must be run the long way.
+    Returns None when the command must be run the long way.
     """
     from hatchway.remote import quickpod
 
@@ -144,7 +144,7 @@ def _find_container(
 
 
 def _after(stream: _TlsStream, context: QuickContext, refusal: _RefusedResponse) -> _TlsStream:
-    """Return the connection for the next request: the same one, or a new one when the server does not keep it."""
+    """Return the connection for the next request: a new connection if the server closes the present one."""
     from hatchway.remote import quickpod
 
     if refusal.fields.get("connection", "").lower() != "close":
@@ -195,7 +195,7 @@ def _connect(context: QuickContext) -> _TlsStream:
 
     stream_kind = _socket.SOCK_STREAM
     failed: OSError | None = None
-    # As bytes: for a string Python imports what international names need.
+    # The name is passed as bytes, because for a string Python imports the codec for international names.
     for family, kind, protocol, _, address in _socket.getaddrinfo(context.host.encode(), context.port, 0, stream_kind):
         sock = Socket(family, kind, protocol)
         sock.settimeout(_CONNECT_SECONDS)
@@ -263,7 +263,7 @@ def _request(context: QuickContext, path: str, fields: list[str]) -> bytes:
 
 
 def _upgrade_fields(key: str) -> list[str]:
-    """Return the fields that ask for a WebSocket."""
+    """Return the fields that request a WebSocket."""
     return [
         "Connection: Upgrade",
         "Upgrade: websocket",
@@ -342,7 +342,7 @@ def _carry(stream: _TlsStream, data: bytes) -> int:
                     elif message[0] in (_STDOUT, _STDERR) and len(message) > 1:
                         _write(message[0], memoryview(message)[1:])
     except BrokenPipeError:
-        # The reader of this command's output has left.
+        # The reader of this command's output has closed its end.
         return 1
     except (OSError, _Broken) as error:
         if status:
@@ -381,7 +381,7 @@ def _write(descriptor: int, data: memoryview) -> None:
 
 
 def _exit_code(status: bytes) -> int:
-    """Return the command's exit code out of its Status, and say why when it never ran."""
+    """Return the exit code in a command's Status. When the command never ran, print the reason."""
     if status.startswith(b'{"metadata":{},"status":"Success"'):
         return 0
     from hatchway.remote.outcome import outcome_of
@@ -399,6 +399,6 @@ def _complain(message: str) -> None:
 
 
 def _quoted(value: str) -> str:
-    """Return a value as it stands in a query or a path."""
+    """Return a value, escaped for a query or a path."""
     raw = value.encode("utf-8", "surrogateescape")
     return "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in raw)

@@ -1,8 +1,8 @@
 """Finds the container in which `quickexec.py` runs a command, when the pod has several and the user has named none.
 
-The API server has no default container, so kubectl reads the pod before each command. Here the command is requested at
-once. Only when the server refuses it because no container is named, the pod is read, on the same connection if the
-server keeps it open.
+The API server has no default container, so kubectl reads the pod before each command. Hatchway requests the
+command at once. It reads the pod only after the server has refused the command because no container is named. Both
+requests use the same connection if the server keeps it open.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LARGEST = 4 << 20
 # The most bytes of a chunk's size line.
 _LONGEST_LINE = 4096
-# The same as in `kube/workload.py` (kubectl `pkg/cmd/util/podcmd/podcmd.go`).
+# The same annotation as in `kube/workload.py` (kubectl `pkg/cmd/util/podcmd/podcmd.go`).
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 

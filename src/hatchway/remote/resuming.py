@@ -1,7 +1,8 @@
 """Finds the files of an interrupted copy, in a container or on this machine, so that the next copy can continue it.
 
 As in rsync's quick check, a file with the same size and time (in whole seconds) counts as complete, because the time of
-a copied file is set last. A large file that is shorter may be the beginning of the whole file; a digest shows if it is.
+a copied file is set last. A large file that is shorter may be the beginning of the whole file; a
+digest shows whether it is.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class RemoteFile:
 
 
 def names_copy(destination: str) -> bool:
-    """Return True when a destination may be the path of the copy itself: `./data`, but not `data/` or `..`."""
+    """Return True when a destination may be the copy's path (`./data`), not only its directory (`data/`, `..`)."""
     return posixpath.basename(destination) not in ("", ".", "..")
 
 
@@ -136,9 +137,9 @@ class DownloadPlan:
 
 
 def plan_download(there: dict[str, RemoteFile], here: Iterable[tuple[str, os.stat_result | None]]) -> DownloadPlan:
-    """Compare the files of a container with those of this machine.
+    """Compare the files of a container with the files of this machine.
 
-    here: each path of `there`, parents first, with its local `lstat`; None when there is no local file.
+    here: each path in `there`, parents first, with its local `lstat`; None when there is no local file.
     """
     trees: list[str] = []
     single: list[str] = []
@@ -194,7 +195,7 @@ async def begins_alike(container: Container, path: str, size: int, open_content:
 
 
 def _digest(open_content: Callable[[], BinaryIO], size: int) -> str:
-    """Return the SHA-256 of the first `size` bytes; "" when there are fewer."""
+    """Return the SHA-256 of the first `size` bytes; "" when there are fewer bytes."""
     found = hashlib.sha256()
     with open_content() as content:
         while size:

@@ -18,7 +18,7 @@ _ENDLESS: Final = (
     b"command with Ctrl-C if it waits for more input\n"
 )
 
-# Opens the command, once the terminal is ready for it.
+# Opens the command. Called after the terminal was made ready.
 Open = Callable[[], Awaitable[RemoteCommand]]
 
 
@@ -86,7 +86,7 @@ async def _feed(command: RemoteCommand) -> None:
         if command.can_end_input:
             command.end_input()
         else:
-            # This happens only with v4.channel.k8s.io over a WebSocket. (kubectl never uses that, and would fail.)
+            # This happens only with v4.channel.k8s.io over a WebSocket, which kubectl never uses.
             await console.write_output(console.STDERR, _ENDLESS)
 
 

@@ -1,4 +1,4 @@
-"""The image of pods with a shell. It is not in `shellpod.py`, so that `--help` does not import that."""
+"""The image of pods with a shell. In a file of its own, so that `--help` need not import `shellpod.py`."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ async def running_shell_pod(
     This also removes ended pods of earlier shells that were not removed.
 
     Raises:
-        ApiError: it may not be created or watched.
-        HatchwayError: it does not start.
+        ApiError: the pod may not be created or watched.
+        HatchwayError: the pod does not start.
     """
     pod = shell_pod(namespace, image, command, deadline, tty=tty)
     name = pod["metadata"]["name"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-# The order of preference.
+# The shells in the order of preference.
 _WANTED: Final = ("bash", "zsh", "ash")
 # Other places of a shell, for images without `sh` in the search path (distroless debug images, Nix ...).
 _ELSEWHERE: Final = ("/bin/bash", "/busybox/sh", "/usr/bin/bash", "/bin/busybox")
@@ -18,13 +18,13 @@ WAKE: Final = b"\n"
 
 
 def shell_commands(wanted: str, environment: Mapping[str, str], *, tty: bool) -> list[list[str]]:
-    """Return command lines that start a shell. The caller tries them one after the other.
+    """Return command lines that start a shell. The caller tries the command lines in this order.
 
-    The first one is a script that finds the best shell, so that one attempt is enough for nearly every image.
+    The first command line is a script that finds the best shell, so that one attempt is enough for nearly every image.
 
     Args:
         wanted: the shell that the user has chosen; "" for the best one.
-        environment: this process's environment; its TERM is passed on to the shell.
+        environment: this process's environment; TERM is passed on to the shell.
         tty: True when the shell gets a terminal.
     """
     if wanted:

@@ -54,11 +54,11 @@ async def upload(
             the copy.
         report: called with the progress from time to time.
         warn: called with a sentence about each file that is left out.
-        resume: True to continue an interrupted copy, without the files that it has copied.
+        resume: True to continue an interrupted copy; complete files are not copied again.
     Returns:
         The progress at the end.
     Raises:
-        HatchwayError: the copy has failed. Files that were already copied are kept.
+        HatchwayError: the copy has failed. Files that were already copied are not removed.
     """
     if not os.path.lexists(source):
         raise HatchwayError(f"there is no {source} on this machine")
@@ -74,7 +74,7 @@ async def upload(
 
 
 class _Upload:
-    """One copy. The entries before the index `_done`, and those whose index is in `_complete`, are already copied."""
+    """One copy. Entries before the index `_done`, and entries whose index is in `_complete`, are already copied."""
 
     def __init__(
         self, container: Container, directory: str, entries: Sequence[Entry], report: ReportProgress, warn: Warn
@@ -109,7 +109,7 @@ class _Upload:
         return self._progress
 
     async def _find_complete(self) -> None:
-        """Find out which files are already in the container, and complete those whose beginning is there."""
+        """Find out which files are already in the container, and complete files whose beginning is there."""
         there = await list_tree(self._container, self._directory, self._entries[0].name)
         if there is None:
             path = posixpath.join(self._directory, self._entries[0].name)
@@ -130,8 +130,8 @@ class _Upload:
     async def _attempt(self, errors: ErrorText) -> CommandResult:
         """Send the entries that are not copied yet.
 
-        Directories and links are sent again in each attempt: only at the end of an archive, tar sets the times of
-        directories, and makes links that lead out of the tree.
+        Directories and links are sent again in each attempt: tar sets the times of directories,
+        and makes links that lead out of the tree, only at the end of an archive.
         """
         plan = [
             index
@@ -197,7 +197,7 @@ class _Upload:
             self._done += 1
 
     async def _finish(self, index: int) -> bool:
-        """Send the rest of a large file. Return False if the part in the container is not known to be its beginning.
+        """Send the rest of a large file. Return False if the part in the container may not be its beginning.
 
         Raises:
             Interrupted: the connection was lost.

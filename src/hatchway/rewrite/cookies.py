@@ -1,12 +1,12 @@
 """Rewrites `Set-Cookie` and `Cookie` under a path prefix.
 
 The API server does not change cookies, so a backend's cookie with `Path=/` is sent to all services on the same host.
-Here the path gets the prefix, so that two applications behind one API server neither see nor overwrite each other's
-cookies.
+This module puts the prefix before the path, so that two applications behind one API server neither see nor overwrite
+each other's cookies.
 
-Browsers accept `__Host-` cookies only with `Path=/`, so all applications would share these cookies. Therefore they get
-another name in the browser (`__Hatchway-Host-...`), which may have a path, and get their own name back before the
-application sees them; `prefix.js` does the same for scripts. The guarantees of a `__Host-` name (a secure origin, no
+Browsers accept `__Host-` cookies only with `Path=/`, so all applications would share these cookies. Therefore such a
+cookie is renamed in the browser (`__Hatchway-Host-...`) and can have a path. It gets its original name back before the
+application sees it; `prefix.js` does the same for scripts. The guarantees of a `__Host-` name (a secure origin, no
 Domain) still hold: `Secure` stays, and `Domain` is dropped from all cookies.
 """
 
@@ -25,8 +25,8 @@ def rewrite_set_cookie(value: bytes, *, prefix: bytes) -> bytes:
     """Return one `Set-Cookie` field's value with its `Path` attribute under `prefix` (no slash at its end).
 
     `Path=/` becomes the prefix itself, so that the cookie is also sent to the address without a slash. A path that
-    already has the prefix is unchanged. So is a cookie without a path: its default path is under the prefix anyway (RFC
-    6265 section 5.1.4).
+    already has the prefix is unchanged. A cookie without a path is unchanged, too: its default path is under the prefix
+    anyway (RFC 6265 section 5.1.4).
     """
     host = _HOST.match(value)
     if host is not None:

@@ -45,7 +45,7 @@ Hashes = frozenset[tuple[bytes, bytes]]
 class InlinePermissions:
     """The permissions for inline scripts and styles in the policies of one page.
 
-    nonce: the policies' own nonce, for the element of Hatchway's script; None when they have none.
+    nonce: the policies' own nonce, for the element of Hatchway's script; None when the policies have no nonce.
     fresh: the nonce that is added to policies that need one.
     known: by kind of element, one entry for each policy with hashes: (hashes, True if the policy is enforced).
     given: by kind of element, the policies' nonces; None for a policy that has hashes but no nonce.
@@ -85,7 +85,7 @@ class InlinePermissions:
 
     @property
     def allows_own_address_script(self) -> bool:
-        """Return True when every policy, report-only ones too, already allows an inline script with `nonce`."""
+        """Return True when every policy, even a report-only one, already allows an inline script with `nonce`."""
         return len(self.scripts) <= _MOST_POLICIES and all(_allows_inline(one, self.nonce) for one in self.scripts)
 
     @property
@@ -97,7 +97,7 @@ class InlinePermissions:
         return any(self.known[kind] and self.nonce_for(kind) == self.fresh for kind in _KINDS)
 
     def nonce_for(self, kind: ElementKind) -> bytes | None:
-        """Return the nonce for an element whose text matches a hash; None when no nonce is in all policies."""
+        """Return the nonce for an element whose text matches a hash; None when the policies have no common nonce."""
         given = self.given[kind]
         if not given or (len(given) == 1 and None in given):
             return self.fresh
@@ -135,8 +135,9 @@ def read_policy(values: Iterable[bytes], reported: Iterable[bytes] = ()) -> Inli
 
 
 def rewrite_policy(value: bytes, script_hash: bytes, rule: UrlRule, policy: InlinePermissions | None = None) -> bytes:
-    """Return a field's value that allows Hatchway's script, with nonces, and `report-uri`'s URLs changed by `rule`.
+    """Change the policies of a field: allow Hatchway's script, add nonces, and change the URLs of `report-uri`.
 
+    rule: changes one URL.
     script_hash: `'sha256-...'` of the script, or b"".
     policy: the result of `read_policy`; None if the response is not a page.
     """
@@ -195,7 +196,7 @@ def _name(directive: bytes) -> bytes:
 
 
 def _normal(digest: bytes) -> bytes:
-    """Return a digest in the standard alphabet of Base64; a policy may use the URL-safe one (RFC 4648, section 5)."""
+    """Return a digest in Base64's standard alphabet; a policy may use the URL-safe alphabet (RFC 4648 section 5)."""
     return digest.translate(_URL_SAFE)
 
 

@@ -1,7 +1,8 @@
-"""Rewrites URLs in CSS (`url(...)`, `@import "..."`), streaming, and in attributes with several URLs.
+"""Rewrites URLs in CSS (`url(...)`, `@import "..."`) while streaming, and in attributes that have several URLs.
 
-The tokenizer knows comments, strings and unquoted URLs (https://www.w3.org/TR/css-syntax-3/#tokenization). The result
-does not depend on how the input is cut into pieces. URLs longer than `URL_LIMIT` are `data:` URLs and pass unchanged.
+The tokenizer recognizes comments, strings and unquoted URLs (https://www.w3.org/TR/css-syntax-3/#tokenization). The
+result does not depend on how the input is cut into pieces. URLs longer than `URL_LIMIT` are `data:` URLs and pass
+unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class CssRewriter:
         self._rest = b""
         self._state = _PLAIN
         self._quote = b""
-        self._last = b""  # the byte before the rest, which shows whether a name begins there
+        self._last = b""  # the byte before `_rest`, which shows whether `_rest` begins in the middle of a name
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; return the output that no longer depends on later bytes."""
@@ -77,7 +78,7 @@ class CssRewriter:
         elif self._state == _STRING:
             done = self._skip(_STRING_END[self._quote], buffer, at)
             if done < len(buffer) and not _is_half_escape(buffer, done):
-                done += 1  # the string's quote, or a line end, which also ends it
+                done += 1  # the string's quote, or a line end, which also ends the string
                 self._state = _PLAIN
         elif self._state == _BARE:
             done = self._skip(_BARE_END, buffer, at)

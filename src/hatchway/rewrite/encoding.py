@@ -28,7 +28,7 @@ class BodyTransform(Protocol):
     """
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of a body, and return those that can be sent. Both may be b""."""
+        """Take the next bytes of a body, and return the bytes that can be sent. Both may be b""."""
 
     def finish(self) -> bytes:
         """End the body; return the output that was held back. No call may follow."""

@@ -18,7 +18,7 @@ _MARKS: Final = b"-_.~"
 
 
 def _escapes(safe: bytes) -> list[bytes]:
-    """Return the text of each byte in a part of a URL in which letters, digits and these characters need no escape."""
+    """Return the text for each byte in a part of a URL. safe: bytes without escapes, beside letters, digits, `-_.~`."""
     plain = _ALPHANUMERIC + _MARKS + safe
     return [bytes((byte,)) if byte in plain else b"%%%02X" % byte for byte in range(256)]
 
@@ -56,7 +56,7 @@ def unescape(text: bytes) -> bytes:
 
 
 def escape_path(path: bytes) -> bytes:
-    """Return a decoded path as Go writes it when its original spelling is not known."""
+    """Return a decoded path with the escapes that Go writes when it has no original spelling of the path."""
     if path == b"*" or not _UNSAFE_IN_PATH.search(path):
         return path
     return b"".join([_PATH[byte] for byte in path])
@@ -81,7 +81,7 @@ def quoted(text: bytes) -> str:
 
 
 def clean(path: bytes) -> bytes:
-    """Return a path as `path.Clean` does: no empty and no dot segments, no slash at the end, b"." for nothing."""
+    """Return a path as `path.Clean` does: no empty or dot segments, no slash at the end, b"." if nothing is left."""
     rooted = path.startswith(b"/")
     kept: list[bytes] = []
     for segment in path.split(b"/"):

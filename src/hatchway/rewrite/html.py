@@ -1,8 +1,8 @@
 """Rewrites URL attributes in HTML under a path prefix, streaming.
 
 It changes the attributes in apimachinery's list (`pkg/util/proxy/transport.go`, `atomsToAttrs`) by a rule of
-`urlrules.py`. All other bytes pass unchanged: nothing is parsed into a tree and written again. It works on bytes, so
-the page may have any charset that contains ASCII. `page.py` builds on it.
+`urlrules.py`. All other bytes pass unchanged: nothing is parsed into a tree and written again. The rewriter works on
+bytes, so the page may have any charset that contains ASCII. `page.py` extends it.
 
 The tokenizer is the part of https://html.spec.whatwg.org/multipage/parsing.html#tokenization that is needed to find
 attributes: text, tags, comments, and elements whose content is not markup. Between two pieces of input it keeps at most
@@ -111,11 +111,11 @@ class HtmlRewriter:
         rest, self._rest = self._rest, b""
         return rest
 
-    # Each state takes (buffer, position, out), appends finished output and returns the new position. A state that
-    # neither moves nor changes the state waits for more input.
+    # The method of each state takes (buffer, position, out), appends finished output and returns the new position. When
+    # it changes neither the position nor the state, it waits for more input.
 
     def _text(self, buffer: bytes, position: int, out: list[bytes]) -> int:
-        """Copy text and rewrite complete tags; leave everything else to the states. Return the new position."""
+        """Copy text and rewrite complete tags; leave everything else to other states. Return the new position."""
         start = position
         while True:
             found = _MARKUP.search(buffer, position)
@@ -188,7 +188,7 @@ class HtmlRewriter:
         elif b"<![CDATA[".startswith(head):
             return found
         else:
-            # "<" followed by anything but these is text.
+            # "<" before any other character is text.
             self._state = self._bogus_comment if head[1:2] in (b"!", b"?", b"/") else self._text
             begun = found + 1
         out.append(buffer[found:begun])

@@ -4,8 +4,8 @@
 combines them, and rewrites `eval(text)`: the text is passed through `__hatchwayCode`, which rewrites it in the browser
 in the same way.
 
-The browser's script defines the functions that rewritten code calls (`browser/`; `browser/code.js` does the work of
-this file for code that is text). A realm without that script does not have these functions, so rewritten code tests
+The browser's script (`browser/`) defines the functions that rewritten code calls; its part `browser/code.js` rewrites
+code that is text. A window or worker without that script does not have these functions, so rewritten code tests
 whether they exist, by an expression in parentheses. There is no such test at the beginning of a statement, where an
 opening parenthesis would continue the previous line.
 """
@@ -97,7 +97,7 @@ class JavaScriptRewriter:
 
 
 def _closing_parenthesis(ahead: bytes, position: int, effort: Effort) -> int | None:
-    """Return the index of the parenthesis that closes the one before `position`; None when it is not in `ahead`.
+    """Return the index of the parenthesis that closes the parenthesis before `position`; None if it is not in `ahead`.
 
     The cost of the search is added to `effort`.
     """

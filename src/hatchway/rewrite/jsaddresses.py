@@ -142,7 +142,7 @@ class AddressRules:
             window.wrap(start, end)
 
     def _is_value(self, start: int, end: int, ahead: bytes, last: bytes, code: bytes) -> bool:
-        """Return True when the variable `location` is read here, as a value."""
+        """Return True when the code reads the variable `location` at this word."""
         window = self._window
         following = _NEXT.match(ahead)
         if _AS.match(ahead):
@@ -401,7 +401,7 @@ def _without_members(text: bytes) -> bytes:
 
 
 def _closing_brace(ahead: bytes, position: int, effort: Effort) -> int | None:
-    """Return the offset after the brace that closes the one before `position`; None if strings are between."""
+    """Return the offset after the brace that closes the brace before `position`; None if a string is between them."""
     depth = 1
     for found in re.finditer(rb"[{}]|[\"'`]", ahead[position:]):
         effort.count_token()

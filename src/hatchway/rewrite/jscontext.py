@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from hatchway.rewrite.jstokens import Effort
 
-# "pattern": a pattern assigns to the name (`[location] = y`). `role_ahead` describes the others.
+# "pattern": a pattern assigns to the name (`[location] = y`). `role_ahead` describes the other roles.
 Role = Literal["read", "pattern", "parameters", "block", "statement", "unknown"]
 
 SPACE: Final = rb"(?:\s|/\*[^*]*\*(?:[^*/][^*]*\*|\*)*/|//[^\n\r]*[\n\r])*"
@@ -48,11 +48,13 @@ _CLASS = re.compile(rb"(?<![\w$.\x80-\xff])class(?![\w$])[^{}()]*\Z")
 
 
 def role_ahead(ahead: bytes, effort: Effort) -> tuple[Role, bytes]:
-    """Return (the role of a name, the closing brackets of the brackets around the name, the innermost first).
+    """Return the role of a name, and the closing brackets that were read: those of the brackets around the name.
 
-    ahead: the text after the name, from which the role is found. "parameters": the name is in parentheses before `=>`.
-    "block": it is in parentheses before a brace, so it is a parameter or in a condition. "statement": a semicolon ends
-    its statement before a bracket around the name is closed.
+    The innermost closing bracket is the first one. "parameters": the name is in parentheses before `=>`. "block": the
+    name is in parentheses before a brace, so it is a parameter or in a condition. "statement": a semicolon ends the
+    name's statement before a bracket around the name is closed.
+
+    ahead: the text after the name, which shows the role.
     """
     depth = 0
     closed = b""
@@ -88,9 +90,9 @@ def role_ahead(ahead: bytes, effort: Effort) -> tuple[Role, bytes]:
 class OpenConstructs:
     """The constructs that are open before a name.
 
-    openers: the open brackets, the innermost last, with the text before each.
+    openers: the open brackets, the innermost last, each with the text before it.
     declares: True when the name is in a list of declarations.
-    returns: True when it is in a statement that returns a value.
+    returns: True when the name is in a statement that returns a value.
     statement: True when the innermost bracket contains a statement, so that it is not an object's brace.
     """
 

@@ -1,12 +1,12 @@
 """A streaming lexer of JavaScript: finds the bytes that are code, and the words in the code that have rules.
 
 RE2 finds all words, in code or not, in one fast pass. Between two words a single match of `jstokens.PLAIN` skips
-strings, comments and other tokens that are certain. It stops at what needs a closer look: an uncertain slash, a
-template with code in it, a string that contains a word. A string that does not end on its line shows that the lexer has
-made a mistake, or that the text is not JavaScript; from there on nothing is changed.
+strings, comments and other tokens that are certain. The match stops at text that needs more checks: an uncertain slash,
+a template with code in it, a string that contains a word. A string that does not end on its line shows that the lexer
+has made a mistake, or that the text is not JavaScript. The text from that string on is not changed.
 
-Every decision reads at most `AHEAD` bytes forward and `BEHIND` bytes back, and this many bytes are kept. So the result
-does not depend on how the input is cut into pieces. The rules decide how words are changed.
+Every decision reads at most `AHEAD` bytes forward and `BEHIND` bytes back. This many bytes are kept in memory, so the
+result does not depend on how the input is cut into pieces. The rules decide how words are changed.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class Lexer:
     A rule is called with the beginning and the end of its word in the window's text. It may change text from
     `window.written` on, and move `window.at` forward from the word's end.
 
-    words: a rule for each word; a word that ends with "[" is found only before an index. keys: a rule for each string
-    that may name a property (`x["location"]`); each is also one of `words`. The rule gets the offsets of the string
-    with its quotes.
+    words: a rule for each word; a word that ends with "[" is found only before an index.
+    keys: a rule for each string that may name a property (`x["location"]`). Each of these strings is also in `words`.
+        The rule gets the offsets of the string with its quotes.
     """
 
     def __init__(
@@ -100,15 +100,15 @@ class Lexer:
         self._braces: list[int] = []
         # The words in the rest of this piece, the last one first.
         self._hits: list[tuple[int, bytes]] | None = None
-        # Both find the ends of regular expressions. The second one searches only near a slash, to distinguish a regular
-        # expression from a division.
+        # Both objects find the ends of regular expressions. `_near_literals` searches only near a slash, to distinguish
+        # a regular expression from a division.
         self._literals = Literals(REGEX_LIMIT)
         self._near_literals = Literals(AHEAD)
         # True while the end of a regular expression has not arrived.
         self._waits_for_literal = False
         self._parentheses = Parentheses()
-        # The offset in the script up to which the allowance for its bytes was subtracted from the cost; and True when
-        # the cost is too high, so that nothing is changed any more.
+        # Each byte of the script allows some cost. `_allowed_for` is the offset up to which the allowed cost was
+        # subtracted. `_is_over_limit` is True when the cost is too high; then nothing more is changed.
         self._allowed_for = 0
         self._is_over_limit = False
 
@@ -268,7 +268,7 @@ class Lexer:
             self._words[word](start, end)
 
     def _skip_whole_string(self, start: int, end: int) -> None:
-        """Skip a string and the words in it. But a word that is the whole string may name a property."""
+        """Skip a string and the words in it. If a word is the whole string, call its rule in `keys`."""
         hits = self._hits
         while hits and hits[-1][0] < end:
             at, word = hits.pop()
@@ -290,7 +290,7 @@ class Lexer:
         """Skip the rest of a string that arrived in pieces."""
         window = self._window
         match = STRING_PIECE[self._quote].match(window.text, window.at)
-        assert match is not None  # it also matches the empty text
+        assert match is not None  # the pattern also matches the empty text
         window.at = match.end()
         rest = window.text[window.at : window.at + 2]
         if rest[:1] == self._quote:

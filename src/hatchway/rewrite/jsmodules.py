@@ -92,11 +92,11 @@ class ModuleRules:
 
 
 def _has_no_wrapper(ahead: bytes, position: int, effort: Effort) -> bool:
-    """Return True when `import(` must stay as it is. position: the offset after the parenthesis.
+    """Return True when `import(` must not be changed. position: the offset after the parenthesis.
 
-    This is so for the definition of a method with this name (a "{" follows the closing parenthesis), without an
-    argument, and with import attributes: older browsers do not accept a second argument, so the
-    helper cannot pass attributes on.
+    It is not changed when it defines a method with this name (a "{" follows the closing parenthesis), when it has no
+    argument, and when it has import attributes: older browsers do not accept a second argument, so the helper function
+    cannot pass attributes on.
     """
     depth = 1
     for found in _PARENTHESIS.finditer(ahead, position):

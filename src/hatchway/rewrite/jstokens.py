@@ -3,8 +3,8 @@
 Sources: ECMA-262 chapter 12 (lexical grammar). There, the grammar decides whether a slash divides or begins a regular
 expression; here, the text before the slash does, as in all lexers without a parser.
 
-Hostile scripts must not take longer than about one pass. So the result of a search from one slash is kept for the next
-slashes (`Literals`), and the bytes that are read to decide about words are counted (`Effort`). No pattern has
+Hostile scripts must not take much longer than other scripts. So the result of a search from one slash is used for the
+next slashes, too (`Literals`), and the bytes that are read to decide about words are counted (`Effort`). No pattern has
 possessive quantifiers or atomic groups: Python 3.11.0 to 3.11.2 get them wrong.
 """
 
@@ -32,17 +32,18 @@ _DOUBLE: Final = rb"[^\"\\\n\r]*(?:" + _ESCAPE + rb"[^\"\\\n\r]*)*"
 _SINGLE: Final = rb"[^'\\\n\r]*(?:" + _ESCAPE + rb"[^'\\\n\r]*)*"
 _STRING: Final = rb"\"" + _DOUBLE + rb"\"|'" + _SINGLE + rb"'"
 _COMMENT: Final = rb"//[^\n\r\xe2]*(?=[\n\r])|/\*[^*]*\*(?:[^*/][^*]*\*|\*)*/"
-# A whole string, plain template or comment is one mark. A single slash or quote needs a further check.
+# This pattern matches a whole string, plain template or comment, or a single slash or quote that needs a further check.
 _MARKS: Final = _STRING + rb"|`[^`\\$]*`|" + _COMMENT + rb"|[\"'`/]"
 MARK: Final = re.compile(_MARKS)
 MARK_OR_BRACE: Final = re.compile(_MARKS + rb"|[{}]")
 
 # A template whose expressions have no quotes, slashes or braces in them.
 _SIMPLE_TEMPLATE: Final = rb"`[^`\\$]*(?:(?:\\[\s\S]|\$\{[^\"'`/{}\\]*\}|\$(?=[^{]))[^`\\$]*)*`"
-# A slash right after a bracket, a digit, or a name whose last (or only) letter shows that it is not an operator.
+# A slash that divides: it is right after a bracket, a digit, or a name. The name's last (or only) letter shows that the
+# name is not an operator like `typeof`.
 _CERTAIN_DIVISION: Final = rb"(?:(?<=[abcghijklmpqruvxyzA-Z0-9_$\]])|(?<=[^\w$\\\x80-\xff][efdnwost]))/(?=[^/*])"
-# A short regular expression right after a token that can only be before an operand. Both limits together are below
-# `REGEX_LIMIT`.
+# A short regular expression, right after a token that must be followed by an operand. The pattern's two limits together
+# are below `REGEX_LIMIT`.
 _CERTAIN_REGEX: Final = (
     rb"(?<=[=(,:;!&|?{\[])/(?![*/])(?:[^/\\\[\n\r]|\\[^\n\r]|\[(?:[^\]\\\n\r]|\\[^\n\r]){0,100}\]){1,100}/"
     rb"[A-Za-z]*(?=[^A-Za-z])"
@@ -82,7 +83,7 @@ _LINE_BREAK: Final = re.compile(rb"[\n\r]")
 LINE_END: Final = re.compile(rb"[\n\r]|\xe2\x80[\xa8\xa9]")
 
 _WORD_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$" + bytes(range(0x80, 0x100))
-# Only the end of a longer word is read, because no word with a rule is as long.
+# Only the last bytes of a longer word are read, because no word with a rule is this long.
 _WORD_LIMIT: Final = 64
 PART_OF_A_NAME: Final = frozenset(_WORD_BYTES + b"\\")
 
@@ -137,7 +138,7 @@ def _expressions(text: bytes, at: int, end: int) -> Iterator[int]:
 
 
 def code_before_comments(text: bytes, start: int, end: int) -> bytes:
-    """Return the code before the last comment that has code before it, without white space at the code's end.
+    """Return the last code that stands before a comment, without white space at its end; b"" if there is none.
 
     Between `start` and `end`, the text has only code and comments.
     """
@@ -153,7 +154,7 @@ class Literals:
     """Finds the ends of regular expressions, at most `limit` bytes away, and reads each byte only a few times.
 
     The scan from one slash may pass other slashes, which are escaped or in a class. A scan that begins at such a slash
-    can differ from the first scan only up to the next bracket, so from there on the end is known.
+    can differ from the first scan only up to the next bracket, so after that bracket the end is known.
     """
 
     def __init__(self, limit: int) -> None:
@@ -213,9 +214,9 @@ class Parentheses:
         self._until = 0
 
     def match_up_to(self, text: bytes, dropped: int, code_start: int, at: int) -> int:
-        """Match the parentheses up to `at`; return the offset in `text` of the opening one for the last closing one.
+        """Match the parentheses up to `at`. Return the offset in `text` at which the last matched pair opens.
 
-        The offset is negative, or more than `BEHIND` bytes away, when the opening parenthesis is not known.
+        The offset is negative, or more than `BEHIND` bytes away, when that opening parenthesis is not known.
 
         dropped: the number of bytes that came before `text`.
         code_start: the offset where the code around `at` begins; 0 when that is before `text`.

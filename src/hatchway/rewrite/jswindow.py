@@ -67,7 +67,7 @@ class CodeWindow:
         self.written = 0
         self.code_start = 0
         self._before = before
-        # Until `before` is needed: the bounds of the text, code and comments, from which `before` will be computed.
+        # `before` is computed only when it is needed: from the code and comments between these two offsets.
         self._comments: tuple[int, int] | None = None
         self.dropped = 0
         self.effort = effort
@@ -176,7 +176,7 @@ class CodeWindow:
         return found[0] if found is not None else b""
 
     def chain(self, end: int) -> int | None:
-        """Return the beginning of the chain of names that ends at `end`; None when none may be changed."""
+        """Return the beginning of the chain of names that ends at `end`; None when no chain there may be changed."""
         floor = max(self.code_start, self.written, end - CHAIN_LIMIT)
         text = self.text[floor:end]
         # From the last name backwards, as far as dots join the names.
@@ -186,7 +186,7 @@ class CodeWindow:
         position = end - found.end()
         before = self.significant(position)
         if position == floor and floor not in (self.code_start, 0) and floor >= end - CHAIN_LIMIT:
-            return None  # it may begin before the text in memory
+            return None  # the chain may begin before the text in memory
         last = before[-1:]
         if last and (last in b"#@\\" or last >= b"\x80"):
             return None

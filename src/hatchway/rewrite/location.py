@@ -2,8 +2,8 @@
 
 The rule is that of apimachinery `pkg/util/proxy/transport.go` (`rewriteURL`), which uses it for `Location` and for
 attributes of HTML. `rewrite_location` differs where Kubernetes breaks URLs: only the path's beginning is changed
-(escapes are not decoded and encoded again), `..` cannot leave the prefix, and URLs of other schemes (`mailto:`,
-`javascript:`) stay as they are. `rewrite_as_go` writes URLs as Go does.
+(escapes are not decoded and encoded again), `..` does not leave the prefix that is added, and URLs of other schemes
+(`mailto:`, `javascript:`) stay as they are. `rewrite_as_go` writes URLs as Go does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 
 from hatchway.rewrite import gourl
 
-# RFC 3986 appendix B. A scheme needs a letter first, so `::bad` has none and `a/b:c` neither.
+# RFC 3986 appendix B. A scheme begins with a letter and has no slash, so neither `::bad` nor `a/b:c` has a scheme.
 _URL = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _NEEDS_COLLAPSE = re.compile(rb"//|/\.|/%2[eE]")
@@ -70,7 +70,7 @@ def rewrite_as_go(value: bytes, *, prefix: bytes, request_host: bytes, endpoint_
     """Return the URL as `rewrite_location` does, but parsed and formatted as by Go.
 
     Clients of a kube-apiserver get such URLs: escapes are decoded and encoded again, schemes are in lower case. But
-    here `..` cannot leave the prefix.
+    `..` does not leave the prefix that is added.
 
     Raises GoURLError for a text that Go cannot parse.
     """

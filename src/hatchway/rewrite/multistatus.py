@@ -13,7 +13,7 @@ _BEGIN = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?href(?=[\s>])[^<]*\Z|<[\w.:-]*\Z")
 
 
 class MultistatusRewriter:
-    """A body transform that rewrites `href` elements; one longer than 8 KiB passes unchanged."""
+    """A body transform that rewrites `href` elements. An element longer than 8 KiB passes unchanged."""
 
     def __init__(self, rule: UrlRule) -> None:
         self._rule = rule

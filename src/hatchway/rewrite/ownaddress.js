@@ -1,10 +1,10 @@
 // For pages under a host name of their own: requests of scripts to the application's own address go to the door
 // instead.
 //
-// A script may compose an address from `location.hostname` and the port on which the application listens. No text
-// contains such an address, so it cannot be changed on its way to the browser. HOSTS: `host:port` texts that can only
-// mean the application. The door inserts this script before the first script of a page (ownaddress.py); the script
-// removes its own element.
+// A script may compose an address from `location.hostname` and the port on which the application listens. The page's
+// text does not contain such an address, so the door cannot change it on its way to the browser. HOSTS: `host:port`
+// texts that can only mean the application. The door inserts this script before the first script of a page
+// (ownaddress.py); this script removes its own element.
 (function (HOSTS) {
   "use strict";
   var place = location, own = Object.create(null), element = document.currentScript;

@@ -135,10 +135,10 @@ class OwnAddressPage(PageRewriter):
         return b"<script" + attribute + b">" + own_address_script(self._text_of.hosts) + b"</script>"
 
     def _charset(self, following: bytes) -> bytes:
-        """Return a `<meta>` with the charset that the next bytes declare; b"" for none, or when one came before.
+        """Return a `<meta>` with the charset that the next bytes declare; b"" if they do not, or if earlier bytes did.
 
-        Browsers search the first 1024 bytes of a page for the declaration (HTML, 13.2.3.3); the script would move it
-        out of these bytes.
+        Browsers search the first 1024 bytes of a page for the declaration (HTML, 13.2.3.3). Hatchway's script would
+        move the declaration out of these bytes.
         """
         found = None if self._told_charset else _CHARSET.search(following)
         if found is None or b"<!--" in following[: found.start()]:
@@ -229,7 +229,7 @@ class OwnAddressRewriter:
     def edit_response(self, status: int, headers: Fields) -> BodyTransform | None:
         """Change a response's fields in place, and return the transform of its body; None when the body stays as it is.
 
-        Call it for HEAD, too: a transform means that the body of the GET has another length than the application says.
+        Call this for HEAD, too. A transform then means that Content-Length is wrong, because GET's body is changed.
         """
         kind = coding = b""
         length = -1

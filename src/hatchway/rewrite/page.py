@@ -35,7 +35,7 @@ _FOREIGN = re.compile(rb"[\x00-\x20]*(?:[A-Za-z][A-Za-z0-9+.\t\n\r-]*:|[/\\][\t\
 REFRESH = re.compile(
     rb"([\t\n\f\r ]*(?:[0-9.]+[\t\n\f\r ]*)?(?:[;,][\t\n\f\r ]*)?url[\t\n\f\r ]*=[\t\n\f\r ]*['\"]?)(.*)", re.I | re.S
 )
-# An inline script or style that a policy may allow by its hash is held back until its end, if it has at most so many
+# An inline script or style that a policy may allow by its hash is held back until its end, if it has at most this many
 # bytes.
 _KNOWN_LIMIT: Final = 1024 * 1024
 _HANDLER = re.compile(rb"on[a-z]+\Z")
@@ -147,7 +147,10 @@ class PageRewriter(HtmlRewriter):
         return self._attributes_of(buffer, start, tag, name, out)
 
     def _attributes_of(self, buffer: bytes, start: int, tag: re.Match[bytes], name: bytes, out: list[bytes]) -> int:
-        """Rewrite a start tag's attributes. Return the index up to which `buffer` is then in `out`; before: `start`."""
+        """Rewrite a start tag's attributes. Return the index up to which `buffer` was copied to `out`.
+
+        start: the index up to which `buffer` was copied before.
+        """
         self._inner = None
         urls = _URLS.get(name, _NONE)
         given: dict[bytes, bytes] = {}
@@ -172,7 +175,7 @@ class PageRewriter(HtmlRewriter):
             if new is not value:
                 edits.append((match.start(group), match.end(group), new))
         if integrity is not None and own and self.drops_integrity:
-            # It is dropped without a replacement: the file may be changed, and then the checksum would not match.
+            # The attribute is dropped: Hatchway may change the file, and then the checksum would not match.
             edits.append((*integrity, b""))
         if name == b"meta":
             edits += self._meta(buffer, tag, given)
@@ -182,7 +185,7 @@ class PageRewriter(HtmlRewriter):
             out += (buffer[start:first], new)
             start = last
         if isinstance(self._inner, KnownElement):
-            out.append(buffer[start : tag.end() - 1])  # the end of the tag comes after the nonce
+            out.append(buffer[start : tag.end() - 1])  # `KnownElement` writes the end of the tag, after a nonce
             start = tag.end()
         return start
 
@@ -209,7 +212,7 @@ class PageRewriter(HtmlRewriter):
         """
         text = unescape(value.decode("latin-1"))
         if not text.isascii() and "&" in value.decode("latin-1"):
-            return value  # a reference to a character that the page's charset may encode differently
+            return value  # a reference may mean a character that the page's charset encodes differently
         source = text.encode("latin-1", "replace")
         rewriter = JavaScriptRewriter(self._rule)
         changed = rewriter.feed(source) + rewriter.finish()
@@ -371,7 +374,7 @@ class ImportMapRewriter:
 
 
 def full_referrer_policy(value: bytes) -> bytes:
-    """Return a referrer policy that sends a full Referer to the same origin, and no more than before to others.
+    """Return a referrer policy that sends a full Referer to the same origin, and to other origins what `value` allows.
 
     `stray.py` uses the Referer of a request without the prefix to find the application.
     """

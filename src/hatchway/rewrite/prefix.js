@@ -1,15 +1,15 @@
 // Makes an application's scripts work under a path prefix.
 //
-// The application is written for the root of a host. Each address that a script passes to the browser gets the prefix
-// (`add`), and each address that a script reads loses it (`del`). Both functions are idempotent. Addresses of other
-// hosts, `data:` and `blob:` are not changed.
+// The application is written for the root of a host. `add` puts the prefix before each address that a script passes to
+// the browser; `del` removes the prefix from each address that a script reads. Both functions are idempotent. Addresses
+// of other hosts, `data:` and `blob:` are not changed.
 //
 // script.py builds the served script from this file: each `//= NAME` is replaced by browser/NAME.js, all in the scope
-// of one function, and `//= vocabulary` by the lists of vocabulary.py. The script runs first in every document, and at
-// the beginning of every worker's script. Comments and indentation are removed, the two arguments at the end are filled
-// in, and it is served inline. So it must not have block comments, texts of several lines, or the characters that end a
-// script element. `window.location` cannot be replaced; therefore scripts are changed on their way to the browser
-// (javascript.py): they read it through `__hatchway`, and import through `__hatchwayImport`.
+// of one function, and `//= vocabulary` by the lists of vocabulary.py. Comments and indentation are removed, and the
+// two arguments at the end are filled in. The script runs first in every document (inline), and at the beginning
+// of every worker's script. So it must not have block comments, texts of several lines, or the characters that end a
+// script element. `window.location` cannot be replaced. Therefore javascript.py changes scripts on their way to the
+// browser: they read the location through `__hatchway`, and import modules through `__hatchwayImport`.
 (function hatchway(PREFIX, HOSTS) {
   "use strict";
 

@@ -143,7 +143,7 @@ class PrefixRewriter:
     def edit_response(self, status: int, headers: Fields, *, decode: bool = False) -> BodyTransform | None:
         """Change a response's fields in place, and return the transform of its body; None when the body stays as it is.
 
-        Call it for HEAD, too: a transform means that the body of the GET has another length than the application says.
+        Call this for HEAD, too. A transform then means that Content-Length is wrong, because GET's body is changed.
 
         Args:
             status: the response's status.
@@ -197,7 +197,7 @@ class PrefixRewriter:
                 (value for name, value in headers if name.lower() == b"content-security-policy"),
                 (value for name, value in headers if name.lower() == b"content-security-policy-report-only"),
             )
-        # The policies in a 304 are those of the application. They would replace the changed ones, which the browser has
+        # The policies in a 304 are the application's own. They would replace the changed policies that the browser has
         # stored with the page.
         dropped = _DROPPED | _POLICIES if status == 304 else _DROPPED
         if policy.adds_nonce:
@@ -312,5 +312,5 @@ def _decodable(accepted: bytes) -> bytes:
 
 # Changed files have no checksum, so a policy that requires checksums would block them.
 _DROPPED: Final = frozenset((b"clear-site-data", b"integrity-policy", b"integrity-policy-report-only"))
-# A page with a nonce must not be combined with the fields of another response, so it gets no validators.
+# A page with a nonce must not be combined with the fields of another response, so the page gets no validators.
 _VALIDATORS: Final = frozenset((b"etag", b"last-modified"))

@@ -58,15 +58,15 @@ def _bare(lines: Iterable[str]) -> bytes:
 def script(prefix: bytes, hosts: tuple[bytes, ...]) -> bytes:
     """Return the complete script for an application, which works in workers, too.
 
-    prefix: as in `PrefixRewriter`. hosts: `host:port` by which the application may be named; those that need escaping
-    are left out.
+    prefix: as in `PrefixRewriter`.
+    hosts: `host:port` by which the application may be named; hosts that need escaping are left out.
     """
     return template().replace(b'"/__PREFIX__"', b'"' + prefix + b'"').replace(_HOSTS, _listed(hosts))
 
 
 @lru_cache(maxsize=64)
 def own_address_script(hosts: tuple[bytes, ...]) -> bytes:
-    """Return the script for pages under a host name of their own. hosts: as `script`."""
+    """Return the script for pages under a host name of their own. hosts: as in `script`."""
     return _own_template().replace(_HOSTS, _listed(hosts))
 
 

@@ -29,7 +29,7 @@ class Unprefixer:
     def edit_response(self, status: int, headers: Fields) -> BodyTransform | None:
         """Change a response's fields in place, and return the transform of its body; None when the body stays as it is.
 
-        Call it for HEAD, too: a transform means that the body of the GET has another length than the application says.
+        Call this for HEAD, too. A transform then means that Content-Length is wrong, because GET's body is changed.
         """
         media_type = coding = b""
         redirect = False

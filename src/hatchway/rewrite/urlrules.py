@@ -42,7 +42,7 @@ class KubernetesRule:
 
 
 class PrefixRule:
-    """Puts path-absolute URLs under the prefix, and URLs of one of `hosts`, which become path-absolute.
+    """Puts path-absolute URLs under the prefix. URLs of one of `hosts` become path-absolute and get the prefix, too.
 
     `ws:` and `wss:` URLs keep scheme and host. Relative and foreign URLs stay unchanged.
 
@@ -73,7 +73,7 @@ class PrefixRule:
         return value if found == value else found
 
     def _path(self, value: bytes) -> bytes:
-        if _DOTS.search(value):  # a browser would resolve them above the prefix
+        if _DOTS.search(value):  # a browser would resolve `..` to a path above the prefix
             path, mark, rest = _split(value)
             value = collapse_path(path) + mark + rest
         return value if under(value, self.prefix) else self.prefix + value

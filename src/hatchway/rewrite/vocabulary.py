@@ -1,6 +1,6 @@
 """Lists that the rewriters in the server and in the browser share: attributes with URLs, words of scripts.
 
-`script.py` writes them into the browser's script, so that the two cannot differ. Names are in lower case.
+`script.py` writes them into the browser's script, so both rewriters have the same lists. Names are in lower case.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ KEYWORDS: Final = (
 # After these words a name is defined, or its value is not read.
 MAKES_A_NAME: Final = "function class const let var import get set static async"
 NO_VALUE_OF: Final = "new delete function class get set typeof"
-# Members of a `Location` whose value depends on the prefix, and those among them that are read without a call.
+# WRAPPED_MEMBERS are members of a `Location` whose value depends on the prefix. READ_MEMBERS are those among them that
+# return an address.
 WRAPPED_MEMBERS: Final = "href pathname assign replace toString valueOf"
 READ_MEMBERS: Final = "href pathname toString valueOf"
 # Windows and documents that can be navigated by an assignment to their `location`.

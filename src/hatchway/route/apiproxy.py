@@ -49,7 +49,7 @@ class ApiProxyRoute:
     async def prepare(self, target: Target) -> RouteCapabilities | Refusal:
         """Get credentials, ask for the API server's version, and return what the route carries.
 
-        Rights are not checked here: when one is missing, the API server's answer to the first request names it.
+        Rights are not checked here: when a right is missing, the API server's answer to the first request names it.
 
         Raises:
             HatchwayError: there are no credentials; ApiError 503 when the API server cannot be reached.

@@ -18,7 +18,7 @@ from hatchway.target import Target, format_argument
 ANY_PROTOCOL: Final = RouteCapabilities(
     authorization=True, methods=True, codings=True, unchanged=True, transparent=True, any_protocol=True
 )
-# The most targets whose routes are kept.
+# The most targets whose routes are cached.
 _MOST_ROUTES: Final = 4096
 
 
@@ -67,8 +67,8 @@ class AnyProtocolRoute(ABC):
         if known is None or known[0] != connection.generation:
             if len(self._routes) >= _MOST_ROUTES:
                 self._routes.clear()
-            # Pods' certificates are not verified: their names, if any, are names inside the cluster, and the authority
-            # that signed them is rarely known here.
+            # Pods' certificates are not verified: they contain names inside the cluster, if any, and this machine
+            # usually does not have the certificate authority that signed them.
             tls = unverified() if target.scheme == "https" else None
             key = (self.name, *connection.identity, connection.upstream.key, target)
             upstream = Upstream(key, functools.partial(self.connect, target), tls)

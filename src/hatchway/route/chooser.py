@@ -1,4 +1,4 @@
-"""Chooses the route to each target, and keeps the choice for some time."""
+"""Chooses the route to each target, and caches the choice for some time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORDS: Final = {"api": "the API server's proxy", "forward": "port-forward", "ss
 _PINNED: Final = "as the command line says"
 # The seconds for which a choice that depends on the user's rights is valid.
 _VALID_SECONDS: Final = 30.0
-# The most targets whose choice is kept.
+# The most targets whose choice is cached.
 _MOST: Final = 4096
 
 
@@ -37,7 +37,7 @@ class RouteChoice:
     route: None when none of the routes reaches the target.
     capabilities: what the route carries; None without a route.
     refusals: why other routes were not chosen: (the route's name, the reason).
-    valid_until: the time (`time.monotonic`) at which the choice expires, unless the connection changes before.
+    valid_until: the time (`time.monotonic`) at which the choice expires, unless the connection changes before that.
     """
 
     route: Route | None
@@ -47,7 +47,7 @@ class RouteChoice:
 
 
 class RouteChooser:
-    """Chooses a route for each target, and keeps the choice for a while. `run` keeps the routes up to date."""
+    """Chooses a route for each target, and caches the choice for a while. `run` keeps the routes up to date."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class RouteChooser:
         self._changes = 0
 
     async def run(self) -> None:
-        """Keep what the routes know up to date until cancelled."""
+        """Keep the routes' view of the cluster up to date until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             if self._byte_route is not None:
@@ -162,7 +162,7 @@ class RouteChooser:
             if self._via is not Via.auto or error.code in (401, 503):
                 raise
             # The server, or a gateway in front of it, may not answer access reviews; the proxy verb may still work.
-            by_route = Refusal(f"whether port-forward may be used cannot be found out: {error.message}")
+            by_route = Refusal(f"Hatchway cannot find out whether you may use port-forward: {error.message}")
         choice = _choice_of(route, by_route)
         if choice.route is None and by_proxy is not None:
             return replace(_choice_of(api, by_proxy), refusals=choice.refusals, valid_until=choice.valid_until)
@@ -187,7 +187,7 @@ class RouteChooser:
         return f"{_WORDS[choice.route.name]}, {why}"
 
     def forget(self, target: Target) -> None:
-        """Forget the choice for a target: an attempt has shown that it is wrong now. `prepare` chooses again."""
+        """Forget the choice for a target, because an attempt by that route has failed. `prepare` chooses again."""
         if self._choices.pop(_without_scheme(target), None) is not None:
             self._changes += 1
 

@@ -1,7 +1,7 @@
 """The contract of a route.
 
-A route answers two questions: can it reach a target, and what does it carry (`prepare`); and how does an HTTP exchange
-reach the target (`route_to`). A route that carries any protocol also opens connections (`ByteRoute.connect`). The
+A route answers questions about a target. `prepare`: can the route reach it, and what does the route carry? `route_to`:
+how does an HTTP exchange get there? A route that carries any protocol also opens connections (`ByteRoute.connect`). The
 chooser (`chooser.py`) asks the routes one after the other; the door and `hatchway forward` use the chosen route.
 """
 
@@ -24,7 +24,7 @@ class RouteCapabilities:
 
     authorization: the client's `Authorization` field arrives.
     methods: methods beyond GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS arrive.
-    codings: bodies arrive in any content coding, HTML in Brotli and Zstandard included.
+    codings: bodies arrive in any content coding, including HTML in Brotli and Zstandard.
     unchanged: pages and redirects arrive as the application has written them.
     transparent: every answer is the application's; no proxy on the way answers in its place.
     any_protocol: protocols other than HTTP arrive, too, over TCP.
@@ -41,7 +41,7 @@ class RouteCapabilities:
 
     @property
     def whole(self) -> bool:
-        """Return True if everything that speaks HTTP works by this route."""
+        """Return True if every application that speaks HTTP works by this route."""
         return self.authorization and self.methods and self.codings and self.unchanged
 
 
@@ -50,7 +50,7 @@ class Refusal:
     """The reason why a route cannot reach a target.
 
     why: the reason, as one sentence without a full stop.
-    missing_rule: YAML that would allow it, for an administrator; "" when no right is missing.
+    missing_rule: YAML of the RBAC rule with which an administrator can allow it; "" when no right is missing.
     missing: (verb, resource with its subresource, namespace) of the missing right; None when no right is missing.
     """
 
@@ -61,11 +61,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class TargetRoute:
-    """The way that HTTP exchanges take to one target by a route.
+    """Describes how HTTP exchanges reach one target by one route.
 
     name: the route's name.
     upstream: the server to which exchanges are sent.
-    prefix: the path that stands before the application's own, without a slash at its end; b"" for none.
+    prefix: the path before the application's own path, without a slash at its end; b"" for none.
     fields: the route's own request fields, credentials among them.
     capabilities: what the route carries to this target.
     authorization_field: the field in which the client's `Authorization` is sent, if the route carries it.
@@ -100,7 +100,7 @@ class TargetUnreached(ConnectionError):
     cause: the reason.
     message: what was tried, on what, and what happened; one line without a final full stop.
     hint: what to do next; "" when there is nothing to add.
-    missing_rule: YAML that would allow it; "" when no right is missing.
+    missing_rule: YAML of the RBAC rule that would allow the connection; "" when no right is missing.
     """
 
     def __init__(self, cause: Unreached, message: str, hint: str = "", missing_rule: str = "") -> None:
@@ -130,10 +130,10 @@ class Route(Protocol):
         ...
 
     async def prepare(self, target: Target) -> RouteCapabilities | Refusal:
-        """Return what the route can carry to a target, or why it cannot. It asks access reviews; it does not connect.
+        """Return what the route carries to a target, or a Refusal. This may send access reviews, but does not connect.
 
         Raises:
-            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer cannot be found out now; ApiError 503 when the API server cannot be reached.
         """
         ...
 
@@ -170,7 +170,7 @@ class ByteRoute(Route, Protocol):
         ...
 
     async def run(self) -> None:
-        """Keep what the route knows up to date until cancelled; then end all connections."""
+        """Keep the route's view of the cluster up to date until cancelled; then end all connections."""
         ...
 
     async def ready_pods(self, target: Target) -> ReadyPods:
@@ -182,18 +182,18 @@ class ByteRoute(Route, Protocol):
         ...
 
     def connect_now(self, target: Target) -> asyncio.Transport | None:
-        """Open a connection without waiting, as `connect` does; return None where `connect` has to be awaited."""
+        """Do what `connect` does if that is possible without waiting; otherwise return None."""
         ...
 
     async def connect(self, target: Target, patience: float = 0.0) -> asyncio.Transport:
         """Open a connection to a target, which must have a port.
 
         Args:
-            target: a service or a pod.
+            target: a target of any kind; a route may not reach all kinds.
             patience: how many seconds to wait for a ready pod, or for an API server that cannot be reached.
 
         Returns:
-            A transport whose protocol the caller sets, and which reads nothing before its `resume_reading`.
+            A transport. The caller sets its protocol; it reads nothing before its `resume_reading` is called.
 
         Raises:
             TargetUnreached: there is no connection.

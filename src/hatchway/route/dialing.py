@@ -20,7 +20,7 @@ from hatchway.target import Target, format_argument
 
 # Pauses between attempts, in seconds.
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 1.0
-# Causes for which another attempt is of no use: `_FINAL` for all targets, `_OF_ADDRESSES` also for nodes and hosts.
+# Causes for which another attempt is useless: `_FINAL` for all targets; for nodes and hosts also `_OF_ADDRESSES`.
 _FINAL: Final = (Unreached.FORBIDDEN, Unreached.CREDENTIALS)
 _OF_ADDRESSES: Final = (Unreached.REFUSED, Unreached.MISSING)
 _ASK_ADMINISTRATOR: Final = "an administrator of the cluster can allow it"
@@ -42,7 +42,7 @@ class DialingRoute(AnyProtocolRoute):
         """Return the route's capabilities for a target, or a Refusal if the user may not read its address.
 
         Raises:
-            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer cannot be found out now; ApiError 503 when the API server cannot be reached.
         """
         if target.kind == "hosts":
             return ANY_PROTOCOL

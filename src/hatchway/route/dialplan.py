@@ -73,13 +73,13 @@ def _endpoint(port: Port, slices: Iterable[Object]) -> DialAddress:
 
 
 def _checked(host: str, port: int) -> DialAddress:
-    """Return an address that the author of a Service has chosen, if it cannot mean the node or pod that dials it.
+    """Return an address that the author of a Service has chosen, unless it could mean the node or pod that dials it.
 
     Programs that listen on a node's loopback address trust all local clients, and the author of a Service may have no
     right to use the node.
 
     Raises:
-        NoAddress: the address is empty, a loopback address, or a link-local one (the cloud's metadata).
+        NoAddress: the address is empty, unspecified, loopback, multicast, or link-local (a cloud's metadata service).
     """
     name = host.lower().rstrip(".")
     try:

@@ -18,11 +18,11 @@ from hatchway.kube.workload import label_selector_of
 from hatchway.route.podport import ReadyPods, pod_port, service_pods, workload_pods
 from hatchway.target import Target, format_argument
 
-# The seconds for which the answer of the API server is kept when the user may not watch the objects.
+# The seconds for which the answer of the API server is cached when the user may not watch the objects.
 _ASKED_SECONDS = 1.0
-# The seconds for which a workload's object is kept. Its selector never changes (apps/v1, batch/v1).
+# The seconds for which a workload's object is cached. Its selector never changes (apps/v1, batch/v1).
 _WORKLOAD_SECONDS = 10.0
-# The most targets whose pods are kept.
+# The most targets whose pods are cached.
 _MOST_TARGETS = 4096
 
 # Called with the namespace and the name of a pod that has ended, or was deleted.
@@ -32,7 +32,7 @@ PodGone = Callable[[str, str], None]
 class _NamespacePods:
     """The live view of one namespace, and the ready pods of its targets.
 
-    changed: set whenever an object of the namespace has changed; a task clears it, then waits for it.
+    changed: set whenever an object of the namespace has changed. A waiting task clears it first.
     """
 
     def __init__(self, view: View, name: str, gone: PodGone) -> None:
@@ -48,13 +48,14 @@ class _NamespacePods:
         self.changed.set()
         if kind != "pods" or not (event == "DELETED" or is_finished(obj)):
             return
-        # Connections are kept to pods that the user may no longer see, and to pods of a cluster that was used before.
+        # The view also reports DELETED when the user may no longer see a pod, or when the connection now leads to
+        # another cluster. Such pods may still run, so connections to them are not ended.
         if self.view.scopes and self.view.sees_pods(self._name):
             self._gone(*key_of(obj))
 
 
 class PodFinder:
-    """Finds ready pods. Objects that the user may not watch are read when they are needed, as by kubectl."""
+    """Finds ready pods. Objects that the user may not watch are read when they are needed, like kubectl does."""
 
     def __init__(self, connection: Connection, gone: PodGone) -> None:
         """Make a finder. gone: called with each pod that has ended, to end the sessions with it."""
@@ -87,7 +88,7 @@ class PodFinder:
         return known
 
     def find_now(self, target: Target) -> ReadyPods | None:
-        """Return the ready pods that the view shows; None when it is incomplete, or the user may not see all."""
+        """Return the ready pods by the view; None when it is incomplete, or lacks objects that the user may not see."""
         known = self._namespace(target.namespace)
         found = known.found.get(target)
         if found is not None:
@@ -115,7 +116,7 @@ class PodFinder:
             if known.view.state.name == "connecting":
                 await self._until_complete(known.view)
                 found = self.find_now(target)
-        # An object that the view does not have yet may have been created a moment ago, so the API server is asked.
+        # A missing object may have been created a moment ago, before the view got it. So the API server is asked.
         if found is not None and not found.missing:
             return found
         kept = self._asked.get(target)
@@ -129,7 +130,7 @@ class PodFinder:
         return found
 
     async def _read_workload(self, target: Target) -> Object | None:
-        """Return a workload's object as it was a short while ago; None when there is none. Raises ApiError."""
+        """Return a workload's object, which may be some seconds old; None when there is none. Raises ApiError."""
         known, now = self._workload_now(target), time.monotonic()
         if known is not None and self._workloads[_whole(target)][0] > now:
             return known
@@ -150,7 +151,7 @@ class PodFinder:
         return None if kept is None or kept[1] != self._connection.identity else kept[2]
 
     async def wait_for_change(self, target: Target, seconds: float) -> None:
-        """Wait until an object of the target's namespace has changed, at most this many seconds."""
+        """Wait until an object of the target's namespace has changed, but not longer than `seconds`."""
         changed = self._namespace(target.namespace).changed
         changed.clear()
         try:
@@ -160,7 +161,7 @@ class PodFinder:
             return  # objects that the user may not watch may have changed
 
     def forget(self) -> None:
-        """Forget the kept results, because a failed connection has shown that something has changed."""
+        """Forget the cached results, because a failed connection has shown that something has changed."""
         self._asked.clear()
         self._lookup.forget()
 

@@ -100,7 +100,7 @@ def service_pods(
 def pod_port(pod: Object, port: str) -> ReadyPods:
     """Return a pod for one of its ports.
 
-    A running pod takes connections even when it is not ready, because the user has named this very pod.
+    A running pod is returned even when it is not ready, because the user has named this pod.
 
     port: a number, also one that no container declares, or the name of a declared one.
     """
@@ -125,7 +125,7 @@ def workload_pods(workload: Object, port: str, pods: Iterable[Object]) -> ReadyP
     """
     selector = (workload.get("spec") or {}).get("selector") or {}
     if "matchLabels" not in selector and "matchExpressions" not in selector:
-        selector = {"matchLabels": selector}  # a ReplicationController's
+        selector = {"matchLabels": selector}  # the selector of a ReplicationController is a plain map of labels
     if selector_is_empty(selector):
         return ReadyPods((), "it has no selector, so no pods belong to it", out_of_reach=True)
     namespace = key_of(workload)[0]
@@ -203,7 +203,7 @@ def _pods_with(pods: Iterable[Object], target: str) -> list[PodPort]:
 
 
 def _number_in(pod: Object, port: str) -> int | None:
-    """Return the number of a pod's port that is given by name or number; None when no container declares the name."""
+    """Return the number of a pod's port. port: its name or number. None when no container declares the name."""
     if is_digits(port):
         return int(port) if 0 < int(port) < 65536 else None
     declared = ports(pod)
@@ -226,7 +226,7 @@ def _why_none_ready(service: Object, port: Port, slices: list[Object] | None, po
     ready = [one.name for one in known if one.ready]
     if ready:
         if port.target and not is_digits(port.target):
-            return f'no container declares the port "{port.target}" to which it leads'
+            return f'no container declares its targetPort "{port.target}"'
         return "its pods have just become ready, and are not yet among its endpoints"
     told = [f"{one.name or one.address}: {one.why}" for one in known[:_NAMED]]
     more = len(known) - len(told)

@@ -1,4 +1,4 @@
-"""The sessions of port-forward with pods, which connections share, and the choice of one for a new connection.
+"""The sessions of port-forward with pods, which connections share, and the choice of a session for a new connection.
 
 A session is one connection through the API server to the kubelet of a pod, and carries many streams. Kubelets have no
 flow control for single streams: a stream whose reader is slow may hold up all others of its session. So when a stream
@@ -14,8 +14,8 @@ from typing import Protocol
 
 from hatchway.route.podport import PodPort
 
-# The most streams of a session without flow control for single streams, and of a session with it; the most sessions
-# with one pod.
+# The most streams of a session without flow control for single streams; the most streams of a session with such flow
+# control; the most sessions with one pod.
 _STREAMS, _CONTROLLED_STREAMS, _SESSIONS = 64, 1024, 64
 # A session that has carried this many streams gets no new ones, because the numbers of streams are limited.
 _LIFETIME = 100_000
@@ -28,8 +28,8 @@ _AVOIDED_SECONDS = 5.0
 _TRUSTED_SECONDS = 2.0
 # A new stream waits this many seconds for the answer to the ping; then it uses another session.
 _SIGN_SECONDS = 0.5
-# When a pod is gone, its sessions end after this many seconds, so that the pod's last refusals can still arrive: a
-# refused connection is tried on another pod, but a connection whose session has ended is not.
+# When a pod is gone, its sessions end after this many seconds. Until then the pod's last refusals can still arrive.
+# This matters because a refused connection is tried on another pod, but a connection whose session has ended is not.
 _LAST_SECONDS = 1.0
 # A session that has not answered the ping after this many seconds is closed.
 _DEAD_SECONDS = 10.0
@@ -39,7 +39,7 @@ PodKey = tuple[str, str, str]
 
 
 class Session(Protocol):
-    """The part of `kube.streams.portforwardsession.PortForwardSession` that is used here."""
+    """The part of `kube.streams.portforwardsession.PortForwardSession` that this file uses."""
 
     @property
     def closed(self) -> asyncio.Future[Exception | None]:
@@ -53,12 +53,12 @@ class Session(Protocol):
 
     @property
     def stalled(self) -> bool:
-        """Return True while a connection whose data is not read holds up all others."""
+        """Return True while a connection whose data is not read holds up all other connections."""
         ...
 
     @property
     def has_flow_control(self) -> bool:
-        """Return True when no connection holds up others."""
+        """Return True when no connection can hold up other connections."""
         ...
 
     def connect(self, port: int) -> asyncio.Transport:
@@ -66,7 +66,7 @@ class Session(Protocol):
         ...
 
     async def check(self, patience: float) -> bool:
-        """Send a ping; return False, and abort the session, when it is not answered in time (seconds)."""
+        """Send a ping. Return False, and abort the session, if no answer comes within `patience` seconds."""
         ...
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class PooledSession:
 
     @property
     def busy(self) -> bool:
-        """Return True when a stream that moves much data might hold up a new one."""
+        """Return True when a stream that moves much data might hold up a new stream."""
         return not self.session.has_flow_control and any(stream.busy for stream in self.streams)
 
     def usable(self) -> bool:
@@ -202,7 +202,10 @@ class SessionPool:
         self._avoided[key_of(pod)] = now + _AVOIDED_SECONDS
 
     def session_now(self, pod: PodPort) -> PooledSession | None:
-        """Return a session as `session` does, if data arrived from one a short while ago; else None."""
+        """Do what `session` does if that is possible without waiting; otherwise return None.
+
+        The returned session has received data a short while ago, so no ping is needed.
+        """
         found = self._open_one(pod)
         if found is None or time.monotonic() - found.heard_at >= _TRUSTED_SECONDS:
             return None
@@ -250,7 +253,7 @@ class SessionPool:
     def _opened(self, key: PodKey, task: asyncio.Task[PooledSession]) -> None:
         self._opening.pop(key, None)
         if not task.cancelled():
-            task.exception()  # the caller may have been cancelled; nothing else retrieves the exception then
+            task.exception()  # retrieve it: if the caller was cancelled, asyncio would log "never retrieved"
 
     def _forget(self, key: PodKey, session: PooledSession) -> None:
         session.retired = True
@@ -276,7 +279,7 @@ class SessionPool:
         session.session.close()
 
     def retire(self) -> None:
-        """Use the present sessions for no new connections: the credentials have changed. Open streams are kept."""
+        """Use no present session for new connections, because the credentials have changed. Open streams are kept."""
         for sessions in self._sessions.values():
             for session in sessions:
                 session.retired = True

@@ -1,8 +1,8 @@
 """An asyncio transport for one connection over port-forward, which is tried on another pod when that is safe.
 
 Port-forward does not report that a pod has accepted a connection, so the first bytes are sent before this is known.
-They are kept until the first byte comes back. If the pod has refused the connection, no program has read them, and they
-are sent to another pod.
+These bytes are stored until the first byte comes back. If the pod has refused the connection, no program has read the
+bytes, and they are sent to another pod.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hatchway.route.podport import PodPort
 from hatchway.route.podsessions import PooledSession
 from hatchway.target import Target
 
-# The most bytes that are kept. A connection that has sent more without an answer is not tried on another pod.
+# The most bytes that are stored. A connection that has sent more without an answer is not tried on another pod.
 KEPT = 64 * 1024
 # A connection that has moved this many bytes may hold up others of its session.
 BUSY = 1 << 20
@@ -36,7 +36,7 @@ def is_refusal(error: BaseException | None) -> bool:
 
 
 def shorten(text: str) -> str:
-    """Return a kubelet's text about a refused connection without the messages of the layers that have passed it on."""
+    """Return a kubelet's error text; only "connection refused" if it ends so, without the prefixes of other layers."""
     return "connection refused" if text.rstrip().endswith("connection refused") else text
 
 
@@ -85,7 +85,7 @@ class PodStream(asyncio.Transport):
     )
 
     def __init__(self, opener: Opener, target: Target) -> None:
-        """Make a stream without a pod; `attach` gives it one. opener: finds another pod when a pod has refused."""
+        """Make a stream without a pod; `attach` sets the pod. opener: finds another pod when a pod has refused."""
         super().__init__()
         self.target = target
         self.tried: dict[PodPort, Exception] = {}
@@ -124,7 +124,7 @@ class PodStream(asyncio.Transport):
         return endpoint
 
     def attach(self, inner: asyncio.Transport, endpoint: StreamEndpoint) -> None:
-        """Use this transport, which does not read yet, from now on; send the kept bytes again."""
+        """Use `inner` from now on, and send the stored bytes on it. inner: a transport that does not read yet."""
         self._inner = inner
         self._endpoint = endpoint
         endpoint.session.add(self)
@@ -236,13 +236,13 @@ class PodStream(asyncio.Transport):
                 self._inner.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Return True: port-forward carries the end of one direction."""
+        """Return True: in port-forward, each direction can end separately."""
         return True
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Set the protocol that gets the bytes from now on."""
         if self._lost:
-            # No protocol has been told of the end yet.
+            # No protocol has got `connection_lost` yet.
             asyncio.get_running_loop().call_soon(protocol.connection_lost, None)
             return
         self._protocol = protocol
@@ -257,7 +257,7 @@ class PodStream(asyncio.Transport):
         return self._reading
 
     def pause_reading(self) -> None:
-        """Pass nothing on until `resume_reading`."""
+        """Pass no bytes to the protocol until `resume_reading`."""
         if self._reading:
             self._reading = False
             if self._inner is not None:
@@ -321,7 +321,7 @@ class PodStream(asyncio.Transport):
 
 
 class _Receiver(asyncio.Protocol):
-    """The events of one attempt, from the session."""
+    """Passes the session's events about one attempt to the stream."""
 
     __slots__ = ("_stream", "_transport")
 

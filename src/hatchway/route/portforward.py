@@ -26,7 +26,7 @@ from hatchway.target import Target, format_argument, format_proxy_path
 
 # If a pod does not answer in this time (seconds), another ready pod is tried.
 _HEDGE: Final = 1.0
-# How long to wait for the API server or for the last pod that was not tried, in seconds.
+# How long to wait for the API server or for the last untried pod, in seconds.
 _LONGEST: Final = 15.0
 # Seconds to wait for the pods of a Service that has started on first use to appear in the view.
 _SEEN_SECONDS: Final = 5.0
@@ -80,7 +80,7 @@ class PortForwardRoute(AnyProtocolRoute):
         """Return the route's capabilities for a target, or a Refusal.
 
         Raises:
-            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer cannot be found out now; ApiError 503 when the API server cannot be reached.
         """
         if target.kind in ("nodes", "hosts"):
             return Refusal(f"a port-forward leads to pods, not to {target.kind}")
@@ -98,7 +98,7 @@ class PortForwardRoute(AnyProtocolRoute):
         return ANY_PROTOCOL
 
     async def _missing_right(self, target: Target) -> Refusal | None:
-        """Return the Refusal for a user without the right to open a port-forward; None for one who has it."""
+        """Return the Refusal for a user without the right to open a port-forward; None for a user with that right."""
         await self._connection.ready()
         space, identity = target.namespace, self._connection.identity
         known = self._allowed.get(space)
@@ -164,7 +164,7 @@ class PortForwardRoute(AnyProtocolRoute):
         return stream
 
     def _choose(self, target: Target, found: ReadyPods, left: list[PodPort]) -> PodPort:
-        """Return the pod to try next, of those that are left."""
+        """Return the pod to try next. left: the untried pods."""
         kept = self._chosen.get(target) if found.sticky else None
         return kept if kept is not None and kept in left else self._pool.choose(left)
 
@@ -182,7 +182,7 @@ class PortForwardRoute(AnyProtocolRoute):
         """Open a connection again after its pod refused it (`podstream.Opener`).
 
         Raises:
-            TargetUnreached: no other pod accepts it.
+            TargetUnreached: no other pod accepts the connection.
         """
         endpoint = stream.detach()
         stream.tried[endpoint.pod] = error
@@ -216,7 +216,7 @@ class PortForwardRoute(AnyProtocolRoute):
             stream.tried.clear()
 
     async def _start(self, target: Target) -> bool:
-        """Start a Service that starts on first use. Return True when it is ready, False for all other targets.
+        """Start a Service that starts on first use. Return True if it is ready now; False if not, or for other targets.
 
         A request by the proxy verb starts the Service, and is answered when the Service is ready.
         """

@@ -20,8 +20,8 @@ RIGHTS: Final = (
 class RelayOptions:
     """The relay pod that may be made.
 
-    image: has `python3`, 3.8 or later.
-    namespace: where the pod is made.
+    image: an image with `python3`, 3.8 or later.
+    namespace: the namespace in which the pod is made.
     """
 
     image: str

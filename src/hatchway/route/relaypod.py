@@ -1,7 +1,7 @@
 """The relay pod of one command: made on first use, renewed, replaced when it is gone, and removed at the end.
 
 No other object in the cluster owns the pod, so the pod must always end by itself. It is deleted when the command ends.
-Its program ends when the command no longer renews it (`relayprogram.py`), as after `kill -9`. `activeDeadlineSeconds`
+Its program ends when the command no longer renews it (`relayprogram.py`), e.g. after `kill -9`. `activeDeadlineSeconds`
 ends a pod that hangs. Pods that ended without being deleted are deleted by the next command that makes a relay.
 """
 
@@ -158,10 +158,10 @@ class RelayKeeper:
     def _started(self, task: asyncio.Task[RelayPod]) -> None:
         self._starting = None
         if not task.cancelled():
-            task.exception()  # the caller may have been cancelled; nothing else retrieves the exception then
+            task.exception()  # retrieve it: if the caller was cancelled, asyncio would log "never retrieved"
 
     async def _start(self) -> RelayPod:
-        # The name is kept before the pod is created, so that the pod is removed even if the answer is lost.
+        # The name is stored before the pod is created, so that the pod is removed even if the answer is lost.
         name = f"hatchway-relay-{random_suffix()}"
         await self._remove_all()
         self._made.add(name)
@@ -208,7 +208,7 @@ class RelayKeeper:
         return await self._client.create("pods", pod, self._options.namespace)
 
     async def give_up_if_gone(self, relay: RelayPod) -> bool:
-        """Stop using the relay if it has ended. Return True if it has; False also when this is not known now."""
+        """Stop using the relay if it has ended. Return False if it has not ended, or if this is unknown now."""
         try:
             pod = await self._client.get("pods", relay.name, relay.namespace)
         except ApiError as error:
@@ -258,7 +258,7 @@ class RelayKeeper:
             await asyncio.shield(self._remove_all())
 
     async def _is_running(self, relay: RelayPod) -> bool:
-        """Return True when the API server answers, and says that the relay runs."""
+        """Return True when the API server answers, and still has the relay's pod."""
         try:
             await self._client.get("pods", relay.name, relay.namespace)
         except ApiError:
@@ -266,7 +266,7 @@ class RelayKeeper:
         return True
 
     async def _remove_all(self) -> None:
-        """Delete every pod that was made here. Pods that cannot be deleted now end by themselves."""
+        """Delete every pod that this keeper has made. Pods that cannot be deleted now end by themselves."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REMOVAL_SECONDS):
                 for name in sorted(self._made):
@@ -279,7 +279,7 @@ class RelayKeeper:
         try:
             found = await self._client.list("pods", namespace, label_selector=_SELECTOR)
         except ApiError:
-            return  # nothing is lost: these pods have ended, only their objects stay in the API
+            return  # this is harmless: these pods have ended, and only their objects stay in the API
         for pod in found:
             if (is_finished(pod) or _is_stuck(pod)) and pod["metadata"]["name"] not in self._made:
                 await self._delete(pod["metadata"]["name"], pod["metadata"].get("uid") or "")

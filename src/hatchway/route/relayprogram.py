@@ -30,8 +30,8 @@ import struct
 import sys
 import time
 
-# The most connections at the same time, each with two descriptors; and the most further ones that wait for their first
-# line.
+# The most connections at the same time, each with two descriptors; and the most additional connections whose first line
+# has not arrived.
 MOST_CONNECTIONS, SPARE = 1000, 64
 # The most bytes of the first line.
 LONGEST_LINE = 512
@@ -65,23 +65,23 @@ def parse_line(line: bytes, digest: str) -> tuple[str, str, int]:
     except UnicodeDecodeError as error:
         raise BadLine("it is not ASCII") from error
     if len(words) < 3 or words[0] != "hatchway-relay":
-        raise BadLine("it is of another protocol")
+        raise BadLine("it does not begin with the name of this protocol")
     if not hmac.compare_digest(hashlib.sha256(words[1].encode()).hexdigest(), digest):
-        raise BadLine("the secret is another one")
+        raise BadLine("its secret is wrong")
     if words[2:] == ["renew"]:
         return "renew", "", 0
     if len(words) != 5 or words[2] not in ("tcp", "udp") or not words[3] or not words[3].isprintable():
-        raise BadLine("it asks for nothing that is known")
+        raise BadLine("it has no known command, or no host")
     if not words[4].isdigit() or len(words[4]) > 5 or not 0 < int(words[4]) < 65536:
         raise BadLine("it has no port")
     return words[2], words[3], int(words[4])
 
 
 def may_dial(address: str) -> bool:
-    """Return False for an address that must not be dialed when a name leads to it.
+    """Return False for an address that must not be dialed when it was found by a name.
 
-    Other people may write the objects and the DNS records that give names their addresses. So a name must lead neither
-    to this pod itself nor to a link-local service of its node (the metadata service of a cloud).
+    Other people may write the objects and the DNS records that map names to addresses. So a name must lead neither to
+    this pod itself nor to a link-local service of its node (the metadata service of a cloud).
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     found = getattr(found, "ipv4_mapped", None) or found
@@ -89,7 +89,7 @@ def may_dial(address: str) -> bool:
 
 
 async def find_addresses(host: str, port: int, kind: int) -> list[tuple[int, tuple[str, int]]]:
-    """Return the addresses of a host: (family, (address, port)) each. kind: socket.SOCK_STREAM or SOCK_DGRAM.
+    """Return (family, (address, port)) for each address of a host. kind: socket.SOCK_STREAM or SOCK_DGRAM.
 
     Raises DialError: the host has no address, or only addresses that `may_dial` forbids for a name.
     """
@@ -130,7 +130,7 @@ class Relay:
 
 
 class End(asyncio.BufferedProtocol):
-    """One of two joined connections: it writes what it receives to the other one. Each direction ends by itself."""
+    """One of two joined connections: writes received bytes to the other one. Each direction may end separately."""
 
     transport: asyncio.Transport
 
@@ -201,7 +201,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """A UDP socket that is connected to one address; it drops what cannot be passed on, as networks do."""
+    """A UDP socket that is connected to one address. Datagrams that cannot be sent on are dropped, as in a network."""
 
     transport: asyncio.DatagramTransport
 
@@ -404,6 +404,6 @@ async def serve(port: int, digest: str, seconds: float) -> None:
 
 if __name__ == "__main__":
     asyncio.run(serve(int(sys.argv[1]), sys.argv[2], float(sys.argv[3])))
-    # A thread that still waits for DNS does not delay the end.
+    # `os._exit` does not wait for threads that still wait for DNS.
     sys.stdout.flush()
     os._exit(0)

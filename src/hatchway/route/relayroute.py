@@ -1,7 +1,7 @@
 """The route through a relay pod: any protocol over TCP, and UDP, dialed from a small pod that is made in the cluster.
 
 The pod is reached by port-forward, and dials the target's address: a ClusterIP, an endpoint of a Service without a
-selector, an external name, a node, or any address. It is made only when the user has asked for it.
+selector, an external name, a node, or any address. The pod is made only when the user has requested it (`--relay`).
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ _NEEDED: Final = (
     ("delete", "pods", ""),
     ("create", "pods", "portforward"),
 )
-# How long the relay may take to answer (seconds): a request, for which it tries to connect for ten seconds; a renewal.
+# How long the relay may take to answer (seconds): first for a request, for which the relay tries to connect for ten
+# seconds; then for a renewal.
 _ANSWER_SECONDS, _RENEWAL_SECONDS = 15.0, 10.0
 # The most relays that one connection tries: the first one may have ended a moment ago.
 _RELAYS: Final = 2
-# The causes by the names of the relay's errors (`RelayAnswer.kind`).
+# The cause for each kind of error that the relay reports (`RelayAnswer.kind`).
 _CAUSES: Final = {"refused": Unreached.REFUSED, "name": Unreached.MISSING}
 # Causes of a failed connection to the relay's pod that may mean that the pod has gone.
 _GONE: Final = (Unreached.MISSING, Unreached.NO_PODS, Unreached.REFUSED, Unreached.FAILED)
@@ -111,7 +112,7 @@ class RelayRoute(DialingRoute):
         """Return the route's capabilities for a target, or a Refusal.
 
         Raises:
-            HatchwayError: the answer is not known now; ApiError 503 when the API server cannot be reached.
+            HatchwayError: the answer cannot be found out now; ApiError 503 when the API server cannot be reached.
         """
         found = await super().prepare(target)
         if isinstance(found, Refusal):
@@ -170,7 +171,7 @@ class RelayRoute(DialingRoute):
         return await self._by_relay(target, open_with)
 
     async def _by_relay(self, target: Target, open_with: Callable[[RelayPod], Awaitable[_T]]) -> _T:
-        """Open a connection by `open_with` through the relay, or through the next relay when that one has gone.
+        """Call `open_with` with the relay, or with a new relay when the first one has gone. Return its result.
 
         Raises:
             TargetUnreached: there is no relay, or the relay does not reach the target.

@@ -23,10 +23,12 @@ class RelayLost(Exception):
 
 
 class _Handshake(asyncio.Protocol):
-    """Waits for the relay's answer, and keeps the bytes after it.
+    """Waits for the relay's answer, and stores the bytes after it.
 
-    answer: a future of the answer. early: the bytes after the answer. eof: True when the relay sends no more. lost:
-    (error,) when the connection was lost; None until then.
+    answer: a future of the answer.
+    early: the bytes after the answer.
+    eof: True when the relay sends no more.
+    lost: (error,) when the connection was lost; None until then.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -69,7 +71,7 @@ async def ask(transport: asyncio.Transport, request: bytes, seconds: float) -> t
     """Send a request on a new connection to the relay, and wait for the answer.
 
     Returns:
-        The answer, and the rest of the connection, which reads nothing before `resume_reading`.
+        The answer, and a transport for the bytes after it. The transport reads nothing before `resume_reading`.
 
     Raises:
         RelayLost: there was no answer; the connection was aborted.
@@ -110,7 +112,7 @@ class RelayStream(asyncio.Transport):
         self._protocol = protocol
         kept = self._handshake
         if kept is not None and kept.lost is not None:
-            # The connection has ended before a protocol was set, so the protocol has not been told.
+            # The connection has ended before a protocol was set, so it has not got `connection_lost`.
             self._wants = True
             asyncio.get_running_loop().call_soon(self._hand_over)
         else:
@@ -144,7 +146,7 @@ class RelayStream(asyncio.Transport):
             self._inner.resume_reading()
 
     def pause_reading(self) -> None:
-        """Pass nothing on until `resume_reading`."""
+        """Pass no bytes to the protocol until `resume_reading`."""
         self._wants = False
         if self._handshake is None:
             self._inner.pause_reading()
@@ -171,7 +173,7 @@ class RelayStream(asyncio.Transport):
         self._inner.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Return True: the relay carries the end of one direction."""
+        """Return True: through the relay, each direction can end separately."""
         return True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -217,7 +219,7 @@ class DatagramStream(asyncio.Protocol):
 
         Args:
             transport: a new connection to the relay.
-            request: asks for the address.
+            request: the request for a link to the address, as it is sent to the relay.
             receive: called with each datagram that comes.
             ended: called once at the end, with the relay's answer when it has refused.
         """

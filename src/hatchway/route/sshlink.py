@@ -27,8 +27,9 @@ _WINDOW: Final = 2 * 1024 * 1024
 class SshUnreached(Exception):
     """The node was not reached, or does not let the user in.
 
-    message: what happened, one line. hint: what to do next. refused: True when the node has answered and has
-    refused the user; False when it was not reached.
+    message: what happened, one line.
+    hint: what to do next.
+    refused: True when the node has answered and has refused the user; False when it was not reached.
     """
 
     def __init__(self, message: str, hint: str, *, refused: bool = False) -> None:
@@ -204,7 +205,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         self.write(b"".join(list_of_data))
 
     def can_write_eof(self) -> bool:
-        """Return True: SSH ends each direction by itself."""
+        """Return True: in SSH, each direction can end separately."""
         return True
 
     def write_eof(self) -> None:
@@ -232,7 +233,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
             self._channel.pause_reading()
 
     def resume_reading(self) -> None:
-        """Pass the bytes that were kept, and all later ones, to the protocol."""
+        """Pass the stored bytes, and all later bytes, to the protocol."""
         self._reading = True
         if self._channel is not None and not self._lost:
             # In the loop's next turn, because callers of `resume_reading` do not expect a callback during the call.

@@ -13,7 +13,7 @@ class Via(StrEnum):
     api: by the API server's proxy verb.
     forward: by port-forward.
     ssh: from a node, to which the user logs in.
-    relay: through a pod that is made for this command; used only when the user asks for it.
+    relay: through a pod that is made for this command; used only when the user chooses it.
     """
 
     auto = "auto"

@@ -16,9 +16,9 @@ _DEFINITION = "CustomResourceDefinition"
 async def apply_all(session: ClusterSession, objects: list[Object], namespace: str) -> list[Object]:
     """Create or patch the objects in their order; return them as the cluster has them afterwards.
 
-    The types of a CustomResourceDefinition can be used by the objects after it, and when this function returns.
+    After a CustomResourceDefinition, this function waits until the API server serves its types.
 
-    namespace: the namespace of objects whose manifest names none.
+    namespace: the namespace of objects whose manifest names no namespace.
 
     Raises:
         ClusterError: the cluster has no such type.

@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 # An alias of `list`, because the classes below have a method of this name.
 _Objects = list[Object]
-# The schemes of URLs; True if the program speaks TLS.
+# URL schemes → True if the program speaks TLS.
 _SCHEMES = {"http": False, "https": True, "ws": False, "wss": True}
 # The most seconds for the description of a failed test's namespace.
 _REPORT_SECONDS = 5.0
 
 
 class _ClusterScope:
-    """The methods that `Cluster` and `Namespace` share. They use one namespace for objects that name none.
+    """The methods that `Cluster` and `Namespace` share. For an object that names no namespace, they use `namespace`.
 
-    timeout: the most seconds that `wait`, `url` and the like wait, unless they are given another number.
+    timeout: the default timeout, in seconds, of `wait`, `url` and similar methods.
     """
 
     def __init__(self, session: ClusterSession, namespace: str, timeout: float) -> None:
@@ -50,12 +50,12 @@ class _ClusterScope:
         """Create the objects of a manifest, and patch those that exist; return them as the cluster has them.
 
         An object that exists gets the manifest's values by a JSON merge patch; its other fields stay. Objects whose
-        manifest names no namespace get this one. The types of a CustomResourceDefinition can be used by the objects
-        after it, and when this method returns.
+        manifest names no namespace are created in this namespace. After a CustomResourceDefinition, this method waits
+        until the API server serves its types.
 
         Args:
             manifest: YAML or JSON text with any number of documents; a `pathlib.Path` of a file or of a directory; an
-                object as a dictionary; or several.
+                object as a dictionary; or several such objects.
 
         Raises:
             ClusterError: the manifest cannot be read, or the cluster has no such type.
@@ -65,7 +65,7 @@ class _ClusterScope:
         return self._session.run(apply_all(self._session, read_manifest(manifest), self._namespace))
 
     def get(self, obj: str | Object) -> Object:
-        """Return the present state of an object (`deploy/web`, or an object). Raises ApiError; 404 without it."""
+        """Return the present state of `deploy/web` or of an object. Raises ApiError, with 404 if it does not exist."""
         __tracebackhide__ = True
         return self._session.run(self._request("GET", obj))
 
@@ -101,15 +101,15 @@ class _ClusterScope:
         self._session.run(self._request("DELETE", obj))
 
     def wait(self, obj: str | Object, condition: Condition, timeout: float | None = None) -> Object:
-        """Wait until an object meets a condition; return its state then (for `delete`: the given object, or {}).
+        """Wait until an object meets a condition; return the state that meets it.
 
-        The object may not exist yet.
+        The object may not exist yet. For `delete`, `obj` itself is returned, or {} if `obj` is a word.
 
         Args:
             obj: `deploy/web`, or an object.
             condition: `condition=Available`, `condition=Ready=False`, `jsonpath={.status.phase}=Running`,
-                `jsonpath={.status.loadBalancer.ingress[0].ip}` (until the field is there), `delete`; or a function of
-                the object that returns something true. A function may raise AssertionError, LookupError, TypeError or
+                `jsonpath={.status.loadBalancer.ingress[0].ip}` (until the field exists), `delete`; or a function of
+                the object that returns a true value. A function may raise AssertionError, LookupError, TypeError or
                 AttributeError: then it is called again with the next state.
             timeout: seconds.
 
@@ -131,7 +131,7 @@ class _ClusterScope:
         Args:
             container: its name; "" for the default container.
             tail: lines from the end; None for all.
-            previous: the log of the container's previous run.
+            previous: True for the log of the container's previous run.
         """
         __tracebackhide__ = True
         return self._session.run(read_logs(self._session, target, self._namespace, container, tail, previous))
@@ -145,7 +145,7 @@ class _ClusterScope:
             target: `web-0`, `deploy/web`.
             command: the program and its arguments.
             container: its name; "" for the default container.
-            input: what the command reads from its standard input; None for nothing.
+            input: the command's standard input; None for an empty one.
             check: True to raise CommandFailed for an exit code other than 0.
 
         Raises:
@@ -165,8 +165,8 @@ class _ClusterScope:
     def url(self, target: str, path: str = "/", *, scheme: str = "http", timeout: float | None = None) -> str:
         """Return a URL on this machine that leads to a service, workload or pod, as soon as the program answers.
 
-        It leads through a port-forward, which follows the target's pods, and exists as long as the namespace or the
-        cluster. `OPTIONS *` is sent until the program answers; for https and wss, only TLS handshakes are tried.
+        The URL leads through a port-forward. The port-forward follows the target's pods, and ends with the namespace or
+        the cluster. `OPTIONS *` is sent until the program answers; for https and wss, only TLS handshakes are tried.
 
         Args:
             target: `web`, `svc/web:http`, `deploy/web:8080`, `pod/web-0:8080`. The port may be left out when the target
@@ -181,7 +181,7 @@ class _ClusterScope:
         """
         __tracebackhide__ = True
         if scheme not in _SCHEMES:
-            raise ClusterError(f'"{scheme}" is not one of {", ".join(_SCHEMES)}', "`address` gives a port for others")
+            raise ClusterError(f'"{scheme}" is not one of {", ".join(_SCHEMES)}', "for other protocols, use `address`")
         seconds = self.timeout if timeout is None else timeout
         host, port = self.address(target, timeout=seconds)
         self._session.run(await_answer((host, port), _SCHEMES[scheme], seconds, target))
@@ -190,14 +190,14 @@ class _ClusterScope:
     def address(self, target: str, *, timeout: float | None = None) -> tuple[str, int]:
         """Return (host, port) on this machine that lead to a target, as `url` does, for any protocol over TCP.
 
-        It waits for a ready pod, but not for the program in the pod to listen.
+        This method waits for a ready pod, but does not wait until the program in the pod listens.
         """
         __tracebackhide__ = True
         seconds = self.timeout if timeout is None else timeout
         return self._session.run(self._session.ports.address(target, self._namespace, seconds))
 
     def describe(self) -> str:
-        """Return the namespace's Events, pods and the last lines of their logs, as a failed test's report has them."""
+        """Return the namespace's Events, pods and the last lines of their logs, as in the report of a failed test."""
         describing = describe_namespace(self._session.client, self._namespace)
         found = self._session.run(self._session.within(describing, _REPORT_SECONDS))
         return found if found is not None else "the cluster did not answer in time"
@@ -205,7 +205,7 @@ class _ClusterScope:
     async def _request(self, method: str, obj: str | Object, body: Object | None = None) -> Object:
         resource, namespace, name = await self._session.locate(obj, self._namespace)
         if method == "DELETE":
-            # As by kubectl, dependents are deleted in the background, also for types whose default is different.
+            # As with kubectl, dependents are deleted in the background, even if the type's default is different.
             body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         return await request(self._session, method, resource.path(namespace, name), body)
 
@@ -219,7 +219,7 @@ class Namespace(_ClusterScope):
     """A namespace of one test. `str(namespace)` is its name.
 
     name: the name of the namespace.
-    cluster: the cluster that it belongs to.
+    cluster: the cluster that has the namespace.
     """
 
     def __init__(self, cluster: Cluster, session: ClusterSession, name: str, timeout: float) -> None:
@@ -298,7 +298,7 @@ class Cluster(_ClusterScope):
         prefix: the name's first part; characters that a name cannot have are replaced.
 
         Raises:
-            ApiError: the API server refuses it.
+            ApiError: the API server refuses the namespace.
             ClusterError: the namespace gets no ServiceAccount in time.
         """
         first = re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-")[:50].strip("-") or "test"
@@ -317,7 +317,7 @@ class Cluster(_ClusterScope):
         self._open.pop(namespace.name, None)
 
     def delete_namespace(self, namespace: Namespace) -> None:
-        """Delete a namespace and all that is in it, without waiting for its end."""
+        """Delete a namespace and all objects in it, without waiting for the end of the deletion."""
         self._open.pop(namespace.name, None)
         self._session.run_behind(self._forget_namespace(namespace.name))
 
@@ -336,8 +336,9 @@ class Cluster(_ClusterScope):
         Args:
             source: the result of `hatchway.testing.images` for a directory or wheels; or the path of an archive
                 (`docker save`, an OCI archive), or of a directory with an OCI image layout.
-            name: the image's name; another image in this user's store loses this name. With "", an image from an
-                archive keeps its name there; an image that is made here gets a unique name, and is removed at the end.
+            name: the image's name; if another image in this user's store has the name, it loses the name. If `name` is
+                "", an image from an archive keeps its name, and an image from `hatchway.testing.images` gets a unique
+                name and is removed after the tests.
 
         Raises:
             ClusterError: the image cannot be made or loaded, or the tests have not started this cluster.
@@ -375,10 +376,10 @@ class Cluster(_ClusterScope):
         return done.stdout
 
     def close(self) -> None:
-        """Close the connections. Before, wait for the deletion requests of namespaces, unless the cluster ends now."""
+        """Close the connections. If the cluster continues, first wait for the requests that delete namespaces."""
         self._session.close(wait=not self._owned)
 
     def remove_images(self) -> None:
-        """Remove the images that `load_image` has named. Call this after the cluster's end, whose pods use them."""
+        """Remove the images that `load_image` has named. Call this after the cluster's end, because pods use them."""
         if self._images is not None:
             self._images.close()

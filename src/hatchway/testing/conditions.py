@@ -100,7 +100,7 @@ class _Predicate:
 
 @dataclass(frozen=True, slots=True)
 class _HasField:
-    """A field of the object. value: None waits until the field is there."""
+    """A field of the object. value: the value to wait for; None to wait until the field exists."""
 
     steps: tuple[str | int, ...]
     value: str | None
@@ -148,7 +148,7 @@ def _parse_path(condition: str, text: str) -> _HasField:
         step = _STEP.match(path, position)
         if step is None:
             raise ClusterError(
-                f'"{condition}": only names and numbers are known in a path, as in .status.items[0].name',
+                f'"{condition}": a path can have only names and numbers, as in .status.items[0].name',
                 "pass a function for anything else: lambda obj: ...",
             )
         name, quoted, index = step.groups()

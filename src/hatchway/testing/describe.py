@@ -142,7 +142,7 @@ def _container(status: dict[str, Any]) -> str:
 
 async def _log(client: ConnectionClient, pod: Object, status: dict[str, Any]) -> list[str]:
     metadata, container = pod["metadata"], status["name"]
-    # The last output of a container that waits for its next start is in the previous log.
+    # While a container waits for its next start, its last output is in the previous log.
     previous = "&previous=true" if "waiting" in (status.get("state") or {}) else ""
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log"
     query = f"?container={container}&tailLines={_LINES}&limitBytes={_LOG_BYTES}{previous}"

@@ -24,7 +24,7 @@ from hatchway.testing.problems import ClusterError
 # The registry in the names of these images; it cannot exist (RFC 6761: `.test` is for tests).
 _REGISTRY = "hatchway.test"
 _Path = str | PathLike[str]
-# The age in seconds after which an unused image with such a name is removed, because its test process was killed.
+# An unused image of this age (seconds) with such a name is removed: the test process that made it was killed.
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
@@ -87,9 +87,9 @@ def from_wheels(
 ) -> ImageSource:
     """Return an image of Python wheels on an image that has a Python.
 
-    Nothing is resolved or downloaded, so the wheels of all dependencies must be given. `pip wheel . --wheel-dir
-    DIRECTORY` writes all of them for the Python that runs pip; if a wheel is compiled, the base's Python must have the
-    same minor version.
+    Nothing is resolved or downloaded, so `wheels` must include all dependencies. `pip wheel . --wheel-dir DIRECTORY`
+    writes the wheels for the Python that runs pip. If one of them is compiled, the base's Python must have the same
+    minor version.
 
     Args:
         wheels: files, or directories of them.
@@ -109,7 +109,7 @@ def from_wheels(
 
 
 def _base(store: ImageStore, base: _Path) -> Image | Path:
-    """Return the base: a directory if there is one with this path, else an image."""
+    """Return the base: a directory for a `Path` or a text that begins with `.` or `/`, else an image of the store."""
     if not isinstance(base, str) or base.startswith((".", "/")):
         return Path(base)
     try:
@@ -119,7 +119,7 @@ def _base(store: ImageStore, base: _Path) -> Image | Path:
     if found is None:
         raise ClusterError(
             f'there is no image "{base}" in {store.path}',
-            "`hatchway image pull` or `load` brings it there; the path of a directory has ./ or / at its beginning",
+            "`hatchway image pull` or `load` brings it there; the path of a directory begins with ./ or /",
         )
     return found
 
@@ -154,7 +154,7 @@ class LoadedImages:
             raise ClusterError(f"the image cannot be loaded: {error}") from error
 
     def close(self) -> None:
-        """End the use of the images; remove those whose names this class has chosen and that no other process uses."""
+        """End the use of the images. Remove images that no other process uses and whose names this class has chosen."""
         for use in self._uses:
             use.close()
         for image in self._own:

@@ -1,7 +1,7 @@
 """Starts and ends a cluster that belongs to a test process.
 
-It is an attached cluster, as of `hatchway up` in the foreground: it ends when the process that has started it ends, for
-whatever reason, and then deletes its own files.
+It is an attached cluster, like that of `hatchway up` in the foreground. When the process that has started it ends for
+any reason, the cluster ends and deletes its own files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CONTEXT = "hatchway-test"
 _NAME = re.compile(r"hatchway-test-[0-9a-f]{12}")
 # Seconds for a clean end. Programs that take longer are killed, because nothing of the cluster is kept.
 _END_SECONDS = 3.0
-# A directory of this age (seconds) whose cluster does not run was abandoned: all processes that clean up were killed.
+# A directory of this age (seconds) without a running cluster counts as abandoned: the cluster's processes were killed.
 _ABANDONED_SECONDS = 3600.0
 
 
@@ -68,7 +68,7 @@ class OwnCluster:
 
         Args:
             options: the options of the cluster.
-            meanwhile: called when the API server answers, to use the time until the nodes are ready.
+            meanwhile: called when the API server answers, while the nodes become ready.
 
         Raises:
             HatchwayError: the cluster does not start.
@@ -103,7 +103,7 @@ class OwnCluster:
         return found
 
     def note(self) -> str:
-        """Return what the cluster lacks on this machine, or that it has ended by itself; "" for nothing."""
+        """Return a text about the cluster's limits on this machine, or that it has ended; "" without limits."""
         code = self._running.process.poll()
         if code is None:
             return self._limits
@@ -137,12 +137,12 @@ def _remove(path: Path) -> None:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Remove the files of clusters all of whose processes were killed together with their test processes."""
+    """Remove the files of clusters whose processes were all killed, together with their test process."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(base):
             if not _NAME.fullmatch(entry.name):
                 continue
-            # Another process may be doing the same.
+            # Another process may remove the directory at the same time.
             with contextlib.suppress(OSError, HatchwayError):
                 found = entry.stat(follow_symlinks=False)
                 old = time.time() - found.st_mtime > _ABANDONED_SECONDS

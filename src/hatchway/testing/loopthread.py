@@ -1,6 +1,6 @@
-"""An event loop in a thread of its own, on which the plugin's connections live.
+"""An event loop in a thread of its own, for the plugin's connections.
 
-Tests are ordinary functions, or coroutines of an event loop of their own; both can call into this one.
+Tests are ordinary functions, or coroutines of another event loop. Both can run coroutines on this loop.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# The number of turns of the loop that closed transports may need to end.
+# The number of iterations of the loop that closed transports may need to close their sockets.
 _TURNS = 10
 
 
 class LoopThread:
-    """Runs coroutines for other threads. Its own coroutines must not call it."""
+    """Runs coroutines for other threads. Coroutines on this loop must not use `call`, which blocks."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -54,7 +54,7 @@ class LoopThread:
         if others:
             await asyncio.wait(others)
         await self._loop.shutdown_asyncgens()
-        # Transports that were aborted close their sockets in one of the next turns. Tests with `-W error` would fail
-        # otherwise.
+        # Transports that were aborted close their sockets in one of the next iterations. Tests with `-W error` would
+        # fail otherwise.
         for _ in range(_TURNS):
             await asyncio.sleep(0)

@@ -26,9 +26,10 @@ _WORKER_OUTPUT = "hatchway_kept"
 
 @dataclass
 class _PluginState:
-    """The plugin's state during one run: the open clusters, and what was kept of failed tests.
+    """The plugin's state during one run.
 
     clusters: the open clusters by the names of their fixtures.
+    kept: texts for the summary about clusters and namespaces that are kept after failed tests.
     """
 
     clusters: dict[str, Cluster] = field(default_factory=dict)
@@ -47,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("addons", "LIST", "add-ons that run: none, all, or names with commas between them; default: none"),
         ("network", "MODE", "auto, private or loopback; default: auto, a private network where the machine allows it"),
         ("context", "NAME", "use the cluster of this kubeconfig context instead of starting one"),
-        ("timeout", "SECONDS", "how long `wait` and the like wait at most; default: 60"),
+        ("timeout", "SECONDS", "timeout of `wait`, `url` and similar methods; default: 60"),
     ):
         group.addoption(f"--hatchway-{name}", metavar=metavar, default=None, help=text)
         parser.addini(f"hatchway_{name}", text, default="")
@@ -112,7 +113,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def fresh_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A Kubernetes cluster of this test alone, for tests that change what belongs to no namespace (`Cluster`)."""
+    """A Kubernetes cluster of this test alone, for tests that change objects outside namespaces (`Cluster`)."""
     settings = _PluginOptions(request.config)
     if settings.context:
         pytest.skip("fresh_cluster starts a cluster of its own, and --hatchway-context names another one")
@@ -157,7 +158,7 @@ def kubeconfig_env(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Pat
 def _own_cluster(
     request: pytest.FixtureRequest, settings: _PluginOptions, failed: Callable[[], bool]
 ) -> Iterator[Cluster]:
-    """Start a cluster, and end it, unless a test has failed and the user wants to keep the cluster then.
+    """Start a cluster, and end it, unless a test has failed and the user wants to keep the cluster in that case.
 
     failed: returns True when a test has failed.
     """
@@ -257,7 +258,7 @@ def _described(place: Namespace) -> str:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With pytest-xdist: pass the list of what this worker has kept to the main process."""
+    """With pytest-xdist: pass the texts about this worker's kept clusters to the main process."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_WORKER_OUTPUT] = session.config.stash[_STATE].kept
@@ -265,13 +266,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """With pytest-xdist: take the list of what a worker has kept."""
+    """With pytest-xdist: receive the texts about a worker's kept clusters."""
     output: dict[str, Any] = getattr(node, "workeroutput", None) or {}
     node.config.stash[_STATE].kept.extend(output.get(_WORKER_OUTPUT, ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say where to find the clusters and namespaces that were kept."""
+    """Print where to find the clusters and namespaces that were kept."""
     if kept := config.stash[_STATE].kept:
         terminalreporter.section("kept (--hatchway-keep)")
         for text in kept:

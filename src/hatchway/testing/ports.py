@@ -32,7 +32,7 @@ _ANSWER_SECONDS = 5.0
 
 
 class LocalPorts:
-    """The local ports of one cluster's services and pods. They are made on first use and kept until the end."""
+    """The local ports of one cluster's services and pods. They are made on first use, and stay until `close`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -73,7 +73,7 @@ class LocalPorts:
         return self._forwarder
 
     async def _open(self, target: str, namespace: str) -> LocalForward:
-        """Return the forward of a target, which is opened if it is new. Raises _TargetAbsent for an unknown target."""
+        """Return the forward of a target, and open it if there is none. Raises _TargetAbsent for an unknown target."""
         if self._forwarder is None:
             await self._begin()
         forwarder = self._forwarder_of()
@@ -90,7 +90,7 @@ class LocalPorts:
         answer = await forwarder.route.prepare(planned[0].target)
         if isinstance(answer, Refusal):
             raise ClusterError(f"{target}: {answer.why}", answer.missing_rule)
-        # Any free port: tests that run at the same time must not meet.
+        # Use any free port, because tests that run at the same time must not use the same one.
         forward = await forwarder.open(replace(planned[0], local=0, exact=False))
         self._known[namespace, target] = forward
         return forward

@@ -44,7 +44,7 @@ class ResourceType:
 
 
 class Resources:
-    """The types of one API server. They are requested on first use, and kept."""
+    """The types of one API server. They are requested on first use, and cached."""
 
     def __init__(self, client: ConnectionClient) -> None:
         self._client = client
@@ -72,7 +72,7 @@ class Resources:
         )
 
     async def of_word(self, word: str) -> ResourceType:
-        """Return the type that a word means, as for kubectl: `deploy`, `Deployment`, `widgets.example.com`.
+        """Return the type that a word means, as kubectl does: `deploy`, `Deployment`, `widgets.example.com`.
 
         The core group is searched first, then the groups in the server's order. Raises ClusterError.
         """
@@ -123,7 +123,7 @@ class Resources:
         try:
             listed = await self._get(f"/apis/{api_version}" if slash else f"/api/{api_version}")
         except ApiError as error:
-            # 503: an aggregated API whose server is away.
+            # 503: the server of an aggregated API does not answer.
             if error.code in (404, 503) and not error.passing:
                 return []
             raise

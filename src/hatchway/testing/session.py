@@ -46,7 +46,7 @@ class ClusterSession:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine and return its result. HatchwayErrors, except ApiErrors, become ClusterErrors.
 
-        Errors for people are raised without the frames of this package, so that pytest shows the test's line.
+        These errors are raised without the frames of this package, so that pytest shows the test's line.
         """
         __tracebackhide__ = True
         try:

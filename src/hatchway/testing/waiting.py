@@ -50,7 +50,7 @@ def wait_for(
     why = ""
     try:
         while True:
-            # Always wait for the first state, because a slow API server says nothing about the object.
+            # Wait for the first state even beyond the timeout: a slow API server is no failure of the object.
             least = 0.0 if why else _ANSWER_SECONDS
             try:
                 state = states.get(timeout=max(least, until - time.monotonic()))

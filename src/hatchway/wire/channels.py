@@ -1,4 +1,4 @@
-"""Kubernetes' channel protocols: several streams in one WebSocket, and the messages of a remote command in them.
+"""Kubernetes' channel protocols: several streams in one WebSocket, and the messages of remote commands.
 
 Sources: apimachinery `pkg/util/remotecommand/constants.go` and `pkg/util/httpstream/wsstream/conn.go`; client-go
 `tools/remotecommand/v4.go`, `v5.go`, `websocket.go`.
@@ -19,10 +19,10 @@ STDOUT: Final = 1
 STDERR: Final = 2
 ERROR: Final = 3
 RESIZE: Final = 4
-# In place of a channel (v5): the next byte names a channel that ends.
+# In place of a channel's number (v5): the next byte is the number of a channel that ends.
 CLOSE: Final = 255
 
-# The value of the header `streamtype` by which SPDY names the same streams.
+# The values of the header `streamtype`, by which SPDY sessions name the same streams.
 STREAM_TYPES: Final = {b"stdin": STDIN, b"stdout": STDOUT, b"stderr": STDERR, b"error": ERROR, b"resize": RESIZE}
 
 # The largest width and height of a terminal in characters (struct winsize).
@@ -41,8 +41,8 @@ class ChannelProtocol:
 
     name: the sub-protocol's name; "" when the client has offered none.
     is_base64: True when messages are text: a digit for the channel, then the bytes in base64.
-    has_status: True when the channel ERROR carries a Status object at the end of the command. Otherwise it carries
-        text, and only for errors.
+    has_status: True when the channel ERROR carries a Status object at the end of the command. Otherwise the
+        channel carries text, and only after an error.
     has_close: True when each side can end a single channel.
     """
 
@@ -128,7 +128,7 @@ class CommandResult:
     """How a remote command has ended.
 
     exit_code: the exit code; None when the command never ran, or when the server does not report the code.
-    message: why it failed; "" for success.
+    message: why the command failed; "" for success.
     reason: the Status's `reason`; "" when there is none.
     """
 

@@ -1,4 +1,4 @@
-"""The client's side of a relay pod's protocol, without I/O. `route/relayprogram.py`, the other side, describes it."""
+"""The client's side of a relay pod's protocol, without I/O. `route/relayprogram.py`, the server, describes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_HOST: Final = 253
 
 
 class RelayProtocolError(Exception):
-    """The other side violates the protocol, or the request cannot be expressed in it."""
+    """The peer violates the protocol, or the protocol cannot express the request."""
 
 
 def format_request(secret: str, command: str, host: str, port: int) -> bytes:

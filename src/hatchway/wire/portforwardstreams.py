@@ -15,16 +15,17 @@ from typing import Final
 from hatchway.wire.channels import ChannelError, ChannelProtocol
 from hatchway.wire.spdyheaders import HeaderList
 
-# The sub-protocol of a WebSocket whose binary messages carry the bytes of a SPDY session. A frame may span messages.
+# The sub-protocol of a WebSocket whose binary messages carry the bytes of a SPDY session. A SPDY frame may span
+# messages.
 TUNNEL_PROTOCOL: Final = "SPDY/3.1+portforward.k8s.io"
 # The `X-Stream-Protocol-Version` of an upgrade to SPDY.
 SPDY_PROTOCOL: Final = "portforward.k8s.io"
 # Hatchway's own port-forward protocol between its client and its API server: each connection is one stream, with one
-# header, `port`. The server sends no reply when the connection succeeds. When it fails, the server ends the stream by a
-# SYN_REPLY with the header `error`. Compared with Kubernetes' protocol, this needs half as many frames and a tenth of
-# the header bytes.
+# header, `port`. The server sends no reply when the connection succeeds. When the connection fails, the server ends the
+# stream by a SYN_REPLY with the header `error`. Compared with Kubernetes' protocol, this needs half as many frames and
+# a tenth of the header bytes.
 SINGLE_STREAM_PROTOCOL: Final = "v1.portforward.hatchway"
-# A server that supports SINGLE_STREAM_PROTOCOL over SPDY says so by this field in its answer to a WebSocket handshake.
+# With this field in its answer to a WebSocket handshake, a server announces SINGLE_STREAM_PROTOCOL over SPDY.
 OFFER_FIELD: Final = b"X-Hatchway-Port-Forward"
 # Seconds for which a stream waits for the second stream of its pair (`streamCreationTimeout`).
 PAIR_TIMEOUT: Final = 30.0
@@ -97,7 +98,7 @@ class StreamPairs:
     def add(self, stream_id: int, headers: HeaderList, now: float) -> ForwardedConnection | None:
         """Add a stream that the client has opened. Return the connection if both of its streams are open now.
 
-        now: the time in seconds, of the same clock as for `expire`.
+        now: the time in seconds, from the same clock as in `expire`.
 
         Raises PortForwardError when the stream must be reset.
         """
@@ -128,14 +129,14 @@ class StreamPairs:
         return ForwardedConnection(port, half.data_stream, stream_id)
 
     def discard(self, stream_id: int) -> None:
-        """Remove a stream that was reset while it waited for the second one. Does nothing for other streams."""
+        """Remove a stream that was reset while it waited for the second of its pair. Does nothing for other streams."""
         for name, half in self._waiting.items():
             if stream_id in (half.data_stream, half.error_stream):
                 del self._waiting[name]
                 return
 
     def expire(self, now: float) -> list[int]:
-        """Remove and return the streams that have waited for `PAIR_TIMEOUT`; the caller must reset them."""
+        """Remove and return streams that have waited for `PAIR_TIMEOUT` seconds. The caller must reset them."""
         old = {name: half for name, half in self._waiting.items() if half.since + PAIR_TIMEOUT <= now}
         for name in old:
             del self._waiting[name]

@@ -1,7 +1,7 @@
 """The server's side of SOCKS 5 (RFC 1928, without authentication), SOCKS 4 and 4a, without I/O.
 
-It parses the client's request, and makes the answer once the connection to the host was opened or has failed. Bytes
-that the client sends after its request are meant for the host; they are kept for the caller.
+`SocksNegotiation` parses the client's request, and makes the answer after the connection to the host was opened or has
+failed. Bytes that the client sends after its request are meant for the host; the caller finds them in `rest`.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _LARGEST_ID: Final = 0x7FFFFFFF
 _LARGEST_WINDOW: Final = 0x7FFFFFFF
 # The most bytes in a DATA frame. A longer frame would delay the other streams.
 _FRAME: Final = 256 * 1024
-# Between two calls of `data_to_send`, the peer may send this many frames that must be answered.
+# The most frames of the peer, between two calls of `data_to_send`, that must be answered.
 _ANSWERS: Final = 1000
 
 
@@ -125,7 +125,7 @@ class SpdySession:
     def open_stream(self, headers: HeaderList, *, fin: bool = False) -> int:
         """Open a stream; data may be sent on it at once. Raises SpdyError when `can_open` is False.
 
-        fin: True when nothing will be sent on it.
+        fin: True when nothing will be sent on the stream.
         """
         if not self.can_open:
             raise SpdyError("the session takes no more streams")
@@ -140,9 +140,9 @@ class SpdySession:
 
         Does nothing when the stream is no longer open.
 
-        fin: True when nothing will be sent on it.
-        silent: True to send no SYN_REPLY, so that only the first data shows the peer that the stream is accepted. It is
-            allowed only without headers and fin.
+        fin: True when nothing will be sent on the stream.
+        silent: True to send no SYN_REPLY; the first data then shows the peer that the stream is accepted. Allowed only
+            without headers and fin.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -176,7 +176,7 @@ class SpdySession:
 
         Does nothing when the stream is no longer open. Raises SpdyError after FIN, and before `accept`.
 
-        data: the bytes; the buffer must not change until they were sent.
+        data: the bytes; the buffer must not change until the bytes were sent.
         fin: True when these are the last bytes.
         """
         stream = self._streams.get(stream_id)
@@ -212,7 +212,7 @@ class SpdySession:
         WINDOW_UPDATE is sent even to a peer that has announced no windows, because it may respect this end's windows.
 
         at_once: True when the reader is as fast as the peer. The window then grows, at most to `largest_window`.
-            Otherwise a small window would limit the speed on connections with a long round-trip time.
+            A small window limits the speed on connections with a long round-trip time.
         """
         stream = self._streams.get(stream_id)
         if stream is None or not stream.receives:

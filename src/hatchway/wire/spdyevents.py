@@ -14,14 +14,14 @@ class SpdyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SpdyLimits:
-    """Limits on what a peer may make a session store.
+    """Limits on the data that a session stores for a peer.
 
-    streams: the most streams of the peer that are open at the same time; each further one is refused.
+    streams: the most streams of the peer that are open at the same time; further streams are refused.
     control: the most bytes of a control frame.
     header_block: the most bytes of a block of headers after decompression.
     headers: the most headers in one block.
-    window: bytes that a peer with flow control may send on a new stream before the first of them are consumed.
-    largest_window: the limit of the same number, which grows on streams whose reader is as fast as the peer.
+    window: bytes that a peer with flow control may send on a new stream before any of these bytes is consumed.
+    largest_window: the largest window. The window of a stream grows while the stream's reader is as fast as the peer.
     """
 
     streams: int = 4096
@@ -37,7 +37,7 @@ LIMITS: Final = SpdyLimits()
 
 @dataclass(slots=True)
 class StreamOpened:
-    """The peer has opened a stream. fin: True when the peer will send nothing on it."""
+    """The peer has opened a stream. fin: True when the peer will send no data."""
 
     stream_id: int
     headers: Headers
@@ -46,7 +46,7 @@ class StreamOpened:
 
 @dataclass(slots=True)
 class StreamAccepted:
-    """The peer has accepted a stream that this end has opened. fin: True when the peer will send nothing on it."""
+    """The peer has accepted a stream that this end has opened. fin: True when the peer will send no data."""
 
     stream_id: int
     headers: Headers
@@ -95,7 +95,7 @@ class PingAnswered:
 
 @dataclass(slots=True)
 class GoneAway:
-    """The peer accepts no more streams (GOAWAY). last_stream_id: the last stream that it has accepted."""
+    """The peer accepts no more streams (GOAWAY). last_stream_id: the last stream that the peer has accepted."""
 
     last_stream_id: int
     status: int

@@ -1,4 +1,4 @@
-"""Parses and makes SPDY/3.1 frames. It keeps no state of streams.
+"""Parses and makes SPDY/3.1 frames, without any state of streams.
 
 Source: SPDY protocol draft 3.1, section 2.2 and 2.6.
 """
@@ -144,7 +144,7 @@ class FrameReader:
             at += size
 
     def _complete(self, data: bytes | memoryview, sink: FrameSink) -> int:
-        """Add the begin of `data` to the incomplete frame. Return how many bytes of `data` belong to it."""
+        """Add the beginning of `data` to the incomplete frame. Return the number of bytes that belong to this frame."""
         held = self._held
         at = 0
         if len(held) < 8:

@@ -8,7 +8,7 @@ from collections import deque
 class StreamState:
     """The state of an open stream.
 
-    sends, receives: True while this direction has not ended.
+    sends: True while this end may send data. receives: True while the peer may send data.
     ours: True when this end has opened the stream.
     replied: True when SYN_REPLY was sent or received.
     outstanding: the number of sent bytes that the peer has not yet confirmed by WINDOW_UPDATE.

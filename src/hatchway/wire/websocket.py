@@ -1,8 +1,8 @@
 """WebSocket connections after the handshake (RFC 6455), for client and server, without extensions and without I/O.
 
 The `websockets` library takes four times as long for a frame, and returns a frame only when all of it has arrived. This
-is too slow for port-forward: all of its bytes pass through this file, and kubectl sends ten frames for each connection.
-The tests compare the results of both.
+is too slow for port-forward, whose bytes all pass through this file; kubectl sends ten frames for each connection. The
+tests compare the results of this file with those of the library.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _LARGEST_CONTROL: Final = 125
-# Between two calls of `data_to_send`, the peer may send this many pings.
+# The most pings that the peer may send between two calls of `data_to_send`.
 _ANSWERS: Final = 1000
 
 _u16 = struct.Struct(">H")
@@ -37,7 +37,7 @@ _u64 = struct.Struct(">Q")
 
 
 class WebSocketError(Exception):
-    """The peer has violated the protocol or a limit. code: the status code of the close frame that answers this."""
+    """The peer has violated the protocol or a limit. code: the status code of this end's close frame."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class Message:
 
 @dataclass(slots=True)
 class Piece:
-    """The next bytes of binary messages, for users that ignore where messages end.
+    """The next bytes of binary messages, for callers that ignore the ends of messages.
 
     data: the bytes; a view of the received buffer, unless they were masked.
     """
@@ -90,9 +90,9 @@ class WebSocket:
     Pass received bytes to `receive_data`. After each call of any method, send the bytes that `data_to_send` returns.
     Pings are answered automatically.
 
-    client: True at the end that has dialed, which masks the bytes that it sends.
-    largest: the most bytes of a received message. None when the messages only carry a byte stream: then their bytes
-        are returned as `Piece`s when they arrive, and messages are never collected.
+    client: True for the client, which masks the bytes that it sends.
+    largest: the most bytes of a received message. None when the messages only carry a byte stream: received
+        bytes are then returned at once as `Piece`s, and messages are never collected.
     """
 
     def __init__(self, *, client: bool, largest: int | None) -> None:

@@ -16,6 +16,7 @@ from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 from hatchway.cluster import sockets
 from hatchway.cluster.network.egress import hostnames
 from hatchway.cluster.network.egress.hostnames import HostNames
+from tests.freeports import free_port
 
 Answer = Callable[[bytes], bytes | None]
 
@@ -70,8 +71,8 @@ class Place:
         self.file.write_text("".join(f"{port}\n" for port in ports))
 
     def start(self) -> None:
-        queries = sockets.datagram("127.0.0.1", 0)
-        connections = sockets.listen("127.0.0.1", queries.getsockname()[1])
+        connections = sockets.listen("127.0.0.1", port := free_port())
+        queries = sockets.datagram("127.0.0.1", port)
         self.where = queries.getsockname()
         self.names = HostNames(queries, connections, self.file)
 

@@ -26,7 +26,7 @@ from hatchway.images.pullservice.pullmessages import Pulled, PullRequest
 from hatchway.images.store.store import ImageStore
 from tests.images.making import built, make_image, put_image
 from tests.integration.node.test_kubelet import SERVE
-from tests.integration.node.world import World, container, eventually, open_world, phase, ready, waiting
+from tests.integration.node.world import PATIENCE, World, container, eventually, open_world, phase, ready, waiting
 
 LATEST = "docker.io/library/web:latest"
 
@@ -369,7 +369,12 @@ async def test_a_running_container_keeps_its_image(node: Node) -> None:
 async def test_the_images_stop_signal(node: Node) -> None:
     script = "trap 'exit 5' QUIT; echo up; while :; do sleep 0.05; done"
     make_image(node.store, "web:1", {"a": "b"}, Cmd=["sh", "-c", script], StopSignal="SIGQUIT")
-    await node.world.create("web", image="web:1", restartPolicy="Never", activeDeadlineSeconds=1)
+    await node.world.create("web", image="web:1", restartPolicy="Never")
+    await node.world.pod("web", ready)
+    async with asyncio.timeout(PATIENCE):
+        while (await node.world.ask("/containerLogs/default/web/c"))[1] != "up\n":  # noqa: ASYNC110  logs have no events
+            await asyncio.sleep(0.01)
+    await node.world.client.patch("pods", "web", {"spec": {"activeDeadlineSeconds": 1}}, "default")
     pod = await node.world.pod("web", lambda pod: container(pod).get("state", {}).get("terminated"))
     assert container(pod)["state"]["terminated"]["exitCode"] == 5
 

@@ -66,6 +66,13 @@ def programs(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> dict[s
     return {release: pool.submit(tool_of, "helm", release, cache) for release in _RELEASES}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def custom_type(cluster: Cluster) -> Iterator[None]:
+    """Delete the type of the chart's `crds/` at the end, which Helm keeps."""
+    yield
+    cluster.kubectl("delete", "crd", "coupons.shop.example.com", "--ignore-not-found", "--timeout=60s")
+
+
 @pytest.fixture(scope="module")
 def lives(programs: dict[str, Future[Path]], pool: ThreadPoolExecutor, cluster: Cluster) -> dict[str, Future[None]]:
     """Run the lifecycle of a release with each Helm, concurrently, because Helm mostly waits."""

@@ -3,7 +3,7 @@
 Environment:
     KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: the API server.
     HATCHWAY_POD_IP: the address to serve on; all addresses when it is not set.
-    HATCHWAY_ROOT: the directory below which the pod's volumes are, where they cannot be mounted.
+    HATCHWAY_ROOT: the directory that contains the pod's volumes, on machines that cannot mount them.
     HATCHWAY_DNS_PORT: 53 unless set.
     HATCHWAY_DNS_DOMAIN: cluster.local unless set.
     HATCHWAY_DNS_RANGES: the cluster's own address ranges (`10.96.0.0/16,10.244.0.0/16`); none when it is not set.
@@ -37,12 +37,12 @@ from hatchway.outsideresolvers import OutsideResolvers, read_servers
 log = logging.getLogger("hatchway.dns")
 
 _PORT, _UNPRIVILEGED_PORT = 53, 10053
-# Seconds that all resolvers outside the cluster may take together: clients wait a little longer (resolv.conf(5): 5).
+# Seconds that all resolvers outside the cluster may take together: less than the 5 that clients wait (resolv.conf(5)).
 _OUTSIDE_SECONDS = 4.5
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code, 1 after an error, which is logged."""
+    """Serve until SIGTERM or SIGINT. Return the exit code: 0, or 1 after an error, which is logged."""
     return run_program(_run, log)
 
 
@@ -129,7 +129,7 @@ async def _serve_probes(address: str, server: DnsServer, synced: asyncio.Event) 
         try:
             found.append(await monitoring.serve(address, port, path, answer))
         except OSError as error:
-            # On loopback, another process may have the port. DNS is served without it.
+            # On loopback, another process may use the port. DNS is served without this endpoint.
             log.warning("%s is not served: %s", path, error)
     return found
 

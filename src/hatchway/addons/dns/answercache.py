@@ -1,7 +1,7 @@
-"""Keeps answers of resolvers outside the cluster for a short time. Pure, except for the clock.
+"""Caches answers of resolvers outside the cluster for a short time. Pure, except for the clock.
 
-An answer is kept as bytes, with the positions of its TTLs, which are lowered by the answer's age. Answers come from
-outside and may be malformed: a malformed answer is passed on, but not kept.
+An answer is stored as bytes, with the positions of its TTLs, which are lowered by the answer's age. Answers come from
+outside and may be malformed: a malformed answer is passed on, but not cached.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class AnswerCache:
         self._kept: OrderedDict[_Key, _KeptAnswer] = OrderedDict()
 
     def find(self, query: DnsQuery, data: bytes, *, tcp: bool) -> bytes | None:
-        """Return the kept answer to a query, or None.
+        """Return the cached answer to a query, or None.
 
-        The answer has the query's id and its upper and lower case letters.
+        The answer gets the query's id, and the name in the query's upper and lower case letters.
 
         query: the parsed form of `data`.
         """
@@ -63,7 +63,7 @@ class AnswerCache:
         return bytes(answer)
 
     def keep(self, query: DnsQuery, data: bytes, answer: bytes, *, tcp: bool) -> None:
-        """Keep an answer, unless it is a failure, truncated, long, malformed or empty, or has a TTL of 0."""
+        """Cache an answer, unless it is a failure, truncated, long, malformed or empty, or has a TTL of 0."""
         end = _name_end(query)
         if len(answer) > _BYTES or answer[HEADER.size : end + 4].lower() != data[HEADER.size : end + 4].lower():
             return
@@ -85,12 +85,12 @@ def _name_end(query: DnsQuery) -> int:
 
 
 def _key(query: DnsQuery, data: bytes, tcp: bool) -> _Key:
-    # The whole query except its id: flags, counts, the name, and what follows the name (type, class, EDNS).
+    # The whole query except its id: flags, counts, the name, and the bytes after the name (type, class, EDNS).
     return tcp, data[2 : HEADER.size], query.name, data[_name_end(query) :]
 
 
 def _ttl_positions(answer: bytes, name_end: int) -> tuple[int, ...]:
-    """Return the offsets of the TTLs of all records; () when the answer must not be kept."""
+    """Return the offsets of the TTLs of all records; () when the answer must not be cached."""
     try:
         _, flags, questions, *counts = HEADER.unpack_from(answer)
         if flags & _TRUNCATED or flags & 15 not in (_NOERROR, _NXDOMAIN) or questions != 1 or sum(counts) > _RECORDS:

@@ -48,7 +48,7 @@ class DnsQuery:
 
 
 def deserves_answer(data: bytes) -> bool:
-    """Return False for bytes shorter than a header, and for answers: servers that answer answers would never stop."""
+    """Return False for bytes shorter than a header, and for answers: two servers would answer each other forever."""
     return len(data) >= HEADER.size and not data[2] & 0x80
 
 

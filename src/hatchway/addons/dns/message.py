@@ -34,7 +34,7 @@ from hatchway.addons.dns.zone import NEGATIVE_TTL, Zone, ZoneAnswer, ZoneRecord
 UDP_PAYLOAD = 1232
 # How many CNAMEs of the cluster are followed.
 _CHAIN = 8
-# Bytes: records of longer answers of resolvers outside the cluster are not added to an answer of this server.
+# Answers of outside resolvers that are longer than this (bytes) are not added to an answer of this server.
 _OUTSIDE_BYTES = 4096
 _ANY, _HINFO = 255, 13
 _TRANSFERS = (251, 252)
@@ -78,8 +78,8 @@ class DnsAnswer:
     def pack(self, limit: int) -> bytes:
         """Encode the answer in at most `limit` bytes, and return the bytes.
 
-        When the answer is too long, additional records are removed from it first, then answers; then the bit TC is set
-        (RFC 2181 section 9).
+        When the answer is too long, its additional records are removed. If it is still too long, answers are removed
+        and the bit TC is set (RFC 2181 section 9).
         """
         record = self.record
         packed = bytes(record.pack())
@@ -111,7 +111,7 @@ class Resolver:
         zone: the names of the cluster's objects.
         domain: the cluster's domain, without a dot at its end.
         own_ranges: address ranges of the cluster. A reverse query for an unused address in them is answered with
-            NXDOMAIN; a query for any other unknown address is left to the resolvers outside.
+            NXDOMAIN; a query for any other unknown address is for the resolvers outside the cluster.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Resolver:
         self.domain = tuple(domain.lower().split("."))
 
     def answer(self, query: DnsQuery) -> DnsAnswer | None:
-        """Return the answer, or None when the name is not the cluster's."""
+        """Return the answer, or None when resolvers outside the cluster must answer the query."""
         if query.edns:
             return _bad_version(query)
         if query.qclass not in (_CLASS_IN, _CLASS_ANY) or query.type in _TRANSFERS:
@@ -168,7 +168,7 @@ class Resolver:
         if not found.exists:
             record.header.rcode = RCODE.NXDOMAIN
         if query.type == _ANY and found.exists:
-            # RFC 8482: queries for everything (ANY) are used for amplification attacks.
+            # A minimal answer (RFC 8482), because queries of the type ANY are used for amplification attacks.
             record.add_answer(RR(name, _HINFO, ttl=NEGATIVE_TTL, rdata=RD(b"\x07RFC8482\x00")))
             return
         if query.type == QTYPE.SOA and query.name == self.domain:
@@ -223,7 +223,7 @@ def failure(query: DnsQuery, rcode: str) -> DnsAnswer:
 
 
 def refusal(data: bytes, rcode: str) -> DnsAnswer:
-    """Return the answer to bytes that are not a query; their question cannot be repeated in it.
+    """Return the answer to bytes that are not a valid query. Unlike other answers, it does not repeat the question.
 
     Args:
         data: the bytes of the message, at least a whole header.

@@ -69,7 +69,7 @@ def metrics_text(metrics: DnsMetrics) -> str:
     for name, help_text, label, counts in (
         ("coredns_dns_requests_total", "Counter of DNS requests made per protocol.", "proto", metrics.requests),
         ("coredns_dns_responses_total", "Counter of response status codes.", "rcode", metrics.responses),
-        ("hatchway_dns_forwards_total", "Counter of queries handed on, by outcome.", "outcome", metrics.forwards),
+        ("hatchway_dns_forwards_total", "Counter of forwarded queries, by outcome.", "outcome", metrics.forwards),
     ):
         lines += [f"# HELP {name} {help_text}", f"# TYPE {name} counter"]
         lines += [f'{name}{{{label}="{key}"}} {count}' for key, count in sorted(counts.items())]

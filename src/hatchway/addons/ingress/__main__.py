@@ -3,7 +3,7 @@
 Environment:
     KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: the API server.
     HATCHWAY_POD_IP: the address to serve on; all addresses when it is not set.
-    HATCHWAY_ROOT: the directory below which the pod's volumes are, where they cannot be mounted.
+    HATCHWAY_ROOT: the directory that contains the pod's volumes, on machines that cannot mount them.
     HATCHWAY_INGRESS_SERVICE: `namespace/name` of the Service whose addresses are published in Ingresses.
 """
 

@@ -24,7 +24,7 @@ from hatchway.proxy.routing import Upstream
 
 __all__ = ["Backends", "ResolvedBackend"]
 
-# The most endpoints of one backend; further ones get no requests.
+# The most endpoints of one backend; further endpoints get no requests.
 _MAX_ENDPOINTS = 1000
 # The most Services whose endpoints are remembered.
 MAX_KNOWN = 20_000
@@ -65,7 +65,7 @@ class Backends:
         self._owners: dict[Key, Key] = {}
         self._known: dict[Key, dict[IngressBackend, ResolvedBackend]] = {}
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # The names in the certificates of backends are not known here, so certificates are not verified.
+        # An Ingress does not state the names in its backends' certificates, so these certificates are not verified.
         self._tls.check_hostname = False
         self._tls.verify_mode = ssl.CERT_NONE
         self._tls.set_alpn_protocols(["http/1.1"])
@@ -110,7 +110,7 @@ class Backends:
     def _resolve(self, backend: IngressBackend, owner: Key) -> ResolvedBackend:
         name = f"{backend.namespace}/{backend.service}"
         if not backend.service:
-            return ResolvedBackend([], "Its backend is not a Service, which this cluster does not serve.")
+            return ResolvedBackend([], "Its backend is not a Service. This cluster serves only Services.")
         service = self._services.get(owner)
         if service is None:
             return ResolvedBackend([], f"The Service {name} does not exist.")

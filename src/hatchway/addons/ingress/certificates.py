@@ -17,7 +17,7 @@ from hatchway.kube.tls import blocks, server_context
 
 __all__ = ["CertificateStore", "LoadedCertificate", "make_default_context"]
 
-# The most Secrets whose contexts are kept; each context takes about 50 KiB.
+# The most Secrets whose contexts are cached; each context takes about 50 KiB.
 MAX_CERTIFICATES = 2000
 _LARGEST = 256 * 1024
 # The most bytes of a private key: enough for RSA with 8192 bits (the most that Go's crypto/tls accepts). With a larger
@@ -88,12 +88,12 @@ class CertificateStore:
         return self._hosts.get(name) or self._hosts.get(wildcard_of(name)) or self._default
 
     def use(self, hosts: dict[str, ssl.SSLContext], used: set[Key]) -> None:
-        """Replace the contexts by host name. used: the Secrets that are still needed; the others are forgotten."""
+        """Replace the map of host names to contexts. used: the Secrets whose contexts stay cached."""
         self._hosts = hosts
         self._loaded = {key: found for key, found in self._loaded.items() if key in used}
 
     def load(self, key: Key) -> LoadedCertificate:
-        """Return the context of a Secret, and keep it until the Secret changes."""
+        """Return the context of a Secret, and cache it until the Secret changes."""
         secret = self._secrets.get(key)
         if secret is None:
             return LoadedCertificate(("", ""), None, "it does not exist, or its type is not kubernetes.io/tls")

@@ -23,9 +23,9 @@ CONTROLLER = "hatchway.dev/ingress"
 _COMPONENT = "hatchway-ingress"
 # Seconds in which changes are collected before the table is made again.
 _COLLECT = 0.02
-# How many rules are added to a table in one turn of the event loop.
+# How many rules are added to a table in one iteration of the event loop.
 _RULES_AT_ONCE = 500
-# How many certificates are loaded in one turn of the event loop, and the most problems that are reported for one
+# How many certificates are loaded in one iteration of the event loop, and the most problems that are reported for one
 # Ingress.
 _CERTIFICATES_AT_ONCE = 20
 _MAX_PROBLEMS = 10
@@ -125,7 +125,7 @@ class IngressController:
         return sorted(found, key=lambda one: one.age)
 
     async def _rebuild(self) -> None:
-        """Make the tables from all Ingresses, in several turns of the event loop, and replace the present ones."""
+        """Make new tables from all Ingresses, in several iterations of the event loop, and use them."""
         self._dirty.clear()
         served = self._served()
         table = RouteTable()
@@ -176,7 +176,7 @@ class _TlsHosts:
         self._owners: dict[str, tuple[Key, Key]] = {}
 
     async def add(self, ingress: ParsedIngress) -> set[IngressProblem]:
-        """Add the hosts of an Ingress, in several turns of the event loop, and return its problems."""
+        """Add the hosts of an Ingress, in several iterations of the event loop, and return its problems."""
         problems: set[IngressProblem] = set()
         for index, (hosts, secret) in enumerate(ingress.tls):
             if index % _CERTIFICATES_AT_ONCE == _CERTIFICATES_AT_ONCE - 1:
@@ -210,7 +210,7 @@ class _TlsHosts:
         return problems
 
     def _claim(self, ingress: Key, host: str, secret: Key, context: ssl.SSLContext | None) -> bool:
-        """Use a certificate for a host. Return False when an older Ingress has another one for the host."""
+        """Use a certificate for a host. Return False when an older Ingress has another certificate for the host."""
         if host not in self._owners:
             if len(self._owners) < _MAX_TLS_HOSTS:
                 self._owners[host] = (ingress, secret)

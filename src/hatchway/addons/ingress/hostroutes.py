@@ -22,7 +22,7 @@ MAX_RULES = 50_000
 class Conflict:
     """Rules of one Ingress that are not used, because an older Ingress has the same host and path.
 
-    count: how many. rule: the first of them. winner: the Ingress whose rule is used instead of the first one.
+    count: the number of these rules. rule: the first rule. winner: the Ingress whose rule is used instead of `rule`.
     """
 
     count: int
@@ -46,7 +46,8 @@ class HostRoutes:
 
     def find(self, path: bytes) -> IngressBackend | None:
         """Return the backend of the longest rule for a request's path; None when no rule matches."""
-        # Cut off the bytes that no rule is long enough to match, so that a long path takes no more time than others.
+        # Cut the path after the length of the longest rule (times three, because of percent-encoding). So a long path
+        # takes no more time than a short one.
         path = canonical_path(path[: 3 * self.longest + 3])
         found = self.exact.get(path)
         if found is None and self.prefixes:

@@ -165,7 +165,7 @@ def _headers(head: RequestHead, port: bytes) -> Headers:
     if (host := head.header(b"host")) is not None:
         added.append((b"X-Forwarded-Host", host))
     else:
-        added.append((b"Host", b""))  # RFC 9112 section 3.2: the request goes on as HTTP/1.1
+        added.append((b"Host", b""))  # RFC 9112 section 3.2: HTTP/1.1, which the backend gets, requires Host
     if client:
         added += [(b"X-Forwarded-For", client), (b"X-Real-IP", client)]
     return kept + added
@@ -174,7 +174,7 @@ def _headers(head: RequestHead, port: bytes) -> Headers:
 def _is_claim(name: bytes) -> bool:
     """Return True for a field by which a client could pretend to be a proxy.
 
-    CGI and WSGI do not distinguish `X_Real_IP` from `X-Real-IP`, so both count.
+    CGI and WSGI do not distinguish `X_Real_IP` from `X-Real-IP`, so the result is True for both.
     """
     if name[:1] not in b"xXfF":
         return False

@@ -67,7 +67,7 @@ class ParsedIngress:
 
     @property
     def age(self) -> tuple[str, Key]:
-        """Return a sort key: older Ingresses come first, then the order is by namespace and name."""
+        """Return a sort key: older Ingresses come first. Ingresses of the same age are sorted by namespace and name."""
         return self.created, self.key
 
 

@@ -48,7 +48,7 @@ class ProblemReporter:
 
 
 class AddressWriter:
-    """Writes the load balancer's addresses into the statuses of served Ingresses, and removes them from others.
+    """Writes the load balancer's addresses into the statuses of served Ingresses, and cleans the other statuses.
 
     ingresses: the cluster's Ingresses by key.
     """

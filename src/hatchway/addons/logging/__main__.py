@@ -37,7 +37,7 @@ def error_body(status: int, message: str) -> Respond:
 
 
 async def run(settings: LoggingSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then commit what is indexed. Raises OSError; ValueError for tantivy's errors."""
+    """Serve until SIGTERM or SIGINT, then commit indexed documents. Raises OSError; ValueError for tantivy's errors."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,7 +67,7 @@ async def run(settings: LoggingSettings) -> None:
             stopping.cancel()
             collecting.cancel()
             await asyncio.gather(server.close(grace=2.0), explorer.close(grace=2.0))
-            # This raises an error of the collector again: the program ends, and the kubelet restarts its container.
+            # Raise an error of the collector here, so that the program ends and the kubelet restarts its container.
             with contextlib.suppress(asyncio.CancelledError):
                 await collecting
             await loop.run_in_executor(executor, collector.commit)

@@ -1,4 +1,4 @@
-"""Computes aggregations: asks tantivy for each index, adds up the answers, and writes them in Elasticsearch's form.
+"""Computes aggregations: queries tantivy for each index, adds up the answers, and writes them in Elasticsearch's form.
 
 tantivy's answer for one index is a tree of dictionaries. `_Partial` is such a tree in a form that can be added up.
 """
@@ -30,7 +30,7 @@ from hatchway.addons.logging.query import Bool, Query, Range
 _TIMESTAMP = "@timestamp"
 _MILLISECOND = 1e6  # in nanoseconds, the unit of the column "time"
 # Nanoseconds that are subtracted from an interval's beginning. tantivy divides in floating point, so a time exactly at
-# the beginning might otherwise be in the interval before.
+# the beginning might otherwise be counted in the previous interval.
 _SLACK = 1000
 # The range of times that are counted. The value of documents without a time is outside this range.
 _TIMES = {"min": -9.2e18, "max": 9.3e18}
@@ -44,7 +44,7 @@ class _Partial:
     Attributes:
         buckets: the buckets by their keys.
         other: the number of documents whose terms have no bucket.
-        error: the most documents that the count of a bucket may lack.
+        error: the most documents that may be missing in the count of a bucket.
         count, total, low, high: number, sum, minimum and maximum of the values, for metrics.
     """
 
@@ -85,7 +85,7 @@ class AggregationRun:
             name: one for name, one in self._wanted.items() if not isinstance(one, FilterAggregation)
         }
         for name, one in list(plain.items()):
-            # A metric over times must not see documents without a time.
+            # A metric over times must exclude documents without a time.
             if isinstance(one, MetricAggregation) and one.field == _TIMESTAMP:
                 timed = index.build(Bool(must=(self._query,), filter=(Range(_TIMESTAMP),)), self._now)
                 self._compute(index, timed, {name: plain.pop(name)}, self._found)

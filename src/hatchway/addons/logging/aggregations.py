@@ -1,4 +1,4 @@
-"""Parses aggregations (`"aggs"` of a search request): what a search computes over its documents. Pure.
+"""Parses aggregations, the numbers that a search computes over its documents (`"aggs"` of its request). Pure.
 
 terms, date_histogram, histogram, filter, filters and missing may contain further aggregations, which are computed for
 each of their buckets. filter, filters and missing cannot be inside other aggregations.
@@ -77,7 +77,7 @@ class HistogramAggregation:
 
 @dataclass(frozen=True, slots=True)
 class MetricAggregation:
-    """A number from a field's values. kind: one of METRICS."""
+    """A number that is computed from a field's values. kind: one of METRICS."""
 
     kind: str
     field: str

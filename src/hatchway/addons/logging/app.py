@@ -21,7 +21,7 @@ from hatchway.addons.logging.messages import gone, no_handler, problem_answer
 from hatchway.addons.logging.problems import EsProblem
 from hatchway.addons.logging.searchapi import SearchApi
 
-# Documents come last: `/INDEX/TYPE/_search`, with a mapping type, could be one.
+# The routes of documents come last, because `/INDEX/TYPE/ID` also matches `/INDEX/TYPE/_search`.
 _PARTS = (ClusterApi, SearchApi, IndexApi, DocumentApi)
 
 
@@ -30,7 +30,7 @@ def make_app(store: LoggingStore, executor: Executor) -> Starlette:
 
     Args:
         store: all indices.
-        executor: one thread; everything that touches the store runs there.
+        executor: the one thread on which the store is used.
     """
     routes = [route for part in _PARTS for route in part(store, executor).routes()]
     handlers: dict[Any, Any] = {EsProblem: problem_answer, HTTPException: no_handler, ClientDisconnect: gone}

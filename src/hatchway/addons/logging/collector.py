@@ -70,7 +70,7 @@ class _FollowedFile:
 
     @property
     def resume(self) -> int:
-        """Return the offset at which to continue after a restart: the first unfinished line, or else `offset`."""
+        """Return where to continue after a restart: the offset of the first unfinished line, if any, else `offset`."""
         return min([self.offset, *(begun for begun, _ in self.partial.values())])
 
 
@@ -79,7 +79,7 @@ class LogCollector:
 
     Args:
         store: stores the documents.
-        executor: the store's thread; all methods but `run` must be called on it.
+        executor: the store's thread. All methods except `run` must be called on it.
         directory: the directory of the node's pod logs.
         positions: the file in which the collector saves how far it has read.
         host: the value of `kubernetes.host` when a pod's directory does not contain the node's name.
@@ -173,7 +173,7 @@ class LogCollector:
             return {}
 
     def _paths(self) -> Iterator[tuple[cri.LoggedContainer, str]]:
-        """Yield all log files; of one container's log the older parts first."""
+        """Yield all log files. The older parts of a container's log come first."""
         for pod in _entries(self._directory):
             host = self._node(pod) if pod.is_dir() else ""
             for container in _entries(pod.path) if pod.is_dir() else ():

@@ -19,8 +19,8 @@ _LINE = re.compile(
     rb"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})) (stdout|stderr) ([FP]\S*) ?"
 )
 
-# The types of a document's fields. They are not found from the first document: if its line were a date, `log` would
-# become a date field, which other lines do not fit.
+# The types of a document's fields. They are declared, not taken from the first document: if its line were a date, `log`
+# would become a date field, and other lines could not be indexed.
 FIELDS = {
     "@timestamp": "date",
     "log": "text",
@@ -97,7 +97,7 @@ class LogLine:
 
     @property
     def day(self) -> str:
-        """Return the line's date as index names write it: `2026.01.31`."""
+        """Return the line's date in the form that index names contain: `2026.01.31`."""
         return self.time[:10].replace("-", ".")
 
 

@@ -62,7 +62,7 @@ class LoggingStore:
     """
 
     def __init__(self, directory: Path, limit: int) -> None:
-        """Open all indices below `directory`. Damaged ones are logged, and renamed to NAME.damaged."""
+        """Open all indices below `directory`. Damaged indices are logged, and renamed to NAME.damaged."""
         self._directory = directory / "indices"
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._limit = limit
@@ -95,7 +95,7 @@ class LoggingStore:
         if len(self.indices) >= INDEX_LIMIT:
             raise illegal(f"this action would add an index, but this node has the maximum of {INDEX_LIMIT} open")
         directory = self._directory / name
-        if directory.exists():  # A crash has interrupted its creation.
+        if directory.exists():  # A crash interrupted the creation of this index.
             shutil.rmtree(directory)
         index = EsIndex.create(directory, name, mapping or FieldMapping())
         self.indices[name] = index
@@ -136,7 +136,7 @@ class LoggingStore:
     def one(self, name: str, *, create: bool = False) -> EsIndex:
         """Return the index with this name. create: create the index if it does not exist.
 
-        Raises EsProblem: 404 when the index does not exist and `create` is False; as the method `create`.
+        Raises EsProblem: 404 when the index does not exist and `create` is False; the errors of `self.create`.
         """
         index = self.indices.get(name)
         if index is not None:
@@ -150,7 +150,7 @@ class LoggingStore:
     ) -> Written:
         """Index a document; create the index if it does not exist. Raises EsProblem 400, 409.
 
-        id: None for a new one. source: the document as JSON. only_new: raise 409 when the id exists. refresh: make
+        id: None for a new id. source: the document as JSON. only_new: raise 409 when the id exists. refresh: make
         earlier writes visible first, so that an older version of the document is found.
         """
         document = _decode(source)
@@ -245,8 +245,8 @@ class LoggingStore:
         """Return the name of the index for the logs of a day (`2026.01.31`).
 
         When the index of a day exceeds a quarter of the limit, later logs of this day go to a new index, so that there
-        is always an older index to delete. They also go to a new index when an older version of Hatchway has made the
-        day's index, without columns.
+        is always an older index to delete. A new index is also begun when the day's index has no columns, because an
+        older version of Hatchway made it.
         """
         base = f"logstash-{day}"
         newest = max((name for name in self.indices if name == base or name.startswith(base + "-")), default=base)

@@ -58,7 +58,7 @@ class EsApi:
 
     Args:
         store: all indices.
-        executor: one thread; everything that touches the store runs there.
+        executor: the one thread on which the store is used.
     """
 
     def __init__(self, store: LoggingStore, executor: Executor) -> None:
@@ -80,12 +80,12 @@ class EsApi:
             raise EsProblem(500, "query_phase_execution_exception", f"the index failed: {str(error)[:200]}") from error
 
     async def read_on_store_thread(self, request: Request, function: Callable[[], T]) -> T:
-        """Call a function on the store's thread, unless the client disconnects before.
+        """Call a function on the store's thread, but not if the client has disconnected before it starts.
 
-        The function must change nothing.
+        The function must not change the store. Read the request's body before this call. The log explorer searches
+        while its user types: it cancels a search by disconnecting.
 
-        A page that searches while its user types disconnects from a search when the next one is sent. Read the
-        request's body first. Raises ClientDisconnect; EsProblem 500 as `on_store_thread`.
+        Raises ClientDisconnect; EsProblem 500 as `on_store_thread`.
         """
         working = asyncio.ensure_future(self.on_store_thread(function))
         watching = asyncio.ensure_future(_disconnected(request))

@@ -65,7 +65,7 @@ def _analyzer() -> tantivy.TextAnalyzer:
 
 @dataclass(slots=True)
 class Stored:
-    """A document as it is stored.
+    """A stored document.
 
     Attributes:
         id: its id.
@@ -119,7 +119,7 @@ class EsIndex:
 
     Attributes:
         name: its name.
-        uuid: its id; a new index of the same name has another one.
+        uuid: its id; a new index with the same name has another id.
         mapping: its fields.
         created: milliseconds since 1970.
         has_columns: True when aggregations can be computed; False for an index of an older version of Hatchway.
@@ -346,7 +346,7 @@ def _count(result: tantivy.SearchResult) -> int:
 def _size(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_size
-    except FileNotFoundError:  # tantivy has merged it into another file meanwhile.
+    except FileNotFoundError:  # tantivy has merged the file into another one.
         return 0
 
 

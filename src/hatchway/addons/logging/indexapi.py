@@ -1,4 +1,4 @@
-"""Answers requests that create, delete and refresh indices, and those about mappings and settings."""
+"""Answers requests that create, delete and refresh indices, and requests about mappings and settings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An index's mapping: the fields of its documents and their types, which are found from the documents.
 
-`analyze` returns what the index stores for a document. One tantivy field contains the terms of all fields of a
+`analyze` returns the data that the index stores for a document. One tantivy field contains the terms of all fields of a
 document, in these forms:
 
     path NUL token     words of texts (and numbers, booleans, dates, as they were written)
@@ -22,7 +22,7 @@ from hatchway.addons.logging import values
 
 TOKEN, WHOLE, PRESENT = "\0", "\1", "\2"
 FIELD_LIMIT = 1000
-# How many texts are kept with their terms, and the most characters of such a text.
+# How many texts are cached with their terms, and the most characters of such a text.
 _KEPT_TEXTS, _KEPT_LENGTH = 1024, 160
 DEPTH_LIMIT = 20
 _TIMESTAMP = "@timestamp"
@@ -230,7 +230,7 @@ class FieldMapping:
         found.terms.update(_ancestry(path))
 
     def _text_terms(self, path: str, kind: str, text: str, tokens: Callable[[str], list[str]]) -> Sequence[str]:
-        """Return the terms of a text. They are kept for short texts, because many lines have the same names of pods."""
+        """Return the terms of a text. Terms of short texts are cached, because many lines have the same pod names."""
         kept = self._terms.get((path, kind, text))
         if kept is not None:
             return kept

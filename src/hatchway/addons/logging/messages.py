@@ -50,7 +50,7 @@ def _pretty(request: Request) -> bool:
 
 
 def answer(request: Request, body: Any, status: int = 200) -> Response:
-    """Return a response with a JSON body, indented when the request says `pretty`."""
+    """Return a response with a JSON body, indented when the request has the parameter `pretty`."""
     if _pretty(request):
         text = json.dumps(body, indent=2, separators=(",", " : "), ensure_ascii=False) + "\n"
     else:
@@ -76,13 +76,13 @@ def written_answer(request: Request, written: Written) -> Response:
 
 
 async def problem_answer(request: Request, error: Exception) -> Response:
-    """Answer a request that has raised `EsProblem` (a handler of Starlette's)."""
+    """Answer a request that has raised `EsProblem` (an exception handler for Starlette)."""
     assert isinstance(error, EsProblem)
     return answer(request, error.body(), error.status)
 
 
 async def no_handler(request: Request, error: Exception) -> Response:
-    """Answer a request for an unknown path or method: 400 or 405, as Elasticsearch does (a handler of Starlette's)."""
+    """Answer a request for an unknown path or method: 400 or 405, as Elasticsearch does (a handler for Starlette)."""
     assert isinstance(error, HTTPException)
     uri = request.url.path
     if error.status_code == 405:
@@ -96,5 +96,5 @@ async def no_handler(request: Request, error: Exception) -> Response:
 
 
 async def gone(request: Request, error: Exception) -> Response:
-    """Return a response for a client that has disconnected; it is not sent (a handler of Starlette's)."""
+    """Return a response for a client that has disconnected; it is not sent (a handler for Starlette)."""
     return Response(status_code=499)

@@ -1,4 +1,4 @@
-"""Makes and keeps the certificate for HTTPS. It is self-signed: the API server's proxy does not verify certificates."""
+"""Makes and stores the certificate for HTTPS, self-signed: the API server's proxy does not verify certificates."""
 
 from __future__ import annotations
 

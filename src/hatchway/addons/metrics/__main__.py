@@ -3,7 +3,7 @@
 Environment:
     KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT: the API server.
     HATCHWAY_POD_IP: the address to serve on; all addresses when it is not set.
-    HATCHWAY_ROOT: the directory below which the pod's volumes are, where they cannot be mounted.
+    HATCHWAY_ROOT: the directory that contains the pod's volumes, on machines that cannot mount them.
     HATCHWAY_METRICS_TLS: the directory of tls.crt and tls.key.
 """
 
@@ -42,7 +42,7 @@ _PAUSE = 1.0
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code, 1 after an error, which is logged."""
+    """Serve until SIGTERM or SIGINT. Return the exit code: 0, or 1 after an error, which is logged."""
     return run_program(_run, log)
 
 
@@ -83,7 +83,7 @@ async def _run() -> None:
 
 
 async def _read_authority(client: Client) -> str:
-    """Wait for the authority of the API server's client certificates, and return it (PEM)."""
+    """Wait for the CA certificate that verifies the API server's client certificate, and return it (PEM)."""
     while True:
         found = (await client.get("configmaps", *_TRUST)).get("data") or {}
         if found.get(_TRUST_KEY):
@@ -103,7 +103,7 @@ def _tls(files: Path, authority: str) -> ssl.SSLContext:
 
 
 class _StartedPods:
-    """Has the metrics read soon when a pod begins to run."""
+    """Requests an early reading of the metrics when a pod begins to run."""
 
     def __init__(self, scraper: Scraper) -> None:
         self._scraper = scraper

@@ -19,7 +19,7 @@ _GROUP = {"name": GROUP, "versions": [_GROUP_VERSION], "preferredVersion": _GROU
 
 
 def discovery(path: str, *, aggregated: bool) -> Json | None:
-    """Return the discovery document at a path; None for other paths. aggregated: as aggregated discovery."""
+    """Return the discovery document at a path; None for other paths. aggregated: True for aggregated discovery."""
     if path == "/apis":
         return _aggregated() if aggregated else {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_GROUP]}
     if path == f"/apis/{GROUP}":
@@ -61,7 +61,7 @@ def openapi(path: str) -> Json | None:
     if path != f"/openapi/v3{ROOT}":
         return None
     prefix = "io.k8s.metrics.pkg.apis.metrics.v1beta1"
-    usage = {"type": "object", "additionalProperties": {"type": "string"}, "description": "What is used, by resource."}
+    usage = {"type": "object", "additionalProperties": {"type": "string"}, "description": "The usage, by resource."}
     common: Json = {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
@@ -102,6 +102,6 @@ def _get(action: str, what: str, kind: str) -> Json:
 
 
 def status(code: int, reason: str, message: str, details: Json | None = None) -> Json:
-    """Return a Status that tells of a failure. code: the HTTP status."""
+    """Return a Status that describes a failure. code: the HTTP status."""
     found: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
     return {**found, "reason": reason, "details": details or {}, "code": code}

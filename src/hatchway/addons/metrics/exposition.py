@@ -1,4 +1,4 @@
-"""Reads and writes the part of Prometheus' text format (exposition format 0.0.4) that is needed here. Pure."""
+"""Reads and writes the part of Prometheus' text format (exposition format 0.0.4) that this add-on needs. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Serves the API group metrics.k8s.io/v1beta1 (metrics-server `pkg/api`): NodeMetrics and PodMetrics.
 
-The API server authenticates and authorizes requests, then forwards them with the front proxy's client certificate. No
-other program has a certificate of this authority. So a request with such a certificate is served without more checks,
-and all others are refused.
+The API server authenticates and authorizes requests, then forwards them with the front proxy's client certificate. The
+front proxy's authority has issued no other certificate. So a request with this certificate is served without more
+checks, and all other requests are refused.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class MetricsApi:
         return _json(200, found)
 
     def _metrics(self, kind: str, obj: Object) -> Json | None:
-        """Return the metrics of a node or a pod; None when they are not known (yet)."""
+        """Return the metrics of a node or a pod; None when there are none (yet)."""
         now = self._clock()
         if kind == "NodeMetrics":
             usage = self._usage.node(obj["metadata"]["name"], now)
@@ -160,7 +160,7 @@ class MetricsApi:
                     continue
                 usage = self._usage.container(node, (metadata["namespace"], metadata["name"], one["name"]), now)
                 if usage is None:
-                    # The sum of the others would not be the pod's usage.
+                    # Without this container, the sum would not be the pod's usage.
                     return None
                 usages.append(usage)
                 containers.append({"name": one["name"], "usage": _resources(usage)})

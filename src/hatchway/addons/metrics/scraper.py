@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 # Seconds between two readings.
 _EVERY = 15.0
-# After this program's start, and after the start of a pod, the metrics are read `_SOON_TIMES` times more, with
-# pauses of `_SOON` seconds, so that there is something to show soon. Twice, because an autoscaler needs a measurement
-# that began after the pod was ready, as the second one does.
+# After this program's start, and after the start of a pod, the metrics are read `_SOON_TIMES` times more, with pauses
+# of `_SOON` seconds, so that the pod's usage is available soon. The second reading is for autoscalers, which need a
+# measurement that began after the pod was ready.
 _SOON, _SOON_TIMES = 2.0, 2
 # Seconds from the very first reading to the second one: kubelets measure at most once in a second.
 _FIRST = 1.2

@@ -87,7 +87,7 @@ def quantity(text: Any) -> float | None:
 
 
 def condition_samples(value: str, name: str, **labels: str) -> Iterator[tuple[dict[str, str], float]]:
-    """Yield a sample for each possible status of a condition: 1 for its present one, 0 for the others.
+    """Yield a sample for each possible status of a condition: 1 for its present status, 0 for the others.
 
     value: the present status. name: the name of the label with the status.
     """

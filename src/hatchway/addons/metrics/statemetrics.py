@@ -102,7 +102,7 @@ class StateMetrics:
         self._resources = [(resource, ObjectTexts(labels, families)) for resource, labels, families in _RESOURCES]
 
     async def run(self) -> None:
-        """Wait for the first request, then watch the objects until cancelled. Raises ApiError when not allowed to."""
+        """Wait for the first request, then watch the objects until cancelled. Raises ApiError if that is forbidden."""
         await self._wanted.wait()
         async with asyncio.TaskGroup() as group:
             informers = []

@@ -83,7 +83,7 @@ class _Counters:
             return None
         last, first = self.points[-1], self.points[0]
         if first is last:
-            # There is only one point. The container's start is the other one, if it was not long ago.
+            # There is only one point. The container's start is the other point, if it was not long ago.
             if not self.started or not _LEAST <= last.time - self.started <= 2 * _WINDOW:
                 return None
             first = _Point(self.started, 0.0)

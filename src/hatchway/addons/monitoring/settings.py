@@ -40,7 +40,7 @@ class MonitoringSettings:
         dashboards_port: the port of the dashboards (HATCHWAY_MONITORING_DASHBOARDS_PORT; 3000 if not set).
         targets: more targets than those of the cluster: `JOB=URL`, separated by blanks (HATCHWAY_MONITORING_TARGETS).
         in_cluster: True when KUBERNETES_SERVICE_HOST is set: the cluster's targets are scraped.
-        root: the directory below which the pod's volumes are, if they cannot be mounted (HATCHWAY_ROOT).
+        root: the directory that contains the pod's volumes, on machines that cannot mount them (HATCHWAY_ROOT).
     """
 
     data: Path

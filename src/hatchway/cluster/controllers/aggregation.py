@@ -1,7 +1,7 @@
-"""Aggregated ClusterRoles: their stored `rules` follow the roles that their label selectors select.
+"""Keeps the stored `rules` of aggregated ClusterRoles equal to the rules of the roles that their selectors select.
 
-From kube-controller-manager's `clusterroleaggregation`. Authorization does not depend on this: `auth/rbac.py` resolves
-aggregated roles when they are used. This controller makes the stored rules, which people read, the same.
+From kube-controller-manager's `clusterroleaggregation`. Authorization does not use the stored rules: `auth/rbac.py`
+resolves aggregated roles when they are used. The stored rules are for people who read the role.
 """
 
 from __future__ import annotations

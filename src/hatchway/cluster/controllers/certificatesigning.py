@@ -1,4 +1,4 @@
-"""Signs approved certificate requests, and deletes old ones (`pkg/controller/certificates/signer`, `.../cleaner`)."""
+"""Signs approved certificate requests, and deletes old requests (`certificates/signer`, `certificates/cleaner`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hatchway.kube.objects import Key
 RESOURCE = "certificatesigningrequests.certificates.k8s.io"
 _SIGNERS = (API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING)
 _HOUR = 3600.0
-# Ages (seconds) at which requests are deleted: decided requests, and requests that wait for a decision.
+# Decided requests, and requests that wait for a decision, are deleted at these ages (seconds).
 _KEEP_DECIDED, _KEEP_PENDING = _HOUR, 24 * _HOUR
 
 
@@ -41,7 +41,10 @@ class CertificateSigningController(Controller):
         self.requests.subscribe(self.enqueue_changed)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Sign the request `key` if it is approved; delete it if it is old. Return the seconds until then, or None."""
+        """Sign the request `key` if it is approved; delete it if it is old.
+
+        Returns the seconds until the request must be deleted; None when it is gone.
+        """
         request = self.requests.get(key)
         if request is None:
             return None
@@ -80,7 +83,7 @@ class CertificateSigningController(Controller):
         await self.requests.wait_for_write(written)
 
     def _issue(self, spec: dict[str, Any], authority: tuple[Path, Path]) -> tuple[bytes, str]:
-        """Return (certificate, ""), or (b"", why no certificate can be made)."""
+        """Return (certificate, ""), or (b"", the reason) when no certificate can be made."""
         usages = spec.get("usages") or ()
         try:
             request = parse_request(spec.get("request") or "")

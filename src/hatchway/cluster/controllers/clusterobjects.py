@@ -31,7 +31,7 @@ _COMPONENT = {"component": "apiserver", "provider": "kubernetes"}
 def bootstrap_objects(api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[tuple[str, Object]]:
     """Return (resource, object) of each bootstrap object, in the order in which they must be created.
 
-    api_ip, api_port: where pods reach the API server behind 10.96.0.1:443.
+    api_ip, api_port: the endpoint of the Service `kubernetes` (10.96.0.1:443): the API server's address for pods.
     """
     out: list[tuple[str, Object]] = [
         ("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}) for name in NAMESPACES
@@ -91,5 +91,5 @@ def _priority_class(name: str, value: int) -> Object:
 
 
 async def ensure_bootstrap(client: Client, api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[str]:
-    """Create or update the bootstrap objects. Return messages about those that could not be written."""
+    """Create or update the bootstrap objects. Return an error message for each object that could not be written."""
     return await ensure_each(client, bootstrap_objects(api_ip, api_port))

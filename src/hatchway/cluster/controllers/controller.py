@@ -1,4 +1,4 @@
-"""The base class of controllers, which has their reconcile loop, and the objects that all controllers share.
+"""The base class of controllers, with their reconcile loop, and the objects that all controllers share.
 
 It works like client-go: watch events put keys into a queue (`workqueue.py`). Workers take one key after the other, and
 change the cluster until it matches the key's object, which is in a cache (`objectcache.py`). `reconcile` must be
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 # A reconcile that takes longer is cancelled and tried again later.
 _DEADLINE_SECONDS = 120.0
-# After a reconcile that took T seconds of processor time, its object is not reconciled for this many times T. So no
-# object uses more than a fifth of the event loop's time, not even a Service with thousands of pods that end one after
-# another.
+# After a reconcile that took T seconds of processor time, its object is not reconciled for _REST * T seconds. This
+# limits each object to a fifth of the event loop's time. A Service with thousands of pods that end one after another
+# would otherwise use all of it.
 _REST = 4
 
 
@@ -58,10 +58,10 @@ class ControllerConfig:
     """The settings of the controllers.
 
     ca_certificate: the certificate of the cluster's CA (PEM), which is published in every namespace.
-    certificate_authority: the files of that CA's certificate and key, with which certificate requests are signed; None
-      to sign none.
+    certificate_authority: the files of this CA's certificate and key, which sign certificate requests; None to sign
+      no requests.
     types: the types that the cluster stores. When a namespace is deleted, its objects of all these types are deleted.
-    scalable: the resource of each (API group, kind) that has a Scale.
+    scalable: (API group, kind) → resource, for each kind that has a Scale.
     pod_metrics: fetches the usage of pods. metrics_apis: reads other metrics, for autoscalers.
     ingress_controller: the ingress controller's name in IngressClasses; "" when it is switched off.
     ingress_manifests: the ingress controller's objects, each with its resource; empty when it is switched off.
@@ -164,7 +164,7 @@ class Controller:
         self.queue.add(key_of(obj))
 
     def enqueue_changed(self, _kind: str, obj: Object, _before: Object | None) -> None:
-        """Queue a changed object. This method can be subscribed to caches."""
+        """Queue a changed object. This method can be passed to `ObjectCache.subscribe`."""
         self.queue.add(key_of(obj))
 
     def enqueue_owners(

@@ -37,7 +37,7 @@ class CronJobController(Controller):
         self.enqueue_owners("CronJob", job, before)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Start the run of the CronJob `key` that is due, if any. Return the seconds until the next run, or None."""
+        """Start the due run of the CronJob `key`, if any. Return the seconds until the next run, or None."""
         cron_job = self.cron_jobs.get(key)
         if cron_job is None:
             return None

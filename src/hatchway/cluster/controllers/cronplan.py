@@ -22,7 +22,7 @@ from hatchway.cluster.cronschedule import CronError, Schedule, latest_before, pa
 from hatchway.kube.api import Object
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
-# The next check is this long after the time of the next run, so that the run is surely due then.
+# Seconds from the time of the next run to the next check, so that the run is surely due at the check.
 _DELTA = timedelta(milliseconds=100)
 _MANY = 100
 
@@ -37,7 +37,7 @@ class CronPlan:
     events: (type, reason, message) of each Event.
     replaced: Jobs to delete before the new Job is created.
     old: Jobs of the history to delete.
-    create: the Job to create; None for none.
+    create: the Job to create; None to create no Job.
     moment: the time of the run that `create` is for.
     again: seconds until the next run; None for never.
     """

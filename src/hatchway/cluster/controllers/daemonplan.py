@@ -61,7 +61,7 @@ def node_wants(spec: Object, node: Object) -> tuple[bool, bool]:
 
 
 def target_node(pod: Object) -> str:
-    """Return the node that a pod is bound to, or else was made for; "" for none."""
+    """Return the name of the node that a pod is bound to, else of the node that its affinity requires; "" for none."""
     name: str = pod["spec"].get("nodeName") or ""
     affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
     terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
@@ -193,7 +193,10 @@ def _place(view: DaemonView, plan: DaemonPlan, name: str, wanted: bool, stays: b
 
 
 def _replace(view: DaemonView, plan: DaemonPlan) -> None:
-    """Delete old-template pods, as many as may be unavailable. A later reconcile creates their nodes' new pods."""
+    """Delete pods with an old template, but only as many as may be unavailable.
+
+    A later reconcile creates the new pods of their nodes.
+    """
     unavailable, candidates = 0, []
     for name, (wanted, _) in sorted(view.nodes.items()):
         alive = [pod for pod in view.on_node.get(name, ()) if not is_deleting(pod)]
@@ -211,7 +214,7 @@ def _replace(view: DaemonView, plan: DaemonPlan) -> None:
 
 
 def _surge(view: DaemonView, plan: DaemonPlan) -> None:
-    """Create new pods beside the old-template pods. `_place` deletes the old pods when the new ones are available."""
+    """Create new pods on nodes with old-template pods. `_place` deletes an old pod when the new pod is available."""
     surging, candidates = 0, []
     for name, (wanted, _) in sorted(view.nodes.items()):
         alive = [pod for pod in view.on_node.get(name, ()) if not is_deleting(pod)]

@@ -47,7 +47,7 @@ class DaemonSetController(Controller):
         revisions = context.cache(REVISIONS)
         self.history = RevisionHistory(context.client, revisions, RESOURCE, POD_HASH)
         self.events = context.recorder(self.name)
-        # When a pod that has ended may be deleted, and how long the wait was: (uid, node) → (time, seconds).
+        # (uid of the DaemonSet, node) → (time until which an ended pod is kept, length of the wait in seconds).
         self._backoffs: dict[tuple[str, str], tuple[float, float]] = {}
         self.sets.subscribe(self._set_changed)
         self.pods.subscribe(self._owned_changed)
@@ -99,7 +99,7 @@ class DaemonSetController(Controller):
         return self.pods.index(by_controller).get(uid_of(owner))
 
     def _delay_ended(self, owner: Object, plan: DaemonPlan) -> None:
-        """Keep pods that ended too soon until their back-off is over. Record an Event for those that are deleted."""
+        """Keep pods that ended too soon until their back-off is over. Record an Event for each pod that is deleted."""
         now = self.context.now().timestamp()
         for pod in plan.ended:
             key = uid_of(owner), target_node(pod)

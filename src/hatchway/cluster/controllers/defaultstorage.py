@@ -9,7 +9,7 @@ from hatchway.kube.api import Client
 
 
 async def ensure_storage_class(client: Client) -> list[str]:
-    """Create the class unless a class of its name or another default class exists. Return error messages.
+    """Create the class unless a class with its name or another default class exists. Return error messages.
 
     An existing class is never changed, because it belongs to the user.
     """

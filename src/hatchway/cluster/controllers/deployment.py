@@ -76,8 +76,8 @@ class DeploymentController(Controller):
             return None
         candidates = claimable(self.sets, deployment, selector)
         found = await claim(self.client, deployment, RESOURCE, selector, candidates, self.sets)
-        # Adoption reads the Deployment again, but only to check it. This run works on one consistent copy, of which
-        # only the status and the metadata are changed.
+        # Adoption reads the Deployment again, but only to check it. This run works on one consistent copy, and changes
+        # only the copy's status and metadata.
         copied = {**deployment, "metadata": {**deployment["metadata"]}, "status": clone(deployment.get("status") or {})}
         run = _DeploymentRun(self, copied, found)
         if is_deleting(deployment):
@@ -106,7 +106,7 @@ class _DeploymentRun:
     # --- reading -----------------------------------------------------------------------------------------------
 
     def find_sets(self) -> None:
-        """Find the new ReplicaSet (the oldest one with the Deployment's template) and the old ones."""
+        """Find the new ReplicaSet (the oldest with the Deployment's template) and the old ReplicaSets."""
         ordered = sorted(self.sets.values(), key=_age)
         template = self.deployment["spec"]["template"]
         self.new = next((s for s in ordered if rollout.same_template(s["spec"]["template"], template)), None)
@@ -134,7 +134,7 @@ class _DeploymentRun:
                 self.in_rollout = True
                 await self._recreate()
         except ApiError as error:
-            # `write_status` writes what has been done so far, and then raises the error again.
+            # `write_status` records the changes that succeeded, and then raises this error.
             self.problem = error
 
     async def _roll(self) -> None:
@@ -213,7 +213,7 @@ class _DeploymentRun:
         return found
 
     async def _resize(self, found: Object, size: int) -> bool:
-        """Resize a ReplicaSet, and note the Deployment's size in its annotations. Return False if it had this size."""
+        """Resize a ReplicaSet, and record the Deployment's size in its annotations. Return True if its size changed."""
         before = rollout.replicas_of(found)
         annotations = {**annotations_of(found), **rollout.size_annotations(self.deployment)}
         if before == size and annotations == annotations_of(found):
@@ -329,7 +329,7 @@ class _DeploymentRun:
         }
         written = await self.client.patch(RESOURCE, name, patch, namespace)
         await self.controller.deployments.wait_for_write(written)
-        # If the spec has changed meanwhile, another reconcile is queued. This one continues with its copy.
+        # If the spec has changed meanwhile, another reconcile is queued. The present reconcile continues with its copy.
         self.deployment["metadata"] = {
             **clone(written["metadata"]),
             "generation": self.deployment["metadata"].get("generation", 0),

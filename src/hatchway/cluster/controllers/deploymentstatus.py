@@ -1,6 +1,6 @@
 """The status of a Deployment: counts, and the conditions Available, Progressing and ReplicaFailure.
 
-Its functions have no side effects. The rules are those of kube-controller-manager's `deployment/progress.go` and
+Its functions have no side effects. The rules come from kube-controller-manager's `deployment/progress.go` and
 `sync.go`. `kubectl rollout status` reads the result.
 """
 
@@ -34,7 +34,7 @@ def put_condition(status: Object, new: Object, moment: datetime) -> None:
 
 
 def drop_condition(status: Object, kind: str) -> None:
-    """Remove the condition of type `kind` from `status`, when it is there."""
+    """Remove the condition of type `kind` from `status`, if it exists."""
     status["conditions"] = [c for c in status.get("conditions") or () if c["type"] != kind]
 
 
@@ -74,7 +74,7 @@ def calculate(deployment: Object, sets: list[Object], new: Object | None, moment
 
 
 def is_complete(deployment: Object, status: Object) -> bool:
-    """Return True when all replicas are up to date and available, and no old ones are left (DeploymentComplete)."""
+    """Return True when all replicas are up to date and available, and no old replicas exist (DeploymentComplete)."""
     desired = replicas_of(deployment)
     return all(
         status.get(field, 0) == desired for field in ("updatedReplicas", "replicas", "availableReplicas")
@@ -140,7 +140,7 @@ def update_progress(
             put_condition(status, condition("Progressing", "False", "ProgressDeadlineExceeded", message), moment)
     failures = [f for found in sets if (f := get_condition(found, "ReplicaFailure")) is not None]
     if failures:
-        # When several ReplicaSets fail, the status shows the failure of the new one.
+        # When several ReplicaSets fail, the status shows the failure of the new ReplicaSet.
         wanted = get_condition(new, "ReplicaFailure") if new else None
         failure = wanted or failures[0]
         put_condition(status, {key: failure.get(key, "") for key in ("type", "status", "reason", "message")}, moment)

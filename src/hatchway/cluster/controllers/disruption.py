@@ -57,7 +57,7 @@ class BudgetCount:
 def count_budget(budget: Object, pods: list[Object], scale: int, now: datetime) -> BudgetCount:
     """Return the counts of a budget.
 
-    pods: the pods that it selects.
+    pods: the pods that the budget selects.
     scale: the sum of the sizes of the pods' controllers.
     """
     spec = budget["spec"]
@@ -141,7 +141,7 @@ class DisruptionController(Controller):
         return found.again
 
     async def _scale(self, budget: Object, pods: list[Object]) -> tuple[int, str]:
-        """Return (the sum of the sizes of the pods' controllers, ""), or (0, why it is not known)."""
+        """Return (the sum of the sizes of the pods' controllers, ""), or (0, the reason) when a size is not known."""
         spec = budget["spec"]
         if spec.get("maxUnavailable") is None and not isinstance(spec.get("minAvailable"), str):
             return 0, ""
@@ -164,7 +164,7 @@ class DisruptionController(Controller):
         return sum(sizes.values()), ""
 
     async def _custom_scale(self, ref: Object, pod: Object) -> tuple[int, str]:
-        """Return (spec.replicas of a controller's Scale, ""), or (0, why it is not known) (getScaleController)."""
+        """Return (spec.replicas of a controller's Scale, ""); (0, the reason) without a Scale (getScaleController)."""
         api_version, kind = str(ref.get("apiVersion", "")), ref["kind"]
         served = self.types.find(api_version.rpartition("/")[0], kind)
         if served is None:

@@ -1,4 +1,4 @@
-"""Keeps Endpoints: for each Service with a selector, the addresses of its pods (`endpoint/endpoints_controller.go`)."""
+"""Writes the Endpoints of Services with a selector: their pods' addresses (`endpoint/endpoints_controller.go`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Keeps EndpointSlices: for each Service with a selector, its pods with their conditions (`k8s.io/endpointslice`)."""
+"""Writes the EndpointSlices of Services with a selector: their pods' addresses, ports and conditions.
+
+It works like Kubernetes' `k8s.io/endpointslice`.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ class EndpointSliceController(Controller):
                 continue
             served = service_ports.served_by(pod)
             if served is None:
-                log.warning("%s/%s: its pods serve too many different ports; the rest has no endpoints", *key)
+                log.warning("%s/%s: its pods serve too many different ports; the other pods get no endpoints", *key)
                 break
             group = groups.setdefault(served, EndpointGroup(served.ports))
             group.endpoints.append(self._endpoint(pod, service))

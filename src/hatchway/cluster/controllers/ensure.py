@@ -13,17 +13,17 @@ from hatchway.kube.api import Client, Object
 
 log = logging.getLogger(__name__)
 
-# The fields of metadata that are set here. All other fields belong to the API server or the user.
+# The fields of metadata that this file sets. All other fields belong to the API server or the user.
 _OWN_METADATA = ("labels", "annotations")
-# Seconds until an object is read again after a conflict with another write. Reads return only committed writes, and the
-# other write is committed in a later iteration of the event loop, which would never begin without this pause.
+# Seconds until an object is read again after a conflict with another write. Reads return only committed writes. The
+# other write is committed in a later iteration of the event loop, and this pause lets that iteration begin.
 _PAUSE = 0.005
-# (resource, object), as `Client` takes them.
+# (resource, object): arguments of `Client`'s methods.
 _Wanted = tuple[str, Object]
 
 
 async def ensure(client: Client, wanted: Iterable[_Wanted]) -> None:
-    """Create or update each (resource, object), in order. Fields that an object does not have are not changed.
+    """Create or update each (resource, object), in order. An update keeps the fields that the object does not set.
 
     Raises ApiError when the API server refuses an object.
     """

@@ -46,7 +46,7 @@ class FirstUseController(Controller):
             return
         service = (metadata.get("labels") or {}).get(SERVICE_NAME)
         name = metadata["name"] if service is None else service
-        # A Deployment has the name of one of its Services.
+        # A Deployment has the same name as one of its Services.
         if name in DEPLOYMENT_OF:
             self.queue.add(DEPLOYMENT_OF[name])
 

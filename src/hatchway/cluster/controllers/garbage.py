@@ -24,8 +24,8 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 # Events have no owners and no dependents, and there are many Events.
 _IGNORED = frozenset({"events"})
-# Two deletions at the same time can make owners wait for each other in a circle. So an owner that waits only for
-# waiting owners is checked again after this time (seconds). Other circles are resolved at once.
+# Two deletions at the same time can make owners wait for each other in a circle. So if an owner waits only for
+# dependents that also wait, it is checked again after this time (seconds). Other circles are resolved at once.
 _CIRCLE_SECONDS = 1.5
 # At most this many objects are visited in search of a circle.
 _CIRCLE_VISITS = 10_000
@@ -52,7 +52,8 @@ class GarbageCollector(Controller):
     def __init__(self, context: ControllerContext) -> None:
         super().__init__(context)
         self._by_uid: dict[str, ObjectIdentity] = {}
-        # The dependents of each owner's uid; and only those whose owner reference has blockOwnerDeletion.
+        # The uid of each owner → its dependents. `_blocking` has only dependents whose reference to the owner sets
+        # blockOwnerDeletion.
         self._dependents: dict[str, set[ObjectIdentity]] = {}
         self._blocking: dict[str, set[ObjectIdentity]] = {}
         self._waiting_since: dict[ObjectIdentity, float] = {}
@@ -113,7 +114,7 @@ class GarbageCollector(Controller):
         self._unblock(owner, item)
 
     def _unblock(self, owner: str, item: ObjectIdentity) -> None:
-        """Queue an owner that waits for its dependents, because it may have none left now."""
+        """Queue an owner that waits for its dependents, because none may be left now."""
         if _discard(self._blocking, owner, item) and owner in self._by_uid:
             self.queue.add(self._by_uid[owner])
 
@@ -158,7 +159,7 @@ class GarbageCollector(Controller):
             return None
         only_waiting = True
         for dependent, found in blocking.items():
-            # A dependent that is already being deleted needs nothing: when it changes or is gone, its owner is queued.
+            # Nothing is done for a dependent that is being deleted: when it changes or is gone, its owner is queued.
             if not is_deleting(found):
                 self.queue.add(dependent)
             only_waiting = only_waiting and is_waiting(found)

@@ -1,7 +1,7 @@
 """Scales objects that have a Scale, according to metrics (`pkg/controller/podautoscaler/horizontal.go`).
 
-`metricevaluation.py` computes the number of replicas that each metric asks for, `scalingbehavior.py` limits the
-changes, and this file reads and writes the Scale, and writes the autoscaler's status.
+`metricevaluation.py` computes the number of replicas that each metric requires. `scalingbehavior.py` limits the
+changes. This file reads and writes the Scale, and writes the autoscaler's status.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
-# The most characters of the label selector in a Scale. An object of a custom type may have a text of any length there.
+# The most characters of the label selector in a Scale. In objects of custom types, this text may have any length.
 _LONGEST_SELECTOR = 16 * 1024
 
 
@@ -26,7 +26,7 @@ _LONGEST_SELECTOR = 16 * 1024
 class _Wanted:
     """The wanted number of replicas.
 
-    metric: the name, for messages, of the metric that asks for this number; "" when no metric was evaluated.
+    metric: the name, for messages, of the metric that requires this number; "" when no metric was evaluated.
     statuses: `status.currentMetrics`.
     """
 
@@ -175,7 +175,7 @@ class _Run:
         return _Wanted(replicas, found.metric, found.statuses), reason
 
     def _limit(self, current: int, desired: int, least: int, most: int) -> int:
-        """Apply windows, policies and limits, and return the number that they allow. Sets their conditions."""
+        """Apply stabilization windows, policies and limits. Set their conditions, and return the allowed number."""
         now, behavior = self.moment.timestamp(), self.spec.get("behavior")
         window = self.config.downscale_stabilization
         if behavior is None:
@@ -188,7 +188,7 @@ class _Run:
         return found.replicas
 
     async def _evaluate_metrics(self, scale: Object, current: int) -> _Wanted:
-        """Return the highest number that a metric asks for (computeReplicasForMetrics). Raises _FailedMetrics."""
+        """Return the highest number that a metric requires (computeReplicasForMetrics). Raises _FailedMetrics."""
         target = await self._scaled_pods(scale, current)
         evaluator = MetricEvaluator(self.config, self.namespace, self.spec, target, self.moment)
         most, name, statuses, failures = 0, "", [], []
@@ -203,7 +203,7 @@ class _Run:
             statuses.append(found.status)
             if found.replicas > most or not name:
                 most, name = found.replicas, found.name
-        # A metric that cannot be read might ask for more replicas, so the target is not scaled down without it.
+        # A metric that cannot be read might require more replicas, so the target is not scaled down without it.
         if failures and (len(failures) == len(metrics) or most < current):
             first = failures[0]
             text = f"the HPA was unable to compute the replica count: {first}"

@@ -1,4 +1,4 @@
-"""Indexes of objects for controllers. With them, related objects are found without a search of the namespace."""
+"""Indexes with which controllers find related objects without a search of the namespace."""
 
 from __future__ import annotations
 

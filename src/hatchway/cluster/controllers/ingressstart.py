@@ -1,7 +1,7 @@
 """Starts the ingress controller when the first Ingress needs it, and stops it some time after the last one is deleted.
 
-So a cluster without Ingresses runs no process for them. The ingress controller is a program in a pod
-(`addons/ingress`). This file only creates its objects and scales its Deployment.
+The ingress controller is a program in a pod (`addons/ingress`); a cluster without Ingresses does not run it. This file
+only creates its objects and scales its Deployment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ __all__ = ["IngressStartController"]
 
 _CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 _DEPLOYMENTS = "deployments.apps"
-# This annotation marks a Deployment that this controller has scaled down. One that a user has scaled down stays so.
+# This annotation marks a Deployment that this controller has scaled down. This controller scales up only Deployments
+# with the annotation, because a user may have scaled down the others.
 _IDLE = "hatchway.dev/scaled-down-without-ingresses"
 # Seconds without an Ingress after which the Deployment is scaled down.
 _IDLE_SECONDS = 30.0

@@ -1,8 +1,8 @@
 """Keeps an IPAddress for each cluster address of a Service.
 
-The rules are those of `pkg/registry/core/service/ipallocator/controller/repairip.go`. In Kubernetes, the API server
-creates an IPAddress before its Service. Here, an address is in use if a Service has it, and this controller then
-creates the IPAddress.
+The rules come from `pkg/registry/core/service/ipallocator/controller/repairip.go`. In Kubernetes, the API server
+creates the IPAddress before the Service that uses it. In Hatchway, this controller creates the IPAddress after the
+Service, and the Service alone decides that the address is in use.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _AT_ONCE = 50
 
 
 class JobController(Controller):
-    """Creates the pods of Jobs, counts those that have ended, and ends the Jobs.
+    """Creates the pods of Jobs, counts the pods that have ended, and ends the Jobs.
 
     Keys: (namespace, name) of a Job; ("pod", namespace, name) of a pod whose Job is gone or has finished.
     """
@@ -116,7 +116,7 @@ class JobController(Controller):
             deleted = await self._delete(view.job, wanted)
             created = await self._create(view, wanted)
         except ApiError as error:
-            # The status is written with what has been done so far. The Job ends only after all its pods are deleted.
+            # The status records the changes that succeeded. The Job ends only after all its pods are deleted.
             problem, verdict = error, None
         tracking = JobTracking(view, verdict)
         ready = jobplan.ready_count(view.active) - jobplan.ready_count(deleted)
@@ -207,7 +207,7 @@ class JobController(Controller):
         await self.pods.wait_for_write(written)
 
     async def _release_orphan(self, key: tuple[str, str]) -> None:
-        """Remove the finalizer of a pod whose Job is deleted or finished; not if another controller manages the Job."""
+        """Remove the finalizer of a pod whose Job is deleted or finished, unless another controller manages the Job."""
         pod = self.pods.get(key)
         if pod is None or not jobpods.is_tracked(pod):
             return

@@ -39,11 +39,11 @@ class Verdict:
 class JobView:
     """The current state of a Job and of the pods that it controls.
 
-    backoff: the failures before this reconcile. new_backoff: also those of pods that have ended since.
-    active: the pods that have neither ended nor are being deleted. terminating: those that are being deleted.
+    backoff: the failures before this reconcile. new_backoff: these and the failures of newly ended pods.
+    active: the pods that have neither ended nor are being deleted. terminating: the pods that are being deleted.
     succeeded_uids, failed_uids: the pods that status.uncountedTerminatedPods lists.
     succeeded, failed: the numbers of pods that have ended, whether they are counted already or not.
-    known_indexes: the completed indexes in the status. succeeded_indexes: also those of pods that have succeeded since.
+    known_indexes: the completed indexes in the status. succeeded_indexes: these and those of newly succeeded pods.
     failed_indexes: None for a Job without a backoff limit for each index.
     replaced: the last failed pod of each index that waits for its next pod.
     """
@@ -132,12 +132,12 @@ class JobView:
 
     @property
     def start(self) -> datetime | None:
-        """Return when the Job started, which may be now; None for a suspended Job that has not started."""
+        """Return the start time of the Job: `now` if it starts now; None for a suspended Job that has not started."""
         started = parse_time(self.status.get("startTime"))
         return started if started is not None or self.suspended else self.now
 
     def deadline_left(self) -> float | None:
-        """Return the seconds until the deadline (spec.activeDeadlineSeconds); None for none, or while suspended."""
+        """Return the seconds until the deadline (spec.activeDeadlineSeconds); None without one, or while suspended."""
         seconds = self.spec.get("activeDeadlineSeconds")
         if seconds is None or self.start is None or self.suspended:
             return None
@@ -150,7 +150,7 @@ def indexes_of(pods: list[Object]) -> set[int]:
 
 
 def judge(view: JobView) -> Verdict | None:
-    """Return the condition that ends the Job now, or None. If the Job already has such a condition, return that."""
+    """Return the condition that ends the Job, or None. A condition that the Job already has is returned unchanged."""
     job, spec = view.job, view.spec
     for condition in view.status.get("conditions") or ():
         if condition["type"] in ("SuccessCriteriaMet", "FailureTarget") and condition["status"] == "True":

@@ -1,6 +1,6 @@
 """Reads a Job's pods: their indexes, failures and times; and applies the Job's failure and success policies to them.
 
-The rules are those of kube-controller-manager's `job/indexed_job_utils.go`, `pod_failure_policy.go`,
+The rules come from kube-controller-manager's `job/indexed_job_utils.go`, `pod_failure_policy.go`,
 `success_policy.go` and `backoff_utils.go`.
 """
 
@@ -54,7 +54,7 @@ def has_condition(job: Object, kind: str) -> bool:
 
 
 def is_tracked(pod: Object) -> bool:
-    """Return True while the pod has the finalizer that is removed when it is counted."""
+    """Return True while the pod has the finalizer that is removed when the pod is counted."""
     return FINALIZER in (pod["metadata"].get("finalizers") or ())
 
 
@@ -65,7 +65,7 @@ def index_of(pod: Object) -> int | None:
 
 
 def valid_index(job: Object, pod: Object) -> int | None:
-    """Return the pod's completion index; None when it has none below the Job's completions."""
+    """Return the pod's completion index; None when it has none, or one that is not below spec.completions."""
     index = index_of(pod)
     return index if index is not None and index < job["spec"].get("completions", 0) else None
 
@@ -83,7 +83,7 @@ def _count_of(pod: Object, annotation: str) -> int:
 
 
 def all_failures(pod: Object) -> int:
-    """Return how often earlier pods of this pod's index have failed, ignored failures included."""
+    """Return how many earlier pods with the same index have failed, ignored failures included."""
     return _count_of(pod, FAILURES) + _count_of(pod, IGNORED_FAILURES)
 
 
@@ -149,7 +149,7 @@ def _matching_condition(status: Object, patterns: Iterable[Object]) -> str:
 
 
 def is_index_failed(job: Object, pod: Object) -> bool:
-    """Return True when the pod's failure is the last one that its index may have."""
+    """Return True when the pod has failed and its index may not get another pod."""
     if not is_pod_failed(job, pod):
         return False
     verdict = judge_failure(job, pod)
@@ -193,7 +193,8 @@ def matched_success_rule(job: Object, succeeded: Intervals) -> str:
 def finished_at(pod: Object) -> datetime:
     """Return when a pod ended (`getFinishedTime`).
 
-    This is when its last container ended; if not known, when the pod became unready, was deleted, or was created.
+    This is the time when its last container ended. If that time is not known, it is the time when the pod became
+    unready; else the time when it was deleted; else the time when it was created.
     """
     metadata = pod["metadata"]
     ends = []
@@ -221,7 +222,7 @@ class Backoff:
     last: datetime | None = None
 
     def after(self, succeeded: list[Object], failed: list[Object]) -> Backoff:
-        """Return a Backoff that also counts these pods, which have ended since."""
+        """Return a Backoff that also counts these pods, which have ended and are not counted in this Backoff."""
         if not succeeded and not failed:
             return self
         ends = sorted(map(finished_at, failed))

@@ -62,7 +62,7 @@ class JobTracking:
         return "Suspended" if suspended else "Resumed"
 
     def count(self, now: datetime) -> list[Object]:
-        """Add the pods that have ended to the status. Return those whose finalizer must be removed next."""
+        """Add the pods that have ended to the status. Return the pods whose finalizer must be removed next."""
         view, found, new_indexes = self.view, list[Object](), list[int]()
         tracked = [pod for pod in view.pods if jobpods.is_tracked(pod)]
         self.count_released(uid_of(pod) for pod in tracked)
@@ -132,7 +132,7 @@ class JobTracking:
             self.changed = True
 
     def count_released(self, tracked: Iterable[str]) -> None:
-        """Add uncounted pods whose finalizer is removed to the counters. tracked: uids of pods that still have it."""
+        """Add uncounted pods without the finalizer to the counters. tracked: uids of pods that still have it."""
         left = set(tracked)
         for key in ("succeeded", "failed"):
             uids = self._uncounted.get(key) or []
@@ -146,7 +146,7 @@ class JobTracking:
                 del self._uncounted[key]
 
     def finish(self, now: datetime) -> Verdict | None:
-        """Add the final condition once every pod is counted and has ended. Return it, or None."""
+        """Add the final condition once every pod is counted and has ended. Return the condition, or None."""
         if self.verdict is None or self._full or any(self._uncounted.values()) or self.status.get("terminating"):
             return None
         final = "Complete" if self.verdict.kind == "SuccessCriteriaMet" else "Failed"

@@ -28,7 +28,7 @@ class JobTTLController(Controller):
             self.enqueue(job)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Delete the Job `key` if its time to live is over. Return the seconds until then, or None."""
+        """Delete the Job `key` if its time to live is over. Return the seconds until its deletion, or None."""
         job = self.jobs.get(key)
         left = seconds_left(job, self.context.now()) if job is not None else None
         if job is None or left is None:

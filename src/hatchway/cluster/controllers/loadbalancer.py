@@ -16,7 +16,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key, key_of
 
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
-# Seconds until the next attempt for a Service that cannot have the address that it asks for.
+# Seconds until the next attempt for a Service that cannot get the address that it requests.
 _RETRY_SECONDS = 5.0
 
 
@@ -29,10 +29,10 @@ class LoadBalancerController(Controller):
         super().__init__(context)
         self.services = context.cache("services")
         self.events = context.recorder(self.name)
-        # The Service of each address that is assigned or chosen, and the address of each of these Services.
+        # Assigned and reserved addresses: address → Service, and Service → address.
         self._holders: dict[str, Key] = {}
         self._held: dict[Key, str] = {}
-        # The problem that was reported last, for each Service that cannot have the address that it asks for.
+        # The last reported problem of each Service that cannot get the address that it requests.
         self._refused: dict[Key, str] = {}
         # The index of the next address to try. Clusters on one machine begin at different addresses.
         self._next = (zlib.crc32(context.config.ca_certificate.encode()) & 0xFF) * 256
@@ -73,7 +73,7 @@ class LoadBalancerController(Controller):
         return None
 
     def _choose(self, key: Key, service: Object) -> str:
-        """Reserve an address for a Service, and return it; "" when it asks for an address that it cannot have."""
+        """Reserve an address for a Service, and return it; "" when the Service cannot get the address it requests."""
         wanted = service["spec"].get("loadBalancerIP") or ""
         address = self._held.get(key) or ""
         if wanted and wanted != address:
@@ -91,7 +91,7 @@ class LoadBalancerController(Controller):
         return address
 
     def _problem(self, key: Key, wanted: str) -> str:
-        """Return why a Service cannot have the address that it asks for; "" when it can."""
+        """Return why a Service cannot get the address `wanted`, which it requests; "" when it can."""
         network = plan.BALANCER_CIDR
         try:
             found = ipaddress.IPv4Address(wanted)
@@ -105,7 +105,7 @@ class LoadBalancerController(Controller):
         return f"loadBalancerIP {wanted} belongs to {'/'.join(holder)}" if holder not in (None, key) else ""
 
     def _find_free(self) -> str:
-        """Return an address that no Service has. Raises OSError when all are taken."""
+        """Return an address that no Service has. Raises OSError when all addresses are in use."""
         network = plan.BALANCER_CIDR
         size = network.num_addresses - 2
         for _ in range(size):

@@ -93,8 +93,8 @@ async def run_controllers(
 ) -> None:
     """Run until cancelled. A controller or a watch that fails is logged and started again with back-off.
 
-    scheduling: the scheduler's client; None to use `client`. problems: has the reason, by name, while a controller or a
-    watch does not run.
+    scheduling: the scheduler's client; None to use `client`.
+    problems: while a controller or a watch does not run, this function puts the reason into this map, by name.
     """
     recorders: list[EventRecorder] = []
 

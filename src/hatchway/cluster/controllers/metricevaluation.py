@@ -1,4 +1,4 @@
-"""Computes the number of replicas that each metric of an autoscaler asks for (`horizontal.go`)."""
+"""Computes the number of replicas that each metric of an autoscaler requires (`horizontal.go`)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ScaledPods:
     wanted: `spec.replicas` of the target's Scale.
     counted: `status.replicas` of the Scale.
     selector: the label selector as text.
-    pods: the pods that it selects.
+    pods: the pods that the selector selects.
     """
 
     wanted: int
@@ -55,7 +55,7 @@ class ScaledPods:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The number of replicas that a metric asks for.
+    """The number of replicas that a metric requires.
 
     name: the metric's name for messages.
     status: the metric's entry in `status.currentMetrics`.
@@ -69,7 +69,7 @@ class Evaluated:
 class MetricEvaluator:
     """Evaluates the metrics of one autoscaler.
 
-    spec: the autoscaler's. target: what it scales. moment: the time of the evaluation.
+    spec: the autoscaler's spec. target: the pods that it scales. moment: the time of the evaluation.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class MetricEvaluator:
         self._reader = MetricsReader(config.metrics_apis, config.types, namespace)
 
     async def evaluate(self, metric: Object) -> Evaluated:
-        """Return the number of replicas that one metric asks for. Raises FailedMetric."""
+        """Return the number of replicas that one metric requires. Raises FailedMetric."""
         kind = metric.get("type", "")
         if kind == "Pods":
             return await self._pods(metric["pods"])
@@ -214,7 +214,7 @@ def _thousandths(quantity: str | None) -> int:
 
 
 def _quantity(thousandths: int) -> str:
-    """Return a value as a quantity in canonical form (`NewMilliQuantity`). thousandths: of the unit."""
+    """Return a value as a quantity in canonical form (`NewMilliQuantity`). thousandths: the value times 1000."""
     if thousandths % 1000:
         return f"{thousandths}m"
     return format_quantity(Fraction(thousandths, 1000), "")

@@ -20,13 +20,13 @@ from hatchway.kube.api import Object
 CUSTOM, EXTERNAL = "custom.metrics.k8s.io", "external.metrics.k8s.io"
 _CUSTOM_VERSIONS = ("v1beta2", "v1beta1")
 _EXTERNAL_VERSION = "v1beta1"
-# The length (seconds) of the time window of a value that does not state one.
+# The time window (seconds) of a value without `windowSeconds`.
 _WINDOW = 60
 _MAX_INT64 = (1 << 63) - 1
 
 
 class MetricsApis(Protocol):
-    """The metrics APIs of a cluster. Other servers than the API server serve them."""
+    """The metrics APIs of a cluster. Adapters serve them, not the API server."""
 
     def versions(self, group: str) -> Sequence[str] | None:
         """Return the available versions of a group, the preferred one first; None when it is not registered."""
@@ -44,7 +44,7 @@ class MetricsApis(Protocol):
 
 
 class NoMetricsApis:
-    """The metrics APIs of a cluster that has none."""
+    """The `MetricsApis` of a cluster without metrics APIs."""
 
     def versions(self, group: str) -> Sequence[str] | None:
         """Return None."""
@@ -56,7 +56,7 @@ class NoMetricsApis:
 
 
 class MetricsReader:
-    """Reads metrics for one namespace. types: the served types, among them the type of a metric's object."""
+    """Reads metrics for one namespace. types: the served types, which give the resource of a metric's object."""
 
     def __init__(self, apis: MetricsApis, types: ServedTypes, namespace: str) -> None:
         self._apis = apis
@@ -66,7 +66,7 @@ class MetricsReader:
     async def of_pods(self, metric: Object, selector: str, moment: datetime) -> dict[str, PodUsage]:
         """Return a metric of each pod that a label selector selects, in thousandths. Raises NoMetrics.
 
-        moment: the time to assume for values that do not state one.
+        moment: the time of values that have no timestamp.
         """
         items = await self._custom("pods", "*", metric, selector)
         if not items:
@@ -86,7 +86,7 @@ class MetricsReader:
         """Return a metric of one object, in thousandths. Raises NoMetrics."""
         group, kind = str(reference.get("apiVersion") or "").rpartition("/")[0], reference.get("kind", "")
         if (group, kind) == ("", "Namespace"):
-            # The metric of the autoscaler's own namespace: a reference cannot mean another namespace.
+            # The name in the reference is not used: it can only be the autoscaler's own namespace.
             items = await self._custom("metrics", "", metric, "")
         else:
             served = self._types.find(group, kind)

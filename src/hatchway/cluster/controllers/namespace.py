@@ -14,7 +14,7 @@ from hatchway.kube.objects import Key
 
 RESOURCE = "namespaces"
 FINALIZER = "kubernetes"
-# Seconds until the next check while objects are left whose deletion is not watched (Events, objects with finalizers).
+# Seconds until the next check while objects are left. Not every deletion is watched: those of Events are not.
 _LOOK_AGAIN = 0.5
 # The most objects that are deleted at the same time.
 _AT_ONCE = 100
@@ -32,7 +32,7 @@ class NamespaceController(Controller):
         for resource in self._contents():
             if resource != "events":
                 context.cache(resource).subscribe(self._content_changed)
-        # Objects of types that are added later are not watched here; they are found by the checks at intervals.
+        # Objects of types that are added later are not watched. The checks at intervals find them.
 
     def _contents(self) -> list[str]:
         """Return the resources whose objects are in namespaces."""
@@ -89,7 +89,10 @@ class NamespaceController(Controller):
         return remaining, problems
 
     async def _delete_all(self, resource: str, objects: list[Object]) -> list[ApiError]:
-        """Delete several objects at the same time, so that the next ones are prepared while others are stored."""
+        """Delete several objects at the same time, so that a deletion does not wait until another one is stored.
+
+        Returns the errors.
+        """
         left, problems = iter(objects), []
 
         async def worker() -> None:

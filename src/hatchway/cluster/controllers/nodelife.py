@@ -2,8 +2,8 @@
 
 It behaves like `nodelifecycle/node_lifecycle_controller.go` and `tainteviction/taint_eviction.go`.
 
-The time without heartbeats is measured with this process's own clock, from the last change of the node's Lease that
-this process has seen. So neither a restart of the control plane nor a wrong clock makes nodes NotReady.
+The time without heartbeats is measured with this process's own clock. It begins when this process receives a change of
+the node's Lease. So neither a restart of the control plane nor a wrong clock makes nodes NotReady.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class NodeLifecycleController(Controller):
         self.leases = context.cache(LEASES)
         self.pods = context.cache("pods")
         self.events = context.recorder(self.name)
-        # For each node, when this process saw its last heartbeat (monotonic seconds).
+        # For each node, when this process received its last heartbeat (monotonic seconds).
         self._heard: dict[str, float] = {}
         # For each pod on a tainted node, by its uid: when its time of toleration began.
         self._evictions: dict[str, datetime] = {}
@@ -176,8 +176,8 @@ class NodeLifecycleController(Controller):
     def _evict_in(self, pod: Object, taints: list[Object]) -> float | None:
         """Return the seconds until these NoExecute taints evict the pod; None when it may stay (`processPodOnNode`).
 
-        The time of toleration begins when the taint was added. If the taint has no time, it begins when this controller
-        first sees the pod with the taint.
+        The time of toleration begins when the taint was added. If the taint has no time, it begins when this method is
+        first called for the pod.
         """
         limits: list[float] = []
         for taint in taints:

@@ -80,7 +80,7 @@ class ObjectCache:
     def subscribe(self, changed: Changed) -> None:
         """Call `changed(type, object, object before)` for each future change.
 
-        For each object that the cache already has, it is called at once, with the type ADDED.
+        `changed` is called at once, with the type ADDED, for each object that is already in the cache.
         """
         for obj in list(self):
             changed("ADDED", obj, None)
@@ -108,7 +108,7 @@ class ObjectCache:
         return list(self._namespaces.get(namespace, {}).values())
 
     async def wait_for_write(self, written: Object) -> None:
-        """Wait until the cache is at least as new as `written`, the answer to a write. Raises TimeoutError."""
+        """Wait until the cache is as new as `written`, the object that a write returned. Raises TimeoutError."""
         version = _version(written)
         await self._until(lambda: self._version >= version)
 
@@ -155,7 +155,7 @@ class ObjectCache:
                 with watchdog.section(f"a subscriber to {self.resource}"):
                     changed(kind, obj, before)
             except Exception:
-                # When the subscriber of one controller fails, the others must still be called.
+                # When the subscriber of one controller fails, the other subscribers must still be called.
                 log.exception("a subscriber to %s failed on %s/%s", self.resource, namespace, name)
         for waiter in [waiter for waiter in self._waiters if waiter[0]()]:
             self._waiters.remove(waiter)

@@ -104,7 +104,8 @@ def controller_reference(owner: Object) -> Object:
 def set_condition(conditions: Iterable[Object], condition: Object, moment: datetime) -> list[Object]:
     """Return `conditions` with `condition` instead of the present condition of the same type.
 
-    lastTransitionTime is changed only when the status changes. If nothing else differs, the present condition stays.
+    lastTransitionTime changes only when the status changes. If status, reason and message are equal, the present
+    condition is kept.
     """
     out = list(conditions)
     for index, old in enumerate(out):

@@ -1,6 +1,6 @@
-"""Finds the objects that a controller's object owns, and adopts and releases objects by its label selector.
+"""Finds the objects that a workload owns, and adopts and releases objects according to the workload's label selector.
 
-The rules are those of kube-controller-manager's `controller_ref_manager.go`. An object's owner is in its controller
+The rules come from kube-controller-manager's `controller_ref_manager.go`. An object's owner is in its controller
 reference. An object without a controller is adopted if the selector matches it. An owned object that the selector no
 longer matches is released.
 """
@@ -33,7 +33,7 @@ async def claim(
     *,
     finalizer: str = "",
 ) -> list[Object]:
-    """Adopt and release objects of `found`; return those that `owner` then controls.
+    """Adopt and release objects of `found`; return the objects that `owner` controls afterwards.
 
     cache: the cache that `found` comes from.
     finalizer: a finalizer that is added to adopted objects and removed from released ones; "" for none.

@@ -102,6 +102,6 @@ def work_of(info: PodInfo, cluster: ClusterState) -> int:
     below = cluster.below(info.priority)
     if not below:
         return own
-    # For each removed pod, the filters run again, with all nominated pods; and the terms of the pod are compared.
+    # For each removed pod, the filters run again with all nominated pods, and the pod is compared with the terms.
     each = 15 + info.terms + spread + selection_terms(info.pod["spec"]) * (1 + spread) + cluster.nominations
     return own + below * each + 4 * cluster.terms

@@ -60,7 +60,7 @@ async def create_pods(
 async def delete_pods(
     client: Client, pods: ObjectCache, events: Recorder, owner: Object, wanted: list[Object]
 ) -> list[Object]:
-    """Delete pods. Return those that no longer exist. Raises ApiError when a deletion is refused."""
+    """Delete pods. Return the pods that no longer exist. Raises ApiError when a deletion is refused."""
     deleted: list[Object] = []
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]

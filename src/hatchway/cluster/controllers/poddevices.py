@@ -49,12 +49,12 @@ class DevicesOfPod:
     """The claims of a pod before it has a node, as they are at one moment.
 
     problem: why the pod can run on no node; "" when it may run.
-    is_early: True when a claim from a template does not exist yet; a change of the pod's status will announce it.
+    is_early: True when a claim from a template does not exist yet. The pod's status changes when the claim is created.
     claims: all claims.
     unallocated: the claims without devices.
     unavailable: the claims whose devices are not available on some node, by uid.
     results: the allocations for `unallocated`, by node.
-    pools: the devices. classes: the DeviceClasses by name. taken: the devices of other claims.
+    pools: the devices. classes: the DeviceClasses by name. taken: the devices that are allocated to other claims.
     select: evaluates the expressions that select devices; None to allocate no devices.
     """
 
@@ -98,7 +98,7 @@ class _TimedSelector:
 
     def __init__(self, select: SelectDevice) -> None:
         self._select = select
-        # (expression, identity of the device, which the pools keep) → answer.
+        # (expression, id() of the device) → result. The ids stay unique because the pools keep the devices.
         self._known: dict[tuple[str, int], bool] = {}
         self._seconds = 0.0
 
@@ -117,7 +117,7 @@ class _TimedSelector:
 
 
 class PodDevices:
-    """Reads and allocates claims for the scheduler. changed: called with the pods that must be decided again."""
+    """Reads and allocates claims for the scheduler. changed: called with pods that must be scheduled again."""
 
     def __init__(self, context: ControllerContext, changed: Callable[[Iterable[Object]], None]) -> None:
         self._client = context.client
@@ -179,7 +179,7 @@ class PodDevices:
         return found
 
     def refresh(self, found: DevicesOfPod) -> None:
-        """Update which devices are taken, because other pods may have got devices since."""
+        """Update `found.taken`, because other pods may have got devices since `found` was made."""
         found.taken = self._taken()
 
     def _taken(self) -> frozenset[DeviceId]:
@@ -189,15 +189,15 @@ class PodDevices:
     async def reserve(self, found: DevicesOfPod, pod: Object, node: str) -> None:
         """Allocate the claims of a pod for which a node was chosen, and reserve them for it.
 
-        The chosen devices count as taken at once. Raises ClaimsChanged or another ApiError; the scheduler then decides
-        again.
+        The chosen devices count as taken at once. Raises ClaimsChanged or another ApiError: the scheduler must then
+        decide again.
         """
         if not found.claims:
             return
         chosen = self._chosen(found, node)
         self._pending |= {uid: _devices_in(one) for uid, one in chosen.items()}
         try:
-            # One after the other, since pods may share claims.
+            # Reserve for one pod at a time, because pods may share claims.
             async with self._reserving:
                 for claim in found.claims:
                     current = self._claims.get(key_of(claim))

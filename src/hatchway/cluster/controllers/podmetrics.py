@@ -34,7 +34,7 @@ class PodUsage:
 
 
 async def unavailable(_namespace: str) -> list[Object]:
-    """Raise ApiError 503: the `FetchPodMetrics` of a cluster without a metrics API."""
+    """Raise ApiError 503. This is the `FetchPodMetrics` of a cluster without a metrics API."""
     why = "the server is currently unable to handle the request (get pods.metrics.k8s.io)"
     raise ApiError(503, "ServiceUnavailable", why)
 
@@ -44,8 +44,9 @@ async def fetch_usage(
 ) -> dict[str, PodUsage]:
     """Fetch the usage of the pods with these names (`podautoscaler/metrics/client.go`).
 
-    container: only the usage of this container; "" for the pod's. A pod of which a value is missing is left out.
-    Raises NoMetrics.
+    container: only the usage of this container; "" for the whole pod.
+
+    Returns the usage by the pods' names, without pods that lack a value. Raises NoMetrics.
     """
     try:
         items = await fetch(namespace)

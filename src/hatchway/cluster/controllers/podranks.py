@@ -14,7 +14,7 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 def deletion_order(related: list[Object], moment: datetime) -> Any:
-    """Return a sort key for pods, by which the pods that should be deleted first come first.
+    """Return a sort key for pods. The pods that should be deleted first come first.
 
     The order is that of `ActivePodsWithRanks` in controller_utils.go. related: all pods of the ReplicaSet.
     """

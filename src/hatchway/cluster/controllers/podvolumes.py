@@ -93,7 +93,7 @@ class ClaimsOfPod:
 class PodVolumes:
     """Reads and binds claims and volumes for the scheduler.
 
-    changed: called with the pods that must be decided again.
+    changed: called with pods that must be scheduled again.
     has_node: returns True for a pod that has a node, or that is being bound to one.
     """
 
@@ -192,10 +192,11 @@ class PodVolumes:
     async def bind(self, claims: ClaimsOfPod, node: Object) -> float:
         """Begin to bind the claims that wait for the pod's node. Return the seconds until the next check.
 
-        Raises ApiError; then the scheduler must decide again.
+        Raises ApiError: the scheduler must then decide again.
         """
         for one in claims.unbound:
-            # Each claim is decided on its own, with the volumes that exist now: some may be deleted since the decision.
+            # A volume is chosen for each claim separately, from the volumes that exist now. Volumes may have been
+            # deleted since the decision.
             claim = one.claim
             chosen = _match([self._unbound(claim)], node)
             if chosen is None or annotations_of(claim).get(SELECTED_NODE):

@@ -1,6 +1,6 @@
 """Creates and deletes the volumes of the default StorageClass, as Rancher's local-path provisioner does for kind.
 
-A volume is a directory of one node, and pods that use it run on that node. The rules are those of
+A volume is a directory of one node, and pods that use it run on that node. The rules come from
 `sig-storage-lib-external-provisioner` (`controller/controller.go`) and `local-path-provisioner` (`provisioner.go`).
 """
 

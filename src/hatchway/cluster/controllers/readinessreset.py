@@ -1,4 +1,4 @@
-"""Marks all nodes, pods and endpoints as not ready when the cluster starts, since all processes of pods have ended.
+"""Marks all nodes, pods and endpoints as not ready when the cluster starts, because no process of a pod runs.
 
 It runs once, before controllers and nodes start. Until a kubelet reports otherwise, no node and no pod is ready, and no
 Service has ready endpoints. Restart counts and addresses are kept, because kubelets continue with them.

@@ -1,4 +1,4 @@
-"""Computes the number of replicas that a metric asks for (`podautoscaler/replica_calculator.go`). Pure."""
+"""Computes the number of replicas that a metric requires (`podautoscaler/replica_calculator.go`). Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Delays:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The number of replicas that a metric asks for.
+    """The number of replicas that a metric requires.
 
     utilization: usage in percent of the requests; None without requests.
     average: usage per pod, in thousandths of the unit.

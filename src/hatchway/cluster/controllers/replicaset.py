@@ -110,7 +110,7 @@ class ReplicaSetController(Controller):
     ) -> tuple[Object | None, float | None]:
         """Write the status if it has changed.
 
-        reason, problem: the reason and message of the condition ReplicaFailure; if `problem` is "", it is not set.
+        reason, problem: the reason and error of the condition ReplicaFailure; None removes the condition.
 
         Returns (the written ReplicaSet or None, the seconds until its next pod counts as available or None).
         """

@@ -1,4 +1,4 @@
-"""Makes ResourceClaims from templates for pods, and frees those that no pod uses (`pkg/controller/resourceclaim`)."""
+"""Makes ResourceClaims from templates for pods, and frees claims that no pod uses (`pkg/controller/resourceclaim`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLAIM_FINALIZER = "resource.kubernetes.io/delete-protection"
 # The most pods that may use one claim.
 MOST_CONSUMERS = 256
 _POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
-# The most characters of a generateName. The name has five random ones in addition, and at most 63 in all.
+# The most characters of a generateName. The API server adds five random characters, and a name has at most 63.
 _LONGEST_BASE = 57
 _POD, _CLAIM = "pod", "claim"
 
@@ -156,7 +156,7 @@ class ResourceClaimController(Controller):
     # --- claims ----------------------------------------------------------------------------------------------------
 
     async def _sync_claim(self, claim: Object) -> None:
-        """Free a claim whose pods are done; delete one that was made for a pod that is done."""
+        """Free a claim whose pods are done. Delete it if it was made for a pod that is done."""
         status = claim.get("status") or {}
         consumers = status.get("reservedFor") or []
         remaining = [one for one in consumers if await self._is_in_use(claim, one)]

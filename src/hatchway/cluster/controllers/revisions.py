@@ -1,6 +1,6 @@
 """The ControllerRevisions of StatefulSets and DaemonSets: one for each pod template that they have had.
 
-The rules are those of kube-controller-manager's `history/controller_history.go`. `kubectl rollout history` and
+The rules come from kube-controller-manager's `history/controller_history.go`. `kubectl rollout history` and
 `kubectl rollout undo` read the revisions.
 """
 
@@ -27,12 +27,12 @@ from hatchway.kube.objects import key_of
 from hatchway.kube.wellknown import LAST_APPLIED
 
 RESOURCE = "controllerrevisions.apps"
-# HASH: the label of a StatefulSet's revision that has the hash of its template.
-# POD_HASH: the label of a StatefulSet's pod that has the name of its revision. For DaemonSets, it is the label of pods
-# and revisions that has the hash of the template.
+# HASH: a label of StatefulSets' revisions; its value is the hash of the template.
+# POD_HASH: a label of StatefulSets' pods; its value is the name of the pod's revision. DaemonSets' pods and revisions
+# have this label, too; its value is then the hash of the template.
 HASH = "controller.kubernetes.io/hash"
 POD_HASH = "controller-revision-hash"
-# The most characters that a revision's name has of its owner's name (`ControllerRevisionName`).
+# A revision's name begins with at most this many characters of its owner's name (`ControllerRevisionName`).
 _MAX_PREFIX = 223
 
 
@@ -59,7 +59,7 @@ class RevisionHistory:
     """The revisions of the objects of one resource.
 
     owners: the resource of the objects.
-    hash_label: the label of revisions that has the hash of their template.
+    hash_label: the revisions' label whose value is the hash of their template.
     """
 
     def __init__(self, client: Client, cache: ObjectCache, owners: str, hash_label: str) -> None:
@@ -69,7 +69,7 @@ class RevisionHistory:
         self._hash_label = hash_label
 
     async def revisions(self, owner: Object) -> list[Object]:
-        """Return the revisions of an object, oldest first, after adopting those without an owner. Raises ApiError."""
+        """Adopt revisions that have no owner, and return the object's revisions, oldest first. Raises ApiError."""
         selector = owner["spec"]["selector"]
         candidates = claimable(self._cache, owner, selector)
         found = await claim(self._client, owner, self._owners, selector, candidates, self._cache)
@@ -78,8 +78,8 @@ class RevisionHistory:
     async def current(self, owner: Object, revisions: list[Object]) -> tuple[Object, int]:
         """Return the revision of the object's template, and the new collision count.
 
-        The revision is created, or gets the highest number, if necessary.
-        revisions: the present revisions, oldest first; a created one is added to it. Raises ApiError.
+        The revision is created, or gets the highest number, if necessary. Raises ApiError.
+        revisions: the present revisions, oldest first. The returned revision is moved or added to its end.
         """
         template = owner["spec"]["template"]
         collisions = (owner.get("status") or {}).get("collisionCount", 0)
@@ -134,14 +134,14 @@ class RevisionHistory:
         }
 
     async def truncate(self, owner: Object, revisions: list[Object], live: set[str]) -> None:
-        """Delete the oldest revisions beyond the object's limit. live: names or hashes of those that are in use."""
+        """Delete the oldest revisions beyond the object's limit. live: names or hashes of the revisions in use."""
         for one in surplus_revisions(revisions, live, owner["spec"].get("revisionHistoryLimit", 10)):
             await delete_unless_gone(self._client, RESOURCE, one)
             await self._cache.wait_for_deletion(one)
 
 
 def _sorted_keys(value: Any) -> Any:
-    """Return JSON with its keys in order: clients compare a revision's data byte for byte with what Go encodes."""
+    """Return a JSON value with sorted keys. Clients compare a revision's data byte for byte with Go's encoding."""
     if isinstance(value, dict):
         return {key: _sorted_keys(value[key]) for key in sorted(value)}
     return [_sorted_keys(one) for one in value] if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """The arithmetic of a Deployment's rollout: how many replicas each of its ReplicaSets should have next.
 
-Also revision numbers, and comparing and hashing pod templates. Pure.
-The rules are those of kube-controller-manager's `deployment/util/deployment_util.go` and `rolling.go`.
+This file also computes revision numbers, and compares and hashes pod templates. Pure.
+The rules come from kube-controller-manager's `deployment/util/deployment_util.go` and `rolling.go`.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def annotation_number(obj: Object, name: str) -> int:
 
 
 def next_revision(old: Iterable[Object]) -> int:
-    """Return the revision that follows those of the old ReplicaSets; 1 when there are none."""
+    """Return the number after the highest revision of the old ReplicaSets; 1 without old ReplicaSets."""
     return max((annotation_number(found, REVISION) for found in old), default=0) + 1
 
 

@@ -1,6 +1,6 @@
 """Limits how quickly a HorizontalPodAutoscaler changes the number of replicas.
 
-The rules use a history of recommendations and changes. From `pkg/controller/podautoscaler/horizontal.go`. Pure.
+The rules use a history of recommendations and changes, as in `pkg/controller/podautoscaler/horizontal.go`. Pure.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class ScalingHistory:
     def limit_by_default(self, now: float, current: int, desired: int, least: int, most: int, window: float) -> Limited:
         """Record and limit a recommendation of an autoscaler without `behavior`.
 
-        The result is the highest recommendation of the last `window` seconds, but at most twice `current` (or 4), and
-        from `least` to `most`. now: seconds since the epoch.
+        The result is the highest recommendation of the last `window` seconds. It is limited to twice `current` (or 4,
+        if that is more), and to the range from `least` to `most`. now: seconds since the epoch.
         """
         highest = max((number for when, number in self.recommendations if when > now - window), default=desired)
         stabilized = max(desired, highest)
@@ -97,7 +97,8 @@ class ScalingHistory:
     ) -> Limited:
         """Record and limit a recommendation of an autoscaler with `behavior`.
 
-        up, down: its rules for scaling up and down. window: seconds; used for scaling down when its rules have none.
+        up, down: its rules for scaling up and down.
+        window: the stabilization window, in seconds, for scaling down when `down` has none.
         The other arguments are those of `limit_by_default`.
         """
         stabilized = self._stabilize(now, current, desired, up, down, window)
@@ -117,7 +118,7 @@ class ScalingHistory:
         return Limited(stabilized, ready, _WITHIN, False)
 
     def _stabilize(self, now: float, current: int, desired: int, up: Rules, down: Rules, window: float) -> int:
-        """Record a recommendation; return the smallest change that the recommendations within the windows ask for.
+        """Record a recommendation. Return the number closest to `current` that was recommended within the windows.
 
         It works like `stabilizeRecommendationWithBehaviors`.
         """

@@ -1,7 +1,7 @@
 """Binds pending pods to nodes (kube-scheduler's `schedule_one.go`); `placement.py` decides which node.
 
 A decision is made without an await, and later decisions take it into account at once. The binding is written
-afterwards. Several workers write bindings at the same time, so that one commit of the store has many of them. A
+afterwards. Several workers write bindings at the same time, so that one commit of the store includes many bindings. A
 decision that would take long is made on another thread, with a copy of the cluster's state.
 """
 
@@ -36,8 +36,8 @@ NAME = "default-scheduler"
 _AGAIN = 300.0
 # A decision with more comparisons than this is made on another thread. A comparison takes about 4 µs.
 _MUCH_WORK = 5_000
-# A long decision that is out of date when it ends is repeated after `_SOON` seconds, or after `_REST` times the time
-# that it took, whichever is longer.
+# If a long decision is out of date when it ends, it is repeated after `_SOON` seconds, or after `_REST` times its cost
+# if that is longer.
 _SOON = 0.1
 _REST = 4
 _WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
@@ -67,7 +67,7 @@ class Scheduler(Controller):
         self._waiting = WaitingPods()
         self.devices = PodDevices(context, self._claims_changed)
         self.volumes = PodVolumes(context, self._claims_changed, self._has_node)
-        # The number of changes so far that can change the decision about a waiting pod.
+        # Counts the changes of the cluster that can change the decision about a waiting pod.
         self._changes = 0
         # Only one long decision is made at a time.
         self._long_decision = asyncio.Lock()
@@ -144,7 +144,7 @@ class Scheduler(Controller):
             self._retry(NODE_FILTERS, others=True)
 
     def _retry(self, plugins: frozenset[str], *, others: bool = False) -> None:
-        """Queue the pods that these filters have refused. others: True for the pods that other filters have refused."""
+        """Queue the pods that these filters have refused. others: True to queue the pods that other filters refused."""
         self._changes += 1
         if len(self._waiting):
             now = asyncio.get_running_loop().time()
@@ -187,8 +187,9 @@ class Scheduler(Controller):
         now = asyncio.get_running_loop().time()
         self._waiting.add(key, decision.plugins, now, cost)
         if changes != self._changes:
-            # The decision does not include changes that were made meanwhile, and these did not find the pod waiting.
-            # Only this pod is tried again: decisions that also retry others would repeat each other forever.
+            # The cluster changed during the decision. The decision does not include these changes, and they did not
+            # queue the pod, because it was not yet waiting. Only this pod is queued: if each such decision also queued
+            # other pods, the decisions would repeat each other forever.
             self.queue.add_after(key, self._waiting.left(key, now))
         await self._refuse(info, decision)
         await self.devices.free_unavailable(devices, pod)
@@ -385,7 +386,7 @@ def _to_schedule(pod: Object) -> bool:
 
 
 def _pending_facts(pod: Object) -> tuple[object, ...]:
-    """Return the parts of an unbound pod that can change the decision. Of its status, these are only its claims."""
+    """Return the parts of an unbound pod that can change the decision. Of its status, only the claims matter."""
     claims = (pod.get("status") or {}).get("resourceClaimStatuses")
     return uid_of(pod), pod["spec"], labels_of(pod), is_deleting(pod), claims
 

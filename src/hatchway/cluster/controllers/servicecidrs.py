@@ -43,7 +43,7 @@ class ServiceCIDRController(Controller):
     def _range_changed(self, kind: str, obj: Object, before: Object | None) -> None:
         self.enqueue(obj)
         if kind != "MODIFIED":
-            # This change can decide whether a deleted range that overlaps this one is still needed.
+            # This change can decide whether another, deleted range with the same addresses is still needed.
             self._enqueue_deleted()
 
     def _address_changed(self, kind: str, address: Object, before: Object | None) -> None:

@@ -156,7 +156,7 @@ def _target(port: Object) -> int | tuple[str, str]:
 
 
 def trigger_time(service: Object, pods: list[Object]) -> str:
-    """Return the time of the latest change, of the Service or one of its pods, that can have affected the endpoints."""
+    """Return the latest of these times: the Service's creation, and the last change of readiness of each pod."""
     moments = [service["metadata"].get("creationTimestamp", "")]
     moments += [(get_condition(pod, "Ready") or {}).get("lastTransitionTime", "") for pod in pods]
     # RFC 3339 in UTC sorts as text.

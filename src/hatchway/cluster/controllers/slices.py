@@ -58,11 +58,11 @@ def make_plan(
     An endpoint stays in its slice. New endpoints are first added to slices that have room. At least one slice is kept.
 
     labels: the labels of every slice.
-    annotations: those of new and changed slices. They alone are no reason to write a slice.
+    annotations: the annotations of new and changed slices. A slice is not written only to change its annotations.
     """
     plan = SlicePlan()
     by_ports: dict[PortKey, list[Object]] = {}
-    # There can be thousands of ports, and nearly all slices have the same ones, so their key is computed once.
+    # There can be thousands of ports, and nearly all slices have the same ports, so their key is computed once.
     ports, key = None, port_key(())
     for found in sorted(existing, key=lambda s: (-len(s.get("endpoints") or ()), s["metadata"]["name"])):
         if found.get("ports") != ports:
@@ -71,7 +71,7 @@ def make_plan(
         by_ports.setdefault(key, []).append(found)
     wanted = {port_key(group.ports): group for group in groups if group.endpoints}
     if not wanted:
-        # An empty slice shows clients that watch slices that the Service exists.
+        # Without endpoints there is an empty slice: it shows the Service to clients that watch only slices.
         wanted = {port_key(()): EndpointGroup([])}
     for key, group in wanted.items():
         _plan_group(plan, by_ports.pop(key, []), group, labels, annotations)

@@ -1,4 +1,4 @@
-"""Decides what a StatefulSet needs next: pods in the order of their ordinals (`statefulset/stateful_set_control.go`).
+"""Decides which pods of a StatefulSet are created or deleted next, by ordinal (`statefulset/stateful_set_control.go`).
 
 Pure.
 """
@@ -87,7 +87,7 @@ class StatefulView:
         self.condemned = [pod for _, pod in sorted(surplus, key=lambda one: -one[0])]
 
     def replicas(self) -> Iterator[tuple[int, Object | None]]:
-        """Yield each wanted ordinal, in order, with its pod or None. There may be very many."""
+        """Yield each wanted ordinal, in order, with its pod or None. There may be very many ordinals."""
         return ((ordinal, self._by_ordinal.get(ordinal)) for ordinal in self._wanted)
 
     @property
@@ -155,10 +155,10 @@ def _fill(view: StatefulView, plan: StatefulPlan) -> bool:
 
 
 def _shrink(view: StatefulView, plan: StatefulPlan) -> bool:
-    """Plan the deletion of pods beyond spec.replicas, the last one first. Return True when further actions must wait.
+    """Plan the deletion of pods beyond spec.replicas, highest ordinal first. Return True if further actions must wait.
 
-    For an ordered StatefulSet, this is called only when all pods that are kept are available. Of the unavailable pods
-    beyond spec.replicas, it then deletes only the one with the lowest ordinal (`processCondemned`).
+    For an ordered StatefulSet, this is called only when all pods within spec.replicas are available. If several pods
+    beyond spec.replicas are unavailable, only the one with the lowest ordinal may be deleted (`processCondemned`).
     """
     unavailable = next((pod for pod in reversed(view.condemned) if not view.is_available(pod)), None)
     for pod in view.condemned:
@@ -172,8 +172,8 @@ def _shrink(view: StatefulView, plan: StatefulPlan) -> bool:
 
 
 def _roll(view: StatefulView, plan: StatefulPlan) -> None:
-    """Plan the deletion of pods with another revision, the last one first, as many as may be unavailable."""
-    # No pod is missing here, so there are no more ordinals than pods.
+    """Plan the deletion of pods with another revision, highest ordinal first, as many as may be unavailable."""
+    # At this point no pod is missing, so there are no more ordinals than pods.
     replicas = list(view.replicas())
     budget = view.max_unavailable - sum(not view.is_available(pod) for _, pod in replicas)
     name = view.update["metadata"]["name"]

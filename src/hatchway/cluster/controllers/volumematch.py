@@ -108,11 +108,11 @@ def find_match(
     excluded: Set[str] = frozenset(),
     delayed: bool = False,
 ) -> Object | None:
-    """Return the volume for a claim: one that is reserved for it, else the smallest that matches; None for none.
+    """Return the volume for a claim: the volume reserved for it, else the smallest that matches; None without a match.
 
     node: the node on which the volume is to be used, for the scheduler; None when the node does not matter.
     excluded: the names of volumes that other claims of the same pod get.
-    delayed: True to return only a reserved volume, because the scheduler will choose otherwise.
+    delayed: True to return only a reserved volume, because the scheduler will choose among the other volumes.
     """
     size, name, mode, attributes = requested(claim), class_of(claim), _mode(claim), attributes_class_of(claim)
     found: list[Object] = []

@@ -56,7 +56,7 @@ class ClaimProtectionController(Controller):
         if any(_uses(pod, claim) for pod in pods):
             return True
         for pod in pods:
-            # The cache may be out of date, so ask the API server, which also knows pods that were bound just now.
+            # The cache may not yet show that the pod was bound, so ask the API server.
             try:
                 if _uses(await self.client.get("pods", pod["metadata"]["name"], pod["metadata"]["namespace"]), claim):
                     return True

@@ -1,4 +1,4 @@
-"""A queue of keys, each at most once (client-go's `util/workqueue`)."""
+"""A queue of keys without duplicates (client-go's `util/workqueue`)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _equal(_key: Hashable) -> int:
 
 
 class WorkQueue(Generic[K]):
-    """Keys that wait for a worker, each at most once. Two workers never have the same key at the same time.
+    """Keys that wait for a worker, without duplicates. Two workers never have the same key at the same time.
 
     A key that is queued again and again is slowed down. So two controllers that undo each other's work, or objects that
     refer to each other, cost little time and do not delay other keys.
@@ -65,7 +65,7 @@ class WorkQueue(Generic[K]):
         self._wake = asyncio.Event()
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        # Keys that no worker gets before their timer ends. They may be queued or not.
+        # Keys that no worker gets before their timer ends, even when they are queued.
         self._resting: dict[K, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
@@ -104,7 +104,7 @@ class WorkQueue(Generic[K]):
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
     def retry(self, key: K) -> float:
-        """Queue a key again after its back-off, which gets longer each time. Return the seconds until then."""
+        """Queue a key again after its back-off, which gets longer each time. Return the back-off in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         seconds = min(_FIRST_RETRY * 2.0 ** min(failures, 30), _LAST_RETRY)
@@ -134,7 +134,7 @@ class WorkQueue(Generic[K]):
         self._runs[key] = self._runs.get(key, 0) + 1
 
     def _slow_down(self, key: K) -> bool:
-        """Delay a key that was reconciled too often. Return False if it need not wait, or not again."""
+        """Delay a key that was reconciled too often. Return False if it need not wait."""
         loop = asyncio.get_running_loop()
         if loop.time() - self._window > _WINDOW_SECONDS:
             return False
@@ -163,7 +163,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K, rest: float = 0.0) -> None:
         """Mark a key from `get` as done; queue it again if it was added meanwhile.
 
-        rest: seconds that must pass before a worker gets it again; a short rest is skipped.
+        rest: seconds that must pass before a worker gets the key again; a short rest is skipped.
         """
         self._busy.discard(key)
         if rest > _SHORTEST_REST:

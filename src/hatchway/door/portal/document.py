@@ -19,7 +19,7 @@ def document(
         styles: names of further style sheets; all pages have `tokens.css`.
         scripts: names of scripts, which run when the page is complete.
         kind: the class of the body.
-        refresh: seconds after which a browser asks for the page again; 0 for never.
+        refresh: seconds after which a browser requests the page again; 0 for never.
     """
     files = assets()
     loaded = "".join(f'<link rel="stylesheet" href="{files[name].path}">' for name in ("tokens.css", *styles))

@@ -38,7 +38,7 @@ class ExposureSource(Protocol):
     """The source of the page's content (`door.exposurereports.ExposureReports`)."""
 
     async def report(self, namespace: str) -> tuple[ExposureReport | None, bool]:
-        """Return the newest report (None without one), and True when a newer one is being made.
+        """Return the newest report (None if there is none), and True when a newer report is being made.
 
         namespace: "" for all. Raises HatchwayError.
         """

@@ -181,9 +181,9 @@ class Feed:
     async def follow(self) -> AsyncGenerator[bytes]:
         """Yield server-sent events for one page, without end.
 
-        The event `about` (see the method) comes first, and after each of its changes. An event `items` has {"put":
-        [item], "gone": [key]}. Between the events `begin` and `synced` {"version"} all items are sent, and the page
-        removes all others. Comments are heartbeats.
+        An event `about` has the result of that method; it comes first, and again after each change of the result. An
+        event `items` has {"put": [item], "gone": [key]}. Between the events `begin` and `synced` {"version"} all items
+        are sent, and the page removes all other items. Comments are heartbeats.
         """
         waker = asyncio.Event()
         self._wakers.add(waker)

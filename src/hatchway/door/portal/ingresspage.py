@@ -43,14 +43,14 @@ def ingress_page(context: str, hosts: Sequence[IngressHost], url_of: Callable[[I
     else:
         content = (
             '<p class="note">No host can be opened: there is no Ingress that you may list, or none with a controller '
-            "whose Service the door knows. A controller is known by the address of its Service in the status of the "
-            "Ingress.</p>"
+            "whose Service the door knows. The door finds a controller by the address of its Service, which must be "
+            "in the status of the Ingress.</p>"
         )
     body = (
         '<header><p class="crumbs"><a href="/">Hatchway</a> <span aria-hidden="true">/</span> ingress hosts</p>'
         '<div class="head"><h1>Ingress hosts</h1></div>'
-        f'<p class="reason">What the Ingresses of {_text(context) or "this cluster"} publish. Each host is opened by '
-        "way of the door and of its own controller, so no name has to be resolved, and certificates do not matter.</p>"
+        f'<p class="reason">What the Ingresses of {_text(context) or "this cluster"} publish. Each host is opened '
+        "through the door and its own controller, so no name has to be resolved, and certificates do not matter.</p>"
         f'</header><main id="main">{content}</main>'
     )
     return document("Ingress hosts", body, styles=("object.css", "exposure.css"), kind="page-ingresses")

@@ -6,16 +6,16 @@ There is an item for each service, pod and node. Empty fields are left out. The 
     kind, namespace, name, created
     title, about    its name and description in labels and annotations
     state       "ready" | "partly" | "down" | "lacking" | "empty": the shape and colour of its mark. lacking: its
-                selector matches no pod. empty: it has no state (a finished pod, an external name, not known).
+                selector matches no pod. empty: it has no state (a finished pod, an external name), or it is unknown.
     summary     "2/3 ready"
     reasons     [{"name": pod, "text": why it is not ready}]; name is "" for reasons of the item itself
     endpoints   [{"name", "address", "ready"}], services only, at most MAX_ENDPOINTS
     ports       [{"name", "number", "protocol", "scheme" ("" when not HTTP), "url", "path", "forward", "needs",
                 "barred", "note"}]
                 url: the URL with its host name. path: its proxy path. forward: a command line of `hatchway forward`,
-                for ports that do not speak HTTP or need more than the route can carry. needs: why it needs port-forward
-                (displayed as "needs port-forward"). barred: true when port-forward does not help, either (displayed as
-                "out of reach"). note: a further remark.
+                for TCP ports that a port-forward reaches. needs: why it needs port-forward (displayed as "needs
+                port-forward"). barred: true when port-forward does not help, either (displayed as "out of reach").
+                note: a further remark.
     url         the URL of the first port that has one
     facts       [[label, text]]: type, addresses, route, Host header ...
 """
@@ -97,8 +97,8 @@ class ClusterView(Protocol):
     def subscribe(self, callback: ViewCallback) -> object:
         """Call `callback` for each known object, and after each change.
 
-        It gets ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object); or, when `state`
-        or `scopes` has changed, ("state", the state's name, {}).
+        The callback gets ("services" | "slices" | "pods" | "nodes", "ADDED" | "MODIFIED" | "DELETED", object); or, when
+        `state` or `scopes` has changed, ("state", the state's name, {}).
         """
 
 
@@ -106,7 +106,7 @@ class ClusterView(Protocol):
 class TargetFacts:
     """The facts that the door has learned about a target from its answers.
 
-    host_header: the Host that it gets, and why; "" before the first attempt.
+    host_header: the Host that is sent to it, and why; "" before the first attempt.
     route: the name of the route to it.
     needs_forward: what the application needs and the route cannot carry; "" for nothing.
     """
@@ -133,12 +133,12 @@ class DoorInfo(Protocol):
         """Return the URL of a target's host name.
 
         Raises:
-            TargetError: no host name can carry the target's name.
+            TargetError: the target's name cannot be part of a host name.
         """
         ...
 
     def facts(self, target: Target) -> TargetFacts:
-        """Return what is known of a target."""
+        """Return the facts about a target."""
         ...
 
 
@@ -343,7 +343,7 @@ def _ingress(service: Object) -> list[str]:
 
 
 def _failing(pod: Object) -> bool:
-    """Return True when a container has crashed or cannot be started, so that it is no use to wait."""
+    """Return True when a container has crashed or cannot be started, so that waiting does not help."""
     status = pod.get("status") or {}
     for found in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         state = found.get("state") or {}
@@ -364,7 +364,7 @@ def _endpoints(service: Object, index: ServiceIndex, pods: Mapping[Key, Object])
 def _judge(item: Item, endpoints: list[Endpoint], service: Object, *, known: bool) -> None:
     """Set state, summary, reasons and endpoints of an item.
 
-    known: True when the user may read the objects on which they depend.
+    known: True when the user may read the objects on which these fields depend.
     """
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":

@@ -1,6 +1,6 @@
 """Makes the content of an object's pages: its YAML without secrets, its events, its containers. Pure.
 
-Objects have the form in which the API server sends them. They are not changed here.
+Objects have the form in which the API server sends them. The functions do not change their arguments.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Problems of targets that exist but have no endpoint that can answer. Pure.
 
-kube-apiserver's messages say little about them: 404 `services "web" not found` for a Service without an Endpoints
-object, 503 `no endpoints available` for a Service with empty Endpoints, 400 `address not allowed` for a pod without an
-address.
+kube-apiserver's messages say little about these problems: 404 `services "web" not found` for a Service without an
+Endpoints object, 503 `no endpoints available` for a Service with empty Endpoints, 400 `address not allowed` for a pod
+without an address.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def no_endpoints(target: Target, pods: Iterable[tuple[str, str]], selector: str 
     """
     found = tuple(Detail(name, text) for name, text in pods)
     if found:
-        hint = "Find out why they are not ready; everything works again as soon as one of them is."
+        hint = "Find out why they are not ready; everything works again as soon as one of them is ready."
         commands = tuple(f"kubectl describe pod {d.name} -n {target.namespace}" for d in found[:1])
     else:
         hint = "Start what it selects, or correct its selector." if selector else "Give it a selector, or endpoints."
@@ -176,7 +176,7 @@ def not_told(target: Target, message: str, user: str = "") -> DoorProblem:
         kind="not-found",
         status=404,
         title=f"There is no service {target.name}, or nothing is behind it",
-        message=f"{message}: an API server also answers so for a service without endpoints, and you may not read "
+        message=f"{message}: an API server gives the same answer for a service without endpoints, and you may not read "
         f'services in namespace "{target.namespace}" to find out which it is',
         hint="Ask a person who may read them, or ask an administrator to apply the rule below.",
         target=target,
@@ -213,7 +213,7 @@ def pod_does_not_run(target: Target, why: str, *, ended: bool) -> DoorProblem:
 
     Args:
         target: the pod.
-        why: why the pod does not run, in kubectl's words where it has some; "" when it is not known.
+        why: why the pod does not run, in kubectl's words if possible; "" when the reason is not known.
         ended: True if the pod has ended, False if it has not started.
     """
     state = "it has ended" if ended else "it does not run yet"

@@ -114,7 +114,7 @@ def unknown_host(host: str, domain: str, similar: Iterable[tuple[str, str]] = ()
             ("A pod", f"PORT.NAME.NAMESPACE.pod.{domain}"),
             ("A node", f"NAME.node.{domain}"),
         ),
-        facts_title="Host names are",
+        facts_title="Forms of host names",
         links=tuple(similar),
         links_title="Did you mean",
     )
@@ -132,10 +132,10 @@ def unknown_ingress_host(host: str, listed: str) -> DoorProblem:
         status=404,
         title="No Ingress has this host",
         message=f'no Ingress that you may list has the host "{host}" and a controller whose Service the door knows',
-        hint="A controller is known by the address of its Service in the Ingress's status. The Services behind an "
-        "Ingress have host names of their own, too.",
+        hint="The door finds a controller by the address of its Service, which must be in the Ingress's status. The "
+        "Services behind an Ingress have host names of their own, too.",
         links=(("The hosts of Ingresses", listed),) if listed else (),
-        links_title="What there is",
+        links_title="Hosts that exist",
     )
 
 

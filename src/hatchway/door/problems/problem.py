@@ -1,7 +1,7 @@
 """A problem of the door: what was tried, on which target, what happened, and what to do next.
 
-`pages.py` turns it into an answer. The header field `X-Hatchway-Problem` of the answer has its `kind`; by this field,
-scripts and the page itself distinguish the door's answers from the application's.
+`pages.py` turns a problem into an answer, whose header field `X-Hatchway-Problem` has the problem's `kind`. By this
+field, scripts and the page itself distinguish the door's answers from the application's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hatchway.target import Target, TargetError, format_argument, format_argumen
 # (text, URL) of the pages to which a problem links.
 Links = Sequence[tuple[str, str]]
 
-# Seconds after which a page reloads the first time. Each time it waits longer.
+# Seconds after which a page reloads the first time. Each later wait is longer.
 RETRY_SECONDS = 2
 _KINDS = {"services": "service", "pods": "pod", "nodes": "node"}
 
@@ -63,7 +63,7 @@ class DoorProblem:
     target: Target | None = None
     hint: str = ""
     facts: tuple[tuple[str, str], ...] = ()
-    facts_title: str = "What was asked for"
+    facts_title: str = "What was requested"
     details: tuple[Detail, ...] = ()
     details_title: str = ""
     links: tuple[tuple[str, str], ...] = ()
@@ -154,7 +154,7 @@ def from_error(error: ApiError) -> DoorProblem:
 
 
 def as_error(problem: DoorProblem) -> ApiError:
-    """Return the problem as a Kubernetes `Status`. `details.causes` has everything except the message."""
+    """Return the problem as a Kubernetes `Status`. `details.causes` has details, links, hint, commands and rule."""
     if problem.original is not None:
         return problem.original
     causes = [

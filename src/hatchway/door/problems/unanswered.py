@@ -21,12 +21,12 @@ from hatchway.target import Target
 class _Words:
     """The texts for one cause, as `str.format` templates.
 
-    Their fields: {name} is the target's name, {what} a phrase for the target, {error} the message of the API server or
-    the engine, {upgrade_status} the status of the answer to an upgrade, {scheme} the scheme that was tried, {other} the
-    other scheme.
+    The fields of the templates: {name} is the target's name, {what} a phrase for the target, {error} the message of the
+    API server or the engine, {upgrade_status} the status of the answer to an upgrade, {scheme} the scheme that was
+    tried, {other} the other scheme.
 
     kind, title, message, hint: as in `DoorProblem`.
-    status: the HTTP status of the door's answer: 503 for errors that the API server reports, 502 for the door's own.
+    status: the HTTP status of the door's answer: 503 for errors that the API server reports, 502 for others.
     logs: True when the page shows how to read the application's log.
     forward: True when the page shows how to reach the port by a port-forward.
     retry: True when the page reloads automatically.
@@ -65,7 +65,7 @@ class NoAnswer(Enum):
         "speaks-tls",
         "{name} speaks TLS on this port",
         "error trying to reach {what} by plain HTTP: {error}",
-        "Ask for it by HTTPS.",
+        "Request it by HTTPS.",
     )
     SPEAKS_TLS_BUT_NO_HTTPS = _Words(
         "speaks-tls",
@@ -78,13 +78,13 @@ class NoAnswer(Enum):
         "no-tls",
         "{name} does not speak TLS on this port",
         "error trying to reach {what} by HTTPS: {error}",
-        "Ask for it by plain HTTP.",
+        "Request it by plain HTTP.",
     )
     SPEAKS_NO_HTTP = _Words(
         "no-http",
         "{name} does not speak HTTP on this port",
         "error trying to reach {what}: {error}",
-        "Its answer is not HTTP, so a browser cannot use it. Another of its ports may be the right one.",
+        "Its answer is not HTTP, so a browser cannot use it. Another port may be the right one.",
         forward=True,
     )
     WANTS_CERTIFICATE = _Words(
@@ -104,9 +104,9 @@ class NoAnswer(Enum):
     )
     BROKE_OFF = _Words(
         "broke-off",
-        "{name} broke off its answer",
+        "{name} aborted its answer",
         "error trying to reach {what}: the connection ended without an answer: {error}",
-        "The API server works. It closes the connection without an answer when the application breaks off its own "
+        "The API server works. It closes the connection without an answer when the application aborts its own "
         "answer. The application's log may say why.",
         status=502,
         logs=True,
@@ -150,7 +150,7 @@ def no_answer(
         target: the target, with the scheme that was tried.
         error: the message of the API server or the engine.
         other: (text, URL) of the same address with the other scheme, if that was not tried.
-        unready: why its pod is not ready; "" when it is.
+        unready: why its pod is not ready; "" when the pod is ready.
         upgrade_status: the status of the answer to an upgrade.
     """
     words = cause.value
@@ -186,7 +186,7 @@ def dial_refused(target: Target, error: str, ports: Links = (), address: str = "
         error: the API server's words.
         ports: (port, URL or "") of the other ports that it declares.
         address: the address that was tried; "" when it is not known.
-        unready: why its pod is not ready; "" when it is.
+        unready: why its pod is not ready; "" when the pod is ready.
     """
     return DoorProblem(
         kind="dial-refused",
@@ -212,7 +212,7 @@ def timed_out(target: Target, message: str, *, unready: str = "") -> DoorProblem
     Args:
         target: the target as it was requested.
         message: the API server's words.
-        unready: why its pod is not ready; "" when it is.
+        unready: why its pod is not ready; "" when the pod is ready.
     """
     return DoorProblem(
         kind="time-out",
@@ -237,7 +237,7 @@ def api_broken(server: str, error: str, status: int = 0) -> DoorProblem:
         status=502,
         title="The API server gives no answer to this request",
         message=f"{server}: {error}",
-        hint="It is there and answers other requests. The program behind this path, or a proxy on the way, broke off.",
+        hint="It answers other requests. The program behind this path, or a proxy on the way, closed the connection.",
         facts=(("API server", server),),
     )
 

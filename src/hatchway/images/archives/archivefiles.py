@@ -1,7 +1,7 @@
 """The files of an image archive or of a directory with an image layout. Both are untrusted input.
 
 An archive is read once, from its beginning to its end, because it may come from a pipe. Its files become blobs of the
-store. Names and links in it are only keys of a dictionary, never paths of this machine.
+store. The archive's names and links are only keys of a dictionary, never paths of this machine.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from hatchway.images.store.store import BlobWriter, ImageStore
 
 # The most entries of an archive: about a hundred images with a hundred layers, each with a directory and three files.
 _MOST_ENTRIES = 100_000
-# Files up to `_SMALL` bytes are kept in memory until the end; all together may have `_MOST_IN_MEMORY` bytes.
+# Files up to `_SMALL` bytes are held in memory until loading ends; all of them together may have `_MOST_IN_MEMORY`
+# bytes.
 _SMALL = 64 << 10
 _MOST_IN_MEMORY = 16 << 20
 # The longest chain of links.
 _MOST_LINKS = 8
-# The most bytes of all names.
+# The most bytes of all names together.
 _MOST_NAMES = 16 << 20
 # Files of `docker save` that only repeat the configuration.
 _IGNORED = ("/json", "/VERSION")
@@ -56,7 +57,7 @@ class ImageFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of an archive: its content, or the blob that it has become."""
+    """A file of an archive. content: None when the file was written to the store as the blob `digest`."""
 
     content: bytes | None
     digest: str = ""
@@ -70,8 +71,8 @@ class ArchiveFiles:
         """Read an archive: plain, or compressed with gzip or zstd. Call it within the store's `keep`.
 
         Raises:
-            BadImage: it is malformed, too large, or names files outside itself.
-            OSError: it cannot be read, or the store cannot take it.
+            BadImage: the archive is malformed, too large, or names files outside itself.
+            OSError: the archive cannot be read, or the store cannot be written.
         """
         self._store = store
         self._files: dict[str, _File] = {}
@@ -119,7 +120,7 @@ class ArchiveFiles:
         return self._store.put_blob(found.content), len(found.content)
 
     def store_blob(self, digest: str, size: int) -> None:
-        """Make sure that the store has the blob. Raises BadImage when neither it nor the archive has it."""
+        """Make sure that the store has the blob. Raises BadImage when neither the store nor the archive has it."""
         if not self._store.has_blob(digest):
             raise BadImage(f"the archive has no blob {digest}")
 
@@ -187,7 +188,7 @@ class ArchiveFiles:
 
 
 class DirectoryFiles:
-    """The files of a directory with an OCI image layout. A file is used only if it is a regular one."""
+    """The files of a directory with an OCI image layout. Only regular files are used."""
 
     def __init__(self, store: ImageStore, path: Path) -> None:
         """path: the directory. Call this within the store's `keep`."""
@@ -221,7 +222,7 @@ class DirectoryFiles:
             _write_whole(self._store.begin_blob(digest, size), iter(lambda: file.read(_CHUNK), b""))
 
     def _open(self, name: str) -> BinaryIO:
-        """Open a regular file of the directory. Links are refused, and FIFOs, which would block."""
+        """Open a regular file of the directory. Links and FIFOs are refused: opening a FIFO would block."""
         folder, _, last = _normal(name.encode("utf-8", "surrogatepass")).rpartition("/")
         path = self._path / folder / last
         root = parent = -1
@@ -247,7 +248,7 @@ class DirectoryFiles:
 
 
 def _write_whole(writer: BlobWriter, pieces: Iterator[bytes | memoryview]) -> str:
-    """Write a whole blob; return its digest. The part of an earlier download is not used."""
+    """Write a whole blob; return its digest. A part that an earlier download has left is not used."""
     try:
         writer.restart()
         for piece in pieces:
@@ -260,7 +261,7 @@ def _write_whole(writer: BlobWriter, pieces: Iterator[bytes | memoryview]) -> st
 def _normal(name: bytes, *, resolve: bool = False) -> str:
     """Return a name without "." and repeated slashes.
 
-    resolve: whether ".." is allowed, as long as it stays within the archive.
+    resolve: True to allow "..", as long as the name stays within the archive.
 
     Raises:
         BadImage: the name leads out of the archive, or is not UTF-8.

@@ -1,7 +1,7 @@
 """Load images into the store: from an archive or directory with an OCI image layout, or from a `docker save` archive.
 
 The formats: image-spec `image-layout.md`; Moby's `image/tarexport` and `image/spec/spec.md` (manifest.json). Since
-Docker 25, `docker save` writes both; then the OCI layout is used, because it keeps the manifests' digests.
+Docker 25, `docker save` writes both formats. The OCI layout is then used, because it keeps the manifests' digests.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DOCKER = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """A loaded image. names: the names that it was given; () when the archive has no name for it."""
+    """A loaded image. names: its names in the store; () when the archive has no name for it."""
 
     image: Image
     names: tuple[Reference, ...]
@@ -65,7 +65,7 @@ def load_archive(
     Args:
         archive: read once, from its current position to the end of the tar archive.
         name: the image's name, in place of the archive's names; the archive must then have only one image.
-        platform: which image of an index to load; None for this machine's. If given, all images must be for it.
+        platform: selects the image of an index; None for this machine's. If not None, all images must be for it.
 
     Raises:
         BadImage: the archive or an image in it is malformed. No image has been added.
@@ -95,7 +95,7 @@ def _load(store: ImageStore, open_files: Any, name: Reference | None, platform: 
                 if len({one.manifest for one in found}) > 1:
                     raise BadImage(f"it has {len(found)} images, which cannot all be named {name.familiar}")
                 found = [_Found(found[0].manifest, found[0].index, (name,))]
-            # Check all images before the first one is named.
+            # Check all images before any image gets a name.
             return [_add(store, one) for one in found]
     finally:
         # Delete blobs that no image uses. If the archive was refused, these are all its new blobs.
@@ -137,8 +137,8 @@ def _oci_images(store: ImageStore, files: ImageFiles, platform: Platform) -> Ite
     entries = [one for one in parse_index(files.read(_INDEX, MANIFEST_LIMIT), "index.json") if not one.is_attestation]
     if len(entries) > _MOST_IMAGES:
         raise BadImage(f"it has {len(entries)} images; at most {_MOST_IMAGES} are loaded at once")
-    # Entries with the same name are one image for several platforms. So are entries without a name, if all entries
-    # have a platform. Of each image, the entry for the wanted platform is used.
+    # Entries with the same name are one image for several platforms. The same holds for entries without a name, if all
+    # entries have a platform. Of each image, the entry for the requested platform is used.
     groups: dict[tuple[Reference, ...] | str, list[IndexEntry]] = {}
     all_platforms = all(one.architecture for one in entries) and len({one.architecture for one in entries}) > 1
     for entry in entries:
@@ -154,7 +154,7 @@ def _oci_images(store: ImageStore, files: ImageFiles, platform: Platform) -> Ite
 
 
 def _annotated_names(entry: IndexEntry) -> tuple[Reference, ...]:
-    """Return the image name in an entry's annotations. A single word there is only a tag, and gives no name."""
+    """Return the image name in an entry's annotations; () without one. A single word is only a tag, and is ignored."""
     for text in entry.names:
         if any(sign in text for sign in "/:@"):
             try:
@@ -193,7 +193,7 @@ def _store_document(files: ImageFiles, descriptor: Descriptor) -> None:
 
 
 def _check(store: ImageStore, manifest_digest: str) -> None:
-    """Raise BadImage when the image's configuration cannot be read, or has not one digest for each layer."""
+    """Raise BadImage when the image's configuration cannot be read, or does not have one digest for each layer."""
     manifest = parse_manifest(store.read_blob(manifest_digest, MANIFEST_LIMIT))
     config = parse_config(store.read_blob(manifest.config.digest, CONFIG_LIMIT))
     if len(config.diff_ids) != len(manifest.layers):
@@ -244,7 +244,7 @@ def _write_manifest(store: ImageStore, files: ImageFiles, found: dict[str, Any])
     for name, diff_id in zip(layer_names, config.diff_ids, strict=True):
         digest, size = files.store_file(name)
         media_type = _layer_type(store, digest)
-        # The digest of a compressed layer's content is verified when it is unpacked.
+        # The digest of a compressed layer's content is verified when the layer is unpacked.
         if media_type == OCI_LAYER and diff_id.startswith("sha256:") and digest != diff_id:
             raise BadImage(f"the layer {name} has another content than {config_name} says")
         layers.append({"mediaType": media_type, "digest": digest, "size": size})

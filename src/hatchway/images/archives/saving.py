@@ -45,7 +45,7 @@ def save(store: ImageStore, images: Sequence[tuple[Image, Sequence[Reference]]],
             listed.append(
                 {
                     "Config": _path(image.image_id),
-                    # Complete names: Podman would put a short name under its own registry "localhost".
+                    # The names are complete, because Podman would put a short name under its own registry "localhost".
                     "RepoTags": [str(name) for name in names] or None,
                     "Layers": [_path(layer.digest) for layer in image.layers],
                 }
@@ -56,7 +56,7 @@ def save(store: ImageStore, images: Sequence[tuple[Image, Sequence[Reference]]],
 
 
 def _annotations(name: Reference) -> dict[str, str]:
-    """Return the annotations with the image's name: containerd and Docker read the first one, others the second."""
+    """Return the annotations with the image's name: the first is for containerd and Docker, the second for others."""
     return {"io.containerd.image.name": str(name), "org.opencontainers.image.ref.name": name.tag}
 
 
@@ -83,7 +83,7 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
 
 
 class _VerifyingReader:
-    """Reads a blob's file and computes its digest, so that a damaged blob is noticed."""
+    """Reads a blob's file and computes its digest, so that a damaged blob is detected."""
 
     def __init__(self, file: BinaryIO, digest: str) -> None:
         self._file = file

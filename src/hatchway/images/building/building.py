@@ -39,8 +39,8 @@ class ImageSettings:
     """The settings of a new image's configuration; None keeps the base's value.
 
     entrypoint, cmd: as in a Dockerfile; Kubernetes' `command` and `args` replace them. A new entrypoint removes the
-    base's cmd. env: added to the base's variables. working_dir: a path. user: a name or number, with `:` and a
-    group's. ports: such as "8080/tcp". stop_signal: a name or a number.
+    base's cmd. env: added to the base's variables. working_dir: a path. user: a name or number, also with a
+    group (`USER:GROUP`). ports: such as "8080/tcp". stop_signal: a name or a number.
     """
 
     entrypoint: Sequence[str] | None = None
@@ -89,7 +89,7 @@ def build_from_wheels(
     python: str = "python3",
     name: Reference | None = None,
 ) -> Image:
-    """Make an image from Python wheels and a base image that has Python. It downloads and compiles nothing.
+    """Make an image from Python wheels and a base image that has Python. Nothing is downloaded or compiled.
 
     The packages are in /opt/wheels/site, which is in $PYTHONPATH, and their programs in /opt/wheels/bin, which is in
     $PATH.
@@ -100,7 +100,7 @@ def build_from_wheels(
         python: the interpreter of the programs: `python3`, which is looked up in the container's $PATH, or a path.
 
     Raises:
-        BadImage: a wheel is damaged, there are two of one project, or the base is damaged.
+        BadImage: a wheel is damaged, two wheels are of one project, or the base is damaged.
         OSError: something cannot be read or written.
     """
     found = find_wheels(wheels)
@@ -145,7 +145,7 @@ def _build(
         _append(layers, diff_ids, write_layer(store, entries, owner))
     document["config"] = _configured(document.get("config") or {}, settings)
     document["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
-    # A history must have an entry for each layer, so an incomplete one is dropped.
+    # A history must have an entry for each layer, so an incomplete history is dropped.
     document.pop("history", None)
     config = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     manifest = {
@@ -164,7 +164,7 @@ def _append(layers: list[dict[str, Any]], diff_ids: list[str], written: tuple[st
 
 
 def _base_documents(store: ImageStore, base: Image) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
-    """Return configuration, layers and diff ids of an image in the store. `has_blob` keeps the blobs from deletion."""
+    """Return configuration, layers and diff ids of an image in the store; protect its blobs from deletion."""
     manifest = parse_manifest(store.read_blob(base.manifest_digest, MANIFEST_LIMIT))
     for layer in manifest.layers:
         if not store.has_blob(layer.digest):
@@ -175,7 +175,7 @@ def _base_documents(store: ImageStore, base: Image) -> tuple[dict[str, Any], lis
 
 
 def _configured(config: dict[str, Any], settings: ImageSettings) -> dict[str, Any]:
-    """Return a base's `config` with the settings."""
+    """Return a copy of the base's `config`, changed by the settings."""
     config = dict(config)
     if settings.entrypoint is not None:
         config["Entrypoint"] = list(settings.entrypoint)

@@ -44,7 +44,7 @@ class LayerSource:
 
 
 def text_source(name: str, text: str, mode: int = 0o644) -> LayerSource:
-    """Return a file with this text."""
+    """Return an entry for a file with this text."""
     data = text.encode()
     return LayerSource(name, tarfile.REGTYPE, mode, size=len(data), open=lambda: io.BytesIO(data))
 
@@ -114,7 +114,7 @@ def _open_file(path: Path) -> BinaryIO:
 
 
 def moved(sources: Iterable[LayerSource], place: str) -> Iterator[LayerSource]:
-    """Yield the entries below `place`, a path in the image, after the directories that lead there."""
+    """Yield the directories that lead to `place`, a path in the image; then the entries, moved below `place`."""
     parts = PurePosixPath("/", place).parts[1:]
     if ".." in parts:
         raise BadImage(f'"{place}" is not a path in an image')

@@ -37,7 +37,7 @@ if __name__ == "__main__":
 def find_wheels(paths: Sequence[Path]) -> list[Path]:
     """Return the wheel files in `paths`, which may be directories.
 
-    Raises BadImage when there is no wheel, or more than one of a project.
+    Raises BadImage when there is no wheel, or more than one wheel of a project.
     """
     found: dict[str, Path] = {}
     for path in paths:
@@ -62,8 +62,8 @@ def wheel_sources(wheels: Sequence[Path], python: str) -> list[LayerSource]:
     python: the interpreter of the programs: `python3`, which is looked up in $PATH, or a path.
 
     Raises:
-        BadImage: a wheel is damaged, or two have a file in common.
-        OSError: it cannot be read.
+        BadImage: a wheel is damaged, or two wheels have a file in common.
+        OSError: a wheel cannot be read.
     """
     interpreter = python if python.startswith("/") else f"/usr/bin/env {python}"
     files: dict[str, LayerSource] = {}

@@ -1,7 +1,7 @@
-"""Opens directories below another one; the kernel refuses paths that lead out of it (openat2(2), Linux 5.6).
+"""Opens directories below a root directory. The kernel refuses paths that lead out (openat2(2), Linux 5.6).
 
 Where openat2 is missing or forbidden, each component of the path is opened without following links. This is as safe,
-and a little slower.
+but a little slower.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 import sys
 from typing import Final
 
-# The same number on every architecture (asm-generic/unistd.h) except alpha, which Hatchway does not support.
+# The system call has this number on every architecture (asm-generic/unistd.h) except alpha, which is not supported.
 _SYS_OPENAT2: Final = 437
 _RESOLVE_NO_XDEV: Final = 0x01
 _RESOLVE_NO_MAGICLINKS: Final = 0x02

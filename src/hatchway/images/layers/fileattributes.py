@@ -11,8 +11,8 @@ from hatchway.images.layers.layererrors import BadLayer
 from hatchway.images.layers.layertar import EntryKind, LayerEntry
 from hatchway.images.layers.layertree import Folder, shown
 
-# Attributes that a layer may set. Others belong to the system (`trusted.`, the rest of `security.`), or would control
-# the overlay file system (`user.overlay.`).
+# Attributes that a layer may set. Other attributes belong to the system (`trusted.`, the rest of `security.`), or would
+# control the overlay file system (`user.overlay.`).
 _CAPABILITY: Final = b"security.capability"
 _USER: Final = b"user."
 _OVERLAY: Final = b"user.overlay."
@@ -63,7 +63,7 @@ class AttributeWriter:
             os.utime(directory, ns=(folder.mtime, folder.mtime))
 
     def set_xattrs(self, file: int, xattrs: dict[bytes, bytes]) -> None:
-        """Set those extended attributes of an open file or directory that a layer may set. Raises OSError."""
+        """Set the extended attributes of an open file or directory, if a layer may set them. Raises OSError."""
         for name, value in xattrs.items():
             if name != _CAPABILITY and (not name.startswith(_USER) or name.startswith(_OVERLAY)):
                 continue
@@ -100,7 +100,8 @@ class AttributeWriter:
 def _of_any_namespace(capability: bytes) -> bytes:
     """Return a file's capabilities without the user namespace in which they are valid (capabilities(7), version 3).
 
-    That namespace belonged to the machine on which the image was built. The kernel stores this process's own instead.
+    That namespace belonged to the machine on which the image was built. The kernel stores this process's
+    user namespace instead.
     """
     if len(capability) == 24 and capability[3] == 3:
         return capability[:3] + b"\x02" + capability[4:20]

@@ -72,7 +72,7 @@ class _LayerCopier:
     def _copy_directory(self, path: bytes, places: list[int]) -> list[tuple[bytes, list[int]]]:
         """Copy the entries of one merged directory; return its subdirectories, each with the layers that have it."""
         seen: set[bytes] = set()
-        # Subdirectories that are still merged with lower layers.
+        # Subdirectories to which lower layers may still add entries.
         merging: dict[bytes, list[int]] = {}
         found: dict[bytes, list[int]] = {}
         with contextlib.ExitStack() as opened:
@@ -174,7 +174,7 @@ class _LayerCopier:
 
 
 def _copy_range(original: int, copy: int, begin: int, count: int) -> int:
-    """Copy bytes of a file to the same place in another one; return how many. Raises OSError."""
+    """Copy bytes of a file to the same offset of another file; return the number of bytes. Raises OSError."""
     try:
         return os.copy_file_range(original, copy, count, begin, begin)
     except OSError as error:

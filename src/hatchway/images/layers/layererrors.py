@@ -1,4 +1,4 @@
-"""The errors of unpacking a layer, and the limits that it is held to."""
+"""The errors of unpacking a layer, and the limits of a layer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class BadLayer(BadImage):
 
 
 class NoRoomForLayer(BadImage):
-    """The disk, or the user's share of it, is full."""
+    """The disk is full, or the user's quota is used up."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnpackLimits:
     """The limits of one layer.
 
-    size: the most bytes of the uncompressed archive, and of the sizes of its files together, including holes. 0 stands
-    for the free space of the disk less a reserve of 2 %.
-    is_of_disk: whether `size` was computed from the free space.
+    size: the most bytes of the uncompressed archive, and also of all its files together, including holes. 0 means the
+    free space of the disk minus a reserve of 2 %.
+    is_of_disk: True when `size` was computed from the free space.
     entries: the most files, directories and links. depth: the most components of a path.
     steps: the most path components that are looked up in the layer; components of symbolic links' targets count, too.
     """

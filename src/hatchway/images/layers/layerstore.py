@@ -3,7 +3,7 @@
     layers = LayerStore(store_path, "mapped")
     directories = layers.directories(image) or await layers.unpack(image)
 
-Each kind of user map has its own directories, because files have other owners in each.
+Each kind of user map has its own directories, because the owners of the files depend on the user map.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hatchway.images.layers.layerunpacking import PackedLayer
 from hatchway.images.layers.unpack import UnpackAnswer, UnpackRequest, decode_answer
 from hatchway.images.store.layerplaces import FILES, LayerPlaces, UsersWay, chain_ids
 
-# Seconds that a process has, after SIGTERM, to remove what it has written.
+# Seconds that a process has, after SIGTERM, to remove its incomplete layer.
 _STOP_SECONDS: Final = 30.0
 
 
@@ -50,8 +50,8 @@ class LayerStore:
     def directories(self, image: Image) -> tuple[str, ...] | None:
         """Return the directories of an image's layers, the topmost first; None when they are not all unpacked.
 
-        It is also None when a layer of the image is not known to have the content that the configuration says.
-        Otherwise an image could claim the layers of another one, which it does not have.
+        The result is also None until each layer of the image was verified to have the content that the configuration
+        names. Otherwise an image could claim layers of another image without having their content.
 
         Layers that are completely hidden by higher layers are left out. Mark the image as used first
         (`ImageStore.use`): otherwise its layers may be removed at any time. Raises BadImage.
@@ -75,8 +75,8 @@ class LayerStore:
     async def unpack(self, image: Image) -> tuple[str, ...]:
         """Unpack the layers that are not unpacked yet; return the same as `directories`.
 
-        While another process unpacks one of the layers, this waits. After an error or a cancellation, no incomplete
-        layer is left.
+        While another process unpacks one of the layers, this method waits. After an error or a cancellation, no
+        incomplete layer is left.
 
         Raises:
             BadImage: a layer is malformed, exceeds a limit, or is not what the configuration says.
@@ -102,7 +102,7 @@ class LayerStore:
         return found
 
     async def close(self) -> None:
-        """Wait until all unpacked layers are synced to disk. Layers must not be used any more."""
+        """Wait until all unpacked layers are synced to disk. Layers must not be used after this call."""
         await asyncio.gather(*self._syncing)
         if self._held >= 0:
             os.close(self._held)

@@ -1,4 +1,4 @@
-"""Decompresses a layer's blob and verifies its digest, in threads besides the one that writes files.
+"""Decompresses a layer's blob and verifies its digest, in separate threads beside the thread that writes files.
 
 isal, backports.zstd and `hashlib` release Python's global lock while they work. So on two processors, unpacking takes
 only as long as the slower of decompressing and writing.
@@ -37,7 +37,7 @@ _REFUSED: Final = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 
 
 class _Decompressor(Protocol):
-    """The common interface of all decompressors; it is that of `bz2.BZ2Decompressor`."""
+    """The common interface of all decompressors; the same as that of `bz2.BZ2Decompressor`."""
 
     @property
     def eof(self) -> bool: ...
@@ -56,8 +56,8 @@ def decompress(blob: BinaryIO) -> Iterator[bytes]:
 
     The blob is gzip, zstd or not compressed.
 
-    As in Docker and containerd (`DetectCompression`), the first bytes tell the format, not the media type. Several
-    members or frames in a row are one content. Raises BadLayer.
+    As in Docker and containerd (`DetectCompression`), the first bytes decide the format, not the media type. Several
+    gzip members or zstd frames in a row are joined. Raises BadLayer.
     """
     start = blob.read(_FEED)
     if start.startswith(_GZIP):
@@ -98,7 +98,7 @@ def _members(blob: BinaryIO, data: bytes, make: Callable[[], _Decompressor], for
 class LayerStream:
     """The uncompressed bytes of one layer, read ahead.
 
-    Use it as a context manager: at its end no thread is left.
+    Use it as a context manager: its threads have ended when the block ends.
     """
 
     def __init__(self, blob: BinaryIO, diff_id: str, limits: UnpackLimits) -> None:
@@ -130,7 +130,7 @@ class LayerStream:
         self._hasher.shutdown(cancel_futures=True)
 
     def read(self) -> bytes:
-        """Return the next bytes; b"" at the end. Raises BadLayer, or OSError of reading the blob."""
+        """Return the next bytes; b"" at the end. Raises BadLayer, or OSError when the blob cannot be read."""
         piece = self._ahead[0].result()
         if piece:
             self._ahead.popleft()

@@ -99,7 +99,7 @@ class LayerTar:
     """
 
     def __init__(self, read_chunk: Callable[[], bytes], limits: UnpackLimits) -> None:
-        """Read the archive by `read_chunk`, which returns the next bytes, and b"" at the end."""
+        """Read the archive in pieces. read_chunk: returns the next bytes of the archive; b"" at the end."""
         self.entries = 0
         self._read_chunk = read_chunk
         self._limits = limits
@@ -257,7 +257,7 @@ def _extend(extensions: _Extensions, kind: bytes, content: bytes) -> None:
     elif kind == b"K":
         extensions.link = text(content)
     else:
-        # The last pax header counts, as in Go's reader.
+        # As in Go's reader, only the last of several pax headers is used.
         extensions.records, extensions.sparse_blocks = {}, []
         for key, value in parse_pax(content):
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):

@@ -1,7 +1,7 @@
 """The layer writer's record of directories and links, and the checks of names in an archive. Pure.
 
-The writer creates everything in the layer's tree itself. So it knows which component of a path is a directory, and
-which is a link, without a system call. The kernel checks each path again when it is opened (`confinedopen.py`).
+The writer creates everything in the layer's tree itself. So the writer knows which component of a path is a directory,
+and which is a link, without a system call. The kernel checks each path again when it is opened (`confinedopen.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class KnownName(enum.Enum):
 class Folder:
     """A directory of the layer.
 
-    owner: the numbers of user and group; None keeps those of the process. mtime: nanoseconds since 1970; None keeps it.
+    owner: the numbers of user and group; None for the process's own. mtime: nanoseconds since 1970; None when the
+    time is not set.
     """
 
     __slots__ = ("children", "depth", "mode", "mtime", "name", "owner", "parent")
@@ -46,7 +47,7 @@ class Folder:
 
     @property
     def path(self) -> bytes:
-        """Return its path relative to the layer's root; b"" is the root."""
+        """Return the directory's path relative to the layer's root; b"" is the root."""
         parts: list[bytes] = []
         folder = self
         while folder.parent is not None:

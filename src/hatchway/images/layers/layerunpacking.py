@@ -1,7 +1,8 @@
-"""Unpack an image's layers in this process, the lowest first. This blocks; `unpack.py` is the process that does it.
+"""Unpack an image's layers in this process, the lowest first. This blocks; it runs in the process of `unpack.py`.
 
 While a layer is written, its directory is also the root directory of this process, where the system allows that. So
-even an error in the code that follows paths could reach nothing outside. Docker does the same (`chrootarchive`).
+even an error in the code that follows paths could not reach files outside of this directory. Docker does the same
+(`chrootarchive`).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def unpack_layers(store: Path, users: UsersWay, layers: Sequence[PackedLayer], l
         mark = places.read_mark(place)
         if mark is None or layer.digest not in mark.blobs:
             with places.locked(place) as directory:
-                # Another process may have unpacked it while this one waited.
+                # Another process may have unpacked the layer while this process waited.
                 mark = places.read_mark(place)
                 if mark is None:
                     mark = _unpack(blobs, places, place, directory, layer, lowers, users, limits)
@@ -149,7 +150,7 @@ def write_layer(
 ) -> bool:
     """Write a layer below the open, empty directory `root`. Return True when it hides all layers below.
 
-    After an error, the caller removes what was written. Raises BadLayer, NoRoomForLayer, OSError.
+    After an error, the caller removes the written files. Raises BadLayer, NoRoomForLayer, OSError.
     """
     limits = _limits_of_disk(root, limits)
     with LayerStream(blob, diff_id, limits) as stream:

@@ -102,7 +102,7 @@ class LayerWriter:
             self._write_hard_link(parts, entry)
             return
         if entry.kind in (EntryKind.CHARACTER_DEVICE, EntryKind.BLOCK_DEVICE):
-            # A whiteout in overlay's own form is such a device, too.
+            # A whiteout in the form that overlay file systems use is a character device, too.
             self._hide(parts[:-1], name, replace=True)
             return
         folder = self._folder(parts[:-1])
@@ -292,7 +292,7 @@ class LayerWriter:
         return folder
 
     def _make_implied(self, folder: Folder, name: bytes) -> Folder:
-        """Create a directory for which the archive has no entry, with the attributes of the lower layers' one."""
+        """Create a directory for which the archive has no entry, with the attributes of the lower layers' directory."""
         parent = self._open(folder)
         if name not in folder.children and self._has(parent, name):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

@@ -18,14 +18,14 @@ from typing import Final
 from hatchway.images.layers.confinedopen import open_real_directory
 from hatchway.images.layers.layererrors import BadLayer
 
-# Marks of overlay file systems (Documentation/filesystems/overlayfs.rst): `user.` where they are mounted with
-# `userxattr`, `trusted.` elsewhere.
+# Marks of overlay file systems (Documentation/filesystems/overlayfs.rst): `user.` in file systems that are
+# mounted with `userxattr`, `trusted.` in others.
 OPAQUE_NAMES: Final = (b"user.overlay.opaque", b"trusted.overlay.opaque")
 _OPAQUE_VALUE: Final = b"y"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # The most directories that are cached.
 _MOST_CACHED: Final = 4096
-# The most lookups while one layer is unpacked; looking up a path in several layers counts once for each of them.
+# The most lookups while one layer is unpacked; looking up a path in several layers counts once for each layer.
 _MOST_LOOKUPS: Final = 5_000_000
 
 
@@ -82,7 +82,7 @@ class LowerLayers:
             os.close(self._layers.pop())
 
     def find(self, path: bytes) -> LowerEntry | None:
-        """Return the entry at a path without `..`; None when there is none, or when a parent is not a directory.
+        """Return the entry at a path without `..`; None when there is no entry, or when a parent is not a directory.
 
         Raises OSError; BadLayer after too many lookups.
         """

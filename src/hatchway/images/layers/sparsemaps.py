@@ -1,7 +1,7 @@
 """Parses the maps of sparse files: which parts of a file are in the archive. All other parts are holes. Pure.
 
-GNU tar has four formats: an old one in the header (GNU tar manual, "Basic Tar Format", `struct sparse`), and three that
-use pax headers ("Storing Sparse Files").
+GNU tar has four formats: an old format in the header (GNU tar manual, "Basic Tar Format", `struct sparse`), and three
+that use pax headers ("Storing Sparse Files").
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _old_pieces(table: bytes, pieces: list[tuple[int, int]]) -> bool:
 
 
 def pax_map(records: dict[bytes, bytes], blocks: list[tuple[bytes, bytes]]) -> SparseMap | None:
-    """Return the map in a pax header (formats 0.0 and 0.1); None when it is not there.
+    """Return the map in a pax header (formats 0.0 and 0.1); None when the header has none.
 
     records: `GNU.sparse.*` and their values. blocks: the records `GNU.sparse.offset` and `.numbytes`, which repeat.
     """

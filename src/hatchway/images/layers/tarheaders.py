@@ -1,8 +1,8 @@
 """Parses the 512 bytes of a tar header, and the records of a pax header. Pure.
 
 Formats: POSIX.1-2017 "pax Interchange Format" and "ustar"; GNU tar manual "Basic Tar Format". Where implementations
-differ, this one follows Go's `archive/tar` (`reader.go`, `strconv.go`), which Docker and containerd use. So a layer has
-the same content here as there.
+differ, this one follows Go's `archive/tar` (`reader.go`, `strconv.go`), which Docker and containerd use. So Hatchway
+reads the same content from a layer as these engines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from hatchway.images.layers.layererrors import BadLayer
 
 BLOCK: Final = 512
 _FIELDS: Final = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
-# The latest time: seconds since 1970 that fit into 64 bits as nanoseconds (the year 2255). Later times become this one.
+# The latest time: seconds since 1970 that fit into 64 bits as nanoseconds (the year 2255). Later times are replaced by
+# this time.
 _LATEST_SECONDS: Final = 9_000_000_000
 
 
@@ -83,7 +84,7 @@ def text(field: bytes) -> bytes:
 
 
 def number(field: bytes) -> int:
-    """Return a number in octal digits, or in GNU's base 256 (negative ones, too). Raises BadLayer."""
+    """Return a number in octal digits, or in GNU's base 256 (also a negative number). Raises BadLayer."""
     if field[0] & 0x80:
         bits = 8 * len(field)
         found = int.from_bytes(field, "big") & ~(1 << bits - 1)

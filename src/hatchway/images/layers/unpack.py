@@ -2,8 +2,8 @@
 
 It runs as root of the cluster's user namespace, so that it can set the owners of files. It reads one request from its
 standard input, and writes one line to its standard output: `{}`, or `{"error": ..., "is_full": ...}`. Then it syncs the
-files to disk, records that in the layers' marks, and removes layers of former users. It ends when its parent process
-ends.
+files to disk, records that in the layers' marks, and removes layers for former user maps (`formerlayers.py`). It ends
+when its parent process ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpackRequest:
-    """What to unpack. store: the image store's directory. layers: the lowest first. parent: the process that asks."""
+    """What to unpack. store: the image store's directory. layers: the lowest first. parent: the requester's PID."""
 
     store: str
     users: UsersWay
@@ -47,7 +47,7 @@ class UnpackRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpackAnswer:
-    """The result. error: why the image was not unpacked; "" for success. is_full: whether the disk is full."""
+    """The result. error: why the image was not unpacked; "" for success. is_full: True when the disk is full."""
 
     error: str = ""
     is_full: bool = False
@@ -75,7 +75,7 @@ def decode_answer(line: bytes) -> UnpackAnswer:
 
 
 class _Stopped(BaseException):
-    """The process was asked to end."""
+    """The process has received SIGTERM."""
 
 
 def main() -> int:

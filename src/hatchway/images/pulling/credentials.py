@@ -46,7 +46,7 @@ class Credential:
     username, password: for Basic authentication, and for requests for tokens.
     identity_token: an OAuth 2 refresh token, used in place of username and password.
     registry_token: a bearer token that is sent to the registry itself.
-    secret: the uid of the pod's Secret that has it; "" for one of the user.
+    secret: the uid of the pod's Secret that has the credential; "" for a credential of the user.
     """
 
     server: str
@@ -58,7 +58,7 @@ class Credential:
 
     @property
     def grant(self) -> PullGrant | None:
-        """Return who may use an image that was pulled with it; None for everyone, as with the user's own."""
+        """Return the grant for images pulled with this credential; None when everyone may use them."""
         if not self.secret:
             return None
         content = json.dumps([self.server, self.username, self.password, self.identity_token, self.registry_token])
@@ -88,7 +88,7 @@ def parse_docker_config(text: bytes | str, *, legacy: bool = False) -> list[Cred
         legacy: True for the older format (`.dockercfg`), which is only the map of entries.
 
     Raises:
-        BadCredentials: it cannot be read.
+        BadCredentials: the configuration cannot be read.
     """
     auths = parse_json(text) if legacy else parse_json(text).get("auths")
     if auths is None:
@@ -172,7 +172,7 @@ def matching(credentials: Iterable[Credential], name: str) -> list[Credential]:
 
     name: the image's registry and repository, `docker.io/library/nginx`.
 
-    Entries are tried in reverse alphabetical order of their keys, so longer paths come before shorter ones, and names
+    Entries are tried in reverse alphabetical order of their keys, so longer paths come before shorter paths, and names
     before globs. When no entry matches an image of Docker Hub, the entries for index.docker.io are used.
     """
     indexed: dict[str, list[Credential]] = {}

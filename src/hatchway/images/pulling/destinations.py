@@ -1,7 +1,7 @@
 """The addresses to which a registry may lead Hatchway, by a redirect or by the realm of its tokens. Pure.
 
-A registry may be hostile, or a pod behind a node port. Without these rules it could make Hatchway send requests to this
-machine's other servers, to a router, or to a cloud's metadata service (server-side request forgery).
+A registry may be hostile, or a pod behind a node port. Without these rules, the registry could make Hatchway send
+requests to this machine's other servers, to a router, or to a cloud's metadata service (server-side request forgery).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from hatchway.images.pulling.registries import is_local
 
 # NAT64 (RFC 6052): the last 32 bits are an IPv4 address.
 _NAT64 = ip_network("64:ff9b::/96")
-# Metadata services of clouds (Azure, Alibaba, Oracle, Amazon) that have no link-local address; as for pods (egress.md).
+# Metadata services of clouds (Azure, Alibaba, Oracle, Amazon) without a link-local address. Pods cannot reach these
+# addresses, either (docs/egress.md).
 _METADATA = frozenset(map(ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")))
 
 
@@ -30,7 +31,7 @@ class Reach(IntEnum):
 def reach_of(host: str) -> Reach:
     """Return the reach of an address, or of a name before it is looked up.
 
-    Names are public, except for `localhost`. Metadata services of clouds are as local as link-local addresses.
+    Names are public, except for `localhost`. Metadata services of clouds count as local, like link-local addresses.
     """
     address = _address(host)
     if address is None:
@@ -48,7 +49,7 @@ def reach_of(host: str) -> Reach:
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that a host name is; None for other names. Resolvers take `127.1` and `0x7f000001`, too."""
+    """Return the address in a host name; None for other names. Like resolvers, accept `127.1` and `0x7f000001`."""
     try:
         return ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
@@ -60,7 +61,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address to which an IPv6 address leads, if there is one."""
+    """Return the IPv4 address that an IPv6 address contains (NAT64, 6to4 or mapped); else the address itself."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:
@@ -72,7 +73,7 @@ def may_lead(registry: Reach, target: Reach) -> bool:
     """Return True when a registry may name a host of this reach without a setting.
 
     Only a registry in a private network may name other private addresses. No registry may name local addresses:
-    one on this machine may be a pod.
+    a registry on this machine may be a pod.
     """
     return target is Reach.PUBLIC or (target is Reach.PRIVATE and registry is Reach.PRIVATE)
 

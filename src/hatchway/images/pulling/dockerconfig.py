@@ -25,10 +25,10 @@ from hatchway.images.pulling.credentials import (
 )
 from hatchway.images.reference import DEFAULT_REGISTRY
 
-# Seconds that a helper may take. This is long because it may ask the user to unlock a key ring.
+# Seconds that a helper may take. This is long because a helper may ask the user to unlock a key ring.
 _PATIENCE = 60.0
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# What helpers print when they have no credentials for a server (`credentials/error.go`).
+# The message that helpers print when they have no credentials for a server (`credentials/error.go`).
 _NONE = "credentials not found in native keychain"
 
 
@@ -37,8 +37,8 @@ class UserCredentials:
     """The user's credentials for some registries.
 
     credentials: in the order of the files.
-    problems: one line for each file and helper that cannot be used. They are shown only when a registry refuses a pull,
-    because public images need no credentials.
+    problems: one line for each file and helper that cannot be used. Problems are shown only when a registry refuses a
+    pull, because public images need no credentials.
     """
 
     credentials: list[Credential] = field(default_factory=list)
@@ -60,7 +60,7 @@ def config_paths(environment: Mapping[str, str]) -> list[Path]:
 
 
 async def find_credentials(registries: Iterable[str], environment: Mapping[str, str]) -> UserCredentials:
-    """Return the user's credentials: all in the files, and those of helpers for `registries`.
+    """Return the user's credentials: all credentials in the files, and the helpers' credentials for `registries`.
 
     registries: host names, as in `Reference.registry`.
     """
@@ -157,7 +157,7 @@ async def _ask(helper: str, server: str, environment: Mapping[str, str]) -> Cred
 class _Conversation(asyncio.SubprocessProtocol):
     """Collects a helper's standard output.
 
-    ended, output_ended: set when the helper has exited, and its output ended.
+    ended: set when the helper has exited. output_ended: set when its output has ended.
     """
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class _Conversation(asyncio.SubprocessProtocol):
         self.output_ended = asyncio.Event()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        # Output beyond the limit is read but not kept: a helper whose pipe is full could not exit.
+        # Output beyond the limit is read and dropped, because a helper whose pipe is full could not exit.
         self.output += data[: max(0, LARGEST_CONFIG - len(self.output))]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:

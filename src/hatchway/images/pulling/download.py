@@ -18,9 +18,9 @@ from hatchway.images.store.store import ImageStore
 from hatchway.kube.http import HttpAnswer
 from hatchway.proxy.routing import ProxyError
 
-# Bytes that are hashed and written at once, in a thread.
+# Bytes that one call in a thread hashes and writes.
 _BATCH = 1 << 20
-# The most interruptions in a row with fewer than `_PROGRESS` bytes between them.
+# The most consecutive interruptions with fewer than `_PROGRESS` bytes between two of them.
 _INTERRUPTIONS = 5
 _PROGRESS = 1 << 20
 # A download that receives fewer bytes than this in PATIENCE seconds counts as interrupted.
@@ -37,9 +37,10 @@ Report = Callable[[int, str], None]
 async def download(
     store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report, repository: str
 ) -> bool:
-    """Download a blob into the store. It continues the part of an earlier download; when cancelled, it leaves its part.
+    """Download a blob into the store. Continues the part of an earlier download; when cancelled, leaves its own part.
 
-    repository: the image's registry and repository. A blob of a private image of another one is downloaded again.
+    repository: the image's registry and repository. A blob in the store is downloaded again if it belongs only to
+    private images of other repositories.
 
     Returns:
         False when the store already had the blob.
@@ -69,10 +70,10 @@ async def download(
 
 @asynccontextmanager
 async def _writer(store: ImageStore, blob: Descriptor) -> AsyncIterator[BlobWriter]:
-    """Open the blob's writer; on every exit, keep the part that was written.
+    """Open the blob's writer. On every exit, close the writer, but do not delete the written part.
 
-    The writer is opened in a thread, because it hashes the existing part. If this is cancelled meanwhile, the writer is
-    closed when the thread has ended.
+    The writer is opened in a thread, because it hashes the existing part. If the task is cancelled meanwhile, the
+    writer is closed when the thread has ended.
     """
     opening = asyncio.create_task(asyncio.to_thread(store.begin_blob, blob.digest, blob.size))
     try:
@@ -160,13 +161,13 @@ async def _copy(answer: HttpAnswer, writer: BlobWriter, blob: Descriptor, report
 async def _write(writer: BlobWriter, batch: bytearray, blob: Descriptor) -> None:
     if not batch:
         return
-    # Wait for the thread even when this is cancelled, because it uses the writer.
+    # Wait for the thread even when this task is cancelled, because the thread uses the writer.
     writing = asyncio.create_task(asyncio.to_thread(writer.write, batch))
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
         await asyncio.wait([writing])
-        writing.exception()  # The cancellation is raised; retrieving the exception avoids asyncio's warning.
+        writing.exception()  # The cancellation is raised instead; retrieving this exception avoids asyncio's warning.
         raise
     except BadImage as error:
         raise PullError("invalid", str(error)) from error

@@ -1,4 +1,4 @@
-"""Refuse well-formed manifests that are not images, or not images that can run here. Pure."""
+"""Refuse well-formed manifests that are not manifests of images, or whose images cannot run here. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYERS = frozenset(
         f"{_DOCKER_LAYER}.zstd",
     }
 )
-# The artifacts other than images, by the media types of their configurations.
+# Artifacts that are not images, by the media types of their configurations.
 _ARTIFACTS = {
     "application/vnd.cncf.helm.config.v1+json": "a Helm chart",
     "application/vnd.cncf.flux.config.v1+json": "a Flux artifact",
@@ -36,7 +36,7 @@ _LARGEST_IMAGE = 1 << 40
 
 
 def check_shape(document: dict[str, Any]) -> None:
-    """Refuse documents of Docker's schema 1, and documents that are both manifest and index (CVE-2021-41190).
+    """Refuse manifests of Docker's schema 1, and documents that are both manifest and index (CVE-2021-41190).
 
     Raises:
         BadImage: the document is refused.

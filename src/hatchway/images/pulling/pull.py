@@ -34,9 +34,9 @@ from hatchway.images.store.store import ImageStore
 
 __all__ = ["Progress", "PullError", "pull"]
 
-# How many layers are downloaded at a time, as Docker and containerd do.
+# The most layers that are downloaded at a time. Docker and containerd have the same limit.
 _AT_ONCE = 3
-# The most indexes that lead to a manifest.
+# The most nested indexes above a manifest.
 _DEEPEST = 4
 # The most credentials that are tried for one image.
 _MOST_CREDENTIALS = 10
@@ -48,8 +48,8 @@ State = Literal["waiting", "downloading", "retrying", "complete", "exists"]
 class Progress:
     """The progress of one blob.
 
-    digest: of the blob; "" while the manifest is fetched, with `state` "waiting". done, total: bytes.
-    note: with `state` "retrying", why the download was interrupted; while `digest` is "", the name of the server.
+    digest: the blob's digest; "" while the manifest is fetched, with `state` "waiting". done, total: bytes.
+    note: with `state` "retrying", why the download was interrupted; with `digest` "", the name of the server.
     """
 
     digest: str
@@ -71,17 +71,17 @@ async def pull(
 ) -> Image:
     """Pull an image into the store: download what is missing, and return the image.
 
-    A cancelled or failed pull leaves whole blobs and parts of blobs, which the next pull uses. The store deletes them
-    later if no pull uses them.
+    A cancelled or failed pull leaves whole blobs and parts of blobs, which the next pull uses. If no pull uses these
+    blobs and parts, the store deletes them later.
 
     Args:
         store: the store to pull into.
         reference: the image's name. A tag is looked up at the registry even when the store has it.
-        credentials: all known credentials; those that match the image are tried in turn (`credentials.matching`).
+        credentials: all available credentials; matching credentials are tried in turn (`credentials.matching`).
         registries: mirrors, certificates and the like.
         platform: the image's platform; None for this machine's. An image for another platform is refused.
         progress: called on the event loop for each change; it must return quickly.
-        environment: with HTTPS_PROXY and the like; None for this process's.
+        environment: environment variables, for HTTPS_PROXY and the like; None for this process's.
 
     Raises:
         PullError: the image cannot be pulled; the message has the registry's own reason.
@@ -105,7 +105,7 @@ async def pull(
 
 
 def _with_mirrors(error: PullError, failures: Sequence[tuple[RegistryServer, PullError]]) -> PullError:
-    """Return the registry's error, with those of its mirrors in the hint."""
+    """Return the registry's error, with the errors of its mirrors in the hint."""
     if not failures:
         return error
     lines = [f"mirror {endpoint.shown}: {failure.reason}" for endpoint, failure in failures]
@@ -135,7 +135,7 @@ class _Pull:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def try_credentials(self, credentials: Sequence[Credential]) -> Image:
-        """Pull with each matching credential in turn, as the kubelet does; without any when none matches."""
+        """Pull with each matching credential in turn, as the kubelet does; without credentials when none matches."""
         name = f"{self._endpoint.name}/{self._endpoint.prefix}{self._reference.repository}"
         # In a thread, because an untrusted Secret may have many patterns.
         found = await asyncio.to_thread(matching, credentials, name)
@@ -189,7 +189,7 @@ class _Pull:
         )
 
     async def _find_root(self, client: RepositoryClient) -> ManifestDocument:
-        """Return the manifest or index that the name refers to now. It is downloaded only if the store lacks it.
+        """Return the manifest or index that the name refers to now. Download it only if the store lacks it.
 
         Registries count each download of a manifest as a pull. The registry is always asked by HEAD, for two reasons: a
         user without the right to pull must not get an image that another user has pulled; and a registry must not
@@ -204,7 +204,8 @@ class _Pull:
             except PullError as error:
                 if error.retryable:
                     raise
-                digest = ""  # Only the answer to a GET has the reason, and some servers do not support HEAD.
+                # Only the answer to a GET contains the reason of the error, and some servers do not support HEAD.
+                digest = ""
             if digest and f"{reference.name}@{digest}" in known.digests:
                 document = await self._read_from_store(digest)
                 if document is not None:
@@ -253,7 +254,7 @@ class _Pull:
         await asyncio.to_thread(write)
 
     async def _fetch_layers(self, client: RepositoryClient, manifest: Manifest) -> None:
-        """Fetch all layers, several at a time. The first failure cancels the others."""
+        """Fetch all layers, several at a time. The first failure cancels the other downloads."""
         layers = list({layer.digest: layer for layer in manifest.layers}.values())
         for layer in layers:
             self._report(Progress(layer.digest, "waiting", 0, layer.size))

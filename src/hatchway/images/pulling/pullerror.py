@@ -1,4 +1,4 @@
-"""Errors of a pull: the registry's own reason, in the words of containerd and Docker, and what to do about it. Pure."""
+"""Errors of a pull: the registry's own reason, in the words of containerd and Docker, and advice. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Literal
 from hatchway.errors import HatchwayError
 from hatchway.printable import printable
 
-# not-found: the registry does not have it. denied: credentials are missing or refused. limited: too many requests.
-# unreachable: no connection. unavailable: a passing fault of the registry. invalid: what it sent cannot be used.
-# storage: this machine's disk. unsupported: an image of a form that Hatchway does not run.
+# not-found: the registry does not have the image. denied: credentials are missing or refused. limited: too many
+# requests. unreachable: no connection. unavailable: a temporary fault of the registry. invalid: the registry's data
+# cannot be used. storage: a fault of this machine's disk. unsupported: Hatchway cannot run images of this form.
 Kind = Literal["not-found", "denied", "limited", "unreachable", "unavailable", "invalid", "storage", "unsupported"]
 
 _PASSING: frozenset[Kind] = frozenset({"limited", "unreachable", "unavailable", "storage"})
@@ -37,8 +37,8 @@ _MESSAGES = {
 class PullError(HatchwayError):
     """An image cannot be pulled.
 
-    message: begins with what was tried, in containerd's words. reason: the last part of it: what the registry or the
-    system reported. kind: the kind of failure.
+    message: begins with the failed operation, in containerd's words. reason: the last part of the message: the reason
+    that the registry or the system reported. kind: the kind of failure.
     """
 
     def __init__(self, kind: Kind, reason: str, hint: str = "", *, doing: str = "") -> None:
@@ -63,7 +63,7 @@ def explain_body(status: int, body: bytes) -> str:
     """Return a registry's reason in words; "" when its answer has none.
 
     The forms are the distribution specification's list of errors (worded as Docker does: `denied: requested access to
-    the resource is denied`), OAuth 2's, and those of token servers (`{"details": ...}`).
+    the resource is denied`), OAuth 2's errors, and errors of token servers (`{"details": ...}`).
     """
     try:
         found = json.loads(body)
@@ -93,7 +93,7 @@ def _one(error: dict[str, Any]) -> str:
 
 def _plain(body: bytes) -> str:
     text = " ".join(body[:_LONGEST].decode(errors="replace").split())
-    # HTML pages of proxies and load balancers add nothing to the status.
+    # HTML pages of proxies and load balancers contain no more information than the status.
     return "" if text.startswith("<") else _shown(text)
 
 
@@ -110,10 +110,10 @@ def refusal(status: int, body: bytes, what: str, registry: str, *, with_credenti
     """Return the error for a registry's answer with an error status.
 
     Args:
-        status: its status, 300 and above.
-        body: the beginning of its body.
+        status: the answer's status, 300 and above.
+        body: the beginning of the answer's body.
         what: what was requested, such as `docker.io/library/nginx:1.27`, for messages.
-        registry: its name, for advice.
+        registry: the registry's name, for advice.
         with_credentials: True when credentials were sent.
     """
     said = explain_body(status, body)
@@ -131,7 +131,7 @@ def refusal(status: int, body: bytes, what: str, registry: str, *, with_credenti
 
 
 def denied(said: str, registry: str, *, with_credentials: bool) -> PullError:
-    """Return the error for credentials that are missing or refused. said: the server's reason."""
+    """Return the error for credentials that are missing or refused. said: the reason that the server sent."""
     reason = f"pull access denied, repository does not exist or may require authorization: server message: {said}"
     if with_credentials:
         hint = f"the credentials that were sent are not accepted: {log_in(registry)} again; and check the image's name"

@@ -46,8 +46,8 @@ class RegistrySettings:
     """The file's settings for one host.
 
     mirrors: URLs or hosts that are tried first, in this order. insecure: True to accept any certificate, and to use
-    plain HTTP when the host has no TLS. redirects_to: hosts with local or private addresses that it may name in
-    redirects and as its token server, as HOST[:PORT].
+    plain HTTP when the host has no TLS. redirects_to: hosts with local or private addresses that the registry
+    may name in redirects and as its token server, as HOST[:PORT].
     """
 
     mirrors: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class RegistryServer:
 
     name: host and port as in names of images, without a path; it selects the credentials.
     authority: host and port to connect to. prefix: a path before the repository's name; "" or `team/`.
-    schemes: those to try, in this order. verify: True when the certificate must be valid.
+    schemes: URL schemes to try, in this order. verify: True when the certificate must be valid.
     mirror_of: the registry whose mirror it is; "" for the registry itself.
     """
 
@@ -75,15 +75,15 @@ class RegistryServer:
 
     @property
     def shown(self) -> str:
-        """Return the endpoint for messages."""
+        """Return the server in the form that messages use."""
         return f"{self.authority}/{self.prefix}".rstrip("/")
 
 
 class Registries:
     """The settings of all registries.
 
-    settings: by host, as in names of images (`docker.io`, `registry.local:5000`). ca: the path of a PEM file with CAs
-    that are trusted for every host, besides the system's; "" for none.
+    settings: settings by host, as in names of images (`docker.io`, `registry.local:5000`). ca: the path of a PEM file
+    with CAs that are trusted for every host, besides the system's; "" for none.
     """
 
     def __init__(self, settings: Mapping[str, RegistrySettings] | None = None, ca: str = "") -> None:
@@ -104,7 +104,7 @@ class Registries:
         Args:
             path: the file; None for $HATCHWAY_REGISTRIES, else `registries.toml` below $XDG_CONFIG_HOME/hatchway.
             insecure: further hosts without TLS, or without a valid certificate.
-            mirrors: `REGISTRY=URL`, tried before those of the file.
+            mirrors: `REGISTRY=URL`, tried before the mirrors of the file.
 
         Raises:
             HatchwayError: the file or an option cannot be used. Only the default file may be absent.
@@ -130,7 +130,7 @@ class Registries:
         return found
 
     def endpoints(self, registry: str) -> list[RegistryServer]:
-        """Return the servers that have a registry's images: its mirrors, then itself."""
+        """Return the servers that have a registry's images: its mirrors, then the registry itself."""
         known = self._settings.get(registry, RegistrySettings())
         own = HUB_HOST if registry == DEFAULT_REGISTRY else registry
         return [
@@ -150,7 +150,7 @@ class Registries:
         return replace(endpoint, schemes=schemes, verify=not (insecure or local))
 
     def files(self, name: str) -> TlsFiles:
-        """Return the certificates for a host. name: host and port; without the port if it is the scheme's default."""
+        """Return the certificates for a host. name: host and port, without the scheme's default port."""
         known = self._settings.get(DEFAULT_REGISTRY if name == HUB_HOST else name)
         return known.files if known is not None else TlsFiles()
 
@@ -244,7 +244,7 @@ def _settings(table: dict[str, Any], host: str, where: str, folder: Path) -> Reg
 
 
 def _path(text: str, folder: Path) -> str:
-    """Return an absolute path; a relative one is relative to the settings file's directory."""
+    """Return an absolute path; a relative path is relative to the settings file's directory."""
     return str(folder / Path(text).expanduser()) if text else ""
 
 

@@ -22,11 +22,12 @@ _CLIENT = "hatchway"
 # The longest answer with a token, and the longest token, in bytes.
 LARGEST_ANSWER = 128 * 1024
 _LONGEST_TOKEN = 64 * 1024
-# The lifetime of a token that names none (token.md), and the time before its end at which it is renewed; in seconds.
+# In seconds: the lifetime of a token without a stated lifetime (token.md); how long before its end a token is renewed;
+# the longest lifetime.
 _LIFETIME = 60.0
 _NEAR_END = 10.0
 _LONGEST_LIFETIME = 3600.0
-# The most tokens that are kept.
+# The most tokens in the cache.
 _MOST_TOKENS = 64
 _OAUTH_MISSING = frozenset({404, 405})
 
@@ -52,13 +53,13 @@ class TokenCache:
         return token
 
     def put(self, key: _Key, token: str, lifetime: float) -> None:
-        """Keep a token. lifetime: in seconds."""
+        """Add a token. lifetime: in seconds."""
         self._tokens[key] = (token, time.monotonic() + min(lifetime, _LONGEST_LIFETIME) - _NEAR_END)
         while len(self._tokens) > _MOST_TOKENS:
             self._tokens.popitem(last=False)
 
     def drop(self, key: _Key) -> None:
-        """Forget a token that the registry has refused."""
+        """Remove a token that the registry has refused."""
         self._tokens.pop(key, None)
 
 
@@ -69,7 +70,7 @@ _tokens = TokenCache()
 class RegistryAuthenticator:
     """Makes the Authorization field of requests to one registry, from its challenges.
 
-    host: the registry. registry: its name, for messages. scope: the scope to request when a challenge names none.
+    host: the registry. registry: its name, for messages. scope: the scope to request when a challenge has no scope.
     credential: None for an anonymous pull.
     """
 
@@ -95,21 +96,21 @@ class RegistryAuthenticator:
         return {"Authorization": self._authorization} if self._authorization else {}
 
     async def respond(self, challenges: Sequence[AuthChallenge], said: str, sent: Mapping[str, str]) -> bool:
-        """Prepare the Authorization that a registry requires by its answer 401.
+        """Prepare the Authorization field that a registry requires by its answer 401.
 
         Args:
-            challenges: those of the 401. said: the reason in it.
+            challenges: the challenges of the answer. said: the reason in the answer.
             sent: the return value of `fields` that was used for the refused request.
 
         Returns:
-            True when the Authorization is new: another 401 is then final. False when another request had already
+            True when the field is new: another 401 is then final. False when another request had already
             prepared it.
 
         Raises:
             PullError: no credential or token can be sent.
         """
         if self.fields() != sent:
-            return False  # Another request has renewed it meanwhile.
+            return False  # Another request has already renewed the field.
         bearer = _bearer(challenges)
         if bearer is not None:
             return await self._use_token(bearer.parameters, sent)
@@ -251,11 +252,11 @@ def _object(body: bytes) -> dict[str, Any]:
 async def read_all(answer: HttpAnswer, limit: int, patience: float = PATIENCE) -> bytes:
     """Return an answer's whole body.
 
-    limit: the most bytes. patience: the seconds that it may take altogether.
+    limit: the most bytes. patience: the most seconds for the whole body.
 
     Raises:
-        PullError: it is longer.
-        ProxyError: it is cut off, or takes longer.
+        PullError: the body is longer.
+        ProxyError: the body is cut off, or takes longer.
     """
     found = bytearray()
     try:

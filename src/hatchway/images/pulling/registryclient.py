@@ -56,7 +56,7 @@ class ManifestDocument:
 class RepositoryClient:
     """Fetches manifests and blobs from one repository of one endpoint, with at most one credential.
 
-    endpoint: the registry or mirror. repository: its path there. credential: None for an anonymous pull.
+    endpoint: the registry or mirror. repository: its path at the registry. credential: None for an anonymous pull.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RepositoryClient:
         self._scope = f"repository:{self._path}:pull"
         self._credential = credential
         self._registry = endpoint.name
-        # As containerd does, tell a mirror from which registry the image is.
+        # Like containerd, tell a mirror which registry the image belongs to.
         self._query = f"?{urlencode({'ns': endpoint.mirror_of})}" if endpoint.mirror_of else ""
         self._host: Host | None = None
         self._auth: RegistryAuthenticator | None = None
@@ -80,7 +80,7 @@ class RepositoryClient:
 
     @property
     def grant(self) -> PullGrant | None:
-        """Return who may use what is fetched; None for everyone."""
+        """Return the grant for images that this client fetches; None when everyone may use them."""
         return None if self._credential is None else self._credential.grant
 
     async def connect(self) -> None:
@@ -130,9 +130,9 @@ class RepositoryClient:
 
     @asynccontextmanager
     async def open_blob(self, digest: str, offset: int) -> AsyncIterator[HttpAnswer]:
-        """Request a blob, beginning at byte `offset` if the server supports that: then its status is 206, else 200.
+        """Request a blob, beginning at byte `offset` if the server supports it: the status is then 206, else 200.
 
-        Raises PullError. An interrupted body raises ProxyError from the answer's `read`.
+        Raises PullError. When the body is interrupted, the answer's `read` raises ProxyError.
         """
         fields = {"Accept": "application/octet-stream, */*;q=0.5", "Accept-Encoding": "identity"}
         if offset:
@@ -161,7 +161,7 @@ class RepositoryClient:
     ) -> AsyncIterator[HttpAnswer]:
         """Send an authenticated request, and retry after temporary errors. Yield the answer; its status is 2xx or 416.
 
-        ping: True to send it without authentication, and to yield answers with permanent errors, too.
+        ping: True to send the request without authentication, and to yield answers with permanent errors, too.
         retry: False to raise _NoConnection at once when there is no answer.
         """
         for attempt in range(1, ATTEMPTS + 1):
@@ -194,7 +194,7 @@ class RepositoryClient:
     async def _ping(self, path: str) -> HttpAnswer:
         """Send a request without authentication, and prepare the authentication that the registry requires.
 
-        An error status is no failure: images may be readable all the same.
+        An error status is no failure: images may be readable nevertheless.
         """
         assert self._host is not None and self._auth is not None
         sent = self._auth.fields()
@@ -204,7 +204,8 @@ class RepositoryClient:
         try:
             challenges, said = await _challenges(answer)
             for challenge in challenges:
-                # Here GHCR names the scope of a placeholder repository, and Amazon's public registry names "aws".
+                # For `/v2/`, GHCR sends the scope of a placeholder repository, and Amazon's public registry sends
+                # "aws".
                 if ":" in challenge.parameters.get("scope", ":"):
                     challenge.parameters["scope"] = self._scope
             if self._credential is not None or any(one.scheme == "bearer" for one in challenges):
@@ -248,7 +249,7 @@ class RepositoryClient:
 
 
 class _NoConnection(Exception):
-    """The host does not answer by this scheme. error: the error to raise when there is no other scheme."""
+    """The host does not answer requests with this scheme. error: the error to raise when no other scheme is left."""
 
     def __init__(self, error: PullError) -> None:
         super().__init__(error.message)
@@ -267,7 +268,7 @@ async def _challenges(answer: HttpAnswer) -> tuple[list[AuthChallenge], str]:
 
 
 async def _beginning(answer: HttpAnswer) -> bytes:
-    """Return the beginning of an error's body, as far as it arrives within `_ERROR_PATIENCE` seconds."""
+    """Return the beginning of an error's body: the bytes that arrive within `_ERROR_PATIENCE` seconds."""
     found = bytearray()
     try:
         async with asyncio.timeout(_ERROR_PATIENCE):

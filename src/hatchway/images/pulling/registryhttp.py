@@ -34,19 +34,19 @@ _CONNECTING = 20.0
 _REDIRECTS = 10
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
-# The most times that a request is sent, and the delays between them in seconds: doubled each time.
+# The most times that a request is sent; the seconds before the second time. Each further delay is twice as long.
 ATTEMPTS = 4
 FIRST_DELAY = 0.5
-# The longest Retry-After that is obeyed; after a longer one the request fails.
+# The longest Retry-After, in seconds, that is obeyed; with a longer Retry-After the request fails.
 LONGEST_DELAY = 30.0
-# What OpenSSL says when the server does not speak TLS.
+# OpenSSL's messages when the server does not speak TLS.
 _NO_TLS = ("wrong version number", "record layer failure", "packet length too long", "http request")
 _LONGEST_URL = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A server and how to reach it. name: as in names of images. verify: whether its certificate must be valid."""
+    """A server and how to reach it. name: as in names of images. verify: True when its certificate must be valid."""
 
     scheme: str
     name: str
@@ -69,7 +69,7 @@ class RegistryHttp:
         self._environment = os.environ if environment is None else environment
         self._http = HttpClient()
         self._contexts: dict[tuple[str, bool], asyncio.Task[ssl.SSLContext]] = {}
-        # The reach of registries by their authorities, once connected: their names do not tell it.
+        # The reach of each registry by its authority, set after a connection: the name does not show the reach.
         self._reach: dict[str, Reach] = {}
 
     async def aclose(self) -> None:
@@ -93,7 +93,7 @@ class RegistryHttp:
 
         Returns:
             The answer, whose `leave` the caller must call; and True when it comes from the registry itself. False
-            means that redirects led to another host, which must get no credentials, whatever it asks for.
+            means that redirects led to another host, which must get no credentials, even after a 401.
 
         Authorization is sent to the URL's own scheme, host and port only. Hosts that the registry may not name are
         refused (`destinations.py`), unless registries.toml has them in the registry's `redirects-to`.
@@ -159,13 +159,13 @@ class RegistryHttp:
         key = ("registry", parts.scheme, name, port, verify, "" if free else host.authority)
 
         async def connect() -> socket.socket:
-            # With a proxy, addresses of names are not known here.
+            # When a proxy is used, only the proxy knows the address of the name.
             if not free:
                 self._check(host, authority, reach_of(name), name)
             sock = await dialer()
             if not dialer.proxy:
                 address, own_address = sock.getpeername()[0], sock.getsockname()[0]
-                # This machine's own addresses, too, are as local as its loopback addresses.
+                # An address of this machine's network interfaces counts as local, like its loopback addresses.
                 reach = Reach.LOCAL if address == own_address else reach_of(address)
                 try:
                     if own:
@@ -180,9 +180,9 @@ class RegistryHttp:
         return Upstream(key, connect, context, name.rstrip("."))
 
     def _note_own(self, host: Host, reach: Reach, address: str) -> None:
-        """Note the reach of a registry. Raises PullError when its name now means this machine (DNS rebinding).
+        """Record the reach of a registry. Raises PullError when its name now means this machine (DNS rebinding).
 
-        A registry that once had a public address stays public: its name may lead to a private one, too.
+        A registry that once had a public address stays public, even if its name leads to a private address later.
         """
         before = self._reach.get(host.authority, reach)
         self._reach[host.authority] = before if before is Reach.LOCAL else min(before, reach)
@@ -206,7 +206,7 @@ class RegistryHttp:
             )
 
     async def _context(self, name: str, verify: bool) -> ssl.SSLContext:
-        """Return a host's TLS context. Its CAs are read from disk in a thread, once."""
+        """Return a host's TLS context. CAs are read from disk in a thread, once for each host."""
         key = (name if self._registries.has_files(name) else "", verify)
         if key not in self._contexts:
             work = asyncio.to_thread(_make_context, self._registries, key[0], verify)
@@ -230,7 +230,7 @@ def _make_context(registries: Registries, name: str, verify: bool) -> ssl.SSLCon
 
 
 def host_name(parts: SplitResult) -> str:
-    """Return a URL's host name as it is looked up."""
+    """Return a URL's host name in the form in which it is looked up."""
     name = parts.hostname or ""
     try:
         return name if name.isascii() else name.encode("idna").decode()
@@ -305,9 +305,9 @@ def retry_after(answer: HttpAnswer) -> float | None:
 
 
 def delay_before(attempt: int, wanted: float | None = None) -> float | None:
-    """Return the seconds to wait before another attempt; None when the server asks for more than is accepted.
+    """Return the seconds to wait before another attempt; None when the server asks for too many.
 
-    attempt: how many attempts have failed. wanted: the seconds of the server's Retry-After.
+    attempt: the number of failed attempts. wanted: the seconds of the server's Retry-After; None without one.
     """
     if wanted is not None:
         return wanted if wanted <= LONGEST_DELAY else None

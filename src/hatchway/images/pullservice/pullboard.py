@@ -36,8 +36,8 @@ class PullBoard:
     async def answers(self, request: PullRequest) -> AsyncGenerator[PullAnswer, None]:
         """Pull an image, or wait for a pull of the same image with the same credentials.
 
-        Yields its progress every few seconds, then its result. A pull is cancelled when no client waits for it any
-        more; the next pull uses what it has downloaded.
+        Yields the pull's progress every few seconds, then its result. A pull is cancelled when no client waits for it
+        any more; the next pull uses the bytes that were downloaded.
         """
         pull = self._running.get(request)
         if pull is None:

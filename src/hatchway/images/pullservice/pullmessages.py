@@ -43,7 +43,7 @@ class BadPullMessage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """The request to pull an image. credentials: those of the pod, in the order of its Secrets."""
+    """The request to pull an image. credentials: the pod's credentials, in the order of its Secrets."""
 
     reference: Reference
     credentials: tuple[Credential, ...] = ()
@@ -54,7 +54,7 @@ class PullRequest:
 
     @classmethod
     def decode(cls, line: bytes) -> PullRequest:
-        """Return the request of a line. Raises BadPullMessage."""
+        """Return the request that a line contains. Raises BadPullMessage."""
         found = _object(line)
         image, given = found.get("image"), found.get("credentials", [])
         if not isinstance(image, str) or not isinstance(given, list):
@@ -67,7 +67,7 @@ class PullRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pulling:
-    """The progress of a pull, in bytes of compressed layers. total: 0 while it is not known."""
+    """The progress of a pull, in bytes of compressed layers. total: 0 while it is unknown."""
 
     done: int = 0
     total: int = 0
@@ -104,7 +104,7 @@ def encode_answer(answer: PullAnswer) -> bytes:
 
 
 def decode_answer(line: bytes) -> PullAnswer:
-    """Return the answer of a line. Raises BadPullMessage."""
+    """Return the answer that a line contains. Raises BadPullMessage."""
     found = _object(line)
     try:
         match found:

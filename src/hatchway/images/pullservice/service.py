@@ -4,8 +4,8 @@
 descriptor of a listening Unix socket. The process runs in this machine's network, because the nodes' network need not
 reach any registry. Nodes connect to the socket by its path, and send the messages of `pullmessages.py`.
 
-The process ends when no client has asked for an image for a while, and when its standard input ends. The control plane
-holds that open, so the process also ends when the control plane is killed.
+The process ends after a minute without a request, or when its standard input ends. The control plane holds the standard
+input open, so the process also ends when the control plane is killed.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ class PullService:
         self._left = asyncio.Event()
 
     async def run(self, sock: socket.socket) -> None:
-        """Answer requests until there has been none for `idle` seconds. Raises OSError.
+        """Answer requests until no request has come for `idle` seconds. Raises OSError.
 
-        sock: the listening socket. It stays open in other processes, so its queue of connections is kept.
+        sock: the listening socket. Other processes hold it open, too, so connections that wait in its queue are not
+        lost.
         """
         server = await unixsockets.serve(self._answer, sock, LONGEST_REQUEST)
         try:
@@ -78,9 +79,10 @@ class PullService:
                 if not self._clients:
                     break
         finally:
-            # Serve the accepted connections to their end. Others wait in the socket's queue for the next process.
+            # Accepted connections are still served to their end. Others wait in the socket's queue for the next
+            # process.
             server.close()
-        # Let the handler of a connection that was just accepted start.
+        # Give the handler of a connection that was just accepted time to start.
         await asyncio.sleep(0.1)
         while self._clients:
             self._left.clear()
@@ -92,7 +94,7 @@ class PullService:
         try:
             await self._converse(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            # The client has gone.
+            # The client has disconnected.
             pass
         finally:
             self._clients -= 1
@@ -137,7 +139,7 @@ async def _wait_until_gone(reader: asyncio.StreamReader) -> None:
 async def serve_pulls(store: ImageStore, sock: socket.socket) -> None:
     """Serve pulls on a listening socket, with this user's settings and credentials.
 
-    Both are read again for each pull, so that changes take effect at once.
+    Settings and credentials are read again for each pull, so that changes take effect at once.
     """
 
     async def pull_one(request: PullRequest, report: Callable[[int, int], None]) -> Image:

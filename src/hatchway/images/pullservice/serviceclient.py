@@ -19,12 +19,12 @@ from hatchway.images.pullservice.pullmessages import (
 
 __all__ = ["PullClient"]
 
-# Seconds without a report. Before the first report the service starts and reads the user's settings.
+# Seconds without a report after which a pull fails. They include the service's start before the first report.
 _PATIENCE = 60.0
 
 
 class PullClient:
-    """Asks the service at a Unix socket for images. path: the socket's path."""
+    """Requests images from the service at a Unix socket. path: the socket's path."""
 
     def __init__(self, path: Path, *, patience: float = _PATIENCE) -> None:
         self._path = path

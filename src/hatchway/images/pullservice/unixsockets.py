@@ -21,7 +21,7 @@ __all__ = ["connect", "listen", "serve"]
 def listen(path: Path, backlog: int = 64) -> socket.socket:
     """Return a non-blocking listening socket at `path`, which only this user can open. Raises OSError.
 
-    A socket that an earlier process has left there is replaced.
+    A socket that an earlier process has left at `path` is replaced.
     """
     path.unlink(missing_ok=True)
     with _address(path) as address:
@@ -39,9 +39,9 @@ def listen(path: Path, backlog: int = 64) -> socket.socket:
 
 
 def connect(path: Path) -> socket.socket:
-    """Return a socket that is connected to the one at `path`. Raises OSError.
+    """Return a socket that is connected to the listener at `path`. Raises OSError.
 
-    It blocks only while the listener's queue is full.
+    This blocks only while the listener's queue is full, for five seconds at most.
     """
     with _address(path) as address:
         sock = socket.socket(socket.AF_UNIX)
@@ -58,11 +58,12 @@ def connect(path: Path) -> socket.socket:
 async def serve(
     handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], sock: socket.socket, limit: int
 ) -> asyncio.Server:
-    """Serve connections to a socket that `listen` has returned; its file is left alone. Raises OSError.
+    """Serve connections to a socket that `listen` has returned. The socket's file is not deleted. Raises OSError.
 
-    limit: the most bytes that a reader keeps.
+    limit: the most bytes that a reader buffers.
     """
-    # Since Python 3.13 a server deletes the file at the socket's address, which leads through a closed descriptor here.
+    # Since Python 3.13 a server deletes the file at the socket's address. This address leads through a closed
+    # descriptor.
     more: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
     return await asyncio.start_unix_server(handler, sock=sock, limit=limit, **more)
 

@@ -1,7 +1,7 @@
 """The blobs of an image store, as files named by their digests, and the parts of unfinished downloads.
 
 blobs/ALGORITHM/HEX    whole and verified; such a file never changes
-partial/HEX            the beginning of a blob, kept when its download breaks off; locked while it is written
+partial/HEX            the beginning of a blob, left when its download was interrupted; locked while it is written
 partial/HEX.RANDOM     the same, written while another process had partial/HEX locked; it is never continued
 partial/new.RANDOM     a blob whose digest is not known yet
 """
@@ -24,7 +24,7 @@ from hatchway.files import NO_ROOM
 from hatchway.images.contents import BadImage
 from hatchway.images.reference import is_digest
 
-# Seconds after which the part of a download that nothing continues is deleted.
+# Seconds after which the part of an interrupted download is deleted if no download has continued it.
 KEPT_SECONDS = 24 * 3600
 # Bytes that are read at once.
 _CHUNK = 1 << 20
@@ -45,7 +45,7 @@ class BlobFiles:
         return self._blobs / algorithm / digits
 
     def has(self, digest: str) -> bool:
-        """Return True when the store has this blob, whole."""
+        """Return True when the store has the whole blob."""
         return self.path(digest).is_file()
 
     def size(self, digest: str) -> int:
@@ -68,7 +68,7 @@ class BlobFiles:
         limit: the largest accepted size, in bytes.
 
         Raises:
-            BadImage: it is not in the store, it is larger, or its file is damaged.
+            BadImage: the blob is not in the store, it is larger, or its file is damaged.
         """
         with self.open(digest) as file:
             data = file.read(limit + 1)
@@ -169,9 +169,9 @@ class BlobWriter:
         """Append bytes.
 
         Raises:
-            BadImage: there are more than the blob's size; what was written is deleted.
-            OSError: they cannot be written. When the disk is full, the part that was written is deleted, to free the
-                space again.
+            BadImage: the blob becomes longer than its size; the part that was written is deleted.
+            OSError: the bytes cannot be written. When the disk is full, the part that was written is deleted, to free
+                the space again.
         """
         if self._descriptor < 0:
             raise ValueError("the blob is closed")
@@ -189,7 +189,7 @@ class BlobWriter:
             raise self._failed(error) from error
 
     def restart(self) -> None:
-        """Discard what was written, and start again at offset 0."""
+        """Discard the bytes that were written, and start again at offset 0."""
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._hash = hashlib.new(self._algorithm)
@@ -199,11 +199,11 @@ class BlobWriter:
         """Verify the blob, and add it to the store, synced to disk. The writer is closed in any case.
 
         Returns:
-            Its digest.
+            The blob's digest.
 
         Raises:
             BadImage: its digest or its size is not the expected one. The part is deleted.
-            OSError: it cannot be written.
+            OSError: the blob cannot be written.
         """
         if self._descriptor < 0:
             raise ValueError("the blob is closed")
@@ -219,7 +219,7 @@ class BlobWriter:
             if not target.parent.is_dir():
                 _make_directories(target.parent)
             os.fsync(self._descriptor)
-            # Marked as used before it is visible. Otherwise a garbage collection in between would delete it.
+            # Mark the blob as used before it is visible. Otherwise a garbage collection in between would delete it.
             self._committed(found)
             os.replace(self._path, target)
             sync_directory(target.parent)
@@ -282,7 +282,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _open_locked(path: Path) -> int | None:
-    """Open or make a file and lock it; return its descriptor, or None while another process has it."""
+    """Open or make a file and lock it; return its descriptor, or None while another process has it locked."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

@@ -1,8 +1,8 @@
-"""Removes the layers that were unpacked for users that clusters no longer have (`usermaps.py`).
+"""Removes layers that were unpacked for user maps that clusters no longer use (`usermaps.py`).
 
-A machine's clusters have other users after a range was added to /etc/subuid, or removed. Their images are then unpacked
-again, and what was unpacked before only takes space. A process that uses layers holds a lock on the directory of its
-kind of users (flock(2)), so the layers of a cluster that still runs stay.
+After a range was added to /etc/subuid or removed from it, new clusters have another kind of user map. Images are then
+unpacked again for this kind, and the former layers only take space. A process that uses layers holds a lock on the
+directory of its kind of user map (flock(2)), so the layers of a running cluster are not removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["present_users", "remove_former_layers"]
 
 
 def present_users() -> UsersWay:
-    """Return the kind of users that a cluster of this user would have now."""
+    """Return the kind of user map that a new cluster of this user would have now."""
     try:
         return choose().way
     except MapError:
@@ -26,9 +26,10 @@ def present_users() -> UsersWay:
 
 
 def remove_former_layers(store: Path, users: UsersWay) -> tuple[int, tuple[str, ...]]:
-    """Remove the layers of other users than `users` that no running cluster uses. Blocks.
+    """Remove the layers for other kinds of user maps than `users` that no running cluster uses. Blocks.
 
-    store: the directory of the image store. Returns how many there were, and sentences that say why others remain.
+    store: the directory of the image store. Returns the number of removed layers, and sentences that
+    say why other layers remain.
     """
     removed, problems = 0, []
     for former in USERS_WAYS:
@@ -59,7 +60,7 @@ def _remove_all(places: LayerPlaces) -> int:
             os.rmdir(name, dir_fd=top)
             removed += 1
     except BlockingIOError:
-        # A cluster with these users runs.
+        # A running cluster uses these layers.
         pass
     finally:
         os.close(top)

@@ -10,23 +10,24 @@ from hatchway.images.store.storeuses import described
 
 
 def remove(store: ImageStore, image: Image, name: Reference | None, *, force: bool = False) -> list[str]:
-    """Remove a name of an image; remove the image itself with its last name, or when it is given by its ID.
+    """Remove a name of an image. Remove the image itself if this is its last name, or if it is given by its ID.
 
     Args:
-        name: the name by which it was found; None when it was found by its ID.
-        force: whether to remove it by its ID although it has several names, or although containers use it.
+        name: the name by which the image was found; None when it was found by its ID.
+        force: True to remove the image by its ID although it has several names, or although containers use it.
 
     Returns:
         Docker's lines: `Untagged: NAME`, `Deleted: ID`.
 
     Raises:
-        HatchwayError: it has names of several repositories, or containers use it. `force` prevents this.
+        HatchwayError: the image has names of several repositories, or containers use it. `force` prevents this error.
     """
     if name is not None and _has_other_names(image, name):
         left = store.untag(name)
         kept = (*left.tags, *left.digests) if left is not None else ()
         return [f"Untagged: {parse(one).familiar}" for one in (*image.tags, *image.digests) if one not in kept]
-    # The store has one entry for each manifest: an image may also be there with differently compressed layers.
+    # The store has one entry for each manifest, and the same image may have several manifests, with differently
+    # compressed layers.
     entries = [one for one in store.images() if one.image_id == image.image_id]
     tags = [tag for one in entries for tag in one.tags]
     if name is None and not force and len({parse(one).name for one in tags}) > 1:

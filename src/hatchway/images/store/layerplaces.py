@@ -43,12 +43,11 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class LayerMark:
-    """What is known of a complete layer.
+    """The information in the mark of a complete layer.
 
-    diff_id: the digest of its uncompressed archive. hides_all: whether it hides all layers below it.
-    is_synced: whether all its files are synced to disk, so that they survive a crash of the machine.
-    blobs: the digests of the compressed layers that were found to have this content. What an image's configuration says
-    of other ones is not verified yet. Earlier releases have not noted them.
+    diff_id: the digest of its uncompressed archive. hides_all: True when it hides all layers below it.
+    is_synced: True when all its files are synced to disk, so that they survive a crash of the machine.
+    blobs: the digests of compressed layers that were verified to have this content; () in marks of earlier releases.
     """
 
     diff_id: str
@@ -57,7 +56,7 @@ class LayerMark:
     blobs: tuple[str, ...] = ()
 
     def with_blob(self, digest: str) -> LayerMark:
-        """Return the mark with one more compressed layer. Only the last ones are kept."""
+        """Return the mark with one more compressed layer. Only the latest are stored."""
         return replace(self, blobs=(*self.blobs, digest)[-_MOST_BLOBS:])
 
 
@@ -115,9 +114,9 @@ class LayerPlaces:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def hold(self) -> int:
-        """Keep all layers from being removed as those of former users (`formerlayers.py`), until the result is closed.
+        """Protect the layers of this kind of user map from `formerlayers.py`, until the returned descriptor is closed.
 
-        Returns a descriptor. It waits while such layers are removed.
+        This waits while `formerlayers.py` removes them.
         """
         self.make()
         directory = os.open(self.path, _DIRECTORY)
@@ -141,7 +140,7 @@ class LayerPlaces:
             try:
                 fcntl.flock(directory, fcntl.LOCK_EX)
                 if not _is_at(directory, place):
-                    # The other process has removed it.
+                    # The other process has removed the directory.
                     continue
                 yield directory
                 return
@@ -149,14 +148,14 @@ class LayerPlaces:
                 os.close(directory)
 
     def remove_unneeded(self, needed_images: Callable[[], Iterable[Image]]) -> int:
-        """Remove the layers that no image needs; return how many. Layers that another process has locked stay.
+        """Remove the layers that no image needs; return how many. Layers that another process has locked are left.
 
         needed_images: returns all images whose layers are needed now (`ImageStore.needed_images`). It is called twice
             for each batch of layers.
 
         A process that wants to use a layer first marks its image as used, then looks for the layer's mark. So this
-        method deletes the marks, asks again which images are needed, and restores the marks of layers that have become
-        needed: no layer is removed that another process has found complete.
+        method deletes the marks, calls `needed_images` again, and restores the marks of layers that have become needed.
+        Thus no layer is removed that another process has found complete.
         """
         places = self._places()
         batches = [places[at : at + _MOST_LOCKED] for at in range(0, len(places), _MOST_LOCKED)]
@@ -193,7 +192,7 @@ class LayerPlaces:
             remove_owned(directory, name)
 
     def sweep(self) -> None:
-        """Remove incomplete layers that killed processes have left."""
+        """Remove incomplete layers of killed processes."""
         for place in self._places():
             if self.read_mark(place) is None:
                 with (
@@ -244,7 +243,7 @@ def _chain_id(place: Path) -> str:
 
 
 def _is_at(directory: int, place: Path) -> bool:
-    """Return True when an open directory is still the one at a path."""
+    """Return True when the path still leads to the open directory."""
     try:
         found = os.lstat(place)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Records what this process uses of an image store: images of its callers, and blobs of images that are incomplete."""
+"""Records this process's uses of an image store: images in use, and blobs of images that are being added."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class OwnUses:
                 return True
 
     def pin(self, digest: str) -> None:
-        """Within `keep`, keep a blob from being deleted, which may not be visible yet. Else do nothing."""
+        """Within `keep`, protect a blob from deletion, even before it is visible. Outside of `keep`, do nothing."""
         with self._guard:
             if self._keeps:
                 with self._lock.held(shared=True):
@@ -80,7 +80,7 @@ class OwnUses:
             return ImageUse(functools.partial(self._end, use, user))
 
     def read_live(self) -> list[FoundUse]:
-        """Return the uses of all running processes. Raises StoreError. The caller holds the lock exclusively."""
+        """Return the uses by all running processes. Raises StoreError. The caller holds the lock exclusively."""
         try:
             return read_live_uses(self._directory)
         except (OSError, ValueError, LookupError, TypeError) as error:

@@ -1,8 +1,8 @@
 """The image store of this machine's user: blobs by their digests, and the names of images.
 
 blobs/, partial/   blobs, and parts of downloads (blobs.py)
-names.json         which images there are, under which names (storenames.py, storedimages.py)
-uses/              what is in use now (storeuses.py, ownuses.py)
+names.json         the index of images and their names (storenames.py, storedimages.py)
+uses/              images and blobs in use (storeuses.py, ownuses.py)
 lock               the lock of the store (storelock.py)
 layers/            unpacked layers (layerplaces.py)
 
@@ -49,7 +49,7 @@ __all__ = ["BlobWriter", "Garbage", "ImageStore", "ImageUse", "StoreError", "sto
 def store_path(state_dir: str | None = None) -> Path:
     """Return the directory of this user's image store, which all clusters share.
 
-    state_dir: where clusters keep their state, as --state-dir says; None takes the default.
+    state_dir: the directory of clusters' state, as --state-dir names it; None for the default.
     """
     return state_home(state_dir) / ".images"
 
@@ -69,11 +69,11 @@ class ImageStore:
     # -- questions -----------------------------------------------------------------------------------------------------
 
     def images(self) -> list[Image]:
-        """Return the images, the oldest first, without those whose blobs are missing or damaged. Raises StoreError."""
+        """Return the images whose blobs are complete and undamaged, the oldest first. Raises StoreError."""
         return self._stored.whole(self._names.read())
 
     def find(self, wanted: Reference | str) -> Image | None:
-        """Return an image by its name, its ID, or the beginning of its ID; None when there is none.
+        """Return an image by its name, its ID, or the beginning of its ID; None without such an image.
 
         A reference with a digest matches an image that was pulled by that name and digest. When several images' IDs
         have the given beginning, the result is None.
@@ -94,26 +94,26 @@ class ImageStore:
         return next((one.added for one in self._names.read() if one.manifest == image.manifest_digest), 0.0)
 
     def users(self, image: Image) -> list[str]:
-        """Return the users of an image in all processes, as they were given to `use`. Raises StoreError."""
+        """Return the users of an image in all processes, as passed to `use`. Raises StoreError."""
         with self._lock.held(shared=False):
             uses = self._uses.read_live()
         return [user for use in uses if use.manifest == image.manifest_digest for user in use.users]
 
     def has_blob(self, digest: str) -> bool:
-        """Return True when the store has this blob. Within `keep`, also keep it from being deleted."""
+        """Return True when the store has this blob. Within `keep`, also protect it from deletion."""
         return self._uses.has_blob(digest)
 
     def is_withheld(self, digest: str, repository: str) -> bool:
         """Return True when a blob belongs only to private images of other repositories.
 
-        A pull from `repository` must download such a blob, although the store has it. Otherwise a registry could name
-        the blobs of a private image, which it does not have, and the image would become usable by its name.
+        A pull from `repository` must download such a blob, although the store has it. Otherwise a registry that does
+        not have a private image could name the image's blobs, and pods could use the image by the registry's name.
         """
         holders = [entry for entry in self._names.read() if digest in entry.blobs()]
         return bool(holders) and not any(entry.is_open_to(repository) for entry in holders)
 
     def blob_size(self, digest: str) -> int:
-        """Return a blob's size in bytes. Raises BadImage when it is not there."""
+        """Return a blob's size in bytes. Raises BadImage when it is not in the store."""
         return self._blobs.size(digest)
 
     def read_blob(self, digest: str, limit: int) -> bytes:
@@ -122,7 +122,7 @@ class ImageStore:
         limit: the largest accepted size, in bytes.
 
         Raises:
-            BadImage: it is not in the store, it is larger, or its file is damaged.
+            BadImage: the blob is not in the store, it is larger, or its file is damaged.
         """
         return self._blobs.read(digest, limit)
 
@@ -134,7 +134,7 @@ class ImageStore:
 
     @contextlib.contextmanager
     def keep(self) -> Iterator[None]:
-        """Within the block, keep all processes from deleting the blobs that this object writes or finds (`has_blob`).
+        """Within the block, protect blobs that this object writes or finds (`has_blob`) from deletion by any process.
 
         Raises:
             StoreError: the store's directory cannot be used.
@@ -175,14 +175,14 @@ class ImageStore:
     def add(
         self, reference: Reference | None, manifest_digest: str, index_digest: str = "", grant: PullGrant | None = None
     ) -> Image:
-        """Add an image, whose blobs are all in the store, and give it a name. A tag moves from the image that had it.
+        """Add an image, whose blobs are all in the store, and give it a name. A tag is removed from its former image.
 
         Args:
-            reference: its name; None for an image without a name. In that case, an image with the same
-                configuration that is already in the store is returned instead.
-            manifest_digest: of the image's manifest.
-            index_digest: of the index from which the manifest was chosen, if it was.
-            grant: the pod's Secret that was needed for it, if one was.
+            reference: the image's name; None for an image without a name. With None, an image in the store with the
+                same configuration is returned instead, if there is one.
+            manifest_digest: the digest of the image's manifest.
+            index_digest: the digest of the index from which the manifest was chosen; "" without an index.
+            grant: the pod's Secret that was needed to pull the image; None when none was needed.
 
         Raises:
             BadImage: a blob is missing, has another size, or is not what the manifest says.
@@ -226,9 +226,10 @@ class ImageStore:
     # -- removing ------------------------------------------------------------------------------------------------------
 
     def untag(self, reference: Reference) -> Image | None:
-        """Remove a name from its image; return the image without it, or None when no image has the name.
+        """Remove a name from its image; return the image without this name.
 
-        The image stays, even without a name, until `remove` or `prune`.
+        The image stays, even without a name, until `remove` or `prune`. Returns None when no image has the name, or
+        when the image's blobs are missing or damaged.
         """
         with self._lock.held(shared=False):
             entry = self._stored.find_entry(reference)
@@ -260,7 +261,7 @@ class ImageStore:
         return garbage
 
     def remove_unused(self, image: Image) -> bool:
-        """Remove an image unless something uses it; return whether it was removed. Raises StoreError."""
+        """Remove an image unless it is in use; return True when it was removed. Raises StoreError."""
         with self._lock.held(shared=False):
             if image.manifest_digest in {use.manifest for use in self._uses.read_live()}:
                 return False
@@ -273,7 +274,7 @@ class ImageStore:
     def prune(self, *, every: bool = False) -> Garbage:
         """Remove the images without a tag that are not in use, then delete garbage.
 
-        every: remove those with tags, too.
+        every: True to remove unused images with tags, too.
         """
         with self._lock.held(shared=False):
             used = {use.manifest for use in self._uses.read_live()}
@@ -304,13 +305,13 @@ class ImageStore:
         user: the user's description for messages, such as `pod default/web of cluster hatchway`.
 
         Raises:
-            BadImage: the image is no longer there.
+            BadImage: the image is no longer in the store.
             StoreError: the store's directory cannot be used.
         """
         return self._uses.use(image, user)
 
     def needed_images(self) -> list[Image]:
-        """Return the images whose unpacked layers are needed: all in the index, and all in use. Raises StoreError."""
+        """Return the images in the index and the images in use, whose unpacked layers are needed. Raises StoreError."""
         with self._lock.held(shared=False):
             used = {use.manifest for use in self._uses.read_live() if use.manifest}
             found = {entry.manifest: entry for entry in self._names.read()}
@@ -320,7 +321,7 @@ class ImageStore:
                     images.append(self._stored.unnamed_image(manifest))
             return images
 
-    # -- within --------------------------------------------------------------------------------------------------------
+    # -- private methods -----------------------------------------------------------------------------------------------
 
     def _with_config(self, images: tuple[NamedImage, ...], config: str) -> Image | None:
         """Return the image of the last entry with a configuration, if its files are whole."""

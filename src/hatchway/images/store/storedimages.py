@@ -18,7 +18,7 @@ _MOST_CACHED = 1000
 
 
 class StoredImages:
-    """Reads images. It changes nothing in the store."""
+    """Reads images; never changes the store."""
 
     def __init__(self, names: NameIndex, blobs: BlobFiles) -> None:
         self._names = names
@@ -41,7 +41,7 @@ class StoredImages:
         return found[-1] if len({entry.config for entry in found}) == 1 else None
 
     def whole(self, entries: Iterable[NamedImage]) -> list[Image]:
-        """Return the images of some entries, without those whose blobs are missing or damaged."""
+        """Return the images of some entries. Images whose blobs are missing or damaged are left out."""
         found = []
         for entry in entries:
             with contextlib.suppress(BadImage):

@@ -30,9 +30,9 @@ class StoreLock:
 
     @contextlib.contextmanager
     def held(self, *, shared: bool) -> Iterator[None]:
-        """Hold the lock within the block; wait while another process holds it in a mode that excludes this one.
+        """Hold the lock within the block; wait while another process holds it in a conflicting mode.
 
-        shared: True to hold it together with others that share it; False to hold it alone.
+        shared: True to share the lock with other holders that share it; False to hold it exclusively.
 
         Raises:
             StoreError: the lock's file cannot be used.

@@ -1,4 +1,4 @@
-"""The index of an image store: which images it has, under which names.
+"""The index of an image store: its images and their names.
 
 It is one JSON file, which is replaced as a whole: {"version": 1, "images": [{"manifest": DIGEST, "config": DIGEST,
 "layers": [DIGEST], "index": DIGEST, "tags": [...], "digests": [...], "added": SECONDS, "private": {REPOSITORY: [[UID,
@@ -20,7 +20,7 @@ from hatchway.images.reference import Reference
 from hatchway.images.store.blobs import sync_directory
 
 _VERSION = 1
-# The most Secrets that are remembered for one repository.
+# The most Secrets that are stored for one repository.
 _MOST_GRANTS = 100
 
 
@@ -53,7 +53,7 @@ class NamedImage:
     def is_open_to(self, repository: str) -> bool:
         """Return True when a pull from this repository may use the image's blobs without downloading them.
 
-        It may when everyone may use the image by one of its names, or when the image is from this repository.
+        This is so when everyone may use the image by one of its names, or when the image is from this repository.
         """
         names = {*self.private, *(name.rpartition(":")[0] for name in self.tags)}
         names.update(name.partition("@")[0] for name in self.digests)
@@ -118,7 +118,7 @@ def _parse(text: bytes) -> tuple[NamedImage, ...]:
             tags=tuple(found["tags"]),
             digests=tuple(found["digests"]),
             added=found["added"],
-            # Earlier releases have not written it.
+            # Earlier releases did not write this field.
             private={
                 str(name): tuple(PullGrant(str(secret), str(credential)) for secret, credential in grants)
                 for name, grants in found.get("private", {}).items()
@@ -129,7 +129,7 @@ def _parse(text: bytes) -> tuple[NamedImage, ...]:
 
 
 def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
-    """Return the image without a tag; and without the digests of its repository, when this was its last tag there."""
+    """Return the image without a tag, and without the digests of a repository in which it then has no tag."""
     tags = tuple(tag for tag in image.tags if tag != f"{reference.name}:{reference.tag}")
     digests = image.digests
     if not any(tag.startswith(f"{reference.name}:") for tag in tags):
@@ -138,9 +138,10 @@ def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
 
 
 def move_tag(image: NamedImage, others: list[NamedImage], reference: Reference) -> tuple[NamedImage, list[NamedImage]]:
-    """Return an image that is given a tag, and the others without it. They keep their digests, as in Docker.
+    """Return the image that gets a tag, and the other images without this tag. As in Docker, digests stay.
 
-    An image that loses its last tag, and has the same configuration (so the same files), is replaced by the new one.
+    An image that loses its last tag, and has the same configuration (and so the same files) as `image`, is replaced by
+    `image`.
     """
     left = []
     for one in others:
@@ -156,9 +157,10 @@ def move_tag(image: NamedImage, others: list[NamedImage], reference: Reference) 
 
 
 def with_name(image: NamedImage, reference: Reference, index_digest: str, grant: PullGrant | None = None) -> NamedImage:
-    """Return the image with one more name. Raises BadImage when the name has the digest of another one.
+    """Return the image with one more name. Raises BadImage when the name has the digest of another image.
 
-    grant: the pod's Secret with which it was pulled; None when everyone may use it. What everyone may use stays so.
+    grant: the pod's Secret with which the image was pulled; None when everyone may use it. If everyone may already use
+    the image by names of this repository, this does not change.
     """
     if reference.digest and reference.digest not in (image.manifest, image.index, index_digest):
         raise BadImage(f"{reference} is not the name of the manifest {image.manifest}")

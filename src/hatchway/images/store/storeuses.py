@@ -1,4 +1,4 @@
-"""Which images and blobs of a store are in use, by any process of this user.
+"""Records which images and blobs of a store are in use by processes of this user.
 
 uses/RANDOM    one use: a JSON object, in a file that its process has locked. When the process ends, even by kill -9,
                the kernel releases the lock; the use is then over, and the next garbage collection deletes the file.
@@ -50,7 +50,7 @@ class Use:
 
     @classmethod
     def begin(cls, directory: Path, lock: _Lock, manifest: str = "", blobs: tuple[str, ...] = ()) -> Use:
-        """Make a use, and note it in `directory`. lock: takes the store's lock in shared mode. Raises OSError."""
+        """Make a use, and record it in `directory`. lock: takes the store's lock in shared mode. Raises OSError."""
         with lock():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = directory / secrets.token_hex(8)
@@ -65,12 +65,12 @@ class Use:
         return use
 
     def pin(self, digest: str) -> None:
-        """Note that a blob is used, too. The caller holds the store's lock. Raises OSError."""
+        """Record that a blob is used, too. The caller holds the store's lock. Raises OSError."""
         if digest not in self.blobs:
             self._write({**self.blobs, digest: None}, self.users)
 
     def add_user(self, user: str) -> None:
-        """Note one more user. Raises OSError."""
+        """Record one more user. Raises OSError."""
         with self.lock():
             self._write(self.blobs, [*self.users, user])
 
@@ -91,7 +91,7 @@ class Use:
             os.close(descriptor)
 
     def _write(self, blobs: dict[str, None], users: list[str]) -> None:
-        """Write a new state to the file, then set it. When writing fails, the file keeps the old state."""
+        """Write a new state to the file, then to this object. When writing fails, the file keeps the old state."""
         text = json.dumps({"manifest": self.manifest, "blobs": list(blobs), "users": users}).encode()
         size = os.fstat(self.descriptor).st_size
         try:
@@ -110,9 +110,9 @@ class Use:
 
 
 def read_live_uses(directory: Path) -> list[FoundUse]:
-    """Return the uses of all running processes, and delete the others. The caller holds the store's lock.
+    """Return the uses by running processes, and delete all other uses. The caller holds the store's lock.
 
-    Raises OSError or ValueError when a use cannot be read: then nothing may be deleted.
+    Raises OSError or ValueError when a use cannot be read. In that case, nothing in the store may be deleted.
     """
     return list(_find_live_uses(directory))
 
@@ -140,7 +140,7 @@ def _find_live_uses(directory: Path) -> Iterator[FoundUse]:
 
 
 def described(users: list[str]) -> str:
-    """Return users for a message: the first few, and how many more."""
+    """Return users for a message: the first few, and the number of the others."""
     shown = ", ".join(users[:_SHOWN])
     return f"{shown} and {len(users) - _SHOWN} more" if len(users) > _SHOWN else shown
 

@@ -48,7 +48,7 @@ class CommandUser(Protocol):
         """Continue to write: the link is no longer full."""
 
     def ended(self, outcome: CommandResult | Exception) -> None:
-        """Take the command's result, or the error because of which it is not known. Called once, at the end."""
+        """Take the command's result, or an error when the result is not known. Called once, at the end."""
 
 
 class CommandLink(Protocol):
@@ -71,7 +71,7 @@ class CommandLink(Protocol):
         """Send the terminal's size, in characters."""
 
     def read(self, channel: int, count: int) -> None:
-        """Count `count` bytes, passed to `received` before, as consumed by the user, so that more may be read."""
+        """Count `count` bytes of a channel as consumed by the user. The link may then read more."""
 
     def cut(self) -> None:
         """Close the connection at once, in the protocol's orderly way."""
@@ -188,7 +188,7 @@ class ChannelLink(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report to the user how the command has ended, or that this is not known."""
+        """Report to the user how the command has ended, or that its result is not known."""
         assert self._transport is not None
         transports.note_lost(self._transport)
         if self._timer is not None:
@@ -377,7 +377,7 @@ class _Reader:
         self._channel = channel
 
     def replied(self, headers: Headers) -> None:
-        """Do nothing: the headers mean nothing here."""
+        """Do nothing: this protocol sends no information in a reply's headers."""
 
     def receive(self, data: bytes, fin: bool) -> None:
         if data:
@@ -389,7 +389,7 @@ class _Reader:
         self._link.stream_reset(self._channel)
 
     def connection_lost(self, error: Exception) -> None:
-        """Do nothing: the link watches `SpdyConnection.closed`."""
+        """Do nothing: the link learns this from `SpdyConnection.closed`."""
 
     def drained(self) -> None:
         """Do nothing: nothing is sent on this stream."""

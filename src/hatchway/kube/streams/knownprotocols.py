@@ -1,4 +1,4 @@
-"""Remembers which of several protocols an API server has accepted, to try it first the next time."""
+"""Stores which of several protocols an API server has accepted, so that this protocol is tried first the next time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _T = TypeVar("_T")
 
 
 class KnownProtocols:
-    """For each API server (by its connection), the protocol that it has accepted last."""
+    """Stores, for each connection to an API server, the protocol that the server has accepted last."""
 
     def __init__(self) -> None:
         self._last: weakref.WeakKeyDictionary[ApiConnection, tuple[tuple[str, ...], str]] = weakref.WeakKeyDictionary()
 
     def note(self, connection: ApiConnection, name: str) -> None:
-        """Remember that a server accepts the protocol with this name, so that `try_in_order` tries it first."""
+        """Record that a server accepts the protocol with this name, so that `try_in_order` tries it first."""
         self._last[connection] = connection.identity, name
 
     async def try_in_order(self, connection: ApiConnection, ways: Mapping[str, Callable[[], Awaitable[_T]]]) -> _T:
@@ -27,9 +27,9 @@ class KnownProtocols:
 
         The protocol that the server has accepted last is tried before all others.
 
-        ways: from each protocol's name to a function that tries this protocol; the best one first.
+        ways: maps each protocol's name to a function that tries this protocol; the best protocol comes first.
 
-        Raises UpgradeRefused when all are refused: the last refusal with a Kubernetes Status, or else the last one.
+        Raises UpgradeRefused when all are refused: the last refusal with a Kubernetes Status, or else the last refusal.
         Any other exception of a function is raised at once.
         """
         identity, last = self._last.get(connection, ((), ""))

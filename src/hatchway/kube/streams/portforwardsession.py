@@ -29,7 +29,7 @@ from hatchway.wire.spdyevents import Headers
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
-# The most bytes of an error's text that are kept.
+# The most bytes of an error's text; further bytes are dropped.
 _LONGEST_TEXT: Final = 16 * 1024
 # When a connection fails before any data, kubelets first end the data stream and then send the error's text. So the end
 # of a connection without data is reported only after its error stream has ended, or after this many seconds.
@@ -43,11 +43,11 @@ class ForwardError(ConnectionError):
 
 
 class PortForwardSession:
-    """A session with one pod. Each connection is opened and closed independently of the others.
+    """A session with one pod. Its connections are opened and closed independently of each other.
 
-    Kubelets have no flow control for single connections; Hatchway's cluster has. Without it, bytes that were not read
-    yet, of all connections together, share a buffer of 16 MiB. While the buffer is full, nothing is read from the
-    session (`stalled`), so new connections should be opened on another session.
+    An embedded cluster has flow control for each connection; kubelets have none. Without flow control, the unread bytes
+    of all connections share a buffer of 16 MiB. While this buffer is full, nothing is read from the session
+    (`stalled`), so new connections should be opened on another session.
     """
 
     def __init__(self, connection: SpdyConnection, pod: str, *, single: bool = False) -> None:
@@ -67,7 +67,7 @@ class PortForwardSession:
 
         It tries a WebSocket first, then plain SPDY: the server or the network may not support WebSockets, or the user
         may have no right to use them. The protocol that a server has accepted is tried first the next time. An embedded
-        cluster offers Hatchway's own protocol over SPDY (`SINGLE_STREAM_PROTOCOL`); then that is used.
+        cluster offers Hatchway's own protocol over SPDY (`SINGLE_STREAM_PROTOCOL`), which is then used.
 
         Raises ApiError: the server's error, or 503 when the server cannot be reached.
         """
@@ -117,7 +117,7 @@ class PortForwardSession:
 
     @property
     def has_flow_control(self) -> bool:
-        """Return True when the server has flow control for each connection, so that none can block the others."""
+        """Return True when the server has flow control for each connection, so that no connection can block another."""
         return self._connection.session.has_windows
 
     @property
@@ -126,7 +126,7 @@ class PortForwardSession:
         return self._count
 
     def connect(self, port: int) -> asyncio.Transport:
-        """Open a connection. It reads only after a protocol was set and `resume_reading` was called.
+        """Open a connection. Its transport reads only after a protocol was set and `resume_reading` was called.
 
         This does not wait for the server: bytes can be written at once, and a later failure ends the connection with
         ForwardError.
@@ -177,7 +177,7 @@ class PortForwardSession:
         self._connection.close()
 
     async def aclose(self) -> None:
-        """End the session, and wait until its connection is closed; abort it when that takes more than a second."""
+        """End the session, and wait until its connection is closed; after a second, abort the connection."""
         self.close()
         try:
             async with asyncio.timeout(1.0):
@@ -220,7 +220,7 @@ class _SingleTransport(SpdyStream):
 
 
 class _ForwardTransport(SpdyStream):
-    """The data stream of a connection. The connection's error stream reports its end to it."""
+    """The data stream of a connection. `text_ended` is called when the connection's error stream has ended."""
 
     __slots__ = ("_carrier", "_error_stream", "_late", "_on_end", "_received", "_text_open")
 
@@ -240,7 +240,7 @@ class _ForwardTransport(SpdyStream):
         self._late: asyncio.TimerHandle | None = None
 
     def receive(self, data: bytes, fin: bool) -> None:
-        """Take bytes. If the connection ends without any, report that later, because an error's text may follow."""
+        """Take bytes. If the stream ends without bytes, report the end later, because an error's text may follow."""
         if data:
             self._received = True
         elif fin and self._text_open and not self._received:
@@ -292,7 +292,7 @@ class _ErrorStreamReceiver:
         self._text = b""
 
     def replied(self, headers: Headers) -> None:
-        """Do nothing: the headers mean nothing here."""
+        """Do nothing: this protocol sends no information in a reply's headers."""
 
     def receive(self, data: bytes, fin: bool) -> None:
         """Collect the text."""

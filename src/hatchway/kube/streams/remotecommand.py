@@ -17,7 +17,7 @@ from hatchway.kube.streams.spdyconnection import SpdyConnection
 from hatchway.wire import channels
 from hatchway.wire.channels import STDERR, STDOUT, CommandResult
 
-# The most bytes of output that are kept until `receive` returns them.
+# The most bytes of output that are buffered until `receive` returns them.
 _UNREAD: Final = 1024 * 1024
 
 # The protocols that servers have accepted: for commands with input (True) and without (False).
@@ -90,15 +90,15 @@ class RemoteCommand:
 
     @classmethod
     async def attach(cls, connection: ApiConnection, namespace: str, pod: str, options: StreamOptions) -> RemoteCommand:
-        """Attach to a container's process. Raises ApiError: the server's error, or 503 when it cannot be reached."""
+        """Attach to a container's process. Raises ApiError as `exec` does."""
         return await cls._open(connection, _path(namespace, pod, "attach", options.query(())), options)
 
     @classmethod
     async def _open(cls, connection: ApiConnection, path: str, options: StreamOptions) -> RemoteCommand:
         """Open the command with the first protocol that the server accepts.
 
-        v4.channel.k8s.io over a WebSocket cannot report the end of the input. So for commands with input it is tried
-        only after plain SPDY. (kubectl never offers it over a WebSocket.)
+        v4.channel.k8s.io over a WebSocket cannot report the end of the input. So for commands with input this
+        protocol is tried only after plain SPDY. (kubectl never offers it over a WebSocket.)
         """
         command = cls()
 
@@ -136,7 +136,7 @@ class RemoteCommand:
         return self._link.can_end_input
 
     async def write(self, data: bytes) -> None:
-        """Send input, and wait while the connection is full. Raises BrokenPipeError when command or input has ended."""
+        """Send input; wait while the connection is full. Raises BrokenPipeError after the end of command or input."""
         assert self._link is not None
         if self._outcome is not None or self._input_ended:
             raise BrokenPipeError("the command has ended" if not self._input_ended else "the input was ended")
@@ -160,7 +160,7 @@ class RemoteCommand:
             self._link.resize(width, height)
 
     async def receive(self) -> tuple[int, bytes] | None:
-        """Wait for output, and return it as (STDOUT or STDERR, bytes); None at its end."""
+        """Wait for output, and return it as (STDOUT or STDERR, bytes); None when the output has ended."""
         while not self._pieces:
             if self._outcome is not None:
                 return None
@@ -201,7 +201,7 @@ class RemoteCommand:
     # Called by the link (`commandlinks.CommandUser`)
 
     def received(self, channel: int, data: bytes) -> None:
-        """Keep output for `receive`."""
+        """Buffer output for `receive`."""
         self._pieces.append((channel, data))
         self._changed.set()
 

@@ -26,14 +26,14 @@ from hatchway.wire.spdyevents import (
 from hatchway.wire.spdyheaders import HeaderList
 from hatchway.wire.websocket import GOING_AWAY, CloseReceived, Piece, WebSocket, WebSocketError
 
-# Reading from a connection is paused while more received bytes than this, of all streams together, are not read yet.
+# The most unread bytes of all streams of a connection together. Beyond this, reading from the connection is paused.
 KEPT: Final = 16 * 1024 * 1024
 # The same limit for a connection in a `SharedRoom`, while that room is full.
 LEAST_KEPT: Final = 1024 * 1024
 # A stream's writer is paused while more bytes than this wait for the stream's window.
 UNSENT: Final = 64 * 1024
-# Bytes in the transport's write buffer: at the first number the connection counts as full. It reaches the second number
-# only when the peer does not read; then the connection is aborted.
+# Bytes in the transport's write buffer: at the first number the connection counts as full. The buffer reaches the
+# second number only when the peer does not read; then the connection is aborted.
 _FULL: Final = 256 * 1024
 _ABSURD: Final = 64 * 1024 * 1024
 # Buffers of up to this many bytes together are joined, so that they need one call and one TLS record.
@@ -50,7 +50,7 @@ _LINGER: Final = 60.0
 class SharedRoom:
     """A limit on received bytes that are not read yet, shared by several connections.
 
-    Each connection may always keep `LEAST_KEPT` bytes.
+    Each connection may always have `LEAST_KEPT` unread bytes.
 
     most: the most bytes in all connections together.
     held: the present number of bytes.
@@ -98,7 +98,7 @@ class SpdyConnection(asyncio.Protocol):
         closed: a future that is done when the connection has ended. Its result is the error; None for an orderly end.
         is_full: True while the transport's write buffer is full.
         stalled: True while reading is paused for all streams, because too many received bytes are unread. When the
-            peer respects the windows, only many slow readers together can cause that, never a single one.
+            peer respects the windows, only many slow readers together can cause this, never a single reader.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class SpdyConnection(asyncio.Protocol):
     def open(self, headers: HeaderList, *, fin: bool = False) -> SpdyStream:
         """Open a stream. Raises ConnectionError when no more can be opened.
 
-        fin: True when nothing will be sent on it.
+        fin: True when nothing will be sent on the stream.
         """
         stream = SpdyStream(self, self.open_for(headers, fin=fin), list(headers))
         self._streams[stream.stream_id] = stream
@@ -162,13 +162,13 @@ class SpdyConnection(asyncio.Protocol):
 
     @property
     def stream_count(self) -> int:
-        """Return the number of streams that are open, or closed here but not yet by the peer."""
+        """Return the number of streams that are open, or closed at this end but not yet by the peer."""
         return len(self._streams)
 
     # Called by streams (`spdystream.StreamOwner`)
 
     def flush_soon(self, stream: SpdyStream | None = None, size: int = 0) -> None:
-        """Send at the end of this iteration of the event loop, together with other streams; long data at once."""
+        """Send data at the end of this iteration of the event loop, with other streams' data; long data at once."""
         if stream is not None:
             self._writers.append(stream)
             self._unflushed += size
@@ -221,7 +221,7 @@ class SpdyConnection(asyncio.Protocol):
     async def check(self, patience: float) -> bool:
         """Send a ping; return True when the peer answers it within `patience` seconds.
 
-        Otherwise the connection is aborted. It may have been lost while the machine slept or changed its network.
+        Otherwise abort the connection, which may have been lost while the machine slept or changed its network.
         """
         if self.closed.done():
             return False

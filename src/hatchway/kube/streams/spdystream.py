@@ -21,7 +21,7 @@ _NOTHING: Final[deque[bytes]] = deque(maxlen=0)
 
 
 class StreamOwner(Protocol):
-    """The connection that carries a stream, as the stream uses it (`spdyconnection.py`).
+    """The part of a connection (`spdyconnection.py`) that its streams use.
 
     session: the session to which the stream belongs.
     is_full: True while the connection's write buffer is full.
@@ -33,7 +33,7 @@ class StreamOwner(Protocol):
     most_unsent: int
 
     def flush_soon(self, stream: SpdyStream | None = None, size: int = 0) -> None:
-        """Send the session's bytes, together with what other streams write in this iteration of the event loop.
+        """Send the session's bytes, together with bytes that other streams write in this iteration of the event loop.
 
         stream: the stream that has written `size` bytes; its protocol is paused if the connection is full then.
         """
@@ -45,7 +45,7 @@ class StreamOwner(Protocol):
         """Add `count` to the received bytes that wait for a reader; `count` may be negative."""
 
     def finished(self, stream_id: int) -> None:
-        """Forget a stream that has ended both ways."""
+        """Remove a stream that has ended in both directions."""
 
     def linger(self, stream_id: int) -> None:
         """Reset a closed stream after some seconds, unless the peer ends it before."""
@@ -102,8 +102,8 @@ class SpdyStream(asyncio.Transport):
         self._closing = False
         self._lost = False
         self._full = False
-        # An error that is reported once the bytes that arrived before it were read. `_failed`: True when the error is
-        # reported in place of the peer's FIN.
+        # `_error` is reported after the bytes that arrived before the error were read. `_failed`: True when the error
+        # is reported in place of the peer's FIN.
         self._error: Exception | None = None
         self._failed = False
 
@@ -116,7 +116,7 @@ class SpdyStream(asyncio.Transport):
     def accept(self, headers: HeaderList = (), *, silent: bool = False) -> None:
         """Accept a stream that the peer has opened. Call it before writing.
 
-        silent: as for `SpdySession.accept`; only without headers.
+        silent: as for `SpdySession.accept`; allowed only without headers.
         """
         self._session.accept(self.stream_id, headers, silent=silent)
         if not silent:
@@ -152,7 +152,7 @@ class SpdyStream(asyncio.Transport):
         return not (self._paused or self._closing)
 
     def pause_reading(self) -> None:
-        """Pass no more bytes to the protocol; queue those that arrive."""
+        """Pass no more bytes to the protocol; queue the bytes that arrive."""
         self._paused = True
 
     def resume_reading(self) -> None:
@@ -210,7 +210,7 @@ class SpdyStream(asyncio.Transport):
         self._lose(None)
 
     def hold(self, count: int) -> None:
-        """Count `count` received bytes that the protocol buffers as unread; a negative `count` takes them off again."""
+        """Count `count` received bytes that the protocol buffers as unread; a negative `count` subtracts them."""
         self._owner.count_unread(count)
 
     def may_write(self) -> bool:
@@ -235,7 +235,7 @@ class SpdyStream(asyncio.Transport):
     # Called by the connection (`spdyconnection.StreamReceiver`)
 
     def replied(self, headers: Headers) -> None:
-        """Do nothing: the headers mean nothing here."""
+        """Do nothing: a stream uses no information from a reply's headers."""
 
     def receive(self, data: bytes, fin: bool) -> None:
         """Take bytes from the peer."""
@@ -272,7 +272,7 @@ class SpdyStream(asyncio.Transport):
         self._lose(ConnectionResetError("the stream was reset by the other side"))
 
     def connection_lost(self, error: Exception) -> None:
-        """End the stream, because the connection is lost. If the peer had sent FIN, its bytes can still be read."""
+        """End the stream, because the connection is lost. After a FIN of the peer, buffered bytes can still be read."""
         if self._peer_ended and self._kept:
             self._error = error
         else:

@@ -26,14 +26,14 @@ from hatchway.wire.wshandshake import HandshakeError
 PATIENCE: Final = 30.0
 # The most bytes of a refusal that are read.
 _LARGEST_REFUSAL: Final = 64 * 1024
-# A large read buffer, because one session carries many connections. The system provides its memory only when used.
+# A large read buffer, because one session carries many connections. The system allocates memory only for used parts.
 _LIMITS: Final = Limits(tls_buffer=16 * (16 * 1024 + 64))
 
 
 class UpgradeRefused(ApiError):
     """The server has refused the upgrade. It may still accept another protocol.
 
-    final: True when it would refuse every protocol: the user is unknown (401), or the object does not exist (404).
+    final: True when every protocol would be refused: the user is unknown (401), or the object does not exist (404).
     """
 
     def __init__(self, error: ApiError) -> None:
@@ -56,7 +56,7 @@ class Upgraded:
     _rest: bytes
 
     def hand_over(self, protocol: asyncio.Protocol) -> None:
-        """Set the transport's protocol, and pass it the bytes that the server has already sent."""
+        """Set the transport's protocol, and pass the bytes that the server has already sent to the protocol."""
         transport = self._transport
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
@@ -74,7 +74,7 @@ class Upgraded:
 
 
 class _Waiting(asyncio.Protocol):
-    """The protocol of an upgraded transport until `hand_over` sets another one. Reading is paused meanwhile."""
+    """The protocol of an upgraded transport until `hand_over` sets another protocol. Reading is paused meanwhile."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.lost = False

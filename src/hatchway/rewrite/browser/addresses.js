@@ -1,7 +1,7 @@
 // Adds the prefix to addresses (`add`), and removes it (`del`).
 
-// All paths of the door's host name for path prefixes belong to applications. If a page contains this host name with
-// another port, that port is the one on which the application itself listens.
+// `prefix.localhost` serves only applications. If a page contains this host name with another port, that is the port on
+// which the application itself listens.
 var DOOR = /^prefix\..*localhost$/.test(here.hostname);
 
 function has(path) {
@@ -42,7 +42,7 @@ function addText(text) {
   }
 }
 
-// Return a relative address with ".." in a form that does not leave the prefix, as ".." does not leave a host's root.
+// Return a relative address with ".." in a form that does not leave the prefix, like ".." does not leave a host's root.
 function climb(text) {
   try {
     var real = new NativeURL(base());
@@ -97,7 +97,7 @@ function each(list, map) {
   });
 }
 
-// Apply `map` to a style's addresses. Those of `@import "..."` and `image-set("..." 1x)` have no `url(` before them.
+// Apply `map` to a style's addresses. The addresses in `@import "..."` and `image-set("..." 1x)` have no `url(`.
 function styled(text, map) {
   function one(all, begin, quote, url) { return begin + quote + map(url); }
   return text

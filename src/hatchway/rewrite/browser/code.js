@@ -103,7 +103,7 @@ function surroundings(text) {
   };
 }
 
-// Return a rewritten script, as `Lexer` and `JavaScriptRewriter` rewrite it.
+// Rewrite a script like `Lexer` and `JavaScriptRewriter` do, and return it.
 function code(text) {
   if (!CHANGEABLE.test(text)) return text;
   // put: the offset up to which the text is in `out`. at: the offset up to which it was read. begun: where the code
@@ -131,7 +131,7 @@ function code(text) {
     return surroundings(text.slice(i < resumed.length && resumed[i] <= position ? resumed[i] : Math.max(0, floor), position));
   }
 
-  // Return the offset where the chain of names that ends at `end` begins; -1 when there is none that may be changed.
+  // Return the beginning of the chain of names that ends at `end`; -1 when no chain there may be changed.
   function chainOf(end) {
     var floor = Math.max(begun, put, end - 160), piece = text.slice(floor, end), first = -1, rest = piece, found;
     while ((found = /[A-Za-z_$][\w$]*$/.exec(rest))) {
@@ -179,7 +179,7 @@ function code(text) {
     while ((found = /(?:\?\.|(?<!\.)\.)\s*#?[\w$\x80-\uffff]+$/.exec(piece))) {
       piece = piece.slice(0, found.index).replace(/\s+$/, "");
       if (piece) continue;
-      if (fromKept) return false; // only members, of nothing
+      if (fromKept) return false; // only member names, without an object before them
       piece = kept;
       fromKept = true;
     }

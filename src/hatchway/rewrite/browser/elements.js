@@ -126,7 +126,8 @@ constructor("Audio", first);
   });
 });
 
-// SVG: `use.href.baseVal`. The object `href` does not name its element, so the objects that scripts have read are kept.
+// SVG: `use.href.baseVal`. The object `href` does not show that it belongs to an `href` attribute, so the objects that
+// scripts have read from `href` are remembered.
 
 var addressed = new WeakSet();
 ["SVGAElement", "SVGImageElement", "SVGUseElement", "SVGScriptElement", "SVGFEImageElement", "SVGGradientElement",

@@ -40,7 +40,7 @@ function wrap(location) {
 function ownLocation(value) {
   if (value === null || typeof value !== "object" || (value instanceof Object && value !== place)) return value;
   if (value === place) return doc ? wrap(place) : place;
-  // It may be the Location of another window of the same origin. Reading one of another origin is an error.
+  // The value may be the Location of another window. Reading it is an error if that window has another origin.
   try {
     if (Object.prototype.toString.call(value) === "[object Location]") return wrap(value);
   } catch (e) {}
@@ -54,17 +54,17 @@ if (!doc) {
   if (global.WorkerLocation) define(global.WorkerLocation.prototype, "toString", function toString() { return this.href; });
 }
 
-// For `f().location`, where the result of f may be a window: all objects get these two properties, except windows of
-// other origins and objects without a prototype.
+// Rewritten code reads `f().location.__hatchwaySelf`, because the result of f may be a window, and `__hatchwayLocation`
+// in patterns. All objects get these two properties, except windows of other origins and objects without a prototype.
 function shared(name, get, set) {
-  // `global` may be another window than the one that has loaded this file.
+  // `global` may be another window than the window that has loaded this script.
   if (name in global.Object.prototype) return;
   Object.defineProperty(global.Object.prototype, name, { get: get, set: set, configurable: true });
 }
 shared("__hatchwaySelf", function () { return ownLocation(this); });
 shared("__hatchwayLocation", function () { return ownLocation(this.location); });
 
-// `location` that is read by reflection.
+// Functions that read `location` by reflection.
 var getOf = global.Reflect.get;
 define(global.Reflect, "get", function get(target, key) {
   var value = arguments.length > 2 ? getOf(target, key, arguments[2]) : getOf(target, key);

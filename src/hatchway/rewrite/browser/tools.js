@@ -39,7 +39,7 @@ function constructor(name, map) {
   if (Native.prototype) define(Native.prototype, "constructor", Ours);
 }
 
-// Replace a method: it returns `map(result, object, arguments)`.
+// Replace a method: the new method returns `map(result, object, arguments)`.
 function result(object, name, map) {
   var found = object && Object.getOwnPropertyDescriptor(object, name);
   if (!found || typeof found.value !== "function" || !found.configurable) return;
@@ -49,8 +49,8 @@ function result(object, name, map) {
   Object.defineProperty(object, name, found);
 }
 
-// Replace an accessor: `read(value, object)` gives the value that scripts read, `write(value, object)` the one that is
-// set. Both are optional.
+// Replace an accessor: `read(value, object)` returns the value that scripts read, `write(value, object)` the value that
+// is set. Both are optional.
 function accessor(type, name, read, write) {
   var proto = typeof type === "string" ? global[type] && global[type].prototype : type;
   var found = proto && Object.getOwnPropertyDescriptor(proto, name);

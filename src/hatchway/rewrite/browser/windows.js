@@ -1,4 +1,4 @@
-// Frames and new windows. An empty window has no page that could contain this script, so it is installed from here.
+// Frames and new windows. An empty window has no page that could contain this script, so its opener installs it.
 
 function child(window) {
   try {

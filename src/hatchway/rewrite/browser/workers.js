@@ -1,4 +1,4 @@
-// Workers. A worker's script from a `blob:` URL gets this script before it here; others get it from the server.
+// Workers. This script must run before a worker's script. For a `blob:` URL it is added here, otherwise by the server.
 
 var blobs = new Map();
 var NativeBlob = global.Blob;
@@ -48,8 +48,8 @@ accessor("Client", "url", del);
 if (global.Clients) method(global.Clients.prototype, "openWindow", first);
 if (global.WindowClient) method(global.WindowClient.prototype, "navigate", first);
 
-// A service worker may answer with a response that it has requested in another way (`fetch(event.request)`, a cache),
-// so a page or a worker's script in it may not contain this script.
+// A service worker may answer with a response that was requested for another purpose (by `fetch(event.request)`), or
+// with one from a cache. The page or worker's script in it may not contain this script, so it is added here.
 function given(response, type, change) {
   if (!response || !response.body || !type.test(response.headers.get("content-type"))) return response;
   return response.text().then(function (text) {

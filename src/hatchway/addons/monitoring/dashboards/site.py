@@ -1,12 +1,12 @@
-"""Serves the dashboards: their files, and the part of Prometheus' HTTP API that they ask. It keeps no state.
+"""Serves the dashboards: their files, and the part of Prometheus' HTTP API that they use. It keeps no state.
 
 /               the page, which shows all dashboards
 /NAME           its scripts and styles
 /api/v1/...     Prometheus' HTTP API: queries, labels, series, metadata
-/facts.json     what the page must know: `interval`, seconds between two scrapes; `oldest`, the time of the oldest
-                sample in milliseconds, or null; `proxied`, True when the request came through the proxy verb
-/logs           below the proxy verb: a redirect to the log explorer's Service. The page cannot make that address
-                itself, because the proxy verb hides its path from scripts. The fragment says what to show
+/facts.json     facts for the page: `interval`, seconds between two scrapes; `oldest`, the time of the oldest sample in
+                milliseconds, or null; `proxied`, True when the request came through the proxy verb
+/logs           a redirect to the log explorer's Service, for pages below the proxy verb. The page cannot compute this
+                address, because the proxy verb hides its path from scripts
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class DashboardSite:
             return refused
         if head.path == b"/facts.json" and head.method in ("GET", "HEAD"):
             kept = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")]
-            # A kube-apiserver sets it, too (apimachinery `pkg/util/proxy/transport.go`).
+            # The proxy verb sets this field, as kube-apiserver's does (apimachinery `pkg/util/proxy/transport.go`).
             uri = head.header(b"x-forwarded-uri") or b""
             return Respond(200, kept, json.dumps({**self._facts(), "proxied": b"/proxy/" in uri}).encode())
         if head.method not in ("GET", "POST") or not _READING.match(head.path):

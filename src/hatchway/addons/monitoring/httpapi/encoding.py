@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 # Prometheus' message, which clients recognize.
 TRUNCATED = "results truncated due to limit"
-# `tick` is called each time after this many samples.
+# The number of samples between two calls of `tick`.
 _SLICE = 4096
 
 
@@ -42,7 +42,7 @@ def _number(value: float) -> str:
 
 
 def _samples(times: Sequence[int], values: Sequence[float | None], texts: dict[int, str]) -> str:
-    """Return samples as JSON. texts: keeps the texts of times, which the series of a result share."""
+    """Return samples as JSON. texts: a cache of the texts of times, because the series of a result have equal times."""
     parts = []
     for time, value in zip(times, values, strict=True):
         if value is None:

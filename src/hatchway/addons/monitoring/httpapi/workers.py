@@ -74,7 +74,7 @@ class QueryWorkers:
     def _ended(self, work: asyncio.Future[T]) -> None:
         self._under_way -= 1
         if not work.cancelled():
-            # Otherwise asyncio would log an error whose caller no longer waits.
+            # When the caller no longer waits, asyncio would log that the error was never retrieved.
             work.exception()
 
     def close(self) -> None:

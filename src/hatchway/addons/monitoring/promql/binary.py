@@ -146,8 +146,8 @@ class VectorOperation:
             for key, rows in doubles.items():
                 self._check_one(key, rows, matters)
         out: list[Row] = []
-        # For each step, True if it has a result; by (labels of the match, labels of the result), for one-to-one by
-        # (labels of the match, ()).
+        # (labels of the match, labels of the result) → for each step, True if it has a result. In a one-to-one match,
+        # the second part of the key is ().
         matched: dict[tuple[Labels, Labels], list[bool]] = {}
         for row in many:
             signature = self._signature(row.labels)
@@ -206,7 +206,7 @@ class VectorOperation:
         row: Row,
         other: Row,
     ) -> None:
-        """Note the steps that have a match. Raises PromqlError when a step has two matches."""
+        """Record which steps have a match. Raises PromqlError when a step has two matches."""
         single = self._matching.cardinality == "one-to-one"
         key = (signature, () if single else labels)
         flags = [value is not None for value in values]

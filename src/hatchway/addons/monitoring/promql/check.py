@@ -33,7 +33,7 @@ def check(query: str, node: Expression) -> ValueType:
     Removes the matching from operations that are not between two vectors.
 
     Raises:
-        QueryParseError: a part has a type that is not allowed there.
+        QueryParseError: a part of the expression has a type that is not allowed.
     """
     return _TypeChecker(query).check(node)
 

@@ -27,7 +27,7 @@ from hatchway.addons.monitoring.promql.rangefunctions import RANGE_FUNCTIONS, ov
 from hatchway.addons.monitoring.promql.selection import Selection
 from hatchway.addons.monitoring.tsdb.labels import without_name
 
-# The step of a subquery without one, in milliseconds: Prometheus' default evaluation interval.
+# The default step of a subquery, in milliseconds: Prometheus' default evaluation interval.
 SUBQUERY_STEP = 60_000
 
 
@@ -260,7 +260,7 @@ class Evaluator:
         return unique(out)
 
     def _sorted(self, rows: list[Row], descending: bool) -> list[Row]:
-        """Sort the series of an instant query by value, NaN last. In a range query it has no effect."""
+        """Sort the series of an instant query by value, NaN last. Series of a range query are not sorted."""
         if self._grid.count != 1:
             return rows
 

@@ -113,7 +113,7 @@ class QueryBudget:
     """Limits the time and the memory of an evaluation.
 
     Args:
-        samples: the most values that it may compute, and the most samples of one series that it may read.
+        samples: the most values that an evaluation may compute, and the most samples that it may read of one series.
         seconds: the longest time.
         cancelled: set when no client waits for the answer any more.
     """

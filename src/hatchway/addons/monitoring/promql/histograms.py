@@ -58,7 +58,7 @@ def bucket_quantile(q: float, buckets: list[tuple[float, float]]) -> float:
     if observations == 0:
         return NAN
     rank = q * observations
-    # The search is the one of Go's sort.Search, because counts may be NaN, for which every comparison is false.
+    # Search as Go's sort.Search does: counts may be NaN, for which every comparison is false.
     low, high = 0, len(bounds) - 1
     while low < high:
         middle = (low + high) // 2
@@ -79,7 +79,7 @@ def bucket_quantile(q: float, buckets: list[tuple[float, float]]) -> float:
 
 
 def _monotonic(buckets: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """Join buckets with the same bound, and raise counts that are lower than those before them."""
+    """Join buckets with the same bound, and raise counts that are lower than the count before."""
     bounds: list[float] = []
     counts: list[float] = []
     for bound, count in buckets:

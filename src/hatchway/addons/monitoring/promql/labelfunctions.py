@@ -82,7 +82,7 @@ def _cost(text: str) -> int:
 
 
 def absent_labels(node: Expression) -> Labels:
-    """Return the labels of `absent(node)`: those for which the selector has one matcher, with `=`."""
+    """Return the labels of `absent(node)`: each label for which the selector has exactly one matcher, with `=`."""
     while isinstance(node, Paren):
         node = node.expression
     selector = node.selector if isinstance(node, MatrixSelector) else node

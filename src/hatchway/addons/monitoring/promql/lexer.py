@@ -1,6 +1,7 @@
 """Splits PromQL into tokens, with the tokens and the error texts of `promql/parser/lex.go`.
 
-Each token is made when the parser asks for it, so that the first error in the text is raised, from lexer or parser.
+Each token is made when the parser requests it. So the first error in the text is raised, whether the lexer or the
+parser finds it.
 """
 
 from __future__ import annotations

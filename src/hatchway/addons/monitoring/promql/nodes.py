@@ -103,7 +103,7 @@ class VectorMatching:
 
 @dataclass(slots=True)
 class Binary(Node):
-    """A binary operation. matching: None unless it is between two vectors (`check` removes it from others)."""
+    """A binary operation. matching: only for an operation between two vectors (`check` removes it otherwise)."""
 
     operator: str
     left: Expression

@@ -268,7 +268,7 @@ class _QueryParser:
         return FunctionCall(name.position, end, function, arguments)
 
     def _arguments(self, *, last: bool = False) -> list[Expression]:
-        """Parse arguments in parentheses. last: do not read the token after them."""
+        """Parse arguments in parentheses. last: True to leave the token after them unread."""
         self._advance()
         arguments: list[Expression] = []
         if self.token.kind != ")":

@@ -19,7 +19,7 @@ from hatchway.addons.monitoring.promql.mathematics import (
     variance,
 )
 
-# The budget is checked each time after this many windows.
+# The number of windows between two checks of the budget.
 _WINDOWS = 64
 
 # The parts of a rate that depend only on the times of a step's window: index of the first sample, index of the last,

@@ -66,7 +66,7 @@ class Selection:
         return tuple(range(grid.start - node.offset, grid.start - node.offset + grid.step * grid.count, grid.step))
 
     def instants(self, node: VectorSelector, grid: Grid, *, times: bool = False) -> list[Row]:
-        """Return the values of an instant vector selector. times: return the samples' times (seconds) instead."""
+        """Return the values of an instant vector selector. times: True for the samples' times (seconds) instead."""
         ends = self.ends(node, grid)
         rows: list[Row] = []
         pickers: dict[Timeline, Picker] = {}

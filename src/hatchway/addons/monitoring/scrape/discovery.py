@@ -5,7 +5,7 @@
     prometheus.io/path: /metrics
     prometheus.io/scheme: http
 
-Jobs and labels are as widely used dashboards expect them: `job="apiserver"`, `job="kubelet"` with `metrics_path`.
+Jobs and labels are those that widely used dashboards expect: `job="apiserver"`, `job="kubelet"` with `metrics_path`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from hatchway.numerals import is_digits
 _CALM = 1.0
 _KUBELET_PATHS = ("/metrics", "/metrics/cadvisor")
 _ANNOTATION = "prometheus.io/"
-# Jobs by which dashboards find the cluster's own parts. A Service with such a name does not get it as its job.
+# The jobs by which dashboards find the cluster's own parts. The job of a Service with such a name is NAMESPACE/NAME.
 _JOBS = frozenset({"apiserver", "kubelet", "kubernetes-pods", "kube-state-metrics"})
 # The most targets that the Services and pods of one namespace give.
 _MOST_OF_NAMESPACE = 300
 _SERVICE_NAME = "kubernetes.io/service-name"
-# The Service whose series keep their own labels (`honor_labels`), because they describe other objects. It is the only
-# one: a user who may make a Service elsewhere could otherwise invent series of all namespaces.
+# The only Service whose series keep their own labels (`honor_labels`), because they describe other objects. With other
+# such Services, a user who may create a Service in one namespace could forge series of all namespaces.
 _STATE_METRICS = ("kube-system", "kube-state-metrics")
 # A path that can be written into a request's first line without changes.
 _path = re.compile(r"/[\x21-\x7e]{0,1024}").fullmatch
-# Pods have loopback addresses where there is no private network; other loopback addresses are this machine's.
+# Pods have these loopback addresses if there is no private network. Other loopback addresses belong to this machine.
 _POD_LOOPBACK = ipaddress.ip_network("127.64.0.0/10")
 
 
@@ -67,7 +67,7 @@ def wish_of(obj: Object) -> ScrapeWish | None:
 
 
 def is_scrapable(address: str) -> bool:
-    """Return True for an address of a pod or of another machine; False for this machine's, and for link-local ones."""
+    """Return True for addresses of pods and other machines; False for this machine's and link-local addresses."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -124,7 +124,7 @@ class TargetDiscovery:
         yield self._behind_api("apiserver", "kubernetes.default.svc:443", "/metrics", "/metrics", {})
         for node in self._nodes.items.values():
             yield from self._of_node(node)
-        # By namespace, so that endpoints in one namespace cannot replace the targets of another namespace.
+        # URLs are recorded by namespace, so that endpoints in one namespace cannot replace another namespace's targets.
         seen: dict[str, set[str]] = {}
         for service in self._services.items.values():
             urls = seen.setdefault(service["metadata"]["namespace"], set())

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _MOST_TARGETS = 1000
 _MOST_METRICS = 10_000
-# Milliseconds. A scrape that is less late than this gets the time at which it was due: regular times compress well.
+# A scrape that is at most this many milliseconds late gets the time at which it was due: regular times compress well.
 _TOLERANCE = 50
 
 Key = tuple[str, str, Labels, bool]
@@ -30,7 +30,7 @@ class ScrapePool:
     """Scrapes targets until it is closed.
 
     Args:
-        store: gets the samples.
+        store: stores the samples.
         limits: the limits of each scrape.
 
     Attributes:

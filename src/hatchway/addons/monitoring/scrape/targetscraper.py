@@ -14,7 +14,7 @@ from hatchway.addons.monitoring.scrape.textformat import ExpositionError, Exposi
 from hatchway.addons.monitoring.tsdb.labels import METRIC_NAME, STALE, make_labels
 from hatchway.addons.monitoring.tsdb.store import TimeSeries, TimeSeriesStore
 
-# The event loop gets a turn after this many lines.
+# After this many lines, other tasks of the event loop may run.
 _SLICE = 1000
 # Milliseconds. Samples further in the future (`maxAheadTime`) or in the past (`tsdb/head.go`: half a block) are
 # refused.
@@ -33,7 +33,7 @@ _REPORTS = (
 
 @dataclass(slots=True)
 class SeriesTexts:
-    """The memory for the texts of series, by which all targets find their series without parsing the labels again.
+    """The memory for the texts of series. With these texts, scrapers find series without parsing the labels again.
 
     left: the characters that are still free.
     """
@@ -64,7 +64,7 @@ class ScrapeLimits:
     value: int = 4096
 
     def of_target(self, target: ScrapeTarget) -> ScrapeLimits:
-        """Return the limits of one target: kube-state-metrics is the only one that keeps its own labels."""
+        """Return the limits of one target. Only kube-state-metrics, which has larger limits, has `honor_labels`."""
         if not target.honor_labels:
             return self
         return replace(self, body=self.state_body, samples=self.state_samples)
@@ -111,7 +111,7 @@ class TargetScraper:
         # The series of the last scrape whose samples had no time in the text.
         self._current: set[TimeSeries] = set()
         self._reports: list[TimeSeries] = []
-        # How many samples the present scrape has read so far; kept when the scrape fails.
+        # How many samples the present or the last scrape has read, even if it failed.
         self._scraped = 0
 
     @property
@@ -224,7 +224,7 @@ class TargetScraper:
         if self.target.honor_labels:
             return self._store.series(make_labels({**own, **labels}.items()))
         for name in sorted(set(labels) & set(own)):
-            # The target's labels win (`honor_labels: false`).
+            # The target's labels take precedence (`honor_labels: false`).
             renamed = f"exported_{name}"
             while renamed in own or renamed in labels:
                 renamed = f"exported_{renamed}"

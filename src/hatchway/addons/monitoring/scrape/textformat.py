@@ -56,7 +56,7 @@ class MetricFacts:
 class ExpositionParser:
     """Parses the texts of one target. Comments are parsed only once.
 
-    A text comes in pieces: `begin`, the lines of each piece by `parse`, `finish`.
+    A text may come in pieces: call `begin`, then `parse` with the lines of each piece, then `finish`.
 
     openmetrics: True for OpenMetrics: times are seconds, the text ends with `# EOF`, samples may have exemplars.
     facts: the facts about each metric, from the comments of all texts.
@@ -74,7 +74,7 @@ class ExpositionParser:
         self._lines, self._ended = 0, False
 
     def samples(self, text: str) -> Iterator[SampleLine]:
-        """Yield the samples of a whole text, as `parse`."""
+        """Yield the samples of a whole text, as `parse` does."""
         self.begin()
         yield from self.parse(text.split("\n", _MOST_LINES))
         self.finish()

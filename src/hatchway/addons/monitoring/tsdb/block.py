@@ -45,7 +45,7 @@ class SampleBlock:
     path: Path | None = None
 
     def chunk(self, series: int) -> bytes | None:
-        """Return a series' chunk; None when it has no samples here."""
+        """Return a series' chunk; None when it has no samples in this block."""
         place = self.places.get(series)
         if place is None:
             return None
@@ -53,7 +53,7 @@ class SampleBlock:
         return bytes(self.data[offset : offset + (place & 0xFFFFFF)])
 
     def samples(self, series: int) -> tuple[array[int], array[float]] | None:
-        """Return a series' samples; None when it has none here. Raises ValueError for a damaged chunk."""
+        """Return a series' samples; None when it has none in this block. Raises ValueError for a damaged chunk."""
         chunk = self.chunk(series)
         return None if chunk is None else decode(chunk)
 

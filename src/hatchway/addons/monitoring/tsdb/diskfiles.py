@@ -86,7 +86,7 @@ class StoreFiles:
             log.warning("the samples of %s are lost: %s", path, error)
 
     def next_journal(self) -> list[Path]:
-        """Begin a new journal; return the files of the old ones, to be removed when a block contains their samples."""
+        """Begin a new journal; return the old journals' files, to be removed when a block contains their samples."""
         old = [*self._old, self.journal.path]
         self._old = []
         self.journal.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hatchway.addons.monitoring.tsdb.labels import Labels
 from hatchway.addons.monitoring.tsdb.matchers import Matcher
 
-# `tick` is called each time after this many values.
+# The number of values between two calls of `tick`.
 _SLICE = 1024
 
 
@@ -59,7 +59,7 @@ class LabelIndex:
     def select(self, matchers: Iterable[Matcher], tick: Callable[[], None]) -> set[int]:
         """Return the numbers of the series that all matchers match. The caller must not change the set.
 
-        Another thread may remove series meanwhile, so the result may contain removed ones.
+        Another thread may remove series meanwhile, so the result may contain removed series.
 
         tick: called at intervals while values are matched; it may raise an exception to stop.
         """
@@ -82,7 +82,7 @@ class LabelIndex:
         return found.difference(*excluding) if excluding else found
 
     def _with_values(self, matcher: Matcher, tick: Callable[[], None], *, matching: bool) -> set[int]:
-        """Return the series with a value of the label that the matcher matches; with False, that it does not match."""
+        """Return the series with a label value that the matcher matches, or does not match if `matching` is False."""
         equal = "=" if matching else "!="
         if matcher.type == equal:
             values = [matcher.value]

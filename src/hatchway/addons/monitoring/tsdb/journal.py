@@ -1,7 +1,7 @@
 """The journal: appends scraped samples to a file, so that they are found after a restart.
 
-Each append is one write to the kernel, so it is not lost when this program is killed; only a crash of the machine loses
-the last seconds. A file begins empty, and is deleted when a block contains its samples.
+Each append is one write to the kernel, so its samples are not lost when this program is killed. Only a crash of the
+machine loses the last seconds. A file begins empty, and is deleted when a block contains its samples.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def value_of(labels: Labels, name: str) -> str:
 
 
 def with_label(labels: Labels, name: str, value: str) -> Labels:
-    """Return the labels after one of them is set to a value; "" removes it."""
+    """Return the labels with one label set to a value; "" removes the label."""
     rest = [pair for pair in labels if pair[0] != name]
     if value:
         rest.append((name, value))

@@ -194,7 +194,7 @@ class TimeSeriesStore:
             self._head[series.number] = series
         if numbers:
             if not self._head_samples:
-                # The newest time, because a target may give old times of its own, which must not make the head older.
+                # Use the newest time: a target may send samples with old times, which must not make the head older.
                 self._head_begin = max(times)
             self._head_samples += len(numbers)
             if self._files is not None:
@@ -235,7 +235,7 @@ class TimeSeriesStore:
         return found
 
     def _find(self, series: TimeSeries, blocks: list[SampleBlock], begin: int, end: int, found: list[Selected]) -> None:
-        """Add a series to `found` when it may have samples in the time. Called under the lock."""
+        """Add a series to `found` when it may have samples from `begin` to `end`. Called under the lock."""
         parts = tuple([block for block in blocks if series.number in block.places])
         live = [(series.times, series.values)]
         if series.frozen is not None:
@@ -254,7 +254,7 @@ class TimeSeriesStore:
 
     @property
     def size(self) -> int:
-        """Return the bytes of all samples and series. The size of those in memory is estimated."""
+        """Return the bytes of all samples and series. For data in memory, this is an estimate."""
         blocks = sum(block.size for block in self.blocks)
         return blocks + self._units * _SERIES_BYTES + self._head_samples * _SAMPLE_BYTES
 

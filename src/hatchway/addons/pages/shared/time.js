@@ -48,7 +48,7 @@ const DAYS = "Sun Mon Tue Wed Thu Fri Sat".split(" ");
 export const dayOf = (ms) => { const d = new Date(ms); return `${DAYS[d.getDay()]}, ${d.getDate()} ${MONTHS[d.getMonth()]} ${d.getFullYear()}`; };
 const short = (ms) => { const d = new Date(ms); return `${d.getDate()} ${MONTHS[d.getMonth()]}`; };
 
-/** Return a time in words, without parts that need not be said. */
+/** Return a time in words, without the parts that are clear from the present time. */
 export function words(ms, step = 1000) {
   const clock = step < 1000 ? `${clockOf(ms)}.${String(new Date(ms).getMilliseconds()).padStart(3, "0")}` : clockOf(ms, step < UNITS.m);
   if (step >= UNITS.d) return short(ms);

@@ -86,7 +86,7 @@ class FirstStart:
         """Start a Deployment, and wait until it is ready.
 
         Raises:
-            ProxyError: when it is not ready in time, or too many requests are held.
+            ProxyError: when the Deployment is not ready in time, or too many requests are held.
         """
         self._report_use(deployment)
         if self._count >= self._most:

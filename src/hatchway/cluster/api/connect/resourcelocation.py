@@ -31,11 +31,11 @@ from hatchway.target import TargetError, split_scheme_name_port
 
 DialBackend = Callable[[str, int], Awaitable[socket.socket]]
 
-# The most services whose endpoints are cached, and the most cached endpoints; each needs half a kilobyte.
+# The most services whose endpoints are cached, and the most cached endpoints. An endpoint needs half a kilobyte.
 _REMEMBERED = 1024
 _REMEMBERED_ENDPOINTS = 16 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# The preferred types of node addresses, as for kubelet clients, but without the types for names.
+# The preferred types of node addresses: the types that kubelet clients prefer, without the types for names.
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 
 
@@ -62,7 +62,7 @@ class BackendEndpoint:
     host: its address in URLs, `ip:port`; without the port when the request has none.
     dialed: the address and port to which connections are made.
     pod: the name of the pod that must still have the address; "" for none.
-    owner: the object of the pod when this was last checked.
+    owner: the pod object of the last check that the pod has the address; None before the first check.
     """
 
     address: str
@@ -116,7 +116,7 @@ class Locator:
     def locate(self, resource: str, namespace: str, raw: str) -> list[BackendEndpoint]:
         """Return the endpoints of a service, a pod or a node: at least one. Any of them may be used.
 
-        They are valid until an object of the cluster changes.
+        The endpoints are valid until an object of the cluster changes.
 
         resource: `services`, `pods` or `nodes`.
         raw: `[scheme:]name[:port]`.
@@ -139,7 +139,7 @@ class Locator:
     def _held_endpoint(self, service: Object, raw: str) -> BackendEndpoint | None:
         """Return an endpoint for a Service that starts on first use; None for other Services.
 
-        A connection to this endpoint waits until the Service has a ready one. Its address is the cluster IP.
+        A connection to it waits until the Service has a ready endpoint. Its address is the cluster IP.
         """
         deployment, first_start = deployment_to_start(service), self._first_start
         scheme, name, port = _split("service", raw)

@@ -1,20 +1,20 @@
 """The filters that every request to the API server passes before it is answered.
 
-Their order: request ID, request info (verb and resource), authentication, impersonation, authorization, the limit of
-requests in flight. Then requests for connecting subresources (proxy, log) go to their handlers, requests for API groups
-of other servers to these servers, and all others to the REST application. The audit log gets a line when a request has
-ended.
+The filters, in this order: request ID, request info (verb, resource), authentication, impersonation, authorization, the
+limit of requests in flight. Then requests for connecting subresources (proxy, log) go to their handlers, requests for
+API groups of other servers to these servers, and all others to the REST application. The audit log gets a line when a
+request has ended.
 
 The order is that of apiserver's `pkg/server/config.go` (`DefaultBuildHandlerChain`). Only the first check of a password
-is asynchronous. Nothing is dialed or read from the store before the request is authorized.
+and admission webhooks are asynchronous. Nothing is dialed or read from the store before the request is authorized.
 
 For the handlers, a request's `state` has "user" (UserInfo), "info" (RequestInfo) and "audit_id".
 
-Clients often send the same head again. Such a head is admitted without another check while everything is unchanged on
-which the first decision depends: the cluster's objects, the credential files, and the validity of the credential. (The
-engine keeps an `AdmittedRequest`, which only requests of the same client use.) Therefore, a removed right, a deleted
-token or an endpoint that is no longer ready takes effect with the next request. ConfigMaps, Events and Leases change
-often, so their changes count only for connecting subresources, whose admission may depend on any object.
+Clients often send the same head again. Such a head is admitted without another check until something changes on which
+the first decision depends: the cluster's objects, the credential files, or the validity of the credential. (The engine
+caches an `AdmittedRequest` for requests of the same client.) Therefore, a removed right, a deleted token or an endpoint
+that is no longer ready takes effect with the next request. ConfigMaps, Events and Leases change often. Their changes
+matter only for connecting subresources, whose admission may depend on any object.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"
 class Filters:
     """The API server's routing function (`route`).
 
-    revision: a function that returns the number of the cluster's last change. Without it, every request is checked
-    anew.
+    revision: a function that returns the number of the cluster's last change; None to check every request.
     rights_revision: like `revision`, but without changes of the resources in `WITHOUT_RIGHTS`; None to use `revision`.
     connections: the connecting subresources and their handlers.
     app: serves the REST API.
@@ -109,8 +108,8 @@ class Filters:
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
         """Decide on a request.
 
-        The result is an awaitable only when a password must be checked or a webhook called. No request can make this
-        raise an exception.
+        The result is an awaitable only when a password must be checked or a webhook called. Errors become answers:
+        this method raises no exceptions.
         """
         record, given_id, impersonates = describe_request(head)
         exchange = FilteredRequest(self.requests, head, record, given_id, time.time())
@@ -156,7 +155,7 @@ class Filters:
     def _admit_connection(self, admitted: AdmittedRequest, head: RequestHead) -> Awaitable[None] | None:
         """Pass a request to the admission chain if it is for a connecting subresource.
 
-        Returns None when this is done, or an awaitable if a plugin must wait.
+        Returns None when the request is admitted, or an awaitable when a plugin must wait. Raises ApiError.
         """
         if admitted.connection is None or self._admission is None:
             return None
@@ -174,7 +173,7 @@ class Filters:
     def _admit(
         self, exchange: FilteredRequest, info: RequestInfo, user: UserInfo, impersonates: bool
     ) -> AdmittedRequest:
-        """Authorize a request, and find what answers it. Raises ApiError 403."""
+        """Authorize a request, and find the handler that answers it. Raises ApiError 403."""
         head, record = exchange.head, exchange.record
         connection = self._connections.find(info)
         remote = self._remote_api(info)
@@ -206,12 +205,12 @@ class Filters:
         return self._revision() if needs_all else self._rights_revision()
 
     def is_unchanged(self, admitted: AdmittedRequest) -> bool:
-        """Return True while no object and no credential file has changed on which the decision depends."""
+        """Return True while the objects and credential files on which the decision depends have not changed."""
         unchanged = admitted.revision == self.revision_for(admitted)
         return unchanged and admitted.credentials == self.authenticator.version
 
     def repeat(self, admitted: AdmittedRequest, head: RequestHead) -> Decision:
-        """Decide on another request with the same head, while the admission is still valid."""
+        """Decide on another request with the same head. The caller has checked that the admission is still valid."""
         exchange = FilteredRequest(self.requests, head, admitted.record, admitted.given_id, time.time())
         exchange.recorded = admitted.recorded
         try:
@@ -253,7 +252,7 @@ class Filters:
         admitted: AdmittedRequest,
         found: RepeatableForward | Forward | AcceptUpgrade | App | Respond,
     ) -> Decision:
-        """Return a handler's decision with the request ID added. If it can be repeated, keep it in `admitted`."""
+        """Add the request ID to a handler's decision and return it. A repeatable decision is cached in `admitted`."""
         if isinstance(found, (Respond, Forward, AcceptUpgrade, App)):
             return exchange.stamp(found)
         admitted.prepared = found
@@ -276,7 +275,7 @@ class AdmittedRequest(CachedDecision):
         connection: its connecting subresource; None for the REST application.
         remote: the API of another server to which it belongs; None for this server's own APIs.
         read: answers the request at once; None unless it is a plain read.
-        prepared: how it is forwarded; None until that is known, and for requests that are not forwarded.
+        prepared: the handler's decision, if it can be repeated; None until the handler has decided.
         until: when the credential expires, in POSIX seconds.
         revision: the value of `Filters.revision_for` when the request was admitted.
         credentials: the version of the credential files when the request was admitted.
@@ -314,7 +313,7 @@ def _wants_socket_answer(decision: Decision, admitted: AdmittedRequest, head: Re
 
 
 async def _accept_upgrade(decision: Decision, admitted: AdmittedRequest, head: RequestHead) -> Decision:
-    """Return the decision, or accept the upgrade to a WebSocket that the request asks for."""
+    """Accept the upgrade if the request asks for a WebSocket. Otherwise return the decision unchanged."""
     if _wants_socket_answer(decision, admitted, head):
         return await accept_socket(decision, head, admitted.info.verb)
     return decision

@@ -16,8 +16,8 @@ from hatchway.kube.objects import Key
 
 __all__ = ["AbandonedError", "ClusterState", "NodeState"]
 
-# If a node does not report one of these resources, the node does not limit it. A node has nothing of any other resource
-# that it does not report.
+# If a node does not report one of these resources, the node does not limit it. Any other resource that a node does not
+# report counts as zero.
 _UNLIMITED = frozenset(("cpu", "memory", "ephemeral-storage", "pods"))
 
 
@@ -34,7 +34,7 @@ class NodeState:
     with_terms: the pods with affinity terms.
     used: the sum of the pods' requests.
     load: like `used`, but a pod without requests is counted with a default amount.
-    nominated: pods that are not bound yet, and for which other pods were preempted here.
+    nominated: pods that are not bound yet, for which pods of this node were preempted.
     """
 
     node: Object
@@ -107,7 +107,7 @@ class ClusterState:
     def __init__(self, nodes: Iterable[Object] = (), namespace_labels: NamespaceLabels = _no_labels) -> None:
         self.nodes: dict[str, NodeState] = {}
         self.namespace_labels = namespace_labels
-        # The number of affinity terms of all pods. Comparing a new pod with them takes time in proportion.
+        # The number of affinity terms of all pods. The time to compare a new pod with them is proportional to it.
         self.terms = 0
         # Set (by another thread) to end a long decision that uses this object.
         self.abandoned = False
@@ -138,7 +138,7 @@ class ClusterState:
         self.nodes.pop(name, None)
 
     def place(self, info: PodInfo, node: str) -> None:
-        """Count a pod on a node, and no longer on the node on which it was counted before."""
+        """Count a pod on a node, and stop counting it on its former node."""
         self.remove(info.key)
         self._places[info.key] = node, info
         self._priorities[info.priority] += 1

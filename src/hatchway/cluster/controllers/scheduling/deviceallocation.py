@@ -1,7 +1,7 @@
 """Chooses devices for ResourceClaims on one node (`dynamic-resource-allocation/structured`). Pure.
 
-Devices are tried in the order of their pools; a choice that leads nowhere is taken back. Not supported are devices that
-several claims share, that use counters of their pool, or that have conditions for binding.
+Devices are tried in the order of their pools (backtracking). Devices are not supported if several claims share them, if
+they use counters of their pool, or if they have conditions for binding.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class _Allocation:
             usable = self._usable(wanted, complete=False)
             return self._pick(requests, at, claim, wanted, usable, 0, wanted.count)
         if any(not pool.is_complete and devices for pool, devices in self._pools):
-            # A pool whose slices are not all there yet may have more devices that match.
+            # Further slices of an incomplete pool may have more devices that match.
             return False
         usable = self._usable(wanted, complete=True)
         if not usable or len(claim.chosen) + len(usable) > _MOST_RESULTS:
@@ -272,7 +272,8 @@ def _tolerates(request: Object, device: Object) -> bool:
 
 
 def _matches(toleration: Object, taint: Object) -> bool:
-    # A pod's toleration without a key needs the operator Exists (`tolerations.py`). This one may also compare values.
+    # In a pod, a toleration without a key must have the operator Exists (`tolerations.py`). A device's toleration
+    # without a key may also compare values.
     if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
         return False
     if toleration.get("key") and toleration["key"] != taint.get("key"):

@@ -28,8 +28,8 @@ class PooledDevice:
 
     identity: its name.
     device: its entry in the slice.
-    place: the object with the fields that select its nodes: the slice's spec, or with `perDeviceNodeSelection` the
-        entry of the device.
+    place: the object with the fields that select its nodes: the device's entry if the slice has
+        `perDeviceNodeSelection`, else the slice's spec.
     """
 
     identity: DeviceId
@@ -53,7 +53,7 @@ class PooledDevice:
 class DevicePool:
     """The devices of one pool in its newest generation.
 
-    is_complete: True when all slices of this generation are there.
+    is_complete: True when all slices of this generation exist.
     """
 
     devices: tuple[PooledDevice, ...]

@@ -65,7 +65,7 @@ class PodFilters:
     def refusal(self, state: NodeState) -> NodeRefusal | None:
         """Return why the pod cannot run on this node; None when it can.
 
-        Pods that are nominated to the node are counted too if their priority is not lower
+        Pods that are nominated to the node are also counted, unless their priority is lower
         (`RunFilterPluginsWithNominatedPods`).
         """
         important = [

@@ -48,14 +48,14 @@ def named_nodes(spec: Object) -> set[str] | None:
                 values = set(one.get("values") or ())
                 listed = values if listed is None else listed & values
         if listed is None:
-            # Terms are alternatives, so this one may allow any node.
+            # Terms are alternatives, so this term may allow any node.
             return None
         names |= listed
     return names if terms else None
 
 
 def selection_terms(spec: Object) -> int:
-    """Return the number of terms and requirements of node affinity. A check of a node takes time in proportion."""
+    """Return the number of terms and requirements of node affinity. The time to check a node is proportional to it."""
     affinity = _node_affinity(spec)
     terms = list((affinity.get(_REQUIRED) or {}).get("nodeSelectorTerms") or ())
     terms += [one.get("preference") or {} for one in affinity.get(_PREFERRED) or ()]

@@ -111,7 +111,7 @@ class PodInfo:
 
     requests: the pod's requests, by resource.
     load: the pod's requests for cpu and memory, or default amounts if it has none.
-    group: what selectors read of the pod. terminating: True while the pod is being deleted.
+    group: the parts of the pod that selectors read. terminating: True while the pod is being deleted.
     affinity, anti_affinity: the required terms. preferred, avoided: the preferred terms of affinity and anti-affinity.
     owner: the uid of the pod's controller, else of the pod. Pods with the same owner are spread over nodes.
     """

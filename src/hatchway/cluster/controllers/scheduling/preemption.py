@@ -73,7 +73,7 @@ def find_preemption(
 
 
 def _not_eligible(info: PodInfo, cluster: ClusterState, refused: Mapping[str, NodeRefusal]) -> str:
-    """Return why the pod may not preempt others now; "" when it may (`PodEligibleToPreemptOthers`)."""
+    """Return why the pod may not preempt other pods now; "" when it may (`PodEligibleToPreemptOthers`)."""
     if info.pod["spec"].get("preemptionPolicy") == "Never":
         return "not eligible due to preemptionPolicy=Never."
     nominated = (info.pod.get("status") or {}).get("nominatedNodeName") or cluster.nominated_node(info.key)
@@ -91,7 +91,7 @@ def _is_being_preempted(info: PodInfo) -> bool:
 
 
 def _victims_on(state: NodeState, filters: PodFilters, budgets: list[Object]) -> Preemption | tuple[str, ...]:
-    """Return which pods to delete from one node, or why the pod does not fit even then (`SelectVictimsOnNode`)."""
+    """Return which pods to delete from one node, or why the pod cannot run there anyway (`SelectVictimsOnNode`)."""
     info = filters.info
     possible = [one for one in state.pods.values() if one.priority < info.priority]
     if not possible:
@@ -113,7 +113,7 @@ def _victims_on(state: NodeState, filters: PodFilters, budgets: list[Object]) ->
         possible.sort(key=_importance)
         violating, others = _split_by_budget(possible, budgets)
         victims, broken = [], 0
-        # Try to keep the pods first whose deletion violates a budget.
+        # First try to keep the pods whose deletion violates a budget.
         for index, one in enumerate([*violating, *others]):
             move(one, 1)
             if filters.refusal(trial) is not None:

@@ -1,7 +1,7 @@
 """The scores, which rank the nodes that can run a pod (kube-scheduler's `framework/plugins`). Pure.
 
 The plugins and their weights are the defaults of kube-scheduler (`apis/config/v1/default_plugins.go`), without
-ImageLocality, since all nodes share one store of images.
+ImageLocality, because all nodes share one store of images.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ class Constraint:
 
     selector: a LabelSelector; None selects no pod.
     least_domains: minDomains.
-    honors_affinity, honors_taints: True if only nodes count that the pod's node affinity or tolerations allow.
+    honors_affinity: True to count only nodes that the pod's node affinity allows. honors_taints: the same for its
+    tolerations.
     """
 
     max_skew: int

@@ -18,8 +18,8 @@ POD_FILTERS = frozenset(("InterPodAffinity", "PodTopologySpread"))
 # (`SchedulerPopFromBackoffQ`).
 _FIRST_WAIT, _LAST_WAIT = 1.0, 10.0
 _FEW = 20
-# A decision about a pod is repeated only after this many times the time that it took. So a pod with slow decisions
-# leaves most of the event loop to others, even when other pods end all the time.
+# A decision that took T seconds is repeated only after this number times T. So a pod with slow decisions leaves most of
+# the event loop's time to other work, even when other pods end all the time.
 _COST_SHARE = 20
 # A wait that is shorter than this (seconds) is skipped.
 _AT_ONCE = 0.05
@@ -64,7 +64,7 @@ class WaitingPods:
     def affected(self, plugins: frozenset[str], now: float, *, others: bool = False) -> Iterator[tuple[Key, float]]:
         """Yield each pod that one of these filters has refused, and the seconds until it may be tried again.
 
-        others: True to yield the pods that any filter other than these has refused, instead.
+        others: True to yield, instead, the pods that any other filter has refused.
         """
         for key, one in self._pods.items():
             if one.plugins - plugins if others else one.plugins & plugins:

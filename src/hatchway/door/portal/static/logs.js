@@ -56,7 +56,8 @@ function add(text) {
   const line = lineOf(text);
   if (line.time) {
     const time = padded(line.time);
-    // After an interruption, the server begins with the second of the last line: skip the lines that are known.
+    // After an interruption, the server begins again at the last line's time, rounded down to a whole second: skip the
+    // lines that are displayed already.
     if (time < last) return;
     if (time === last) {
       if (skip > 0) { skip--; return; }
@@ -66,9 +67,9 @@ function add(text) {
   if (!waiting.length) requestAnimationFrame(draw);
   waiting.push(line);
 }
-let skip = 0; // lines with the time `last` that are known already
+let skip = 0; // lines with the time `last` that are displayed already
 
-/** Add a sentence of the page itself between the lines. */
+/** Add a remark of this page, which is not part of the log, after the lines. */
 function remark(text) {
   if (waiting.length) draw();
   if (box.lastElementChild?.classList.contains("door") && box.lastElementChild.textContent === text) return;

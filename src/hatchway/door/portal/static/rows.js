@@ -3,7 +3,7 @@
 
 const ONE = { services: "service", pods: "pod", nodes: "node" };
 
-/** Return the state to show. Until everything was listed once, a missing endpoint may only be unknown. */
+/** Return the state to show. Until the cluster has sent all objects to the door, missing pods may only be unknown. */
 const stateOf = (item) => (item.state === "lacking" && !complete ? "empty" : item.state || "empty");
 const STATE_WORDS = { ready: "ready", partly: "partly ready", down: "not ready", lacking: "needs attention", empty: "" };
 

@@ -1,4 +1,4 @@
-// Shows the lines around one line: all lines of the same container, without the search.
+// Shows the lines around one line: all lines of the same container, whether they match the search or not.
 
 import { byId, h } from "./dom.js";
 import { search } from "./elastic.js";

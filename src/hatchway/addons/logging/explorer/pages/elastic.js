@@ -28,7 +28,7 @@ export async function search(body, signal) {
   }
   const said = await answer.text();
   let parsed = null;
-  try { parsed = JSON.parse(said); } catch { /* not Elasticsearch, but something before it */ }
+  try { parsed = JSON.parse(said); } catch { /* the answer is not Elasticsearch's, but from a server on the way */ }
   if (answer.ok && parsed?.hits) return parsed;
   throw errorOf(answer.status, parsed, said);
 }

@@ -6,7 +6,7 @@ import { FIELDS, NONE } from "./fields.js";
 const PLAIN = /^[\p{L}\p{N}\s]+$/u;
 const OPERATORS = /(^|\s)(AND|OR|NOT)(\s|$)/;
 
-/** Return the query of a search's text. Of plain words, all must be found, and the last may be the beginning of a word. Other texts are in Lucene's syntax. */
+/** Return the query of a search's text. If it is plain words, all must be found, and the last one may be the beginning of a word. Other texts are in Lucene's syntax. */
 export function textQuery(text) {
   text = text.trim();
   if (!text) return { match_all: {} };

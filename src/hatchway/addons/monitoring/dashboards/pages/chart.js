@@ -46,7 +46,7 @@ function timeTexts(plot, splits) {
  * box: the element that contains the chart. options: unit; stack; min and max of the axis; strip: true for a low chart
  * without values at the side;
  * zoom(from, to) is called with milliseconds;
- * at(index) is called with the index of the values at the cursor, or null; label: what a screen reader calls it.
+ * at(index) is called with the index of the values at the cursor, or null; label: the chart's name for screen readers.
  */
 export class Chart {
   constructor(box, options) {

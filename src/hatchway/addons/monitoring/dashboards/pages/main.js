@@ -130,7 +130,7 @@ async function refresh({ quiet = false } = {}) {
   plan();
 }
 
-/** Show a sentence in a section all of whose parts are left out. */
+/** Show a sentence in a section that has no visible parts. */
 function sections() {
   [...byId("view").children].forEach((element) => {
     const none = element.querySelector(".none");

@@ -122,7 +122,7 @@ export class Problems {
     const names = Object.keys(scope);
     this.rules = Object.entries(RULES).filter(([, rule]) => names.every((name) => rule.scopes.includes(name)));
     this.list = h("ul.problems", {});
-    this.keys = new WeakMap(); // what each line was when it was made
+    this.keys = new WeakMap(); // line element → its HTML when it was made
     this.note = h("p.note", { hidden: true });
     this.title = h("h3", {}, "What is wrong now");
     this.element = h(
@@ -136,7 +136,7 @@ export class Problems {
   }
 
   close() {
-    /* nothing is kept */
+    /* there is nothing to release */
   }
 
   async refresh(context) {

@@ -71,7 +71,7 @@ export class Table {
   }
 
   close() {
-    /* nothing is kept */
+    /* there is nothing to release */
   }
 
   async refresh(context) {

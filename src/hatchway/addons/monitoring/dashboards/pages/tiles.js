@@ -67,7 +67,7 @@ export class Tiles {
   }
 
   close() {
-    /* nothing is kept */
+    /* there is nothing to release */
   }
 
   async refresh(context) {
