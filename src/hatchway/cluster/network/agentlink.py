@@ -116,7 +116,9 @@ class AgentLink:
                 if error.errno != errno.ETOOMANYREFS or not descriptors:
                     raise
                 # The user's programs have more descriptors in flight than the kernel allows (unix(7), ETOOMANYREFS).
-                channel.send(self._channel, message)
+                channel.close_all(descriptors)
+                self._outgoing[0] = message, []
+                continue
             self._outgoing.popleft()
             channel.close_all(descriptors)
         self._poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
