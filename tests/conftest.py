@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import commands
 from tests.descriptors import left_open, open_descriptors
 from tests.sharding import FileScheduling, ordered_units, unit_of
 from tests.syntax import without_collection
@@ -192,13 +193,7 @@ class Cluster:
         own = ["--name", self.name, "--state-dir", str(self.base)] if command in _OWN else []
         if command in ("up", "info", "url", "ls", "open"):
             own += ["--kubeconfig", str(self.kubeconfig)]
-        done = subprocess.run(
-            [BIN / "hatchway", command, *own, *rest],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **self.env},
-            timeout=timeout,
-        )
+        done = commands.run_text([command, *own, *rest], env={**os.environ, **self.env}, timeout=timeout)
         if check and done.returncode:
             raise AssertionError(
                 f"hatchway {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -291,7 +286,9 @@ def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
     yield make
     for cluster in made:
-        cluster.hatchway("down", "--delete", check=False)
+        # A test may have deleted its cluster.
+        if cluster.state.exists():
+            cluster.hatchway("down", "--delete", check=False)
 
 
 @pytest.fixture(scope="session")
