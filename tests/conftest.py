@@ -39,6 +39,9 @@ settings.load_profile("untimed")
 
 BIN = Path(sys.executable).parent
 
+# kubectl and Helm run for a moment, and spend a quarter of their CPU time on the collection of garbage.
+os.environ.setdefault("GOGC", "800")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("web applications (tests/apps)")
@@ -255,9 +258,15 @@ _OWN = ("up", "status", "down", "token", "password")
 
 
 def wait_for(what: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Call `what` until it returns something true, and return that; after an AssertionError it is called again."""
+    """Call `what` until it returns something true, and return that; after an AssertionError it is called again.
+
+    Between two calls at least as much time passes as a call takes, so that waiting does not take what is waited for
+    its CPU time.
+    """
     deadline = time.monotonic() + seconds
+    pause = 0.03
     while True:
+        began = time.monotonic()
         try:
             found = what()
             if found:
@@ -267,7 +276,8 @@ def wait_for(what: Callable[[], Any], *, seconds: float = 60) -> Any:
             problem = error
         if time.monotonic() > deadline:
             raise AssertionError(f"nothing after {seconds:.0f} s: {problem or what}")
-        time.sleep(0.05)
+        time.sleep(max(pause, time.monotonic() - began))
+        pause = min(pause * 1.3, 0.25)
 
 
 @contextlib.contextmanager
