@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import commands
 from tests.descriptors import left_open, open_descriptors
 from tests.downloads import downloads
 from tests.sharding import FileScheduling, ordered_units, unit_of
@@ -38,6 +39,9 @@ settings.register_profile("again", settings.get_profile("untimed"), max_examples
 settings.load_profile("untimed")
 
 BIN = Path(sys.executable).parent
+
+# kubectl and Helm run for a moment, and spend a quarter of their CPU time on the collection of garbage.
+os.environ.setdefault("GOGC", "800")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -194,13 +198,7 @@ class Cluster:
         own = ["--name", self.name, "--state-dir", str(self.base)] if command in _OWN else []
         if command in ("up", "info", "url", "ls", "open"):
             own += ["--kubeconfig", str(self.kubeconfig)]
-        done = subprocess.run(
-            [BIN / "hatchway", command, *own, *rest],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **self.env},
-            timeout=timeout,
-        )
+        done = commands.run_text([command, *own, *rest], env={**os.environ, **self.env}, timeout=timeout)
         if check and done.returncode:
             raise AssertionError(
                 f"hatchway {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -262,9 +260,15 @@ _OWN = ("up", "status", "down", "token", "password")
 
 
 def wait_for(what: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Call `what` until it returns something true, and return that; after an AssertionError it is called again."""
+    """Call `what` until it returns something true, and return that; after an AssertionError it is called again.
+
+    Between two calls at least as much time passes as a call takes, so that waiting does not take what is waited for
+    its CPU time.
+    """
     deadline = time.monotonic() + seconds
+    pause = 0.03
     while True:
+        began = time.monotonic()
         try:
             found = what()
             if found:
@@ -274,7 +278,8 @@ def wait_for(what: Callable[[], Any], *, seconds: float = 60) -> Any:
             problem = error
         if time.monotonic() > deadline:
             raise AssertionError(f"nothing after {seconds:.0f} s: {problem or what}")
-        time.sleep(0.05)
+        time.sleep(max(pause, time.monotonic() - began))
+        pause = min(pause * 1.3, 0.25)
 
 
 @contextlib.contextmanager
@@ -293,7 +298,9 @@ def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
     yield make
     for cluster in made:
-        cluster.hatchway("down", "--delete", check=False)
+        # A test may have deleted its cluster.
+        if cluster.state.exists():
+            cluster.hatchway("down", "--delete", check=False)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BIN, Cluster
+from tests import commands
+from tests.conftest import Cluster
 from tests.descriptors import is_readable
 
 _FIRST = "Starting to serve on "
@@ -21,7 +22,7 @@ _FIRST = "Starting to serve on "
 @functools.cache
 def door_is_there() -> bool:
     """Return True if this Hatchway has `hatchway proxy`."""
-    return subprocess.run([BIN / "hatchway", "proxy", "--help"], capture_output=True).returncode == 0
+    return commands.run(["proxy", "--help"]).returncode == 0
 
 
 def need_door() -> None:
@@ -36,7 +37,7 @@ class Door:
 
     port: int
     log: Path
-    process: subprocess.Popen[str]
+    process: commands.Command
 
     @property
     def url(self) -> str:
@@ -58,12 +59,10 @@ def door_of(cluster: Cluster, *options: str, kubeconfig: Path | None = None, sec
     """
     need_door()
     log = cluster.base / f"door-{os.getpid()}.log"
-    command = [BIN / "hatchway", "proxy", "--port=0", "--kubeconfig", kubeconfig or cluster.kubeconfig, *options]
+    arguments = ["proxy", "--port=0", "--kubeconfig", str(kubeconfig or cluster.kubeconfig), *options]
     with (
         log.open("a") as errors,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **cluster.env}
-        ) as process,
+        commands.start(arguments, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **cluster.env}) as process,
     ):
         try:
             assert process.stdout is not None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
-from hatchway.cluster.server import main
-
 if __name__ == "__main__":
+    # What is imported stays, so it is not searched for garbage again and again meanwhile.
+    gc.disable()
+    from hatchway.cluster.server import main
+
+    gc.enable()
     sys.exit(main(Path(sys.argv[1]), attached="--attached" in sys.argv[2:]))

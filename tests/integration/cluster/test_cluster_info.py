@@ -15,7 +15,7 @@ from tests.conftest import Cluster, wait_for
 
 @pytest.fixture(scope="module")
 def informed(make_cluster: Callable[..., Cluster]) -> Cluster:
-    return make_cluster("informed", "--nodes", "1")
+    return make_cluster("informed", "--nodes", "1", "--addons", "dns,logging")
 
 
 def lines(cluster: Cluster) -> list[str]:

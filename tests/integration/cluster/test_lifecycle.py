@@ -79,7 +79,7 @@ def test_down_and_up_keep_everything_and_restore_the_kubeconfig(make_cluster: Ma
         "contexts:\n- name: work\n  context: {cluster: work, user: me}\n"
     )
     cluster.kubeconfig.write_text(before)
-    options = ("--detach", "--api-port", "0", "--nodes", "0", "--no-addons")
+    options = ("--detach", "--api-port", "0", "--nodes", "0", "--no-addons", "--network", "loopback")
     cluster.hatchway("up", *options)
     server = cluster.server
     assert yaml.safe_load(cluster.kubeconfig.read_text())["current-context"] == "hatchway-kept"
@@ -176,7 +176,7 @@ def test_a_killed_foreground_command_ends_its_cluster(make_cluster: MakeCluster)
 
 
 def test_two_clusters_side_by_side(cluster: Cluster, make_cluster: MakeCluster) -> None:
-    other = make_cluster("other", "--nodes", "0", "--no-addons")
+    other = make_cluster("other", "--nodes", "0", "--no-addons", "--network", "loopback")
     assert other.server != cluster.server
     assert other.get("/api/v1/namespaces/kube-system", token=cluster.token()).status == 401
     assert cluster.get("/readyz").text == other.get("/readyz").text == "ok"
@@ -240,7 +240,8 @@ def test_a_detached_cluster_does_not_need_a_reader_of_its_output(make_cluster: M
     arguments = ["--name", "unread", "--state-dir", cluster.base, "--kubeconfig", cluster.kubeconfig]
     read, write = os.pipe()
     os.close(read)
-    command = [BIN / "hatchway", "up", "-d", "--api-port", "0", "--nodes", "0", "--no-addons", *arguments]
+    options = ("--api-port", "0", "--nodes", "0", "--no-addons", "--network", "loopback")
+    command = [BIN / "hatchway", "up", "-d", *options, *arguments]
     assert subprocess.run(command, stdout=write, timeout=60).returncode == 0
     os.close(write)
     assert cluster.get("/readyz").text == "ok"

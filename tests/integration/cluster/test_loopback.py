@@ -207,7 +207,7 @@ def test_without_user_namespaces_a_cluster_falls_back_and_later_moves(make_clust
     done = subprocess.run(
         [
             *("unshare", "--user", "--map-root-user", "sh", "-c", forbidden, "sh"),
-            *(BIN / "hatchway", "up", "--detach", "--api-port", "0", *options),
+            *(BIN / "hatchway", "up", "--detach", "--api-port", "0", "--addons", "dns", *options),
         ],
         capture_output=True,
         text=True,

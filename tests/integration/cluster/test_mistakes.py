@@ -8,19 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BIN
+from tests import commands
 
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HATCHWAY_", "KUBE", "XDG_"))}
-    return subprocess.run(
-        [BIN / "hatchway", *arguments],
-        capture_output=True,
-        text=True,
-        env={**kept, "HOME": str(home)},
-        cwd=home,
-        timeout=60,
-    )
+    return commands.run_text(arguments, env={**kept, "HOME": str(home)}, cwd=home)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import commands
 from tests.conftest import BIN, Cluster, wait_for
 
 CRASHING = """
@@ -176,13 +177,13 @@ def restricted(reach: Cluster, path: Path, user: str) -> Path:
 
 def test_ls_without_rights_prints_the_rule_that_is_missing(reach: Cluster, tmp_path: Path) -> None:
     config = restricted(reach, tmp_path / "config", "reach-nobody")
-    command = [BIN / "hatchway", "ls", "-n", "reach", "--kubeconfig", config]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    command = ["ls", "-n", "reach", "--kubeconfig", str(config)]
+    done = commands.run_text(command)
     assert done.returncode == 1
     assert "you may not list and watch services in reach" in done.stderr
     rule = done.stderr.partition("this:\n\n")[2]
     reach.kubectl("apply", "-f", "-", stdin=rule)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = commands.run_text(command)
     assert "svc/web" in done.stdout
     assert done.stderr == ""
     reach.kubectl("delete", "rolebinding", "hatchway-list-targets", "-n", "reach")
@@ -192,8 +193,9 @@ def test_ls_tells_what_may_not_be_seen(reach: Cluster, tmp_path: Path) -> None:
     user = "reach-some"
     reach.kubectl("create", "role", user, "--verb=list,watch", "--resource=services", "-n", "reach")
     reach.kubectl("create", "rolebinding", user, f"--role={user}", f"--user={user}", "-n", "reach")
-    command = [BIN / "hatchway", "ls", "-n", "reach", "--kubeconfig", restricted(reach, tmp_path / "config", user)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    config = restricted(reach, tmp_path / "config", user)
+    done = commands.run_text(["ls", "-n", "reach", "--kubeconfig", str(config)])
+    assert done.returncode == 0
     assert columns(done.stdout)[1] == [
         *("svc/web", "?", "8443,9100,5432/TCP", WEB),
         "not known: you may see neither its endpoints nor its pods",
@@ -270,7 +272,7 @@ def test_ls_names_the_server_that_is_away(tmp_path: Path) -> None:
         f"""{{clusters: [{{name: c, cluster: {{server: "https://127.0.0.1:{port}"}}}}], users: [],
         contexts: [{{name: work, context: {{cluster: c}}}}], current-context: work}}"""
     )
-    done = subprocess.run([BIN / "hatchway", "ls", "--kubeconfig", config], capture_output=True, text=True, timeout=30)
+    done = commands.run_text(["ls", "--kubeconfig", str(config)])
     assert done.returncode == 1
     assert f'cannot reach context "work" (https://127.0.0.1:{port}): connection refused' in done.stderr
     assert "is the cluster on this machine running?" in done.stderr
@@ -408,8 +410,9 @@ def test_the_namespace_of_the_context_is_the_default(reach: Cluster, tmp_path: P
     config.write_text(yaml.safe_dump(document))
 
     def run(*arguments: str, kubeconfig: Path = config) -> str:
-        command = [BIN / "hatchway", *arguments, "--kubeconfig", kubeconfig]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+        done = commands.run_text([*arguments, "--kubeconfig", str(kubeconfig)])
+        assert done.returncode == 0
+        return done.stdout.strip()
 
     assert run("url", "web", "--host") == run("open", "web", "--print") == WEB
     assert "svc/web" in run("ls")
@@ -456,8 +459,7 @@ def browser(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def open_web(port: int, env: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    command = [BIN / "hatchway", "open", "web", "a?b", "-n", "reach", "--port", str(port), *options]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=30)
+    return commands.run_text(["open", "web", "a?b", "-n", "reach", "--port", str(port), *options], env=env)
 
 
 def serving(door: Door) -> Door:

@@ -92,7 +92,9 @@ def test_methods_beyond_kubernetes_need_a_right(pod: Cluster) -> None:
 
 
 def test_the_flag_is_kept(make_cluster: Callable[..., Cluster]) -> None:
-    cluster = make_cluster("rewrite", "--nodes", "0", "--addons", "metrics", "--rewrite", "kubernetes")
+    cluster = make_cluster(
+        "rewrite", "--nodes", "0", "--addons", "metrics", "--network", "loopback", "--rewrite", "kubernetes"
+    )
     page = "/api/v1/namespaces/kube-system/services/https:metrics-server:https/proxy/"
     assert cluster.hatchway("up", "--rewrite", "off").stdout.count("--rewrite: not changed while it runs") == 1
     assert cluster.request("PROPFIND", page).status == 405

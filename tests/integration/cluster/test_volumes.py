@@ -91,7 +91,7 @@ def started(cluster: Cluster, times: int) -> bool:
 
 
 def test_data_stays_until_its_claim_is_deleted(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster("kept", "--addons", "none")
+    cluster = make_cluster("kept", "--addons", "none", "--nodes", "1")
     assert "standard (default)   rancher.io/local-path   Delete" in cluster.kubectl("get", "storageclasses")
     cluster.kubectl("apply", "-f", "-", stdin=STATEFUL)
     wait_for(lambda: started(cluster, 1))

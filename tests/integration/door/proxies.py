@@ -10,8 +10,10 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
-from tests.conftest import BIN, find_kubectl
+from tests import commands
+from tests.conftest import find_kubectl
 from tests.descriptors import is_readable
 
 FIRST_LINE = re.compile(r"^Starting to serve on (.+)$")
@@ -57,7 +59,7 @@ class Got:
 class Proxy:
     """A running proxy. `where`: the address in its first line of output. `errors()`: its standard error so far."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | commands.Command
     where: str
     log: Path
     cwd: Path
@@ -90,10 +92,11 @@ class Proxy:
             return Got(answer.status, headers, b"" if answer.status == 101 else answer.read())
 
 
-def command(program: str, kubeconfig: Path, flags: tuple[str, ...]) -> list[str]:
-    """Return the command line of a proxy of "kubectl" or "hatchway"."""
-    executable = find_kubectl() if program == "kubectl" else str(BIN / "hatchway")
-    return [executable, "proxy", f"--kubeconfig={kubeconfig}", *flags]
+def start(program: str, arguments: list[str], errors: TextIO, cwd: Path) -> subprocess.Popen[str] | commands.Command:
+    """Start "kubectl" or "hatchway", with a pipe for its standard output."""
+    if program == "hatchway":
+        return commands.start(arguments, stdout=subprocess.PIPE, stderr=errors, cwd=cwd)
+    return subprocess.Popen([find_kubectl(), *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, cwd=cwd)
 
 
 @contextlib.contextmanager
@@ -104,9 +107,7 @@ def running(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> Iterator[
     log = cwd / f"{program}.log"
     with (
         log.open("w") as errors,
-        subprocess.Popen(
-            command(program, kubeconfig, flags), stdout=subprocess.PIPE, stderr=errors, text=True, cwd=cwd
-        ) as process,
+        start(program, ["proxy", f"--kubeconfig={kubeconfig}", *flags], errors, cwd) as process,
     ):
         try:
             yield Proxy(process, _first_line(process, log), log, cwd)
@@ -117,7 +118,7 @@ def running(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> Iterator[
             process.kill()
 
 
-def _first_line(process: subprocess.Popen[str], log: Path, seconds: float = 60) -> str:
+def _first_line(process: subprocess.Popen[str] | commands.Command, log: Path, seconds: float = 60) -> str:
     assert process.stdout is not None
     if not is_readable(process.stdout, seconds):
         raise AssertionError(f"no line after {seconds:.0f} s; standard error: {log.read_text()}")
@@ -131,6 +132,7 @@ def _first_line(process: subprocess.Popen[str], log: Path, seconds: float = 60) 
 
 def fails(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a proxy that must fail to start; return its result."""
-    return subprocess.run(
-        command(program, kubeconfig, flags), capture_output=True, text=True, cwd=cwd, timeout=30, check=False
-    )
+    arguments = ["proxy", f"--kubeconfig={kubeconfig}", *flags]
+    if program == "hatchway":
+        return commands.run_text(arguments, cwd=cwd)
+    return subprocess.run([find_kubectl(), *arguments], capture_output=True, text=True, cwd=cwd, timeout=30)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import BIN
+from tests import commands
 from tests.door import need_door
 from tests.integration.door.proxies import Ask, fails, running
 from tests.integration.door.recorder import Recorder, recorder
@@ -144,10 +143,9 @@ def test_flags_that_both_refuse(flags: tuple[str, ...], words: str, place: Path)
 
 @pytest.mark.parametrize("command", [["ls"], ["info"], ["url", "web:http"], ["open", "web", "--print"]])
 def test_other_commands_accept_the_flags(command: list[str], place: Path) -> None:
-    done = subprocess.run(
-        [BIN / "hatchway", *command, f"--kubeconfig={place / 'config'}", "-s=https://127.0.0.1:7", "--token=said",
-         "--as=joe", "--insecure-skip-tls-verify=true", "-n=team", *_IGNORED[2:]],
-        capture_output=True, text=True, timeout=30, check=False,
+    done = commands.run_text(
+        [*command, f"--kubeconfig={place / 'config'}", "-s=https://127.0.0.1:7", "--token=said", "--as=joe",
+         "--insecure-skip-tls-verify=true", "-n=team", *_IGNORED[2:]],
     )  # fmt: skip
     if command[0] in ("ls", "info"):
         assert "https://127.0.0.1:7): connection refused" in done.stderr

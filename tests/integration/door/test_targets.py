@@ -372,7 +372,9 @@ def test_under_a_path_prefix(door: Door) -> None:
 
 
 def test_a_cluster_that_is_restarted(make_cluster: object) -> None:
-    cluster: Cluster = make_cluster("restarted")  # type: ignore[operator]
+    cluster: Cluster = make_cluster(  # type: ignore[operator]
+        "restarted", "--nodes", "0", "--addons", "logging", "--network", "loopback"
+    )
     with door_of(cluster) as door:
         path = "/_cluster/health"
         host = "elasticsearch-logging.kube-system.svc"

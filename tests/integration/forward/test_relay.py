@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests import commands
 from tests.conftest import BIN, Cluster, wait_for
 from tests.integration.remote.conftest import Terminal
 
@@ -239,11 +240,11 @@ def test_a_person_is_asked_before_a_pod_is_made(world: Cluster) -> None:
 
 def test_ways_that_do_not_reach_a_target_name_the_one_that_does(world: Cluster) -> None:
     for words in (["svc/alias", "80"], ["node/node-1", "10250"], ["host/example.org", "80"], ["svc/manual", "80"]):
-        done = subprocess.run([BIN / "hatchway", *_words(world, "forward", *words)], capture_output=True, text=True)
+        done = commands.run_text(_words(world, "forward", *words))
         assert done.returncode == 1
         assert "--relay reaches it" in done.stderr
     words = _words(world, "forward", "svc/kube-dns.kube-system", "53/udp", namespace=())
-    done = subprocess.run([BIN / "hatchway", *words], capture_output=True, text=True)
+    done = commands.run_text(words)
     assert "only TCP is carried this way\n  --relay carries UDP" in done.stderr
 
 

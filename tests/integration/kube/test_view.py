@@ -21,6 +21,8 @@ from tests.conftest import Cluster
 from tests.integration.kube.world import ApiServer, eventually, write_kubeconfig
 from tests.integration.proxy.conftest import Authority
 
+# Options of a cluster that starts quickly.
+SMALL = ("--nodes", "0", "--no-addons", "--network", "loopback")
 LISTERS = {"apiGroups": ["", "discovery.k8s.io"], "resources": ["services", "pods", "endpointslices"]}
 
 
@@ -179,7 +181,7 @@ async def test_one_namespace_when_only_that_is_asked_for(cluster: Cluster) -> No
 async def test_a_cluster_that_is_stopped_and_started_again(
     make_cluster: Callable[..., Cluster], tmp_path: Path
 ) -> None:
-    own = make_cluster("kview", "--nodes", "0", "--no-addons")
+    own = make_cluster("kview", *SMALL)
     config = tmp_path / "config"
     shutil.copy(own.kubeconfig, config)
     apply(own, service("stays", "default"), service("goes", "default"))
@@ -203,7 +205,7 @@ async def test_a_cluster_that_is_stopped_and_started_again(
 
 async def test_a_cluster_that_is_made_anew_is_another_one(make_cluster: Callable[..., Cluster]) -> None:
     """The new cluster has the same name and port, and its resource versions begin at 1 again."""
-    own = make_cluster("kview-anew", "--nodes", "0", "--no-addons")
+    own = make_cluster("kview-anew", *SMALL)
     port = own.server.rpartition(":")[2]
     await asyncio.to_thread(apply, own, service("old", "default"))
     connection = Connection.load(str(own.kubeconfig), "hatchway-kview-anew")
@@ -213,7 +215,7 @@ async def test_a_cluster_that_is_made_anew_is_another_one(make_cluster: Callable
         await eventually(lambda: ("default", "old") in view.services and view.state.name == "live")
         await asyncio.to_thread(own.hatchway, "down", "--delete")
         await eventually(lambda: connection.problem)
-        await asyncio.to_thread(own.hatchway, "up", "--detach", "--api-port", port, "--nodes", "0", "--no-addons")
+        await asyncio.to_thread(own.hatchway, "up", "--detach", "--api-port", port, *SMALL)
         await eventually(lambda: connection.problem is None)
         await eventually(lambda: ("default", "kubernetes") in view.services and view.state.name == "live")
         assert ("default", "old") not in view.services

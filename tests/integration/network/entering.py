@@ -141,7 +141,7 @@ async def stopped_on_node(runtime: Runtime, directory: Path) -> Any:
     node = await shared(runtime, "node", 1, Sharing(processes="node"))
     stopper, _ = await _until_printed(node, ["python3", "-c", _STOPPER], "stops\n", mounts=mounts)
     other, pod = await sandbox(runtime, "far", node=2), await sandbox(runtime, "near")
-    starting = [asyncio.ensure_future(start_error(pod, ["true"], name=f"c{number}")) for number in range(5)]
+    starting = [asyncio.ensure_future(start_error(pod, ["true"], name=f"c{number}")) for number in range(2)]
     alive = await shell(other, "echo alive")
     stopper.kill(signal.SIGKILL)
     await stopper.wait()

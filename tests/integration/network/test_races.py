@@ -1,7 +1,7 @@
 """Changes by a container while others start cannot make files outside of its volumes reachable (`races.py`).
 
-HATCHWAY_RACE_SECONDS: seconds for each user; a few by default. With `pytest -k races` and 600 this is the long
-run of the release.
+HATCHWAY_RACE_SECONDS: seconds for each user. By default a few, in which each kind of start is tried about once. With
+`pytest -k races` and 600 this is the long run of the release.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.network.conftest import Run
 
-_SECONDS = float(os.environ.get("HATCHWAY_RACE_SECONDS", "8"))
+_SECONDS = float(os.environ.get("HATCHWAY_RACE_SECONDS", "2"))
 
 
 @pytest.mark.timeout(240 + _SECONDS)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
 from tests.conftest import BIN
 from tests.podserver import V5, PodServer, make_pod
 
@@ -43,9 +44,7 @@ def hatchway(server: PodServer) -> Run:
         environment = {**os.environ, "KUBECONFIG": str(server.directory / "kubeconfig")}
         # The plain exec does not support this flag, so the full command line is used.
         own = [] if quick else ["--request-timeout", "0"]
-        return subprocess.run(
-            [BIN / "hatchway", command, *own, *rest], input=stdin, capture_output=True, env=environment, timeout=60
-        )
+        return commands.run([command, *own, *rest], input=stdin, env=environment)
 
     return run
 

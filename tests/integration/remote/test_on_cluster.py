@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
 from tests.conftest import BIN, Cluster, wait_for
 from tests.integration.remote.conftest import Terminal
 
@@ -58,7 +59,7 @@ def command(cluster: Cluster, *arguments: str) -> list[str]:
 
 
 def run(cluster: Cluster, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(command(cluster, *arguments), input=stdin, capture_output=True, timeout=90)
+    return commands.run(command(cluster, *arguments)[1:], input=stdin, timeout=90)
 
 
 @pytest.fixture
