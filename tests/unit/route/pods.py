@@ -24,11 +24,17 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 
 
 class Client(FakeClient):
-    """Objects in memory, and access reviews. denied: (verb, resource[/subresource]) that the user may not."""
+    """Objects in memory, and access reviews.
+
+    denied: (verb, resource[/subresource]) that the user may not. held_review: the answer of the next review of the right
+    to port-forward arrives when this event is set. review_begun: set when that review has been requested.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.denied: set[tuple[str, str]] = set()
+        self.held_review: asyncio.Event | None = None
+        self.review_begun = asyncio.Event()
         self.identity = ("server",)
 
     async def create(self, resource: str, obj: Object, namespace: str | None = None, **more: Any) -> Object:
@@ -36,7 +42,12 @@ class Client(FakeClient):
         if kind == "SelfSubjectAccessReview":
             asked = obj["spec"]["resourceAttributes"]
             name = asked["resource"] + (f"/{asked['subresource']}" if asked.get("subresource") else "")
-            return {"status": {"allowed": (asked["verb"], name) not in self.denied}}
+            allowed = (asked["verb"], name) not in self.denied
+            if name == "pods/portforward" and self.held_review is not None:
+                held, self.held_review = self.held_review, None
+                self.review_begun.set()
+                await held.wait()
+            return {"status": {"allowed": allowed}}
         if kind == "SelfSubjectRulesReview":
             return {"status": {"resourceRules": [], "incomplete": True}}
         if kind == "SelfSubjectReview":
@@ -227,6 +238,8 @@ class World:
             await asyncio.get_running_loop().create_future()
         if self.connection.trouble is not None:
             raise service_unavailable("away")
+        if ("create", "pods/portforward") in self.client.denied:
+            raise ApiError(403, "Forbidden", 'pods "x" is forbidden: User "jane" cannot create pods/portforward')
         session = FakeSession(self, pod)
         self.sessions.append((pod, session))
         return session

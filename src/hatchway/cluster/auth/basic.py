@@ -80,7 +80,9 @@ class BasicAuthenticator:
         self._key = os.urandom(32)
         self._known: OrderedDict[bytes, UserInfo] = OrderedDict()
         self._failures: dict[str, tuple[float, float]] = {}
-        self._running: dict[bytes, asyncio.Task[UserInfo]] = {}
+        # The checks that are under way, by credential and by the number of reloads before them.
+        self._running: dict[tuple[bytes, int], asyncio.Task[UserInfo]] = {}
+        self._reloads = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="argon2")
         self._unknown_user_hash: str | None = None
 
@@ -95,6 +97,7 @@ class BasicAuthenticator:
         Raises HatchwayError; then the content that was read before stays in use.
         """
         self._users = parse(self.path)
+        self._reloads += 1
         self._known.clear()
         self._failures.clear()
 
@@ -121,18 +124,20 @@ class BasicAuthenticator:
         if user is not None:
             return user
         key = self._digest(encoded)
-        task = self._running.get(key)
+        # A check that began before the file was read again is not shared: the password may no longer be valid.
+        running = key, self._reloads
+        task = self._running.get(running)
         if task is None:
             if len(self._running) >= _PENDING:
                 raise _too_many(1)
             # The check continues when one of the requests that wait for it is cancelled.
             task = asyncio.create_task(self._check(encoded, key), name="basic authentication")
-            self._running[key] = task
-            task.add_done_callback(lambda done: self._done(key, done))
+            self._running[running] = task
+            task.add_done_callback(lambda done: self._done(running, done))
         return await asyncio.shield(task)
 
-    def _done(self, key: bytes, task: asyncio.Task[UserInfo]) -> None:
-        self._running.pop(key, None)
+    def _done(self, running: tuple[bytes, int], task: asyncio.Task[UserInfo]) -> None:
+        self._running.pop(running, None)
         if not task.cancelled():
             # The exception is retrieved here, because every waiter may be gone.
             task.exception()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import inspect
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -310,6 +311,35 @@ async def test_one_check_for_many_requests(
     assert isinstance(found[0], asyncio.CancelledError)
     assert all(isinstance(user, UserInfo) for user in found[1:])
     assert len(checks) == 1
+
+
+@pytest.mark.usefixtures("cheap")
+async def test_a_check_from_before_a_change_of_the_password_is_not_shared(
+    authenticator: Authenticator, state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentialfiles.set_password(state, user="ada", groups=[], password="x")
+    authenticator.basic.reload()
+    begun, answered = threading.Event(), threading.Event()
+    verify = basic._matches
+
+    def slowly(*args: str) -> bool:
+        begun.set()
+        assert answered.wait(60)
+        return verify(*args)
+
+    monkeypatch.setattr(basic, "_matches", slowly)
+    credential = password("ada", "x").removeprefix("Basic ")
+    before = asyncio.ensure_future(authenticator.basic.authenticate(credential))
+    assert await asyncio.to_thread(begun.wait, 60)
+    credentialfiles.set_password(state, user="ada", groups=[], password="y")
+    authenticator.basic.reload()
+    after = asyncio.ensure_future(authenticator.basic.authenticate(credential))
+    await asyncio.sleep(0)
+    answered.set()
+    assert (await before).name == "ada"
+    with pytest.raises(ApiError) as caught:
+        await after
+    assert caught.value.code == 401
 
 
 @pytest.mark.usefixtures("cheap")
