@@ -1,4 +1,4 @@
-"""Compiles a checked expression into a program, whose cost is limited (cel-go `interpreter/planner.go`)."""
+"""Compiles a checked expression into a program that can be run with a cost limit (cel-go `interpreter/planner.go`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from hatchway.cluster.api.cel.values import (
 __all__ = ["Outcome", "Program", "compile_steps"]
 
 
-# Functions whose calls with a constant are constants (cel-go `IsTypeConversionFunction`).
+# A call of one of these functions with a constant argument is a constant (cel-go `IsTypeConversionFunction`).
 _CONVERSIONS = frozenset(
     ("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
 )  # fmt: skip
@@ -106,7 +106,7 @@ def is_constant(node: SyntaxNode) -> bool:
 
 
 def _converted(node: CallNode, value: Value) -> Step | None:
-    """Return a step with the converted value of a constant, which costs nothing; None if the conversion fails."""
+    """Return a step without cost that returns the converted value of a constant; None if the conversion fails."""
     try:
         found = node.overloads[0].call(value)
     except EvaluationError:
@@ -128,7 +128,7 @@ class _Compiler(TreeWalk[Step]):
         self.slots = 0
         self.names: set[str] = set()
         self._scopes: list[dict[str, int]] = []
-        # The steps that are constants. A list of constants costs nothing.
+        # The steps of constants. A list that contains only constants costs nothing.
         self._constants: set[Step] = set()
 
     def visit_literal(self, node: Literal) -> Step:

@@ -1,7 +1,7 @@
-"""Compiles macros that iterate: all, exists, existsOne, map, filter, transformMap and similar ones.
+"""Compiles macros that iterate: all, exists, existsOne, map, filter, transformMap and similar macros.
 
-The expansions of `macros.py` are not evaluated, because they would copy the collected list in each iteration. But the
-computed cost is that of the expansion.
+The expansions of `macros.py` are not evaluated, because they would copy the collected list in each iteration. The
+computed cost is nevertheless the cost of the expansion.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
 __all__ = ["compile_comprehension"]
 
-# The cost of the condition in an iteration, and of reading the accumulator in the step of the iteration.
+# The cost of one iteration: of the condition, and of reading the accumulator in the step.
 _ALL, _EXISTS = 3, 4
-# The cost of adding an element: of reading the accumulator, of making a list with one element, and of the addition.
+# The cost of adding an element: of reading the accumulator, of creating a list with one element, and of the addition.
 _APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
 
 
@@ -70,7 +70,7 @@ class _Rounds:
         self._slots = slots
 
     def run(self, state: Evaluation) -> Iterator[Value]:
-        """Set the variables of each iteration, and yield its key or index; with one variable, yield its element."""
+        """Set the variables of each iteration. Yield the element; with two variables, yield the key or index."""
         found = self._source(state)
         slots, first = state.slots, self._slots[0]
         if len(self._slots) == 1:

@@ -11,7 +11,7 @@ __all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "St
 
 # The number of iterations after which the processor time is checked (apiserver `pkg/apis/cel/config.go`).
 _ROUNDS = 100
-# The most elements of lists, entries of maps and characters of strings that one evaluation may make.
+# The most elements of lists, entries of maps and characters of strings that one evaluation may create.
 MAX_MADE = 4 * 1024 * 1024
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 
@@ -39,19 +39,19 @@ class Evaluation:
         self._made = 0
 
     def made(self, size: int) -> None:
-        """Count the parts of a large value that a function has made. Raises CostExceeded if there are too many."""
+        """Count the parts of a large value that a function has created. Raises CostExceeded if there are too many."""
         self._made += size
         if self._made > MAX_MADE:
             raise CostExceeded
 
     def add(self, cost: int) -> None:
-        """Count cost. Raises CostExceeded."""
+        """Add `cost` to the cost used so far. Raises CostExceeded above the limit."""
         self.cost += cost
         if self.cost > self.limit:
             raise CostExceeded
 
     def round(self) -> None:
-        """Count one iteration of a comprehension. Raises CostExceeded."""
+        """Count one iteration of a comprehension. Raises CostExceeded when cost or processor time is used up."""
         if self.cost > self.limit:
             raise CostExceeded
         self._rounds += 1
@@ -69,7 +69,7 @@ Step = Callable[[Evaluation], Value]
 
 
 def insert(found: dict[Value, Value], key: Value, value: Value) -> None:
-    """Add an entry to a map that is being made. Raises EvaluationError for a repeated key or a key of a wrong type."""
+    """Add an entry to a new map. Raises EvaluationError for a duplicate key or a key of a wrong type."""
     if not isinstance(key, str | int):
         raise EvaluationError("unsupported key type")
     if key in found:

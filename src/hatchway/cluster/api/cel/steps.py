@@ -1,6 +1,6 @@
 """The steps of an expression: fields, indices, operators and calls, each with its cost (cel-go `interpreter/`).
 
-The cost is that of cel-go's `interpreter/runtimecost.go`, with the costs of Kubernetes' libraries.
+Costs follow cel-go's `interpreter/runtimecost.go` and Kubernetes' libraries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hatchway.cluster.api.cel.values import (
     type_name,
 )
 
-# A value with at least this many parts counts as large.
+# A value with more parts than this counts as large.
 _LARGE = 256
 
 
@@ -64,7 +64,7 @@ def get_field(value: Value, field: str) -> Value:
 
 
 def find_field(value: Value, field: str) -> Optional:
-    """Return the field of an object that may be missing, as an optional value."""
+    """Return the field of an object as an optional value, without a value when the field is missing."""
     if isinstance(value, Optional):
         if not value.has_value:
             return value
@@ -137,7 +137,7 @@ def optional_element(operand: Step, key_step: Step) -> Step:
 
 
 def fallback(operand: Step, other: Step, *, unwrap: bool) -> Step:
-    """Return the step of `operand.orValue(other)` (unwrap) or `operand.or(other)`."""
+    """Return the step of `operand.or(other)`, or of `operand.orValue(other)` if `unwrap` is True."""
 
     def run(state: Evaluation) -> Value:
         value = operand(state)
@@ -214,7 +214,7 @@ def equality(first: Step, second: Step, *, wanted: bool) -> Step:
 
     def run(state: Evaluation) -> Value:
         one, other = first(state), second(state)
-        # cel-go computes the cost of a comparison from the sizes of these types: texts, lists and maps.
+        # As in cel-go, the cost depends on the sizes of texts, lists and maps. Other values have the size 1.
         size = min(size_of(one), size_of(other))
         state.add(-(-size // 10))
         if size > 1000:
@@ -244,7 +244,7 @@ def membership(item: Step, container: Step, *, constant: bool) -> Step:
 
 
 def direct(overload: Overload, args: list[Step]) -> Step:
-    """Return the step of a call whose overload is known."""
+    """Return the step of a call whose overload the checker has chosen."""
     call, cost = overload.call, overload.cost
 
     def run(state: Evaluation) -> Value:
@@ -257,11 +257,11 @@ def direct(overload: Overload, args: list[Step]) -> Step:
 def _apply(
     state: Evaluation, call: Callable[..., Value], cost: Callable[[tuple[Value, ...], Value], int] | None, values: Any
 ) -> Value:
-    # The cost depends on the result, so it is known only after the call. The functions limit the size of their results.
+    # The cost may depend on the result, so it is added after the call. The functions limit the size of their results.
     try:
         result = call(*values)
     except (TypeError, AttributeError):
-        # A field that may be null has the static type of its other values.
+        # A nullable field has the type of its other values, so the checker has accepted a call with null.
         raise no_overload() from None
     if isinstance(result, list | str) and len(result) > _LARGE:
         state.made(len(result))
@@ -276,7 +276,7 @@ def _apply(
 
 
 def dispatched(overloads: list[Overload], args: list[Step]) -> Step:
-    """Return the step of a call whose overload is chosen by the types of the values."""
+    """Return the step of a call whose overload is chosen during the evaluation, by the types of the values."""
 
     def run(state: Evaluation) -> Value:
         values = tuple([one(state) for one in args])

@@ -1,4 +1,4 @@
-"""The values of CEL while an expression is evaluated, their equality and their order.
+"""The values of CEL during an evaluation, their equality and their order.
 
 The values of int, double, bool, string, bytes and null are Python's int, float, bool, str, bytes and None. Lists are
 lists; maps and objects are dictionaries. The other types have classes here and in the libraries.
@@ -46,11 +46,11 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCI
 
 
 class EvaluationError(Exception):
-    """An error of an expression. The text is that of cel-go."""
+    """Raised when an evaluation fails. The text is cel-go's text."""
 
 
 class CostExceeded(Exception):
-    """An expression exceeds a limit (cel-go's "operation cancelled: actual cost limit exceeded")."""
+    """Raised when an expression exceeds a limit (cel-go's "operation cancelled: actual cost limit exceeded")."""
 
     def __init__(self) -> None:
         super().__init__("operation cancelled: actual cost limit exceeded")
@@ -64,18 +64,18 @@ class UInt(int):
 
 @dataclass(frozen=True, slots=True)
 class Timestamp:
-    """A moment, in nanoseconds since 1970."""
+    """A point in time, in nanoseconds since 1970."""
 
     nanoseconds: int
 
     def __str__(self) -> str:
-        """Return the moment in RFC 3339, in UTC."""
+        """Return the timestamp in RFC 3339, in UTC."""
         seconds, rest = divmod(self.nanoseconds, _NANO)
         text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
         return f"{text}.{f'{rest:09}'.rstrip('0')}Z" if rest else f"{text}Z"
 
     def moment(self) -> datetime:
-        """Return the moment as a datetime, cut off to microseconds."""
+        """Return the timestamp as a datetime. Digits below microseconds are cut off."""
         seconds, rest = divmod(self.nanoseconds, _NANO)
         return _EPOCH + timedelta(seconds=seconds, microseconds=rest // 1000)
 
@@ -123,7 +123,7 @@ def checked_duration(nanoseconds: int) -> Duration:
 
 
 def parse_timestamp(text: str) -> Timestamp:
-    """Return the moment of a text in RFC 3339. Raises ValueError."""
+    """Return the timestamp in a text (RFC 3339). Raises ValueError."""
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         raise ValueError(text)
@@ -187,7 +187,7 @@ def type_name(value: Value) -> str:
 
 
 def size_of(value: Value) -> int:
-    """Return the number of parts of a value, for the computation of costs; 1 for values without parts."""
+    """Return the size of a value for the computation of costs: the number of its parts; 1 for values without parts."""
     if isinstance(value, str | bytes | list | dict):
         return len(value)
     if isinstance(value, Optional) and value.has_value:

@@ -21,14 +21,14 @@ from hatchway.kube.api import Client, Object
 __all__ = ["DefinitionController"]
 
 _log = logging.getLogger(__name__)
-# The seconds until the next attempt for a definition that could not be handled or still has objects.
+# Seconds until the next attempt, for a definition that could not be handled or still has objects.
 _AGAIN = 0.5
 # The most objects that are deleted at the same time.
 _AT_ONCE = 20
 
 
 class DefinitionController:
-    """Follows the definitions in a store. Call `start` in an event loop, and `aclose` at the end.
+    """Watches the definitions in a store. Call `start` in an event loop, and `aclose` at the end.
 
     Args:
         source: has the definitions and the objects.
@@ -48,7 +48,7 @@ class DefinitionController:
         self._end: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Begin to follow the definitions. Definitions that are already stored are handled first."""
+        """Begin to watch the definitions. Definitions that are already stored are handled first."""
         for definition in self._source.list(DEFINITIONS):
             self._waiting[definition["metadata"]["name"]] = None
         self._end = self._source.subscribe(DEFINITIONS, self._follow)
@@ -67,7 +67,7 @@ class DefinitionController:
         if new is not None:
             self._waiting[new["metadata"]["name"]] = None
         if new is None or (old is not None and _accepted(old) != _accepted(new)):
-            # The names of the deleted definition are free now. Other definitions may need them.
+            # This definition has given up names. Other definitions of the group may need them.
             group = (new or old or {})["spec"]["group"]
             for other in self._source.list(DEFINITIONS):
                 if other["spec"]["group"] == group:
@@ -166,13 +166,13 @@ class DefinitionController:
             self._under_way.discard(name)
 
     async def _empty(self, definition: Object) -> bool:
-        """Delete the remaining objects. Return True when there are none."""
+        """Delete the remaining objects of a definition. Return True when it has no objects left."""
         resource = definition["metadata"]["name"]
         # The objects of a built-in type never belong to a definition, even if its status says so.
         left = [] if is_built_in(resource) else list(self._source.list(resource))
         if not condition_is_true(definition, "Established"):
             if left:
-                # Its status was written by hand. The objects can be deleted only while their type is served.
+                # A client has changed the status. The objects can be deleted only while their type is served.
                 names = accept_names(definition, self._source.list(DEFINITIONS)).names
                 message = "the initial names have been accepted"
                 await self._write(definition, {"Established": ("True", "InitialNamesAccepted", message)}, names)
@@ -201,7 +201,8 @@ class DefinitionController:
     async def _release(self, name: str) -> None:
         """Remove the finalizer by a write of the status, as Kubernetes does (crd_finalizer.go).
 
-        Admission policies and webhooks for definitions, such as those of the Gateway API, do not apply to it.
+        Many admission policies and webhooks for definitions, such as the policy of the Gateway API, do not match writes
+        of the status.
         """
         definition = self._source.get(DEFINITIONS, "", name)
         if definition is None:

@@ -1,7 +1,7 @@
-"""Checks the types in the expressions of ValidatingAdmissionPolicies, and writes the findings into their status.
+"""Checks the types in the expressions of ValidatingAdmissionPolicies, and writes warnings into their status.
 
 Source: Kubernetes' `pkg/controller/validatingadmissionpolicystatus/controller.go`. A policy is checked once for each
-generation. The result is only shown.
+generation. The warnings have no effect on the policy.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["PolicyStatusController"]
 
 _log = logging.getLogger(__name__)
 _POLICIES = "validatingadmissionpolicies.admissionregistration.k8s.io"
-# The seconds until the next attempt for a policy whose status could not be written.
+# Seconds until the next attempt, for a policy whose status could not be written.
 _AGAIN = 0.5
 # Processor time, in seconds, that the check of one policy may take.
 _SECONDS = 2.0
 
 
 class PolicyStatusController:
-    """Follows the policies in a store. Call `start` in an event loop, and `aclose` at the end.
+    """Watches the policies in a store. Call `start` in an event loop, and `aclose` at the end.
 
     source: has the policies.
     client: writes their status.
@@ -44,7 +44,7 @@ class PolicyStatusController:
         self._end: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Begin to follow the policies. Policies that are already stored are checked first."""
+        """Begin to watch the policies. Policies that are already stored are checked first."""
         for policy in self._source.list(_POLICIES):
             self._waiting[policy["metadata"]["name"]] = None
         self._end = self._source.subscribe(_POLICIES, self._follow)
@@ -77,7 +77,8 @@ class PolicyStatusController:
                 try:
                     await self._reconcile(name)
                 except ApiError as error:
-                    # If the policy was changed or deleted meanwhile (409, 404), its event starts the next check.
+                    # If the policy was changed meanwhile (409), that change starts the next check. If it was deleted
+                    # (404), no check is needed.
                     if error.code not in (404, 409):
                         _log.warning("%s %s: %s", _POLICIES, name, error.message)
                     if error.code >= 500:
@@ -89,7 +90,7 @@ class PolicyStatusController:
         policy = self._source.get(_POLICIES, "", name)
         if policy is None or not _is_due(policy):
             return
-        # Imported here: only clusters with policies need the code that compiles expressions.
+        # Imported here, because only clusters with policies need the code that compiles expressions.
         from hatchway.cluster.api.registry.policychecks import PolicyCheck
 
         check = PolicyCheck(policy["spec"], self._rows(), _SECONDS)

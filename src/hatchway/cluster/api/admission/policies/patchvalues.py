@@ -23,19 +23,20 @@ from hatchway.cluster.api.work import MAX_VALUES, too_many_values
 __all__ = ["configuration_of", "operations_of"]
 
 Json = Any
-# The largest integer that a JSON number represents exactly. In JSON patches, larger ones are texts (`types/int.go`).
+# The largest integer that a JSON number represents exactly. JSON patches have larger integers as texts
+# (`types/int.go`).
 _LARGEST = (1 << 53) - 1
 
 
 def configuration_of(value: ObjectValue) -> dict[str, Json]:
-    """Return an apply configuration. Raises EvaluationError, ApiError 413."""
+    """Return an apply configuration as JSON. Raises EvaluationError; ApiError 413 for too many values."""
     _require_places(value)
     found: dict[str, Json] = _JsonMaker(is_patch=False).make(value)
     return found
 
 
 def operations_of(values: list[PatchOperation]) -> list[dict[str, Json]]:
-    """Return the operations of a JSON patch. Raises EvaluationError, ApiError 413."""
+    """Return the operations of a JSON patch as JSON. Raises EvaluationError; ApiError 413 for too many values."""
     maker = _JsonMaker(is_patch=True)
     found: list[dict[str, Json]] = []
     for one in values:

@@ -126,7 +126,7 @@ def _text_of_bytes(value: bytes) -> str:
 
 
 def timestamp_of_text(text: str) -> Timestamp:
-    """Return the moment of a text in RFC 3339. Raises EvaluationError."""
+    """Return the timestamp in a text (RFC 3339). Raises EvaluationError."""
     try:
         return parse_timestamp(text)
     except ValueError:
@@ -136,7 +136,7 @@ def timestamp_of_text(text: str) -> Timestamp:
 
 
 def duration_of_text(text: str) -> Duration:
-    """Return the duration of a text such as `1h30m`. Raises EvaluationError."""
+    """Return the duration in a text such as `1h30m`. Raises EvaluationError."""
     try:
         return parse_duration(text)
     except ValueError:

@@ -21,7 +21,7 @@ from hatchway.cluster.api.cel.values import (
 __all__ = ["format_text", "show"]
 
 _CLAUSE = re.compile(r"%(%|(?:\.([0-9]+))?([a-zA-Z])?)", re.ASCII)
-# The most digits after the decimal point. More would only need memory.
+# The most digits after the decimal point. The limit saves memory.
 _MOST_DIGITS = 1000
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -128,7 +128,7 @@ def show(value: Value) -> str:
 
 
 def _literal(value: Value) -> str:
-    """Return the text of an element of a list or a map: the form in which an expression contains it."""
+    """Return the text of an element of a list or a map, in the syntax of an expression."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bytes):

@@ -49,12 +49,12 @@ def _traversed(value: Value) -> int:
 
 
 def _tree_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of reading a list and everything in it."""
+    """Return the cost of reading a list and all its elements, including nested elements."""
     return _traversed(args[0])
 
 
 def _made_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of making a list: the costs of the call, of a new list, and of its elements."""
+    """Return the cost of creating a list: the costs of the call, of a new list, and of its elements."""
     return 11 + len(result)
 
 

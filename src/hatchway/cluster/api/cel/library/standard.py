@@ -77,7 +77,7 @@ def _joined_lists(first: list[Value], second: list[Value]) -> Value:
     merge = getattr(first, "merged_with", None)
     if merge is not None:
         return merge(second)
-    # Lists are never changed, so if one list is empty, the other is the result, without a copy.
+    # If one list is empty, the other list is returned without a copy. This is safe, because lists are never changed.
     return second if not first else first if not second else [*first, *second]
 
 
@@ -164,7 +164,7 @@ def _ordered(holds: Callable[[int], bool]) -> Callable[[Value, Value], bool]:
 
 
 def _unreached(*args: Value) -> Value:
-    """Never called: `steps.py` evaluates these operators itself."""
+    """Stand for an operator that `steps.py` evaluates itself. This function is never called."""
     raise AssertionError("an operator with steps of its own")
 
 
@@ -209,7 +209,7 @@ def _texts() -> Iterator[Overload]:
 
 
 def standard_library() -> Iterator[Overload]:
-    """Yield the functions of the language itself."""
+    """Yield the functions of CEL's standard library."""
     yield from _operators()
     yield from _arithmetic()
     yield from _order()
