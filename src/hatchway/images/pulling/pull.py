@@ -178,6 +178,8 @@ class _Pull:
             raise error.while_doing(doing) from None
         manifest = parse_manifest(found.content)
         check_manifest(manifest)
+        # A hostile manifest may name a layer of many gigabytes, which must not be read for this.
+        await asyncio.to_thread(self._store.delete_if_damaged, manifest.config.digest, CONFIG_LIMIT)
         await self._fetch(client, manifest.config)
         config = parse_config(await asyncio.to_thread(self._store.read_blob, manifest.config.digest, CONFIG_LIMIT))
         check_config(config, manifest, self._platform)
@@ -245,6 +247,7 @@ class _Pull:
 
     async def _put(self, document: ManifestDocument) -> None:
         def write() -> None:
+            self._store.delete_if_damaged(document.digest)
             if not self._store.has_blob(document.digest):
                 with self._store.begin_blob(document.digest, len(document.content)) as writer:
                     writer.restart()

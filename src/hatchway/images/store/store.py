@@ -126,6 +126,15 @@ class ImageStore:
         """
         return self._blobs.read(digest, limit)
 
+    def delete_if_damaged(self, digest: str, limit: int | None = None) -> bool:
+        """Delete a blob whose file does not have its digest, so that it can be pulled or loaded again.
+
+        The whole file is read. limit: do nothing when the file is larger, in bytes; None for any size.
+
+        Returns True when it was damaged. Raises OSError.
+        """
+        return self._blobs.delete_if_damaged(digest, limit)
+
     def open_blob(self, digest: str) -> BinaryIO:
         """Open a blob for reading. The caller closes it. Raises BadImage when it is not in the store."""
         return self._blobs.open(digest)
@@ -165,6 +174,7 @@ class ImageStore:
         from hashlib import sha256
 
         digest = f"sha256:{sha256(data).hexdigest()}"
+        self._blobs.delete_if_damaged(digest, len(data))
         if not self.has_blob(digest):
             with self.begin_blob(digest, len(data)) as writer:
                 writer.restart()
