@@ -86,6 +86,12 @@ class BlobFiles:
                     if is_digest(found := f"{algorithm}:{entry.name}"):
                         yield found
 
+    def parts(self) -> Iterator[str]:
+        """Yield the hexadecimal parts of the digests of unfinished downloads."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self._partial):
+                yield entry.name.partition(".")[0]
+
     def delete(self, digest: str) -> int:
         """Delete a blob; return its size in bytes."""
         path = self.path(digest)
