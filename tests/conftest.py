@@ -26,6 +26,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.descriptors import left_open, open_descriptors
+from tests.downloads import downloads
 from tests.sharding import FileScheduling, ordered_units, unit_of
 from tests.syntax import without_collection
 
@@ -312,8 +313,8 @@ def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 @pytest.fixture(scope="session")
 def cluster(make_shared_cluster: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """Return the cluster that most tests share; each uses its own namespaces."""
-    # Tests of web applications mount directories of the checkout and of pytest, which pods may not do by default.
-    opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp())
+    # Tests of web applications mount directories of the checkout, of pytest and of downloads. By default, pods may not.
+    opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp(), downloads())
     found = make_shared_cluster("shared", *(f"--host-path={path}" for path in opened))
     _shared.append((found, _cluster_wide(found)))
     return found
