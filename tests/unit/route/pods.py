@@ -217,7 +217,8 @@ class World:
     """The cluster.
 
     programs: the port on loopback of each (pod, port). refusals: set when those of other ports arrive. silent: pods that never answer. dialed: what was connected to.
-    sessions: those that were opened, by the pod's name.
+    sessions: those that were opened, by the pod's name. held_session: the next session is open when this event is set.
+    session_begun: set when that session is being opened.
     """
 
     def __init__(self) -> None:
@@ -227,6 +228,8 @@ class World:
         self.refusals = asyncio.Event()
         self.refusals.set()
         self.silent: set[str] = set()
+        self.held_session: asyncio.Event | None = None
+        self.session_begun = asyncio.Event()
         self.dialed: list[tuple[str, int]] = []
         self.sessions: list[tuple[str, FakeSession]] = []
         self.route = PortForwardRoute(cast(Connection, self.connection), self._open)
@@ -234,6 +237,10 @@ class World:
 
     async def _open(self, namespace: str, pod: str) -> FakeSession:
         await asyncio.sleep(0)
+        if self.held_session is not None:
+            held, self.held_session = self.held_session, None
+            self.session_begun.set()
+            await held.wait()
         if pod in self.silent:
             await asyncio.get_running_loop().create_future()
         if self.connection.trouble is not None:

@@ -391,3 +391,20 @@ async def test_a_choice_from_before_a_failed_attempt_is_not_for_later_requests(w
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_a_session_that_was_begun_with_former_credentials_is_not_used(world: World) -> None:
+    target = await world.add_service()
+    await world.add_pod("a", handler=speaks("a"))
+    await world.set_endpoints("a")
+    world.held_session = opened = asyncio.Event()
+    before = asyncio.ensure_future(_ask(world, target))
+    await world.session_begun.wait()
+    world.connection.change_credentials()
+    after = asyncio.ensure_future(_ask(world, target))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    opened.set()
+    assert await asyncio.gather(before, after) == ["a", "a"]
+    former = [session for _, session in world.sessions if not session.transports]
+    assert len(former) == 1 and former[0].closed.done()
