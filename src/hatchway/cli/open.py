@@ -73,7 +73,7 @@ def open_target(
     import webbrowser
 
     if not webbrowser.open(url):
-        raise HatchwayError("there is no browser to open it with", f"open {url} by hand")
+        raise HatchwayError("there is no browser to open it with", "open the printed URL by hand")
 
 
 def _check(target: Target, cluster: ChosenCluster) -> None:
