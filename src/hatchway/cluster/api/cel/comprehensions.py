@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from hatchway.cluster.api.cel.state import MAX_MADE, Evaluation, Step, insert
+from hatchway.cluster.api.cel.mapkeys import entries, insert, keys
+from hatchway.cluster.api.cel.state import MAX_MADE, Evaluation, Step
 from hatchway.cluster.api.cel.syntax import Comprehension, SyntaxNode
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
@@ -76,7 +77,7 @@ class _Rounds:
         if len(self._slots) == 1:
             if not isinstance(found, list | dict):
                 raise EvaluationError("no such overload")
-            for one in found:
+            for one in keys(found) if isinstance(found, dict) else found:
                 state.round()
                 slots[first] = one
                 yield one
@@ -84,7 +85,7 @@ class _Rounds:
         second = self._slots[1]
         if not isinstance(found, list | dict):
             raise EvaluationError("no such overload")
-        pairs = found.items() if isinstance(found, dict) else enumerate(found)
+        pairs = entries(found) if isinstance(found, dict) else enumerate(found)
         for key, one in pairs:
             state.round()
             slots[first], slots[second] = key, one
@@ -164,7 +165,7 @@ def _mapped(rounds: _Rounds, body: Step, filter: Step | None, *, with_key: bool)
                 raise EvaluationError("no such overload")
             if len(found) + len(value) > MAX_MADE:
                 raise CostExceeded
-            for inner, one in value.items():
+            for inner, one in entries(value):
                 insert(found, inner, one)
         state.add(1)
         return found

@@ -20,10 +20,11 @@ from hatchway.cluster.api.cel.values import (
     checked_timestamp,
     parse_duration,
     parse_timestamp,
+    show_double,
     type_name,
 )
 
-__all__ = ["conversions", "duration_of_text", "show_double", "timestamp_of_text"]
+__all__ = ["conversions", "duration_of_text", "timestamp_of_text"]
 
 _NANO = 1_000_000_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
@@ -32,23 +33,6 @@ _TRUE, _FALSE = (
     frozenset(("1", "t", "T", "true", "TRUE", "True")),
     frozenset(("0", "f", "F", "false", "FALSE", "False")),
 )
-
-
-def show_double(value: float) -> str:
-    """Return a double as Go's strconv writes it with the format 'g' and the shortest precision."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    digits, _, exponent = f"{value!r}".partition("e")
-    if not exponent:
-        if value == 0 or 1e-4 <= abs(value) < 1e21:
-            return digits.removesuffix(".0") if abs(value) < 1e21 else digits
-        return digits
-    power = int(exponent)
-    if -5 < power < 21:
-        return f"{value:.0f}"
-    return f"{digits.removesuffix('.0')}e{'-' if power < 0 else '+'}{abs(power):02}"
 
 
 def _fail(text: str, kind: str, why: str) -> EvaluationError:

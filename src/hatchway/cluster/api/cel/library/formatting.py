@@ -6,8 +6,8 @@ import json
 import math
 import re
 
-from hatchway.cluster.api.cel.library.conversions import show_double
 from hatchway.cluster.api.cel.library.declaring import limit_made
+from hatchway.cluster.api.cel.mapkeys import entries
 from hatchway.cluster.api.cel.values import (
     Duration,
     EvaluationError,
@@ -15,6 +15,7 @@ from hatchway.cluster.api.cel.values import (
     TypeValue,
     UInt,
     Value,
+    show_double,
     type_name,
 )
 
@@ -121,10 +122,17 @@ def show(value: Value) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, dict):
-        shown = sorted((_literal(key), _literal(one)) for key, one in value.items())
+        shown = sorted((_key(key), _literal(one)) for key, one in entries(value))
         return "{" + ", ".join(f"{key}:{one}" for key, one in shown) + "}"
     text = "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and"
     raise EvaluationError(f"error during formatting: {text} timestamps, was given {type_name(value)}")
+
+
+def _key(key: Value) -> str:
+    if not isinstance(key, str | int):
+        text = f"no formatting function for map key of type {type_name(key)}"
+        raise EvaluationError(f"error during formatting: {text}")
+    return _literal(key)
 
 
 def _literal(value: Value) -> str:
