@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hatchway.kube.api import Client, Object
 from hatchway.kube.clusterinfo import NAMESPACE
 from hatchway.kube.informer import Informer, running
-from hatchway.kube.objects import get_condition, is_ready
+from hatchway.kube.objects import endpoint_is_ready, get_condition, is_ready
 from hatchway.kube.readyendpoints import selector_of
 from hatchway.kube.wellknown import API_SERVICES, ENDPOINT_SLICES, SERVICE_NAME
 
@@ -20,7 +20,7 @@ _LEAST_SECONDS = 5.0
 def has_ready_endpoint(service: str, slices: Iterable[Object]) -> bool:
     """Return True when a service has a ready endpoint. slices: the EndpointSlices of the service's namespace."""
     return any(
-        endpoint.get("conditions", {}).get("ready")
+        endpoint_is_ready(endpoint)
         for found in slices
         if (found["metadata"].get("labels") or {}).get(SERVICE_NAME) == service
         for endpoint in found.get("endpoints") or ()

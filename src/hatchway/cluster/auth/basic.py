@@ -95,6 +95,8 @@ class BasicAuthenticator:
         Raises HatchwayError. After an error, the former content stays in use.
         """
         self._users = parse(self.path)
+        # With another key, no new request joins a check that uses the former content.
+        self._key = os.urandom(32)
         self._known.clear()
         self._failures.clear()
 

@@ -20,7 +20,7 @@ from hatchway.cluster.api.describe.remoteversions import RemoteVersion
 from hatchway.cluster.auth.source import StoredObjects
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
-from hatchway.kube.objects import get_condition
+from hatchway.kube.objects import endpoint_is_ready, get_condition
 from hatchway.kube.wellknown import API_SERVICES, ENDPOINT_SLICES, SERVICE_NAME
 
 __all__ = ["AvailabilityChecks"]
@@ -225,6 +225,6 @@ def _condition(status: str, reason: str, message: str) -> Json:
 def _has_endpoint(piece: Object, port: str) -> bool:
     """Return True when a slice has a ready endpoint and a port of this name (`hasAvailableEndpoint`)."""
     endpoints = piece.get("endpoints") or ()
-    if not any((one.get("conditions") or {}).get("ready") is not False for one in endpoints):
+    if not any(map(endpoint_is_ready, endpoints)):
         return False
     return any((one.get("name") or "") == port and one.get("port") for one in piece.get("ports") or ())

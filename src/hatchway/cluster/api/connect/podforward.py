@@ -193,9 +193,8 @@ class PodForwarding:
 
     def _done(self, task: asyncio.Task[bool]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
-            self._give_back()
-        elif (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             log.error("a forwarded connection has failed", exc_info=error)
-        elif not task.result():
+        if task.cancelled() or error is not None or not task.result():
             self._give_back()

@@ -25,6 +25,7 @@ from hatchway.cluster.firstuse import deployment_to_start
 from hatchway.cluster.plan import KUBELET_PORT
 from hatchway.errors import ApiError, bad_request, not_found, service_unavailable
 from hatchway.kube.api import Object
+from hatchway.kube.objects import endpoint_is_ready
 from hatchway.numerals import is_digits, parse_int
 from hatchway.proxy.routing import Upstream
 from hatchway.target import TargetError, split_scheme_name_port
@@ -207,8 +208,11 @@ class Locator:
                     continue
                 for endpoint in piece.get("endpoints") or ():
                     reference = endpoint.get("targetRef") or {}
-                    ready = (endpoint.get("conditions") or {}).get("ready")
-                    if ready is False or reference.get("kind") != "Pod" or not endpoint.get("addresses"):
+                    if (
+                        not endpoint_is_ready(endpoint)
+                        or reference.get("kind") != "Pod"
+                        or not endpoint.get("addresses")
+                    ):
                         continue
                     if reference.get("namespace", "") != piece["metadata"].get("namespace", ""):
                         continue

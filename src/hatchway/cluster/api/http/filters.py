@@ -125,7 +125,7 @@ class Filters:
             if isinstance(identity, Identity):
                 admitted = self._admit(exchange, info, identity.user, impersonates)
                 admitted.until = identity.until
-                admitted.revision = self.revision_for(admitted)
+                admitted.revision = admitted.last_change()
                 admitted.credentials = self.authenticator.version
                 waiting = self._admit_connection(admitted, head)
                 if waiting is not None:
@@ -188,7 +188,18 @@ class Filters:
         if self._plain_reads is not None and remote is None:
             read = self._plain_reads.find(head, info)
         return AdmittedRequest(
-            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote, read
+            self,
+            info,
+            acting,
+            record,
+            exchange.given_id,
+            exchange.recorded,
+            kind,
+            limited,
+            self._rights_revision if connection is None and remote is None else self._revision,
+            connection,
+            remote,
+            read,
         )
 
     def _remote_api(self, info: RequestInfo) -> RemoteApi | None:
@@ -199,19 +210,12 @@ class Filters:
             return self._aggregator.find(info.api_group, info.api_version) if info.api_prefix == "apis" else None
         return self._aggregator.find_path(info.path)
 
-    def revision_for(self, admitted: AdmittedRequest) -> int:
-        """Return the number of the last change on which the decision about a request may depend."""
-        needs_all = admitted.connection is not None or admitted.remote is not None
-        return self._revision() if needs_all else self._rights_revision()
+    def repeat(self, admitted: AdmittedRequest, head: RequestHead, now: float) -> Decision:
+        """Decide on another request with the same head. The caller has checked that the admission is still valid.
 
-    def is_unchanged(self, admitted: AdmittedRequest) -> bool:
-        """Return True while the objects and credential files on which the decision depends have not changed."""
-        unchanged = admitted.revision == self.revision_for(admitted)
-        return unchanged and admitted.credentials == self.authenticator.version
-
-    def repeat(self, admitted: AdmittedRequest, head: RequestHead) -> Decision:
-        """Decide on another request with the same head. The caller has checked that the admission is still valid."""
-        exchange = FilteredRequest(self.requests, head, admitted.record, admitted.given_id, time.time())
+        now: when the request arrived, in POSIX seconds.
+        """
+        exchange = FilteredRequest(self.requests, head, admitted.record, admitted.given_id, now)
         exchange.recorded = admitted.recorded
         try:
             if admitted.kind is not None:
@@ -272,12 +276,13 @@ class AdmittedRequest(CachedDecision):
         recorded: True if the audit log gets a line for each such request.
         kind: the series of metrics in which it is counted; None without metrics.
         limited: True if it counts for the limit of requests in flight.
+        last_change: returns the number of the last change of an object on which the decision may depend.
         connection: its connecting subresource; None for the REST application.
         remote: the API of another server to which it belongs; None for this server's own APIs.
         read: answers the request at once; None unless it is a plain read.
         prepared: the handler's decision, if it can be repeated; None until the handler has decided.
         until: when the credential expires, in POSIX seconds.
-        revision: the value of `Filters.revision_for` when the request was admitted.
+        revision: the value of `last_change` when the request was admitted.
         credentials: the version of the credential files when the request was admitted.
     """
 
@@ -289,6 +294,7 @@ class AdmittedRequest(CachedDecision):
     recorded: bool
     kind: RequestKind | None
     limited: bool
+    last_change: Callable[[], int]
     connection: ConnectRoute | None
     remote: RemoteApi | None = None
     read: PlainRead | None = None
@@ -299,10 +305,11 @@ class AdmittedRequest(CachedDecision):
 
     def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
         """Admit another request with this head, with its own audit ID (`CachedDecision`)."""
-        filters = self.filters
-        filters.authenticator.reload_changed_files()
-        if time.time() < self.until and filters.is_unchanged(self):
-            return filters.repeat(self, make_head())
+        filters, now = self.filters, time.time()
+        authenticator = filters.authenticator
+        authenticator.reload_changed_files()
+        if now < self.until and self.revision == self.last_change() and self.credentials == authenticator.version:
+            return filters.repeat(self, make_head(), now)
         return None
 
 

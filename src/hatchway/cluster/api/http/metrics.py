@@ -90,7 +90,7 @@ class _Proxied(_LongRunning):
         self._service = service
 
     def end(self, status: int, seconds: float) -> None:
-        super().end(status, seconds)
+        _LongRunning.end(self, status, seconds)
         self._service.count(status, seconds)
 
 

@@ -37,7 +37,8 @@ class ServiceRequests:
         self.codes[status] = self.codes.get(status, 0) + 1
         if status != 101:
             self.buckets[bisect_left(BOUNDS, seconds)] += 1
-            self.seconds += max(0.0, seconds)
+            if seconds > 0:
+                self.seconds += seconds
 
 
 class ServiceMetrics:
