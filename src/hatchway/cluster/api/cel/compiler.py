@@ -304,8 +304,8 @@ class _Compiler(TreeWalk[Step]):
                 return step or membership(*args)
             case "or" | "orValue" if node.target is not None and len(args) == 2:
                 return fallback(*args, unwrap=node.name == "orValue")
-        if node.name in _CONVERSIONS and len(node.args) == 1 and isinstance(node.args[0], Literal):
-            found = _converted(node, node.args[0].value)
+        if node.name in _CONVERSIONS and len(args) == len(node.overloads) == 1 and args[0] in self._constants:
+            found = _converted(node, self._constants[args[0]])
             if found is not None:
                 return self._constant(found[0])
         if len(node.overloads) == 1 and not any(one.type.is_dyn for one in node.all_args):

@@ -22,6 +22,9 @@ _ALL, _EXISTS = 3, 4
 _APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
 
 
+_END = object()
+
+
 class _Scopes(Protocol):
     def visit(self, node: SyntaxNode) -> Step: ...
     def enter(self, *names: str) -> list[int]: ...
@@ -95,7 +98,8 @@ class _Rounds:
 def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
     def run(state: Evaluation) -> Value:
         failed: EvaluationError | None = None
-        for _ in rounds.run(state):
+        left = rounds.run(state)
+        for _ in left:
             state.cost += cost
             try:
                 value = body(state)
@@ -103,7 +107,8 @@ def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
                 failed = failed or error
                 continue
             if value is until:
-                state.add(cost)
+                # The condition of the next iteration ends the macro. After the last element there is none.
+                state.add(1 if next(left, _END) is _END else cost)
                 return until
             if value is not (not until):
                 failed = failed or EvaluationError("no such overload")

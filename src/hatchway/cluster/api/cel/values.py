@@ -11,6 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 __all__ = [
@@ -198,17 +199,16 @@ def size_of(value: Value) -> int:
 
 
 def show_double(value: float) -> str:
-    """Return a double as Go's strconv writes it with the format 'g' and the shortest precision."""
+    """Return a double as Go's `fmt` writes it for `%g`: the shortest text, from 1e+06 with an exponent."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    digits, _, exponent = f"{value!r}".partition("e")
-    if not exponent:
-        if value == 0 or 1e-4 <= abs(value) < 1e21:
-            return digits.removesuffix(".0") if abs(value) < 1e21 else digits
-        return digits
-    power = int(exponent)
-    if -5 < power < 21:
-        return f"{value:.0f}"
-    return f"{digits.removesuffix('.0')}e{'-' if power < 0 else '+'}{abs(power):02}"
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return repr(value).removesuffix(".0")
+    sign, numerals, power = Decimal(repr(value)).as_tuple()
+    digits = "".join(map(str, numerals))
+    exponent = len(digits) - 1 + int(power)
+    digits = digits.rstrip("0")
+    mantissa = f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits
+    return f"{'-' if sign else ''}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02}"

@@ -87,7 +87,8 @@ def _show_number(value: float, digits: int, *, scientific: bool) -> str:
         return f"{value:,.{digits}f}"
     number, _, exponent = f"{value:.{digits}e}".partition("e")
     sign = "⁻" if exponent.startswith("-") else ""
-    return f"{number}×10{sign}{exponent.lstrip('+-').translate(_SUPERSCRIPT)}"
+    # Narrow spaces that no line break may divide.
+    return f"{number}\u202f×\u202f10{sign}{exponent.lstrip('+-').translate(_SUPERSCRIPT)}"
 
 
 def _hex(value: Value, *, upper: bool) -> str:
@@ -114,7 +115,11 @@ def show(value: Value) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
-        return value.decode(errors="replace")
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            text = "invalid UTF-8 in bytes, cannot convert to string"
+            raise EvaluationError(f'error during formatting: could not convert argument "{text}" to string') from None
     if isinstance(value, Timestamp | Duration):
         return str(value)
     if isinstance(value, TypeValue):
@@ -142,7 +147,7 @@ def _literal(value: Value) -> str:
     if isinstance(value, bytes):
         return f"b{json.dumps(show(value), ensure_ascii=False)}"
     if isinstance(value, float):
-        return f"{value:.6f}"
+        return f"{value:.6f}" if math.isfinite(value) else f'"{show_double(value)}"'
     if isinstance(value, Timestamp):
         return f'timestamp("{value}")'
     return f'duration("{value}")' if isinstance(value, Duration) else show(value)

@@ -68,8 +68,13 @@ def _compared_cost(values: list[Value]) -> int:
     return 11 + int(len(values) ** 2 * factor)
 
 
+def _order(first: Value, second: Value) -> int:
+    # In cel-go and Kubernetes' library, NaN is an error for `<`, but not for the functions of lists.
+    return 0 if first != first or second != second else compare(first, second)
+
+
 def _is_sorted(values: list[Value]) -> bool:
-    return all(compare(values[at], values[at + 1]) <= 0 for at in range(len(values) - 1))
+    return all(_order(values[at], values[at + 1]) <= 0 for at in range(len(values) - 1))
 
 
 def _sum(kind: str) -> Callable[[list[Value]], Value]:
@@ -90,7 +95,7 @@ def _extreme(name: str, sign: int) -> Callable[[list[Value]], Value]:
             raise EvaluationError(f"{name} called on empty list")
         found = values[0]
         for one in values[1:]:
-            if compare(one, found) * sign > 0:
+            if _order(one, found) * sign > 0:
                 found = one
         return found
 
@@ -125,11 +130,6 @@ def _flatten(values: list[Value], depth: int = 1) -> list[Value]:
         limit_made(sum(len(one) if isinstance(one, list) else 1 for one in found))
         found = [inner for one in found for inner in (one if isinstance(one, list) else [one])]
     return found
-
-
-def _order(first: Value, second: Value) -> int:
-    # As in cel-go, NaN is an error for `<`, but not for a sort, which leaves it at any place.
-    return 0 if first != first or second != second else compare(first, second)
 
 
 def _sorted(values: list[Value]) -> list[Value]:

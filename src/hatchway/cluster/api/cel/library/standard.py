@@ -51,6 +51,8 @@ def _divided(first: int, second: int) -> int:
 def _modulo(first: int, second: int) -> int:
     if second == 0:
         raise EvaluationError("modulus by zero")
+    if first == MIN_INT and second == -1:
+        raise EvaluationError("integer overflow")
     return int(math.copysign(1, first)) * (abs(first) % abs(second))
 
 
