@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from hatchway.cluster.api.cel.state import MAX_MADE, Evaluation, Step, insert
+from hatchway.cluster.api.cel.mapkeys import entries, insert, keys
+from hatchway.cluster.api.cel.state import MAX_MADE, Evaluation, Step
 from hatchway.cluster.api.cel.syntax import Comprehension, SyntaxNode
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
@@ -19,6 +20,9 @@ __all__ = ["compile_comprehension"]
 _ALL, _EXISTS = 3, 4
 # The cost of adding an element: of reading the accumulator, of creating a list with one element, and of the addition.
 _APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
+
+
+_END = object()
 
 
 class _Scopes(Protocol):
@@ -76,7 +80,7 @@ class _Rounds:
         if len(self._slots) == 1:
             if not isinstance(found, list | dict):
                 raise EvaluationError("no such overload")
-            for one in found:
+            for one in keys(found) if isinstance(found, dict) else found:
                 state.round()
                 slots[first] = one
                 yield one
@@ -84,7 +88,7 @@ class _Rounds:
         second = self._slots[1]
         if not isinstance(found, list | dict):
             raise EvaluationError("no such overload")
-        pairs = found.items() if isinstance(found, dict) else enumerate(found)
+        pairs = entries(found) if isinstance(found, dict) else enumerate(found)
         for key, one in pairs:
             state.round()
             slots[first], slots[second] = key, one
@@ -94,7 +98,8 @@ class _Rounds:
 def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
     def run(state: Evaluation) -> Value:
         failed: EvaluationError | None = None
-        for _ in rounds.run(state):
+        left = rounds.run(state)
+        for _ in left:
             state.cost += cost
             try:
                 value = body(state)
@@ -102,7 +107,8 @@ def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
                 failed = failed or error
                 continue
             if value is until:
-                state.add(cost)
+                # The condition of the next iteration ends the macro. After the last element there is none.
+                state.add(1 if next(left, _END) is _END else cost)
                 return until
             if value is not (not until):
                 failed = failed or EvaluationError("no such overload")
@@ -164,7 +170,7 @@ def _mapped(rounds: _Rounds, body: Step, filter: Step | None, *, with_key: bool)
                 raise EvaluationError("no such overload")
             if len(found) + len(value) > MAX_MADE:
                 raise CostExceeded
-            for inner, one in value.items():
+            for inner, one in entries(value):
                 insert(found, inner, one)
         state.add(1)
         return found

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hatchway.cluster.api.cel.values import EvaluationError, UInt, Value, equal
+from hatchway.cluster.api.cel.equality import equal
+from hatchway.cluster.api.cel.values import EvaluationError, UInt, Value
 
 __all__ = ["UNSET", "ObjectValue", "PatchOperation"]
 

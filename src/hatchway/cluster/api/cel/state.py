@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
+from hatchway.cluster.api.cel.values import CostExceeded, Value
 
-__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "Step", "insert"]
+__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "Step"]
 
 # The number of iterations after which the processor time is checked (apiserver `pkg/apis/cel/config.go`).
 _ROUNDS = 100
@@ -66,12 +66,3 @@ class Evaluation:
 
 
 Step = Callable[[Evaluation], Value]
-
-
-def insert(found: dict[Value, Value], key: Value, value: Value) -> None:
-    """Add an entry to a new map. Raises EvaluationError for a duplicate key or a key of a wrong type."""
-    if not isinstance(key, str | int):
-        raise EvaluationError("unsupported key type")
-    if key in found:
-        raise EvaluationError(f"insert failed: key {key} already exists")
-    found[key] = value

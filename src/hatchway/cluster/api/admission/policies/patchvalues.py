@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from hatchway.cluster.api.cel.mapkeys import entries, show_key
 from hatchway.cluster.api.cel.objectvalues import UNSET, ObjectValue, PatchOperation
 from hatchway.cluster.api.cel.values import (
     Duration,
@@ -94,7 +95,7 @@ class _JsonMaker:
         if isinstance(value, ObjectValue):
             return {name: self._field(name, one) for name, one in value.fields.items()}
         if isinstance(value, dict):
-            return {self._key(key): self.make(one) for key, one in value.items()}
+            return {self._key(key): self.make(one) for key, one in entries(value)}
         if isinstance(value, list):
             return [self.make(one) for one in value]
         if value is None or isinstance(value, bool | str):
@@ -119,5 +120,5 @@ class _JsonMaker:
     @staticmethod
     def _key(key: Value) -> str:
         if not isinstance(key, str):
-            raise EvaluationError(f'map key "{key}" is of type {type_name(key)}, not string')
+            raise EvaluationError(f'map key "{show_key(key)}" is of type {type_name(key)}, not string')
         return key

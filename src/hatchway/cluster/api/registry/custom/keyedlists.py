@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hatchway.cluster.api.cel.values import Value, equal
+from hatchway.cluster.api.cel.equality import equal
+from hatchway.cluster.api.cel.values import Value
 
 __all__ = ["KeyedList", "SetList"]
 
@@ -11,8 +12,8 @@ _Hashable = str | int | float | bool
 
 
 def _token(value: Value) -> object:
-    """Return a key that is equal for equal values; None for all values that cannot be hashed."""
-    return (isinstance(value, bool), value) if isinstance(value, _Hashable) else None
+    """Return a key that is equal for equal values of one type; None for all values that cannot be hashed."""
+    return (type(value), value) if isinstance(value, _Hashable) else None
 
 
 class SetList(list[Value]):
