@@ -1,4 +1,4 @@
-"""The sockets of a door at `--address localhost`: no other program may get requests for the door's host names."""
+"""The loopback sockets of a door: no other program may get requests for the door's host names."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def lacks(monkeypatch: pytest.MonkeyPatch) -> Callable[[socket.AddressFamily, in
 
 
 @contextlib.contextmanager
-def _listening(port: int = 0) -> Iterator[list[socket.socket]]:
-    found = listen(DoorOptions(address="localhost", port=port))
+def _listening(port: int = 0, address: str = "localhost") -> Iterator[list[socket.socket]]:
+    found = listen(DoorOptions(address=address, port=port))
     try:
         yield found
     finally:
@@ -55,8 +55,9 @@ def _listening(port: int = 0) -> Iterator[list[socket.socket]]:
 
 
 @needs_ipv6
-def test_localhost_is_both_loopback_addresses_with_one_port() -> None:
-    with _listening() as found:
+@pytest.mark.parametrize("address", ["localhost", DoorOptions().address])
+def test_there_is_a_socket_on_both_loopback_addresses_with_one_port(address: str) -> None:
+    with _listening(address=address) as found:
         (first, second) = [describe_listener(sock) for sock in found]
         port = found[0].getsockname()[1]
         assert (first, second) == (f"127.0.0.1:{port}", f"[::1]:{port}")
