@@ -31,7 +31,7 @@ needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv
 
 @pytest.fixture
 def lacks(monkeypatch: pytest.MonkeyPatch) -> Callable[[socket.AddressFamily, int], None]:
-    """Return a function that makes addresses of a family fail with an error's number."""
+    """Return a function that makes all new sockets of an address family fail with an errno."""
 
     def make(missing: socket.AddressFamily, number: int) -> None:
         def create(address: Any, *, family: socket.AddressFamily, backlog: int) -> socket.socket:
@@ -64,7 +64,7 @@ def test_there_is_a_socket_on_both_loopback_addresses_with_one_port(address: str
 
 
 @needs_ipv6
-def test_a_port_that_another_program_has_on_one_of_them_is_refused() -> None:
+def test_a_port_that_another_program_has_on_one_loopback_address_is_refused() -> None:
     with contextlib.closing(_create(("::1", 0), family=socket.AF_INET6)) as other:
         port = other.getsockname()[1]
         with pytest.raises(HatchwayError) as caught, _listening(port):
@@ -76,7 +76,7 @@ def test_a_port_that_another_program_has_on_one_of_them_is_refused() -> None:
 
 
 @needs_ipv6
-def test_any_free_port_is_free_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_0_chooses_a_port_that_is_free_on_both_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     others: list[socket.socket] = []
 
     def create(address: Any, *, family: socket.AddressFamily, backlog: int) -> socket.socket:
