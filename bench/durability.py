@@ -1,4 +1,6 @@
-"""`kill -9` during 1,000 creates, 20 times over: counts acknowledged writes that are missing afterwards (none may be).
+"""Kills a writing process by `kill -9` after 1,000 acknowledged creates, in 20 rounds, and counts the missing writes.
+
+Every acknowledged write must be in the store.
 
 python bench/durability.py [ROUNDS] [CREATES]
 """

@@ -118,8 +118,8 @@ def _become(asked: dict[str, Any], files: list[int]) -> None:
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
-    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
-    # As Python opens them.
+    # All three as Python opens them.
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
     sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), line_buffering=os.isatty(1))
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(io.FileIO(2, "w", closefd=False)), errors="backslashreplace", line_buffering=True
@@ -130,7 +130,7 @@ def _become(asked: dict[str, Any], files: list[int]) -> None:
     except SystemExit as end:
         if threading.active_count() > 1 or not isinstance(end.code, int):
             raise
-        # Nothing is left, and Python's normal exit takes longer than many commands.
+        # No other thread runs, so skip Python's normal exit: it takes longer than many commands.
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             if not stream.closed:
