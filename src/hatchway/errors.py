@@ -102,6 +102,16 @@ class ApiError(HatchwayError):
         return [(b"retry-after", str(seconds).encode())] if seconds else []
 
 
+class NoCredentials(ApiError):
+    """No request was sent to the API server, because its client got no credentials for it.
+
+    A credential plugin has failed, for example. The status is 401, which stops everything that would try again.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(401, "Unauthorized", message, hint=hint)
+
+
 def _qualified(resource: str, group: str) -> str:
     return f"{resource}.{group}" if group else resource
 

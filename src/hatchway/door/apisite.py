@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from hatchway import __version__
 from hatchway.door.clean import cleaned, redirect_body
 from hatchway.door.diagnosis import NOT_REACHED, Diagnosis
-from hatchway.errors import HatchwayError
+from hatchway.errors import NoCredentials
 from hatchway.kube.connection import Connection
 from hatchway.proxy.routing import (
     CachedDecision,
@@ -86,7 +86,7 @@ class ApiSite:
     async def _ready(self, head: RequestHead, path: bytes, shown: bool) -> Decision:
         try:
             await self._connection.ready()
-        except HatchwayError as error:
+        except NoCredentials as error:
             return self._diagnosis.no_credentials(error, head, html=False)
         return self._forward(head, path, shown)
 

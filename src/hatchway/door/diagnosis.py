@@ -19,7 +19,7 @@ from hatchway.door.problems import notfound, refused, unreached
 from hatchway.door.problems.problem import DoorProblem, from_error, from_status, placed_at
 from hatchway.door.problems.unanswered import NoAnswer, api_broken, no_answer
 from hatchway.door.targetdiagnosis import LARGE_HEAD, NO_ADDRESS, TargetDiagnosis
-from hatchway.errors import ApiError, HatchwayError
+from hatchway.errors import ApiError, HatchwayError, NoCredentials
 from hatchway.kube.access import user_name
 from hatchway.kube.connection import Connection
 from hatchway.kube.lookup import ObjectLookup
@@ -125,12 +125,14 @@ class Diagnosis:
             problem = no_answer(cause, target, error.message, upgrade_status=error.status)
         return self.answer(problem, head, html=html)
 
-    def no_credentials(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
-        """Answer a request when there are no credentials: a plugin has failed, or a kubeconfig file cannot be read."""
-        problem = unreached.credentials_expired(self._connection.context, error.message)
-        if error.hint:
-            problem = replace(problem, hint=error.hint)
-        return self.answer(problem, head, html=html)
+    def no_credentials(self, error: NoCredentials, head: RequestHead, *, html: bool) -> Respond:
+        """Answer a request that could not be sent to the API server, because the door has no credentials for it."""
+        return self.answer(self._no_credentials(error.message, error.hint), head, html=html)
+
+    def _no_credentials(self, message: str, hint: str) -> DoorProblem:
+        label = self._connection.label
+        # The error of a credential plugin already begins with the label.
+        return unreached.no_credentials(label, message.removeprefix(f"{label}: "), hint)
 
     def failed(self, error: HatchwayError, head: RequestHead, *, html: bool) -> Respond:
         """Answer a request when its route cannot be prepared, or when an object has an annotation that is not valid."""
@@ -142,10 +144,13 @@ class Diagnosis:
                 trouble = self._connection.trouble
                 why = trouble.error if trouble is not None else ProxyError("read", error.message)
                 return self.answer(self._away(why), head, html=html)
-            if error.code == 401:
+            if isinstance(error, NoCredentials):
                 return self.no_credentials(error, head, html=html)
+            if error.code == 401:
+                problem = unreached.credentials_expired(self._connection.context, error.message)
+                return self.answer(problem, head, html=html)
             return self.answer(from_error(error), head, html=html)
-        return self.no_credentials(error, head, html=html)
+        return self.answer(from_error(ApiError(502, "", error.message, hint=error.hint)), head, html=html)
 
     def too_large(self, why: str, head: RequestHead, *, html: bool) -> Respond:
         """Answer a request whose head would cause too much work. why: what is too large."""
@@ -229,8 +234,12 @@ class Diagnosis:
             case Unreached.AWAY:
                 trouble = self._connection.trouble
                 return self._away(trouble.error if trouble is not None else ProxyError("dial", error.message))
+            case Unreached.NO_CREDENTIALS:
+                return self._no_credentials(error.message, error.hint)
             case Unreached.CREDENTIALS:
                 return unreached.credentials_expired(self._connection.context, error.message)
+            case Unreached.NODE_AWAY | Unreached.NODE_REFUSES:
+                return unreached.no_ssh(target, error.message, error.hint)
             case Unreached.FORBIDDEN:
                 return refused.no_route(target, "forward", error.message, error.missing_rule)
             case Unreached.MISSING:

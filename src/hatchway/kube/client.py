@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
 from hatchway import __version__
-from hatchway.errors import ApiError, HatchwayError, service_unavailable
+from hatchway.errors import ApiError, service_unavailable
 from hatchway.kube.http import HttpAnswer, HttpClient, LineSplitter
 from hatchway.kube.restclient import WATCH_SECONDS, RestClient, answer_error
 from hatchway.kube.trouble import Trouble
@@ -49,7 +49,7 @@ class ApiConnection(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Wait for credentials. Raises HatchwayError when there are none."""
+        """Wait for credentials. Raises NoCredentials when there are none."""
         ...
 
     async def renew(self) -> bool:
@@ -133,12 +133,7 @@ class ConnectionClient(RestClient):
         self, method: str, path: str, body: bytes | None, content_type: str, patience: float
     ) -> AsyncIterator[HttpAnswer]:
         """Yield the answer to a request. After a 401, renew the credentials and send the request once more."""
-        try:
-            await self._connection.ready()
-        except ApiError:
-            raise
-        except HatchwayError as error:
-            raise ApiError(401, "Unauthorized", error.message, hint=error.hint) from error
+        await self._connection.ready()
         answer = await self._ask(method, path, body, content_type, patience)
         try:
             if answer.status == 401 and await self._connection.renew():

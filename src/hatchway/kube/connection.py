@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatchway.errors import HatchwayError
+from hatchway.errors import HatchwayError, NoCredentials
 from hatchway.kube import contexts, execplugin, oidc
 from hatchway.kube import kubeconfig as kubeconfig_files
 from hatchway.kube.credentials import (
@@ -212,7 +212,7 @@ class Connection:
     async def ready(self) -> None:
         """Wait until the credentials are valid. A plugin runs at first use and before its credentials expire.
 
-        Raises HatchwayError, with the plugin's message, when the plugin gives no credentials.
+        Raises NoCredentials, with the plugin's message, when the plugin gives no credentials.
         """
         if self.fresh:
             return
@@ -225,7 +225,7 @@ class Connection:
         if self._running is not None:
             await asyncio.shield(self._running)
         if self.problem is not None and not self._usable():
-            raise HatchwayError(self.problem.message, self.problem.hint)
+            raise NoCredentials(self.problem.message, self.problem.hint)
 
     def _usable(self) -> bool:
         credential = self._credential

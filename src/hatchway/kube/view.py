@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hatchway.errors import ApiError
+from hatchway.errors import ApiError, NoCredentials
 from hatchway.kube import access
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
@@ -299,11 +299,15 @@ class View:
         if trouble is not None:
             name, reason, hint, since = "away", trouble.reason, trouble.hint, trouble.since
         elif refusal is not None:
-            denied = refusal.code in (401, 403)
-            verb, advice = ("refuses", "log in again") if denied else ("answers", "look into the API server's log")
-            # A credential plugin's error already begins with the label.
             label = self._connection.label
-            reason = f"{label} {verb}: {refusal.message.removeprefix(f'{label}: ')}"
+            if isinstance(refusal, NoCredentials):
+                # The plugin's error already begins with the label.
+                why = refusal.message.removeprefix(f"{label}: ")
+                reason, advice = f"{label}: no credentials: {why}", "log in again"
+            elif refusal.code in (401, 403):
+                reason, advice = f"{label} refuses: {refusal.message}", "log in again"
+            else:
+                reason, advice = f"{label} answers: {refusal.message}", "look into the API server's log"
             name, hint, since = "away", refusal.hint or advice, time.time()
         else:
             name, reason, hint, since = "live" if synced else "connecting", "", "", time.time()

@@ -52,7 +52,7 @@ class ApiProxyRoute:
         Rights are not checked here: when a right is missing, the API server's answer to the first request names it.
 
         Raises:
-            HatchwayError: there are no credentials; ApiError 503 when the API server cannot be reached.
+            NoCredentials: there are no credentials; ApiError 503 when the API server cannot be reached.
         """
         await self._ask_version()
         return _EMBEDDED if self._embedded else _KUBERNETES
@@ -61,7 +61,7 @@ class ApiProxyRoute:
         """Get credentials, and ask for the API server's version unless it is known.
 
         Raises:
-            HatchwayError: there are no credentials; ApiError 503 when the API server cannot be reached.
+            NoCredentials: there are no credentials; ApiError 503 when the API server cannot be reached.
         """
         await self._connection.ready()
         identity = self._connection.identity

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
-from hatchway.errors import ApiError, HatchwayError
+from hatchway.errors import ApiError, HatchwayError, NoCredentials
 from hatchway.kube.connection import Connection
 from hatchway.kube.tls import unverified
 from hatchway.proxy.routing import Upstream
@@ -82,6 +82,8 @@ class AnyProtocolRoute(ABC):
 
     async def _translate_api_error(self, error: Exception) -> TargetUnreached:
         """Turn an error of a request to the API server into TargetUnreached; on 401, renew the credentials."""
+        if isinstance(error, NoCredentials):
+            return TargetUnreached(Unreached.NO_CREDENTIALS, error.message, error.hint)
         trouble = self._connection.trouble
         if trouble is not None:
             return TargetUnreached(Unreached.AWAY, trouble.reason, trouble.hint)

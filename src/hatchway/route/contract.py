@@ -85,7 +85,10 @@ class Unreached(Enum):
     """The reasons why there is no connection to a target."""
 
     AWAY = "the API server cannot be reached"
+    NO_CREDENTIALS = "there are no credentials for the API server"
     CREDENTIALS = "the API server refuses the credentials"
+    NODE_AWAY = "the node of the route by SSH cannot be reached"
+    NODE_REFUSES = "the node of the route by SSH refuses the user"
     FORBIDDEN = "a right is missing"
     MISSING = "the target, or its port, does not exist"
     OUT_OF_REACH = "the route cannot reach such a target"

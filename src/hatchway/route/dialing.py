@@ -21,7 +21,7 @@ from hatchway.target import Target, format_argument
 # Pauses between attempts, in seconds.
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 1.0
 # Causes for which another attempt is useless: `_FINAL` for all targets; for nodes and hosts also `_OF_ADDRESSES`.
-_FINAL: Final = (Unreached.FORBIDDEN, Unreached.CREDENTIALS)
+_FINAL: Final = (Unreached.FORBIDDEN, Unreached.NO_CREDENTIALS, Unreached.CREDENTIALS, Unreached.NODE_REFUSES)
 _OF_ADDRESSES: Final = (Unreached.REFUSED, Unreached.MISSING)
 _ASK_ADMINISTRATOR: Final = "an administrator of the cluster can allow it"
 

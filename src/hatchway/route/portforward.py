@@ -288,7 +288,7 @@ class PortForwardRoute(AnyProtocolRoute):
 
 
 # Errors that waiting cannot fix.
-_FINAL: Final = (Unreached.FORBIDDEN, Unreached.OUT_OF_REACH, Unreached.CREDENTIALS)
+_FINAL: Final = (Unreached.FORBIDDEN, Unreached.OUT_OF_REACH, Unreached.NO_CREDENTIALS, Unreached.CREDENTIALS)
 
 
 def _no_pods(target: Target, found: ReadyPods) -> TargetUnreached:

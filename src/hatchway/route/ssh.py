@@ -57,7 +57,7 @@ class SshRoute(DialingRoute):
         try:
             return await self._link.open(place.host, place.port)
         except SshUnreached as error:
-            cause = Unreached.CREDENTIALS if error.refused else Unreached.AWAY
+            cause = Unreached.NODE_REFUSES if error.refused else Unreached.NODE_AWAY
             raise TargetUnreached(cause, error.message, error.hint) from error
         except OSError as error:
             node = self._link.destination

@@ -33,7 +33,10 @@ _PATIENCE: Final = 5.0
 
 _REPLIES: Final = {
     Unreached.AWAY: Reply.NETWORK_UNREACHABLE,
+    Unreached.NO_CREDENTIALS: Reply.NOT_ALLOWED,
     Unreached.CREDENTIALS: Reply.NOT_ALLOWED,
+    Unreached.NODE_AWAY: Reply.NETWORK_UNREACHABLE,
+    Unreached.NODE_REFUSES: Reply.NOT_ALLOWED,
     Unreached.FORBIDDEN: Reply.NOT_ALLOWED,
     Unreached.MISSING: Reply.HOST_UNREACHABLE,
     Unreached.OUT_OF_REACH: Reply.HOST_UNREACHABLE,

@@ -418,6 +418,19 @@ def test_expired_credentials_are_renewed_by_their_plugin(cluster: Cluster, tmp_p
         assert runs.read_text().count("run") == 2
 
 
+def test_a_plugin_that_fails_is_reported_as_missing_credentials(cluster: Cluster, tmp_path: Path) -> None:
+    kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
+    exec_ = {"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/false", "interactiveMode": "Never"}
+    kubeconfig["users"][0]["user"] = {"exec": exec_}
+    own = tmp_path / "kubeconfig"
+    own.write_text(yaml.safe_dump(kubeconfig))
+    with door_of(cluster, "--kubeconfig", str(own)) as door:
+        for host in ("", "app.door.svc"):
+            answer = ask(door, host, "/version", **HTML)
+            assert (answer.status, answer.headers["X-Hatchway-Problem"]) == (503, "no-credentials")
+            assert b"/bin/false" in answer.body and b"refuses" not in answer.body
+
+
 def test_a_switch_of_contexts_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     document = yaml.safe_load(cluster.kubeconfig.read_text())
     (first,) = document["contexts"]

@@ -20,7 +20,7 @@ import pytest
 import uvloop
 import yaml
 
-from hatchway.errors import ApiError, HatchwayError
+from hatchway.errors import ApiError, HatchwayError, NoCredentials
 from hatchway.kube import connection as connections
 from hatchway.kube import contexts, serversettings
 from hatchway.kube.connection import Connection
@@ -281,15 +281,15 @@ async def test_plugins_that_fail(
     plugin.say(answer)
     plugin.fail(code, said)
     connection = made(config, cluster, plugin.user)
-    with pytest.raises(HatchwayError) as caught:
+    with pytest.raises(NoCredentials) as caught:
         await connection.ready()
     assert words in caught.value.message
     assert 'context "work"' in caught.value.message
     assert str(plugin.script) in caught.value.message
     # A second call soon after gives the same error, without another run.
-    with pytest.raises(HatchwayError):
+    with pytest.raises(NoCredentials):
         await connection.ready()
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(NoCredentials) as refused:
         await connection.client.list("pods")
     assert refused.value.code == 401
     assert len(plugin.runs) == 1

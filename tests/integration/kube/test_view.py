@@ -18,7 +18,7 @@ from hatchway.kube import view as views
 from hatchway.kube.connection import Connection
 from hatchway.kube.view import View
 from tests.conftest import Cluster
-from tests.integration.kube.world import ApiServer, eventually, write_kubeconfig
+from tests.integration.kube.world import ApiServer, FakePlugin, eventually, write_kubeconfig
 from tests.integration.proxy.conftest import Authority
 
 # Options of a cluster that starts quickly.
@@ -293,6 +293,20 @@ async def test_credentials_that_are_refused_are_a_state_and_an_error_of_commands
         async with catalog.open_view(connection):
             raise AssertionError("it must not come so far")
     await connection.aclose()
+
+
+async def test_a_plugin_that_fails_is_no_refusal_of_the_server(
+    api: ApiServer, authority: Authority, tmp_path: Path, plugin: FakePlugin
+) -> None:
+    plugin.fail(3, "the smart card is missing")
+    config = tmp_path / "config"
+    there = {"server": f"https://127.0.0.1:{api.port}", "certificate-authority": str(authority.file)}
+    write_kubeconfig(config, there, plugin.user)
+    async with seen(config) as view:
+        await eventually(lambda: view.state.name == "away")
+        assert "(https://127.0.0.1" in view.state.reason and "): no credentials: the credential" in view.state.reason
+        assert "the smart card is missing" in view.state.reason
+        assert "refuses" not in view.state.reason
 
 
 async def test_a_missing_credential_plugin_is_named_with_its_context_once(api: ApiServer, tmp_path: Path) -> None:

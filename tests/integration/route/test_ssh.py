@@ -221,7 +221,7 @@ async def test_the_login_comes_back_after_the_node(world: World, tmp_path: Path)
     await route._link.aclose()
     with pytest.raises(TargetUnreached) as raised:
         await route.connect(WEB)
-    assert raised.value.cause is Unreached.AWAY
+    assert raised.value.cause is Unreached.NODE_AWAY
     async with openssh.running(tmp_path / "node", port=world.node.port):
         stream, collector = await _open(route)
         stream.write(b"after")
@@ -233,7 +233,7 @@ async def test_a_key_that_is_not_known(world: World) -> None:
     (world.node.home / ".ssh/known_hosts").write_text("")
     with pytest.raises(TargetUnreached) as raised:
         await world.route().connect(WEB)
-    assert (raised.value.cause, "host key is not known" in raised.value.message) == (Unreached.AWAY, True)
+    assert (raised.value.cause, "host key is not known" in raised.value.message) == (Unreached.NODE_AWAY, True)
     assert "ssh " in raised.value.hint
     with pytest.raises(HatchwayError, match="host key is not known"):
         await world.route().begin()
@@ -245,7 +245,7 @@ async def test_a_user_who_may_not_log_in(world: World) -> None:
     openssh.keygen(world.node.home / ".ssh/id_rsa")
     with pytest.raises(TargetUnreached) as raised:
         await world.route().connect(WEB)
-    assert (raised.value.cause, "ssh-add" in raised.value.hint) == (Unreached.CREDENTIALS, True)
+    assert (raised.value.cause, "ssh-add" in raised.value.hint) == (Unreached.NODE_REFUSES, True)
 
 
 async def test_a_jump_host_of_the_configuration(world: World, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from hatchway.images.contents import BadImage, Image, ImageConfig
 from hatchway.images.pulling.credentials import Credential
-from hatchway.images.pullservice import unixsockets
+from hatchway.images.pullservice import service, unixsockets
 from hatchway.images.pullservice.pullboard import PullBoard
-from hatchway.images.pullservice.pullmessages import Pulled, Pulling, PullRequest, decode_answer
+from hatchway.images.pullservice.pullmessages import Pulled, PullFailure, Pulling, PullRequest, decode_answer
 from hatchway.images.pullservice.service import PullService
 from hatchway.images.pullservice.serviceclient import PullClient
 from hatchway.images.reference import parse
@@ -110,6 +110,18 @@ async def test_one_pull_for_all_who_ask_for_the_same_image(tmp_path: Path, pulls
         assert sorted(len(one.credentials) for one in pulls.begun) == [0, 1]
         await client.pull(request("a"))
         assert len(pulls.begun) == 3
+
+
+async def test_a_client_that_sends_no_request_is_told_so(
+    tmp_path: Path, pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_REQUEST_SECONDS", 0.05)
+    async with serving(tmp_path / "s", pulls), asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_unix_connection(sock=unixsockets.connect(tmp_path / "s"))
+        writer.write(b'{"image"')
+        answer = decode_answer(await reader.readline())
+        writer.close()
+    assert isinstance(answer, PullFailure) and answer.message == "no request arrived within 0.05 s"
 
 
 async def test_only_a_few_pulls_run_at_a_time(tmp_path: Path, pulls: Pulls) -> None:

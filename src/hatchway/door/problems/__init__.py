@@ -5,7 +5,7 @@ absent.py       the target exists, but has no endpoint that can answer
 notfound.py     the target, its namespace or its port does not exist
 refused.py      the door, the cluster or the route refuses a request
 unanswered.py   the target's program gives no useful answer, or no program listens
-unreached.py    the API server cannot be reached, or refuses the credentials
+unreached.py    the API server or an SSH node cannot be reached; credentials are missing or refused
 
 Each function describes one cause. `diagnosis.py` and `targetdiagnosis.py` find out which cause applies.
 """

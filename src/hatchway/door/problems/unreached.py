@@ -1,8 +1,9 @@
-"""Problems with the API server: it is away, is not trusted, is silent, or refuses the credentials. Pure."""
+"""Problems with the API server (away, not trusted, silent), with credentials for it, and with SSH nodes. Pure."""
 
 from __future__ import annotations
 
-from hatchway.door.problems.problem import RETRY_SECONDS, DoorProblem
+from hatchway.door.problems.problem import RETRY_SECONDS, DoorProblem, describe
+from hatchway.target import Target
 
 
 def certificate(server: str, error: str) -> DoorProblem:
@@ -32,14 +33,13 @@ def cluster_away(server: str, error: str, advice: str = "") -> DoorProblem:
         error: why connecting failed.
         advice: what to check, as a question or a sentence without a full stop (`kube.trouble.advice`).
     """
-    advice = advice or "is the cluster running?"
+    advice = _sentence(advice or "is the cluster running?")
     return DoorProblem(
         kind="cluster-away",
         status=503,
         title="The cluster does not answer",
         message=f"connecting to {server}: {error}",
-        hint=f"{advice[0].upper()}{advice[1:]}{'' if advice.endswith('?') else '.'} The door keeps trying, "
-        "and the page that you requested appears as soon as the cluster is back.",
+        hint=f"{advice} The door keeps trying, and the page that you requested appears as soon as the cluster is back.",
         facts=(("API server", server),),
         retry=RETRY_SECONDS,
     )
@@ -65,12 +65,33 @@ def cluster_silent(server: str, error: str) -> DoorProblem:
     )
 
 
+def no_credentials(server: str, error: str, advice: str = "") -> DoorProblem:
+    """Describe that the door has no credentials for the cluster, so that no request was sent.
+
+    Args:
+        server: the API server's name for people.
+        error: why there are no credentials: a credential plugin has failed, or a file cannot be read.
+        advice: what to do, as a question or a sentence without a full stop; "" for what is right in most cases.
+    """
+    advice = _sentence(advice or "log in again as you do for kubectl, or correct the kubeconfig")
+    return DoorProblem(
+        kind="no-credentials",
+        status=503,
+        title="There are no credentials for the cluster",
+        message=f"getting credentials for {server}: {error}",
+        hint=f"{advice} Nothing was sent to the cluster. The door tries again by itself and needs no restart.",
+        facts=(("API server", server),),
+        commands=("kubectl auth whoami",),
+        retry=5,
+    )
+
+
 def credentials_expired(context: str, error: str) -> DoorProblem:
-    """Describe credentials that the cluster does not accept (401), also after they were renewed.
+    """Describe credentials that the cluster refuses (401), even after they were renewed.
 
     Args:
         context: the kubeconfig's context.
-        error: the API server's words, or why there are no credentials.
+        error: the API server's message.
     """
     return DoorProblem(
         kind="credentials-expired",
@@ -82,3 +103,28 @@ def credentials_expired(context: str, error: str) -> DoorProblem:
         commands=("kubectl auth whoami",),
         retry=5,
     )
+
+
+def no_ssh(target: Target, error: str, advice: str) -> DoorProblem:
+    """Describe that the node of `--ssh` cannot be reached, or refuses the user.
+
+    Args:
+        target: the target as it was requested.
+        error: the error of the connection to the node.
+        advice: what to do, as a question or a sentence without a full stop; "" for nothing.
+    """
+    return DoorProblem(
+        kind="no-route",
+        status=502,
+        title="The node of --ssh cannot be used",
+        message=f"{describe(target)} is reached from a node by SSH: {error}",
+        target=target,
+        hint=_sentence(advice) if advice else "",
+        facts=(("Route", "ssh"),),
+        retry=RETRY_SECONDS,
+    )
+
+
+def _sentence(advice: str) -> str:
+    """Return an advice with a capital letter and an end mark."""
+    return f"{advice[0].upper()}{advice[1:]}{'' if advice[-1] in '?.' else '.'}"

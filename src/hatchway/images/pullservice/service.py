@@ -4,8 +4,8 @@
 descriptor of a listening Unix socket. The process runs in this machine's network, because the nodes' network need not
 reach any registry. Nodes connect to the socket by its path, and send the messages of `pullmessages.py`.
 
-The process ends after a minute without a request, or when its standard input ends. The control plane holds the standard
-input open, so the process also ends when the control plane is killed.
+The process ends when no client has been connected for a minute, or when its standard input ends. The control plane
+holds the standard input open, so the process also ends when the control plane is killed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["PullService", "serve_pulls"]
 
 log = logging.getLogger("hatchway.images.pullservice.service")
 
-# The seconds without a request after which the process ends. The next request starts it again.
+# The seconds without a connected client after which the process ends. The next request starts it again.
 IDLE_SECONDS = 60.0
 # The most connections at a time, and the seconds that a client has to send its request.
 _MOST_CONNECTIONS = 512
@@ -53,17 +53,17 @@ _UNREAD_BYTES = 64 << 10
 class PullService:
     """Answers requests on a listening socket.
 
-    board: pulls images. idle: the seconds without a request after which `run` returns.
+    board: pulls images. idle: the seconds without a connected client after which `run` returns.
     """
 
     def __init__(self, board: PullBoard, *, idle: float = IDLE_SECONDS) -> None:
         self._board = board
         self._idle = idle
         self._clients = 0
-        self._left = asyncio.Event()
+        self._client_left = asyncio.Event()
 
     async def run(self, sock: socket.socket) -> None:
-        """Answer requests until no request has come for `idle` seconds. Raises OSError.
+        """Answer requests until no client has been connected for `idle` seconds. Raises OSError.
 
         sock: the listening socket. Other processes hold it open, too, so connections that wait in its queue are not
         lost.
@@ -71,10 +71,10 @@ class PullService:
         server = await unixsockets.serve(self._answer, sock, LONGEST_REQUEST)
         try:
             while True:
-                self._left.clear()
+                self._client_left.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._idle):
-                        await self._left.wait()
+                        await self._client_left.wait()
                     continue
                 if not self._clients:
                     break
@@ -85,8 +85,8 @@ class PullService:
         # Give the handler of a connection that was just accepted time to start.
         await asyncio.sleep(0.1)
         while self._clients:
-            self._left.clear()
-            await self._left.wait()
+            self._client_left.clear()
+            await self._client_left.wait()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients += 1
@@ -98,17 +98,20 @@ class PullService:
             pass
         finally:
             self._clients -= 1
-            self._left.set()
+            self._client_left.set()
             writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._clients > _MOST_CONNECTIONS:
-            writer.write(encode_answer(PullFailure("too many images are asked for at a time")))
+            writer.write(encode_answer(PullFailure("too many images are requested at a time")))
             return
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 request = PullRequest.decode(await reader.readuntil(b"\n"))
-        except (BadPullMessage, asyncio.LimitOverrunError, TimeoutError) as error:
+        except TimeoutError:
+            writer.write(encode_answer(PullFailure(f"no request arrived within {_REQUEST_SECONDS:g} s")))
+            return
+        except (BadPullMessage, asyncio.LimitOverrunError) as error:
             writer.write(encode_answer(PullFailure(f"the request cannot be read: {error}")))
             return
         sending = asyncio.create_task(self._send(request, writer))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hatchway import __version__
-from hatchway.errors import ApiError, HatchwayError, service_unavailable
+from hatchway.errors import ApiError, service_unavailable
 from hatchway.kube.client import ApiConnection
 from hatchway.kube.http import HttpAnswer
 from hatchway.kube.restclient import answer_error
@@ -154,12 +154,7 @@ async def _upgrade(
     wanted: bytes,
     check: Callable[[Headers], str],
 ) -> Upgraded:
-    try:
-        await connection.ready()
-    except ApiError:
-        raise
-    except HatchwayError as error:
-        raise ApiError(401, "Unauthorized", error.message, hint=error.hint) from error
+    await connection.ready()
     answer = await _ask(connection, method, path, fields)
     try:
         if answer.status == 401 and await connection.renew():
