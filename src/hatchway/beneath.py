@@ -1,11 +1,11 @@
 """Opens and makes files below a directory while a container may change the directory's content.
 
-Each component of a path is opened relative to its parent's descriptor, without following a symbolic link. This file
-follows the links itself, and `..` goes back to a descriptor that is still open. So the walk cannot leave the directory,
-whatever a container replaces meanwhile. openat2(2) does the same with RESOLVE_BENEATH or RESOLVE_IN_ROOT, but not on
-every kernel, and it makes no directories. runc uses `filepath-securejoin` (MkdirAllHandle) for the same purpose.
-Descriptors are opened with O_PATH where the system has it: such a descriptor names a file, but can neither read nor
-change it.
+Each component of a path is opened relative to its parent's descriptor. The kernel is told not to follow symbolic links;
+this module reads each link and walks along its target itself. `..` goes back to a descriptor that is still open. So the
+walk cannot leave the directory, whatever a container replaces meanwhile. openat2(2) does the same with RESOLVE_BENEATH
+or RESOLVE_IN_ROOT, but not on every kernel, and it makes no directories. runc uses `filepath-securejoin`
+(MkdirAllHandle) for the same purpose. The walk opens descriptors with O_PATH where the system has it: such a descriptor
+names a file, but can neither read nor change it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def open_directory(path: str | os.PathLike[str]) -> int:
 def open_beneath(directory: int, path: str, make: Make | None = None) -> int:
     """Open `path` below `directory`, by the rules for a volume's subPath (`pkg/volume/util/subpath`).
 
-    Links that stay below `directory` are followed. Raises OSError; its code is EXDEV for a path that leads out.
+    Relative links that stay below `directory` are followed. An absolute path or link counts as leading out. Raises
+    OSError; its code is EXDEV for a path that leads out.
 
     make: what to make when the path does not exist; None for nothing.
     """
@@ -160,12 +161,12 @@ def _look(parent: int, name: str) -> int | _SymbolicLink:
         return _SymbolicLink(os.readlink(name, dir_fd=parent))
     if not stat.S_ISLNK(os.fstat(found).st_mode):
         return found
-    with opened(found):
+    with closing(found):
         return _SymbolicLink(os.readlink("", dir_fd=found))
 
 
 @contextlib.contextmanager
-def opened(descriptor: int) -> Iterator[int]:
+def closing(descriptor: int) -> Iterator[int]:
     """Close `descriptor` after the block."""
     try:
         yield descriptor

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from hatchway import trees, usermaps
-from hatchway.beneath import open_directory, opened
+from hatchway.beneath import closing, open_directory
 
 # Seconds that the child may take: a volume may hold millions of files.
 _SECONDS = 600.0
@@ -29,7 +29,7 @@ def remove_path(path: Path) -> None:
         parent = open_directory(path.parent)
     except FileNotFoundError:
         return
-    with opened(parent):
+    with closing(parent):
         remove_owned(parent, path.name)
 
 

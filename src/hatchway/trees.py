@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from hatchway.beneath import opened
+from hatchway.beneath import closing
 
 _PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
 _ANY_DIRECTORY = _PATH | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
@@ -41,7 +41,7 @@ def remove_tree(parent: int, name: str) -> None:
             raise
         os.unlink(name, dir_fd=parent)
         return
-    with opened(top):
+    with closing(top):
         os.fchmod(top, 0o700)
         remover = _Remover(top)
         # Repeated, because deeper directories may have been moved here, and new files made, meanwhile.
@@ -132,7 +132,7 @@ class _Remover:
         return any_found
 
     def _remove_directory(self, parent: int, name: str, depth: int) -> None:
-        with opened(_open_writable(parent, name)) as directory:
+        with closing(_open_writable(parent, name)) as directory:
             # `_open_writable` comes first: moving a directory changes its entry `..`, which needs write permission.
             if depth >= _REMOVE_DEPTH:
                 self._move_up(parent, name)
@@ -192,5 +192,5 @@ def _make_writable(parent: int, name: str) -> None:
     Raises:
         OSError: also where there is no /proc: no other call changes the mode of just this directory.
     """
-    with opened(os.open(name, _ANY_DIRECTORY, dir_fd=parent)) as directory:
+    with closing(os.open(name, _ANY_DIRECTORY, dir_fd=parent)) as directory:
         os.chmod(f"/proc/self/fd/{directory}", 0o700)

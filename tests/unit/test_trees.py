@@ -13,7 +13,7 @@ from hatchway import beneath, trees
 
 
 def remove(path: Path) -> None:
-    with beneath.opened(beneath.open_directory(path.parent)) as parent:
+    with beneath.closing(beneath.open_directory(path.parent)) as parent:
         trees.remove_tree(parent, path.name)
 
 
@@ -105,7 +105,7 @@ def test_what_is_made_while_a_tree_is_removed_goes_too(tmp_path: Path, monkeypat
 
 
 def measure(path: Path) -> int:
-    with beneath.opened(beneath.open_directory(path)) as directory:
+    with beneath.closing(beneath.open_directory(path)) as directory:
         return trees.measure_tree(directory)
 
 

@@ -231,7 +231,7 @@ class ControlPlane:
             control_groups=str(self._groups or ""),
         )
         # On loopback `state.memory` is on disk: delete secrets that a killed cluster left.
-        with beneath.opened(beneath.open_directory(state.path)) as top:
+        with beneath.closing(beneath.open_directory(state.path)) as top:
             trees.remove_tree(top, state.memory.name)
         state.create()
         # Pods must not see this directory, and only an existing directory can be hidden.

@@ -46,14 +46,14 @@ class LocalVolumes:
         """
         with (
             self._opened(node, name, create=True) as root,
-            beneath.opened(beneath.open_in_root(root, ROOT, "directory")) as found,
+            beneath.closing(beneath.open_in_root(root, ROOT, "directory")) as found,
         ):
             is_new = True
             try:
                 os.mkdir(name, 0o700, dir_fd=found)
             except FileExistsError:
                 is_new = False
-            with beneath.opened(beneath.make_directory(found, name)) as made:
+            with beneath.closing(beneath.make_directory(found, name)) as made:
                 if is_new:
                     os.fchmod(made, 0o777)
 
@@ -62,7 +62,7 @@ class LocalVolumes:
         try:
             with (
                 self._opened(node, name, create=False) as root,
-                beneath.opened(beneath.open_in_root(root, ROOT)) as found,
+                beneath.closing(beneath.open_in_root(root, ROOT)) as found,
             ):
                 removal.remove_owned(found, name)
         except FileNotFoundError:
@@ -77,4 +77,4 @@ class LocalVolumes:
         path = self._base / node
         if create:
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return beneath.opened(beneath.open_directory(path))
+        return beneath.closing(beneath.open_directory(path))

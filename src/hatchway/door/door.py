@@ -236,7 +236,7 @@ class Door:
             return TargetFacts(route=routes.describe(None))
         # There is a site for each port that was requested. Facts of the site without a port are preferred.
         main = next((one for one in known if not one.target.port), known[0])
-        needs = next((one.needs_forward for one in known if one.needs_forward), "")
+        needs = next((one.unmet_need for one in known if one.unmet_need), "")
         asked = main.resolved.target if main.resolved is not None else None
         choice = routes.last_choice(asked) if asked is not None else None
         if choice is not None and choice.capabilities is not None and choice.capabilities.whole:

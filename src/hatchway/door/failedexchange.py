@@ -23,10 +23,10 @@ async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: P
         context.session.routes.forget(target)
         problem = await diagnosis.of_unreached(cause, target)
         return diagnosis.answer(problem, attempt.head, html=html)
-    if attempt.failed is not None:
+    if attempt.failed_attempt is not None:
         # The error of the first attempt is more informative than that of the second.
         knowledge.scheme.record_failure()
-        return attempt.failed.answer
+        return attempt.failed_attempt.answer
     both = knowledge.scheme.both_failed
     problem = await diagnosis.of_failure(error, target, both=both)
     answer = diagnosis.answer(problem, attempt.head, html=html)
@@ -35,5 +35,7 @@ async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: P
     if hint is SchemeHint.WRONG or (hint is SchemeHint.PERHAPS and repeatable):
         other = knowledge.scheme.other(attempt.scheme)
         if other is not None:
-            return context.retry(attempt, Retry(scheme=other, failed=FailedAttempt(attempt.scheme, answer, None)))
+            return context.retry(
+                attempt, Retry(scheme=other, failed_attempt=FailedAttempt(attempt.scheme, answer, None))
+            )
     return answer

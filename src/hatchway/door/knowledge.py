@@ -21,7 +21,7 @@ from hatchway.proxy.routing import RequestHead
 from hatchway.rewrite.ownaddress import OwnAddressText
 from hatchway.target import Target
 
-# Methods that change nothing (RFC 9110 section 9.2.1, and WebDAV's). Browsers may send them without the user's intent.
+# Methods that change nothing (RFC 9110 section 9.2.1, and WebDAV's).
 SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"))
 # A target's object is read again after this many seconds, even when nothing suggests that it has changed.
 _VALID_SECONDS: Final = 30.0
@@ -39,7 +39,7 @@ class TargetKnowledge:
     host_choice: the choice of Host for pages.
     addresses: the addresses by which the target knows itself.
     names_itself: True once a page or script of the target has contained one of the target's own addresses.
-    needs_forward: what the application needs and the route cannot carry; "" for nothing.
+    unmet_need: what the application needs and the route cannot carry; "" for nothing.
     version: a number that is increased by every change that makes earlier decisions invalid.
     """
 
@@ -74,7 +74,7 @@ class TargetKnowledge:
         self.host_choice = HostChoice(target, host_option, "")
         self.addresses = TargetAddresses(target, number="", ports=PortSpellings(target.port, {}, {}, {}))
         self.names_itself = False
-        self.needs_forward = ""
+        self.unmet_need = ""
         self.version = 0
         self._hosts = (host, own_host_name.partition(b":")[0]) if own_host_name else (host,)
         self._host_option = host_option
@@ -124,8 +124,8 @@ class TargetKnowledge:
         outer: the `Host` of the browser's request.
         """
         if self._text is None or self._text[0] != outer:
-            # The outer name is included, because an application may write `https:` before this name although the door
-            # has no HTTPS.
+            # The outer name is replaced, too: an application may write `https://` before it, although browsers reach
+            # the door by HTTP.
             hosts = (*self.spellings(outer), outer.lower(), self.host_choice.value.host or b"")
             self._text = outer, OwnAddressText(hosts, outer, self._record_own_name)
         return self._text[1].fresh()
@@ -190,7 +190,7 @@ class TargetKnowledge:
         Args:
             sent: the Host of the refused request.
             head: the refused request.
-            certain: True when the application has named the address as the reason.
+            certain: True when the answer says that the Host or Origin is the reason.
 
         Returns:
             True when another attempt should be made.
@@ -201,7 +201,7 @@ class TargetKnowledge:
         if not choice.try_next(sent, certain=certain):
             return False
         if self.host_choice_for(head) is self.host_choice:
-            # Upgrades and writes begin again with the new value for pages.
+            # Choices for upgrades and writes that were not accepted yet begin again with the new value for pages.
             self._upgrade_choice = _if_accepted(self._upgrade_choice)
             self._writes.keep_if_accepted()
         self._change()
@@ -234,8 +234,8 @@ class TargetKnowledge:
 
     def record_need(self, why: str) -> None:
         """Record that the application needs something that the route cannot carry."""
-        if self.needs_forward != why:
-            self.needs_forward = why
+        if self.unmet_need != why:
+            self.unmet_need = why
             self._on_change(self.target)
 
     def _record_own_name(self) -> None:

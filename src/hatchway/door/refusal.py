@@ -85,14 +85,14 @@ class RefusalHandler:
         code = status.get("code")
         message = str(status.get("message") or "")
         if code == 401 and not attempt.renewed and await self._context.session.routes.renew():
-            return self._retry(Retry(renewed=True, scheme=attempt.scheme, failed=attempt.failed))
+            return self._retry(Retry(renewed=True, scheme=attempt.scheme, failed_attempt=attempt.failed_attempt))
         if code in (400, 404, 503):
             self._knowledge.expire()
             self._context.session.lookup.forget()
         if code in (500, 502, 503):
             hint = scheme_hint(message, attempt.scheme, upgrade=attempt.head.upgrade is not None)
-            if attempt.failed is not None:
-                return await self._both_schemes_failed(attempt.failed)
+            if attempt.failed_attempt is not None:
+                return await self._both_schemes_failed(attempt.failed_attempt)
             repeatable = attempt.head.method in REPEATABLE_METHODS
             if hint is SchemeHint.WRONG or (hint is SchemeHint.PERHAPS and repeatable):
                 other = self._knowledge.scheme.other(attempt.scheme)
@@ -124,11 +124,11 @@ class RefusalHandler:
     async def _refused_by_application(self, answer: Respond) -> Respond | Forward | None:
         attempt, knowledge = self._attempt, self._knowledge
         if attempt.scheme != "https" and wants_tls(answer.status, answer.body):
-            if attempt.failed is not None:
-                return await self._both_schemes_failed(attempt.failed)
+            if attempt.failed_attempt is not None:
+                return await self._both_schemes_failed(attempt.failed_attempt)
             if (other := knowledge.scheme.other(attempt.scheme)) is not None:
                 return self._try_scheme(other, answer)
-        if attempt.failed is not None:
+        if attempt.failed_attempt is not None:
             knowledge.switch_scheme(attempt.scheme)
         if attempt.head.method not in SAFE_METHODS:
             if self._learn_from_refused_write(answer):
@@ -172,12 +172,12 @@ class RefusalHandler:
             return False
         if attempt.sender.navigates or attempt.head.upgrade is not None:
             return True
-        return attempt.host in body or _SAYS_HOST.search(body, 0, _SEARCHED) is not None
+        return attempt.host_value in body or _SAYS_HOST.search(body, 0, _SEARCHED) is not None
 
     def _may_be_about_the_forwarded_host(self) -> bool:
         """Return True when X-Forwarded-Host may differ from the host in Origin or Referer."""
         attempt = self._attempt
-        return attempt.sent_host.forwarded and self._may_be_about_an_address() and attempt.is_browser_page
+        return attempt.sent_host.forwarded and self._may_be_about_an_address() and attempt.sent_by_page
 
     def _learn_from_refused_write(self, answer: Respond) -> bool:
         """Choose another Host for later writes, if this write may have been refused for its Origin.
@@ -186,7 +186,7 @@ class RefusalHandler:
             True when this request may also be sent again, because the application says that it has not executed it.
         """
         attempt, body = self._attempt, answer.body
-        if attempt.route.host is not None or answer.status not in REFUSALS or not attempt.is_browser_page:
+        if attempt.route.host is not None or answer.status not in REFUSALS or not attempt.sent_by_page:
             return False
         certain = _SAYS_ORIGIN.search(body, 0, _SEARCHED) is not None or answer.status == _SAFE_TO_RESEND
         is_validation = answer.status == 400 and b"json" in answer.headers[0][1].lower()
@@ -201,7 +201,7 @@ class RefusalHandler:
 
     def _try_scheme(self, scheme: str, answer: Respond, status: dict[str, Any] | None = None) -> Forward:
         failed = FailedAttempt(self._attempt.scheme, answer, status)
-        return self._retry(Retry(scheme=scheme, failed=failed))
+        return self._retry(Retry(scheme=scheme, failed_attempt=failed))
 
     def _retry(self, retry: Retry | None = None) -> Forward:
         return self._context.retry(self._attempt, retry or Retry())

@@ -32,7 +32,7 @@ def request_fields(context: SiteContext, attempt: TargetAttempt, rewriter: Prefi
 
     rewriter: the exchange's rewriter under a path prefix; None under a host name.
     """
-    outer, route, sent, address = attempt.outer, attempt.route, attempt.host, context.address
+    outer, route, sent, address = attempt.outer, attempt.route, attempt.host_value, context.address
     outer_scheme = b"https" if context.knowledge.https_claim.active else address.wire_scheme
     scheme = b"https" if attempt.scheme == "https" else outer_scheme
     headers: Headers = [(b"Host", sent)]

@@ -10,16 +10,17 @@ from hatchway.door.hostheader import SentHost
 from hatchway.proxy.routing import RequestHead, Respond
 from hatchway.route.contract import TargetRoute
 
-# Methods whose requests may be sent again even if the application may have executed the first one (RFC 9110, 9.2.2).
+# A safe subset of the idempotent methods of RFC 9110, 9.2.2: requests with these methods may be sent again even if the
+# application may have executed the first request.
 REPEATABLE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """The earlier attempt with the other scheme, whose answer is used when this attempt fails, too.
+    """A failed attempt with the other scheme. Its answer is used if the attempt that follows fails, too.
 
-    scheme: the scheme of that attempt.
-    answer: its answer.
+    scheme: the scheme of the failed attempt.
+    answer: the answer of the failed attempt.
     status: the API server's `Status`; None when the application itself has answered.
     """
 
@@ -32,16 +33,17 @@ class FailedAttempt:
 class TargetAttempt:
     """A request, and how it is sent in this attempt. Never changed after it was made.
 
-    head, sender: the browser's request.
+    head: the head of the browser's request.
+    sender: what the request's fields say about its sender.
     cookie: the value of Cookie for the target; b"" for none.
     outer: the `Host` of the browser's request.
     route: the route to the target.
-    scheme: the scheme for the target: "https", or another value for HTTP.
+    scheme: the scheme for the target: "https" for HTTPS; every other value means HTTP.
     sent_host: the choice of Host for this attempt.
-    host: the resulting value of Host.
-    without_forwarded: True when this attempt leaves out X-Forwarded-* fields although the choice has them.
+    host_value: the resulting value of Host.
+    without_forwarded: True when X-Forwarded-* fields are left out although `sent_host.forwarded` is True.
     renewed: True when the credentials were renewed for this attempt.
-    failed: the attempt with the other scheme before it; None without one.
+    failed_attempt: the attempt with the other scheme before this one; None without one.
     authorization: the client's Authorization.
     """
 
@@ -52,15 +54,15 @@ class TargetAttempt:
     route: TargetRoute
     scheme: str
     sent_host: SentHost
-    host: bytes
+    host_value: bytes
     without_forwarded: bool
     renewed: bool
-    failed: FailedAttempt | None
+    failed_attempt: FailedAttempt | None
     authorization: bytes | None
 
     @property
-    def is_browser_page(self) -> bool:
-        """Return True when Origin or Referer shows that a page sends the request."""
+    def sent_by_page(self) -> bool:
+        """Return True when Origin or Referer shows that a page has sent the request."""
         return any(name.lower() in (b"origin", b"referer") for name, _ in self.head.headers)
 
 
@@ -71,10 +73,10 @@ class Retry:
     renewed: the credentials were renewed for the next attempt.
     sent_host: a Host to send instead of the chosen one.
     scheme: a scheme to use instead of the present scheme.
-    failed: the attempt that has failed with the other scheme; None without one.
+    failed_attempt: the attempt that has failed with the other scheme; None without one.
     """
 
     renewed: bool = False
     sent_host: SentHost | None = None
     scheme: str | None = None
-    failed: FailedAttempt | None = None
+    failed_attempt: FailedAttempt | None = None

@@ -43,7 +43,7 @@ class TargetExchange:
             self._rewriter = PrefixRewriter(
                 context.prefix,
                 attempt.outer,
-                attempt.host,
+                attempt.host_value,
                 other_hosts=context.knowledge.spellings(attempt.outer),
             )
 
@@ -77,7 +77,7 @@ class TargetExchange:
 
     def switched(self) -> None:
         """Record an accepted upgrade."""
-        if self._attempt.failed is not None:
+        if self._attempt.failed_attempt is not None:
             self._context.knowledge.switch_scheme(self._attempt.scheme)
         self._context.knowledge.record_accepted(self._attempt.sent_host, self._attempt.head)
 
@@ -86,7 +86,7 @@ class TargetExchange:
         context, attempt = self._context, self._attempt
         if context.session.connection.trouble is not None:
             context.session.connection.note(None)
-        if attempt.failed is not None:
+        if attempt.failed_attempt is not None:
             context.knowledge.switch_scheme(attempt.scheme)
         self._record_status(head.status)
         redirects = attempt.sender.navigates and 300 <= head.status < 400
@@ -102,7 +102,7 @@ class TargetExchange:
         prefix = self._route_prefix
         transform = self._own_rewriter(prefix).edit_response(head.status, headers)
         if transform is None and prefix:
-            return Unprefixer(prefix, (attempt.outer, attempt.host)).edit_response(head.status, headers)
+            return Unprefixer(prefix, (attempt.outer, attempt.host_value)).edit_response(head.status, headers)
         return transform
 
     def _edit_fields(self, head: ResponseHead, *, reload: bool) -> tuple[Headers, Headers]:
@@ -145,7 +145,7 @@ class TargetExchange:
     def _own_rewriter(self, prefix: bytes) -> OwnAddressRewriter:
         """Return the rewriter for a page, a script or a style sheet under the target's own host name."""
         attempt, knowledge = self._attempt, self._context.knowledge
-        undo = UnprefixRule(prefix, (attempt.outer, attempt.host)) if prefix else None
+        undo = UnprefixRule(prefix, (attempt.outer, attempt.host_value)) if prefix else None
 
         def rule(value: bytes) -> bytes:
             found = value if undo is None else undo(value)
@@ -170,7 +170,7 @@ class TargetExchange:
             value,
             outer=attempt.outer,
             origin_of=context.address.origin,
-            sent=attempt.host,
+            sent=attempt.host_value,
             addresses=context.knowledge.addresses,
             prefix=self._route_prefix,
             url_of_port=context.url_of_port,
@@ -185,7 +185,7 @@ class TargetExchange:
             if status < 400:
                 knowledge.record_without_forwarded(attempt.sent_host, accepted=True)
         elif attempt.head.method not in SAFE_METHODS:
-            if status < 500 and status not in REFUSALS and status != UNCHALLENGED and attempt.is_browser_page:
+            if status < 500 and status not in REFUSALS and status != UNCHALLENGED and attempt.sent_by_page:
                 knowledge.record_accepted(attempt.sent_host, attempt.head)
         elif status < 400 and attempt.sender.navigates:
             knowledge.record_accepted(attempt.sent_host, attempt.head)

@@ -156,7 +156,7 @@ class TargetSite:
             route.host or sent_host.host or outer,
             retry.sent_host is not None,
             retry.renewed,
-            retry.failed,
+            retry.failed_attempt,
             head.header(b"authorization"),
         )
         exchange = TargetExchange(self._context, attempt)

@@ -12,9 +12,9 @@ from hatchway.proxy.budget import SMALL
 from hatchway.proxy.cache import CachedHead
 from hatchway.proxy.context import Context
 from hatchway.proxy.contracts import ExchangeClient
+from hatchway.proxy.exchangeparts import EditFailed, ExchangeState, HeldBack, edit_head, explain
 from hatchway.proxy.fields import BadMessage, trailer_lines
 from hatchway.proxy.heads import CHUNKED, Request, Response
-from hatchway.proxy.relay import EditFailed, ExchangeState, HeldBack, edit_head, explain
 from hatchway.proxy.routing import Forward, Headers, ProxyError, RequestHead, Respond, Upstream, get_header
 from hatchway.proxy.splice import switch
 from hatchway.proxy.transforming import TransformedBody

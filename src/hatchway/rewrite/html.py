@@ -142,7 +142,7 @@ class HtmlRewriter:
     def _start_tag(self, buffer: bytes, start: int, tag: re.Match[bytes], name: bytes, out: list[bytes]) -> int:
         """Rewrite a complete start tag.
 
-        start: the index up to which `buffer` was copied to `out`. Return this index after the tag was rewritten.
+        start: `buffer` is copied to `out` up to this index. Returns the new value of this index.
         """
         attributes = URL_ATTRIBUTES.get(name)
         if attributes is None:
@@ -188,7 +188,7 @@ class HtmlRewriter:
         elif b"<![CDATA[".startswith(head):
             return found
         else:
-            # "<" before any other character is text.
+            # "<" before "!", "?" or "/" begins a bogus comment; before any other character it is text.
             self._state = self._bogus_comment if head[1:2] in (b"!", b"?", b"/") else self._text
             begun = found + 1
         out.append(buffer[found:begun])

@@ -37,35 +37,38 @@ class HttpTunnel:
     host, port: the host and port that the client has requested. target: the service or pod that they name.
     """
 
-    def __init__(self, host: str, port: int, target: Target, far: asyncio.Transport, route: ByteRoute) -> None:
-        """Make a tunnel. far: its connection to the target. route: opens further connections for later requests."""
+    def __init__(self, host: str, port: int, target: Target, connection: asyncio.Transport, route: ByteRoute) -> None:
+        """Make a tunnel.
+
+        connection: the tunnel's first connection to the target. route: opens connections for later requests.
+        """
         self.host = host
         self.port = port
         self.target = target
-        self._far: asyncio.Transport | None = far
+        self._connection: asyncio.Transport | None = connection
         self._route = route
 
     def take(self) -> asyncio.Transport:
         """Remove the connection that was opened for the tunnel, and return it. There must be one."""
-        far, self._far = self._far, None
-        assert far is not None
-        return far
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        return connection
 
-    def keep(self, far: EarlyReceiver) -> None:
+    def keep(self, connection: EarlyReceiver) -> None:
         """Store the connection again, for the next request."""
-        self._far = far.transport
+        self._connection = connection.transport
 
     async def connect(self) -> asyncio.Transport:
         """Return a connection to the target: the first one, if no request has used it. Raises TargetUnreached."""
-        if self._far is not None:
-            far = self.take()
-            if not far.is_closing():
-                return far
+        if self._connection is not None:
+            connection = self.take()
+            if not connection.is_closing():
+                return connection
         return await self._route.connect(self.target)
 
     def close(self) -> None:
         """Close the connection, if no request has used it."""
-        if self._far is not None:
+        if self._connection is not None:
             self.take().abort()
 
 
@@ -116,7 +119,10 @@ class RequestForwarding:
             return _answer(400, "the request names no host")
         host = found[1].strip("[]").lower()
         if not self._is_host_allowed(host, tunnel):
-            return _answer(403, f"{host} is no name of {tunnel.host}; ask for it by name (with curl: socks5h)")
+            return _answer(
+                403,
+                f"{host} is not known as a name of {tunnel.host}; let this proxy resolve the name (with curl: socks5h://)",
+            )
         if not await self._is_origin_allowed(head, {host, tunnel.host.lower()}):
             return _refuse_page(tunnel.host)
         upstream = Upstream(self._route.route_to(tunnel.target).upstream.key, tunnel.connect)
@@ -150,7 +156,7 @@ class RequestForwarding:
         except ValueError:
             return False
         if "@" in parts.netloc:
-            return False  # no browser sends one
+            return False  # no browser sends a user name in Origin
         if name in _LOOPBACK or name in hosts:
             return True
         if not self._resolver.is_private(name):

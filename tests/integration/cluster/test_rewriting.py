@@ -45,7 +45,7 @@ def pod(cluster: Cluster) -> Iterator[Cluster]:
     cluster.kubectl("delete", "pod", "rewritten", "--now")
 
 
-def test_full_by_default_and_by_field(pod: Cluster) -> None:
+def test_full_by_default_and_chosen_by_header(pod: Cluster) -> None:
     page = pod.get(PREFIX + "/page")
     assert b"__hatchway" in page.body and f"href={PREFIX}/x".encode() in page.body
     assert page.headers["Set-Cookie"] == f"a=1; Path={PREFIX}"

@@ -134,7 +134,7 @@ async def node_processes(runtime: Runtime, directory: Path) -> Any:
     found["left beside another"] = await _count(host, "sleep 1003")
     found["other stays"] = await _count(host, "sleep 1004")
     found["exec"] = (await shell(host, "kill -0 1 && echo sees", stays))[1].strip()
-    # The pod may kill other pods of its node, but not the keeper of the namespace.
+    # The pod may kill other pods of its node, but not the reaper of the namespace.
     await shell(host, "kill -9 1; kill -9 -1; true", name="kills")
     found["killed"] = [(await sleeper.wait()).signal, (await stays.wait()).signal]
     found["still"] = [await _count(host, "sleep 1001"), (await shell(neighbour, "echo $$"))[1].strip()]

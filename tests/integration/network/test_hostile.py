@@ -55,7 +55,7 @@ def test_a_container_does_not_get_out(make_run: MakeRun) -> None:
     for how, processes in (("started", 1), ("joined", 2), ("on node", 4)):
         result = found[how]
         assert result.pop("descriptors") == [0, 1, 2]
-        # On a node: the keeper of the namespace, the two containers and this process.
+        # On a node: the reaper of the namespace, the two containers and this process.
         assert len(result.pop("processes")) <= processes
         assert result.pop("variables") == []
         assert len(result) > 50

@@ -29,7 +29,7 @@ def test_a_pod_sees_its_nodes_processes_and_no_others(make_run: MakeRun) -> None
     assert seen.pop("mounts") == ["/"]
     assert seen.pop("connections") == 0
     assert set(seen) == {"1 node-1", "sleep 1001"}
-    # The keeper gives access to nothing; a container of the node only to what every container has.
+    # The reaper gives access to nothing; a container of the node only to what every container has.
     assert seen["1 node-1"] == []
     assert "above root" in seen["sleep 1001"]
     assert found["left"] == found["left beside another"] == 0

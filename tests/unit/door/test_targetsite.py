@@ -282,7 +282,7 @@ async def test_what_the_route_cannot_carry_is_told_once() -> None:
         # The page uses the door's name for the target.
         assert b"<dd>port--http.web.shop.svc.dev.example.com</dd>" in said.body
         assert learning.news() == news
-    assert "password" in learning.knowledge.needs_forward
+    assert "password" in learning.knowledge.unmet_need
 
 
 @pytest.mark.parametrize("code", [404, 503])

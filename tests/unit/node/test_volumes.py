@@ -340,12 +340,12 @@ def test_a_right_volume_is_left_as_it_is_if_the_pod_says_so(tmp_path: Path) -> N
     lazy = dataclasses.replace(always, on_mismatch=True)
     volume.chmod(0o2770)
     for owner, mode in ((lazy, 0o600), (always, 0o660), (lazy, 0o660)):
-        with beneath.opened(beneath.open_directory(volume)) as directory:
+        with beneath.closing(beneath.open_directory(volume)) as directory:
             owner.apply(directory)
         assert stat.S_IMODE((volume / "file").stat().st_mode) == mode
     volume.chmod(0o750)
     (volume / "file").chmod(0o600)
-    with beneath.opened(os.open(volume, os.O_PATH)) as directory:
+    with beneath.closing(os.open(volume, os.O_PATH)) as directory:
         lazy.apply(directory)
     assert stat.S_IMODE((volume / "file").stat().st_mode) == 0o660
 

@@ -83,7 +83,7 @@ async def _copy(root: ImageRoot) -> int:
 
 
 def _measure(path: str) -> int:
-    with beneath.opened(beneath.open_directory(path)) as directory:
+    with beneath.closing(beneath.open_directory(path)) as directory:
         return trees.measure_tree(directory)
 
 

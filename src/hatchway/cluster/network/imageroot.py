@@ -72,7 +72,7 @@ def build_image_root(
         linux.mount(f"{image.changes}/{COPY}", root, None, linux.MS_BIND | linux.MS_REC)
     else:
         mount_overlay(image.layers, image.changes, root)
-    with beneath.opened(beneath.open_directory(root)) as top:
+    with beneath.closing(beneath.open_directory(root)) as top:
         made = _Builder(template, top)
         made.place("proc", "/proc", lambda stage: mount_proc(stage, template.empty, masked=masked), ordinary=True)
         made.forbidden = os.stat("proc", dir_fd=top).st_dev
@@ -108,7 +108,7 @@ class _Builder:
         try:
             if ordinary and not self._is_directory_or_missing(path):
                 raise RootError(f'{wish}: filesystem "{kind}" must be mounted on ordinary directory')
-            with beneath.opened(self._open(path, wish, "directory")) as target:
+            with beneath.closing(self._open(path, wish, "directory")) as target:
                 if not stat.S_ISDIR(os.fstat(target).st_mode):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 stage = self._template.stage(directory=True)
@@ -138,7 +138,7 @@ class _Builder:
             path = f"/etc/{name}"
             wish = f'error mounting "{name}" to rootfs at "{path}"'
             try:
-                with beneath.opened(self._open(path, wish, "file")) as target:
+                with beneath.closing(self._open(path, wish, "file")) as target:
                     linux.mount(f"{stage}/{name}", f"/proc/self/fd/{target}", None, linux.MS_BIND)
             except OSError as error:
                 raise RootError(f"{wish}: {os.strerror(error.errno or errno.EIO).lower()}") from error
@@ -171,7 +171,7 @@ class _Builder:
         """
         wish = f'error mounting a volume of the image to rootfs at "{path}"'
         try:
-            with beneath.opened(self._open(path, wish, "directory")) as target:
+            with beneath.closing(self._open(path, wish, "directory")) as target:
                 if not stat.S_ISDIR(os.fstat(target).st_mode):
                     raise RootError(f"{wish}: cannot mount volume over existing file, file exists")
                 if writable:

@@ -126,7 +126,7 @@ def enter_image(
 def _enter_control_groups(pid: int) -> None:
     """Enter the cgroup namespace of the container's first process `pid`, if the container has its own."""
     # Errors are expected: the first process may have ended, or this process may be in the same namespace already.
-    with contextlib.suppress(OSError), beneath.opened(open_namespace(str(pid), "cgroup")) as groups:
+    with contextlib.suppress(OSError), beneath.closing(open_namespace(str(pid), "cgroup")) as groups:
         linux.setns(groups, linux.CLONE_NEWCGROUP)
 
 

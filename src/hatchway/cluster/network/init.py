@@ -41,8 +41,8 @@ class Init:
     """The first process: reads messages of the agent and the control plane, and reaps processes.
 
     config: see `launcher.py`. lifeline: the socket to the control plane. users: the users of the user namespace.
-    keeper: the process that connects the network to this machine's network; None for a network without a way to the
-    outside.
+    keeper: the egress keeper, which connects the network to this machine's network; None for a network that is not
+    connected to other networks.
     """
 
     def __init__(

@@ -106,7 +106,7 @@ class LoopbackProcess:
         Files that it writes elsewhere do not count.
         """
         try:
-            with beneath.opened(beneath.open_directory(self.root)) as root:
+            with beneath.closing(beneath.open_directory(self.root)) as root:
                 return trees.measure_tree(root)
         except OSError:
             # The directory was removed with its sandbox.

@@ -45,10 +45,10 @@ class NodeRoots:
         place.mkdir()
         linux.mount(str(own), str(place), None, linux.MS_BIND)
         try:
-            with beneath.opened(beneath.open_directory(place)) as root:
+            with beneath.closing(beneath.open_directory(place)) as root:
                 self._fill(root, template)
                 for source, path in parts:
-                    with beneath.opened(beneath.open_in_root(root, path, "directory")) as target:
+                    with beneath.closing(beneath.open_in_root(root, path, "directory")) as target:
                         linux.mount(source, f"/proc/self/fd/{target}", None, linux.MS_BIND | linux.MS_REC)
         except BaseException:
             linux.umount(str(place), linux.MNT_DETACH)
@@ -61,7 +61,7 @@ class NodeRoots:
         for path, to in (*template.links, ("/var/run", "/run"), ("/var/lock", "/run/lock")):
             above, name = os.path.split(path)
             with (
-                beneath.opened(beneath.open_in_root(root, above, "directory")) as parent,
+                beneath.closing(beneath.open_in_root(root, above, "directory")) as parent,
                 contextlib.suppress(FileExistsError),
             ):
                 os.symlink(to, name, dir_fd=parent)

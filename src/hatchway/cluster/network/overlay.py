@@ -97,7 +97,7 @@ def _named(directories: Sequence[str]) -> Iterator[list[str]]:
     with contextlib.ExitStack() as opened:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         yield [
-            f"/proc/self/fd/{opened.enter_context(beneath.opened(os.open(directory, flags)))}"
+            f"/proc/self/fd/{opened.enter_context(beneath.closing(os.open(directory, flags)))}"
             for directory in directories
         ]
 
@@ -107,7 +107,7 @@ def _mount_by_parts(lower: list[str], upper: str, work: str, target: str) -> Non
     # volatile: fsync has no effect. After a crash of the machine, containers start again from their images.
     options += [("upperdir", upper), ("workdir", work), ("userxattr", None), ("volatile", None)]
     mount = mountcalls.new_file_system("overlay", options)
-    with beneath.opened(mount):
+    with beneath.closing(mount):
         mountcalls.attach(mount, target)
 
 

@@ -1,11 +1,11 @@
 """Makes PID namespaces that several containers share, or that contain other PID namespaces: a node's, a pod's.
 
     init's namespace: init, the node agent
-      └─ a node's: its keeper, containers of pods with hostPID
-           └─ a container's, or a pod's with shareProcessNamespace: its keeper and containers
+      └─ a node's: its reaper, containers of pods with hostPID
+           └─ a container's, or a pod's with shareProcessNamespace: its reaper and containers
 
-So a pod with hostPID sees only the processes of its node's pods. The first process of such a namespace is its keeper,
-which only reaps orphans. The keeper is a fork of init; its memory and files are protected from the whole cluster. Its
+So a pod with hostPID sees only the processes of its node's pods. The first process of such a namespace is its reaper,
+which only reaps orphans. The reaper is a fork of init; its memory and files are protected from the whole cluster. Its
 file system is empty, so `/proc/1/root` leads nowhere.
 """
 
@@ -33,7 +33,7 @@ _CREDENTIALS = struct.calcsize("3i")
 
 
 class PidSpace:
-    """A PID namespace. pid: its keeper's process id. descriptor: the namespace's descriptor, which `close` closes."""
+    """A PID namespace. pid: its reaper's process id. descriptor: the namespace's descriptor, which `close` closes."""
 
     def __init__(self, pid: int, descriptor: int) -> None:
         self.pid = pid
@@ -41,20 +41,20 @@ class PidSpace:
         self._name = f"pid:[{os.fstat(descriptor).st_ino}]"
 
     def close(self) -> None:
-        """End all processes in the namespace. The caller must still wait for the keeper's exit status."""
+        """End all processes in the namespace. The caller must still wait for the reaper's exit status."""
         if self.descriptor >= 0:
-            # No other process can have the keeper's id before the keeper is waited for.
+            # No other process can have the reaper's id before the reaper is waited for.
             os.kill(self.pid, signal.SIGKILL)
             self.forget()
 
     def forget(self) -> None:
-        """Close the descriptor, because the keeper has ended or is ending. Idempotent."""
+        """Close the descriptor, because the reaper has ended or is ending. Idempotent."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
     def sweep(self, mounts: str | None, keep: set[int]) -> None:
-        """Kill the processes that are directly in this namespace, except its keeper.
+        """Kill the processes that are directly in this namespace, except its reaper.
 
         mounts: kill only the processes that a container has left behind in this mount namespace; None kills all.
         keep: the ids of processes that are not killed.
@@ -95,14 +95,14 @@ def _alive(name: str) -> bool:
 def make_node_space(template: Template, own: Namespaces, name: str, own_pids: int, limit: int) -> PidSpace:
     """Make a node's PID namespace. Raises OSError.
 
-    own: the node's other namespaces. name: the keeper's name. own_pids: the caller's PID namespace.
+    own: the node's other namespaces. name: the reaper's name. own_pids: the caller's PID namespace.
     limit: how many processes it may have.
     """
     linux.unshare(linux.CLONE_NEWPID)
     try:
         pid = linux.fork_without_arguments()
         if pid == 0:
-            _keep(template, own, name, limit)
+            _reap_orphans(template, own, name, limit)
         return PidSpace(pid, linuxnamespaces.open_namespace("self", "pid_for_children"))
     finally:
         linux.setns(own_pids, linux.CLONE_NEWPID)
@@ -124,7 +124,7 @@ def make_pod_space(
     template: Template, own: Namespaces, name: str, above: PidSpace, own_pids: int, limit: int
 ) -> PidSpace:
     """Make a pod's PID namespace inside its node's. Raises OSError."""
-    return PidSpace(*fork_below(above, own_pids, lambda: _keep(template, own, name, limit)))
+    return PidSpace(*fork_below(above, own_pids, lambda: _reap_orphans(template, own, name, limit)))
 
 
 def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> tuple[int, int]:
@@ -197,7 +197,7 @@ def _fork_again(theirs: socket.socket, run: Callable[[], NoReturn]) -> NoReturn:
         os._exit(0)
 
 
-def _keep(template: Template, own: Namespaces, name: str, limit: int) -> NoReturn:
+def _reap_orphans(template: Template, own: Namespaces, name: str, limit: int) -> NoReturn:
     with child_exits():
         linux.keep_memory_private()
         own.enter()

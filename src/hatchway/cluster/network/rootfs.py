@@ -40,7 +40,7 @@ def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str,
     mount_proc(root + "/proc", template.empty)
     mount_sys(root + "/sys", template.empty)
     _make_etc(template, root, etc)
-    with beneath.opened(beneath.open_directory(root)) as top:
+    with beneath.closing(beneath.open_directory(root)) as top:
         for mount in sorted(mounts, key=lambda mount: mount["path"].rstrip("/").count("/")):
             mount_volume(template, top, mount)
         os.fchdir(top)

@@ -197,7 +197,7 @@ class Topology:
         return fork, shared
 
     def forget_space(self, pid: int) -> None:
-        """Drop a PID namespace whose keeper, and so all its processes, have ended."""
+        """Drop a PID namespace whose reaper, and so all its processes, have ended."""
         space = self._spaces.pop(pid, None)
         if space is None:
             return

@@ -37,9 +37,9 @@ def mount_volume(template: Template, root: int, mount: dict[str, Any], *, forbid
     if not path.startswith("/") or os.path.normpath(path) in ("/", "//"):
         raise RootError(f"{wish}: it must be an absolute path other than /")
     try:
-        with beneath.opened(open_source(mount)) as source:
+        with beneath.closing(open_source(mount)) as source:
             directory = stat.S_ISDIR(os.fstat(source).st_mode)
-            with beneath.opened(_open_mount_point(template, root, path, directory)) as target:
+            with beneath.closing(_open_mount_point(template, root, path, directory)) as target:
                 if os.path.samestat(os.fstat(target), os.fstat(root)):
                     raise RootError(f"{wish}: it leads to /")
                 if os.fstat(target).st_dev == forbidden:
@@ -58,10 +58,10 @@ def open_source(mount: dict[str, Any]) -> int:
     """Return a descriptor of a mount's source; see `Mount` in `cluster/runtime.py`. Raises OSError."""
     found = os.open(mount["source"], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     if mount.get("inside"):
-        with beneath.opened(found) as root:
+        with beneath.closing(found) as root:
             found = beneath.open_in_root(root, mount["inside"])
     if mount.get("sub_path"):
-        with beneath.opened(found) as volume:
+        with beneath.closing(found) as volume:
             found = beneath.open_beneath(volume, mount["sub_path"])
     return found
 
@@ -82,7 +82,7 @@ def _open_mount_point(template: Template, root: int, path: str, directory: bool)
             target = beneath.open_in_root(root, path, kind, keep_parent=True)
             break
         except beneath.ReadOnlyParent as error:
-            with beneath.opened(error.directory) as place:
+            with beneath.closing(error.directory) as place:
                 _mirror(template, place)
     if stat.S_ISDIR(os.fstat(target).st_mode) != directory:
         os.close(target)
@@ -99,11 +99,11 @@ def _mirror(template: Template, place: int) -> None:
     """
     stage = template.stage(directory=True)
     linux.mount("tmpfs", stage, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=755,size={_MIRROR_BYTES}")
-    with beneath.opened(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)) as listed:
+    with beneath.closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)) as listed:
         names = os.listdir(listed)
     for name in names:
         entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
-        with beneath.opened(entry):
+        with beneath.closing(entry):
             mode = os.fstat(entry).st_mode
             if stat.S_ISLNK(mode):
                 os.symlink(os.readlink("", dir_fd=entry), f"{stage}/{name}")

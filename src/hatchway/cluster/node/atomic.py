@@ -79,7 +79,7 @@ def write_payload(directory: Path, payload: Payload, *, staging: Path, owner: Vo
 @contextlib.contextmanager
 def _directory(path: str | Path, parent: int | None = None) -> Iterator[int]:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with beneath.opened(os.open(path, flags, dir_fd=parent)) as descriptor:
+    with beneath.closing(os.open(path, flags, dir_fd=parent)) as descriptor:
         yield descriptor
 
 
@@ -93,7 +93,7 @@ def _current(shown: int) -> str:
 
 
 def _write(stage: int, name: str, payload: Payload, owner: VolumeOwnership) -> None:
-    with beneath.opened(_make_directory(stage, name, owner)) as fresh:
+    with beneath.closing(_make_directory(stage, name, owner)) as fresh:
         for path, content in payload.items():
             *above, last = path.split("/")
             place = os.dup(fresh)

@@ -50,7 +50,7 @@ def prepare(root: int, inside: str, source: Mapping[str, str]) -> None:
     elif kind == "FileOrCreate":
         make = "file"
     try:
-        with beneath.opened(beneath.open_in_root(root, inside, make)) as found:
+        with beneath.closing(beneath.open_in_root(root, inside, make)) as found:
             mode = os.fstat(found).st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
         raise HostPathError(f"hostPath type check failed: {path} is not a {_noun(kind)}{_ON_NODE}") from error

@@ -73,10 +73,10 @@ class NodeLogs:
         """Return an open file, or the listing of a directory. Raises OSError."""
         root, inside = self._files.locate(self._index, DIRECTORY)
         with (
-            beneath.opened(beneath.open_directory(root)) as top,
-            beneath.opened(_open_without_links(top, inside)) as logs,
+            beneath.closing(beneath.open_directory(root)) as top,
+            beneath.closing(_open_without_links(top, inside)) as logs,
             _PodLogs(logs, self._name, self._pods) as pods,
-            beneath.opened(beneath.open_beneath(logs, posixpath.normpath(f"/{path}").lstrip("/"))) as found,
+            beneath.closing(beneath.open_beneath(logs, posixpath.normpath(f"/{path}").lstrip("/"))) as found,
         ):
             mode = os.fstat(found).st_mode
             real = f"/proc/self/fd/{found}" if os.path.exists("/proc/self/fd") else f"/dev/fd/{found}"
@@ -140,7 +140,7 @@ class _PodLogs:
                 raise FileNotFoundError(path)
             return None
         below = path[len(top) + 1 :]
-        with beneath.opened(beneath.open_beneath(self._directory, below)) as again:
+        with beneath.closing(beneath.open_beneath(self._directory, below)) as again:
             if not os.path.samestat(os.fstat(again), os.fstat(descriptor)):
                 raise FileNotFoundError(path)
         return below
@@ -148,7 +148,7 @@ class _PodLogs:
     def are_own(self, name: str) -> bool:
         """Return True when the directory `name` has logs of a pod of this node, or of an unknown node."""
         try:
-            with beneath.opened(beneath.open_beneath(self._directory, f"{name}/{NODE_FILE}")) as file:
+            with beneath.closing(beneath.open_beneath(self._directory, f"{name}/{NODE_FILE}")) as file:
                 return Path(f"/proc/self/fd/{file}").read_text().strip() == self._node
         except OSError:
             return True
@@ -158,7 +158,7 @@ def _open_without_links(directory: int, path: str) -> int:
     """Open a directory below another directory, without following any link. Raises OSError."""
     found = os.dup(directory)
     for name in path.strip("/").split("/"):
-        with beneath.opened(found) as above:
+        with beneath.closing(found) as above:
             try:
                 found = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
             except OSError as error:

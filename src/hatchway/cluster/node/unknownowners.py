@@ -11,7 +11,7 @@ import os
 from collections import deque
 from pathlib import Path
 
-from hatchway.beneath import opened
+from hatchway.beneath import closing
 
 __all__ = ["MESSAGE", "has_unknown_owner"]
 
@@ -40,12 +40,12 @@ def has_unknown_owner(top: int) -> bool:
     try:
         while waiting:
             directory, depth = waiting.popleft()
-            with opened(directory):
+            with closing(directory):
                 try:
                     listed = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 except (PermissionError, NotADirectoryError):
                     continue
-                with opened(listed), os.scandir(listed) as entries:
+                with closing(listed), os.scandir(listed) as entries:
                     for entry in entries:
                         left -= 1
                         if left < 0:

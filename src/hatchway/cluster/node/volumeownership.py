@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hatchway.beneath import opened
+from hatchway.beneath import closing
 from hatchway.kube.api import Object
 
 _READ_WRITE, _READ, _ENTER = 0o660, 0o440, 0o110
@@ -102,7 +102,7 @@ class VolumeOwnership:
 
     def _enter(self, parent: int, name: str, device: int, *, deep: bool) -> _OwnedLevel | None:
         """Change a file. For a directory, return its level instead: the directory is changed after its content."""
-        with opened(os.open(name, _PATH, dir_fd=parent)) as file:
+        with closing(os.open(name, _PATH, dir_fd=parent)) as file:
             found = os.fstat(file)
             if found.st_dev != device:
                 return None

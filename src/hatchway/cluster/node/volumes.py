@@ -64,7 +64,7 @@ def remove_files(directory: Path, node_files: NodeFiles) -> None:
         # The pod has no volumes, or the directory was already deleted.
         pass
     try:
-        with beneath.opened(beneath.open_directory(directory.parent)) as parent:
+        with beneath.closing(beneath.open_directory(directory.parent)) as parent:
             trees.remove_tree(parent, directory.name)
     except FileNotFoundError:
         return
@@ -165,10 +165,10 @@ class Volumes:
         directory = self._directory / "containers" / container
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with beneath.opened(os.open(directory, _DIRECTORY)) as parent:
+            with beneath.closing(os.open(directory, _DIRECTORY)) as parent:
                 trees.remove_tree(parent, _TERMINATION_LOG)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                with beneath.opened(os.open(_TERMINATION_LOG, flags, 0o600, dir_fd=parent)) as file:
+                with beneath.closing(os.open(_TERMINATION_LOG, flags, 0o600, dir_fd=parent)) as file:
                     os.fchmod(file, 0o666)
         except OSError as error:
             raise ConfigError(f"cannot make the termination log: {error.strerror}") from error
@@ -194,7 +194,7 @@ class Volumes:
         directory = self._directory / "containers" / container
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with beneath.opened(os.open(directory, _DIRECTORY)) as parent:
+            with beneath.closing(os.open(directory, _DIRECTORY)) as parent:
                 trees.remove_tree(parent, _CHANGES)
                 os.mkdir(_CHANGES, 0o700, dir_fd=parent)
         except OSError as error:
@@ -213,7 +213,7 @@ class Volumes:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not place.is_mount():
             # An earlier agent, or a failed attempt, may have left files there.
-            with beneath.opened(os.open(changes.parent, _DIRECTORY)) as parent:
+            with beneath.closing(os.open(changes.parent, _DIRECTORY)) as parent:
                 trees.remove_tree(parent, name)
         changes.mkdir(mode=0o700, exist_ok=True)
         return str(changes), str(place)
@@ -267,7 +267,7 @@ class Volumes:
         source = volume["emptyDir"] or {}
         if source.get("medium") == "Memory":
             self._files.mount_memory(str(path), memory_limit(pod, source.get("sizeLimit"), facts.allocatable))
-        with beneath.opened(os.open(path, _DIRECTORY)) as directory:
+        with beneath.closing(os.open(path, _DIRECTORY)) as directory:
             os.fchmod(directory, 0o777)
         made = _MountSource(path)
         await asyncio.to_thread(self._give, pod, made, fresh=True)
@@ -291,7 +291,7 @@ class Volumes:
         exists: True when the path must exist, so that it is not created.
         """
         root, inside = self._files.locate(self._node_index, hostpath.check(source))
-        with beneath.opened(beneath.open_directory(root)) as top:
+        with beneath.closing(beneath.open_directory(root)) as top:
             if exists:
                 hostpath.find(top, inside)
             else:
@@ -308,7 +308,7 @@ class Volumes:
         base = self._directory if "configMap" in volume else self._memory
         path: Path = base / "volumes" / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with beneath.opened(os.open(path, _DIRECTORY)) as directory:
+        with beneath.closing(os.open(path, _DIRECTORY)) as directory:
             if owner.payload_group is not None:
                 os.fchown(directory, -1, owner.payload_group)
             os.fchmod(directory, owner.directory_mode(0o755))
@@ -335,11 +335,11 @@ class _MountSource:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        with beneath.opened(os.open(self.path, _DIRECTORY)) as directory:
+        with beneath.closing(os.open(self.path, _DIRECTORY)) as directory:
             if not self.inside:
                 yield directory
                 return
-            with beneath.opened(beneath.open_in_root(directory, self.inside)) as found:
+            with beneath.closing(beneath.open_in_root(directory, self.inside)) as found:
                 yield found
 
 
@@ -373,7 +373,7 @@ def _nested_mount_points(pod: Object, name: str) -> set[str]:
 
 def _measure(path: Path) -> int:
     try:
-        with beneath.opened(os.open(path, _DIRECTORY)) as directory:
+        with beneath.closing(os.open(path, _DIRECTORY)) as directory:
             return trees.measure_tree(directory)
     except FileNotFoundError:
         return 0
@@ -426,5 +426,5 @@ def _make_like(volume: int, below: str) -> None:
         try:
             os.close(beneath.open_beneath(volume, path))
         except FileNotFoundError:
-            with beneath.opened(beneath.open_beneath(volume, path, "directory")) as made:
+            with beneath.closing(beneath.open_beneath(volume, path, "directory")) as made:
                 os.chmod(f"/proc/self/fd/{made}", mode)

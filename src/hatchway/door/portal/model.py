@@ -108,12 +108,12 @@ class TargetFacts:
 
     host_header: the Host that is sent to it, and why; "" before the first attempt.
     route: the name of the route to it.
-    needs_forward: what the application needs and the route cannot carry; "" for nothing.
+    unmet_need: what the application needs and the route cannot carry; "" for nothing.
     """
 
     host_header: str = ""
     route: str = ""
-    needs_forward: str = ""
+    unmet_need: str = ""
 
 
 class DoorInfo(Protocol):
@@ -162,7 +162,7 @@ def service_item(service: Object, index: ServiceIndex, pods: Mapping[Key, Object
         item["state"] = "lacking"
     facts = door.facts(Target("services", name, namespace))
     barred = _sentence(why_out_of_reach(service, slices))
-    needs = barred or facts.needs_forward
+    needs = barred or facts.unmet_need
     item["ports"] = [_port_item(link, door, needs, barred=bool(barred)) for link in links("services", service)]
     kind = spec.get("type") or "ClusterIP"
     rows = [
@@ -197,7 +197,7 @@ def pod_item(pod: Object, door: DoorInfo) -> Item:
         if why:
             item["reasons"] = [_reason("", why)]
     facts = door.facts(Target("pods", name, namespace))
-    item["ports"] = [_port_item(link, door, facts.needs_forward) for link in links("pods", pod)]
+    item["ports"] = [_port_item(link, door, facts.unmet_need) for link in links("pods", pod)]
     count = restarts(pod)
     rows = [
         ("Phase", phase),
@@ -231,9 +231,7 @@ def node_item(node: Object, door: DoorInfo) -> Item:
     if why:
         item["reasons"] = [_reason("", why)]
     facts = door.facts(Target("nodes", name))
-    item["ports"] = [
-        {**_port_item(link, door, facts.needs_forward), "name": "kubelet"} for link in links("nodes", node)
-    ]
+    item["ports"] = [{**_port_item(link, door, facts.unmet_need), "name": "kubelet"} for link in links("nodes", node)]
     prefix = "node-role.kubernetes.io/"
     info = status.get("nodeInfo") or {}
     rows = [

@@ -20,15 +20,15 @@ from hatchway.proxy.routing import ProxyError
 
 # Bytes that one call in a thread hashes and writes.
 _BATCH = 1 << 20
-# The most consecutive interruptions with fewer than `_PROGRESS` bytes between two of them.
+# A download fails at this many interruptions in a row, if fewer than `_PROGRESS` bytes arrived between them.
 _INTERRUPTIONS = 5
 _PROGRESS = 1 << 20
 # A download that receives fewer bytes than this in PATIENCE seconds counts as interrupted.
 _SLOWEST = 16 * 1024
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
-# The downloads of this process, by store and digest: a layer that two images share is downloaded once.
-_under_way: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+# The locks of this process's downloads, by store and digest: a layer that two images share is downloaded once.
+_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
 # Called with the number of bytes present, and the reason of an interruption ("" for none).
 Report = Callable[[int, str], None]
@@ -37,7 +37,9 @@ Report = Callable[[int, str], None]
 async def download(
     store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report, repository: str
 ) -> bool:
-    """Download a blob into the store. Continues the part of an earlier download; when cancelled, leaves its own part.
+    """Download a blob into the store.
+
+    Continues an earlier, incomplete download. When cancelled, keeps the bytes received so far for the next call.
 
     repository: the image's registry and repository. A blob in the store, or a part of one, is downloaded again if it
     belongs only to private images of other repositories.
@@ -49,7 +51,7 @@ async def download(
         PullError: the registry does not serve the blob, or serves other content.
         OSError: the store cannot be written.
     """
-    lock = _under_way.setdefault((str(store.path), blob.digest), asyncio.Lock())
+    lock = _locks.setdefault((str(store.path), blob.digest), asyncio.Lock())
     async with lock:
         is_withheld = store.is_withheld(blob.digest, repository)
         if store.has_blob(blob.digest) and not is_withheld:
@@ -59,7 +61,8 @@ async def download(
         for is_last in (False, True):
             async with _writer(store, blob) as writer:
                 if is_withheld:
-                    # The part is of a private image. The registry must serve the whole blob, not only the rest.
+                    # The existing bytes come from a private image of another repository. They are discarded: this
+                    # registry must show that it has the whole blob.
                     await asyncio.to_thread(writer.restart)
                 began_at = writer.offset
                 await _fill(client, writer, blob, report)
@@ -73,7 +76,7 @@ async def download(
                     is_private = client.grant is not None
                     await asyncio.to_thread(store.fetched, blob.digest, repository, private=is_private)
                     return True
-    raise AssertionError("the last round returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 @asynccontextmanager
@@ -92,7 +95,7 @@ async def _writer(store: ImageStore, blob: Descriptor) -> AsyncIterator[BlobWrit
     try:
         yield writer
     finally:
-        # Files are closed here, not in a thread: a cancelled task must not wait for a thread.
+        # Closing is quick, so it is done here: one more thread would only delay a cancelled task.
         writer.abandon()
 
 

@@ -6,7 +6,7 @@ a number. Numbers of different types are different keys, but an int key and a ui
 double key finds the entries of both.
 
 Only strings, numbers, bools, null, durations, timestamps and types can be keys. With bytes as keys cel-go crashes;
-it never finds lists and maps as keys.
+a lookup by a list or a map never finds an entry.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _stored(key: Value) -> Hashable | None:
     if kind is str:
         return key  # type: ignore[no-any-return]
     if kind is float:
-        # The float must be a new object: tuples with the same object are equal, but NaN is not equal to NaN.
+        # Make a new float: Python treats tuples with the identical object as equal, but NaN must not find itself.
         return float, key * 1.0
     return (kind, key) if kind in _TYPES else None
 
@@ -56,7 +56,7 @@ def _whole(number: float) -> Iterator[Hashable]:
 
 
 def _others(key: Value) -> Iterator[Hashable]:
-    """Yield the stored forms of the keys of other types that have the same entry as a number."""
+    """Yield the other stored forms under which a numeric key may find its entry: equal numbers of other types."""
     kind = type(key)
     if kind is int and key >= 0:
         yield UInt, key
@@ -66,53 +66,54 @@ def _others(key: Value) -> Iterator[Hashable]:
         yield from _whole(key)
 
 
-def find(found: Mapping[Value, Value], key: Value) -> Value:
+def find(mapping: Mapping[Value, Value], key: Value) -> Value:
     """Return the value of a key; MISSING if the map has no such key."""
     if type(key) is str:
-        # Not `get`: the maps of custom types raise an error for fields whose values have a wrong type.
+        # Not `get`, which bypasses `__getitem__`: objects of custom types raise there for a field whose value has a
+        # wrong type.
         try:
-            return found[key]
+            return mapping[key]
         except KeyError:
             return MISSING
     stored = _stored(key)
     if stored is not None:
-        if stored in found:
-            return found[stored]
+        if stored in mapping:
+            return mapping[stored]
         for other in _others(key):
-            if other in found:
-                return found[other]
+            if other in mapping:
+                return mapping[other]
     return MISSING
 
 
-def put(found: dict[Value, Value], key: Value, value: Value) -> None:
+def put(mapping: dict[Value, Value], key: Value, value: Value) -> None:
     """Add an entry to a new map, in place of an entry with the same key. Raises EvaluationError for a wrong type."""
     stored = _stored(key)
     if stored is None:
         raise EvaluationError("unsupported key type")
-    found[stored] = value
+    mapping[stored] = value
 
 
-def remove(found: dict[Value, Value], key: Value) -> None:
+def remove(mapping: dict[Value, Value], key: Value) -> None:
     """Remove the entry of a new map that has this key, if there is one."""
-    found.pop(_stored(key), None)
+    mapping.pop(_stored(key), None)
 
 
-def insert(found: dict[Value, Value], key: Value, value: Value) -> None:
+def insert(mapping: dict[Value, Value], key: Value, value: Value) -> None:
     """Add an entry to a new map. Raises EvaluationError if the key finds an entry, or for a key of a wrong type."""
-    if find(found, key) is not MISSING:
+    if find(mapping, key) is not MISSING:
         raise EvaluationError(f"insert failed: key {show_key(key)} already exists")
-    put(found, key, value)
+    put(mapping, key, value)
 
 
-def keys(found: Mapping[Value, Value]) -> Iterator[Value]:
+def keys(mapping: Mapping[Value, Value]) -> Iterator[Value]:
     """Yield the keys of a map."""
-    for key in found:
+    for key in mapping:
         yield key[1] if type(key) is tuple else key
 
 
-def entries(found: Mapping[Value, Value]) -> Iterator[tuple[Value, Value]]:
+def entries(mapping: Mapping[Value, Value]) -> Iterator[tuple[Value, Value]]:
     """Yield the keys of a map with their values."""
-    for key, value in found.items():
+    for key, value in mapping.items():
         yield key[1] if type(key) is tuple else key, value
 
 
@@ -142,6 +143,6 @@ def constant_members(values: list[Value]) -> frozenset[Hashable] | None:
 
 
 def is_member(members: frozenset[Hashable], value: Value) -> bool:
-    """Return True if a value is equal to one of the constants whose `constant_members` these are."""
+    """Return True if `value` equals one of the constants. members: the result of `constant_members`."""
     stored = _stored(value)
     return stored is not None and stored in members

@@ -65,7 +65,10 @@ class NameQueue:
         self._timers.clear()
 
     def add(self, name: str) -> None:
-        """Handle a name as soon as possible: after the names that wait already, and after its own handling now."""
+        """Handle a name as soon as possible, after the names that wait already.
+
+        If the name is being handled now, it is handled again after that.
+        """
         timer = self._timers.pop(name, None)
         if timer is not None:
             timer.cancel()
@@ -96,7 +99,7 @@ class NameQueue:
             if error.code not in (404, 409):
                 _log.warning("%s %s: %s", self._kind, name, error.message)
         except asyncio.CancelledError:
-            # Only a cancellation of the worker itself ends it, not one of something that it waits for.
+            # End the worker only if it was cancelled itself, not if a task that it awaits was cancelled.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise

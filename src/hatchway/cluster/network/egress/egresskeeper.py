@@ -1,8 +1,8 @@
-"""The keeper: the process that runs the egress program (`tools.py`), and restarts it when it has ended.
+"""The egress keeper: the process that runs the egress program (`tools.py`), and restarts it when it has ended.
 
-The network's first process forks the keeper before it leaves this machine's network. So the keeper and the program stay
-in this machine's network, but in the private network's user and PID namespaces: they have only the user's rights on
-this machine, and the kernel ends them with the private network, even after kill -9.
+The network's first process forks the keeper before the first process leaves this machine's network. So the keeper and
+the program stay in this machine's network, but in the private network's user and PID namespaces: they have only the
+user's rights on this machine, and the kernel ends them with the private network, even after kill -9.
 
 The keeper configures the interface that the program creates, and lets the gateway refuse this machine's own addresses.
 It reports its state to the control plane over a socket pair:

@@ -1,4 +1,4 @@
-"""Read-only mounts on kernels without mount_setattr(2)."""
+"""Mounts of host files: read-only without mount_setattr(2), and of files that were replaced."""
 
 from __future__ import annotations
 
