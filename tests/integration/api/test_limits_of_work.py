@@ -29,6 +29,8 @@ from tests.integration.api.loopgap import Gap, others_set_aside, slowness, watch
 from tests.integration.api.shapes import MERGE, Shape, mutated, shapes
 from tests.integration.api.world import World, world
 
+pytestmark = pytest.mark.usefixtures("exempt_objects")
+
 _SHAPES = int(os.environ.get("HATCHWAY_FUZZ_SHAPES", "30"))
 _BYTES = int(os.environ.get("HATCHWAY_FUZZ_BYTES", str(256 * 1024)))
 _MUTATED = int(os.environ.get("HATCHWAY_FUZZ_MUTATED", "10"))
