@@ -1,9 +1,9 @@
 """The API server's CPU time for a request, beside another checkout of Hatchway in the same run.
 
-Clusters of their own (`hatchway up --ephemeral`, without nodes and add-ons) answer wrk over keep-alive TLS connections
-with a bearer token: a GET of one ConfigMap, a LIST of 500, a POST of new ones; and a PUT whose result many watchers
-see. It prints the microseconds of CPU time of the control plane for a request, and their ratio to the other checkout's;
-CPU time depends less than requests per second on what else the machine has to do.
+Each checkout has a cluster of its own (`hatchway up --ephemeral`, without nodes and add-ons). wrk sends requests over
+keep-alive TLS connections with a bearer token: a GET of one ConfigMap, a LIST of 500, a POST of new ones; and a PUT
+whose result many watchers see. The benchmark prints the microseconds of CPU time of the control plane for a request,
+and the ratio to the other checkout's. Other work of the machine changes CPU time less than requests per second.
 
     .venv/bin/python bench/api.py [--other CHECKOUT] [--rounds 5] [--seconds 2] [--watchers 200] [--only PUT]
 
@@ -69,7 +69,7 @@ class Measured:
         self._round = 0
 
     def read(self, path: str) -> Callable[[], peers.Load]:
-        """Return what measures a GET of a path."""
+        """Return a function that measures a GET of a path."""
         return lambda: self._run(path, "")
 
     def post(self) -> peers.Load:
@@ -86,7 +86,7 @@ class Measured:
         return peers.wrk(self._found.server + path, self._connections, self._seconds, self._found.pid, file)
 
     def watch(self, watchers: int) -> Callable[[], peers.Load]:
-        """Return what measures changes of an object that many watchers see; a change counts as one request."""
+        """Return a function that measures changes of an object with many watchers; a change counts as one request."""
         return lambda: asyncio.run(self._watch(watchers))
 
     async def _watch(self, watchers: int) -> peers.Load:
@@ -144,7 +144,7 @@ class Measured:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--other", type=Path, help="another checkout, with a .venv")
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,6 +1,7 @@
 """A server of Hatchway beside one nginx worker, both in front of the same backend, in interleaved rounds under wrk.
 
-For benchmarks that are run as `bench/NAME.py [--plain] [--rounds N] ...` and start themselves with `--serve` as server.
+It is for benchmarks that are run as `bench/NAME.py [--plain] [--rounds N] ...`, and that start themselves
+with `--serve` as the server.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def serve_request(args: argparse.Namespace) -> ServeRequest | None:
-    """Return what this process has to serve; None in the process that measures."""
+    """Return the arguments of `--serve`; None in the process that measures."""
     if not args.serve:
         return None
     port, backend_port, *files = args.serve
@@ -60,7 +61,7 @@ class BesideNginx:
         self._nginx, self._own = nginx, own
 
     def compare(self, name: str, path: str, script: Path | None = None) -> None:
-        """Measure both in turn, and print the results. name: of Hatchway's server. script: as in `peers.wrk`."""
+        """Measure both in turn, and print the results. name: the name of Hatchway's server. script: see `peers.wrk`."""
 
         def load(port: int, pid: int) -> peers.Load:
             url = f"{self.scheme}://localhost:{port}{path}"

@@ -1,7 +1,8 @@
-"""A TLS server of bytes that costs little: `GET .../N` answers N bytes, `POST` reads a body and answers its size.
+"""A TLS server that needs little CPU time: `GET .../N` returns N bytes, `POST` reads a body and returns its size.
 
-One thread for each connection, blocking calls, large pieces: nearly all its time is OpenSSL's and the kernel's, outside
-the interpreter's lock. Every other request is answered with a Service of one port, which is all that a proxy asks for.
+It has one thread for each connection, and uses blocking calls and large pieces. So nearly all its time is spent in
+OpenSSL and the kernel, outside the interpreter's lock. It answers every other request with a Service of one port,
+because a proxy requests nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _SERVICE = b'{"metadata":{"name":"bench"},"spec":{"ports":[{"port":80}]}}'
 
 
 def serve(port: int, certificate: str, key: str) -> None:
-    """Serve on a port of 127.0.0.1 for ever. certificate, key: paths."""
+    """Serve on a port of 127.0.0.1 for ever. certificate, key: paths of PEM files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     listener = socket.create_server(("127.0.0.1", port), backlog=1024)
@@ -31,7 +32,7 @@ def _connection(context: ssl.SSLContext, sock: socket.socket) -> None:
         with context.wrap_socket(sock, server_side=True) as stream:
             while _exchange(stream):
                 pass
-    except OSError:  # the peer left
+    except OSError:  # the peer has disconnected
         sock.close()
 
 

@@ -1,4 +1,4 @@
-"""Clusters of the benchmarks' own: `hatchway up --ephemeral` in a directory that is removed afterwards."""
+"""Starts clusters for benchmarks: `hatchway up --ephemeral` in a directory that is removed afterwards."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Cluster:
     """A running cluster.
 
     Attributes:
-        server: its URL.
+        server: the API server's URL.
         token: an administrator's bearer token.
-        trust: verifies its certificate.
-        pid: of the control plane.
+        trust: the TLS context that verifies the API server's certificate.
+        pid: the process ID of the control plane.
     """
 
     server: str
@@ -51,7 +51,7 @@ class Cluster:
             return error.code, error.read()
 
     def create(self, path: str, body: dict[str, Any]) -> None:
-        """Create an object. path: of its collection. Raises RuntimeError."""
+        """Create an object. path: the path of its collection. Raises RuntimeError."""
         status, text = self.call("POST", path, body)
         if status != 201:
             raise RuntimeError(f"POST {path}: {status} {text.decode(errors='replace')}")
@@ -64,10 +64,10 @@ def cluster(
     """Run `hatchway up --ephemeral` in a directory of its own.
 
     Args:
-        directory: where its state is.
+        directory: the directory for the cluster's state.
         network: private or loopback.
-        label: tells clusters in the same directory apart.
-        nodes: workers beside the control plane.
+        label: a name that differs between clusters in the same directory.
+        nodes: the number of workers beside the control plane.
         checkout: another checkout, with a `.venv`, whose Hatchway is run; None for this one.
     """
     hatchway = str(checkout / ".venv/bin/hatchway") if checkout else HATCHWAY

@@ -1,6 +1,7 @@
 """Interleaved rounds of load on several contenders, and the table of their results.
 
-A machine's speed drifts, so a ratio is the median of the quotients of the same rounds, which ran next to each other.
+A machine's speed changes with time. So a ratio is the median of quotients, each of two results of the same round, which
+were measured right after each other.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ class Rounds:
     loads: dict[str, list[Load]]
 
     def rate(self, name: str, other: str) -> float:
-        """Return its requests per second beside another contender's."""
+        """Return the ratio of two contenders' requests per second."""
         return ratio([load.rate for load in self.loads[name]], [load.rate for load in self.loads[other]])
 
     def p99(self, name: str, other: str) -> float:
-        """Return its 99th percentile of latency beside another contender's."""
+        """Return the ratio of two contenders' 99th percentiles of latency."""
         return ratio([load.p99 for load in self.loads[name]], [load.p99 for load in self.loads[other]])
 
     def cpu(self, name: str, other: str) -> float:
-        """Return its CPU time for a request beside another contender's."""
+        """Return the ratio of two contenders' CPU time for a request."""
         return ratio([load.cpu for load in self.loads[name]], [load.cpu for load in self.loads[other]])
 
 
 def compare(contenders: dict[str, Callable[[], Load]], rounds: int, unit: str) -> Rounds:
     """Run every contender `rounds` times, interleaved, and print medians with ratios to the contender `unit`.
 
-    A warm-up round of each is not counted.
+    Each contender first has a warm-up round, which is not counted.
     """
     loads: dict[str, list[Load]] = {name: [] for name in contenders}
     for number in range(rounds + 1):

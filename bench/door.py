@@ -1,11 +1,11 @@
 """The door beside `kubectl proxy` and nginx: `.venv/bin/python bench/door.py [--rounds N] [--seconds S] [--only NAME]`.
 
-All stand in front of the same TLS server (nginx in place of an API server, so that the server limits none of them) and
-are asked for the same path with 32 keep-alive connections over plain HTTP, in interleaved rounds of one run:
+All stand in front of the same TLS server: nginx in place of an API server, so that the server limits none of them. Each
+gets requests for the same path on 32 keep-alive connections over plain HTTP, in interleaved rounds of one run:
 
-    hatchway proxy   as a person starts it; the raw API, and a target under its host name
-    kubectl proxy    the one of PyPI
-    nginx            one worker, configured to do what kubectl proxy does: its hosts and paths, a token, TLS verified
+    hatchway proxy   with its default options; the raw API, and a target under its host name
+    kubectl proxy    from the package on PyPI
+    nginx            one worker, configured like kubectl proxy: its hosts and paths, a token, TLS verified
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.freeports import free_port
 
 @dataclass
 class Peer:
-    """A proxy under load. url: to request. pid: the process whose CPU time and memory count."""
+    """A proxy under load. url: the URL to request. pid: the process whose CPU time and memory count."""
 
     url: str
     pid: int
@@ -36,7 +36,7 @@ class Peer:
 
 @contextlib.contextmanager
 def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
-    """Run all peers in front of one TLS server that answers with `size` bytes."""
+    """Run all proxies in front of one TLS server that answers with `size` bytes."""
     certificate = peers.make_certificate(directory)
     server, nginx, kubectl, hatchway = (free_port() for _ in range(4))
     config = doors.kubeconfig(directory, server, certificate)
@@ -64,7 +64,7 @@ def standing(directory: Path, size: int) -> Iterator[dict[str, Peer]]:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=2)

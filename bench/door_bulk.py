@@ -2,12 +2,12 @@
 
 `hatchway proxy` and `kubectl proxy` stand in front of the same TLS server, in interleaved rounds of one run:
 
-    throughput    of one client down and up, and the CPU time that the proxy takes for a gibibyte
-    memory        what the proxy's resident memory grows by meanwhile
-    slow clients  200 that read 10 KB/s each, and what one fast client still gets
+    throughput    the speed of one client down and up, and the CPU time that the proxy takes for a gibibyte
+    memory        the growth of the proxy's resident memory meanwhile
+    slow clients  the speed of one fast client while 200 others read 10 KB/s each
 
-The TLS server and the client are small programs that do not limit the proxies; on two cores they share them with the
-proxy, so the CPU time says more than the clock about what a machine with more cores would show.
+The TLS server and the client are small programs that do not limit the proxies. On a machine with two cores they share
+the cores with the proxy. So the CPU time predicts better than the speed how a machine with more cores would behave.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _request(door: Door, head: str, *, receive_buffer: int = 0) -> socket.socket
 
 
 def down(door: Door, size: int) -> None:
-    """Download so many bytes through a proxy."""
+    """Download `size` bytes through a proxy."""
     with _request(door, f"GET {doors.PREFIX}{size} HTTP/1.1") as sock:
         sock.sendall(b"Connection: close\r\n\r\n")
         buffer = bytearray(_PIECE)
@@ -61,7 +61,7 @@ def down(door: Door, size: int) -> None:
 
 
 def up(door: Door, size: int) -> None:
-    """Upload so many bytes through a proxy."""
+    """Upload `size` bytes through a proxy."""
     with _request(door, f"POST {doors.PREFIX}upload HTTP/1.1") as sock:
         sock.sendall(b"Connection: close\r\nContent-Length: %d\r\n\r\n" % size)
         piece = bytes(_PIECE)
@@ -75,7 +75,7 @@ def up(door: Door, size: int) -> None:
 
 @contextlib.contextmanager
 def slow_clients(door: Door, count: int) -> Iterator[None]:
-    """Run so many clients that each read an endless body at `SLOW_RATE` bytes a second, from one thread."""
+    """Run `count` clients in one thread, each of which reads an endless body at `SLOW_RATE` bytes a second."""
     clients = []
     for _ in range(count):
         sock = _request(door, f"GET {doors.PREFIX}{1 << 40} HTTP/1.1", receive_buffer=8 * 1024)
@@ -83,7 +83,7 @@ def slow_clients(door: Door, count: int) -> Iterator[None]:
         sock.setblocking(False)
         clients.append(sock)
     ended = threading.Event()
-    steps = 5  # a second
+    steps = 5  # reads of each client in a second
 
     def read() -> None:
         due = time.monotonic()
@@ -96,7 +96,7 @@ def slow_clients(door: Door, count: int) -> Iterator[None]:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        # Buffers on the way fill once, at full speed.
+        # Wait until the buffers between server and client are full, because they fill at full speed.
         end = time.monotonic() + _SETTLED
         spent = peers.cpu_seconds(door.pid)
         while time.monotonic() < end:
@@ -113,7 +113,7 @@ def slow_clients(door: Door, count: int) -> Iterator[None]:
 
 
 def _timed(run: Callable[[Door, int], None], door: Door, size: int) -> tuple[float, float, float]:
-    """Return MiB/s, CPU seconds of the proxy for a GiB, and the MB that its memory grew by."""
+    """Return (MiB/s, CPU seconds of the proxy for a GiB, growth of the proxy's memory in MB)."""
     peak = Peak(door.pid)
     peak.start()
     spent = peers.cpu_seconds(door.pid)
@@ -125,7 +125,7 @@ def _timed(run: Callable[[Door, int], None], door: Door, size: int) -> tuple[flo
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mebibytes", type=int, default=1024)

@@ -1,8 +1,8 @@
 """From the command to the first answer: `.venv/bin/python bench/door_start.py [--rounds N]`.
 
-`hatchway proxy` and `kubectl proxy` are started in turn in front of the same TLS server and asked, until they answer,
-for the same path of the API; the first start of each is not counted, so that the programs are in the page cache.
-CPU time is the process's own until the answer.
+`hatchway proxy` and `kubectl proxy` are started in turn in front of the same TLS server. Requests for the same path of
+the API are sent until one is answered. The first start of each program is not counted: it brings the program into the
+page cache. CPU time is the time of the proxy's process until the answer.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def first_answer(command: list[str], port: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     rounds = parser.parse_args().rounds

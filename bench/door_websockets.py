@@ -2,11 +2,11 @@
 
 `hatchway proxy` and `kubectl proxy` stand in front of the same TLS server, which sends back what it receives:
 
-    echo      messages/s with one connection and with 64, one message of 64 bytes under way on each, in interleaved
-              rounds; and the CPU time that the proxy takes for one, which depends less on what else the machine does
+    echo      messages/s with one connection and with 64, each with one message of 64 bytes in flight, in interleaved
+              rounds; and the proxy's CPU time for a message, which other work of the machine changes less
     idle      memory of the proxy's process (its proportional share, PSS) with 5,000 silent connections
 
-Each connection is two sockets of the proxy's, so an open-file limit of 12,000 is needed.
+Each connection needs two sockets of the proxy, so the limit of open files must be at least 12,000.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from tests.freeports import free_port
 
 # A whole text frame of 64 bytes, masked with zeros (RFC 6455 section 5.2).
 MESSAGE = b"\x81\xbe" + bytes(4) + b"x" * 62
-_AT_ONCE = 50  # dials at one time, so that no listener's backlog overflows
+_AT_ONCE = 50  # the most connections that are opened at a time, so that no listener's backlog overflows
 _FILES = 12_000
 
 
 class _Client(asyncio.Protocol):
-    """A client that upgrades, and keeps one message under way once `go` was called."""
+    """A client that upgrades its connection, and after a call of `go` always has one message in flight."""
 
     transport: asyncio.Transport
 
@@ -119,7 +119,7 @@ def memory(pid: int) -> float:
 
 
 async def idle(door: Door, count: int) -> tuple[float, float]:
-    """Return the proxy's memory in MB before, and with so many connections."""
+    """Return (the proxy's memory in MB without connections, the same with `count` connections)."""
     before = memory(door.pid)
     clients = await _opened(door, count)
     await asyncio.sleep(5)
@@ -131,7 +131,7 @@ async def idle(door: Door, count: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=2)
@@ -154,7 +154,7 @@ def main() -> None:
                 print(f"{args.rounds} rounds of {args.seconds} s, load {os.getloadavg()[0]:.1f} before")
                 for connections in (1, 64):
                     echoes(found, connections, args.rounds, args.seconds)
-            with doors.standing(config) as found:  # anew: memory that was used before would hide what is used now
+            with doors.standing(config) as found:  # a new process: free memory of the old one would hide the growth
                 print(f"{args.idle} idle connections")
                 weighed = {}
                 for name, door in found.items():

@@ -14,7 +14,7 @@ import yaml
 from bench import peers
 from tests.freeports import free_port
 
-# What is proxied: a service of the API server, whatever follows.
+# The proxied path: that of a service of the API server. A test may add any rest.
 PREFIX = "/api/v1/namespaces/default/services/bench/proxy/"
 TOKEN = "not-a-secret"
 PROGRAMS = Path(sys.executable).parent
@@ -22,7 +22,7 @@ PROGRAMS = Path(sys.executable).parent
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A running proxy. port: to request. pid: the process whose CPU time and memory count."""
+    """A running proxy. port: the port on which it listens. pid: the process whose CPU time and memory count."""
 
     port: int
     pid: int
@@ -48,7 +48,7 @@ def kubeconfig(directory: Path, port: int, certificate: tuple[Path, Path]) -> Pa
 
 
 def commands(config: Path, kubectl: int, hatchway: int) -> dict[str, tuple[list[str], int]]:
-    """Return the commands of both programs as a person starts them, with the port that each listens on."""
+    """Return the commands of both programs with their default options, each with the port on which it listens."""
     return {
         "kubectl proxy": (
             [str(PROGRAMS / "kubectl"), "--kubeconfig", str(config), "proxy", f"--port={kubectl}"],
@@ -72,5 +72,5 @@ def standing(config: Path) -> Iterator[dict[str, Door]]:
 
 
 def goal(what: str, value: float, reached: bool) -> None:
-    """Print whether a goal was reached. what: its words. value: the measured one."""
+    """Print whether a goal was reached. what: its description. value: the measured value."""
     print(f"goal: {what}: {'reached' if reached else 'MISSED'} ({value:.2f})")

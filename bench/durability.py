@@ -17,7 +17,7 @@ from tests.integration.api.test_durability import check, kill_while_writing
 
 
 async def main(rounds: int, creates: int) -> None:
-    """Kill a writing store in each round and check what is left. creates: in each round."""
+    """Kill a process that writes to a store, and check the store, in each round. creates: the creates in a round."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "store"
         acknowledged: dict[str, int] = {}

@@ -1,6 +1,7 @@
-"""A TLS server that accepts every upgrade and then sends back whatever arrives, byte for byte.
+"""A TLS server that accepts every upgrade, and then sends back all received bytes.
 
-Frames are not parsed: a client of a benchmark knows what it sent. Without an upgrade it answers with a Service.
+It does not parse frames, because the benchmark's client knows what it has sent. It answers a request without an upgrade
+with a Service.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """`hatchway exec POD -- true` beside `kubectl exec POD -- true`: whole processes, in turn.
 
-Once in a pod with one container, and once in a pod with two, of which an annotation names the one that is meant.
+They run once in a pod with one container, and once in a pod with two containers and an annotation that names the
+default container.
 
     python -m bench.exec [--rounds 50] [--pod NAME ...] [--kubeconfig FILE]
 
-Without --pod an API server of the tests (`tests/podserver.py`) serves both, and their commands run on this
-machine: what is compared then is the two clients, and not what a cluster needs for a command.
+Without --pod an API server of the tests (`tests/podserver.py`) serves both, and their commands run on this machine.
+Then the time contains only the work of the two clients, not the work of a cluster.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def measure(command: list[str]) -> float:
 
 @contextlib.contextmanager
 def pods_to_use(names: list[str]) -> Iterator[list[str]]:
-    """Yield the pods; those of a server of its own when none is named."""
+    """Yield the names of the pods. If no pod is named, start a server with pods for the block."""
     if names:
         yield names
         return
@@ -58,19 +59,20 @@ def main() -> None:
     if asked.kubeconfig:
         os.environ["KUBECONFIG"] = asked.kubeconfig
     with pods_to_use(asked.pod) as pods:
-        # Three requests in a pod with several containers, and one in others; kubectl makes two in any case.
+        # Hatchway sends three requests for a pod with several containers, and one for other pods. kubectl always sends
+        # two.
         met = [compare(pod, asked.rounds, 0.6 if pod == pods[0] else 0.9) for pod in pods]
     sys.exit(not all(met))
 
 
 def compare(pod: str, rounds: int, goal: float) -> bool:
-    """Measure both in one pod, print the medians and their ratio; return whether it meets the goal."""
+    """Measure both in one pod, and print the medians and their ratio. Return True when the ratio meets the goal."""
     commands = {
         "hatchway": [str(BIN / "hatchway"), "exec", pod, "--", "true"],
         "kubectl": [find_kubectl(), "exec", pod, "--", "true"],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}
-    # Once before, so that both find their caches.
+    # Run each once, so that its caches are filled.
     for command in commands.values():
         measure(command)
     for _ in range(rounds):

@@ -1,8 +1,8 @@
 """The pytest plugin: how long the fixture `cluster` takes, and how much slower pytest starts with the plugin.
 
 `.venv/bin/python bench/fixture.py [--rounds N] [--addons LIST]`. Each round is a process of pytest with one test. The
-goals: the fixture is ready after at most 1.5 s (median), and pytest's start takes at most 30 ms longer. Needs a quiet
-moment.
+goals: the fixture is ready after at most 1.5 s (median), and pytest's start takes at most 30 ms longer. The machine
+must have no other work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DURATION = re.compile(r"([\d.]+)s (setup|teardown)\s+\S+::(\w+)")
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--addons", default="none")
@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatchway-bench-") as directory:
         for name, text in _TESTS.items():
             Path(directory, name).write_text(text)
-        # The first run compiles what the others find compiled.
+        # The first run compiles modules, which the later runs find compiled.
         for number in range(arguments.rounds + 1):
             found = measure(directory, arguments.addons)
             if number:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(directory: str, addons: str) -> dict[str, float]:
-    """Run one round; return seconds by what they are of."""
+    """Run one round; return the seconds by the name of the measured part."""
     ready = durations(directory, "test_cluster.py", f"--hatchway-addons={addons}")
     again = durations(directory, "test_namespace.py", f"--hatchway-addons={addons}")
     with_plugin, without = timed(directory), timed(directory, "-p", "no:hatchway")
@@ -68,7 +68,7 @@ def durations(directory: str, test: str, *options: str) -> dict[tuple[str, str],
 
 
 def timed(directory: str, *options: str) -> float:
-    """Return the processor time (seconds) of a whole run of pytest without a fixture: the clock says too little."""
+    """Return the processor time (seconds) of a whole run of pytest without a fixture. Wall time varies too much."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "test_none.py"]
     subprocess.run(command, cwd=directory, check=True, capture_output=True)

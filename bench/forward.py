@@ -4,17 +4,17 @@ A cluster of its own (`hatchway up`) runs a pod behind a Service. `hatchway forw
 the same pod at the same time; rounds are interleaved.
 
     bulk       bytes/s of one connection, down and up, and the client's processor time for a gibibyte
-    short      new connections/s with 16 under way, each with one small HTTP request, and the client's time for one
-    parallel   200 transfers at once, 20 of them aborted midway: how many of the other 180 arrive whole
-    killed     a Deployment of 3 pods of which one is killed every 2 s, under HTTP requests with one retry: failed ones
+    short      new connections/s, 16 at a time, each with one small HTTP request, and the client's time for a connection
+    parallel   200 transfers at once, 20 of them aborted midway: how many of the other 180 arrive complete
+    killed     failed HTTP requests, after one retry, to a Deployment of 3 pods, of which one is killed every 2 s
     restart    the cluster is stopped and started again: how much later than the cluster itself a forward works again
-    door       requests/s of `hatchway proxy` by port-forward beside those by the API server's proxy verb
+    door       requests/s of `hatchway proxy` by port-forward, beside the requests/s by the API server's proxy verb
     idle       memory of the door's process with 5,000 idle WebSockets by port-forward
 
-The cluster is one machine with the load and both clients, so the processor time says more than the rates where others
-use the machine, too. Both clients speak to the same API server, but not the same protocol: kubectl's connections pass
-through the kubelet, as in Kubernetes, and Hatchway's end at the API server (docs/architecture.md, "Decisions"). At a
-cluster that is not Hatchway's, only the difference of the clients' own processor time is left.
+The cluster, the load and both clients share one machine. If other programs use the machine, too, the processor time is
+more reliable than the rates. Both clients use the same API server, but not the same protocol: kubectl's connections
+pass through the kubelet, as in Kubernetes, and Hatchway's end at the API server (docs/architecture.md, "Decisions"). In
+other clusters both use the same protocol, so only the processor time of the clients themselves differs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _AT_ONCE = 50
 class Bench:
     """A running cluster with the pod.
 
-    where: options of `hatchway` that name the cluster. kubeconfig: its file.
+    where: options of `hatchway` that name the cluster. kubeconfig: the path of its kubeconfig.
     """
 
     where: list[str]
@@ -160,7 +160,7 @@ def _objects(replicas: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A running forward. ports: the local ports of http and bulk. pid: its process."""
+    """A running forward. ports: the local ports of http and bulk. pid: its process ID."""
 
     ports: dict[int, int]
     pid: int
@@ -194,14 +194,14 @@ def _end(process: subprocess.Popen[Any]) -> None:
 
 
 def _cpu(pid: int, work: Callable[[], float]) -> tuple[float, float]:
-    """Return what `work` returns, and the processor time (seconds) that the process took meanwhile."""
+    """Return (the result of `work`, the processor time in seconds that the process took meanwhile)."""
     before = peers.cpu_seconds(pid)
     found = work()
     return found, peers.cpu_seconds(pid) - before
 
 
 def down(port: int, size: int) -> float:
-    """Return MB/s of a download. Raises RuntimeError when not all of it comes."""
+    """Return MB/s of a download. Raises RuntimeError when a part of it does not arrive."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         began = time.monotonic()
         sock.sendall(b"%d\n" % size)
@@ -214,7 +214,7 @@ def down(port: int, size: int) -> float:
 
 
 def up(port: int, size: int) -> float:
-    """Return MB/s of an upload. Raises RuntimeError when not all of it arrives."""
+    """Return MB/s of an upload. Raises RuntimeError when a part of it does not arrive."""
     piece = bytes(256 * 1024)
     with socket.create_connection(("127.0.0.1", port)) as sock:
         began = time.monotonic()
@@ -279,7 +279,7 @@ def measure_short(bench: Bench, rounds: int, seconds: float) -> None:
 
 
 def measure_parallel(bench: Bench, _rounds: int, _seconds: float) -> None:
-    """Print how many of 180 transfers arrive whole while 20 others are aborted."""
+    """Print how many of 180 transfers arrive complete while 20 others are aborted."""
     size, count, aborted = 4 << 20, 200, 20
     for client in ("kubectl", "hatchway"):
         with forwards(bench) as clients:
@@ -371,7 +371,7 @@ def measure_killed(bench: Bench, _rounds: int, seconds: float) -> None:
 
 
 def measure_restart(bench: Bench, rounds: int, _seconds: float) -> None:
-    """Print how long after a restarted cluster a forward works again."""
+    """Print how much later than a restarted cluster a forward works again."""
     later: list[float] = []
     through_api = _through_api(bench)
     with forwards(bench) as clients:
@@ -400,7 +400,7 @@ def _until_answered(name: str, ask: Callable[[], bool], times: dict[str, float])
             if ask():
                 break
         except (OSError, http.client.HTTPException):
-            pass  # it is not there yet
+            pass  # it does not listen yet
         time.sleep(0.05)
     times[name] = time.monotonic()
 
@@ -509,7 +509,7 @@ async def _idle(port: int, pid: int, count: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=_NAMES, default=list(_NAMES))
     parser.add_argument("--rounds", type=int, default=5)

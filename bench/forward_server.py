@@ -1,7 +1,8 @@
 """A program for pods: `python3 forward_server.py ADDRESS BULK_PORT UPGRADE_PORT`.
 
-Bulk: a line `N` is answered with N bytes of zero, and the end; a line `take` with the number of bytes that follow it.
-Upgrade: a request is answered with 101, and the connection is kept.
+On BULK_PORT, the answer to a line `N` is N zero bytes, after which the connection ends. The answer to a line `take` is
+the number of bytes that follow the line. On UPGRADE_PORT, a request is answered with 101, and the connection stays
+open.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _PIECE = bytes(256 * 1024)
 
 
 def _bulk(sock: socket.socket) -> None:
-    with sock, contextlib.suppress(OSError):  # the peer may leave at any time
+    with sock, contextlib.suppress(OSError):  # the peer may disconnect at any time
         line = b""
         while not line.endswith(b"\n"):
             piece = sock.recv(1)

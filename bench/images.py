@@ -1,12 +1,12 @@
-"""The time until the first process of an image that is unpacked already, beside `podman run` in the same run.
+"""The time until the first process of an image that is already unpacked, beside `podman run` in the same run.
 
-The image is busybox of this machine, as one layer and below 59 others.
+One image has this machine's busybox as its only layer; another one has 59 more layers above it.
 
-- pod: from the POST of a pod to its first process, in a cluster of its own with one node, an image of one layer. The
+- pod: from the POST of a pod to its first process, with the image of one layer, in a new cluster with one node. The
   process prints the machine's uptime, which counts hundredths of a second. Goal: at most 0.3 s.
-- start: the runtime's part of it, from `Runtime.start` to the first process.
-- `podman run --rm --network none IMAGE true`: a whole command, with the container's end; it runs the same files, where
-  podman works.
+- start: the runtime's part of this time, from `Runtime.start` to the first process.
+- `podman run --rm --network none IMAGE true`: a whole command, including the container's end, with the same files.
+  It is left out where podman does not work.
 
     python -m bench.images [--rounds 20] [--podman "podman --runtime runc"]
 """
@@ -38,7 +38,7 @@ _IMAGE = "localhost/hatchway-bench:busybox"
 
 
 def main() -> None:
-    """Measure as the command line says, and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--podman", default="podman")
@@ -98,7 +98,7 @@ async def _measure_in_network(directory: Path, rounds: int) -> None:
                 node_index=0, uid="bench", hostname="bench", etc=lambda ip: {"hosts": "127.0.0.1 localhost\n"}
             )
         )
-        # The first start also finds out whether overlays can be mounted.
+        # The first start also checks if overlays can be mounted.
         for round_number in range(rounds + 1):
             for count in _LAYERS:
                 layers = tuple(str(directory / f"layers/{number}") for number in reversed(range(count)))
@@ -140,7 +140,7 @@ def _start_pod(own: Cluster, name: str) -> float:
 
 
 def _podman(command: list[str], base: Path, rounds: int) -> list[float]:
-    """Return the seconds that podman takes; nothing where it is missing or does not work."""
+    """Return the seconds that podman takes in each round; an empty list if it is missing or does not work."""
     if shutil.which(command[0]) is None:
         return []
     packed = subprocess.run(["tar", "-C", str(base), "-c", "."], capture_output=True, check=True).stdout

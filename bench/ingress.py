@@ -1,9 +1,10 @@
 """The ingress controller beside one nginx worker: `.venv/bin/python bench/ingress.py [--plain] [--rounds N]`.
 
-Both do TLS towards the client (or not, with --plain) and proxy to the same backend with upstream keep-alive, in
-interleaved rounds under wrk. The controller's table has --ingresses hosts with ten paths each; nginx has one server.
-`new connections` ends each connection after one request, so with TLS it measures handshakes, the reading of the
-client's name included.
+Both serve TLS to the client (without TLS if --plain is given), and proxy to the same backend with upstream keep-alive,
+in interleaved rounds under wrk. The controller's table has --ingresses hosts with ten paths each; nginx has one server.
+In
+`new connections` each connection ends after one request, so with TLS this measures handshakes, including the reading of
+the server name that the client sends.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ async def _controller(request: ServeRequest, ingresses: int) -> None:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = make_parser(__doc__)
     parser.add_argument("--ingresses", type=int, default=1000)
     args = parser.parse_args()

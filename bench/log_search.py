@@ -1,10 +1,11 @@
-"""The searches of the log explorer on many generated lines: time from the request to the last byte, by its own server.
+"""The searches of the log explorer on many generated lines: time from the request to the last byte of the answer.
 
 python bench/log_search.py [--lines 1000000] [--data DIRECTORY]
 
---data: where the index is kept for the next run; without it, it is made anew (a million lines take some minutes).
-Goal: every search with its histogram, its counts of fields and its 200 lines within 300 ms (the median). On a machine
-with other work to do the processor time of the add-on says more: it is what a search takes on an idle one.
+--data: the directory in which the index is kept for the next run. Without this option, a new index is made, which takes
+some minutes for a million lines. Goal: each search, with its histogram, its counts of fields and its 200 lines, takes
+at most 300 ms (the median). On a machine with other work, the processor time of the add-on is the better measure: it is
+the time that a search takes on an idle machine.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def text_of(application: str, chosen: random.Random) -> str:
 
 
 def make_index(directory: Path, lines: int) -> None:
-    """Index made-up lines of the last HOURS hours, as the collector would."""
+    """Index generated lines of the last HOURS hours, as the collector does."""
     store = LoggingStore(directory, 10**12)
     chosen = random.Random(7)
     pods = [

@@ -26,7 +26,7 @@ _PIECE = b"x" * (256 * 1024)
 
 
 class _Backend(BaseHTTPRequestHandler):
-    """GET /N answers N bytes; POST reads its body and answers its size."""
+    """A backend. GET /N returns N bytes. POST reads the body, and returns its size."""
 
     protocol_version = "HTTP/1.1"
 
@@ -62,7 +62,7 @@ def resident(pid: int) -> int:
 
 
 class Peak(threading.Thread):
-    """Watches the resident memory of a process until `finish`."""
+    """Records the largest resident memory of a process until `finish`."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -71,7 +71,7 @@ class Peak(threading.Thread):
         self.start_size = self.size = resident(pid)
 
     def run(self) -> None:
-        """Look at the memory every 20 ms."""
+        """Read the memory every 20 ms."""
         while not self._ended.wait(0.02):
             self.size = max(self.size, resident(self._pid))
 
@@ -83,7 +83,7 @@ class Peak(threading.Thread):
 
 
 def down(connection: http.client.HTTPConnection, size: int) -> None:
-    """Download so many bytes."""
+    """Download `size` bytes."""
     connection.request("GET", f"/{size}")
     answer = connection.getresponse()
     got = 0
@@ -93,7 +93,7 @@ def down(connection: http.client.HTTPConnection, size: int) -> None:
 
 
 def up(connection: http.client.HTTPConnection, size: int) -> None:
-    """Upload so many bytes."""
+    """Upload `size` bytes."""
     connection.request(
         "POST", "/", headers={"Content-Length": str(size)}, body=(_PIECE for _ in range(size // len(_PIECE)))
     )
@@ -131,7 +131,7 @@ def measure(size: int, tls: bool) -> dict[str, tuple[int, float]]:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--mebibytes", type=int, default=1024)

@@ -54,8 +54,8 @@ _PROXY = (
 """
 )
 
-# nginx configured to do what `kubectl proxy` does: its hosts and paths, the server's certificate verified, a token, and
-# the client's address passed on.
+# nginx configured like `kubectl proxy`: its hosts and paths, verification of the server's certificate, a token, and the
+# client's address in a header field.
 _DOOR = (
     _COMMON
     + """
@@ -78,12 +78,12 @@ _DOOR = (
 
 
 def find(program: str) -> str | None:
-    """Return the path of a program, also from where Debian keeps nginx and a user's PATH does not look."""
+    """Return the path of a program. Also search the directory of Debian's nginx, which is not in a user's PATH."""
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
-    """Return when something listens on `port`. Raises RuntimeError when `process` ends or time runs out first."""
+    """Wait until a program listens on `port`. Raises RuntimeError when `process` ends or time runs out first."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -135,7 +135,7 @@ def backend(directory: Path, port: int, size: int, certificate: tuple[Path, Path
 def backend_config(
     directory: Path, address: str, port: int, size: int, certificate: tuple[Path, Path] | None = None
 ) -> str:
-    """Return the configuration of that backend, to run it elsewhere."""
+    """Return nginx' configuration for the same backend, to run it elsewhere."""
     return _BACKEND.format(
         directory=directory,
         name="backend",
@@ -172,7 +172,7 @@ def nginx_proxy(
 
 
 def nginx_door(directory: Path, port: int, backend_port: int, ca: Path, token: str) -> list[str]:
-    """Return the command of one nginx worker that does for a TLS server what `kubectl proxy` does."""
+    """Return the command of one nginx worker that proxies to a TLS server as `kubectl proxy` does."""
     return _nginx(
         directory,
         "door",
@@ -223,8 +223,7 @@ class Load:
         rate: requests per second.
         p99: 99th percentile of latency, milliseconds.
         errors: failed requests.
-        cpu: microseconds of CPU time that the proxy took for a request, which depends less than the rate on what else
-            the machine has to do.
+        cpu: microseconds of CPU time of the proxy for a request. Other work of the machine has little effect on it.
     """
 
     rate: float
@@ -243,14 +242,14 @@ def cpu_seconds(pid: int) -> float:
 
 
 def wrk(url: str, connections: int, seconds: float, pid: int, script: Path | None = None) -> Load:
-    """Run one round of wrk with keep-alive connections from one thread (the machine's other core is the proxy's).
+    """Run one round of wrk with keep-alive connections, in one thread to leave the machine's other core to the proxy.
 
     Args:
-        url: to request.
-        connections: how many are open.
-        seconds: how long.
-        pid: the process that is measured.
-        script: a file of Lua that sets headers; a token in a file does not show in the list of processes.
+        url: the URL to request.
+        connections: the number of open connections.
+        seconds: the duration of the round.
+        pid: the process whose CPU time is measured.
+        script: a file of Lua that sets headers. A token in this file is not visible in the list of processes.
     """
     program = find("wrk")
     if program is None:

@@ -1,13 +1,14 @@
 """The API server's service proxy beside nginx: `.venv/bin/python bench/proxy_verb.py [--rounds N] [--seconds S]`.
 
-Clusters of their own (`hatchway up --ephemeral`) run a pod behind a Service; wrk asks for it with 32 keep-alive TLS
-connections and a bearer token through `/api/v1/namespaces/default/services/bench:/proxy/`: authentication,
-authorization, endpoint choice and audit included. nginx, one worker, does TLS and proxies to the same kind of backend
-with upstream keep-alive. Interleaved rounds in one run; the goal is half of nginx's requests per second.
+Two new clusters (`hatchway up --ephemeral`) each run a pod behind a Service. wrk sends requests to it through
+`/api/v1/namespaces/default/services/bench:/proxy/`, on 32 keep-alive TLS connections with a bearer token. So the
+measurement includes authentication, authorization, the choice of an endpoint and audit. One nginx worker serves TLS and
+proxies to the same kind of backend with upstream keep-alive. The rounds are interleaved in one run. The goal is half of
+nginx's requests per second.
 
-nginx's backend is on the loopback interface. The pod of the first cluster, which the goal is about, is behind a bridge
-in a network namespace, which costs both ends of a connection more; that of the second (`--network loopback`) is on the
-loopback interface, too.
+nginx's backend is on the loopback interface. The goal is for the pod of the first cluster. This pod is in a network
+namespace behind a bridge, so its connections cost both ends more. The pod of the second cluster (`--network loopback`)
+is on the loopback interface, like nginx's backend.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from bench.compare import compare
 from tests.freeports import free_port
 
 _PORT = 8080
-# Pods of a cluster on loopback see the machine's files and share its addresses; the environment holds their own ones.
+# Pods of a cluster on loopback see the machine's files and share its addresses. Variables of the environment have the
+# directory and the address of each pod.
 _START = """
 directory="$HATCHWAY_ROOT/tmp"; mkdir -p "$directory"
 sed "s|DIRECTORY|$directory|g; s|ADDRESS|${HATCHWAY_POD_IP:-0.0.0.0}|" "$HATCHWAY_ROOT/etc/bench/nginx.conf" \\
@@ -42,7 +44,7 @@ def deploy(found: Cluster, size: int) -> str:
 
     Args:
         found: the cluster.
-        size: bytes of each answer.
+        size: the size of each answer in bytes.
 
     Raises:
         RuntimeError: the pod does not answer.
@@ -83,7 +85,7 @@ def deploy(found: Cluster, size: int) -> str:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)

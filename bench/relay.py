@@ -1,7 +1,8 @@
 """The bare engine beside one nginx worker: `.venv/bin/python bench/relay.py [--plain] [--rounds N] [--seconds S]`.
 
-Both do TLS towards the client (or not, with --plain) and proxy to the same backend with upstream keep-alive, one after
-the other in interleaved rounds, under wrk with 32 keep-alive connections. The engine's routing function is trivial.
+Both serve TLS to the client (without TLS if --plain is given), and proxy to the same backend with upstream keep-alive,
+in interleaved rounds under wrk with 32 keep-alive connections. The engine's routing function always returns the same
+decision.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ async def _engine(request: ServeRequest) -> None:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     args = make_parser(__doc__).parse_args()
     if (request := serve_request(args)) is not None:
         import uvloop

@@ -1,15 +1,18 @@
-"""Ten megabytes of script under a path prefix beside the same by host name: `.venv/bin/python bench/rewriting.py`.
+"""Ten megabytes of script under a path prefix, beside the same script by host name.
 
-A pod of an embedded cluster serves the scripts, and one client asks the door for them in interleaved rounds of one run,
-by host name and under `prefix.localhost`, where they are rewritten:
+    .venv/bin/python bench/rewriting.py
 
-    time            until the last byte has come
+A pod of an embedded cluster serves the scripts. One client requests them from the door in interleaved rounds of one
+run: by
+host name, and under `prefix.localhost`, where they are rewritten.
+
+    time            until the last byte has arrived
     rewriting       processor time of the rewriter alone
-    longest turn    the longest that one piece of the body takes
-    kept            the most that the rewriter holds back of what came in
+    longest turn    the longest time that one piece of the body takes
+    kept            the most bytes of the input that the rewriter holds back
 
-The scripts are made up: one as minifiers write them, and one that reads an address in every statement, which no
-application has. What a person waits for, with real scripts in a browser, is `script_pages.py`'s matter.
+The scripts are generated. One resembles the output of minifiers. The other one reads an address in every statement,
+which no real application does. `script_pages.py` measures real scripts in a browser.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from tests.freeports import free_port
 
 SIZE = 10_000_000
 LONGEST_TURN = 0.05
-# As the data path hands them on.
+# The size of the pieces (bytes) in which the data path passes bodies to a transform.
 PIECE = 64 * 1024
 ROUNDS = 3
 _PREFIX = b"/api/v1/namespaces/default/services/web:http/proxy"
@@ -59,7 +62,7 @@ def made_up(pattern: str, address_every: int = 0) -> bytes:
 
     Args:
         pattern: a statement with five places for its number.
-        address_every: after so many statements one reads the page's address; 0 for none.
+        address_every: N to read the page's address in every Nth statement; 0 for no such statement.
     """
     parts: list[str] = []
     size = at = 0
@@ -74,7 +77,7 @@ def made_up(pattern: str, address_every: int = 0) -> bytes:
 
 
 def rewrite(text: bytes) -> tuple[float, float, int]:
-    """Return the processor seconds of the whole text and of its longest piece, and the most bytes held back."""
+    """Return (processor seconds for the whole text, those for its slowest piece, the most bytes held back)."""
     rewriter = JavaScriptRewriter(PrefixRule(_PREFIX, (b"prefix.localhost:8001",)))
     total = longest = 0.0
     kept = 0
@@ -138,7 +141,7 @@ def download(port: int, host: str, path: str) -> tuple[int, int, float]:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -154,7 +157,7 @@ def main() -> None:
 
 
 def measure(port: int, rounds: int) -> None:
-    """Print what both scripts take, by host name and by prefix."""
+    """Print the times of both scripts, by host name and by prefix."""
     """Measure both ways through the door and the rewriter alone, and print the results. port: the door's."""
     ways = {
         "by host name": ("bench.default.svc.localhost", "/"),

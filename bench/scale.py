@@ -1,9 +1,9 @@
 """Does the work for one change grow with the number of other objects?
 
-Runs the API, its store and all controllers in one process, without a network. For each kind of change, it makes objects
-up to 100, 1,000 and 5,000 and measures the processor time of the next ones, controllers included, until nothing is left
-to do. It prints microseconds per change and, as the measure, the ratio of the last to the first. Then a full namespace
-is deleted.
+The API, its store and all controllers run in one process, without a network. For each kind of change, the benchmark
+makes 100, 1,000 and 5,000 objects. At each number, it measures the processor time of some further changes, until all
+controllers have finished. It prints microseconds per change, and the result: the ratio of the time with the most
+objects to the time with the fewest. At the end, it deletes a namespace with many objects.
 
     .venv/bin/python bench/scale.py [--most 5000] [--profile FILE] [kind ...]
 """
@@ -42,7 +42,7 @@ class World:
         self.client = LocalClient(Api(store, Registry()))
 
     async def rest(self) -> None:
-        """Wait until nothing has been written for a moment."""
+        """Wait until the controllers have written nothing for a moment."""
         quiet = 0
         while quiet < 5:
             before = self.store.revision
@@ -143,7 +143,7 @@ async def measure(kind: str, sizes: list[int]) -> None:
 
 
 async def empty(maps: int, services: int) -> None:
-    """Print what the deletion of a namespace takes that holds so many ConfigMaps and Services."""
+    """Print the time for the deletion of a namespace that has this number of ConfigMaps and of Services."""
     async with world() as found:
         await found.make("configmaps", [config_map(number) for number in range(maps)])
         await found.make("services", [service(number) for number in range(services)])
@@ -165,7 +165,7 @@ async def empty(maps: int, services: int) -> None:
 
 
 async def run(kinds: list[str], sizes: list[int]) -> None:
-    """Measure the kinds, all when there are none, and the deletion of a namespace."""
+    """Measure these kinds of changes (all kinds if none is given), and the deletion of a namespace."""
     steps: list[Awaitable[None]] = [measure(kind, sizes) for kind in kinds or KINDS]
     if not kinds or "namespace" in kinds:
         steps.append(empty(sizes[-1], sizes[-1] * 2100 // 5000))
@@ -174,7 +174,7 @@ async def run(kinds: list[str], sizes: list[int]) -> None:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", help="of those above")
     parser.add_argument("--most", type=int, default=5000)

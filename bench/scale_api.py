@@ -1,10 +1,15 @@
 """A running API server with many objects and many watchers.
 
-Starts a cluster of its own on loopback and makes pods, Services, ConfigMaps and claims, the claims all at once. Then it
-prints: how long a list of all ConfigMaps takes; whether each of many watchers sees each of many updates, and how long
-after the update's answer the last watcher has seen it; the share of one core that the API server uses afterwards; and
-for each phase the longest time for which a small request on a connection of its own had to wait, with the CPU time that
-the API server's process used in that time (in steps of 10 ms). The rest of the wait is what else the machine had to do.
+The benchmark starts a new cluster on loopback and makes pods, Services, ConfigMaps and claims, the claims all at once.
+Then it prints:
+
+- how long a list of all ConfigMaps takes;
+- whether each of many watchers receives each of many updates, and how long after the update's answer the last watcher
+  receives it;
+- the share of one core that the API server uses afterwards;
+- for each phase, the longest wait of a small request on a separate connection, and the CPU time of the API server's
+process
+  in this time (in steps of 10 ms). In the rest of the wait, the machine did other work.
 
     .venv/bin/python bench/scale_api.py [--pods 200] [--services 2000] [--configmaps 5000] [--claims 2000]
         [--watchers 300] [--updates 1000]
@@ -38,7 +43,7 @@ _AT_ONCE = 16
 
 
 class Client:
-    """One kept connection to the API server, with one request at a time."""
+    """A keep-alive connection to the API server, with one request at a time."""
 
     def __init__(self, found: Cluster) -> None:
         self._url = urlsplit(found.server)
@@ -138,9 +143,9 @@ async def create(found: Cluster, path: str, objects: Iterable[Any], at_once: int
 
 
 async def fill(found: Cluster, wanted: argparse.Namespace) -> None:
-    """Create everything."""
+    """Create all objects."""
     container = {"name": "c", "image": "hatchway/host", "command": ["sleep", "1000"]}
-    # No node has this label, so the pods stay pending: what is measured is the API server.
+    # No node has this label, so the pods stay pending: the benchmark measures only the API server.
     spec = {"containers": [container], "nodeSelector": {"none": "such"}}
     pods = [{"metadata": {"name": f"p{n}", "labels": {"app": f"a{n}"}}, "spec": spec} for n in range(wanted.pods)]
     services = [
@@ -158,7 +163,7 @@ async def fill(found: Cluster, wanted: argparse.Namespace) -> None:
 
 
 async def lists(found: Cluster) -> None:
-    """List all ConfigMaps some times."""
+    """List all ConfigMaps several times."""
     client = Client(found)
     took, size = [], 0
     async with phase(found, "10 lists of all ConfigMaps"):
@@ -171,7 +176,7 @@ async def lists(found: Cluster) -> None:
 
 
 async def watch(found: Cluster, watchers: int, updates: int) -> None:
-    """Update one ConfigMap many times, and compare what each watcher sees."""
+    """Update one ConfigMap many times, and compare the events that each watcher receives."""
     client = Client(found)
     await client.ask("POST", _MAPS, {"metadata": {"name": "watched"}, "data": {"n": "-1"}})
     version = json.loads(await client.ask("GET", f"{_MAPS}/watched"))["metadata"]["resourceVersion"]
@@ -226,7 +231,7 @@ async def measure(found: Cluster, wanted: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pods", type=int, default=200)
     parser.add_argument("--services", type=int, default=2000)

@@ -1,9 +1,13 @@
 """A running cluster with many objects: real processes, real HTTP clients.
 
-Starts a cluster of its own and makes ConfigMaps and Services in one namespace over some connections at once. It prints:
-the rate of the last thousand beside that of the first; whether service addresses and DNS of the first, the last and a
-new Service are right from inside a pod; the share of one core that all processes of the cluster together use when a
-minute has passed; and how long the deletion of the namespace takes.
+The benchmark starts a new cluster and makes ConfigMaps and Services in one namespace, over several connections at once.
+It
+prints:
+
+- the rate at which the last thousand objects are made, beside the rate of the first thousand;
+- whether the first, the last and a new Service can be reached from a pod by address and by DNS name;
+- the share of one core that all processes of the cluster together use after one minute without requests;
+- how long the deletion of the namespace takes.
 
     .venv/bin/python bench/scale_cluster.py [--configmaps 5000] [--services 2000] [--rest 60]
 """
@@ -32,7 +36,7 @@ from hatchway.kube.serversettings import with_certificate
 
 NAMESPACE = "full"
 AT_ONCE = 8
-# Answers with the port that it was asked on.
+# The program of the pod behind the Services.
 _SERVER = """
 import http.server
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -43,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 """
-# Reads from each address as soon as it is served: EndpointSlices come a moment after their Services.
+# Sends a request to each address until it is answered, because EndpointSlices are made shortly after their Services.
 _ASK = """
 import sys, time, urllib.request
 def ask(url):
@@ -57,14 +61,14 @@ print([ask(url) for url in sys.argv[1:]])
 
 
 def hatchway(base: Path, *arguments: str) -> str:
-    """Run a command of `hatchway` on the cluster in a directory; return what it prints."""
+    """Run a command of `hatchway` on the cluster in a directory; return its output."""
     command = [str(Path(sys.executable).parent / "hatchway"), arguments[0], "--state-dir", str(base), *arguments[1:]]
     env = {**os.environ, "HOME": str(base), "KUBECONFIG": str(base / "kubeconfig")}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
 
 
 def cpu_seconds(pids: list[int]) -> dict[int, float]:
-    """Return the processor seconds of processes so far, without those that have ended."""
+    """Return the processor seconds that processes have used; processes that have ended are left out."""
     found = {}
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -92,14 +96,14 @@ def processes(base: Path) -> list[int]:
 
 
 def tell_processes(used: dict[int, float], unit: str) -> None:
-    """Print the five processes that have used most. used: by process id."""
+    """Print the five processes that have used the most processor time. used: seconds by process ID."""
     for pid, share in sorted(used.items(), key=lambda item: -item[1])[:5]:
         line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
         print(f"  {share:.2f} {unit}  {line[:100]}")
 
 
 async def make(client: ConnectionClient, resource: str, objects: list[Object]) -> list[float]:
-    """Create objects over some connections; return when each one was there, in seconds from the start."""
+    """Create objects over several connections; return when each was created, in seconds from the start."""
     start = time.monotonic()
     left = iter(objects)
     done: list[float] = []
@@ -116,7 +120,7 @@ async def make(client: ConnectionClient, resource: str, objects: list[Object]) -
 
 
 def tell_rates(what: str, done: list[float]) -> None:
-    """Print the rates of the first and the last thousand. done: when each was there, seconds."""
+    """Print the rates of the first and the last thousand. done: when each was created, in seconds."""
     part = min(1000, len(done) // 2)
     first, last = done[part - 1], done[-1] - done[-part - 1]
     print(f"{what}: {part / first:.0f}/s at first, {part / last:.0f}/s at last: {first / last:.2f} of the first rate")
@@ -140,7 +144,7 @@ async def until_ready(client: ConnectionClient, name: str) -> Object:
 
 
 async def ask_from_inside(client: ConnectionClient, name: str, urls: list[str]) -> str:
-    """Return what a pod of its own reads from these addresses. name: the pod's."""
+    """Return the answers that a new pod gets from these URLs. name: the pod's name."""
     container = {"name": "c", "image": "hatchway/host", "command": ["python3", "-c", _ASK, *urls]}
     spec = {"containers": [container], "restartPolicy": "Never"}
     await client.create("pods", {"metadata": {"name": name}, "spec": spec}, NAMESPACE)
@@ -154,7 +158,7 @@ async def ask_from_inside(client: ConnectionClient, name: str, urls: list[str]) 
 
 
 async def measure(base: Path, wanted: argparse.Namespace) -> None:
-    """Fill the cluster in a directory, and print the results. wanted: the command line's arguments."""
+    """Create objects in the cluster in a directory, and print the results. wanted: the command line's arguments."""
     run = json.loads((base / "hatchway/run.json").read_text())
     keys = base / "hatchway/pki"
     own = with_certificate(run["server"], keys / "ca.crt", keys / "admin.crt", keys / "admin.key")
@@ -205,7 +209,7 @@ async def measure(base: Path, wanted: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configmaps", type=int, default=5000)
     parser.add_argument("--services", type=int, default=2000)

@@ -1,11 +1,14 @@
-"""A page with ten megabytes of script in Chromium, under a path prefix beside the same by host name.
+"""A page with ten megabytes of script in Chromium, under a path prefix, beside the same page by host name.
 
-`.venv/bin/python bench/script_pages.py [FILE ...]`. The files are scripts; without any, two that everyone knows come
-from npm: TypeScript's compiler (9 MB, as it is written) and Plotly twice (9 MB, minified).
+    .venv/bin/python bench/script_pages.py [FILE ...]
 
-A pod of an embedded cluster serves them, plain and as gzip. Measured is what a person waits for: from the beginning of
-the navigation to the end of the script's run, in a browser that has not seen the page before. Rounds are interleaved; a
-ratio is the median of the quotients of the same rounds.
+The files are scripts. Without files, two well-known scripts are downloaded from npm: TypeScript's compiler (9 MB, not
+minified) and Plotly twice (9 MB, minified).
+
+A pod of an embedded cluster serves the scripts, plain and as gzip. The benchmark measures the time for which a user
+waits:
+from the beginning of the navigation to the end of the script's run, in a browser with an empty cache. Rounds are
+interleaved; a ratio is the median of the quotients of the same rounds.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from tests.freeports import free_port
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# By package, the file in it and how often it is taken.
+# Maps each package to (the file in it, how often the page contains this file).
 _KNOWN = {"typescript@5.9.3": ("lib/typescript.js", 1), "plotly.js-dist-min@2.35.3": ("plotly.min.js", 2)}
 _HOST = "bench.default.svc.localhost"
 _PREFIX = "/api/v1/namespaces/default/services/bench/proxy"
@@ -72,7 +75,7 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 
 
 def known_scripts(directory: Path) -> dict[str, bytes]:
-    """Fetch the scripts that are measured when none is given, with `npm`."""
+    """Download the scripts that are measured when no file is given, with `npm`."""
     found = {}
     for package, (name, times) in _KNOWN.items():
         command = ["npm", "pack", "--silent", "--pack-destination", str(directory), package]
@@ -85,7 +88,7 @@ def known_scripts(directory: Path) -> dict[str, bytes]:
 
 
 def deploy(found: Cluster) -> None:
-    """Start the pod that keeps the files, behind a Service."""
+    """Start the pod that stores the files, behind a Service."""
     namespace = "/api/v1/namespaces/default"
     labels = {"app": "bench"}
     container = {"name": "server", "image": "hatchway/host", "command": ["python3", "-c", _SERVER]}
@@ -97,7 +100,7 @@ def deploy(found: Cluster) -> None:
 
 
 def put(port: int, path: str, kind: str, body: bytes) -> int:
-    """Give the pod a file; the status."""
+    """Send a file to the pod; return the status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("PUT", path, body, {"Host": f"{_HOST}:{port}", "Content-Type": kind})
     status = connection.getresponse().status
@@ -106,7 +109,7 @@ def put(port: int, path: str, kind: str, body: bytes) -> int:
 
 
 def upload(port: int, scripts: dict[str, bytes]) -> list[str]:
-    """Give the pod all scripts, plain and as gzip, with a page for each; the pages' names."""
+    """Send all scripts to the pod, plain and as gzip, with a page for each; return the names of the pages."""
     end = time.monotonic() + 60
     while put(port, "/ready", "text/plain", b"") != 201:
         if time.monotonic() > end:
@@ -122,7 +125,7 @@ def upload(port: int, scripts: dict[str, bytes]) -> list[str]:
 
 
 def load(browser: Browser, url: str) -> float:
-    """Open a page in a fresh context; seconds from the beginning of the navigation to the end of its script."""
+    """Open a page in a new context; return the seconds from the navigation's beginning to the end of its script."""
     context = browser.new_context()
     page = context.new_page()
     page.goto(url, timeout=120_000)
@@ -132,7 +135,7 @@ def load(browser: Browser, url: str) -> float:
 
 
 def measure(browser: Browser, port: int, name: str, rounds: int) -> float:
-    """Print what one page takes; the ratio of the prefix to the host name when it is loaded for the first time."""
+    """Print the times of one page. Return the ratio of prefix to host name for the first load."""
     host = f"http://{_HOST}:{port}/{name}.html"
     prefix = f"http://prefix.localhost:{port}{_PREFIX}/{name}.html"
     load(browser, host)
@@ -147,7 +150,7 @@ def measure(browser: Browser, port: int, name: str, rounds: int) -> float:
 
 
 def main() -> None:
-    """Measure the scripts that the command line names, or the known ones."""
+    """Measure the scripts that the command line names, or the scripts from npm."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--rounds", type=int, default=7)

@@ -1,11 +1,11 @@
 """The service proxy beside nginx's stream module: `.venv/bin/python bench/services.py [--only NAME ...] [--rounds N]`.
 
-A cluster of its own (`hatchway up`) runs an nginx behind a Service; rounds of both proxies are interleaved.
+A new cluster (`hatchway up`) runs an nginx behind a Service; rounds of both proxies are interleaved.
 
     node-port   from this machine: 127.0.0.1:NODEPORT, beside one nginx worker on this machine in front of an nginx here
     cluster-ip  from a pod: the ClusterIP, beside one nginx worker in a pod with hostNetwork in front of the same pod
-    rules       the processor time of one change of a Service with 100 ports and 2,000 endpoints, at most
-    removal     32 connections at work, one of two endpoints is taken out: failed requests, and how long after that
+    rules       the most processor time for one change of a Service with 100 ports and 2,000 endpoints
+    removal     one of two endpoints is removed while 32 connections are in use: failed requests, and how long after the
                 change the removed pod still gets new connections
 
 For the first two: new connections/s (each with one small HTTP request) with 32 at once, and MiB/s of established
@@ -70,13 +70,14 @@ stream {{
   server {{ listen {address}:{port} backlog=4096; proxy_pass {backend}; tcp_nodelay on; }}
 }}
 """
-# A pod's start: its configuration with the directory filled in, the large file, then nginx.
+# The script with which a pod starts: it fills the directory into the configuration, makes the large file, and runs
+# nginx.
 _START = """
 mkdir -p /tmp/n; sed "s#DIRECTORY#/tmp/n#g" /etc/bench/{config} > /tmp/n/nginx.conf
 head -c {size} /dev/zero > /tmp/n/big
 exec {nginx} -p /tmp/n -c /tmp/n/nginx.conf -e /tmp/n/error.log
 """
-# Answers with its name; the time of every connection of the load is noted.
+# Answers with its pod's name, and records the time of every connection of the load.
 _NOTES = """
 import http.server, json, os, threading, time
 taken, name = [], os.environ["NAME"]
@@ -104,7 +105,7 @@ _CLOSE = 'wrk.headers["Connection"] = "close"\n'
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """One round of load: requests and MiB per second, failed requests, microseconds of the proxy for a request."""
+    """One round of load: requests and MiB per second, failed requests, the proxy's CPU time for a request (µs)."""
 
     requests: float
     mib: float
@@ -113,7 +114,7 @@ class Rate:
 
 
 class Bench:
-    """A running cluster with the pods. directory: for all files."""
+    """A running cluster with the pods. directory: the directory for all files."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -140,7 +141,7 @@ class Bench:
         return subprocess.run(command, check=True, input=text, text=True, capture_output=True).stdout
 
     def agent(self) -> int:
-        """Return the process id of the node agent, which is the service proxy."""
+        """Return the process ID of the node agent, which contains the service proxy."""
         for found in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 if b"hatchway.cluster.nodeagent" in found.read_bytes().split(b"\0"):
@@ -199,7 +200,7 @@ def _wrk(prefix: list[str], url: str, connections: int, seconds: float, pid: int
 
 
 def _compare(name: str, ours: Callable[..., Rate], theirs: Callable[..., Rate], rounds: int, seconds: float) -> None:
-    """Interleave rounds of new connections, and of one and eight established ones, and print both sides' medians."""
+    """Measure new connections, then one and eight established ones, in interleaved rounds; print both medians."""
     for what, path, connections, least in (
         ("new connections/s", "/", 32, 0.5),
         ("MiB/s, 1 connection", "/big", 1, 0.9),
@@ -256,7 +257,7 @@ def node_port(bench: Bench, rounds: int, seconds: float) -> None:
 
 
 def cluster_ip(bench: Bench, rounds: int, seconds: float) -> None:
-    """Compare a ClusterIP with nginx in a pod of the node's network."""
+    """Compare a ClusterIP with nginx in a pod that uses the node's network."""
     address = bench.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
     prefix = ["kubectl", "--kubeconfig", str(bench.kubeconfig), "exec", "client", "--"]
     nginx = next(
@@ -308,7 +309,7 @@ def rules() -> None:
 
 
 def removal(bench: Bench) -> None:
-    """Take one of two endpoints out while 32 clients are at work."""
+    """Remove one of two endpoints while 32 clients send requests."""
     pods = []
     for name in ("stays", "goes"):
         container = {
@@ -363,7 +364,7 @@ def removal(bench: Bench) -> None:
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=_NAMES)
     parser.add_argument("--rounds", type=int, default=5)

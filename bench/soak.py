@@ -1,13 +1,13 @@
 """Memory and descriptors after many requests and resets: `.venv/bin/python bench/soak.py [--requests 20000] ...`.
 
-Mixed requests, watches that are cut, and resets in every phase of an exchange, on both sides, go through the API
-server's service proxy and through the door. A cluster (`hatchway up`, on loopback unless --network says otherwise), its
-door (`hatchway proxy`) and an application in a pod (`soak_server.py`) run as processes of their own.
+The benchmark sends mixed requests, cuts watches, and resets connections in every phase of an exchange, on both sides,
+through the API server's service proxy and through the door. A cluster (`hatchway up`, on loopback unless --network says
+otherwise), its door (`hatchway proxy`) and an application in a pod (`soak_server.py`) run as separate processes.
 
-After a warm-up of the same kinds, the memory (RSS) and the descriptors of the control plane and of the door are noted
-at rest, and again at the end; the goal is a growth of at most 10 MB, and no descriptor more. Both are also printed
-after each tenth of the requests and each kind of reset: memory that grows with each of them is a leak, memory that
-stays is what the load needs at a time.
+After a warm-up of the same kinds, and again at the end, the memory (RSS) and the descriptors of the control plane and
+of the door are recorded at rest. The goal is a growth of at most 10 MB, and no additional descriptor. Both numbers are
+also printed after each tenth of the requests and each kind of reset. Memory that grows each time is a leak. Memory that
+stays the same is the memory that the load needs at one time.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from tests.freeports import free_port
 
 _GROWTH = 10_000_000
 _CONNECTIONS = 16
-# Resets under way at once.
+# The number of connections that are reset at the same time.
 _AT_ONCE = 16
-# How long connections may take to be gone.
+# Seconds within which closed connections must have disappeared.
 _PATIENCE = 60.0
 _UPGRADE = b"Connection: Upgrade\r\nUpgrade: echo\r\n\r\n"
 _LARGE = b"X-Large: " + b"x" * 100_000 + b"\r\n"
-# Of a connection that does not read.
+# The size (bytes) of the receive buffer of a connection that does not read.
 _NARROW = 16 * 1024
 
 
@@ -54,8 +54,8 @@ class Route:
     """A way to the application.
 
     Attributes:
-        name: for people.
-        port: of 127.0.0.1.
+        name: the name in the output.
+        port: the port of 127.0.0.1.
         host: the field Host of requests to the application.
         path: the application's root.
         fields: further field lines of each request.
@@ -72,12 +72,12 @@ class Route:
     api_host: bytes
 
     def head(self, method: bytes, path: bytes, more: bytes = b"", *, api: bool = False) -> bytes:
-        """Return a request's head: its first lines, Host and authentication included, then `more`."""
+        """Return a request's head: the request line, Host and authentication, then `more`."""
         host, root = (self.api_host, b"") if api else (self.host, self.path)
         return b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%b" % (method, root, path, host, self.fields, more)
 
     async def open(self, *, narrow: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, with TLS where the route has it. narrow: with small buffers for receiving."""
+        """Connect, with TLS if the route uses TLS. narrow: True for a small receive buffer."""
         sock = socket.socket()
         if narrow:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NARROW)
@@ -110,7 +110,7 @@ async def _answer(reader: asyncio.StreamReader) -> int:
 
 
 def _kinds(route: Route) -> list[tuple[int, bytes, int]]:
-    """Return how often each request is sent, the request, and its expected status; upgrades end their connection."""
+    """Return (how often it is sent, its bytes, its expected status) of each request. Upgrades end their connection."""
     small, big = b"hello", b"y" * 100_000
     length = b"Content-Length: %d\r\n\r\n"
     post = b"Content-Type: application/octet-stream\r\n"
@@ -138,7 +138,7 @@ async def _worker(route: Route, left: Callable[[], bool], wrong: dict[str, int])
     reader, writer = await route.open()
     while left():
         number = next(step)
-        # A fixed order that mixes them: 389 has no divisor in common with their number.
+        # A fixed order that mixes the requests: 389 has no divisor in common with their number.
         request, expected = order[number * 389 % len(order)]
         assert isinstance(request, bytes) and isinstance(expected, int)
         writer.write(request.replace(b"ok?%d", b"ok?%d" % number))
@@ -163,8 +163,8 @@ async def mixed(
 ) -> None:
     """Send mixed requests by all routes at once.
 
-    number: of requests, by all routes together. wrong: counts the answers that were not as expected, by what they were.
-    after_tenth: called after each tenth of the requests, with their number so far.
+    number: the number of requests, by all routes together. wrong: counts unexpected answers, by their description.
+    after_tenth: called after each tenth of the requests, with the number of requests so far.
     """
     counter = itertools.count(1)
     tenth = max(1, number // 10)
@@ -179,10 +179,10 @@ async def mixed(
 
 
 def _phases(route: Route) -> dict[str, tuple[bytes, str]]:
-    """Return what a client sends before one of both sides resets, and what it waits for in between, by phase.
+    """Return, for each phase of an exchange, (the bytes that a client sends, its wait before one side resets).
 
-    It waits for nothing (""), a "moment", the first bytes of an "answer", the "end" of the connection, or until nothing
-    more is taken ("flood").
+    The wait is "" for none, a "moment", until the first bytes of an "answer" arrive, until the "end" of the connection,
+    or until no more bytes can be sent ("flood").
     """
     silent, upgrade = route.head(b"GET", b"silent", b"\r\n"), route.head(b"GET", b"ws", _UPGRADE)
     post = route.head(b"POST", b"silent", b"Content-Length: %d\r\n\r\n" % (16 * soak_server.DOWNLOAD))
@@ -229,7 +229,7 @@ async def _reset_one(route: Route, sent: bytes, wait_for: str) -> None:
                         await asyncio.sleep(0)
     finally:
         sock = writer.get_extra_info("socket")
-        if sock is not None:  # as it is when the other side has ended the connection
+        if sock is not None:  # it is None when the other side has ended the connection
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
@@ -238,7 +238,7 @@ async def _reset_one(route: Route, sent: bytes, wait_for: str) -> None:
 async def resets(routes: list[Route], number: int, after_phase: Callable[[str], None] = lambda _: None) -> None:
     """Reset connections in every phase of an exchange, by one route after the other.
 
-    number: of resets in each phase, by each route. after_phase: called after each phase, with its name.
+    number: the number of resets in each phase, by each route. after_phase: called after each phase, with its name.
     """
     for route in routes:
         for phase, (sent, wait_for) in _phases(route).items():
@@ -258,7 +258,7 @@ async def resets(routes: list[Route], number: int, after_phase: Callable[[str], 
 
 
 async def watches(routes: list[Route], number: int) -> None:
-    """Open so many watches at once, let events come, and cut them."""
+    """Open `number` watches in groups, wait until each has received bytes, and reset them."""
     for route in routes:
         request = route.head(b"GET", b"/api/v1/namespaces/default/services?watch=1", b"\r\n", api=True)
         for _ in range(max(1, number // 50)):
@@ -285,7 +285,10 @@ def _print_states(when: str, processes: dict[str, int]) -> None:
 
 
 async def _rest(pids: list[int], before: dict[int, State] | None) -> dict[int, State]:
-    """Return the state of processes at rest: descriptors have not changed for a while, and are at most as before."""
+    """Wait until processes are at rest, and return their states.
+
+    At rest, the number of a process's descriptors has not changed for a while, and is not above the number in `before`.
+    """
     end = time.monotonic() + _PATIENCE
     last, since = {pid: _state(pid) for pid in pids}, time.monotonic()
     while time.monotonic() < end:
@@ -294,7 +297,7 @@ async def _rest(pids: list[int], before: dict[int, State] | None) -> dict[int, S
         if any(found[pid].descriptors != last[pid].descriptors for pid in pids):
             since = time.monotonic()
         last = found
-        # Idle upstream connections are kept for half a minute.
+        # Idle upstream connections stay open for half a minute.
         quiet = time.monotonic() - since > 35
         if quiet and (before is None or all(last[pid].descriptors <= before[pid].descriptors for pid in pids)):
             break
@@ -303,7 +306,7 @@ async def _rest(pids: list[int], before: dict[int, State] | None) -> dict[int, S
 
 @contextlib.asynccontextmanager
 async def _routes(found: Cluster, kubeconfig: Path) -> AsyncIterator[tuple[list[Route], dict[str, int]]]:
-    """Start the application and the door; give both routes, and the ids of the measured processes by name."""
+    """Start the application and the door; yield both routes, and the IDs of the measured processes by name."""
     name = "bench-service"
     namespace = "/api/v1/namespaces/default"
     labels = {"app": name}
@@ -316,7 +319,8 @@ async def _routes(found: Cluster, kubeconfig: Path) -> AsyncIterator[tuple[list[
             "data": {"server.py": Path(soak_server.__file__).read_text()},
         },
     )
-    # Pods of a cluster on loopback see the machine's files; the environment says where their own are.
+    # Pods of a cluster on loopback see the machine's files. A variable of the environment names the pod's own
+    # directory.
     container = {
         "name": "server",
         "image": "hatchway/host",
@@ -355,7 +359,7 @@ async def _routes(found: Cluster, kubeconfig: Path) -> AsyncIterator[tuple[list[
 
 
 async def soak(found: Cluster, kubeconfig: Path, args: argparse.Namespace) -> bool:
-    """Run the warm-up and the soak, print the results; return True when all goals were reached."""
+    """Run the warm-up and the measured part, and print the results. Return True when all goals were reached."""
     wrong: dict[str, int] = {}
     async with _routes(found, kubeconfig) as (routes, processes):
         pids = list(processes.values())
@@ -364,7 +368,8 @@ async def soak(found: Cluster, kubeconfig: Path, args: argparse.Namespace) -> bo
             _print_states(when, processes)
 
         note("at first")
-        # Everything at once as often as it comes later, so that what stays of it is known before.
+        # The warm-up has as many of everything at the same time as the measured part, so that its memory is in use
+        # already.
         await mixed(routes, max(2000, args.requests // 10), {})
         note("warm-up: requests")
         await resets(routes, min(args.resets, 200))
@@ -401,7 +406,7 @@ async def soak(found: Cluster, kubeconfig: Path, args: argparse.Namespace) -> bo
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=20_000, help="mixed requests, half by each way")
     parser.add_argument("--resets", type=int, default=100, help="resets in every phase, by each way")

@@ -1,6 +1,6 @@
-"""The application of `soak.py`: answers, streams, echoes and resets, as a request's path says.
+"""The application of `soak.py`: it answers, streams, echoes or resets; a request's path chooses which.
 
-Only the standard library is used: the program is handed to the cluster as text and runs in a pod.
+It uses only the standard library, because it is passed to the cluster as text and runs in a pod.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import struct
 PORT = 8080
 DOWNLOAD = 1024 * 1024
 PIECE = b"x" * 65536
-# RFC 8446 section 5.1, ContentType.handshake: whoever has met a reset may try TLS, which this does not speak.
+# RFC 8446 section 5.1, ContentType.handshake: after a reset, a proxy may try TLS, which this program does not support.
 _TLS_HANDSHAKE = b"\x16"
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection by a reset, whatever was sent before."""
+    """End a connection by a reset (RST), even if bytes were sent before."""
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 async def body_of(reader: asyncio.StreamReader, head: bytes) -> bytes:
-    """Read the body of a request. head: the request's."""
+    """Read the body of a request. head: the request's head."""
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
     if (length := fields.get(b"content-length")) is not None:
         return await reader.readexactly(int(length))

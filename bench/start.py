@@ -1,9 +1,9 @@
 """`hatchway up --detach` and `down`, and an idle cluster's memory: `.venv/bin/python bench/start.py [--rounds N]`.
 
-Each round is a cluster of its own, from nothing: certificates, store, three nodes, DNS and metrics. The command returns
-when all of them are ready. Memory is the sum of the proportional shares (PSS) of all its processes, as `hatchway
-status` counts them, after it has been idle for ten seconds; then again with the add-ons that start on first use. Goals:
-5 s on two cores, 1 s down, 250 MiB with everything.
+Each round makes a new cluster: certificates, store, three nodes, DNS and metrics. `hatchway up` returns when all of
+these are ready. Memory is the sum of the proportional shares (PSS) of all processes of the cluster, as `hatchway
+status` counts them. It is measured after the cluster has been idle for ten seconds, and again with the add-ons that
+start on first use. Goals: 5 s for `up` on two cores, 1 s for `down`, 250 MiB with all add-ons.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IDLE_SECONDS = 10
 
 
 def main() -> None:
-    """Measure as the command line says and print the results."""
+    """Measure with the options of the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def status(where: list[str]) -> dict[str, Any]:
-    """Return what `hatchway status` says."""
+    """Return the result of `hatchway status`."""
     done = subprocess.run([HATCHWAY, "status", "-o", "json", *where], check=True, capture_output=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -73,7 +73,7 @@ def use(url: str, where: list[str]) -> float:
     trust = ssl.create_default_context(cafile=str(Path(where[3]) / where[1] / "pki/ca.crt"))
     request = urllib.request.Request(f"{url}/", headers={"Authorization": f"Bearer {token}"})
     began = time.monotonic()
-    with contextlib.suppress(urllib.error.HTTPError):  # it may have no such page
+    with contextlib.suppress(urllib.error.HTTPError):  # the service may have no such page
         urllib.request.urlopen(request, context=trust).close()
     return time.monotonic() - began
 

@@ -2,9 +2,10 @@
 
     python bench/wire_fuzz.py [--count 1000000] [--seed 1]
 
-Each input is a valid sequence of bytes that was changed, fed in pieces of random lengths. It must raise nothing but the
-decoder's declared exception, hand out no more bytes than came in, ask for answers that are not much longer than that,
-and leave nothing behind in memory. Prints inputs per second and the largest resident set.
+Each input is a valid sequence of bytes with some changes, fed to a decoder in pieces of random lengths. The decoder may
+raise only its declared exception, may return no more bytes than it received, may send answers that are not much longer
+than the input, and must keep nothing in memory afterwards. The fuzzer prints inputs per second and the largest resident
+set.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from hatchway.wire.spdyevents import DataReceived, SpdyError, SpdyLimits, Stream
 from hatchway.wire.websocket import Message, Piece, WebSocket, WebSocketError
 from hatchway.wire.wshandshake import HandshakeError
 
-# Bytes that may be answered, beside some for each byte that came.
+# The bytes that a decoder may answer in addition to a number of bytes for each received byte.
 _ANSWER = 64 * 1024
 _SETTLED = 20_000
 _CHANNELS = (channels.UNNAMED, channels.V1_BASE64, channels.V4, channels.V4_BASE64, channels.V5)
 
 
 class Fuzzer:
-    """Makes inputs and feeds them; `outcomes` counts how they ended."""
+    """Makes inputs and feeds them to decoders; `outcomes` counts the results."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -50,12 +51,12 @@ class Fuzzer:
         ]
 
     def run(self, count: int) -> None:
-        """Feed so many inputs. Raises whatever must not be raised."""
+        """Feed `count` inputs. Raises the exceptions that a decoder must not raise."""
         for _ in range(count):
             self.random.choice(self._kinds)()
 
     def mutated(self, data: bytes) -> bytes:
-        """Return `data` with a few changes, or rarely as it is."""
+        """Return `data` with a few changes, or rarely without changes."""
         found = bytearray(data)
         draw = self.random
         for _ in range(draw.choice((0, 1, 1, 2, 3, 8))):
@@ -76,11 +77,11 @@ class Fuzzer:
         return bytes(found)
 
     def rarely(self, data: bytes) -> bytes:
-        """Return `data`, one time in ten changed: for inputs of many parts."""
+        """Return `data`, changed in one of ten cases. For inputs of many parts."""
         return self.mutated(data) if self.random.random() < 0.1 else data
 
     def pieces(self, data: bytes) -> list[bytes]:
-        """Cut `data` at random."""
+        """Split `data` at random places."""
         found = []
         while data:
             cut = self.random.choice((1, 3, 8, 64, 1000, len(data)))
@@ -89,7 +90,7 @@ class Fuzzer:
         return found
 
     def spdy(self) -> None:
-        """A peer's frames, for a session that has a stream of its own."""
+        """Feed a peer's frames to a SPDY session that has opened a stream."""
         draw = self.random
         server = draw.random() < 0.5
         peer = SpdySession(server=not server)
@@ -133,11 +134,11 @@ class Fuzzer:
         assert received <= len(data) and answered <= _ANSWER + 10 * len(data)
 
     def websocket(self) -> None:
-        """Messages."""
+        """Feed messages to a WebSocket connection."""
         self._websocket(4096)
 
     def tunnel(self) -> None:
-        """Binary messages as a stream."""
+        """Feed binary messages that carry a stream of bytes."""
         self._websocket(None)
 
     def _websocket(self, largest: int | None) -> None:
@@ -169,7 +170,7 @@ class Fuzzer:
         assert received <= len(data) and answered <= _ANSWER + 10 * len(data)
 
     def channel(self) -> None:
-        """One message of a channel protocol, or of the older port-forward."""
+        """Feed one message of a channel protocol, or of port-forward over a WebSocket without SPDY."""
         draw = self.random
         protocol = draw.choice(_CHANNELS)
         message = protocol.encode(draw.randrange(6), draw.randbytes(draw.randrange(20)))
@@ -185,7 +186,7 @@ class Fuzzer:
             self.outcomes["channel: refused"] += 1
 
     def status(self) -> None:
-        """The end of a command, and a terminal's size."""
+        """Decode the end of a command, and a terminal's size."""
         data = self.mutated(self.random.choice((channels.exit_status(7), channels.failure_status("no"))))
         size = self.rarely(channels.encode_size(80, 24))
         try:
@@ -196,7 +197,7 @@ class Fuzzer:
             self.outcomes["status: refused"] += 1
 
     def handshake(self) -> None:
-        """The fields of a WebSocket's handshake, at both ends."""
+        """Check the fields of a WebSocket's handshake, at both ends."""
         key = wshandshake.new_key()
         offered = ["v5.channel.k8s.io", portforwardstreams.TUNNEL_PROTOCOL]
         try:
@@ -209,7 +210,7 @@ class Fuzzer:
             self.outcomes["handshake: refused"] += 1
 
     def forward(self) -> None:
-        """The headers of port-forward's streams, and the ports of the older way."""
+        """Parse the headers of port-forward's streams, and the ports of port-forward without SPDY."""
         draw = self.random
         pairs = StreamPairs()
         try:
@@ -229,7 +230,7 @@ def resident() -> int:
 
 
 def main() -> int:
-    """Run, and print what came of it."""
+    """Run the fuzzer, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=1_000_000, help="inputs")
     parser.add_argument("--seed", type=int, default=1)

@@ -25,9 +25,8 @@ _QUIET = (
 )
 
 
-# Debian's chromium-headless-shell has the same engine and network, and takes a quarter of the processor time for a
-# page,
-# since it makes and draws no toolbar.
+# Debian's chromium-headless-shell has the same engine and network code. For a page it takes a quarter of the processor
+# time, because it makes and draws no toolbar.
 _WITHOUT_WINDOWS = ("chromium-headless-shell",)
 _WITH_WINDOWS = ("chromium", "chromium-browser", "google-chrome")
 

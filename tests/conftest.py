@@ -27,13 +27,14 @@ from hypothesis import HealthCheck, settings
 
 from tests import commands
 from tests.descriptors import left_open, open_descriptors
+from tests.downloads import downloads
 from tests.sharding import FileScheduling, ordered_units, unit_of
 from tests.syntax import without_collection
 
 # No deadlines for examples: a busy machine must not make tests fail.
 # On a busy machine, data may be made slowly, and examples take long.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# For a second run with another Python: what a property says has been tried with many examples already.
+# For a second run with another Python: the first run has already tried each property with many examples.
 settings.register_profile("again", settings.get_profile("untimed"), max_examples=20)
 settings.load_profile("untimed")
 
@@ -54,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_makereport() -> Generator[None, Any, Any]:
     """Disable garbage collection while pytest describes a failure.
 
-    For that pytest makes syntax trees, which a collection at the same time can break (`tests/syntax.py`).
+    To describe it, pytest makes syntax trees. A garbage collection at the same time can break that (`tests/syntax.py`).
     """
     with without_collection():
         return (yield)
@@ -62,9 +63,9 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
-    """Collect the tests without the garbage collector, which would look at all of them again and again.
+    """Disable the garbage collector while tests are collected, because it would examine all of them repeatedly.
 
-    They stay until the end of the run, so that it leaves them alone afterwards, too.
+    The tests exist until the end of the run, so the collector ignores them afterwards, too.
     """
     with without_collection():
         _import_by_turns(session.config)
@@ -76,8 +77,9 @@ def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
 def _import_by_turns(config: pytest.Config) -> None:
     """Divide the compilation of the test modules among the workers of pytest-xdist.
 
-    Each worker needs all modules, and in a new clone none is compiled. All workers would compile a module at the same
-    time, so each first imports a different part, and then the modules that the others have compiled meanwhile.
+    Each worker needs all modules, and in a new clone none is compiled. Without this, all workers would compile the same
+    module at the same time. So each worker first imports a different part of the modules, and then the modules that the
+    other workers have compiled meanwhile.
     """
     from_controller: dict[str, Any] = getattr(config, "workerinput", {})
     if not from_controller:
@@ -344,11 +346,15 @@ def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 @pytest.fixture(scope="session")
 def cluster(make_shared_cluster: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """Return the cluster that most tests share; each uses its own namespaces."""
-    # Tests of web applications mount directories of the checkout and of pytest, which pods may not do by default.
-    opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp())
-    return make_shared_cluster("shared", *(f"--host-path={path}" for path in opened))
+    # Tests of web applications mount directories of the checkout, of pytest and of downloads. By default, pods may not.
+    opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp(), downloads())
+    found = make_shared_cluster("shared", *(f"--host-path={path}" for path in opened))
+    _shared.append((found, _cluster_wide(found)))
+    return found
 
 
+# The shared cluster, when a test has started it, with what it had then.
+_shared: list[tuple[Cluster, list[str]]] = []
 # What concerns every namespace of a cluster, and with it the tests of other modules: the API groups, and the objects of
 # these types.
 _FOR_EVERYBODY = tuple(
@@ -360,35 +366,29 @@ _FOR_EVERYBODY = tuple(
         "validatingwebhookconfigurations",
     )
 )
+# The API group of an add-on, which is served as soon as the add-on is ready.
+_LATER_GROUPS = {"metrics.k8s.io"}
 
 
 def _cluster_wide(cluster: Cluster) -> list[str]:
-    groups = [group["name"] for group in cluster.get("/apis").json["groups"]]
+    groups = {group["name"] for group in cluster.get("/apis").json["groups"]} - _LATER_GROUPS
     objects = [one["metadata"]["name"] for path in _FOR_EVERYBODY for one in cluster.get(f"/apis/{path}").json["items"]]
-    return sorted(groups + objects)
-
-
-@pytest.fixture(scope="session")
-def cluster_wide(cluster: Cluster) -> list[str]:
-    """Return the API groups and the admission objects that the shared cluster has before its first test."""
-    return _cluster_wide(cluster)
+    return sorted([*groups, *objects])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def clean_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a module that leaves types or admission rules in the shared cluster, where they would change other tests."""
-    if request.module not in _modules_with_cluster(request.session):
-        yield
-        return
-    before: list[str] = request.getfixturevalue("cluster_wide")
     yield
-    shared: Cluster = request.getfixturevalue("cluster")
+    if request.module not in _modules_with_cluster(request.session):
+        return
+    for shared, before in _shared:
+        wait_for(functools.partial(_is_unchanged, shared, before))
 
-    def is_clean() -> bool:
-        assert _cluster_wide(shared) == before
-        return True
 
-    wait_for(is_clean)
+def _is_unchanged(shared: Cluster, before: list[str]) -> bool:
+    assert _cluster_wide(shared) == before
+    return True
 
 
 @functools.cache

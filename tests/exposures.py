@@ -1,7 +1,7 @@
 """A cluster with seeded faults in its exposure, and with safe objects that resemble them.
 
-`FAULTS` and `SAFE` have cases: objects, and for a fault the expected finding, (object, rule). The objects of
-each case are in a separate namespace; nodes, classes and controllers are shared.
+`FAULTS` and `SAFE` are lists of cases. A case has objects, and a fault also has the expected finding, (object, rule).
+The objects of each case are in a separate namespace; nodes, classes and controllers are shared.
 """
 
 from __future__ import annotations

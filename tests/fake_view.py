@@ -40,7 +40,7 @@ class Scope:
 
 
 class FakeView:
-    """`portal.model.View`. Other threads than the loop's must call its methods by `Portal.change`."""
+    """A `portal.model.View`. Other threads than the event loop's must call its methods by `Portal.change`."""
 
     def __init__(self) -> None:
         self.services: dict[Key, Object] = {}
@@ -85,7 +85,7 @@ class FakeView:
 
 
 class FakeDoor:
-    """`portal.model.Door`."""
+    """A `portal.model.Door`."""
 
     context = "hatchway"
     server = "https://127.0.0.1:6443"
@@ -102,7 +102,7 @@ class FakeDoor:
 
 
 class FakeObjects:
-    """`portal.objectcontent.Objects` over a view. found: the events that every object has."""
+    """A `portal.objectcontent.Objects` over a view. found: the events that every object has."""
 
     form_action = "http://*.localhost:*"
 
@@ -127,7 +127,7 @@ class FakeObjects:
 
 
 class FakeIngresses:
-    """`portal.ingresspage.IngressSource` with the hosts in `found`, which tests may change."""
+    """A `portal.ingresspage.IngressSource` with the hosts in `found`, which tests may change."""
 
     def __init__(self) -> None:
         self.found: list[IngressHost] = []
@@ -140,7 +140,7 @@ class FakeIngresses:
 
 
 class FakeExposure:
-    """`portal.exposurecontent.ExposureSource`. answer: returned, or raised. forgotten: the calls of `forget`."""
+    """A `portal.exposurecontent.ExposureSource`. answer: is returned, or raised. forgotten: the calls of `forget`."""
 
     def __init__(self) -> None:
         self.answer: tuple[ExposureReport | None, bool] | HatchwayError = (None, True)

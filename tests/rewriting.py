@@ -204,7 +204,7 @@ CASES: list[tuple[str, str]] = [
     ("yield location", "yield G(location)"),
     ("f(a,location,b)", "f(a,G(location),b)"),
     ('x=location.href; y = "location.href"', 'x=G(location).href; y = "location.href"'),
-    # Names after a dot without an object; in a former version the search for the object did not end.
+    # Names after a dot without an object: the search for the object must end.
     (".a/**/.location.href", ".a/**/.location.href"),
     ("// it's location.href\na.href", "// it's location.href\nH(a).href"),
     ("if (/['\"]/.test(a)) b = a / c / location.href", "if (/['\"]/.test(a)) b = a / c / H(location).href"),

@@ -1,10 +1,11 @@
-"""Opens and makes files below a directory while a container may change what is in it.
+"""Opens and makes files below a directory while a container may change the directory's content.
 
 Each component of a path is opened relative to its parent's descriptor, without following a symbolic link. This file
 follows the links itself, and `..` goes back to a descriptor that is still open. So the walk cannot leave the directory,
 whatever a container replaces meanwhile. openat2(2) does the same with RESOLVE_BENEATH or RESOLVE_IN_ROOT, but not on
 every kernel, and it makes no directories. runc uses `filepath-securejoin` (MkdirAllHandle) for the same purpose.
-Descriptors are O_PATH where the system has that: they name a file, but can neither read nor change it.
+Descriptors are opened with O_PATH where the system has it: such a descriptor names a file, but can neither read nor
+change it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def open_in_root(root: int, path: str, make: Make | None = None, *, keep_parent:
     """Open `path` as a process with the root directory `root` would: neither absolute links nor `..` lead out of it.
 
     make: what to make when the path does not exist, with missing parent directories; None for nothing.
-    keep_parent: True to raise ReadOnlyParent when it cannot be made because of a read-only mount. Raises OSError.
+    keep_parent: True to raise ReadOnlyParent when the file cannot be made because of a read-only mount. Raises OSError.
     """
     try:
         return _walk(root, path, make, confined=True)

@@ -2,8 +2,8 @@
 
 Every error Hatchway reports to a person or a client is a `HatchwayError`. The subclass `ApiError` is also a
 Kubernetes `Status` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/), with the
-reasons and messages that apimachinery's `pkg/api/errors/errors.go` uses. The API answers it as `Status` JSON, the
-command line prints `message` and `hint`, the browser gets a readable page.
+reasons and messages that apimachinery's `pkg/api/errors/errors.go` uses. The API server sends the error as `Status`
+JSON, the command line prints `message` and `hint`, and a browser gets a readable page.
 
 Pure: no sockets, no clocks, no asyncio.
 """

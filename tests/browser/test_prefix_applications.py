@@ -16,6 +16,7 @@ import pytest
 
 from tests.browser.behind import Front, Seen, Site, proxy_verb, serving
 from tests.conftest import wait_for
+from tests.downloads import installation
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -59,28 +60,18 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def packages(request: pytest.FixtureRequest) -> Path:
+def packages() -> Path:
     """Install packages from npm, once; return their directory."""
     if shutil.which("npm") is None:
         pytest.skip("no npm on this machine")
-    assert request.config.cache is not None
-    directory = Path(request.config.cache.mkdir("npm-prefix"))
-    modules = directory / "node_modules"
-    if not (modules / "socket.io").exists():
-        command = [
-            "npm",
-            "install",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--prefix",
-            str(directory),
-            *PACKAGES,
-        ]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=110)
-        if found.returncode:
-            pytest.skip(f"npm cannot install: {found.stderr[-300:]}")
-    return modules
+    return installation("npm-prefix", repr(PACKAGES), _install) / "node_modules"
+
+
+def _install(directory: Path) -> None:
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(directory)]
+    found = subprocess.run(["npm", "install", *options, *PACKAGES], capture_output=True, text=True, timeout=110)
+    if found.returncode:
+        pytest.skip(f"npm cannot install: {found.stderr[-300:]}")
 
 
 def status(answer: Any) -> int:

@@ -25,6 +25,7 @@ from typing import Any
 from hatchway.images.contents import Image, PullGrant
 from hatchway.images.reference import Reference, parse
 from hatchway.images.store.store import ImageStore
+from tests.downloads import downloads
 
 OCI = "application/vnd.oci.image."
 DOCKER = "application/vnd.docker."
@@ -375,9 +376,9 @@ def debian_root(*packages: str, exactly: bool = False) -> Path:
 
     exactly: whether to leave out dependencies.
 
-    The directory is kept below $XDG_CACHE_HOME/hatchway-tests and shared: copy it before a change. Raises NoPackages.
+    The directory is kept and shared (`tests/downloads.py`): copy it before a change. Raises NoPackages.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatchway-tests"
+    cache = downloads()
     key = hashlib.sha256(" ".join([*sorted(packages), *["="] * exactly]).encode()).hexdigest()[:16]
     root = cache / f"debian-{key}"
     if root.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hatchway.cluster.api.cel.compiler import Outcome
 from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.expression import compile_expression
 from hatchway.cluster.api.cel.syntax import ExpressionIssues
-from hatchway.cluster.api.cel.values import CostExceeded
+from hatchway.cluster.api.cel.values import CostExceeded, show_double
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
 
 SELF: dict[str, Any] = {
@@ -72,6 +73,11 @@ def value_of(text: str) -> Any:
         "type(any.one) == double && type(self.names) == list",
         "int('12') == 12 && string(1.5) == '1.5' && double('2') == 2.0 && string(true) == 'true'",
         "duration('1h') < duration('90m') && string(duration('90s')) == '90s'",
+        "string(1e20) == '1e+20' && string(123456789.0) == '1.23456789e+08' && string(-1500000.0) == '-1.5e+06'",
+        "string(999999.0) == '999999' && string(0.0001) == '0.0001' && string(0.00001234) == '1.234e-05'",
+        "string(-0.0) == '-0' && string(5e-324) == '5e-324' && string(1e15 + 0.3) == '1.0000000000000002e+15'",
+        "'%s'.format([[double('NaN'), double('-Infinity'), 1e20]]) == '[\"NaN\", \"-Inf\", 100000000000000000000.000000]'",
+        "[2.0, double('NaN'), 1.0].isSorted() && [1.0, double('NaN'), 2.0].max() == 2.0",
         "timestamp('2024-02-29T01:02:03Z').getFullYear() == 2024",
         "timestamp('2024-01-01T00:00:00Z').getDayOfWeek() == 1",
         "timestamp('2024-01-01T00:00:00Z').getHours('+02:30') == 2",
@@ -80,7 +86,7 @@ def value_of(text: str) -> Any:
         "'hello'.indexOf('l') == 2 && 'hello'.lastIndexOf('l') == 3 && 'hello'.charAt(1) == 'e'",
         "'Ab'.lowerAscii() == 'ab' && ' x '.trim() == 'x' && 'aXa'.replace('a', 'b', 1) == 'bXa'",
         "'%d %s %f %s'.format([1, 'abc', 1.0, duration('1m')]) == '1 abc 1.000000 60s'",
-        "'%e'.format([3.14]) == '3.140000×10⁰⁰' && '%s'.format([['a', 1.5]]) == '[\"a\", 1.500000]'",
+        "'%e'.format([3.14]) == '3.140000\u202f×\u202f10⁰⁰' && '%s'.format([['a', 1.5]]) == '[\"a\", 1.500000]'",
         "url('https:://kubernetes.io/').getHostname() == '' && !isSemver('', true)",
         "optional.ofNonZeroValue(duration('0s')) == optional.none()",
         "'%d of %d'.format([self.size, 5]) == '3 of 5' && '%.2f'.format([1.0]) == '1.00'",
@@ -153,8 +159,15 @@ def test_errors_of_compiling(text: str, message: str) -> None:
         ("self.size + 9223372036854775807 == 0", "integer overflow"),
         ("any.text + 1 == 2", "no such overload"),
         ("any['null'].startsWith('a')", "no such overload"),
+        ("-9223372036854775808 % -(self.size - 2) == 0", "integer overflow"),
+        (
+            "'%s'.format([b'\\xff']) == ''",
+            'could not convert argument "invalid UTF-8 in bytes, cannot convert to string"',
+        ),
+        ("duration(any.text) == duration('1s')", "type conversion error from 'string' to 'google.protobuf.Duration'"),
+        ("timestamp(any.text) == timestamp(1)", "type conversion error from 'string' to 'google.protobuf.Timestamp'"),
         ("optional.none().value() == 1", "optional.none() dereference"),
-        ("int(any.text) == 1", 'strconv.ParseInt: parsing "text": invalid syntax'),
+        ("int(any.text) == 1", "type conversion error from 'string' to 'int'"),
         ("[any.one, any.text].map(x, x + 1.0) == []", "no such overload"),
         ("quantity(any.text) == quantity('1')", "quantities must match the regular expression"),
         ("[1].filter(x, x > 1).max() == 1", "max called on empty list"),
@@ -177,6 +190,13 @@ def test_errors_of_evaluating(text: str, message: str) -> None:
         ("self.name.charAt(2) == 'o'", 4),
         ("self.name in ['foo', 'bar']", 2),
         ("lists.range(4) == [0, 1, 2, 3]", 16),
+        # From cel-go v0.26.0.
+        ("[true].exists(k, k)", 6),
+        ("[1, 2].exists(k, k == 1)", 10),
+        ("[1, 2].exists(k, k == 2)", 13),
+        ("[1, 2].exists(k, k == 3)", 13),
+        ("[1, 2].all(k, k == 2)", 8),
+        ("[1, 2].all(k, k == 1)", 11),
         ("[5, 1, 2, 3].reverse() == [3, 2, 1, 5]", 16),
         ("[1, 2, 3, 4].slice(1, 3) == [2, 3]", 14),
         ("[4, 3, 2, 1].sort() == [1, 2, 3, 4]", 44),
@@ -224,6 +244,13 @@ TREES = st.recursive(
 def test_arithmetic(tree: tuple[str, int]) -> None:
     text, value = tree
     assert value_of(text) == value
+
+
+@given(st.floats(allow_nan=False))
+def test_the_text_of_a_double_has_its_value(value: float) -> None:
+    text = show_double(value)
+    assert float(text) == value
+    assert ("e" in text) is (value != 0 and abs(value) != math.inf and not 1e-4 <= abs(value) < 1e6)
 
 
 PIECES = st.sampled_from(

@@ -21,7 +21,8 @@ def main() -> None:
 
             status = quickexec.run(sys.argv[2:])
             if status is not None:
-                # No thread, open file or child process is left, and Python's normal exit takes as long as the command.
+                # End at once, because Python's normal exit takes as long as the command. This is safe: no thread, open
+                # file or child process is left.
                 import os
 
                 sys.stderr.flush()

@@ -9,7 +9,7 @@ from hatchway.cli.commandgroup import LazyGroup
 
 PROGRAM = "hatchway"
 
-# From each command's name to its module in this package and the name of the function in it; in the order of the help.
+# Maps each command's name to its module in this package and the name of the function in it; in the order of the help.
 _COMMANDS = {
     "up": ("up", "up"),
     "status": ("status", "status"),
@@ -35,7 +35,7 @@ _COMMANDS = {
     "man": ("man", "man"),
     "version": ("version", "version"),
 }
-# From names of commands in other tools to Hatchway's names.
+# Maps names of commands in other tools to Hatchway's names.
 _OTHER_NAMES = {
     "start": "up",
     "stop": "down",

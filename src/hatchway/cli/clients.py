@@ -25,10 +25,10 @@ _PYTHON = "import urllib.request as r; print(r.urlopen({}).read().decode())"
 def door_lines(
     target: Target, resolved: Target | None, rest: str, *, port: int, domain: str = "localhost"
 ) -> dict[str, str]:
-    """Return command lines by program, and addresses, in the order in which they are printed.
+    """Return command lines and addresses by program (`wget`, `hosts` ...), in the order in which they are printed.
 
     target: the target in the host name.
-    resolved: the target with the port for the API server; None without one.
+    resolved: the target with the port that the API server needs; None when no port was found.
     rest: path and query, beginning with a slash.
 
     Raises TargetError for a target without a host name.
@@ -81,7 +81,7 @@ def print_lines(found: dict[str, str], url: str) -> None:
 
 
 def note_for_terminal(port: int, example: str) -> None:
-    """On a terminal, print notes below URLs with host names about reasons why they may not work.
+    """On a terminal, print notes that explain why the host name in a URL may not work.
 
     example: arguments for `hatchway url` to print lines for other programs.
     """

@@ -13,7 +13,7 @@ from hatchway.cli import interrupts
 
 
 class LazyGroup(click.Group):
-    """Commands, each of which is imported only when it is used: to import all takes longer than most commands run."""
+    """A group that imports a command only when it is used, because importing all takes longer than most commands."""
 
     def __init__(
         self,
@@ -24,9 +24,9 @@ class LazyGroup(click.Group):
     ) -> None:
         """Make a group.
 
-        table: from each command's name to its module in this package and the name of the function in it; in the order
+        table: maps each command's name to its module in this package and the name of the function in it; in the order
             of the help.
-        other_names: from names of commands in other tools to the names here, for error messages.
+        other_names: maps names of commands in other tools to the names here, for error messages.
         """
         super().__init__(*args, **options)
         self._table = table or {}
@@ -75,13 +75,16 @@ class LazyGroup(click.Group):
         raise click.UsageError(f'there is no command "{self._full_name(ctx, name)}"{question}', ctx)
 
     def _full_name(self, ctx: click.Context, name: str) -> str:
-        """Return the command's name with those of the groups around it, but for the program's."""
+        """Return the command's name with the names of its groups before it, without the program's name: `image ls`."""
         parents = ctx.command_path.split()[1:]
         return " ".join([*parents, name])
 
 
 def leaf_commands(group: click.Group, ctx: click.Context) -> list[tuple[str, click.Context]]:
-    """Return the commands below a group that are no groups, in the help's order: (`image ls`, its context)."""
+    """Return (full name, context) of each command in a group and its subgroups, in the order of the help.
+
+    A group itself is not returned. A full name is, for example, `image ls`.
+    """
     found: list[tuple[str, click.Context]] = []
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)

@@ -80,7 +80,7 @@ class _DryRun(Choice):
     help="The load balancer's address, if its controller allows it.",
 )
 @click.option("--session-affinity", type=Choice("None", "ClientIP"), help="ClientIP: a client stays with its pod.")
-@click.option("--only", is_flag=True, help="Expose only this pod, not others with its labels, by a label of its own.")
+@click.option("--only", is_flag=True, help="Expose only this pod, by a label of its own, and no other pods.")
 @click.option("--undo", is_flag=True, help="Delete the Service and label that --only has made for this pod.")
 @click.option(
     "--dry-run",

@@ -25,7 +25,7 @@ from hatchway.target import SHORT, WORDS
 
 # The most seconds that a process may take to end, and the seconds between two checks.
 _ENDING, _PAUSE = 5.0, 0.05
-# From the word for a kind to its short form in arguments.
+# Maps the word for a kind to its short form in arguments.
 _SHORT = {WORDS[kind]: short for kind, short in SHORT.items()}
 # The number of bytes at the end of a log that are searched for the reason of a failure.
 _LAST = 4096
@@ -42,7 +42,7 @@ def start(output: str, more: Sequence[str] = ()) -> None:
     more: additional options for the background process.
 
     Raises:
-        HatchwayError: it has ended before it was ready; with its error message.
+        HatchwayError: the process has ended before it was ready. The error contains its message.
     """
     directory = _directory()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ _LOOK_PART, _LATEST_LOOK = 500, 60.0
 _NO_FILE_NAME = re.compile(r"[^a-zA-Z0-9.-]")
 
 
-# Records the present forwards.
+# A function that records the current forwards.
 _Recorder = Callable[[list[dict[str, Any]]], None]
 
 
@@ -57,7 +57,7 @@ class ForwardOptions:
 
     lines: the lines of --file.
     source: the name of that file.
-    relay: the relay pod to which the user has agreed.
+    relay: the relay pod to which the user has agreed; None without a relay.
     """
 
     words: tuple[str, ...]
@@ -250,7 +250,7 @@ class _ForwardRun:
     def _places(
         self, planned: list[PlannedForward]
     ) -> tuple[Callable[[PlannedForward], str], Callable[[PlannedForward], str] | None]:
-        """Return a function for the address of each forward, and one for the path of its Unix socket (or None)."""
+        """Return (a function from a forward to its local address, one to the path of its Unix socket or None)."""
         chosen = self._chosen
         if chosen.own_address:
             return OwnAddresses().address_of, None

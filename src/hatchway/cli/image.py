@@ -7,7 +7,7 @@ import click
 from hatchway.cli import options
 from hatchway.cli.commandgroup import LazyGroup
 
-# By each command's name: its module in this package, and its function there; in the order of the help.
+# Maps each command's name to its module in this package and the name of the function in it; in the order of the help.
 _COMMANDS = {
     "pull": ("imagepull", "pull"),
     "load": ("imageload", "load"),

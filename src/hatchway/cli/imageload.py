@@ -45,8 +45,8 @@ def load(files: tuple[str, ...], name: str | None, platform: str | None, state_d
     """Load images: an archive of `docker save`, `podman save` or skopeo, or a directory with an OCI image layout.
 
     A FILE is a directory, or an archive: plain, or compressed with gzip or zstd; - reads an archive from standard
-    input. If one image in a FILE cannot be used, no image in that FILE is loaded. The other FILEs are loaded all the
-    same.
+    input. If one image in a FILE cannot be used, no image in that FILE is loaded. The images in the other FILEs are
+    still loaded.
     """
     if files.count("-") > 1:
         raise click.BadParameter("standard input can be read only once", param_hint="FILE")
@@ -69,7 +69,7 @@ def load(files: tuple[str, ...], name: str | None, platform: str | None, state_d
         try:
             _report(_load(store, file, reference, wanted))
         except (HatchwayError, OSError) as error:
-            # The other files are loaded all the same.
+            # The images in the other files are still loaded.
             if len(files) == 1:
                 raise
             if isinstance(error, OSError):

@@ -44,7 +44,7 @@ def rm(ctx: click.Context, images: tuple[str, ...], force: bool, state_dir: str 
         except HatchwayError as error:
             if len(images) == 1:
                 raise
-            # As in Docker, an error for one image does not keep the others.
+            # As in Docker, the other images are removed even if there is an error for one.
             warn(f"{error.message}; {error.hint}" if error.hint else error.message)
             failed = True
     if failed:

@@ -38,7 +38,7 @@ def complete_image(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 
 
 def find_image(store: ImageStore, text: str) -> tuple[Image, Reference | None]:
-    """Return the image with this name, ID or beginning of an ID, and the name if it was found by that.
+    """Return the image with this name, ID or beginning of an ID, and the name; None as name when it was found by ID.
 
     A name is preferred to the beginning of an ID, as in Docker.
 
@@ -60,7 +60,7 @@ def find_image(store: ImageStore, text: str) -> tuple[Image, Reference | None]:
 
 
 def parse_name(text: str, what: str) -> Reference:
-    """Return the reference that a person has written. what: the argument or option. Raises click.BadParameter."""
+    """Parse an image's name from the command line. what: its argument or option. Raises click.BadParameter."""
     from hatchway.images.reference import ImageNameError, parse
 
     try:

@@ -95,7 +95,7 @@ def logs(
         try:
             pods = await find_pods(connection.client, workload)
             several = not pods.is_one_pod or all_containers
-            printer = _LogPrinter(prefix=several if prefix is None else prefix)
+            printer = LogPrinter(prefix=several if prefix is None else prefix)
             follower = LogFollower(connection.client, pods, asked, printer.print, printer.note)
             if not follow:
                 await follower.print_once()
@@ -115,7 +115,7 @@ def logs(
 _COLOURS = (36, 33, 32, 35, 34, 31)
 
 
-class _LogPrinter:
+class LogPrinter:
     """Prints pieces of lines. A prefix with pod and container is put before each line."""
 
     def __init__(self, *, prefix: bool) -> None:
@@ -133,7 +133,8 @@ class _LogPrinter:
         """Print a piece. If a line of another source is unfinished, end that line first."""
         if self._open is not None and (self._open != source or begins):
             self._out.write(b"\n")
-            begins = True
+        # A line that continues after a line of another source gets the prefix, too.
+        begins = begins or self._open != source
         if begins and self._prefix:
             self._out.write(self._prefix_of(source))
         self._out.write(piece)

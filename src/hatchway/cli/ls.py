@@ -195,7 +195,7 @@ class _Screen:
         return f'{what} in namespace "{self._spaces[0]}" of {self._cluster}; `hatchway ls -A` looks everywhere'
 
     def _names(self, found: Iterable[CatalogEntry]) -> list[str]:
-        """Return each target as an argument of the command line; with its namespace if several are listed."""
+        """Return each target as an argument of the command line; with the namespace if several are listed."""
         from hatchway.target import format_arguments
 
         return [format_arguments(entry.target) for entry in found]

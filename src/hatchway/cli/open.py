@@ -73,7 +73,7 @@ def open_target(
     import webbrowser
 
     if not webbrowser.open(url):
-        raise HatchwayError("there is no browser to open it with", f"open {url} by hand")
+        raise HatchwayError("there is no browser to open it with", "open the printed URL by hand")
 
 
 def _check(target: Target, cluster: ChosenCluster) -> None:
@@ -117,7 +117,7 @@ def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> 
 
 
 def _ask(target: Target, port: int, domain: str, rest: str, timeout: float) -> str:
-    """Return why the target does not answer yet; "" when it answers. Raises HatchwayError if waiting is no use."""
+    """Return why the target does not answer yet; "" when it answers. Raises HatchwayError if it never will."""
     import http.client
 
     host = format_host_name(target, domain)

@@ -12,7 +12,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def registry_options(function: _Function) -> _Function:
-    """Add `--registries` and its companions, which become the argument `registries`: images.registries.Registries."""
+    """Add `--registries` and similar options, which become the argument `registries`: images.registries.Registries."""
 
     @functools.wraps(function)
     def parsed(

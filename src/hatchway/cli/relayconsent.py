@@ -30,7 +30,7 @@ class RelayRequest:
 def ask_consent(wanted: RelayRequest, namespace: str | None, cluster: ChosenCluster) -> RelayOptions:
     """Print the relay pod's namespace, image and rights, and ask the user for consent to make it.
 
-    namespace: of the option -n; None without that option.
+    namespace: the value of the option -n; None without that option.
 
     Raises:
         HatchwayError: the user cannot be asked, because there is no terminal.

@@ -90,7 +90,7 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _egress(found: dict[str, Any]) -> str:
-    """Return in words whether pods reach other networks. found: as `StateDir.load_egress`."""
+    """Return in words whether pods reach other networks. found: the result of `StateDir.load_egress`."""
     if found["up"]:
         return f"pods reach other networks through {found['tool']}"
     return f"pods reach nothing outside the cluster: {printable(found['why'])}"

@@ -73,7 +73,7 @@ def url(
     """Print a target's URL at the API server or at the door, or explain one.
 
     TARGET: grafana, grafana.monitoring, svc/grafana:http, https:grafana:, pod/web-0:8080, node/n1.
-    PATH: the path below it, and the query.
+    PATH: the path and query on the target.
     """
     if explain:
         if path or api or host or proxy_path or curl or clients or every_port:

@@ -1,4 +1,4 @@
-"""The names of the add-ons, as `hatchway up --addons` takes them and a cluster's configuration keeps them."""
+"""The names of the add-ons in `hatchway up --addons` and in a cluster's configuration."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hatchway.errors import HatchwayError
 __all__ = ["ADDONS", "ALL", "NONE", "enabled", "parse_list"]
 
 ADDONS: Final = ("dns", "logging", "metrics", "ingress", "dashboards")
-# ALL means all add-ons, those of later releases included.
+# ALL means all add-ons, including add-ons of later releases.
 ALL: Final = "all"
 NONE: Final = "none"
 
 
 def parse_list(text: str) -> list[str]:
-    """Return a list of add-ons as the configuration keeps it: names, or ALL alone. Raises HatchwayError.
+    """Parse a list of add-ons. Return names, or only ALL, for the configuration. Raises HatchwayError.
 
     text: names with commas between them, or `all`, or `none`. A list of all names becomes ALL.
     """
@@ -34,5 +34,5 @@ def parse_list(text: str) -> list[str]:
 
 
 def enabled(kept: Sequence[str]) -> tuple[str, ...]:
-    """Return the add-ons that a configuration switches on. Names of other releases are left out."""
+    """Return the add-ons that a configuration switches on, without names that this release does not have."""
     return tuple(name for name in ADDONS if name in kept or ALL in kept)

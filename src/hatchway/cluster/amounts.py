@@ -1,8 +1,8 @@
-"""Amounts of resources that can be added and compared, and shown as Kubernetes shows them.
+"""Adds and compares amounts of resources, and formats them as in Kubernetes.
 
-An amount keeps the style of its text as apimachinery's `pkg/api/resource/quantity.go` does, so that sums look as
-they do in Kubernetes: `512Mi` and `512Mi` are `1Gi`, `500m` and `500m` are `1`. `quantity.py` has exact numbers without
-a style.
+An amount has the style of the text from which it was parsed (apimachinery's `pkg/api/resource/quantity.go`). So sums
+have the same text as in Kubernetes: `512Mi` and `512Mi` are `1Gi`, `500m` and `500m` are `1`. `quantity.py` has exact
+numbers without a style.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MAX_EXPONENT = 40
 class Amount:
     """An amount of one resource.
 
-    nano: the amount in billionths, the smallest unit that Kubernetes knows. style: how it is shown: `decimal` (`500m`,
+    nano: the amount in billionths, the smallest unit of Kubernetes. style: the form of its text: `decimal` (`500m`,
     `2k`), `binary` (`1Gi`) or `exponent` (`1e3`).
     """
 
@@ -50,7 +50,7 @@ class Amount:
 
     @classmethod
     def parse(cls, text: str | int | float) -> Amount:
-        """Return the amount that a text means, rounded up to a billionth. Raises ValueError."""
+        """Parse a quantity. Return the amount, rounded up to a billionth. Raises ValueError."""
         found = _FORM(str(text))
         if found is None or not (found[2] or found[3]):
             raise ValueError(f"{text!r} is not a quantity")
@@ -68,7 +68,7 @@ class Amount:
 
     @classmethod
     def count(cls, number: int) -> Amount:
-        """Return the amount of a resource that is counted, such as pods."""
+        """Return an amount of a resource that has whole numbers only, such as pods."""
         return cls(number * _NANO)
 
     def __add__(self, other: Amount) -> Amount:

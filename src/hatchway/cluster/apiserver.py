@@ -83,7 +83,7 @@ def served_types(registry: Registry) -> ServedTypes:
 
 
 def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> AccessCheck:
-    """Return the check of writes by which users could gain rights: RBAC objects, and policies with parameters."""
+    """Return a check of objects that could give users more rights: RBAC objects, and policies with parameters."""
     params = ParamAccess(authorizer, store, lambda: registry.rows)
 
     def check(
@@ -98,14 +98,14 @@ def access_check(authorizer: Authorizer, store: Store, registry: Registry) -> Ac
 
 
 class ApiServer:
-    """One API server. It must be made in a running event loop, and closed by `close`.
+    """One API server. Make it in a running event loop, and call `close` at the end.
 
     Args:
         dial: connects into the cluster's network.
-        pod_networks: the networks of pods; None when only kubelets reach them.
-        allow_loopback_pods: pods have loopback addresses, because the cluster has no network of its own.
-        address: host:port at which pods reach the API server, as `/api` shows it.
-        rewriting: what the proxy verb does to responses.
+        pod_networks: the networks of pods; None when only kubelets can reach pods.
+        allow_loopback_pods: True if pods have loopback addresses, because the cluster has no network of its own.
+        address: host:port at which pods reach the API server, for the answer of `/api`.
+        rewriting: the mode in which the proxy verb rewrites responses.
         no_policies: why network policies are not enforced; "" when they are.
 
     Attributes:
@@ -268,7 +268,7 @@ class ApiServer:
         return [msgspec.to_builtins(one) for one in found.items or ()]
 
     async def listen(self, sock: socket.socket, limits: Limits | None = None) -> None:
-        """Serve HTTPS on a bound socket. It may be called several times, for several sockets."""
+        """Serve HTTPS on a bound socket. Call this once for each socket."""
         self._servers.append(await serve(self.filters.route, sock=sock, ssl=self._tls, pool=self._pool, limits=limits))
 
     async def close(self, grace: float) -> None:

@@ -1,4 +1,4 @@
-"""The names of Linux's capabilities (capabilities(7)), without `CAP_`, and those that container engines grant."""
+"""The names of Linux's capabilities (capabilities(7)), without `CAP_`, and the defaults of container engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cleans up after a cluster has ended: its context in the kubeconfig, and the state that is not kept."""
+"""Cleans up after a cluster has ended: removes its context from the kubeconfig, and its files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hatchway.removal import remove_path
 
 
 def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
-    """Take the (stopped) cluster out of the kubeconfig, and remove everything it has kept.
+    """Remove the context of the (stopped) cluster from the kubeconfig, and delete the cluster's files.
 
-    A full disk or a damaged kubeconfig does not prevent the removal, because the removal may free the missing space.
+    A full disk or a damaged kubeconfig does not prevent the deletion, which may free the missing space.
 
-    delete: False keeps the state.
+    delete: False to keep the files.
 
     Returns why the context is still in the kubeconfig; None when it was removed.
 
@@ -40,11 +40,11 @@ def clean_up(state: StateDir, *, delete: bool) -> HatchwayError | None:
 
 
 def _remove_state(state: StateDir) -> None:
-    """Remove everything the (stopped) cluster has kept. Raises HatchwayError when something cannot be removed."""
+    """Delete all files of the (stopped) cluster. Raises HatchwayError when a file cannot be removed."""
     try:
         remove_path(state.path)
     except OSError as error:
-        # error.filename is only a name in some directory of the tree, so the message does not have it.
+        # The message does not contain error.filename, because this is only a name in some directory of the tree.
         hint = (
             "files in it belong to another user, or to a range of /etc/subuid that you had: root can remove it"
             if isinstance(error, PermissionError)

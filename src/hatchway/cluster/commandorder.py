@@ -35,7 +35,7 @@ def settle(state: StateDir) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def starting(state: StateDir, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Be the only command that starts this cluster during the block, while no command ends it.
+    """Wait for the right to start this cluster. During the block, no other command starts or ends the cluster.
 
     Args:
         on_wait: called once with the reason, when the block must wait for another command.
@@ -46,8 +46,8 @@ def starting(state: StateDir, on_wait: Callable[[str], None]) -> Iterator[None]:
     deadline = time.monotonic() + _SETTLE_SECONDS
     told = False
     while True:
-        # Checked before the lock is taken: otherwise `stop` would mistake this waiting start for one that is under way.
-        # Checked again afterwards: when a start and an end begin at the same time, at least one sees the other.
+        # Check before taking the lock: otherwise `stop` would mistake this waiting start for a start under way. Check
+        # once more with the lock: if a start and an end begin at the same time, at least one of them notices the other.
         ends = state.is_ending()
         if not ends:
             with state.starting() as alone:
@@ -65,7 +65,7 @@ def starting(state: StateDir, on_wait: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending(state: StateDir) -> Iterator[None]:
-    """Be the only command that ends this cluster during the block. Commands that start it wait until the block ends.
+    """Wait for the right to end this cluster. During the block, other commands neither start nor end the cluster.
 
     Raises:
         HatchwayError: another command has been ending it for too long.

@@ -1,6 +1,7 @@
 """ComponentStatuses: whether the store, the controllers and the scheduler work (`pkg/registry/core/componentstatus`).
 
-Kubernetes asks the components' health ports when the type is read. Here all components run in this process.
+When this type is read, Kubernetes sends requests to the health ports of the components. In Hatchway, all components run
+in this process.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ _NOT_STARTED = MappingProxyType({"": "not started yet"})
 
 
 class ComponentStatuses:
-    """Makes ComponentStatuses from the present state of the components. store: the store of the API server."""
+    """Makes ComponentStatuses from the current state of the components. store: the store of the API server."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # Why controllers do not run at the moment, by name (`supervise`).
+        # The controllers that do not run at the moment, by name, each with the reason (`supervise`).
         self.controllers: Mapping[str, str] = _NOT_STARTED
 
     def objects(self) -> list[Object]:
@@ -31,7 +32,7 @@ class ComponentStatuses:
         others = next((f"{name}: {why}" if name else why for name, why in self._others()), "")
         return [
             _status("controller-manager", others),
-            # Tools look for this name: the only member of Kubernetes' store, etcd.
+            # Tools expect this name: in Kubernetes, it is the only member of etcd.
             _status("etcd-0", self._store.problem),
             _status("scheduler", scheduler),
         ]

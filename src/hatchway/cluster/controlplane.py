@@ -51,7 +51,7 @@ logger = logging.getLogger("hatchway.cluster")
 
 _READY_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
-# Seconds that the node agent needs in addition to the time that its pods may take.
+# At the end of a cluster, the node agent may take this many seconds in addition to the time of its pods.
 _STOP_MARGIN = 3.0
 _WITHOUT_NETWORK = "`hatchway up --network auto` runs pods on loopback addresses instead, without isolation"
 
@@ -73,7 +73,7 @@ class ControlPlane:
 
     @contextlib.asynccontextmanager
     async def running(self, on_network_started: Callable[[int], None]) -> AsyncIterator[asyncio.Future[str]]:
-        """Start everything, wait until it is ready, and stop it at the end.
+        """Start all parts of the cluster, wait until they are ready, and stop them at the end.
 
         Yields a future that is done when the network or the controllers have ended by themselves. Its result is the
         reason.
@@ -177,17 +177,17 @@ class ControlPlane:
             self._resources = cgroups.why_none(error)
 
     def _remove_groups(self) -> None:
-        """Remove the cluster's control group, in which nothing runs any more."""
+        """Remove the cluster's control group, in which no process runs any more."""
         if self._groups is not None:
             groups, self._groups = self._groups, None
             try:
                 cgroups.remove_tree(groups)
             except OSError as error:
-                # The next start of this cluster removes it.
+                # The next start of this cluster removes the control group.
                 logger.error("the control group %s is not removed: %s", groups, error)
 
     async def _start_network(self, api_port: int) -> ClusterNetwork:
-        """Start the private network where this machine allows it, else loopback."""
+        """Start the private network if this machine allows it, otherwise a network on loopback addresses."""
         mode, why = self.config.network, "isolation was switched off with --network loopback"
         self._resources = no_network = cgroups.why_none(cgroups.NoGroups("the cluster has no private network"))
         self.state.egress_file.unlink(missing_ok=True)
@@ -204,7 +204,7 @@ class ControlPlane:
         return await launcher.start_loopback_network(self._prepare_network(api_port, loopback=True), why)
 
     def _prepare_network(self, api_port: int, *, loopback: bool) -> launcher.NetworkSettings:
-        """Write the certificates and the node agent's configuration; return the settings to start a network with."""
+        """Write the certificates and the node agent's configuration. Return the settings of the private network."""
         state = self.state
         ips = [plan.node_ip(index, loopback=loopback) for index in range(len(self.names))]
         pki.ensure(
@@ -252,7 +252,7 @@ class ControlPlane:
         )
 
     def _egress(self) -> EgressSettings | None:
-        """Return how pods reach other networks; None when they do not. Raises HatchwayError."""
+        """Return the settings by which pods reach other networks; None when they do not. Raises HatchwayError."""
         mode = self.config.egress
         tool = tools.choose(mode)
         if tool is None:
@@ -310,7 +310,7 @@ class ControlPlane:
     async def _start_addons_and_wait(
         self, client: Client, network: ClusterNetwork, server: str, certificates: pki.Pki
     ) -> None:
-        """Create the objects of chosen add-ons, remove those of others, and report when the cluster is ready.
+        """Create the objects of chosen add-ons, remove those of other add-ons, and report when the cluster is ready.
 
         Nodes and services that are not ready in time are reported as problems, but the cluster keeps running.
 
@@ -358,7 +358,7 @@ class ControlPlane:
         report("ready", **run, problems=self.problems)
 
     async def _await_ready(self, client: Client, network: ClusterNetwork, services: list[Any], idle: set[str]) -> None:
-        """Wait for nodes and built-in services. idle: the services that have no pods on purpose."""
+        """Wait for nodes and built-in services. idle: services without pods, for which it does not wait."""
         deadline = self.began + _READY_SECONDS
         names = sorted({service["metadata"]["name"] for service in services} - idle)
         async with asyncio.TaskGroup() as group:
@@ -396,7 +396,7 @@ async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
 
 
 def _listen(config: ClusterConfig) -> socket.socket:
-    """Open the API server's socket on 127.0.0.1: on the configured or default port, or on any free port if it is taken.
+    """Open the API server's socket on 127.0.0.1: on the configured or default port; if that is taken, on any free port.
 
     If the user asked for a port that is taken, `startoptions.configure` has already refused to start.
     """

@@ -1,8 +1,8 @@
 """Cron schedules as Kubernetes reads them: `ParseStandard` of robfig/cron v3, with its errors. Pure.
 
-Other cron libraries take other syntax (`L`, `W`, `#`) and combine day of month and day of week differently. Here both
-must match when one of them is a `*` without a step; otherwise, one is enough. As with robfig/cron, an hour that a time
-zone skips has no runs, and an hour that it repeats has its runs twice.
+Other cron libraries accept other syntax (`L`, `W`, `#`), and combine day of month and day of week differently. In
+Kubernetes, both must match if one of the two is a `*` without a step; otherwise, one match is enough. As in
+robfig/cron, an hour that a time zone skips has no runs, and an hour that it repeats has its runs twice.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _duration_part = re.compile(r"([0-9.]+)(ns|us|µs|μs|ms|s|m|h)")
 _zone_part = re.compile(r"[A-Za-z._0-9+][A-Za-z._0-9+-]{0,13}").fullmatch
 # The longest delay of `@every`, in seconds.
 _MAX_DELAY = 10**9
-# The most characters of a schedule. Kubernetes has no limit, but schedules are parsed often, and a long one takes long.
+# The most characters of a schedule. Kubernetes has no limit. Schedules are parsed often, so parsing must be quick.
 _MAX_LENGTH = 4096
 
 
@@ -46,7 +46,7 @@ class CronError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """A schedule without a clock: `@every 1h30m` after the last run."""
+    """A schedule with a fixed delay after the last run: `@every 1h30m`."""
 
     delay: timedelta
 
@@ -71,7 +71,7 @@ class WallClock:
     zone: tzinfo = UTC
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """Return the next run after `moment`, in UTC and whole seconds; None when five years have none."""
+        """Return the next run after `moment`, in UTC and whole seconds; None if there is no run within five years."""
         if not (self.minutes and self.hours and self.months):
             # A field without values: `,`.
             return None

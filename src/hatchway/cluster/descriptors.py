@@ -1,7 +1,7 @@
-"""Limits of open descriptors: how many the cluster's processes have, and how many of these one client can take.
+"""Limits of open descriptors: how many each process of the cluster may have, and how many one client may use.
 
 Each connection, UDP flow and listening socket needs one or two descriptors, and each process needs some for its other
-work. So the connections of one client must not take them all.
+work. So the connections of one client must not use up all descriptors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hatchway.proxy.limits import Limits
 
 
 def raise_limit() -> None:
-    """Allow this process, and those that it starts, as many descriptors as its user may have."""
+    """Raise the limit of descriptors to the user's hard limit, for this process and processes that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         # Descriptors above 1023 are safe here: only select(2) cannot handle them, and event loops do not use it.
@@ -40,8 +40,8 @@ class ClientQuota:
     """Counts the connections or UDP flows that clients hold.
 
     total: the limit for all clients together. each: the limit for one client (one address). A client never gets more
-    than is still free, so that a few clients cannot take everything: the first one half, the second one a quarter ...
-    (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998).
+    than is still free, so that a few clients cannot use up everything: the first client gets half, the second a quarter
+    ... (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998).
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -60,11 +60,11 @@ class ClientQuota:
 
     @property
     def held(self) -> int:
-        """Return how much all clients hold."""
+        """Return the number that all clients hold together."""
         return self._sum
 
     def take(self, client: str) -> bool:
-        """Count one more for a client. Return False, and count nothing, when the limit is reached."""
+        """Count one more connection or flow of a client. Return False, and do not count it, if the limit is reached."""
         if self._held[client] >= min(self.each, self.total - self._sum):
             return False
         self._held[client] += 1
@@ -72,7 +72,7 @@ class ClientQuota:
         return True
 
     def give_back(self, client: str) -> None:
-        """Count one less for a client, after `take`."""
+        """Count one connection or flow less for a client. Each call undoes one successful `take`."""
         self._sum -= 1
         self._held[client] -= 1
         if not self._held[client]:

@@ -1,4 +1,4 @@
-"""The add-ons that start on first use, and what starts them.
+"""The add-ons that start on first use: their names, and the class that starts them.
 
 Their Deployments are made with no replicas. When the service proxy (for connections) or the API server (for the proxy
 verb) finds no endpoint of one of their Services, it calls `FirstUseStarts.report`, and holds the client until there is
@@ -62,7 +62,7 @@ class FirstUseStarts:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def report(self, deployment: str) -> None:
-        """Start a Deployment of the table. Does nothing when that was tried a moment ago."""
+        """Start a Deployment of the table. Do nothing if the last attempt was a moment ago."""
         now = self._clock()
         if deployment not in STARTED_ON_USE or now - self._begun.get(deployment, -_PAUSE) < _PAUSE:
             return
@@ -72,7 +72,7 @@ class FirstUseStarts:
         task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
-        """Cancel what is under way."""
+        """Cancel all attempts that are under way."""
         for task in self._tasks:
             task.cancel()
 

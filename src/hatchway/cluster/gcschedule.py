@@ -1,12 +1,14 @@
 """Collects the control plane's cyclic garbage in small portions, and when no large request is under way.
 
-Python itself searches all objects of the process whenever their number has grown by a quarter. With a cluster's objects
-in memory that holds the event loop for tens of milliseconds, in the middle of a request. The API's objects are trees,
-which Python frees without a search. So here Python collects only the young generations automatically. Objects that
-survive are searched up to ten times a second, when no large request is under way. Then they are set aside
-(`gc.freeze`), so that the next search sees only new ones. Now and then, when the process has been nearly idle for some
-seconds, all objects are searched: some that were set aside, connections above all, may be garbage by now. With
-thousands of objects in the cluster that takes a tenth of a second.
+Python itself searches all objects of the process whenever their number has grown by a quarter. With the objects of a
+cluster in memory, this blocks the event loop for tens of milliseconds, in the middle of a request. The API's objects
+are trees, which Python frees without a search.
+
+So Python's automatic collection is limited to the young generations. Objects that survive it are searched up to ten
+times a second, when no large request is under way. Then they are frozen (`gc.freeze`), so that the next search visits
+only new objects. From time to time, when the process has been nearly idle for some seconds, all objects are searched,
+because frozen objects (mostly connections) may be garbage by now. With thousands of objects in the cluster, this takes
+a tenth of a second.
 """
 
 from __future__ import annotations
@@ -18,32 +20,34 @@ from collections.abc import Callable
 
 __all__ = ["GcSchedule"]
 
-# The young generation is collected after this many new objects, the middle one after this many collections of it.
+# The young generation is collected after `_YOUNG` new objects, and the middle generation after `_MIDDLE` collections of
+# the young generation. The old generation is never collected automatically.
 _YOUNG, _MIDDLE, _NEVER = 700, 10, 1_000_000
-# After `_DUE` collections of the middle generation (7,000 objects each, most of them freed) the old one is searched
-# when no large request is under way; after `_MUST` it is searched in any case.
+# After `_DUE` collections of the middle generation (7,000 objects each, most of them freed), the old generation is
+# searched when no large request is under way. After `_MUST` collections, it is searched in any case.
 _DUE, _MUST = 4, 100
 # Seconds between two checks. Under full load, searching the objects that are made in this time takes milliseconds.
 _INTERVAL = 0.1
-# Seconds over which the use of the processor is measured, and for how many of these times in a row it must be little.
+# Seconds over which the use of the processor is measured, and the number of low measurements in a row after which the
+# process counts as idle.
 _MEASURED, _QUIET = 1.0, 5
-# Seconds between two searches of everything, and the share of a core below which the process counts as idle.
+# Seconds between two searches of all objects, and the share of a core below which a measurement is low.
 _EVERYTHING_AFTER = 1800.0
 _LITTLE = 0.1
-# Everything is searched again when the objects that were set aside have grown by this share since the last time: by
-# `_MORE` when the process is idle, by `_MOST` in any case.
+# All objects are also searched when the number of frozen objects has grown by this share since the last such search:
+# by `_MORE` if the process is idle, by `_MOST` otherwise.
 _MORE, _MOST = 1.0, 4.0
 
 
 class GcSchedule:
     """Collects the process's cyclic garbage while it runs.
 
-    is_busy: whether a large request is under way.
+    is_busy: returns True while a large request is under way.
     """
 
     def __init__(self, is_busy: Callable[[], bool]) -> None:
         self._is_busy = is_busy
-        # The number of objects that were set aside after the last full search, and the number now.
+        # The number of frozen objects after the last search of all objects, and the current number.
         self._left = self._aside = 0
         self._threshold = gc.get_threshold()
         self._everything_at = 0.0

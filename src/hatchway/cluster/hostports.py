@@ -24,7 +24,7 @@ def host_ports(pod: dict[str, Any]) -> frozenset[HostPort]:
 
 
 def ports_clash(wanted: Iterable[HostPort], used: Iterable[HostPort]) -> bool:
-    """Return True when a wanted port is used already: with the same protocol and on an address in common."""
+    """Return True when a wanted port is used already, with the same protocol and on the same address (or on all)."""
     taken = list(used)
     return any(
         one[1:] == other[1:] and (one[0] == other[0] or _EVERY_ADDRESS in (one[0], other[0]))

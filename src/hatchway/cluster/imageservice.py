@@ -1,4 +1,4 @@
-"""Starts the process that pulls images (`hatchway/images/pullservice/service.py`) when a node first asks for one.
+"""Starts the process that pulls images (`hatchway/images/pullservice/service.py`) when a node requests an image.
 
 The control plane listens on a Unix socket, and waits for a connection. Then it starts the process, which inherits the
 socket. When the idle process has ended, the control plane waits for the next connection.
@@ -78,7 +78,7 @@ class ImageService:
 
     async def _run(self, sock: socket.socket) -> int:
         """Run the process to its end; return its exit code. Raises OSError when it cannot be started."""
-        # The process ends when its standard input ends, so also when this process is killed.
+        # The process ends when its standard input ends, so it also ends when this process is killed.
         lifeline, inner = socket.socketpair()
         with lifeline:
             with inner, self._log_file.open("ab") as output:

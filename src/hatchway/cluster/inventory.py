@@ -22,7 +22,7 @@ def context_name(name: str) -> str:
 def check_name(name: str) -> str:
     """Check a cluster's name, and return it. Raises HatchwayError.
 
-    It must be a DNS label, because it becomes the name of a directory and of a kubeconfig context.
+    The name must be a DNS label, because it becomes the name of a directory and of a kubeconfig context.
     """
     if not _NAME.match(name):
         raise HatchwayError(f'"{name}" cannot be a cluster\'s name', "use small letters, digits and hyphens")

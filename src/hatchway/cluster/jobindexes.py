@@ -41,7 +41,7 @@ def contains(intervals: Intervals, index: int) -> bool:
 
 
 def format_intervals(intervals: Intervals) -> str:
-    """Return the intervals as a status shows them; an interval of two is written as two indexes."""
+    """Return the intervals in the form of a Job's status. An interval of two indexes is written as `1,2`."""
     return ",".join(
         str(first) if first == last else f"{first}{',' if last == first + 1 else '-'}{last}"
         for first, last in intervals
@@ -49,7 +49,7 @@ def format_intervals(intervals: Intervals) -> str:
 
 
 def parse_intervals(text: str, completions: int) -> Intervals:
-    """Return the intervals in a text, below `completions`; parts that are not valid are left out."""
+    """Parse intervals. Indexes that are not below `completions` and parts that are not valid are left out."""
     found: Intervals = []
     for part in text.split(",") if text else ():
         first, dash, last = part.partition("-")

@@ -1,4 +1,4 @@
-"""A cluster's context in the kubeconfig: merged at the start, taken out at the end."""
+"""Adds a cluster's context to the kubeconfig when the cluster starts, and removes it when the cluster ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hatchway.kube import kubeconfig
 
 
 def entry(state: StateDir, context: str, server: str) -> kubeconfig.KubeconfigEntry:
-    """Return a cluster's part of a kubeconfig, with the administrator's credentials. context: its name there."""
+    """Return a cluster's part of a kubeconfig, with the administrator's credentials. context: the context's name."""
 
     def encoded(name: str) -> str:
         return base64.b64encode((state.pki / name).read_bytes()).decode()
@@ -27,14 +27,14 @@ def write_kubeconfig(state: StateDir, path: Path, server: str) -> str:
     before = kubeconfig.merge(path, entry(state, context, server))
     known = state.load_kubeconfig()
     if before == context:
-        # A cluster that was killed has left its context. Keep the context that was current before that.
+        # A cluster that was killed has not removed its context. Keep the record of the former current context.
         before = known["before"] if known else ""
     state.save_kubeconfig({"path": str(path), "context": context, "before": before})
     return context
 
 
 def restore_kubeconfig(state: StateDir) -> None:
-    """Take the cluster out of the kubeconfig it was merged into. Idempotent."""
+    """Remove the cluster from the kubeconfig into which it was merged. Idempotent."""
     known = state.load_kubeconfig()
     if known is None:
         return
@@ -46,8 +46,8 @@ def restore_kubeconfig(state: StateDir) -> None:
 
 
 def remove_context(known: dict[str, Any]) -> None:
-    """Take a cluster's context out of a kubeconfig. Idempotent.
+    """Remove a cluster's context from a kubeconfig. Idempotent.
 
-    known: what `StateDir.load_kubeconfig` returns.
+    known: the record that `StateDir.load_kubeconfig` returns.
     """
     kubeconfig.remove(Path(known["path"]), known["context"], known["before"])

@@ -1,9 +1,9 @@
 """Starts and ends the control plane of an embedded cluster, from another process.
 
-The control plane (`python -m hatchway.cluster`) reports its progress as JSON lines on its standard output. Each is an
-object with the field `event`: "api", "nodes", "removed" (add-ons), "built-in", "first-use" (built-in services that wait
-for it), "ready" or "error". An attached control plane ends when its standard input is closed, or when its parent
-process has ended. The line `KEEP` on its standard input tells it to stay.
+The control plane (`python -m hatchway.cluster`) reports its progress as JSON lines on its standard output. Each line is
+an object with the field `event`: "api", "nodes", "removed" (add-ons), "built-in", "first-use" (built-in services that
+wait for their first use), "ready" or "error". An attached control plane ends when its standard input is closed, or when
+its parent process has ended. After the line `KEEP` on its standard input, it continues in these cases.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Running:
         self.process.wait()
 
     def keep(self) -> None:
-        """Tell an attached control plane to stay when this process ends, and let it continue."""
+        """Tell an attached control plane that it must continue when this process ends, and close its streams."""
         assert self.process.stdin is not None
         # The control plane may have ended already.
         with contextlib.suppress(BrokenPipeError):
@@ -63,7 +63,7 @@ class Running:
         self.detach()
 
     def detach(self) -> None:
-        """Let the control plane continue when this process ends."""
+        """Close the streams to a control plane that continues when this process ends."""
         for stream in (self.process.stdin, self.process.stdout):
             if stream:
                 stream.close()
@@ -129,7 +129,7 @@ def _wait_until_ready(state: StateDir, process: subprocess.Popen[bytes], progres
             return event
     code = process.wait()
     if code == -signal.SIGTERM:
-        # The signal ended it before it could report this itself.
+        # The signal ended the control plane before it could report this itself.
         raise HatchwayError(f'cluster "{state.path.name}" was stopped while it was starting')
     raise HatchwayError(
         f'cluster "{state.path.name}" ended while it was starting (exit code {code})',
@@ -139,7 +139,7 @@ def _wait_until_ready(state: StateDir, process: subprocess.Popen[bytes], progres
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C while the block runs, so that a second one does not interrupt the clean-up."""
+    """Ignore Ctrl-C while the block runs, so that a second Ctrl-C does not interrupt the clean-up."""
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -165,7 +165,7 @@ def stop(state: StateDir) -> bool:
         elif starter is None or state.starter() != starter:
             break
         else:
-            # The command that starts it has no control plane yet, or the control plane has just ended.
+            # The command that starts the cluster has no control plane yet, or the control plane has just ended.
             ended = True
             if time.monotonic() - began > _HEAR_SECONDS and not asked:
                 asked = True
@@ -214,7 +214,7 @@ def end(state: StateDir, process: Process) -> None:
 
 
 def end_remains(state: StateDir) -> None:
-    """End what is left of a control plane that was killed. Its network ends by itself, unless it is stopped (SIGSTOP).
+    """End the remaining processes of a killed control plane. A network that is not stopped (SIGSTOP) ends by itself.
 
     Raises HatchwayError when the kernel does not end it.
     """

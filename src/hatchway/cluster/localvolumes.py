@@ -1,7 +1,7 @@
 """The directories of the default StorageClass: one for each volume, in the file system of a node.
 
-A node's file system is `nodes/NAME` in the state directory. Pods with a hostPath can change all of it, so every path is
-walked with descriptors below that directory (`beneath.py`), and nothing outside of it is made or deleted.
+A node's file system is the directory `nodes/NAME` in the state directory. Pods with a hostPath can change everything in
+it. So every path below it is opened by descriptors (`beneath.py`), and nothing outside of it is made or deleted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _NAME = re.compile(r"[A-Za-z0-9][-_.A-Za-z0-9]{0,254}").fullmatch
 class LocalVolumes:
     """Makes and deletes the directories of volumes.
 
-    base: the parent of the nodes' directories. shared: directories of this machine, which hide the nodes' own ones.
+    base: the parent of the nodes' directories. shared: directories of this machine that pods see in place of the nodes'
+    directories with the same path.
     """
 
     def __init__(self, base: Path, shared: Sequence[str] = ()) -> None:
@@ -39,7 +40,7 @@ class LocalVolumes:
         return f"`--host-path {self._covering}` shows a directory of this machine in place of the nodes' {ROOT}"
 
     def make(self, node: str, name: str) -> None:
-        """Make the directory `name` on a node, unless it is there. Blocks. Raises OSError, ValueError.
+        """Make the directory `name` on a node, unless it exists. Blocks. Raises OSError, ValueError.
 
         Every user of a container may write to it, as with kind's provisioner: hostPath volumes have no fsGroup.
         """
@@ -57,7 +58,7 @@ class LocalVolumes:
                     os.fchmod(made, 0o777)
 
     def remove(self, node: str, name: str) -> None:
-        """Delete the directory `name` on a node with all that is in it. Blocks. Raises OSError, ValueError."""
+        """Delete the directory `name` on a node, with its contents. Blocks. Raises OSError, ValueError."""
         try:
             with (
                 self._opened(node, name, create=False) as root,
@@ -65,7 +66,7 @@ class LocalVolumes:
             ):
                 removal.remove_owned(found, name)
         except FileNotFoundError:
-            # It was never made, or is gone already.
+            # The directory was never made, or is deleted already.
             return
 
     def _opened(self, node: str, name: str, *, create: bool) -> AbstractContextManager[int]:

@@ -1,7 +1,7 @@
 """The node agent: `python -m hatchway.cluster.nodeagent [CONFIG]`, started inside the cluster's network.
 
-One process serves all nodes. Each node has a kubelet and a client; they share the service proxy, and one watch on the
-services. CONFIG is the path of the file that `node/config.py` describes; without CONFIG, the environment variable
+One process serves all nodes. Each node has a kubelet and a client. All nodes share the service proxy, and one watch on
+the services. CONFIG is the path of the file that `node/config.py` describes; without CONFIG, the environment variable
 HATCHWAY_NODE_CONFIG has the path.
 """
 
@@ -50,7 +50,7 @@ _WITHOUT_NAMESPACES = (
 async def run(config: AgentConfig, runtime: Runtime, stop: asyncio.Event) -> None:
     """Serve all nodes until `stop` is set, then end their pods' processes.
 
-    Raises the first error of a task that the nodes cannot work without.
+    Raises the first error of a task that all nodes need.
     """
     runtime.mount_memory(str(StateDir(Path(config.state_dir)).memory))
     async with _kubelets(config, runtime) as kubelets:
@@ -114,7 +114,7 @@ async def _kubelets(config: AgentConfig, runtime: Runtime) -> AsyncIterator[list
 
 
 def open_images(config: AgentConfig, runtime: Runtime) -> ImageStock | None:
-    """Return the container images for the nodes; None when the cluster has no store of them."""
+    """Return the container images for the nodes; None when the cluster has no image store."""
     if not config.image_store:
         return None
     state, store = StateDir(Path(config.state_dir)), Path(config.image_store)
@@ -137,7 +137,7 @@ async def _keep_clean(config: AgentConfig, runtime: Runtime, kubelets: list[Kube
     """Delete the files of removed pods, after a while, so that log collectors can read them first."""
     state = StateDir(Path(config.state_dir))
     for kubelet in kubelets:
-        # Until the pods are known, every pod would seem to be removed.
+        # Before the pods have been listed, every pod would seem to be removed.
         await kubelet.pods.synced()
     while True:
         await asyncio.sleep(_CLEAN_UP_SECONDS)

@@ -1,6 +1,6 @@
-"""The contract between `policies/`, which knows network policies, and `network/packetfilter.py`, which drops packets.
+"""The contract between `policies/`, which reads network policies, and `network/packetfilter.py`, which drops packets.
 
-The filter is where packets are routed between pods and nodes. A pod that policies select is isolated: one chain for
+The filter checks packets that are routed between pods and nodes. A pod that policies select is isolated: one chain for
 each direction decides which of the pod's connections are allowed. The user of the filter chooses the names of chains
 and sets. Chains never change; elements of sets are added and removed.
 """
@@ -24,10 +24,10 @@ PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 class AllowRule(NamedTuple):
     """Allows connections that meet all of its conditions.
 
-    peers: a set of addresses (or of their ranges) that must hold the peer's address; "": every peer.
+    peers: a set of addresses (or of their ranges) that must contain the peer's address; "": every peer.
     protocol: "TCP", "UDP" or "SCTP"; "": every protocol, ICMP included.
     ports: the destination's port; None: every port.
-    sockets: a set of sockets that must hold the destination's address and port; "": no such condition.
+    sockets: a set of sockets that must contain the destination's address and port; "": no such condition.
     """
 
     peers: str
@@ -64,7 +64,7 @@ class DropSet:
 
 @dataclass(frozen=True, slots=True)
 class MakeRules:
-    """Makes a chain that allows what one of its rules allows. Its caller decides about other connections."""
+    """Makes a chain that allows a connection if one of its rules does. The calling chain decides about the others."""
 
     name: str
     direction: Direction
@@ -73,7 +73,7 @@ class MakeRules:
 
 @dataclass(frozen=True, slots=True)
 class MakeGroup:
-    """Makes a chain that calls other chains, and refuses what none of them allows."""
+    """Makes a chain that calls other chains, and refuses connections that none of these allows."""
 
     name: str
     chains: tuple[str, ...]
@@ -115,15 +115,15 @@ class PacketFilter(Protocol):
     """Drops packets in the cluster's network. The methods block: call them in a thread, one at a time."""
 
     def reset(self) -> None:
-        """Remove everything, and refuse all new connections of pods until `release`. Raises OSError."""
+        """Remove all chains and sets, and refuse all new connections of pods until `release`. Raises OSError."""
         ...
 
     def apply(self, changes: list[FilterChange]) -> None:
-        """Apply changes in their order. Raises OSError; then only some may be applied, and `reset` is necessary."""
+        """Apply changes in their order. Raises OSError; then only some may be applied: call `reset`."""
         ...
 
     def release(self) -> None:
-        """End what `reset` has begun: from now on connections of pods that are not isolated are allowed."""
+        """Allow connections of pods that are not isolated, after `reset` has refused them."""
         ...
 
 
@@ -138,12 +138,12 @@ class PodAdmission(Protocol):
         ...
 
     def forget(self, uid: str) -> None:
-        """Note that the pod has no address any more. Idempotent."""
+        """Record that the pod has no address any more. Idempotent."""
         ...
 
 
 class ConnectionPolicy(Protocol):
-    """Decides which connections network policies allow, where sockets relay connections and no packets are routed."""
+    """Decides whether policies allow connections that sockets relay. The packet filter does not see their packets."""
 
     def allows(self, client: str, address: str, port: int, protocol: str, *, via: str = "") -> bool:
         """Return True when a client may connect to an address.

@@ -10,30 +10,31 @@ POD_CIDR = ipaddress.IPv4Network("10.244.0.0/16")
 NODE_CIDR = ipaddress.IPv4Network("172.18.0.0/16")
 API_SERVICE_IP = "10.96.0.1"
 DNS_SERVICE_IP = "10.96.0.10"
-# The way to other networks: the host's name servers as pods reach them, the cluster's address on the interface to the
-# outside, and the next hop there. The range is a part of NODE_CIDR that no node has.
+# Addresses for connections to other networks: the address at which pods reach the host's name servers, the cluster's
+# address on the interface to the outside, and the next hop. They are in a part of NODE_CIDR that no node has.
 EGRESS_CIDR = ipaddress.IPv4Network("172.18.255.0/24")
 HOST_NAMESERVER = "172.18.255.53"
 EGRESS_IP, EGRESS_NEXT_HOP = "172.18.255.100", "172.18.255.2"
 NODE_PORTS = range(30000, 32768)
-# Where node ports are published on this machine, and the addresses that load balancers get there. The range is apart
-# from those of clusters without namespaces (below) and of forwards (127.32.0.0/11).
+# The address on which node ports are published on this machine, and the addresses of load balancers. This range does
+# not overlap with the ranges of clusters without namespaces (below) and of forwards (127.32.0.0/11).
 HOST_IP = "127.0.0.1"
 BALANCER_CIDR = ipaddress.IPv4Network("127.16.0.0/16")
 KUBELET_PORT = 10250
 DEFAULT_API_PORT = 6443
 CONTROL_PLANE = "control-plane"
 
-# The nodes' directories of all pods' logs, of the logging add-on's index, and of the monitoring add-on's samples.
+# Directories of each node: the logs of pods, the logging add-on's index, and the monitoring add-on's samples.
 NODE_LOGS = "/var/log/pods"
 NODE_LOG_INDEX = "/var/lib/hatchway/logging"
 NODE_SAMPLES = "/var/lib/hatchway/monitoring"
 
-# Without namespaces (macOS, locked-down Linux) everything lives on loopback: 127.64.0.x nodes, 127.64+N.0.0/16 pods.
+# Without namespaces (macOS, locked-down Linux), all addresses are loopback addresses: 127.64.0.x for nodes,
+# 127.64+N.0.0/16 for pods.
 LOOPBACK_NODES = ipaddress.IPv4Network("127.64.0.0/24")
 
 
-# Ranges that no Service can have: those of the cluster's own network, and special-purpose ranges (RFC 6890).
+# Ranges that no Service can have: the ranges of the cluster's own network, and special-purpose ranges (RFC 6890).
 _NOT_FOR_SERVICES = (
     POD_CIDR,
     NODE_CIDR,
@@ -64,7 +65,7 @@ def node_ip(index: int, *, loopback: bool = False) -> str:
 
 
 def gateway(index: int) -> str:
-    """Return the gateway of a node and its pods: the address by which they reach all others in the private network."""
+    """Return the gateway of a node and its pods, by which they reach all other addresses in the private network."""
     return str(pod_cidr(index)[1])
 
 

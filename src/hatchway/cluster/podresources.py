@@ -1,8 +1,8 @@
-"""What a pod requests and is limited to, as a whole (component-helpers' `resource/helpers.go`). Pure.
+"""The requests and limits of a pod as a whole (component-helpers' `resource/helpers.go`). Pure.
 
-A pod uses the sum of its containers, or what its init containers need at their peak if that is more. A sidecar (an
-init container that restarts always) counts from its start on. Amounts for the pod as a whole (`spec.resources`) replace
-these sums.
+They are the sum of its containers, or the peak of its init containers if that is more. A sidecar (an init container
+that restarts always) is included from its start on. Amounts for the pod as a whole (`spec.resources`) replace these
+sums.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def is_resize_infeasible(pod: Spec) -> bool:
 def reserved_spec(pod: Spec) -> Spec:
     """Return the spec of a pod with the requests that are reserved for it on its node.
 
-    While a pod is being resized, this is the largest of three requests: the one in its spec, the one that its node has
-    granted, and the one that is in effect (`determineEffectiveRequests`).
+    While a pod is being resized, this is the largest of three requests: the request in its spec, the request that its
+    node has granted, and the request that is in effect (`determineEffectiveRequests`).
 
     Raises ValueError for text that is not a quantity.
     """
@@ -79,12 +79,12 @@ def pod_resources(
     with_overhead: bool = False,
     pod_level: Callable[[str], bool] = is_pod_level,
 ) -> Amounts:
-    """Return what a pod requests, or is limited to.
+    """Return the requests or the limits of a pod.
 
     spec: the pod's spec.
     own: returns the amounts of one container; None to use its `resources`.
-    with_overhead: True to add the overhead of the pod's runtime class; to limits only where the pod has a limit.
-    pod_level: returns True for the resources whose sums the pod's own `resources` replace.
+    with_overhead: True to add the overhead of the pod's runtime class. A pod without a limit gets no limit by this.
+    pod_level: returns True for a resource whose sum is replaced by the amount in the pod's own `resources`.
 
     Raises ValueError for text that is not a quantity.
     """

@@ -1,4 +1,4 @@
-"""Processes known by their id and start time: the id alone may belong to another process by the time it is used."""
+"""Processes identified by their ID and start time: the ID alone may soon belong to another process."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# The line on its standard input that tells an attached control plane to stay when its parent process ends.
+# The line that tells an attached control plane, on its standard input, to continue when its parent process ends.
 KEEP = b"keep\n"
 _POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process. pid: its id. started: when it was started, as this platform writes it; "" where that is not known."""
+    """A process. pid: its ID. started: its start time, in a form that depends on the platform; "" if unknown."""
 
     pid: int
     started: str
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """Return the process that has this id now."""
+        """Return the process that has this ID now."""
         return cls(pid, _started(pid))
 
     @classmethod
@@ -45,14 +45,14 @@ class Process:
         return {"pid": self.pid, "started": self.started}
 
     def alive(self) -> bool:
-        """Return True while this process runs, stopped ones included; False when another process has its id by now."""
+        """Return True while this process runs or is stopped; False once it has ended, or another process has its ID."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
         except PermissionError:
-            # The process belongs to another user, and this one never does. If this one's start time is known, it has
-            # ended, and another process has its id.
+            # The process with this ID belongs to another user, which this process never does. So if the start time of
+            # this process is known, it has ended, and another process has its ID.
             return not self.started
         found = _started(self.pid)
         return found == self.started if found and self.started else bool(found)
@@ -64,7 +64,7 @@ class Process:
         except OSError:
             return
         try:
-            # The descriptor refers to the process that has the id now; its identity is compared after that.
+            # The descriptor refers to the process that has the ID now. Only after that, the start time is compared.
             if not self.alive():
                 return
             for one in (number, signal.SIGCONT):
@@ -100,7 +100,7 @@ def _started(pid: int) -> str:
     """Return the start time of the process; "" when it does not run (a zombie does not)."""
     if sys.platform == "linux":
         try:
-            # The name in parentheses may hold blanks. After it: state, ..., start time in clock ticks since boot.
+            # The name in parentheses may contain blanks. After it: state, ..., start time in clock ticks since boot.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return ""

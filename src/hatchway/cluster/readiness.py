@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hatchway.kube.api import Client, Object
 from hatchway.kube.clusterinfo import NAMESPACE
 from hatchway.kube.informer import Informer, running
-from hatchway.kube.objects import get_condition, is_ready
+from hatchway.kube.objects import endpoint_is_ready, get_condition, is_ready
 from hatchway.kube.readyendpoints import selector_of
 from hatchway.kube.wellknown import API_SERVICES, ENDPOINT_SLICES, SERVICE_NAME
 
@@ -18,9 +18,9 @@ _LEAST_SECONDS = 5.0
 
 
 def has_ready_endpoint(service: str, slices: Iterable[Object]) -> bool:
-    """Return True when one of the EndpointSlices of `service` (in the slices' namespace) has a ready endpoint."""
+    """Return True when a service has a ready endpoint. slices: the EndpointSlices of the service's namespace."""
     return any(
-        endpoint.get("conditions", {}).get("ready")
+        endpoint_is_ready(endpoint)
         for found in slices
         if (found["metadata"].get("labels") or {}).get(SERVICE_NAME) == service
         for endpoint in found.get("endpoints") or ()
@@ -28,9 +28,9 @@ def has_ready_endpoint(service: str, slices: Iterable[Object]) -> bool:
 
 
 def without_replicas(services: Iterable[Object], deployments: Iterable[Object]) -> set[str]:
-    """Return the names of the services whose Deployment has no replicas: they start on first use, or a user stopped it.
+    """Return the names of services whose Deployment has no replicas: it starts on first use, or a user stopped it.
 
-    services, deployments: of one namespace.
+    services, deployments: the objects of one namespace.
     """
     idle = [
         (one["spec"]["template"]["metadata"].get("labels") or {}).items()
@@ -65,9 +65,9 @@ async def wait_for_built_in(client: Client, names: Sequence[str], deadline: floa
 
 
 async def wait_for_apis(client: Client, names: Sequence[str], deadline: float) -> list[str]:
-    """Wait until these APIServices are available. Return those that are not at `deadline`.
+    """Wait until these APIServices are available. Return those that are not available at `deadline`.
 
-    A client that asks before that may keep a list of types in which theirs are missing.
+    A client that reads discovery before that may cache a list of types in which the types of these APIs are missing.
     """
     services = Informer(client, API_SERVICES)
 
@@ -82,7 +82,7 @@ async def wait_for_apis(client: Client, names: Sequence[str], deadline: float) -
 
 
 async def _wait_until_none(informer: Informer, missing: Callable[[], list[str]], deadline: float) -> list[str]:
-    """Run the informer until `missing` returns nothing, asking again whenever one of its objects has changed."""
+    """Run the informer until `missing` returns nothing. Call `missing` again whenever an object has changed."""
     changed = asyncio.Event()
     informer.subscribe(lambda _type, _obj: changed.set())
     async with running(informer):

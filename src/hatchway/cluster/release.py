@@ -1,4 +1,4 @@
-"""The release of Kubernetes whose API the embedded cluster speaks (the schema tables are made from it)."""
+"""The release of Kubernetes whose API the embedded cluster serves (the schema tables are made from it)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract between what manages pods (`node/`, `services/`) and what runs them (`network/`).
+"""The contract between the packages that manage pods (`node/`, `services/`) and `network/`, which runs the pods.
 
 It corresponds to the CRI in Kubernetes. `network/` has two implementations: private (user, network, mount and PID
 namespaces) and loopback (for machines where namespaces cannot be made). Only `isolation` tells the kubelet which
@@ -20,11 +20,11 @@ from hatchway.cluster.packetrules import PacketFilter
 class Mount:
     """A file or directory shown at `path` inside a container.
 
-    source: a path of which no container can change any part.
+    source: a path on this machine. No container can change any part of this path.
     path: absolute, in the container.
-    read_only: whether it, and everything mounted below it, is read-only.
-    inside: a path in `source`, which is resolved at the time of mounting as if `source` were the root directory
-    (hostPath); "" is `source` itself.
+    read_only: whether the mount, and everything mounted below it, is read-only.
+    inside: a path in `source` (hostPath); "" is `source` itself. The path is resolved at the time of mounting, as if
+    `source` were the root directory.
     sub_path: a path below `inside`; its links may not lead out of `inside`. "" is `inside` itself.
     """
 
@@ -73,7 +73,8 @@ class ImageRoot:
     """A container's root file system, made of an image.
 
     layers: directories of unpacked layers, the topmost first. No container can change them.
-    changes: an empty directory on disk, for what the container writes. The caller deletes it after the container's end.
+    changes: an empty directory on disk, for files that the container writes. The caller deletes it after the
+    container's end.
     volumes: paths that the container may write even when its root is read-only (VOLUME in the image).
     """
 
@@ -90,9 +91,9 @@ class Privileges:
     and /etc/group. "" is root.
     groups: numbers of supplementary groups (supplementalGroups, fsGroup), besides those of /etc/group.
     merge_groups: whether the groups that /etc/group lists for the user are added (supplementalGroupsPolicy).
-    capabilities: names without `CAP_`; None means those that container engines grant by default.
+    capabilities: names without `CAP_`; None for the default capabilities of container engines.
     no_new_privileges: whether programs with setuid bits or file capabilities gain nothing.
-    seccomp: the profile: "default" forbids what container engines forbid, "" forbids nothing.
+    seccomp: the profile: "default" forbids the system calls that container engines forbid; "" forbids nothing.
     unmasked_proc: whether all of /proc is visible and writable, as far as the user namespace allows (procMount).
     """
 
@@ -110,20 +111,21 @@ class ContainerConfig:
     """The settings of one process in a sandbox.
 
     name: the container's name.
-    argv: already expanded ($(VAR)); argv[0] is looked up in the PATH of `env`.
+    argv: the program and its arguments, in which $(VAR) is expanded; argv[0] is looked up in the PATH of `env`.
     env: the complete environment.
     stdout, stderr: file descriptors that the process writes to; ignored when it has a terminal.
     stdin: the file descriptor that it reads from; -1 is /dev/null.
-    terminal: whether its three streams are a new terminal, its controlling one (`ContainerProcess.terminal`).
+    terminal: whether its three streams are a new terminal, which becomes its controlling terminal
+    (`ContainerProcess.terminal`).
     size: the terminal's width and height in characters at the start; None when they are not known.
     cwd: the working directory, as a path inside the container; None is "/".
     mounts: in addition to this machine's programs, /proc, /dev, a private /tmp and /run.
     read_only_root: whether the root file system (without volumes) is read-only.
     oom_score: oom_score_adj, 0 to 1000: when memory is short, the kernel first ends processes with the highest number.
-    processes_of: a running container whose process namespace it shares, and with which it ends; None:
-    `Sharing.processes` decides.
+    processes_of: a running container whose process namespace it shares, and with which it ends; None to use
+    `Sharing.processes`.
     root: the image's file system; None: this machine's programs are its root, read-only.
-    privileges: its user and rights. Without an image it has one user, called root, and the usual capabilities.
+    privileges: its user and rights. Without an image, there is one user, called root, with the usual capabilities.
     group: the control group of its processes (`ControlGroups.make_container`); "" for none.
     """
 
@@ -165,7 +167,7 @@ class GroupUsage:
     cpu: processor time so far, in seconds.
     system: the part of `cpu` that was spent in the kernel.
     memory: bytes now, without file pages that were not used recently (the kubelet's working set).
-    anonymous: bytes now of memory that is not from files.
+    anonymous: the part of the memory that is not from files, in bytes now.
     """
 
     cpu: float
@@ -192,7 +194,7 @@ class ControlGroups(Protocol):
         ...
 
     def update_container(self, group: str, resources: GroupLimits) -> None:
-        """Change what a container may use. OSError EBUSY: it uses more memory than the new limit."""
+        """Change the limits of a container. Raises OSError: EBUSY if it uses more memory than the new limit."""
         ...
 
     def was_out_of_memory(self, group: str) -> bool:
@@ -200,15 +202,15 @@ class ControlGroups(Protocol):
         ...
 
     def usage(self, group: str) -> GroupUsage | None:
-        """Return what a container uses; None when it has ended."""
+        """Return the usage of a container; None when it has ended."""
         ...
 
     def remove_container(self, group: str) -> None:
-        """End what is left of a container, and remove its group. Blocks, up to a second."""
+        """End the remaining processes of a container, and remove its group. Blocks, up to a second."""
         ...
 
     def remove_pod(self, uid: str) -> None:
-        """Remove the group of a pod, if it has one, with those of its containers. Blocks."""
+        """Remove the group of a pod, if it has one, and the groups of its containers. Blocks."""
         ...
 
 
@@ -229,7 +231,7 @@ class StartError(Exception):
 
 
 class ContainerProcess(Protocol):
-    """A started process (a container's first process, or one of an exec)."""
+    """A started process: a container's first process, or the process of an exec."""
 
     @property
     def pid(self) -> int:
@@ -246,10 +248,11 @@ class ContainerProcess(Protocol):
 
     @property
     def new_user(self) -> asyncio.Future[str]:
-        """Return a future whose result is the user, as `UID:GID`, to which a container could not change.
+        """Return a future for the user (`UID:GID`) to which the container has tried to change, without effect.
 
-        It is done when the container's start script has asked for that user and then executed the next program, which
-        runs as the old user (`Runtime.users` is "one"). The container must be started again as the new user.
+        This happens only if `Runtime.users` is "one". The future is done when the container's start script has tried
+        this, and has executed the next program, still as the old user. The container must then be started again as the
+        new user.
         """
         ...
 
@@ -271,7 +274,7 @@ class ContainerProcess(Protocol):
     def written_bytes(self) -> int:
         """Return the bytes that a container has written outside of its volumes; 0 when it has ended.
 
-        It reads files, so do not call it on the event loop.
+        This method reads files, so do not call it on the event loop.
         """
         ...
 
@@ -281,7 +284,7 @@ class Sandbox(Protocol):
 
     @property
     def ip(self) -> str:
-        """Return its address: from the node's pod range, or the node's own (`Sharing.network`)."""
+        """Return its address: from the node's pod range, or the node's own address (`Sharing.network`)."""
         ...
 
     async def start(self, config: ContainerConfig) -> ContainerProcess:
@@ -289,16 +292,16 @@ class Sandbox(Protocol):
         ...
 
     async def exec(self, container: ContainerProcess, config: ContainerConfig) -> ContainerProcess:
-        """Start another process inside a running container; mounts are ignored. Raises StartError.
+        """Start another process inside a running container. The configured mounts are ignored. Raises StartError.
 
-        It ends with the container at the latest.
+        The process ends with the container at the latest.
         """
         ...
 
     async def dial(self, port: int, timeout: float = 10.0) -> socket.socket:
         """Return a connected, non-blocking TCP socket to a port of the sandbox's own loopback. Raises OSError.
 
-        Where isolation is off, pods share this machine's loopback. Then this connects to the sandbox's own address.
+        Where isolation is off, pods share this machine's loopback. Then the socket connects to the sandbox's address.
         """
         ...
 
@@ -352,9 +355,9 @@ class ServiceSockets(Sockets, Protocol):
         ...
 
     def add_address(self, ip: str) -> None:
-        """Make an address local to the network that all nodes share, so that one can listen on it.
+        """Make an address local to the network that all nodes share, so that sockets can listen on it.
 
-        Each call needs a call of `remove_address`. Raises OSError: EPERM for addresses that belong to others.
+        Each call needs a call of `remove_address`. Raises OSError: EPERM for an address of the cluster's own network.
         """
         ...
 
@@ -378,7 +381,7 @@ class Runtime(NodeFiles, Protocol):
 
     @property
     def control_groups(self) -> ControlGroups | None:
-        """Return what enforces limits of processor and memory; None where nothing does."""
+        """Return the object that enforces limits of processor and memory; None where limits are not enforced."""
         ...
 
     @property
@@ -393,24 +396,24 @@ class Runtime(NodeFiles, Protocol):
 
     @property
     def packets(self) -> PacketFilter | None:
-        """Return what filters packets between pods; None where packets cannot be filtered."""
+        """Return the filter of packets between pods; None where packets cannot be filtered."""
         ...
 
     @property
     def sockets(self) -> ServiceSockets:
-        """Return what opens sockets on addresses of nodes and services."""
+        """Return the object that opens sockets on addresses of nodes and services."""
         ...
 
     async def show_image(self, root: ImageRoot, path: str) -> str:
         """Make the files of an image visible, for volumes; return the directory that has them.
 
-        path: an empty directory, which may become a mount point. Nothing is done when it is one already. Raises OSError
-        and StartError.
+        path: an empty directory, which may become a mount point. If it is a mount point already, nothing is done.
+        Raises OSError and StartError.
         """
         ...
 
     async def create_sandbox(self, config: SandboxConfig) -> Sandbox:
-        """Return a new sandbox. Raises OSError, among others when no address is left."""
+        """Return a new sandbox. Raises OSError, for example when no address is left."""
         ...
 
     def make_pod_sockets(self, uid: str, count: int, family: socket.AddressFamily) -> list[socket.socket]:

@@ -1,7 +1,7 @@
 """The control plane's process: takes the lock, runs the cluster (`controlplane.py`), and ends it on a signal.
 
-It reports its progress as JSON lines on standard output, which `lifecycle.py` reads. It ends on SIGTERM or SIGINT; an
-attached control plane also ends when its standard input or its parent process does.
+It reports its progress as JSON lines on standard output, which `lifecycle.py` reads. The process ends on SIGTERM or
+SIGINT. An attached control plane also ends when its standard input or its parent process ends.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _Ending:
                 loop.add_reader(self._parent, self._check_parent)
 
     def _check_parent(self) -> None:
-        """End an attached control plane with its parent process, unless it was told to stay (`Running.keep`)."""
+        """End an attached control plane with its parent process, unless it was told to continue (`Running.keep`)."""
         loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
         readable, _, _ = select.select([stdin], [], [], 0)
         said = os.read(stdin, 64) if readable else b""
@@ -144,7 +144,7 @@ class _Ending:
             return
         self._begun.set()
         self._holder = replace(self._holder, stopping=True)
-        # `hatchway down` waits longer for a process that has noted the signal.
+        # `hatchway down` waits longer for a process that has recorded the signal.
         self._state.note(self._lock, self._holder)
         if self._starting is not None:
             self._starting.cancel()
@@ -158,7 +158,7 @@ class _Ending:
 async def _lock(state: StateDir) -> int:
     """Return the cluster's lock.
 
-    Another process may hold it for a moment to see whether it is held, so try a few times.
+    Another process may hold the lock for a moment while it checks whether the cluster runs. So try a few times.
     """
     for _ in range(20):
         descriptor = state.lock()

@@ -13,17 +13,17 @@ _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
 
 
 class PodNetworks(Protocol):
-    """The networks of the cluster's pods: gives sockets that can be connected to their loopback."""
+    """Makes sockets in the networks of the cluster's pods, which can be connected to a pod's loopback."""
 
     def take_now(self, uid: str) -> socket.socket | None:
-        """Return an unconnected, non-blocking TCP socket of a pod's network; None when it has to be waited for.
+        """Return an unconnected, non-blocking TCP socket of a pod's network; None when the caller must use `take`.
 
         Raises OSError.
         """
         ...
 
     async def take(self, uid: str) -> socket.socket:
-        """Return a socket as `take_now` does, but wait for it if necessary. Raises OSError."""
+        """Return a socket like `take_now`, but wait for it if necessary. Raises OSError."""
         ...
 
     async def take_ipv6(self, uid: str) -> socket.socket:

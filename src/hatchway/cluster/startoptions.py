@@ -89,7 +89,7 @@ def check_host_paths(state: StateDir, given: list[str]) -> list[str]:
 def check_publish(given: list[str]) -> list[str]:
     """Check the values of --publish; return them sorted. Raises HatchwayError.
 
-    127.0.0.1 is left out, because it is always published. "none" takes earlier addresses back.
+    127.0.0.1 is left out, because it is always published. "none" removes earlier addresses.
     """
     if "none" in given:
         if len(given) > 1:
@@ -115,7 +115,7 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     """Make the state directory and write the configuration that the control plane starts with.
 
     Raises HatchwayError, and changes no configuration, when the requested port is taken, when the requested program for
-    --egress is not installed, or when an ephemeral cluster would replace kept state.
+    --egress is not installed, or when an ephemeral cluster would replace the state of a cluster that is not ephemeral.
     """
     if options.api_port:
         _check_port(options.api_port)

@@ -1,6 +1,6 @@
 """The files of a cluster. One directory per cluster, mode 0700, every file in it 0600.
 
-cluster.json     what the cluster was made with (`ClusterConfig`); survives down and up
+cluster.json     the settings of the cluster (`ClusterConfig`), kept between `down` and `up`
 egress.json      whether pods reach other networks, written by the running control plane
 run.json         the running cluster's process id, address, start time; absent when it is down
 lock             held by the running control plane, which writes its process into it (`Holder`)
@@ -8,11 +8,11 @@ store.sqlite3    the API server's objects
 pki/             the cluster's CA, certificates and keys (cluster/auth/pki.py)
 tokens.json      static bearer tokens; basic.json: argon2 hashes of basic-auth users, when there are any
 audit.log        audit events, one JSON object a line
-nodes/NAME/      what pods have left in a node's own file system (hostPath)
+nodes/NAME/      files that pods have written to a node's own file system (hostPath)
 memory/          mount point of a file system in memory: in the private network, secrets are kept there, never on disk
 logging/, monitoring/  the index and the samples of these add-ons
 pods/UID/        a pod's volumes and etc files; logs/NS_POD_UID/CONTAINER/N.log its containers' output
-images.sock      where the process listens that pulls images for the nodes
+images.sock      the socket of the process that pulls images for the nodes
 server.log, node.log
 """
 
@@ -43,17 +43,17 @@ class ClusterConfig:
     """The settings with which a cluster was made.
 
     ephemeral: whether all files of the cluster are deleted when it ends.
-    api_port: the port that the cluster has kept since its first start. Before that, 0 means any free port, None the
-    default port or, when that is taken, any free one.
-    workers: number of nodes in addition to the control plane. addons: what `addonnames.parse_list` returns.
+    api_port: the port of the cluster since its first start. Before the first start, 0 means any free port, and None
+    means the default port or, if that is taken, any free port.
+    workers: number of nodes in addition to the control plane. addons: the result of `addonnames.parse_list`.
     network: "auto", "private" or "loopback".
-    rewrite: what the proxy verb does to responses: "full", "kubernetes" or "off".
+    rewrite: the mode in which the proxy verb rewrites responses: "full", "kubernetes" or "off".
     host_paths: directories of this machine that nodes have in their file systems.
     publish: addresses of this machine, besides 127.0.0.1, on which node ports are published.
     host_programs: whether the command of any image runs with this machine's programs.
-    image_store: the directory of the image store; "" is the one beside the cluster's state.
+    image_store: the directory of the image store; "" for a directory beside the cluster's state.
     egress: how pods of a private network reach other networks: "auto", "none", "pasta" or "slirp4netns".
-    egress_to_host: whether they may reach this machine's own addresses, too (never its loopback).
+    egress_to_host: whether these pods may also reach this machine's own addresses (never its loopback).
     """
 
     name: str = DEFAULT_NAME
@@ -61,9 +61,9 @@ class ClusterConfig:
     workers: int = 2
     addons: list[str] = field(default_factory=lambda: [ALL])
     network: str = "auto"  # auto, private, loopback
-    rewrite: str = "full"  # full, kubernetes, off: what the proxy verb does to answers
+    rewrite: str = "full"  # full, kubernetes, off: how the proxy verb rewrites answers
     ephemeral: bool = False
-    host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes have, too
+    host_paths: list[str] = field(default_factory=list)  # directories of this machine that nodes also have
     publish: list[str] = field(default_factory=list)
     host_programs: bool = False
     image_store: str = ""
@@ -90,9 +90,9 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds a cluster's lock. network: the process from which all others of its network descend.
+    """The process that holds a cluster's lock. network: the ancestor of all processes of its network.
 
-    stopping: whether it has noted a request to end.
+    stopping: whether it has received a request to end.
     """
 
     process: Process
@@ -167,7 +167,7 @@ class StateDir:
         return ClusterConfig(**known)
 
     def save_config(self, config: ClusterConfig) -> None:
-        """Write what the cluster was made with. Raises HatchwayError."""
+        """Write the settings of the cluster. Raises HatchwayError."""
         try:
             write_private(self.config_file, json.dumps(asdict(config), indent=1).encode())
         except OSError as error:
@@ -178,17 +178,17 @@ class StateDir:
         return self._read(self.run_file)
 
     def save_run(self, run: dict[str, Any]) -> None:
-        """Write what `load_run` returns. Raises OSError."""
+        """Write the record that `load_run` returns. Raises OSError."""
         write_private(self.run_file, json.dumps(run, indent=1).encode())
 
     def load_egress(self) -> dict[str, Any] | None:
-        """Return what `save_egress` has written; None when nothing is known. Raises HatchwayError."""
+        """Return the record that `save_egress` has written; None without a record. Raises HatchwayError."""
         return self._read(self.egress_file)
 
     def save_egress(self, *, tool: str, up: bool, why: str) -> None:
         """Write whether pods reach other networks.
 
-        tool: the program that connects them; "" for none. why: a sentence when they do not. Raises OSError.
+        tool: the program that connects them; "" for none. why: the reason if they do not. Raises OSError.
         """
         write_private(self.egress_file, json.dumps({"tool": tool, "up": up, "why": why}).encode())
 
@@ -200,11 +200,11 @@ class StateDir:
         return self._read(self.kubeconfig_file)
 
     def save_kubeconfig(self, merged: dict[str, Any]) -> None:
-        """Write what `load_kubeconfig` returns. Raises OSError."""
+        """Write the record that `load_kubeconfig` returns. Raises OSError."""
         write_private(self.kubeconfig_file, json.dumps(merged, indent=1).encode())
 
     def lock(self) -> int | None:
-        """Take the lock of the running control plane: an open descriptor, or None while another process holds it.
+        """Take the control plane's lock. Return an open descriptor; None while another process holds the lock.
 
         Raises HatchwayError.
         """
@@ -224,7 +224,7 @@ class StateDir:
         return _is_locked(self.lock_file)
 
     def holder(self) -> Holder | None:
-        """Return the record of the lock's present or last holder; None when it cannot be read."""
+        """Return the record of the lock's current or last holder; None when it cannot be read."""
         found = _read_note(self.lock_file)
         process = Process.from_dict(found.get("process"))
         if process is None:
@@ -233,7 +233,7 @@ class StateDir:
 
     @staticmethod
     def note(lock: int, holder: Holder) -> None:
-        """Write this process's record into the lock, which it holds."""
+        """Write this process's record into the lock file. This process must hold the lock."""
         network = holder.network.as_dict() if holder.network else None
         _write_note(lock, {"process": holder.process.as_dict(), "network": network, "stopping": holder.stopping})
 
@@ -245,7 +245,7 @@ class StateDir:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[bool]:
-        """Be the only command that starts this cluster for the length of a block; yields False when another one does.
+        """Hold the right to start this cluster during a block. Yields False when another command has it.
 
         Raises:
             HatchwayError: the state directory cannot be used.
@@ -260,9 +260,9 @@ class StateDir:
 
     @contextlib.contextmanager
     def ending(self) -> Iterator[bool]:
-        """Be the only command that ends this cluster for the length of a block; yields False when another one does.
+        """Hold the right to end this cluster during a block. Yields False when another command has it.
 
-        Where no lock file can be made (a full or read-only disk), the block runs without it.
+        If no lock file can be made (on a full or read-only disk), the block runs without a lock.
         """
         descriptor: int | None = -1
         with contextlib.suppress(OSError):
@@ -271,7 +271,7 @@ class StateDir:
             yield alone
 
     def is_ending(self) -> bool:
-        """Return True while another command is ending this cluster, or its control plane is on its way down."""
+        """Return True while another command is ending this cluster, or its control plane is ending."""
         if _is_locked(self.stop_file):
             return True
         holder = self.holder()
@@ -351,7 +351,7 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 def _write_note(descriptor: int, note: dict[str, Any]) -> None:
-    """Write the record in one call, padded with blanks, so that readers see the old one or this one, never a mixture.
+    """Write the record in one call, padded with blanks, so that readers never see a mixture with the old record.
 
     On a full disk the record is lost.
     """
@@ -374,9 +374,9 @@ def _unusable(error: OSError, path: Path) -> HatchwayError:
 
 
 def _existing(path: Path) -> Path:
-    """Return the path, or the closest directory above it that is there."""
+    """Return the path, or the closest directory above it that exists."""
     for candidate in (path, *path.parents):
-        # Permissions may hide whether it is there.
+        # Permissions may hide whether the path exists.
         with contextlib.suppress(OSError):
             candidate.lstat()
             return candidate

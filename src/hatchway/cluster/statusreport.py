@@ -46,18 +46,18 @@ async def gather(state: StateDir) -> StatusReport:
         "pid": run["pid"],
         "server": run["server"],
         "network": run["limits"] or "private: nodes, pods and services have addresses that this host cannot route to",
-        # A control plane of an earlier release enforces none, and has not written it.
+        # The control plane of an earlier release did not write this field, and enforces no network policies.
         "no_policies": run.get("no_policies", "the cluster was started by an earlier release"),
         "users": run.get("users", "unknown: the cluster was started by an earlier release"),
         "resources": run.get("resources", "unknown: the cluster was started by an earlier release"),
         "host_programs": config is not None and config.host_programs,
-        # None on loopback, where pods use this machine's network.
+        # No record exists on loopback, where pods use this machine's network.
         "egress": state.load_egress(),
         "processes": len(processes),
         "memory_mib": round(sum(pss_kib(pid) for pid in processes) / 1024),
         "healthy": False,
         "disk": _disk(state.path),
-        # A control plane of an earlier release has not written it.
+        # The control plane of an earlier release did not write this field.
         "addons": run.get("addons", []),
         "nodes": [],
         "built_in": [],
@@ -141,8 +141,8 @@ def _unshared_kib(pid: int) -> int:
 def pss_kib(pid: int) -> int:
     """Return a process's proportional share of memory in KiB; 0 when the process has ended.
 
-    An ordinary user may not read this number of some processes (the private network's first process): for those, return
-    the memory that the process shares with no other.
+    An ordinary user may not read this number for some processes, such as the private network's first process. For
+    these, return the memory that the process shares with no other process.
     """
     try:
         match = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_text())

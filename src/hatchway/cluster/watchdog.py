@@ -1,10 +1,10 @@
-"""Notices that the event loop is held, logs by what, and interrupts work that may be interrupted.
+"""Detects code that blocks the event loop, logs its stack, and interrupts the code if that is safe.
 
 The whole control plane runs on one event loop, so code that never returns blocks the API server, too. A thread
-schedules callbacks on the loop. When one does not run in time, the stack that holds the loop is logged. When this is a
-step of guarded work (a controller's reconcile, a cache's subscriber), the step is ended by an exception of type
-`HeldLoop`. It is raised by SIGURG, the signal by which Go ends a goroutine's time slice, because it is ignored by
-default.
+schedules callbacks on the loop. When a callback does not run in time, the stack of the code that blocks the loop is
+logged. If this code is a step of guarded work (a controller's reconcile, a cache's subscriber), the step is ended by
+the exception `HeldLoop`. The exception is raised by a handler of SIGURG. This signal was chosen because it is ignored
+by default. (Go ends a goroutine's time slice by the same signal.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # Seconds.
 _TICK: Final = 0.1
-# Modules whose code must not be interrupted, because it changes shared state. An interruption waits until it has ended.
+# Modules whose code must not be interrupted, because it changes shared state. Interruptions wait until it has ended.
 _UNINTERRUPTIBLE: Final = (
     "hatchway.cluster.api.storage.store",
     "hatchway.cluster.api.storage.history",
@@ -42,7 +42,7 @@ _UNINTERRUPTIBLE: Final = (
 
 
 class HeldLoop(Exception):
-    """A guarded step has held the event loop for too long. It is raised inside the step."""
+    """A guarded step has blocked the event loop for too long. The exception is raised inside the step."""
 
 
 class _Guard:
@@ -80,7 +80,7 @@ class section:
 
 
 class WorkTime:
-    """The sum of what guarded work has cost. seconds: processor time on the loop's thread."""
+    """The time that guarded work has used. seconds: processor time on the loop's thread."""
 
     __slots__ = ("seconds",)
 
@@ -90,7 +90,7 @@ class WorkTime:
 
 @coroutine
 def guarded(work: Coroutine[Any, Any, T], what: str, spent: WorkTime | None = None) -> Generator[Any, Any, T]:
-    """Await `work` with each of its steps guarded. what: its name for the log. spent: gets the time of all steps."""
+    """Await `work`, and guard each of its steps. what: its name for the log. spent: the time of all steps is added."""
     error: BaseException | None = None
     while True:
         # No local variable holds the frame: that would be a reference cycle.
@@ -116,9 +116,9 @@ def guarded(work: Coroutine[Any, Any, T], what: str, spent: WorkTime | None = No
 class Watchdog:
     """Watches one event loop, which runs in the main thread, from `start` to `stop`.
 
-    Args: log_after: seconds after which a held loop is logged. cut_after: seconds after which a guarded step is ended.
+    Args: log_after: seconds after which a blocked loop is logged. cut_after: seconds after which a step is ended.
 
-    Time during which the whole process did not run (SIGSTOP, a machine asleep) does not count.
+    Time during which the whole process did not run (SIGSTOP, a sleeping machine) is not counted.
     """
 
     def __init__(self, log_after: float = 1.0, cut_after: float = 3.0) -> None:

@@ -68,6 +68,7 @@ class TargetKnowledge:
         self.own_host_name = own_host_name
         self.resolved: ResolvedTarget | None = None
         self.valid_until = 0.0
+        self._expirations = 0
         self.scheme = SchemeChoice("", fixed=True)
         self.https_claim = HttpsClaim()
         self.host_choice = HostChoice(target, host_option, "")
@@ -139,6 +140,7 @@ class TargetKnowledge:
         """
         if self.is_fresh:
             return
+        expirations = self._expirations
         found = await resolve(self.target, lookup)
         if self._exact:
             # The port and the scheme are given; the object is read only for the choice of Host.
@@ -152,7 +154,8 @@ class TargetKnowledge:
                 raise BadAnnotation(self.target, HOST_HEADER_ANNOTATION, error) from error
         self.addresses = await find_addresses(self.target, found, lookup, self._hosts)
         self._spellings = self._text = None
-        self.valid_until = time.monotonic() + _VALID_SECONDS
+        if expirations == self._expirations:
+            self.valid_until = time.monotonic() + _VALID_SECONDS
         if found == self.resolved:
             return
         if self.resolved is None or found.target != self.resolved.target:
@@ -166,6 +169,7 @@ class TargetKnowledge:
     def expire(self) -> None:
         """Read the object again at the next request, because an answer has shown that it has changed."""
         self.valid_until = 0.0
+        self._expirations += 1
 
     def switch_scheme(self, scheme: str) -> None:
         """Use this scheme from now on, because a request with this scheme was answered."""

@@ -12,6 +12,10 @@ from hatchway.door.dooroptions import DoorOptions
 from hatchway.errors import HatchwayError
 
 _BACKLOG = 1024
+# With any free port: how many ports are tried until one is free on 127.0.0.1 and on ::1.
+_ATTEMPTS = 20
+# The errors for an address that this machine does not have, for example because it has no IPv6.
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _HINTS = {
     errno.EADDRINUSE: "another door or `kubectl proxy` may run there; --port 0 takes any free port",
     errno.EADDRNOTAVAIL: "--address takes an address of this machine: 127.0.0.1 for yourself, 0.0.0.0 for everyone",
@@ -27,30 +31,68 @@ _UNIX_HINTS = {
 def listen(options: DoorOptions) -> list[socket.socket]:
     """Return listening sockets, one for each address.
 
+    For "localhost" these are 127.0.0.1 and ::1, except one that this machine does not have. If another program listens
+    on one of them, the door must not use the other one alone: browsers try both, so that program would get requests,
+    with cookies, that are meant for the door.
+
     Raises:
-        HatchwayError: the door cannot listen on the address (for "localhost": on 127.0.0.1).
+        HatchwayError: the door cannot listen on the address.
     """
     if options.unix_socket:
         return [_listen_unix(options.unix_socket)]
-    addresses = ["127.0.0.1", "::1"] if options.address == "localhost" else [options.address or "0.0.0.0"]
-    found: list[socket.socket] = []
-    port = options.port
-    for address in addresses:
-        address = address.removeprefix("[").removesuffix("]")
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if options.address != "localhost":
+        address = (options.address or "0.0.0.0").removeprefix("[").removesuffix("]")
+        return _listen_on([address], options.port)
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
+            return _listen_on(["127.0.0.1", "::1"], options.port)
+        except HatchwayError as error:
+            # The port that was free on 127.0.0.1 may be in use on ::1.
+            if options.port or attempt == _ATTEMPTS or _number_of(error.__cause__) != errno.EADDRINUSE:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _listen_on(addresses: list[str], port: int) -> list[socket.socket]:
+    """Return listening sockets with the same port. Of several addresses, those that do not exist here are left out.
+
+    port: 0 for any free port.
+
+    Raises:
+        HatchwayError: with the OSError or OverflowError as its cause.
+    """
+    found: list[socket.socket] = []
+    absent: HatchwayError | None = None
+    for address in addresses:
+        try:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
             sock = socket.create_server((address, port), family=family, backlog=_BACKLOG)
         except (OSError, OverflowError) as error:
-            if found:
-                continue  # a machine without IPv6
-            # `create_server` adds words to `strerror`, so the text is looked up by the number.
-            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            raise HatchwayError(
-                f"cannot listen on {address}:{port}: {why.lower()}", _HINTS.get(getattr(error, "errno", None) or 0, "")
-            ) from error
+            problem = _problem(address, port, error)
+            if len(addresses) > 1 and _number_of(error) in _ABSENT:
+                absent = absent or problem
+                continue
+            for other in found:
+                other.close()
+            raise problem from error
         port = sock.getsockname()[1]
         found.append(sock)
+    if not found and absent is not None:
+        raise absent
     return found
+
+
+def _problem(address: str, port: int, error: OSError | OverflowError) -> HatchwayError:
+    number = _number_of(error)
+    # `create_server` adds words to `strerror`, so the text is looked up by the number.
+    why = os.strerror(number) if number else str(error)
+    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return HatchwayError(f"cannot listen on {where}: {why.lower()}", _HINTS.get(number, ""))
+
+
+def _number_of(error: BaseException | None) -> int:
+    """Return the number of an operating system's error; 0 for other errors."""
+    return (error.errno or 0) if isinstance(error, OSError) else 0
 
 
 def _listen_unix(path: str) -> socket.socket:

@@ -217,7 +217,7 @@ def open_issues(
 
     Args:
         verdicts: who can connect to each port.
-        rule: the rule for a port that is open to the Internet and belongs to no such program.
+        rule: the rule for a port that is open to the Internet and belongs to neither a database nor such an interface.
         message, mend: the message and the command of the finding.
         policies: False when no NetworkPolicy could shield the port, or when policies could not be read.
     """

@@ -38,9 +38,12 @@ _memories: WeakKeyDictionary[Client, _Memory] = WeakKeyDictionary()
 
 
 def forget(client: Client) -> None:
-    """Drop the cached answers of this client. Call it when the server has refused what a cached answer allows."""
-    if (memory := _memories.get(client)) is not None:
-        memory.answers.clear()
+    """Drop the cached answers of this client. Call it when the server has refused what a cached answer allows.
+
+    Reviews that are being made are not cached, and later callers do not share them: they may have begun before the
+    refusal.
+    """
+    _memories.pop(client, None)
 
 
 async def may(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +38,9 @@ _TRIES = 4
 _FIRST_RETRY = 0.5
 # The most characters of a message; the rest is cut off.
 _MESSAGE_LIMIT = 1024
+# What an Event's name may be (apimachinery `pkg/util/validation/validation.go`, `IsDNS1123Subdomain`).
+_NAME_LIMIT = 253
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _COMBINED = "(combined from similar events): "
 
 
@@ -134,8 +139,7 @@ class EventRecorder:
         )
         known = self._known.get(identity)
         if known is None:
-            name = f"{involved['name']}.{time.time_ns():x}"
-            known = _remember(self._known, identity, _Known(name, _stamp(report)))
+            known = _remember(self._known, identity, _Known(_name_for(involved["name"]), _stamp(report)))
         # As in client-go, events that the rate limit suppresses are counted, too.
         known.count += 1
         if not self._admit((involved["kind"], involved.get("namespace", ""), involved["name"], involved["uid"])):
@@ -213,6 +217,18 @@ class EventRecorder:
             return _COMBINED + report.message
         similar.messages.add(report.message)
         return report.message
+
+
+def _name_for(name: str) -> str:
+    """Return the name of a new Event about an object: its name and the time, or a UUID when no Event may be named so.
+
+    This is client-go's `GenerateEventName` (`tools/record/util/util.go`). Names of objects may be too long for this, or
+    contain other characters (`system:node`).
+    """
+    found = f"{name}.{time.time_ns():x}"
+    if len(found) <= _NAME_LIMIT and _DNS_SUBDOMAIN.fullmatch(found):
+        return found
+    return str(uuid.uuid4())
 
 
 def _stamp(report: _ReportedEvent) -> str:

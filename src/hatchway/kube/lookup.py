@@ -55,6 +55,7 @@ class ObjectLookup:
         kept = self._kept.get(key)
         if kept is not None and time.monotonic() < kept[0]:
             return kept[1]
+        cache = self._kept
         try:
             found = LookupResult(await self._connection.client.get(kind, name, namespace or None))
         except ApiError as error:
@@ -64,8 +65,9 @@ class ObjectLookup:
                 found = LookupResult(None, readable=False)
             else:
                 raise
-        # A missing or forbidden object is not cached: it may be created, or access may be granted, at any time.
-        if found.object is not None:
+        # A missing or forbidden object is not cached: it may be created, or access may be granted, at any time. Neither
+        # is an object that was requested before `forget`.
+        if found.object is not None and cache is self._kept:
             size = len(msgspec.json.encode(found.object))
             if self._size + size > _KEPT_BYTES:
                 self.forget()
@@ -90,8 +92,11 @@ class ObjectLookup:
         return similar_names(name, [found["metadata"]["name"] for found in await self.list_readable("namespaces", "")])
 
     def forget(self) -> None:
-        """Empty the cache. Call it when an answer has shown that a cached object is outdated."""
-        self._kept.clear()
+        """Empty the cache. Call it when an answer has shown that a cached object is outdated.
+
+        Objects that are being read are not cached: they may have been requested before that answer.
+        """
+        self._kept = {}
         self._size = 0
 
     async def list_if_allowed(self, resource: str, namespace: str, label_selector: str = "") -> list[Object] | None:

@@ -28,6 +28,11 @@ def is_ready(obj: Object) -> bool:
     return condition is not None and condition.get("status") == "True"
 
 
+def endpoint_is_ready(endpoint: Object) -> bool:
+    """Return True when an endpoint of an EndpointSlice is ready. An unset condition means ready (discovery/v1)."""
+    return (endpoint.get("conditions") or {}).get("ready") is not False
+
+
 def is_finished(pod: Object) -> bool:
     """Return True when all containers of a pod have ended and will not be restarted."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

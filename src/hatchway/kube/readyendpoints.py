@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hatchway.kube.api import Object
 from hatchway.kube.firstuse import first_use_state
-from hatchway.kube.objects import get_condition, is_finished, is_ready, key_of
+from hatchway.kube.objects import endpoint_is_ready, get_condition, is_finished, is_ready, key_of
 from hatchway.kube.wellknown import SERVICE_NAME
 
 NOT_SEEN = "not known: you may see neither its endpoints nor its pods"
@@ -90,8 +90,7 @@ def endpoints_of(service: Object, slices: Iterable[Object] | None, pods: Iterabl
             address = next(iter(entry.get("addresses") or ()), "")
             called = reference.get("name") or ""
             identity = ("pod", called) if reference.get("kind") == "Pod" else ("", address)
-            # A missing condition means ready (discovery/v1 EndpointConditions).
-            if conditions.get("ready", True) is not False:
+            if endpoint_is_ready(entry):
                 found[identity] = Endpoint(called, address, True)
             elif identity not in found:
                 why = "Terminating" if conditions.get("terminating") else "not ready"

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from enum import Enum
 from typing import Final
 
 # A line with more bytes than this is passed on in pieces, because a pod may write without end and without a newline.
 PIECE: Final = 1 << 18
 _STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z")
+# A time that was cut off at the end of a body.
+_CUT_STAMP: Final = re.compile(rb"\d{1,4}\Z|\d{4}-[\dT:.Z+-]{0,36}\Z")
 _LONGEST_STAMP: Final = 40
 
 
@@ -46,16 +49,29 @@ class LineCutter:
         return found
 
 
+class _Line(Enum):
+    """What a line is after an interruption: not read before, read to its end before, or read in part before."""
+
+    NEW, REPEATED, CONTINUED = range(3)
+
+
 class LogReader:
     """Turns the bodies of log requests with timestamps into lines, without repetitions after interruptions.
 
-    After an interruption, the log is requested again from the time of the last line, in whole seconds. Lines that were
-    read before are then left out.
+    After an interruption, the log is requested again from the time of the last line, in whole seconds. What was read
+    before is then left out: lines, and the beginning of a line that the former body did not contain to its end.
     """
 
-    def __init__(self, *, keep_stamps: bool) -> None:
-        """Begin before the first line. keep_stamps: True to leave the time at the beginning of each line."""
+    def __init__(self, *, keep_stamps: bool, stamped: bool = True) -> None:
+        """Begin before the first line.
+
+        Args:
+            keep_stamps: True to leave the time at the beginning of each line.
+            stamped: False when no times were requested: lines are passed on as they are, and cannot be recognized after
+                a `restart`.
+        """
         self._keep_stamps = keep_stamps
+        self._stamped = stamped
         self._cutter = LineCutter()
         self._last = b""
         self._last_time = 0
@@ -63,8 +79,12 @@ class LogReader:
         # `restart`.
         self._seen = self._again = 0
         self._replaying = False
-        # True inside a line whose end has not arrived; and True when that line is left out.
-        self._inside = self._dropping = False
+        # How many bytes of the last line, without its time, were passed on; None when its end was.
+        self._passed: int | None = None
+        # How many of these bytes are still to be left out of the line that is being read.
+        self._skip = 0
+        # True inside a line whose end has not arrived; when that line is left out; and when it is the last line.
+        self._inside = self._dropping = self._is_last = False
 
     @property
     def last_stamp(self) -> str:
@@ -74,9 +94,9 @@ class LogReader:
     def restart(self) -> None:
         """Begin with a new body."""
         self._cutter = LineCutter()
-        self._inside = self._dropping = False
+        self._inside = self._dropping = self._is_last = False
         self._replaying = bool(self._last)
-        self._again = 0
+        self._again = self._skip = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
         """Yield each new piece that `data` completes, as (piece, True when a line begins with it)."""
@@ -84,9 +104,9 @@ class LogReader:
             yield from self._take(piece)
 
     def end(self) -> Iterator[tuple[bytes, bool]]:
-        """End the input; yield the text after the last newline as `feed` does."""
+        """End the input; yield the text after the last newline as `feed` does. A time that is cut off is left out."""
         piece = self._cutter.end()
-        if piece:
+        if piece and not (self._stamped and not self._inside and _CUT_STAMP.match(piece)):
             yield from self._take(piece)
 
     def _take(self, piece: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -94,34 +114,52 @@ class LogReader:
         self._inside = not piece.endswith(b"\n")
         if not begins:
             if not self._dropping:
-                yield piece, False
+                yield from self._pass_on(piece)
             return
         stamp, blank, rest = piece[:_LONGEST_STAMP].partition(b" ")
-        when = parse_stamp(stamp) if blank else None
+        when = parse_stamp(stamp) if blank and self._stamped else None
         if when is None:
             # The line has no time: it is a message of the container runtime, or the server sends no times.
-            self._dropping = False
+            self._dropping = self._is_last = False
             yield piece, True
             return
-        self._dropping = not self._is_new(stamp, when)
-        if not self._dropping:
-            yield (piece if self._keep_stamps else rest + piece[_LONGEST_STAMP:]), True
+        kind = self._classify(stamp, when)
+        self._dropping, self._is_last = kind is _Line.REPEATED, True
+        text = rest + piece[_LONGEST_STAMP:]
+        if kind is _Line.NEW:
+            self._passed = None if text.endswith(b"\n") else len(text)
+            yield (piece if self._keep_stamps else text), True
+        elif kind is _Line.CONTINUED:
+            self._skip = self._passed or 0
+            yield from self._pass_on(text)
 
-    def _is_new(self, stamp: bytes, when: int) -> bool:
+    def _pass_on(self, text: bytes) -> Iterator[tuple[bytes, bool]]:
+        """Yield the next text of a line, without the bytes that were passed on before."""
+        skipped = min(self._skip, len(text.removesuffix(b"\n")))
+        self._skip -= skipped
+        text = text[skipped:]
+        if self._is_last and self._passed is not None:
+            self._passed = None if text.endswith(b"\n") else self._passed + len(text)
+        if text:
+            yield text, False
+
+    def _classify(self, stamp: bytes, when: int) -> _Line:
         if self._replaying:
             if when < self._last_time:
-                return False
+                return _Line.REPEATED
             if when == self._last_time:
                 self._again += 1
+                if self._again == self._seen and self._passed is not None:
+                    return _Line.CONTINUED
                 if self._again <= self._seen:
-                    return False
+                    return _Line.REPEATED
             else:
                 self._replaying = False
         if when == self._last_time:
             self._seen += 1
         else:
             self._last, self._last_time, self._seen = stamp, when, 1
-        return True
+        return _Line.NEW
 
 
 def parse_stamp(stamp: bytes) -> int | None:

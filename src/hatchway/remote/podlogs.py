@@ -95,7 +95,7 @@ class LogFollower:
         for pod in sorted(found, key=key_of):
             for container in self._containers(pod):
                 source = LogSource(pod["metadata"]["name"], container)
-                reader = LogReader(keep_stamps=True)
+                reader = LogReader(keep_stamps=True, stamped=self._options.timestamps)
                 try:
                     async for data in self._body(pod, container, self._query(stamps=self._options.timestamps)):
                         self._emit(source, reader.feed(data))

@@ -76,6 +76,8 @@ class RouteChooser:
         self._choices: dict[Target, RouteChoice] = {}
         self._on_change = on_change
         self._changes = 0
+        # The number of failed attempts that were reported by `forget`.
+        self._failures = 0
 
     async def run(self) -> None:
         """Keep the routes' view of the cluster up to date until cancelled."""
@@ -134,7 +136,11 @@ class RouteChooser:
         Raises:
             HatchwayError: no choice can be made now; ApiError 503 when the API server cannot be reached.
         """
+        failures = self._failures
         found = await self._choose(target)
+        if failures != self._failures:
+            # The choice may have begun before the attempt failed, so it is not for later requests.
+            found = replace(found, valid_until=-math.inf)
         key = _without_scheme(target)
         before = self._choices.get(key)
         if before is not None and (before.route, before.capabilities) != (found.route, found.capabilities):
@@ -188,6 +194,7 @@ class RouteChooser:
 
     def forget(self, target: Target) -> None:
         """Forget the choice for a target, because an attempt by that route has failed. `prepare` chooses again."""
+        self._failures += 1
         if self._choices.pop(_without_scheme(target), None) is not None:
             self._changes += 1
 

@@ -123,10 +123,11 @@ class PodFinder:
         now, identity = time.monotonic(), self._connection.identity
         if kept is not None and kept[0] > now and kept[1] == identity:
             return kept[2]
+        cache = self._asked
         found = await self._ask(target)
-        if len(self._asked) >= _MOST_TARGETS:
-            self._asked.clear()
-        self._asked[target] = now + _ASKED_SECONDS, identity, found
+        if len(cache) >= _MOST_TARGETS:
+            cache.clear()
+        cache[target] = now + _ASKED_SECONDS, identity, found
         return found
 
     async def _read_workload(self, target: Target) -> Object | None:
@@ -162,7 +163,7 @@ class PodFinder:
 
     def forget(self) -> None:
         """Forget the cached results, because a failed connection has shown that something has changed."""
-        self._asked.clear()
+        self._asked = {}  # not emptied: a request that has begun before writes its result to the former cache
         self._lookup.forget()
 
     async def _until_complete(self, view: View) -> None:

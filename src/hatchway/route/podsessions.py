@@ -172,7 +172,9 @@ class SessionPool:
     def __init__(self, open_session: OpenSession) -> None:
         self._open_session = open_session
         self._sessions: dict[PodKey, list[PooledSession]] = {}
-        self._opening: dict[PodKey, asyncio.Task[PooledSession]] = {}
+        # The sessions that are being opened, with the number of calls of `retire` before.
+        self._opening: dict[tuple[PodKey, int], asyncio.Task[PooledSession]] = {}
+        self._retirements = 0
         self._avoided: dict[PodKey, float] = {}
         self._ending: dict[PooledSession, asyncio.TimerHandle] = {}
         self._turn = 0
@@ -236,21 +238,27 @@ class SessionPool:
 
     async def _another(self, pod: PodPort) -> PooledSession:
         """Open a session. Connections that come while it is being opened share it."""
-        key = key_of(pod)
+        key = key_of(pod), self._retirements
         task = self._opening.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._open(key), name=f"port-forward session {pod.name}")
+            task = asyncio.get_running_loop().create_task(self._open(key[0]), name=f"port-forward session {pod.name}")
             self._opening[key] = task
             task.add_done_callback(lambda done: self._opened(key, done))
         return await asyncio.shield(task)
 
     async def _open(self, key: PodKey) -> PooledSession:
+        retirements = self._retirements
         found = PooledSession(await self._open_session(key[0], key[1]))
+        if retirements != self._retirements:
+            # It has the former credentials. Those who wait for it open another one.
+            found.retired = True
+            found.session.close()
+            return found
         self._sessions.setdefault(key, []).append(found)
         found.session.closed.add_done_callback(lambda _: self._forget(key, found))
         return found
 
-    def _opened(self, key: PodKey, task: asyncio.Task[PooledSession]) -> None:
+    def _opened(self, key: tuple[PodKey, int], task: asyncio.Task[PooledSession]) -> None:
         self._opening.pop(key, None)
         if not task.cancelled():
             task.exception()  # retrieve it: if the caller was cancelled, asyncio would log "never retrieved"
@@ -279,7 +287,11 @@ class SessionPool:
         session.session.close()
 
     def retire(self) -> None:
-        """Use no present session for new connections, because the credentials have changed. Open streams are kept."""
+        """Use no present session for new connections, because the credentials have changed. Open streams are kept.
+
+        This includes sessions that are being opened.
+        """
+        self._retirements += 1
         for sessions in self._sessions.values():
             for session in sessions:
                 session.retired = True

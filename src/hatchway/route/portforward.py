@@ -72,7 +72,7 @@ class PortForwardRoute(AnyProtocolRoute):
         seen = self._connection.identity, self._connection.fields(), self._connection.upstream.key
         if seen != self._seen:
             self._seen = seen
-            self._allowed.clear()
+            self._allowed = {}
             self._chosen.clear()
             self._pool.retire()
 
@@ -105,11 +105,12 @@ class PortForwardRoute(AnyProtocolRoute):
         if known is not None and known[0] > time.monotonic() and known[1] == identity:
             return None
         client = self._connection.client
+        cache = self._allowed  # which is replaced, not emptied: a review that began before is then not cached
         allowed, _ = await access.may(
             client, verb="create", resource="pods", subresource="portforward", namespace=space
         )
         if allowed:
-            self._allowed[space] = time.monotonic() + _RIGHTS_SECONDS, identity
+            cache[space] = time.monotonic() + _RIGHTS_SECONDS, identity
             return None
         # A WebSocket begins with a GET request; API servers before Kubernetes 1.35 authorize it as `get`.
         rule = access.missing_rule(
@@ -271,7 +272,7 @@ class PortForwardRoute(AnyProtocolRoute):
     async def _translate_error(self, error: Exception, target: Target) -> TargetUnreached:
         """Turn an API server error into TargetUnreached; on 401, renew the credentials; on 403, forget the rights."""
         if self._connection.trouble is None and isinstance(error, ApiError) and error.code == 403:
-            self._allowed.clear()
+            self._allowed = {}
             access.forget(self._connection.client)
             refusal = await self._explain_refusal(error, target)
             return TargetUnreached(

@@ -88,7 +88,7 @@ class HostResolver:
         return Target("hosts", inside, port=str(port))
 
     async def suggest(self, host: str) -> str:
-        """Return a question that names services similar to `host`, which does not exist; "" without any.
+        """Return a question that proposes services with names similar to `host`; "" when there are none.
 
         This lists services, so it returns "" when it was called less than a second ago: a page in a browser can request
         any number of unknown names.

@@ -42,7 +42,7 @@ class Networks:
     """
 
     def __init__(self) -> None:
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self.wait = False
         self.narrow = False
         self.taken: list[socket.socket] = []
@@ -163,6 +163,15 @@ async def test_pod_without_a_network_is_an_error_of_the_connection(
     networks.wait, networks.error = wait, OSError(errno.ENETDOWN, "the pod's network is gone")
     _, client = await session.create_connection(Client, 80)
     assert "network is down" in str(await client.lost)
+
+
+async def test_an_unexpected_failure_does_not_use_up_a_connection(
+    session: PortForwardSession, networks: Networks, caplog: pytest.LogCaptureFixture
+) -> None:
+    networks.wait, networks.error = True, RuntimeError("out of order")
+    await session.create_connection(Client, 80)
+    await until(lambda: "out of order" in caplog.text)
+    assert networks.quota.held == 0
 
 
 async def test_sockets_that_have_to_be_waited_for(session: PortForwardSession, networks: Networks) -> None:

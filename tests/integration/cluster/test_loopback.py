@@ -149,7 +149,7 @@ def test_a_pods_token_is_below_its_root(loopback: Cluster) -> None:
 
 def test_exec_attach_and_port_forward_work_on_loopback(loopback: Cluster) -> None:
     name = next(iter(pods(loopback)))
-    client = kubectl_of("newest", loopback, "default", loopback.base)
+    client = kubectl_of("newest", loopback, "default")
     done = client.run("exec", "-i", name, "--", "sh", "-c", "cat; echo $HOSTNAME; exit 3", stdin=b"input\n")
     assert (done.returncode, done.stdout.decode()) == (3, f"input\n{name}\n")
     with client.in_terminal("exec", "-it", name, "--", "sh", "-c", "stty size; read x; exit $x") as terminal:

@@ -6,16 +6,20 @@ import asyncio
 import gc
 import hashlib
 import json
+import os
 import random
 import threading
 from typing import Any
 
 import pytest
 
+from hatchway.images.contents import BadImage
+from hatchway.images.layers.layerstore import LayerStore
 from hatchway.images.platforms import Platform
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
 from hatchway.images.store.blobs import BlobWriter
+from hatchway.images.store.store import ImageStore
 from tests.images.making import BuiltImage, built, digest_of, index_of
 from tests.images.registrystub import Answer, Request, StubRegistry, error, redirect, serving
 from tests.integration.images.conftest import Puller
@@ -245,6 +249,34 @@ async def test_the_next_pull_continues_a_failed_one(puller: Puller) -> None:
         await puller(f"{stub.address}/team/web:1")
     assert [one.fields["range"] for one in stub.asked(LARGE.layers[1])] == ["bytes=1500000-"]
     assert puller.leftovers() == []
+
+
+@pytest.mark.parametrize("damage", ["cut off", "changed"])
+@pytest.mark.parametrize("what", ["manifest", "config", "layer"])
+async def test_a_damaged_file_is_fetched_again(puller: Puller, what: str, damage: str) -> None:
+    digest = {"manifest": WEB.manifest, "config": WEB.config, "layer": WEB.layers[0]}[what]
+    stub = stub_with()
+    async with serving(stub):
+        image = await puller(f"{stub.address}/team/web:1")
+        path = puller.store.path / "blobs" / digest.replace(":", "/")
+        content = path.read_bytes()
+        path.write_bytes(content[:-10] if damage == "cut off" else content[:-10] + bytes(10))
+        if what == "layer":
+            # Layers are large, so their files are verified only when they are read.
+            layers = LayerStore(puller.store.path, "real" if os.geteuid() == 0 else "one")
+            with pytest.raises(BadImage) as caught:
+                await layers.unpack(image)
+            assert str(caught.value) == (
+                f"the file of the layer {digest} was damaged and is deleted; pull or load the image again"
+            )
+            await layers.close()
+        # A new process has no documents in memory.
+        puller.store = ImageStore(puller.store.path)
+        assert puller.store.images() == []
+        again = await puller(f"{stub.address}/team/web:1")
+    assert again == image
+    assert path.read_bytes() == content
+    assert len(puller.store.images()) == 1
 
 
 async def test_a_damaged_part_is_fetched_again(puller: Puller) -> None:

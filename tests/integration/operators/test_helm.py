@@ -59,11 +59,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture(scope="module")
-def programs(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> dict[str, Future[Path]]:
+def programs(pool: ThreadPoolExecutor) -> dict[str, Future[Path]]:
     """Download Helm's programs concurrently; return release -> program."""
-    assert request.config.cache is not None
-    cache = request.config.cache.mkdir("kubectls")
-    return {release: pool.submit(tool_of, "helm", release, cache) for release in _RELEASES}
+    return {release: pool.submit(tool_of, "helm", release) for release in _RELEASES}
 
 
 @pytest.fixture(scope="module", autouse=True)

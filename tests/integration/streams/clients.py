@@ -11,7 +11,6 @@ import subprocess
 import termios
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.conftest import Cluster, find_kubectl, wait_for
 from tests.kubectllayers import tool_of
@@ -112,10 +111,10 @@ class Terminal:
         return self._process.wait(30)
 
 
-def kubectl_of(name: str, cluster: Cluster, namespace: str, cache: Path) -> Kubectl:
-    """Return the kubectl of this name; skip the test if there is none. cache: the directory for downloads."""
+def kubectl_of(name: str, cluster: Cluster, namespace: str) -> Kubectl:
+    """Return the kubectl of this name; skip the test if there is none."""
     if name.startswith("newest"):
         return Kubectl(find_kubectl(), cluster, namespace, _SPDY if name.endswith("SPDY") else {})
     # kubectl 1.22.0 to 1.22.2 hang after `run`, with any server, unless their command headers are off (kubectl#1098).
     environment = {"KUBECTL_COMMAND_HEADERS": "false"} if name == "1.22" else {}
-    return Kubectl(str(tool_of("kubectl", name.partition(".")[2], cache)), cluster, namespace, environment)
+    return Kubectl(str(tool_of("kubectl", name.partition(".")[2])), cluster, namespace, environment)

@@ -90,12 +90,10 @@ def stream_cluster(cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture(scope="module", params=NAMES)
 def kubectl(request: pytest.FixtureRequest, stream_cluster: Cluster) -> Kubectl:
     """Return each of the kubectl releases."""
-    assert request.config.cache is not None
-    return kubectl_of(request.param, stream_cluster, _NAMESPACE, request.config.cache.mkdir("kubectls"))
+    return kubectl_of(request.param, stream_cluster, _NAMESPACE)
 
 
 @pytest.fixture(scope="module")
-def newest(stream_cluster: Cluster, request: pytest.FixtureRequest) -> Kubectl:
+def newest(stream_cluster: Cluster) -> Kubectl:
     """Return the newest kubectl."""
-    assert request.config.cache is not None
-    return kubectl_of("newest", stream_cluster, _NAMESPACE, request.config.cache.mkdir("kubectls"))
+    return kubectl_of("newest", stream_cluster, _NAMESPACE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from types import SimpleNamespace
@@ -130,6 +131,27 @@ async def refuse(forward: Forward, status: int, body: bytes, *fields: tuple[byte
 def answer(forward: Forward, status: int = 200) -> None:
     assert forward.edit_response is not None
     forward.edit_response(ResponseHead(status, b"", [(b"Content-Type", b"text/plain")]))
+
+
+async def test_an_object_that_was_requested_before_the_target_expired_is_read_again() -> None:
+    begun, answered = asyncio.Event(), asyncio.Event()
+
+    class SlowServices(Services):
+        async def get(self, kind: str, namespace: str, name: str) -> LookupResult:
+            begun.set()
+            await answered.wait()
+            return await super().get(kind, namespace, name)
+
+    knowledge = TargetKnowledge(WEB, HOST, host_option="auto")
+    lookup = cast(ObjectLookup, SlowServices(("http", 80)))
+    refreshing = asyncio.ensure_future(knowledge.refresh(lookup))
+    await begun.wait()
+    knowledge.expire()
+    answered.set()
+    await refreshing
+    assert knowledge.resolved is not None and not knowledge.is_fresh
+    await knowledge.refresh(lookup)
+    assert knowledge.is_fresh
 
 
 async def test_a_page_settles_the_host_once() -> None:

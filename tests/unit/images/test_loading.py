@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatchway.images.archives.loading import LoadedImage, load_archive, load_directory
-from hatchway.images.contents import BadImage
+from hatchway.images.contents import BadImage, PullGrant
 from hatchway.images.platforms import Platform
 from hatchway.images.reference import parse
 from hatchway.images.store.store import ImageStore
@@ -36,6 +37,7 @@ from tests.images.making import (
     oci_archive,
     oci_directory,
     oci_files,
+    put_image,
     symlink,
     tar_of,
 )
@@ -186,6 +188,41 @@ def test_one_bad_image_of_several_keeps_all_out(store: ImageStore) -> None:
     with pytest.raises(BadImage, match=f"the archive has no blob {_DB.layers[1]}"):
         load(store, layer_of(files))
     assert is_empty(store)
+
+
+@pytest.mark.parametrize("how", ["archive", "directory"])
+@pytest.mark.parametrize("content", [None, b"something else"])
+@pytest.mark.parametrize("state", ["in the store", "being pulled"])
+def test_what_names_the_layers_of_a_private_image_must_have_them(
+    store: ImageStore, tmp_path: Path, how: str, content: bytes | None, state: str
+) -> None:
+    """Blobs of an image that was pulled with a pod's Secret would else be everyone's by another name."""
+
+    def load_files(files: dict[str, bytes]) -> list[LoadedImage]:
+        if how == "archive":
+            return load(store, layer_of(files))
+        for name, data in files.items():
+            (tmp_path / "layout" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "layout" / name).write_bytes(data)
+        return load_directory(store, tmp_path / "layout")
+
+    layer = _WEB.layers[1]
+    with store.keep():
+        store.begin_private(layer, "registry.example/team/web")
+        store.put_blob(_WEB.blobs[layer])
+        if state == "in the store":
+            put_image(store, dataclasses.replace(_WEB, name="registry.example/team/web:1"), PullGrant("uid-1", "hash"))
+        files = oci_files(dataclasses.replace(_WEB, name="mine:1"))
+        path = f"blobs/{layer.replace(':', '/')}"
+        whole = files.pop(path)
+        if content is not None:
+            files[path] = content
+        with pytest.raises(BadImage, match=r"no blob|no file|has another content|bytes instead of"):
+            load_files(files)
+        assert store.find(parse("mine:1")) is None
+        assert names_of(load_files({**files, path: whole})) == ["mine:1"]
+        image = store.find(parse("mine:1"))
+        assert image is not None and image.may_use("docker.io/library/mine", [])
 
 
 def test_what_is_refused_leaves_earlier_images_alone(store: ImageStore) -> None:

@@ -71,8 +71,10 @@ def test_a_damaged_layer_is_not_passed_on(store: ImageStore) -> None:
     data = bytearray(path.read_bytes())
     data[700] ^= 1
     path.write_bytes(data)
-    with pytest.raises(BadImage, match="is damaged"):
+    with pytest.raises(BadImage, match="is damaged; pull or load the image again"):
         saved(store, (web, []))
+    # The next pull fetches it.
+    assert store.find(parse("web:1")) is None and not path.exists()
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")

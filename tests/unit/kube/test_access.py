@@ -48,6 +48,36 @@ async def test_an_answer_is_asked_for_once() -> None:
     assert len(server.asked) == 2
 
 
+async def test_a_review_from_before_a_refusal_is_neither_cached_nor_shared() -> None:
+    begun, answered = asyncio.Event(), asyncio.Event()
+
+    class SlowServer(Server):
+        async def create(self, resource: str, obj: dict[str, Any]) -> dict[str, Any]:
+            answer = await super().create(resource, obj)
+            if not begun.is_set():
+                begun.set()
+                await answered.wait()
+            return answer
+
+    server = SlowServer({"allowed": True})
+
+    async def ask() -> access.Answer:
+        return await access.may(server, verb="list", resource="pods")  # type: ignore[arg-type]
+
+    before = asyncio.ensure_future(ask())
+    await begun.wait()
+    # Meanwhile the right is withdrawn, and another request is refused.
+    server.answer = {"allowed": False}
+    access.forget(server)  # type: ignore[arg-type]
+    after = asyncio.ensure_future(ask())
+    await asyncio.sleep(0)
+    answered.set()
+    assert await before == (True, "")
+    assert await after == (False, "")
+    assert await ask() == (False, "")
+    assert len(server.asked) == 2
+
+
 async def test_a_server_that_does_not_say_means_no_and_one_that_is_away_is_an_error() -> None:
     refusing = Server(ApiError(403, "Forbidden", "not even that"))
     assert await access.may(refusing, verb="get", resource="pods") == (False, "not even that")  # type: ignore[arg-type]

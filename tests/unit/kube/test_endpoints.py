@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from hatchway.cluster.readiness import has_ready_endpoint
+from hatchway.kube.objects import endpoint_is_ready
 from hatchway.kube.readyendpoints import (
     Endpoint,
     Endpoints,
@@ -19,6 +21,23 @@ from hatchway.kube.readyendpoints import (
 )
 
 SERVICE = {"metadata": {"name": "web", "namespace": "x"}, "spec": {"selector": {"app": "web"}}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_ready"),
+    [
+        ({}, True),
+        ({"conditions": None}, True),
+        ({"conditions": {"serving": True}}, True),
+        ({"conditions": {"ready": None}}, True),
+        ({"conditions": {"ready": True}}, True),
+        ({"conditions": {"ready": False}}, False),
+    ],
+)
+def test_an_unset_condition_means_ready(endpoint: dict[str, Any], is_ready: bool) -> None:
+    assert endpoint_is_ready(endpoint) is is_ready
+    piece = {"metadata": {"labels": {"kubernetes.io/service-name": "web"}}, "endpoints": [endpoint]}
+    assert has_ready_endpoint("web", [piece]) is is_ready
 
 
 def pod(name: str, **status: Any) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from hatchway.cluster.api.registry.validation import dns1123_subdomain
 from hatchway.errors import not_found, service_unavailable
 from hatchway.kube import events
 from hatchway.kube.api import Object
@@ -48,6 +50,28 @@ async def report(recorder: EventRecorder, *messages: str, obj: Object = POD) -> 
     for message in messages:
         recorder.event(obj, "Normal", "Pulled", message, field_path="spec.containers{web}")
     await recorder.aclose()
+
+
+@pytest.mark.parametrize("name", ["x" * 237, "x" * 253, "system:node", "-x"])
+async def test_an_object_whose_name_no_event_can_have(name: str) -> None:
+    """The names are those of client-go's `GenerateEventName`, and the rule is `IsDNS1123Subdomain`."""
+    server = Server()
+    obj = {**POD, "metadata": {**POD["metadata"], "name": name}}  # type: ignore[dict-item]
+    await report(EventRecorder(server, "kubelet"), "a", "a", obj=obj)  # type: ignore[arg-type]
+    ((found, event),) = server.events.items()
+    assert not dns1123_subdomain(found)
+    assert str(uuid.UUID(found)) == found
+    assert (event["count"], event["involvedObject"]["name"]) == (2, name)
+
+
+@pytest.mark.parametrize("name", ["web", "a.b-c.0", "x" * 236])
+async def test_the_name_of_an_event_is_its_objects_name_and_the_time(name: str) -> None:
+    server = Server()
+    obj = {**POD, "metadata": {**POD["metadata"], "name": name}}  # type: ignore[dict-item]
+    await report(EventRecorder(server, "kubelet"), "a", obj=obj)  # type: ignore[arg-type]
+    (found,) = server.events
+    assert not dns1123_subdomain(found)
+    assert found.startswith(f"{name}.") and int(found.rpartition(".")[2], 16) > 0
 
 
 async def test_equal_events_are_counted_in_one_object() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatchway.remote import loglines
 from hatchway.remote.loglines import PIECE, LineCutter, LogReader, parse_stamp
 
 
@@ -46,6 +47,50 @@ def test_a_line_that_broke_off_comes_whole() -> None:
     assert reader.last_stamp == "2026-01-01T00:00:01Z"
     reader.restart()
     assert lines_of(whole, reader, []) == b"two\n"
+
+
+def test_a_line_whose_beginning_was_printed_is_continued() -> None:
+    reader = LogReader(keep_stamps=False)
+    assert lines_of(b"2026-01-01T00:00:01Z half", reader, []) == b"half"
+    reader.restart()
+    again = b"2026-01-01T00:00:01Z half and whole\n2026-01-01T00:00:02Z next\n"
+    assert list(reader.feed(again)) == [(b" and whole\n", False), (b"next\n", True)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.binary(max_size=200).map(lambda text: text.replace(b"\n", b""))), max_size=8
+    ),
+    st.lists(st.tuples(st.integers(0, 2000), st.booleans()), max_size=3),
+    CUTS,
+)
+def test_after_a_break_anywhere_every_byte_comes_once(
+    log: list[tuple[int, bytes]], breaks: list[tuple[int, bool]], cuts: list[int]
+) -> None:
+    """A body may end anywhere, in order or not. Lines that are longer than a piece are passed on in part before."""
+    log = sorted(log, key=lambda line: line[0])
+    stamped = [b"2026-01-01T00:00:0%d.000000001Z %b\n" % line for line in log]
+    reader = LogReader(keep_stamps=False)
+    found: list[tuple[bytes, bool]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loglines, "PIECE", 64)
+        for length, in_order in [*breaks, (1 << 20, True)]:
+            since = int(reader.last_stamp[17:19] or 0)
+            body = b"".join(line for line, (second, _) in zip(stamped, log, strict=True) if second >= since)[:length]
+            edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+            for begin, end in itertools.pairwise(edges):
+                found += reader.feed(body[begin:end])
+            if in_order:
+                found += reader.end()
+            reader.restart()
+    assert b"".join(piece for piece, _ in found) == b"".join(text + b"\n" for _, text in log)
+    assert sum(begins for _, begins in found) == len(log)
+
+
+def test_text_without_times_is_passed_on_as_it_is() -> None:
+    reader = LogReader(keep_stamps=True, stamped=False)
+    text = b"2026-01-01T00:00:01Z the program's own time\n2026"
+    assert lines_of(text, reader, [3, 30]) == text
 
 
 def test_times_are_kept_when_they_are_asked_for() -> None:

@@ -188,3 +188,20 @@ async def test_all_logs_once(cluster: Cluster) -> None:
     found = Follower(cluster, MANY)
     await found.follower.print_once()
     assert found.lines == [("web-0", "of web-0"), ("web-1", "of web-1")]
+
+
+async def test_a_line_in_which_an_answer_ended_is_continued(cluster: Cluster) -> None:
+    cluster.set("web-0", running=True)
+    cluster.lines["web-0"] = [(1, "a"), (2, "a line that is long"), (3, "b")]
+    answers = cluster.pieces
+
+    async def first(path: str, silence: float) -> AsyncGenerator[bytes, None]:
+        cluster.pieces = answers  # type: ignore[method-assign]
+        yield b"2026-01-01T00:00:01.5Z a\n2026-01-01T00:00:02.5Z a line"
+
+    cluster.pieces = first  # type: ignore[method-assign]
+    found = Follower(cluster, ONE)
+    task = asyncio.create_task(found.follower.follow())
+    await found.until("a", "a line", " that is long", "b")
+    task.cancel()
+    await asyncio.wait([task])

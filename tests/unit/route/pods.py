@@ -24,11 +24,17 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 
 
 class Client(FakeClient):
-    """Objects in memory, and access reviews. denied: (verb, resource[/subresource]) that the user may not."""
+    """Objects in memory, and access reviews.
+
+    denied: (verb, resource[/subresource]) that the user may not. held_review: the answer of the next review of the right
+    to port-forward arrives when this event is set. review_begun: set when that review has been requested.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.denied: set[tuple[str, str]] = set()
+        self.held_review: asyncio.Event | None = None
+        self.review_begun = asyncio.Event()
         self.identity = ("server",)
 
     async def create(self, resource: str, obj: Object, namespace: str | None = None, **more: Any) -> Object:
@@ -36,7 +42,12 @@ class Client(FakeClient):
         if kind == "SelfSubjectAccessReview":
             asked = obj["spec"]["resourceAttributes"]
             name = asked["resource"] + (f"/{asked['subresource']}" if asked.get("subresource") else "")
-            return {"status": {"allowed": (asked["verb"], name) not in self.denied}}
+            allowed = (asked["verb"], name) not in self.denied
+            if name == "pods/portforward" and self.held_review is not None:
+                held, self.held_review = self.held_review, None
+                self.review_begun.set()
+                await held.wait()
+            return {"status": {"allowed": allowed}}
         if kind == "SelfSubjectRulesReview":
             return {"status": {"resourceRules": [], "incomplete": True}}
         if kind == "SelfSubjectReview":
@@ -206,7 +217,8 @@ class World:
     """The cluster.
 
     programs: the port on loopback of each (pod, port). refusals: set when those of other ports arrive. silent: pods that never answer. dialed: what was connected to.
-    sessions: those that were opened, by the pod's name.
+    sessions: those that were opened, by the pod's name. held_session: the next session is open when this event is set.
+    session_begun: set when that session is being opened.
     """
 
     def __init__(self) -> None:
@@ -216,6 +228,8 @@ class World:
         self.refusals = asyncio.Event()
         self.refusals.set()
         self.silent: set[str] = set()
+        self.held_session: asyncio.Event | None = None
+        self.session_begun = asyncio.Event()
         self.dialed: list[tuple[str, int]] = []
         self.sessions: list[tuple[str, FakeSession]] = []
         self.route = PortForwardRoute(cast(Connection, self.connection), self._open)
@@ -223,10 +237,16 @@ class World:
 
     async def _open(self, namespace: str, pod: str) -> FakeSession:
         await asyncio.sleep(0)
+        if self.held_session is not None:
+            held, self.held_session = self.held_session, None
+            self.session_begun.set()
+            await held.wait()
         if pod in self.silent:
             await asyncio.get_running_loop().create_future()
         if self.connection.trouble is not None:
             raise service_unavailable("away")
+        if ("create", "pods/portforward") in self.client.denied:
+            raise ApiError(403, "Forbidden", 'pods "x" is forbidden: User "jane" cannot create pods/portforward')
         session = FakeSession(self, pod)
         self.sessions.append((pod, session))
         return session

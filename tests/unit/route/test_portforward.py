@@ -6,9 +6,12 @@ from typing import cast
 
 import pytest
 
+from hatchway.kube.connection import Connection
 from hatchway.route.byteroute import ANY_PROTOCOL
+from hatchway.route.chooser import RouteChooser
 from hatchway.route.contract import Refusal, RouteCapabilities, TargetUnreached, Unreached
 from hatchway.route.podstream import KEPT, PodStream
+from hatchway.route.via import Via
 from hatchway.target import Kind, Target
 from tests.unit.route.pods import Collector, World, speaks
 
@@ -351,3 +354,57 @@ async def test_a_user_who_may_not_read_a_workload_is_told_the_right(world: World
     answer = await world.route.prepare(target)
     assert isinstance(answer, Refusal) and answer.missing == ("get", "deployments.apps", "shop")
     assert "deployments" in answer.missing_rule and "pods" in answer.missing_rule
+
+
+async def test_a_right_that_was_reviewed_before_a_refusal_is_not_cached(world: World) -> None:
+    target = await _three_pods(world)
+    world.client.held_review = answered = asyncio.Event()
+    before = asyncio.ensure_future(world.route.prepare(target))
+    await world.client.review_begun.wait()
+    # Meanwhile the right is withdrawn, and a connection is refused.
+    world.client.denied.add(("create", "pods/portforward"))
+    refused = asyncio.ensure_future(world.route.connect(target))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    answered.set()
+    assert isinstance(await before, RouteCapabilities)
+    with pytest.raises(TargetUnreached) as caught:
+        await refused
+    assert caught.value.cause is Unreached.FORBIDDEN
+    assert isinstance(await world.route.prepare(target), Refusal)
+
+
+async def test_a_choice_from_before_a_failed_attempt_is_not_for_later_requests(world: World) -> None:
+    target = await _three_pods(world)
+    chooser = RouteChooser(Via.forward, cast(Connection, world.connection))
+    running = asyncio.ensure_future(chooser.run())
+    try:
+        world.client.held_review = answered = asyncio.Event()
+        before = asyncio.ensure_future(chooser.prepare(target))
+        await world.client.review_begun.wait()
+        chooser.forget(target)
+        answered.set()
+        assert (await before).capabilities == ANY_PROTOCOL
+        assert chooser.choice(target) is None
+        await chooser.prepare(target)
+        assert chooser.choice(target) is not None
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_session_that_was_begun_with_former_credentials_is_not_used(world: World) -> None:
+    target = await world.add_service()
+    await world.add_pod("a", handler=speaks("a"))
+    await world.set_endpoints("a")
+    world.held_session = opened = asyncio.Event()
+    before = asyncio.ensure_future(_ask(world, target))
+    await world.session_begun.wait()
+    world.connection.change_credentials()
+    after = asyncio.ensure_future(_ask(world, target))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    opened.set()
+    assert await asyncio.gather(before, after) == ["a", "a"]
+    former = [session for _, session in world.sessions if not session.transports]
+    assert len(former) == 1 and former[0].closed.done()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hatchway.kube.api import Object
+from hatchway.kube.objects import endpoint_is_ready
 from hatchway.kube.wellknown import SERVICE_NAME
 
 SCHEMA_VERSION = "1.1.0"
@@ -145,8 +146,7 @@ class Zone:
         endpoints = tuple(
             _NamedEndpoint(_endpoint_name(endpoint), tuple(endpoint["addresses"]), ports)
             for endpoint in obj.get("endpoints") or ()
-            # An unknown condition counts as ready (the type's documentation).
-            if (endpoint.get("conditions") or {}).get("ready") is not False
+            if endpoint_is_ready(endpoint)
         )
         self._slice_service[namespace, name] = service
         self._slices.setdefault((namespace, service), {})[name] = endpoints

@@ -18,7 +18,7 @@ from typing import Any
 from hatchway.addons.ingress.ingressrules import IngressBackend
 from hatchway.kube import dial
 from hatchway.kube.api import Object
-from hatchway.kube.objects import Key, key_of
+from hatchway.kube.objects import Key, endpoint_is_ready, key_of
 from hatchway.kube.wellknown import SERVICE_NAME
 from hatchway.proxy.routing import Upstream
 
@@ -122,7 +122,7 @@ class Backends:
             return ResolvedBackend([], f"The Service {name} has no TCP port {backend.port}.")
         tls = self._tls if str(port.get("appProtocol") or "").lower() == "https" else None
         slices = self._slices.get(owner, {}).values()
-        for wanted in (_is_ready, _is_serving):
+        for wanted in (endpoint_is_ready, _is_serving):
             addresses = dict.fromkeys(_addresses(slices, port.get("name") or "", wanted))
             upstreams = [
                 Upstream((address, number, tls is not None), partial(_connect, address, number), tls)
@@ -138,12 +138,8 @@ def _is_port(port: Any, wanted: int | str) -> bool:
     return bool(found == wanted) and port.get("protocol", "TCP") == "TCP"
 
 
-def _is_ready(conditions: Any) -> bool:
-    # A missing condition means ready (discovery/v1 EndpointConditions).
-    return conditions.get("ready", True) is not False
-
-
-def _is_serving(conditions: Any) -> bool:
+def _is_serving(endpoint: Object) -> bool:
+    conditions = endpoint.get("conditions") or {}
     return bool(conditions.get("serving")) and bool(conditions.get("terminating"))
 
 
@@ -155,7 +151,7 @@ def _addresses(slices: Iterable[Object], port_name: str, wanted: Any) -> Iterato
             if (port.get("name") or "") != port_name or not port.get("port") or port.get("protocol", "TCP") != "TCP":
                 continue
             for endpoint in piece.get("endpoints") or ():
-                if endpoint.get("addresses") and wanted(endpoint.get("conditions") or {}):
+                if endpoint.get("addresses") and wanted(endpoint):
                     yield endpoint["addresses"][0], port["port"]
 
 

@@ -35,6 +35,8 @@ T = TypeVar("T")
 POLL = 0.5
 COMMIT = 5.0
 BOUND = 30.0
+# Seconds for which nothing is read after a failed commit: the same lines are read again then.
+PAUSE = 30.0
 # Bytes read from one file before the next file is read, and the length at which a line is split.
 PIECE = 256 * 1024
 LINE_LIMIT = 256 * 1024
@@ -108,8 +110,9 @@ class LogCollector:
                 committed = now
                 try:
                     await self._call(self.commit)
-                except (OSError, ValueError) as error:  # For example a full disk. The next commit tries again.
-                    logger.error("log lines cannot be written to disk: %s", error)
+                except (OSError, ValueError) as error:  # For example a full disk.
+                    logger.error("log lines cannot be written to disk, trying again in %d seconds: %s", PAUSE, error)
+                    await asyncio.sleep(PAUSE)
             if now - bounded >= BOUND:
                 bounded = now
                 for name in await self._call(self._store.bound):
@@ -153,14 +156,34 @@ class LogCollector:
         self._files.clear()
 
     def commit(self) -> None:
-        """Make indexed lines durable, then save the positions up to which they were read. Raises OSError."""
-        self._store.refresh()
+        """Make indexed lines durable, then save the positions up to which they were read.
+
+        When an index has lost lines in a failed refresh, which may have been a client's, they are read again from the
+        saved positions. Lines of files that were deleted meanwhile are lost.
+
+        Raises:
+            OSError, ValueError: lines or positions cannot be written.
+        """
+        try:
+            self._store.refresh()
+        finally:
+            if self._store.take_lost_writes():
+                self._rewind()
         now = {_name(key, file.signature): file.resume for key, file in self._files.items()}
         if now != self._saved:
             temporary = self._positions.with_suffix(".new")
             temporary.write_text(json.dumps(now))
             os.replace(temporary, self._positions)
             self._saved = now
+
+    def _rewind(self) -> None:
+        """Continue each file at its saved position."""
+        for key, file in self._files.items():
+            name = _name(key, file.signature)
+            file.offset = self._saved.get(name, self._known.get(name, 0))
+            file.changed = 0
+            file.partial.clear()
+            file.partial_indexed = False
 
     def _load(self) -> dict[str, int]:
         try:

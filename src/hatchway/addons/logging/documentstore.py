@@ -221,13 +221,21 @@ class LoggingStore:
         return index.get(id)
 
     def refresh(self) -> None:
-        """Make all writes durable and visible; close idle writers."""
+        """Make all writes durable and visible; close idle writers. Raises OSError, ValueError as `EsIndex.refresh`."""
         closed = False
         for index in self.indices.values():
             index.refresh()
             closed |= index.close_idle_writer(_WRITER_IDLE)
         if closed:
             give_back()
+
+    def take_lost_writes(self) -> bool:
+        """Return True when an index has lost writes, in a failed refresh, since the last call."""
+        lost = False
+        for index in self.indices.values():
+            lost |= index.lost_writes
+            index.lost_writes = False
+        return lost
 
     def bound(self) -> list[str]:
         """Delete the oldest daily indices while all indices together exceed the limit. Return the deleted names."""

@@ -125,6 +125,8 @@ class EsIndex:
         has_columns: True when aggregations can be computed; False for an index of an older version of Hatchway.
         dirty: True while there are writes that a refresh must make durable.
         size: bytes on disk at the last refresh.
+        lost_writes: True after a failed refresh, which drops all writes since the refresh before it. The user of the
+            index sets it to False.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -146,6 +148,7 @@ class EsIndex:
         self._searcher = self._index.searcher()
         self._writer: tantivy.IndexWriter | None = None
         self.dirty = False
+        self.lost_writes = False
         self.size = self._measure()
         self._used = time.monotonic()
         newest = self._searcher.search(tantivy.Query.all_query(), 1, order_by_field="seq").hits
@@ -211,13 +214,26 @@ class EsIndex:
         return self._seq - 1
 
     def refresh(self) -> None:
-        """Make all writes durable and visible."""
+        """Make all writes durable and visible.
+
+        Raises:
+            OSError: the mapping cannot be written; a later refresh tries again.
+            ValueError: the documents cannot be written. All writes since the last refresh are lost (`lost_writes`).
+        """
         if not self.dirty:
             return
         if len(self.mapping.fields) != self._saved_fields:
             self.save_mapping()
         assert self._writer is not None
-        self._writer.commit()
+        try:
+            self._writer.commit()
+        except BaseException:  # A panic of tantivy is no Exception.
+            # tantivy has dropped documents and the thread that would index further ones: with the same writer, the
+            # next commit would succeed without them.
+            self._writer = None
+            self.dirty = False
+            self.lost_writes = True
+            raise
         self._index.reload()
         self._searcher = self._index.searcher()
         self.dirty = False

@@ -1,1 +1,1 @@
-"""The objects of the add-ons, one file for each add-on, which are applied to the cluster at every start."""
+"""The objects of the add-ons, which are applied to the cluster at every start. Each add-on has one file."""

@@ -1,4 +1,4 @@
-"""Applies the objects of the chosen add-ons at every start, and removes those of the others."""
+"""Applies the objects of the chosen add-ons at every start, and removes the objects of all other add-ons."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _NO_CERTIFICATE = ServerCertificate(b"", b"", b"")
 async def ensure_addons(client: Client, chosen: Collection[str], metrics_certificate: ServerCertificate) -> list[str]:
     """Create or update the objects of the chosen add-ons. Fields that users have added are kept.
 
-    metrics_certificate: for the name METRICS_HOST.
+    metrics_certificate: a certificate for the name METRICS_HOST.
 
-    Return messages about objects that could not be made, because another object is in their place.
+    Return messages about objects that could not be made, because another object has their name.
     """
     # The objects do not depend on each other, and the store commits simultaneous writes together.
     work = [_apply(client, _applied(name, metrics_certificate)) for name in ADDONS if name in chosen]
@@ -95,7 +95,7 @@ def _name(manifest: Manifest) -> str:
 
 
 def _not_started(resource: str, obj: Object) -> Manifest:
-    """Return an object as it is first created: a Deployment without replicas; a Service that starts it on first use."""
+    """Return an object for its creation: a Deployment without replicas, or a Service that starts it on first use."""
     value = "true" if resource == DEPLOYMENTS else "waiting"
     annotations = {**(obj["metadata"].get("annotations") or {}), STARTS_ON_FIRST_USE: value}
     found = {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}

@@ -42,7 +42,7 @@ def manifests() -> list[Manifest]:
     # The pod must use resolvers outside of the cluster, because it is the cluster's resolver itself.
     pod = pod_spec(program, account=_ACCOUNT, dnsPolicy="Default")
     ports = [
-        # The first port is the one that cluster-info prints.
+        # `kubectl cluster-info` prints the first port.
         {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
         {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
         {"name": "metrics", "port": 9153, "protocol": "TCP", "targetPort": 9153},

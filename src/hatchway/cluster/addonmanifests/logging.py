@@ -1,4 +1,4 @@
-"""The objects of the add-on `logging`: the search index over all containers' logs, and the page that searches in it."""
+"""The objects of the add-on `logging`: a search index over the logs of all containers, and a page for searches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["EXPLORER", "LOGGING", "manifests"]
 
 LOGGING: Final = "elasticsearch-logging"
 EXPLORER: Final = "kibana-logging"
-# The directories of the logs that it reads, and of its index.
+# The directory of the logs that the program reads, and the directory of its index.
 _LOG_MOUNT, _DATA_MOUNT = "/var/log/pods", "/var/lib/hatchway-logging"
 
 
@@ -48,7 +48,7 @@ def manifests() -> list[Manifest]:
     }
     return [
         *first_use_role(LOGGING),
-        # The documentation's URLs name no port, which matches only a port without a name.
+        # The URLs in Kubernetes' documentation name no port. They match only a port without a name.
         built_in_service(LOGGING, [{"port": 9200, "protocol": "TCP", "targetPort": 9200}]),
         # The page is served by the same program, under the name and the port of the cluster add-on's Kibana.
         built_in_service(

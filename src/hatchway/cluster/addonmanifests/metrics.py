@@ -35,7 +35,7 @@ __all__ = ["METRICS", "METRICS_API", "METRICS_HOST", "ServerCertificate", "manif
 
 METRICS: Final = "metrics-server"
 METRICS_API: Final = "v1beta1.metrics.k8s.io"
-# The name in the certificate of the metrics server, by which the API server verifies it.
+# The name in the certificate of the metrics server. The API server accepts only this name.
 METRICS_HOST: Final = f"{METRICS}.{NAMESPACE}.svc"
 _ROLE, _STATE_METRICS = "system:metrics-server", "kube-state-metrics"
 # Where the pod has the files of its certificate.
@@ -53,7 +53,7 @@ class ServerCertificate:
 
 
 def manifests(certificate: ServerCertificate) -> list[Manifest]:
-    """Return the objects. certificate: for the name METRICS_HOST."""
+    """Return the objects. certificate: a certificate for the name METRICS_HOST."""
     program = container(
         METRICS,
         "metrics-server",

@@ -21,7 +21,7 @@ from hatchway.cluster.addonmanifests.shapes import (
 
 __all__ = ["DASHBOARDS", "MONITORING", "manifests"]
 
-# The Service of the dashboards has the name that the documentation's cluster-info lists.
+# The name of the dashboards' Service in Kubernetes' documentation of `kubectl cluster-info`.
 MONITORING: Final = "prometheus"
 DASHBOARDS: Final = "monitoring-grafana"
 _ACCOUNT, _ROLE = "monitoring", "system:hatchway-monitoring"

@@ -1,9 +1,9 @@
 """The shapes that the objects of all add-ons have in common.
 
 Names, labels and ports are those of kubeadm's CoreDNS and of the cluster add-ons fluentd-elasticsearch and
-cluster-monitoring, so that `kubectl cluster-info` and the documentation's examples find them. `kubernetes.io/name` is
-what cluster-info prints. Fields are left out when a user's change of them should stay after a restart (a Service's
-type or a Deployment's number of replicas, for example).
+cluster-monitoring, so that `kubectl cluster-info` and the examples of Kubernetes' documentation find them. cluster-info
+prints the label `kubernetes.io/name`. A field is left out when a user's change of it should stay after a restart (a
+Service's type or a Deployment's number of replicas, for example).
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _TOLERATIONS: Final = [
     {"key": CONTROL_PLANE, "effect": "NoSchedule"},
 ]
 
-# A resource, as `Client` spells it, and an object of it.
+# The name of a resource (as in `Client`), and an object of this resource.
 Manifest = tuple[str, Object]
 
 
 def container(name: str, image: str, memory: str, ports: list[Object], probe: Object, **fields: object) -> Object:
     """Return an add-on's only container.
 
-    image: without registry path and tag, which are those of this release. memory: its request. fields: more fields.
+    image: the image's name without `hatchway/` and the tag. memory: the container's request. fields: more fields.
     """
     return {
         "name": name,
@@ -75,7 +75,7 @@ def port(number: int, name: str = "", protocol: str = "TCP") -> Object:
 
 
 def http_probe(path: str, number: int, scheme: str = "HTTP") -> Object:
-    """Return a probe that is run every second, because `hatchway up` and first users wait until add-ons are ready."""
+    """Return a probe that is run every second, because `hatchway up` and users wait until an add-on is ready."""
     return {
         "httpGet": {"path": path, "port": number, "scheme": scheme},
         "periodSeconds": 1,
@@ -119,7 +119,7 @@ def service(
     annotations: dict[str, str] | None = None,
     **spec: str,
 ) -> Manifest:
-    """Return a Service. app: the value of the pods' label APP; "" for the name. spec: more fields."""
+    """Return a Service. app: the value of the pods' label APP; "" to use `name`. spec: more fields."""
     metadata: Object = {
         "name": name,
         "namespace": NAMESPACE,
@@ -138,7 +138,7 @@ def service(
 def built_in_service(
     name: str, ports: list[Object], *, app: str = "", annotations: dict[str, str] | None = None, **spec: str
 ) -> Manifest:
-    """Return a Service that cluster-info lists. Parameters: as those of `service`."""
+    """Return a Service that cluster-info lists. The parameters are those of `service`."""
     labels = {APP: name, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": name}
     return service(name, ports, app=app, labels=labels, annotations=annotations, **spec)
 
@@ -151,7 +151,7 @@ def rule(group: str, resources: list[str], verbs: list[str]) -> Object:
 def account_with_role(
     account: str, roles: dict[str, list[Object]], labels: dict[str, str] | None = None
 ) -> list[Manifest]:
-    """Return a service account, ClusterRoles, and the binding of each to the account. roles: their rules, by name."""
+    """Return a service account, ClusterRoles, and their bindings to the account. roles: the rules of roles, by name."""
     metadata: Object = {"name": account, "namespace": NAMESPACE, **({"labels": labels} if labels else {})}
     return [
         ("serviceaccounts", {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),

@@ -1,1 +1,1 @@
-"""Authentication, authorization (RBAC), reviews and audit; knows the cluster's plan and files."""
+"""Authentication, authorization (RBAC), reviews and audit. This package imports the cluster's `plan` and `state`."""

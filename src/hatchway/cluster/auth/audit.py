@@ -1,8 +1,9 @@
 """The audit log: the user, the request and the result. One audit.k8s.io/v1 Event a line, at level Metadata.
 
-Requests put their events into a bounded queue; a separate thread writes them. When it cannot keep up, events are
-dropped and counted; requests never wait. Bodies are not written, nor header values other than User-Agent. Only the
-query parameters that the API defines are written, because those of an application behind the proxy may be tokens.
+Requests put their events into a bounded queue; a separate thread writes the events. When the queue is full, further
+events are dropped and counted: requests never wait. Bodies are not written. Of the header fields, only User-Agent,
+X-Forwarded-For, Audit-ID and the impersonated user are written. Only query parameters that the API defines are written,
+because an application behind the proxy may get tokens in its parameters.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _QUEUE = 16384
 _PACE = 0.1
 _READS = frozenset(("get", "list", "watch"))
 _UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
-# The most characters of a client's text that an event keeps, because the queue bounds only the number of events.
+# The most characters of a client's text in an event, because the queue limits only the number of events.
 LONGEST = 8192
 # The most characters of all annotations of one event.
 _LONGEST_ANNOTATIONS = 4 * LONGEST
@@ -54,15 +55,15 @@ _QUERY = frozenset(
 
 @dataclass(slots=True)
 class AuditRecord:
-    """The facts of a request when it is authorized; shared by repetitions of the same request.
+    """The facts about a request for the audit log. Repetitions of the same request share the record.
 
     uri: the part of the request-target that may be logged.
     user: the user who was authenticated. impersonated: the user as whom the request acts; None without impersonation.
     source: the client's address. forwarded_for, user_agent: header fields; None without them.
-    decision: "allow" or "forbid"; "" while not decided. reason: the authorizer's.
-    annotations: those of admission plugins.
+    decision: "allow" or "forbid"; "" while not decided. reason: the authorizer's reason.
+    annotations: the annotations that admission plugins have added.
 
-    Do not change it after its first event, because `constant` then holds the common part of all its events, as JSON.
+    Do not change a record after its first event: `constant` then has the common part of all its events, as JSON.
     """
 
     verb: str
@@ -85,7 +86,7 @@ class AuditRecord:
 
 
 class _AuditIds:
-    """Makes IDs in the form of UUIDs: random bits of this process and a counter, since they need not be secret."""
+    """Makes IDs in the form of UUIDs from random bits of this process and a counter. The IDs need not be secret."""
 
     def __init__(self) -> None:
         text = os.urandom(16).hex()
@@ -100,9 +101,9 @@ _new_id = _AuditIds().make
 
 
 def audit_id(given: bytes | None) -> bytes:
-    """Return a request's id: the client's own when it sent a reasonable one, else a new one.
+    """Return a request's ID: the client's ID if it is valid, otherwise a new ID.
 
-    given: the header Audit-ID (apiserver `filters/audit_init.go`).
+    given: the header Audit-ID; None if it is missing (apiserver `filters/audit_init.go`).
     """
     if given is None:
         return _new_id()
@@ -180,7 +181,7 @@ def _constant(record: AuditRecord) -> dict[str, Any]:
 
 
 def annotated(record: AuditRecord, annotations: dict[str, str] | None) -> AuditRecord:
-    """Return the record with the annotations that admission plugins have added, as many as an event may have."""
+    """Return the record with the annotations of admission plugins, up to the limit of an event."""
     if not annotations:
         return record
     kept, size = {}, 0
@@ -195,7 +196,7 @@ def _encode(value: dict[str, Any]) -> bytes:
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        # A name in a token can have lone surrogates; as escapes they are valid JSON.
+        # A name in a token can have lone surrogates. This encoder writes them as escapes, which are valid JSON.
         return json.dumps(value).encode()
 
 
@@ -207,8 +208,8 @@ def _second(seconds: int) -> bytes:
 class AuditLog:
     """Writes events to a file (0600) that is rotated: `audit.log`, `audit.log.1` ... `audit.log.BACKUPS`.
 
-    Events are encoded on the event loop, which takes microseconds, and written by a thread that does nothing else, so
-    that requests do not wait for the interpreter's lock.
+    Events are encoded on the event loop, which takes microseconds. The thread only writes them, so that requests do not
+    wait for the interpreter's lock.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 16 * 1024 * 1024, backups: int = 3) -> None:

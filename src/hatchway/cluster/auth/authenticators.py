@@ -3,8 +3,8 @@
 Credentials are tried in the order of the API server's `kubeapiserver/authenticator/config.go`: client certificate,
 bearer token (also as a WebSocket's sub-protocol), HTTP basic, anonymous.
 
-A bad credential gets a 401; it is never treated as anonymous. A verified credential is remembered (bounded, under keyed
-hashes), so that the next request costs only a look-up. Only a password's first check is asynchronous.
+A request with a bad credential gets a 401; it is never anonymous. A limited number of verified credentials is cached,
+by keyed hashes, so that the next request needs only a look-up. Only the first check of a password is asynchronous.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ AUTHENTICATED_GROUP = "system:authenticated"
 BEARER_PROTOCOL = b"base64url.bearer.authorization.k8s.io."
 
 _log = logging.getLogger(__name__)
-# The most credentials that are remembered.
+# The most credentials that are cached.
 _CACHE_SIZE = 1024
 _CHALLENGE = (b"www-authenticate", b'Basic realm="hatchway", charset="UTF-8"')
 
@@ -61,10 +61,10 @@ class TokenUser:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user of a request, and how long this answer is valid.
+    """The user of a request, and the time until which this result is valid.
 
-    until: POSIX seconds. The same request is from the same user until then, unless an object of the cluster or a
-    credential file (`Authenticator.version`) changes before.
+    until: POSIX seconds. Until then, the same credential means the same user, unless an object of the cluster or a
+    credential file (`Authenticator.version`) changes.
     """
 
     user: UserInfo
@@ -73,7 +73,7 @@ class Identity:
 
 @dataclass(slots=True)
 class _KnownCredential:
-    """A credential that was verified. expires: POSIX seconds. bound: the objects that must exist at every use."""
+    """A verified credential. expires: POSIX seconds. bound: a token whose objects must exist at each use, or None."""
 
     user: UserInfo
     expires: float
@@ -81,7 +81,7 @@ class _KnownCredential:
 
 
 class Authenticator:
-    """The authenticators of one API server. `close` when it ends.
+    """The authenticators of one API server. Call `close` when the server ends.
 
     file_check_seconds: how often the credential files are checked for changes.
     version: a number that changes whenever a changed credential file has been read.
@@ -91,7 +91,7 @@ class Authenticator:
 
     def __init__(self, pki: Pki, tokens_file: Path, basic_file: Path, objects: StoredObjects) -> None:
         """Read the keys and the files. Raises HatchwayError when one of them cannot be read."""
-        # Noted before the files are read, so that no change in between is missed.
+        # The states of the files are recorded before the files are read, so that no later change is missed.
         self._files = {path: _stamp(path) for path in (tokens_file, basic_file)}
         self._next_file_check = 0.0
         self.version = 0
@@ -110,7 +110,7 @@ class Authenticator:
     # -- requests
 
     def authenticate(self, head: RequestHead) -> Identity | Awaitable[UserInfo]:
-        """Return the user of a request, or an awaitable of it when a password must be checked.
+        """Return the user of a request, or an awaitable for the user when a password must be checked.
 
         Raises ApiError 401, 403 (a page of another site uses a browser's credentials) and 429 (too many failures).
         """
@@ -135,7 +135,7 @@ class Authenticator:
             if offered is not None:
                 return self._request_token(offered)
         if head.peer.certificate is not None:
-            # TLS has verified the certificate, but it names no user: it is not for clients, or has expired.
+            # TLS has verified the certificate, but no user follows from it: it is not for clients, or has expired.
             raise unauthorized()
         if self.basic.enabled and _can_be_asked(head):
             raise Challenge()
@@ -177,7 +177,7 @@ class Authenticator:
             _remember(self._certificates, der, known)
         else:
             self._certificates.move_to_end(der)
-            # A connection may outlive its certificate.
+            # The certificate may expire while the connection is open.
             if time.time() > known.expires:
                 return None
         return known
@@ -187,7 +187,7 @@ class Authenticator:
     def authenticate_token(self, token: str, audiences: Sequence[str] = ()) -> TokenUser:
         """Return a token's user (TokenReview).
 
-        audiences: the token must be for one of them; when there are none, for the API server's.
+        audiences: the token must be issued for one of these; if empty, for one of the API server's audiences.
 
         Raises InvalidToken.
         """
@@ -199,7 +199,7 @@ class Authenticator:
             return TokenUser(_authenticated(verified.user), verified.audiences)
         meant = tuple(item for item in wanted if item in API_AUDIENCES)
         if not meant:
-            raise InvalidToken("the token is for the API server, and none of the audiences asked for is")
+            raise InvalidToken("the token is only for the API server, which is not among the requested audiences")
         return TokenUser(self._token(token.encode("utf-8", "surrogateescape")).user, meant)
 
     def _token(self, token: bytes) -> Identity:
@@ -235,7 +235,7 @@ class Authenticator:
     def reload_changed_files(self) -> None:
         """Read the credential files that `hatchway password` or `hatchway token` has changed.
 
-        They are checked at most once in `file_check_seconds`; calls in between do nothing.
+        The files are checked at most once in `file_check_seconds`; calls in between do nothing.
         """
         now = time.monotonic()
         if now < self._next_file_check:
@@ -266,7 +266,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _authenticated(user: UserInfo) -> UserInfo:
-    """Return the user, in the group of all who are not anonymous (apiserver `group/authenticated_group_adder.go`)."""
+    """Return the user with the group `system:authenticated` (apiserver `group/authenticated_group_adder.go`)."""
     if AUTHENTICATED_GROUP in user.groups or user.groups == ANONYMOUS.groups:
         return user
     return UserInfo(user.name, (*user.groups, AUTHENTICATED_GROUP), user.uid, user.extra)
@@ -279,10 +279,12 @@ def _remember(cache: OrderedDict[bytes, _KnownCredential], key: bytes, known: _K
 
 
 def _protocol_token(head: RequestHead) -> bytes | None:
-    """Return the token that a WebSocket offers as a sub-protocol, since browsers cannot set its headers.
+    """Return the token that a WebSocket offers as a sub-protocol; None if there is none.
 
-    The client must offer another sub-protocol too, which the server can choose (apiserver
-    `request/websocket/protocol.go`). Raises ApiError 401.
+    Scripts in browsers cannot set header fields of a WebSocket, so they send the token in this way. The client must
+    also offer another sub-protocol, which the server can choose (apiserver `request/websocket/protocol.go`).
+
+    Raises ApiError 401.
     """
     offered = [
         protocol.strip()
@@ -304,9 +306,10 @@ def _protocol_token(head: RequestHead) -> bytes | None:
 
 
 def _can_be_asked(head: RequestHead) -> bool:
-    """Return True when a browser asks its user for a password if this request is answered by a challenge.
+    """Return True if a challenge as the answer makes a browser ask its user for a password.
 
-    These are navigations, and requests by pages of this server. Other clients get no challenge, as in Kubernetes.
+    This is so for navigations and for requests of this server's own pages. As in Kubernetes, other clients get no
+    challenge.
     """
     mode = head.header(b"sec-fetch-mode")
     if mode is not None:
@@ -315,19 +318,20 @@ def _can_be_asked(head: RequestHead) -> bool:
 
 
 def _refuse_foreign_pages(head: RequestHead) -> None:
-    """Raise ApiError 403 for a request that another site's page makes with the browser's own credentials.
+    """Raise ApiError 403 for a request that a page of another site makes with the browser's own credentials.
 
-    Browsers add passwords and client certificates to the requests of every page. So requests of other sites
-    with these credentials are allowed only to open a page. Kubernetes has no such check.
+    Browsers add passwords and client certificates to the requests of every page. So a request of another site with
+    these credentials may only open a page. Kubernetes has no such check.
 
-    Requests through a proxy (`kubectl proxy`, which sends its own credentials and X-Forwarded-For) are that proxy's
-    responsibility. A page cannot add this header without a preflight request.
+    A proxy such as `kubectl proxy` sends its own credentials and X-Forwarded-For, and must itself check its requests.
+    A page cannot add X-Forwarded-For without a preflight request.
     """
     site = head.header(b"sec-fetch-site")
     if site is not None:
         foreign = site not in (b"same-origin", b"none")
     else:
-        # A browser from before Sec-Fetch-Site. Other programs send an Origin, too: Go's WebSocket package always does.
+        # Old browsers do not send Sec-Fetch-Site. The User-Agent is checked, because programs may send an Origin, too:
+        # Go's WebSocket package always does.
         origin = head.header(b"origin")
         if origin is None or not (head.header(b"user-agent") or b"").startswith(b"Mozilla/"):
             return

@@ -1,10 +1,10 @@
-"""HTTP basic authentication (RFC 7617) against a file of argon2 hashes; off as long as the file has no user.
+"""HTTP basic authentication (RFC 7617) against a file of argon2 hashes. It is off as long as the file has no user.
 
 basic.json: `{"users": {NAME: {"hash": "$argon2id$...", "groups": [...]}}}`.
 
-Checking a password is slow on purpose. It happens on a separate thread, one at a time. A success is remembered under a
-keyed hash, so that a browser's many requests pay only once. Failures are limited per user; names that do not exist
-share one limit, and checking them takes as long as checking those that do.
+Checking a password is slow on purpose. A separate thread checks one password at a time. A successful check is cached by
+a keyed hash, so that the many requests of a browser need only one check. Failures are limited per user; all names that
+do not exist share one limit. Checking a name that does not exist takes as long as checking an existing name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hatchway.errors import ApiError, HatchwayError, unauthorized
 
 # OWASP's second choice for argon2id: 19 MiB, two passes, one lane.
 _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-# The most successful credentials that are remembered, and the most that may wait for their check.
+# The most successful credentials that are cached, and the most credentials that may wait for their check.
 _CACHE_SIZE = 1024
 _PENDING = 16
 # A user may fail this often in a row, and then once per _REFILL seconds.
@@ -62,7 +62,7 @@ def parse(path: Path) -> dict[str, PasswordEntry]:
 
 
 def decode_credentials(encoded: str) -> tuple[str, str] | None:
-    """Return (user, password) of a Basic credential, else None."""
+    """Return (user, password) of a Basic credential; None if it is malformed."""
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, ValueError):
@@ -90,11 +90,13 @@ class BasicAuthenticator:
         return bool(self._users)
 
     def reload(self) -> None:
-        """Read the file again and forget what was checked.
+        """Read the file again, and drop all cached checks.
 
-        Raises HatchwayError; then the content that was read before stays in use.
+        Raises HatchwayError. After an error, the former content stays in use.
         """
         self._users = parse(self.path)
+        # With another key, no new request joins a check that uses the former content.
+        self._key = os.urandom(32)
         self._known.clear()
         self._failures.clear()
 
@@ -105,7 +107,7 @@ class BasicAuthenticator:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def cached(self, encoded: str) -> UserInfo | None:
-        """Return the user of a credential that was checked before."""
+        """Return the user of a credential that was checked before; None for other credentials."""
         key = self._digest(encoded)
         user = self._known.get(key)
         if user is not None:
@@ -125,7 +127,7 @@ class BasicAuthenticator:
         if task is None:
             if len(self._running) >= _PENDING:
                 raise _too_many(1)
-            # The check continues when one of the requests that wait for it is cancelled.
+            # A separate task: the check continues if one of the requests that wait for the check is cancelled.
             task = asyncio.create_task(self._check(encoded, key), name="basic authentication")
             self._running[key] = task
             task.add_done_callback(lambda done: self._done(key, done))
@@ -174,7 +176,7 @@ class BasicAuthenticator:
         return min(_BURST, left + (time.monotonic() - since) / _REFILL)
 
     def _spend(self, bucket: str) -> None:
-        """Take one attempt. Raises ApiError 429 when none is left."""
+        """Use one of a user's attempts. Raises ApiError 429 when none is left."""
         left = self._allowance(bucket)
         if left < 1:
             raise _too_many(max(1, round((1 - left) * _REFILL)))

@@ -1,9 +1,10 @@
 """The roles and bindings that every cluster starts with (Kubernetes' `rbac/bootstrappolicy/policy.go`).
 
-Roles for cloud volumes are left out, and the roles of single controllers except that for autoscalers, because here all
-controllers are one process, in system:masters. As in Kubernetes, system:node is bound to no one: nodes get its rights
-from the Node authorizer (`nodeauthorizer.py`). Unlike in Kubernetes, system:kube-dns may read EndpointSlices, pods and
-namespaces; and admin, edit and view have their aggregated rules from the start.
+Roles for cloud volumes are left out. The roles of single controllers are left out, too, except the role for
+autoscalers: all controllers run in one process, whose user is in system:masters. As in Kubernetes, the binding of
+system:node has no subjects: nodes get the role's rights from the Node authorizer (`nodeauthorizer.py`). Unlike in
+Kubernetes, system:kube-dns may read EndpointSlices, pods and namespaces; and admin, edit and view have their aggregated
+rules from the start.
 """
 
 from __future__ import annotations
@@ -229,8 +230,8 @@ _CLUSTER_ROLES: dict[str, list[RuleObject]] = {
         _EVENTS_RULE,
     ],
 }
-# Aggregated roles: (the role of which this role is a part itself, or ""; the rules of all its parts, in the order in
-# which the controller `clusterroleaggregation` writes them).
+# Aggregated roles: (the role into which this role itself is aggregated, or ""; the rules of all parts of this role, in
+# the order in which the controller `clusterroleaggregation` writes them).
 _AGGREGATED: dict[str, tuple[str, list[RuleObject]]] = {
     "admin": ("", [*_EDIT, *_VIEW, *_ADMIN]),
     "edit": ("admin", [*_EDIT, *_VIEW]),
@@ -248,7 +249,7 @@ _CLUSTER_BINDINGS: dict[str, list[tuple[str, str]]] = {
     "system:monitoring": [("Group", "system:monitoring")],
     "system:basic-user": [_AUTHENTICATED],
     "system:service-account-issuer-discovery": [("Group", "system:serviceaccounts")],
-    # Without subjects here, the subjects that a release without the Node authorizer has written are removed.
+    # The empty list removes subjects that releases of Hatchway without the Node authorizer have written.
     "system:node": [],
     "system:node-proxier": [("User", "system:kube-proxy")],
     "hatchway:network-policies": [("User", "system:kube-proxy")],
@@ -266,9 +267,9 @@ def node_rules() -> list[RuleObject]:
 
 
 def bootstrap_objects() -> list[tuple[str, Object]]:
-    """Return (resource, object) of all default roles and bindings, complete except for what the store adds.
+    """Return (resource, object) of all default roles and bindings, complete except for the fields that the store adds.
 
-    Each call makes new ones.
+    Each call makes new objects.
     """
     found: list[tuple[str, Object]] = []
     for name, rules in _CLUSTER_ROLES.items():
@@ -280,7 +281,7 @@ def bootstrap_objects() -> list[tuple[str, Object]]:
         found.append((CLUSTER_ROLES, _cluster_role(f"system:aggregate-to-{name}", _PARTS[name], _into(name))))
     for name, subjects in _CLUSTER_BINDINGS.items():
         found.append((CLUSTER_ROLE_BINDINGS, _binding("ClusterRoleBinding", name, "ClusterRole", name, subjects)))
-    # A binding to this role lets another API server read how this one authenticates clients.
+    # With a binding to this role, another API server may read how this API server authenticates clients.
     reader = "extension-apiserver-authentication-reader"
     role = _cluster_role(reader, [_rule(_READ, "", "configmaps", "extension-apiserver-authentication")])
     role["kind"] = "Role"
@@ -299,7 +300,7 @@ def bootstrap_objects() -> list[tuple[str, Object]]:
 
 
 def extension_authentication(client_ca: str, request_header_ca: str) -> list[tuple[str, Object]]:
-    """Return the ConfigMap from which other API servers learn how this one authenticates, as (resource, object).
+    """Return the ConfigMap that tells other API servers how this one authenticates clients, as (resource, object).
 
     client_ca, request_header_ca: PEM (`controlplane/controller/clusterauthenticationtrust`).
     """

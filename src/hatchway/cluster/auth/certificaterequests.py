@@ -1,8 +1,8 @@
 """Certificate requests in PKCS #10, and the certificates that the cluster's CA issues for them.
 
 The rules of each signer are those of `pkg/controller/certificates/signer/signer.go` and of
-`pkg/apis/certificates/helpers.go`.
-Requests come from clients: they are bounded in size, and only their subject, names and public key are used.
+`pkg/apis/certificates/helpers.go`. Requests come from clients, so their size is limited, and only their subject, names
+and public key are used.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ API_CLIENT = "kubernetes.io/kube-apiserver-client"
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 
-# Bytes of a request. One with a key of 16,384 bits has about 5 KiB.
+# The most bytes of a request. A request with a key of 16,384 bits has about 5 KiB.
 _MAX_REQUEST = 64 << 10
 _MAX_RSA_BITS = 16_384
 _BACKDATE = datetime.timedelta(minutes=5)
-# If the lifetime is shorter than this, the certificate is valid for all of it from now on; otherwise the time by which
-# the start is backdated counts, too (`authority.PermissiveSigningPolicy`).
+# A shorter lifetime than this is counted from now on. Any other lifetime is counted from the backdated start
+# (`authority.PermissiveSigningPolicy`).
 _SHORT = datetime.timedelta(hours=8)
 # kube-controller-manager's --cluster-signing-duration.
 _LIFE = datetime.timedelta(days=365)
@@ -62,7 +62,7 @@ _CLIENT_USAGES = ("client auth", "digital signature", "key encipherment")
 
 
 class MalformedRequest(Exception):
-    """Data is no certificate request, or no certificate; the text says why."""
+    """The data is not a valid certificate request or certificate. The text says why."""
 
 
 def parse_request(data: str) -> x509.CertificateSigningRequest:
@@ -84,7 +84,7 @@ def parse_request(data: str) -> x509.CertificateSigningRequest:
         if not known or (isinstance(key, rsa.RSAPublicKey) and key.key_size > _MAX_RSA_BITS):
             raise MalformedRequest("the public key is of a kind or size that is not supported")
         valid = found.is_signature_valid
-        # Reading them shows whether they are well-formed.
+        # Reading the extensions and the subject raises an exception if they are malformed.
         found.extensions  # noqa: B018
         found.subject.rfc4514_string()
     except (
@@ -162,9 +162,9 @@ def issue(
     ca_key: Path,
     now: datetime.datetime,
 ) -> bytes:
-    """Return a certificate (PEM) for a request, signed by the CA whose files are given.
+    """Return a certificate (PEM) for a request, signed by the CA in `ca_certificate` and `ca_key`.
 
-    seconds: how long it should be valid; None for a year, which is also the most. It is never a CA's certificate.
+    The certificate is never a CA's certificate. seconds: its lifetime; None for one year, which is also the maximum.
     """
     ca = x509.load_pem_x509_certificate(ca_certificate.read_bytes())
     key = serialization.load_pem_private_key(ca_key.read_bytes(), None)
@@ -203,7 +203,7 @@ def issue(
 def _key_usage(usages: Sequence[str]) -> x509.KeyUsage:
     wanted = {_KEY_USAGES[one] for one in usages if one in _KEY_USAGES}
     agreement = "key_agreement" in wanted
-    # No CA's certificate is issued, so it may not sign others ("cert sign", "crl sign").
+    # The usages "cert sign" and "crl sign" are left out: only certificates of CAs have them.
     return x509.KeyUsage(
         digital_signature="digital_signature" in wanted,
         content_commitment="content_commitment" in wanted,

@@ -16,7 +16,7 @@ from hatchway.cluster.auth.user import UserInfo
 
 @dataclass(frozen=True, slots=True)
 class CertificateUser:
-    """The user of a certificate, and until when the certificate is valid (POSIX seconds)."""
+    """The user of a certificate, and the time when the certificate expires (POSIX seconds)."""
 
     user: UserInfo
     not_after: float
@@ -25,7 +25,7 @@ class CertificateUser:
 def user_of(der: bytes) -> CertificateUser | None:
     """Return the user of a certificate (DER), whose chain TLS has verified.
 
-    None when it cannot be read, is not for clients, has no CN, or is not valid at the moment.
+    None when the certificate cannot be read, is not for clients, has no CN, or is not valid at the moment.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -42,7 +42,7 @@ def user_of(der: bytes) -> CertificateUser | None:
     now = datetime.datetime.now(datetime.UTC)
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
         return None
-    # Of several CNs the last (most specific) one counts, as in Go's pkix.Name.
+    # If there are several CNs, the last (most specific) one is used, as in Go's pkix.Name.
     name = _text(names[-1].value)
     if not name:
         return None

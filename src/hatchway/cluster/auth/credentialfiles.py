@@ -68,7 +68,7 @@ def remove_password(state: StateDir, user: str) -> None:
 
 @contextmanager
 def _locked(state: StateDir) -> Iterator[None]:
-    """Hold the lock of the credential files, so that commands that run at the same time keep each other's changes."""
+    """Hold the lock of the credential files, so that simultaneous commands do not overwrite each other's changes."""
     try:
         descriptor = os.open(state.path / "credentials.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -81,7 +81,7 @@ def _locked(state: StateDir) -> Iterator[None]:
 
 
 def _read(path: Path, empty: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a file. empty: the content when there is no file; a file must have the same field."""
+    """Return the content of a file. empty: the content if there is no file. A file must have the same field."""
     (field,) = empty
     try:
         content = json.loads(path.read_bytes())

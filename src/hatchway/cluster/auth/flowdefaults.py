@@ -82,7 +82,7 @@ def _schema(
     resources: list[dict[str, Any]] | None = None,
     others: list[dict[str, Any]] | None = None,
 ) -> Object:
-    """Return a FlowSchema. resources, others: its rules; None for those that match everything."""
+    """Return a FlowSchema. resources, others: the rules for resources and other paths; None to match everything."""
     kinds = {"group": "Group", "serviceAccount": "ServiceAccount", "user": "User"}
     more = {"serviceAccount": {"namespace": "kube-system"}}
     found: dict[str, Any] = {

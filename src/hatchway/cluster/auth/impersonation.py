@@ -1,4 +1,4 @@
-"""Lets a user act as another one: `Impersonate-User`, `-Group`, `-Uid` and `-Extra-*`, with the right to `impersonate`.
+"""Lets a user with the right to `impersonate` act as another user (`Impersonate-User`, `-Group`, `-Uid`, `-Extra-*`).
 
 The behaviour is that of apiserver's `pkg/endpoints/filters/impersonation`, with one difference: a request with other
 `Impersonate-*` headers but without Impersonate-User gets a 400 that explains this. A kube-apiserver answers 500.
@@ -22,9 +22,9 @@ _UNAUTHENTICATED_GROUP = ANONYMOUS.groups[0]
 
 
 def impersonate(authorizer: Authorizer, user: UserInfo, head: RequestHead) -> UserInfo:
-    """Return the user that the request acts as: `user` itself when the request has no `Impersonate-*` header.
+    """Return the user as whom the request is made: `user` itself if the request has no `Impersonate-*` header.
 
-    Raises ApiError 400 (such headers, but none that names a user) and 403 (not allowed).
+    Raises ApiError 400 (`Impersonate-*` headers without Impersonate-User) and 403 (not allowed).
     """
     name = uid = ""
     groups: list[str] = []

@@ -1,8 +1,8 @@
 """The rights of a node: the Node authorizer (Kubernetes' `plugin/pkg/auth/authorizer/node`).
 
-A node may read, one at a time, the Secrets and ConfigMaps that its pods name, and get tokens of these pods' service
-accounts. It may read its own Node and its own pods. RBAC decides about everything else in the role system:node;
-`api/admission/noderestriction.py` checks what a node writes.
+A node may read single Secrets and ConfigMaps that its pods name, and get tokens of these pods' service accounts. It may
+read its own Node and its own pods. All other requests need a rule in the role system:node. The objects that a node
+writes are checked in `api/admission/noderestriction.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ReferencedObject = tuple[str, str, str]
 
 
 def node_of(user: UserInfo) -> str | None:
-    """Return the name of the node whose user this is; "" for a node without a name, None for other users."""
+    """Return the name of the node to which a user belongs; "" for a node without a name, None for other users."""
     if NODES_GROUP not in user.groups or not user.name.startswith(_PREFIX):
         return None
     return user.name.removeprefix(_PREFIX)
@@ -47,7 +47,7 @@ class NodeAuthorizer:
         self._objects = objects
         self._rules = [Rule.parse(rule) for rule in node_rules()]
         self._pods: dict[tuple[str, str], _Bound] = {}
-        # For each node, how many of its pods name an object.
+        # For each node: the objects that its pods name, each with the number of these pods.
         self._references: dict[str, Counter[ReferencedObject]] = {}
         self._end = objects.subscribe("pods", self._changed)
         for pod in objects.list("pods"):
@@ -77,7 +77,7 @@ class NodeAuthorizer:
             return self._lease(node, asked)
         if any(rule.allows(asked) for rule in self._rules):
             return ""
-        return "this is not among what nodes may do"
+        return "nodes do not have this right"
 
     def _read(self, node: str, asked: Attributes) -> str:
         if asked.verb not in ("get", "list", "watch"):
@@ -187,7 +187,7 @@ class NodeAuthorizer:
     @staticmethod
     def _bound(pod: Object) -> _Bound | None:
         node = pod.get("spec", {}).get("nodeName")
-        # A mirror pod, which the node makes itself, gives it no rights.
+        # A mirror pod gives the node no rights, because the node makes this pod itself.
         if not node or MIRROR_POD in (pod["metadata"].get("annotations") or {}):
             return None
         return _Bound(node, frozenset(references(pod)))

@@ -1,8 +1,8 @@
 """The cluster's certificate authority and the certificates that it has signed.
 
-Files below `StateDir.pki`, all 0600: `NAME.crt` and `NAME.key` pairs (PEM), named as kubeadm names them, plus the
-keys that sign tokens. `ensure` makes what is missing and renews what is about to expire or no longer covers the
-cluster's names (a node was added).
+Files below `StateDir.pki`, all 0600: pairs `NAME.crt` and `NAME.key` (PEM) with kubeadm's names, and the keys that sign
+tokens. `ensure` makes missing files. It also renews certificates that are about to expire, or that lack one of the
+cluster's names (after a node was added).
 
 | name                       | subject                                                  | use             |
 |----------------------------|----------------------------------------------------------|-----------------|
@@ -70,13 +70,13 @@ class _Subject:
 
 
 class Pki:
-    """The certificate authority of a cluster and its certificates. `ensure` makes them; other processes `load` them."""
+    """The certificate authority of a cluster and its certificates. `ensure` makes them; other processes call `load`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ca = self.pair("ca")
-        # This CA signs only one certificate. It proves to other API servers that the X-Remote-* fields of a request
-        # come from this API server.
+        # This CA signs only one certificate. That certificate proves to other API servers that the X-Remote-* fields
+        # of a request come from this API server.
         self.front_proxy_ca = self.pair("front-proxy-ca")
         self.front_proxy_client = self.pair("front-proxy-client")
         self.apiserver = self.pair("apiserver")
@@ -121,8 +121,8 @@ class Pki:
     def server_context(self, pair: KeyPair | None = None, *, client_certificates: bool = True) -> ssl.SSLContext:
         """Return the TLS context of a listener: TLS 1.2 and newer, HTTP/1.1, `pair` (the API server's by default).
 
-        client_certificates: True to request a certificate. Clients may have none; one that the CA has not signed
-        ends the handshake.
+        client_certificates: True to request a certificate. Clients may send none; a certificate that the CA has not
+        signed ends the handshake.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -226,7 +226,7 @@ def _new_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Return an EC private key. Raises HatchwayError when it does not exist or cannot be read as one."""
+    """Return an EC private key. Raises HatchwayError when it does not exist or is not an EC key."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
     except FileNotFoundError as error:
@@ -253,7 +253,7 @@ def _load_certificate(path: Path) -> x509.Certificate | None:
 def _is_fresh(certificate: x509.Certificate) -> bool:
     """Return True when a certificate is valid and need not be renewed yet.
 
-    Its start may be in the future when this machine's clock was set back.
+    The certificate's start may be in the future when this machine's clock was set back.
     """
     now = _now()
     return certificate.not_valid_before_utc <= now and now + _MARGIN < certificate.not_valid_after_utc
@@ -320,7 +320,7 @@ def _ensure_pair(pki: Pki, name: str, subject: _Subject, authority: KeyPair) -> 
 
 
 def _covers(certificate: x509.Certificate, subject: _Subject, ca: x509.Certificate) -> bool:
-    """Return True when the certificate is, except for its dates, the one that would be made now."""
+    """Return True when a certificate that was made now would have the same contents, except for the dates."""
     try:
         certificate.verify_directly_issued_by(ca)
     except (InvalidSignature, ValueError, TypeError):

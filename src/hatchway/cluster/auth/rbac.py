@@ -4,8 +4,8 @@ The behaviour is that of Kubernetes' `plugin/pkg/auth/authorizer/rbac/rbac.go` a
 `pkg/registry/rbac/validation/rule.go`; members of system:masters may do everything (`authorizerfactory`'s privileged
 group). Aggregated ClusterRoles are resolved when they are used, so that their rules take effect at once.
 
-What roles allow is remembered until a role or binding changes: the same question then costs one look-up in a
-dictionary. Refusals, and what the Node authorizer decides, are not remembered.
+Requests that roles allow are cached until a role or binding changes, so that the same request needs only one look-up in
+a dictionary. Refusals and decisions of the Node authorizer are not cached.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hatchway.kube.objects import Key, key_of
 
 PRIVILEGED_GROUP = "system:masters"
 GROUP = "rbac.authorization.k8s.io"
-# The most decisions that are remembered, and the most characters of the request in each of them.
+# The most decisions that are cached, and the most characters of the request in each of them.
 _CACHE_SIZE = 8192
 _LONGEST = 512
 
@@ -64,8 +64,8 @@ class _Role:
 class _Binding:
     key: Key
     role: RoleRef
-    # (key, description) of each subject. Keys are ("User", "alice") or ("Group", "devs"). The key of a service account
-    # is that of its user.
+    # (key, description) of each subject. Keys are ("User", "alice") or ("Group", "devs"). A service account has the key
+    # of its user.
     subjects: tuple[tuple[tuple[str, str], str], ...]
 
     def describe(self, subject: str) -> str:
@@ -117,7 +117,7 @@ class Authorizer:
         if PRIVILEGED_GROUP in user.groups:
             return _PRIVILEGED
         if NODES_GROUP in user.groups and (node := node_of(user)) is not None:
-            # Not remembered: it depends on the node's pods.
+            # Not cached, because the decision depends on the node's pods.
             problem = self._nodes.problem(node, asked)
             if not problem:
                 return AccessDecision(True)
@@ -141,7 +141,7 @@ class Authorizer:
         found = self._decisions.get(key)
         if found is None:
             found = self._decide(asked)
-            # Refusals and overlong names are not kept: clients could fill the memory with invented ones.
+            # Refusals and overlong names are not cached: clients could fill the memory with invented names.
             if found.allowed and sum(map(len, key[2:])) <= _LONGEST:
                 if len(self._decisions) >= _CACHE_SIZE:
                     self._decisions.clear()
@@ -149,7 +149,7 @@ class Authorizer:
         return found
 
     def require(self, asked: Attributes) -> None:
-        """Raise ApiError 403, worded as by a kube-apiserver, when a request is not allowed."""
+        """Raise ApiError 403 with kube-apiserver's text when a request is not allowed."""
         decision = self.decide(asked)
         if not decision.allowed:
             raise refusal(asked, decision.reason)
@@ -167,16 +167,16 @@ class Authorizer:
         return AccessDecision(False, _joined(problems)) if problems else _REFUSED
 
     def rules_for(self, user: UserInfo, namespace: str) -> tuple[list[Rule], str]:
-        """Return all rules for a user in a namespace (the rules of each role only once), and what went wrong.
+        """Return all rules for a user in a namespace (the rules of each role only once), and the errors.
 
-        namespace: "" for the cluster. The second value is "" when nothing went wrong.
+        namespace: "" for the cluster. The errors are one text, "" if there are none.
         """
         found: list[Rule] = []
         problems: list[str] = []
         known: set[tuple[RoleRef, str]] = set()
         for binding, _ in self._bindings_of(user, namespace):
             role = (binding.role, binding.key[0])
-            # Thousands of bindings may give the same role.
+            # Thousands of bindings may name the same role.
             if role in known:
                 continue
             known.add(role)
@@ -290,7 +290,7 @@ def _joined(problems: list[str]) -> str:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Return True when a metav1.LabelSelector selects these labels; the empty one selects all labels."""
+    """Return True when a metav1.LabelSelector selects these labels. An empty selector selects all labels."""
     for key, value in (selector.get("matchLabels") or {}).items():
         if labels.get(key) != value:
             return False
@@ -340,7 +340,7 @@ def _parse_subject(subject: Mapping[str, Any], *, namespace: str) -> tuple[tuple
     kind: Literal["User", "Group", "ServiceAccount"] = subject["kind"]
     name = subject["name"]
     if kind == "ServiceAccount":
-        # Without a namespace, a service account is one of the binding's own namespace.
+        # A service account without a namespace belongs to the binding's own namespace.
         home = subject.get("namespace") or namespace
         if not home:
             return None

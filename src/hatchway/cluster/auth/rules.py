@@ -1,4 +1,4 @@
-"""RBAC's policy rules as values: what a rule allows, what a set of rules covers, how messages show them.
+"""RBAC's policy rules as values: which requests they allow, which rules they cover, and their texts in messages.
 
 Pure. The behaviour is that of Kubernetes' `pkg/apis/rbac/v1/evaluation_helpers.go` and
 `component-helpers/auth/rbac/validation/policy_comparator.go`.
@@ -55,7 +55,7 @@ class Rule:
         return {name: list(values) for name, values in fields.items() if values}
 
     def __str__(self) -> str:
-        """Return the rule as messages write it (`CompactString`)."""
+        """Return the text of the rule in messages (`CompactString`)."""
         fields = (
             ("APIGroups", self.api_groups),
             ("Resources", self.resources),
@@ -106,7 +106,7 @@ def quoted(values: Sequence[str]) -> str:
     return "[" + " ".join(map(quote, values)) + "]"
 
 
-# At most this many combinations of a rule's values are checked one by one; at most this many missing ones are named.
+# The most combinations of values of all rules that are checked, and the most missing combinations that are named.
 _MAX_COMBINATIONS = 50_000
 _MAX_MISSING = 1000
 
@@ -116,12 +116,12 @@ class TooManyCombinations(Exception):
 
 
 def uncovered(owned: Sequence[Rule], wanted: Iterable[Rule]) -> list[Rule]:
-    """Return the parts of `wanted` that no rule of `owned` covers, as the smallest possible rules, at most 1,000.
+    """Return the parts of `wanted` that no rule of `owned` covers: at most 1,000 rules with one value in each list.
 
     The work does not grow with the product of a rule's lists, which can be huge even in a small role: values that the
     same owned rules cover are checked together.
 
-    Raises: TooManyCombinations: there are too many combinations even so.
+    Raises: TooManyCombinations: there are still too many combinations.
     """
     index = _Owned(owned)
     missing: list[Rule] = []
@@ -172,9 +172,9 @@ class _Owned:
                     prefixes[prefix] = prefixes.get(prefix, 0) | bit
 
     def masks(self, rule: Rule) -> Iterator[tuple[_Masks, _Masks, _Masks, _Masks]]:
-        """Yield (groups, resources or URLs, verbs, names) of a rule, once for its resources, once for its URLs.
+        """Yield (groups, resources or URLs, verbs, names) of a rule: once for its resources, and once for its URLs.
 
-        Groups are empty for URLs; names hold only "" when the rule is for every name.
+        The groups are empty for URLs. The names contain only "" when the rule is for every name.
         """
         verbs = _grouped(rule.verbs, lambda verb: self._verbs.get(verb, 0) | self._verbs.get(ALL, 0))
         if rule.resources and rule.api_groups:
@@ -212,7 +212,7 @@ def _combinations(parts: tuple[_Masks, _Masks, _Masks, _Masks]) -> int:
 def _missing(parts: tuple[_Masks, _Masks, _Masks, _Masks], limit: int) -> list[Rule]:
     """Return the combinations of verb, group and resource that no owned rule covers as a whole.
 
-    limit: how many at most.
+    limit: the most combinations to return.
     """
     groups, wanted, verbs, names = parts
     uncovered = (

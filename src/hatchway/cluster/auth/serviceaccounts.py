@@ -1,8 +1,8 @@
-"""Service-account tokens: issued for a TokenRequest, verified against the objects they are bound to.
+"""Issues service-account tokens for TokenRequests, and verifies tokens and the objects to which they are bound.
 
-The claims are those of Kubernetes' `pkg/serviceaccount/claims.go`: `kubernetes.io` names the namespace, the service
-account and, when the token is bound to one, the pod, secret or node, each with its uid. A token is invalid as soon as
-one of them is deleted.
+The claims are those of Kubernetes' `pkg/serviceaccount/claims.go`. The claim `kubernetes.io` names the namespace, the
+service account and, for a bound token, the pod, secret or node, with their UIDs. A token is invalid as soon as the
+service account or the object to which it is bound is deleted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class BoundObject:
 class VerifiedToken:
     """A token whose signature and times are valid. `check` decides whether its objects still exist.
 
-    audiences: those audiences of the token that the verifier accepts. expires: POSIX seconds.
+    audiences: the audiences of the token that the verifier accepts. expires: POSIX seconds.
     """
 
     namespace: str
@@ -73,7 +73,7 @@ def groups(namespace: str) -> tuple[str, ...]:
 
 
 def split_username(user: str) -> tuple[str, str] | None:
-    """Return (namespace, name) of `system:serviceaccount:NS:NAME`, else None."""
+    """Return (namespace, name) of `system:serviceaccount:NS:NAME`; None for other names."""
     parts = user.split(":")
     if len(parts) != 4 or not user.startswith(USERNAME_PREFIX) or not parts[2] or not parts[3]:
         return None
@@ -91,7 +91,7 @@ class ServiceAccountTokens:
         self.key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
 
     def openid_configuration(self) -> dict[str, Any]:
-        """Return the document at /.well-known/openid-configuration, by which others verify tokens.
+        """Return the document at /.well-known/openid-configuration, with which other programs verify tokens.
 
         Its content is that of Kubernetes' `pkg/serviceaccount/openidmetadata.go`.
         """
@@ -117,7 +117,7 @@ class ServiceAccountTokens:
         bound: tuple[str, Object] | None = None,
         node: Object | None = None,
     ) -> tuple[str, datetime.datetime]:
-        """Return a token for `account`, and when it expires.
+        """Return a token for `account`, and the time when the token expires.
 
         bound: ("pod", "secret" or "node", the object). node: the node of the pod.
         """
@@ -145,7 +145,7 @@ class ServiceAccountTokens:
         return token, datetime.datetime.fromtimestamp(now + seconds, datetime.UTC)
 
     def verify(self, token: str, audiences: Sequence[str] = API_AUDIENCES) -> VerifiedToken:
-        """Check signature, issuer, audience and times. Raises InvalidToken. `check` must still follow."""
+        """Check signature, issuer, audience and times. The caller must also call `check`. Raises InvalidToken."""
         claims = verified_claims(self._public, token, issuer=ISSUER, audiences=audiences)
         private = claims.get("kubernetes.io")
         if not isinstance(private, dict):
@@ -182,9 +182,9 @@ class ServiceAccountTokens:
         )
 
     def check(self, token: VerifiedToken) -> float:
-        """Check whether the token's objects are still the ones it was issued for. Raises InvalidToken.
+        """Check that the objects for which the token was issued still exist. Raises InvalidToken.
 
-        Return until when (POSIX seconds) it is valid if no object changes.
+        Return the time (POSIX seconds) until which the token is valid if no object changes.
         """
         until = min(
             token.expires, self._expiry_of("serviceaccounts", token.namespace, token.account, "service account")

@@ -23,7 +23,7 @@ class StoredObjects(Protocol):
     """
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
-        """Return the object (namespace "" for one without), or None."""
+        """Return the object, or None. namespace: "" for a cluster-scoped object."""
         ...
 
     def list(self, resource: str, namespace: str | None = None) -> Iterable[Object]:
@@ -31,8 +31,8 @@ class StoredObjects(Protocol):
         ...
 
     def subscribe(self, resource: str, callback: StoreCallback) -> Callable[[], None]:
-        """Call back on every change, in order, before the write that made it is answered.
+        """Call `callback` for every change, in order, before the client gets the answer to the write.
 
-        So a new right is used for the next request. Returns a function that ends the subscription.
+        So a new right is in effect for the client's next request. Returns a function that ends the subscription.
         """
         ...

@@ -1,8 +1,7 @@
-"""Bearer tokens of people: static ones in tokens.json, and minted ones, which the cluster signs.
+"""Bearer tokens of users: static tokens in tokens.json, and minted tokens, which the cluster signs.
 
 tokens.json: `{"tokens": [{"user", "uid", "groups", and "token" or "sha256"}]}`. The administrator's own token is not
-hashed, so that `hatchway token` can print it (the file's mode is 0600, as that of the CA's key next to it); other
-tokens may be hashed.
+hashed, so that `hatchway token` can print it. (The file has mode 0600, like the CA's key.) Other tokens may be hashed.
 
 A minted token is a JWT (ES256) with an issuer and an audience of its own, so that it cannot be mistaken for a service
 account's token. It is verified without a look-up, and it expires; it cannot be revoked.
@@ -48,7 +47,7 @@ class StaticTokens:
         self._users = parse_static(path)
 
     def reload(self) -> None:
-        """Read the file again. Raises HatchwayError; then the content that was read before stays in use."""
+        """Read the file again. Raises HatchwayError. After an error, the former content stays in use."""
         self._users = parse_static(self.path)
 
     def authenticate(self, token: str) -> UserInfo | None:
@@ -102,7 +101,7 @@ def verify_minted(key: ec.EllipticCurvePublicKey, token: str) -> tuple[UserInfo,
 
 
 def issuer_of(token: str) -> str | None:
-    """Return the issuer that a token claims, unverified, to choose the key to try; None when it is not a JWT."""
+    """Return the unverified issuer of a token, which decides which key to try; None for a text that is no JWT."""
     if len(token) > MAX_LENGTH or token.count(".") != 2:
         return None
     try:
@@ -117,7 +116,7 @@ def verified_claims(
 ) -> dict[str, Any]:
     """Return the claims of a JWT whose signature, issuer, audience and times are valid. Raises InvalidToken.
 
-    The algorithm is fixed; the one in the token's header is ignored (RFC 8725, section 3.1).
+    The algorithm is fixed. The algorithm in the token's header is ignored (RFC 8725, section 3.1).
     """
     try:
         found = jwt.decode(

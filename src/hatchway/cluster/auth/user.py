@@ -37,8 +37,8 @@ LOOPBACK_USER = UserInfo("system:apiserver", ("system:masters", "system:authenti
 class Attributes:
     """The facts on which an authorizer decides (apiserver's `authorizer.Attributes`).
 
-    resource is "" for a non-resource request, which then has `path`. `name` is the URL's segment, only percent-decoded
-    (`https:web:` for the proxy verb). fields: the requirements of a list's or a watch's field selector, as (field,
+    A non-resource request has a `path`, and its `resource` is "". name: the percent-decoded segment of the URL
+    (`https:web:` for the proxy verb). fields: the requirements of the field selector of a list or watch, as (field,
     value).
     """
 

@@ -16,6 +16,7 @@ from hatchway.errors import ApiError
 from hatchway.kube.api import Object
 from hatchway.kube.clusterinfo import NAMESPACE
 from hatchway.kube.firstuse import STARTS_ON_FIRST_USE, FirstUseState
+from hatchway.kube.objects import endpoint_is_ready
 from hatchway.kube.wellknown import ENDPOINT_SLICES, SERVICE_NAME
 
 __all__ = ["FirstUseController"]
@@ -75,7 +76,7 @@ class FirstUseController(Controller):
         ready = {
             (found["metadata"].get("labels") or {}).get(SERVICE_NAME)
             for found in self.slices.in_namespace(NAMESPACE)
-            if any((one.get("conditions") or {}).get("ready") for one in found.get("endpoints") or ())
+            if any(map(endpoint_is_ready, found.get("endpoints") or ()))
         }
         return all(name in ready for name in STARTED_ON_USE[key] if self.services.get((NAMESPACE, name)) is not None)
 

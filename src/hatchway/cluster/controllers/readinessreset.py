@@ -13,6 +13,7 @@ from typing import Any
 
 from hatchway.cluster.controllers.objectfields import clone, now, timestamp
 from hatchway.kube.api import Client, Object
+from hatchway.kube.objects import endpoint_is_ready
 from hatchway.kube.wellknown import ENDPOINT_SLICES, MANAGED_BY, SLICE_CONTROLLER
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def _is_managed(found: Object) -> bool:
 
 
 def _without_endpoints(found: Object) -> Object | None:
-    if not any((endpoint.get("conditions") or {}).get("ready") for endpoint in found.get("endpoints") or ()):
+    if not any(map(endpoint_is_ready, found.get("endpoints") or ())):
         return None
     out = clone(found)
     for endpoint in out["endpoints"]:

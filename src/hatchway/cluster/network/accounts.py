@@ -1,6 +1,6 @@
 """Users and groups of a container, from its own /etc/passwd and /etc/group.
 
-The rules and messages are those of containerd (`oci.WithUser`, `WithAdditionalGIDs`) and of `moby/sys/user`
+The rules and messages come from containerd (`oci.WithUser`, `WithAdditionalGIDs`) and from `moby/sys/user`
 (`GetExecUser`), which runc uses, too. `look_up_account` must run where the container's root is the root directory.
 """
 
@@ -24,11 +24,11 @@ _GROUPS = 16384
 
 
 class AccountError(Exception):
-    """A user or group cannot be found; the message is the one of container engines."""
+    """A user or group cannot be found. The message has the words of container engines."""
 
 
 class Account(NamedTuple):
-    """A process's user. groups: its supplementary groups, without duplicates. home: "" when it is not known."""
+    """A process's user. groups: supplementary groups, without duplicates. home: "" when /etc/passwd has none."""
 
     uid: int
     gid: int
@@ -50,10 +50,10 @@ class _GroupEntry(NamedTuple):
 
 
 def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account:
-    """Return the account that USER or runAsUser means.
+    """Return the account of an image's USER or a pod's runAsUser.
 
     spec: a name or number, with `:` and a group's name or number; "" is root. groups: further supplementary groups.
-    merge: whether to add the groups that have the user as a member in /etc/group.
+    merge: whether to add the groups of which the user is a member (/etc/group).
 
     Raises:
         AccountError: there is no such user or group, or a number is out of range.
@@ -84,9 +84,10 @@ def find_home(uid: int) -> str:
 
 
 def _find_groups(spec: str, user: _PasswdEntry, *, merge: bool) -> tuple[int, list[int]]:
-    """Return the number of the user's group, and those of the groups that have it as a member.
+    """Return the number of the user's group, and the numbers of the groups in which the user is a member.
 
-    spec: the group's name or number; "" for the group of /etc/passwd. merge: whether to look up those groups.
+    spec: the group's name or number; "" for the group of /etc/passwd. merge: whether to look up the groups with the
+    user as a member.
     """
     gid = _as_number(spec) if spec else user.gid
     more: list[int] = []
@@ -122,7 +123,7 @@ def _groups() -> Iterator[_GroupEntry]:
 
 
 def _lines(path: str) -> Iterator[list[str]]:
-    """Yield the fields of each line of a file; nothing when it is not a regular file."""
+    """Yield the fields of each line of a file; yield nothing for a file that is not regular."""
     try:
         # O_NONBLOCK: opening a FIFO would block until it has a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

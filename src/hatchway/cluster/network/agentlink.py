@@ -12,8 +12,9 @@ from hatchway.cluster.network import channel
 from hatchway.cluster.network.forked import child_exits
 from hatchway.usermaps import Way
 
-# The variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES:FILTER:USERS` (descriptors, 1
-# if packets can be filtered, and the users as in `usermaps.Way`) or `loopback:LIFELINE:DIRECTORY`.
+# The environment variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES:FILTER:USERS`
+# (three descriptors; FILTER is 1 if packets can be filtered; USERS as in `usermaps.Way`) or
+# `loopback:LIFELINE:DIRECTORY`.
 ENVIRONMENT = "HATCHWAY_NETWORK"
 
 
@@ -23,9 +24,10 @@ class AgentLink:
     argv: the agent's program and arguments; the first element is an absolute path.
     dial: the descriptor of the socket on which the agent serves the control plane's dialer. Each new agent gets it.
     nodes: descriptors of the nodes' network namespaces.
-    filters: whether the agent can filter packets. users: which users containers of images have.
+    filters: whether the agent can filter packets. users: the users that containers of images have.
     poll: the poll object of the caller's loop; the channel is registered there.
-    asked: called with each message of the agent and its descriptors, which are closed afterwards.
+    asked: called with each message of the agent and the descriptors of the message, which `AgentLink` closes
+    afterwards.
 
     pid: the agent's process id; 0 while no agent runs.
     """
@@ -80,9 +82,10 @@ class AgentLink:
         self._forget()
 
     def tell(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
-        """Send a message with copies of `descriptors`, or queue it while the channel is full. No agent: do nothing.
+        """Send a message with copies of `descriptors`, or queue it while the channel is full.
 
-        When the kernel allows no more descriptors in flight, the message is sent without descriptors.
+        Do nothing while no agent runs. When the kernel allows no more descriptors in flight, the message is sent
+        without descriptors.
         """
         if self._channel.fileno() >= 0:
             self._outgoing.append((message, [os.dup(descriptor) for descriptor in descriptors]))
@@ -113,7 +116,9 @@ class AgentLink:
                 if error.errno != errno.ETOOMANYREFS or not descriptors:
                     raise
                 # The user's programs have more descriptors in flight than the kernel allows (unix(7), ETOOMANYREFS).
-                channel.send(self._channel, message)
+                channel.close_all(descriptors)
+                self._outgoing[0] = message, []
+                continue
             self._outgoing.popleft()
             channel.close_all(descriptors)
         self._poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._outgoing else 0))

@@ -44,13 +44,13 @@ class AgentRequests:
 
     @property
     def has_sandboxes(self) -> bool:
-        """Return True while a sandbox is not removed."""
+        """Return True while at least one sandbox exists."""
         return bool(self._sandboxes)
 
     def handle(self, message: channel.Message, descriptors: list[int]) -> None:
-        """Carry out a request, whose `op` names it. An error is the answer if the request has an `id`.
+        """Carry out the request that `op` names. If the request has an `id`, an error is sent as the answer.
 
-        descriptors: those that came with the request; the caller closes them.
+        descriptors: the descriptors that came with the request; the caller closes them.
         """
         try:
             getattr(self, f"_do_{message['op']}")(message, descriptors)
@@ -90,7 +90,7 @@ class AgentRequests:
                 child.privileges, child.node_users = privileges, sandbox.node.users
             return
         fork, shared = self._topology.forker(sandbox)
-        # A shared PID namespace already has its limit.
+        # A shared PID namespace already has its limit of processes.
         start = functools.partial(run, is_first=shared is None)
         child = self._children.fork(fork, start, message, descriptors, is_container=True)
         child.shared = shared
@@ -147,7 +147,7 @@ class AgentRequests:
         return fork
 
     def _config(self, message: channel.Message, descriptors: list[int]) -> dict[str, Any]:
-        """Return the configuration of a process to start. With a terminal, `console` is a socket's descriptor."""
+        """Return the configuration of a process to start. For a terminal, its `console` is a socket's descriptor."""
         config = {
             **message["config"],
             "processes": self._topology.processes,

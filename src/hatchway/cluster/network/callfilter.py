@@ -1,7 +1,7 @@
 """The system calls that container engines forbid: their default seccomp profile, as a filter in classic BPF.
 
 Moby and containerd list the allowed calls, and answer all others with EPERM (moby/profiles seccomp/default_linux.go,
-containerd contrib/seccomp/seccomp_default.go). This file lists the opposite: the calls that are missing there, and the
+containerd contrib/seccomp/seccomp_default.go). This file lists the opposite: the calls that those lists lack, and the
 capabilities that allow them. As in runc, calls that are newer than the profile fail with ENOSYS, so that programs use
 older calls.
 
@@ -27,7 +27,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _NEW_NAMESPACES = 0x7E020000
 _CLONE_NEWNS, _CLONE_NEWCGROUP = 0x00020000, 0x02000000
 # Execution domains (personality(2)) that the profile allows: Linux, with UNAME26, with 32 bits, with both; and
-# 0xFFFFFFFF, which only reads the current one.
+# 0xFFFFFFFF, which only reads the current domain.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 # The forbidden address families: AF_ALG (the kernel's cryptography) and AF_VSOCK (the hypervisor).
 _FAMILIES = (38, 40)
@@ -152,8 +152,8 @@ _MACHINES: Mapping[str, tuple[tuple[int, int], ...]] = {
 class _CallRule(NamedTuple):
     """A call that fails with an error number: always (`values` is None), or depending on an argument.
 
-    test: "in" and "not in" compare the argument with each of `values`; "any bit" tests whether the argument has any of
-    their bits.
+    test: "in" and "not in" compare the argument with each of `values`; "any bit" tests whether the argument has any bit
+    of `values`.
     """
 
     call: _Numbers
@@ -166,7 +166,7 @@ class _CallRule(NamedTuple):
 def default_profile(capabilities: Collection[str], machine: str = "", release: str = "") -> bytes | None:
     """Return the default profile's instructions (struct sock_filter); None for an unknown architecture.
 
-    capabilities: the container's, without `CAP_`. machine, release: as in uname(2); "" takes this machine's.
+    capabilities: the container's, without `CAP_`. machine, release: as in uname(2); "" for this machine.
     """
     rules = [_CallRule(call) for call in _FORBIDDEN.values()]
     for needed, calls in _BY_CAPABILITY.items():
@@ -185,9 +185,11 @@ def default_profile(capabilities: Collection[str], machine: str = "", release: s
 def namespace_guard(*, mounts: bool, machine: str = "") -> bytes | None:
     """Return a filter for containers that may make namespaces; None for an unknown architecture.
 
-    It is also for containers without the default profile, because in a user namespace each process may make namespaces.
-    It forbids cgroup namespaces: in one, a container could mount the tree of control groups that has the cluster's own
-    processes. mounts: True to forbid entering another mount namespace, too.
+    Containers without the default profile need it, too, because in a user namespace each process may make namespaces.
+    The filter forbids cgroup namespaces: in a cgroup namespace, a container could mount the tree of control groups that
+    has the cluster's own processes.
+
+    mounts: True to forbid entering another mount namespace, too.
     """
     entered = _CLONE_NEWCGROUP | (_CLONE_NEWNS if mounts else 0)
     rules = [

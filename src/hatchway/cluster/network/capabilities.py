@@ -35,7 +35,7 @@ def numbers(names: Iterable[str]) -> frozenset[int]:
 
 
 def limit_bounding_set(kept: frozenset[int]) -> None:
-    """Drop all other capabilities from the bounding set, which limits the programs that are executed.
+    """Drop all capabilities except `kept` from the bounding set, which limits the programs that are executed.
 
     Raises OSError.
     """
@@ -45,9 +45,9 @@ def limit_bounding_set(kept: frozenset[int]) -> None:
 
 
 def limit_to(kept: frozenset[int]) -> None:
-    """Drop all other capabilities of this process, and clear its inheritable and ambient sets. Raises OSError.
+    """Drop this process's capabilities except `kept`, and clear its inheritable and ambient sets. Raises OSError.
 
-    kept: the capabilities to keep; the process may lack some of them.
+    The process may lack some of `kept`.
     """
     zero = ctypes.c_ulong(0)
     # Kernels before 4.3 have no ambient set.

@@ -1,13 +1,13 @@
-"""Control groups of version 2 (cgroups(7)): finds where the cluster may create them, and creates those of pods.
+"""Control groups of version 2 (cgroups(7)): finds where the cluster may create groups, and creates the pods' groups.
 
     BASE/hatchway-NAME-NUMBER/          created by the control plane, removed when the cluster ends
-        podUID/CONTAINER                Guaranteed pods, as the kubelet has them
+        podUID/CONTAINER                Guaranteed pods (the kubelet's layout)
         burstable/podUID/CONTAINER
         besteffort/podUID/CONTAINER
 
-For root, BASE is the root of the hierarchy; for another user, it is this process's own group, if that was delegated to
-the user (systemd: `Delegate=yes`). A group cannot have both processes and groups with controllers below it. So in a
-delegated group the cluster's own processes move to a group of their own, `hatchway-main`.
+For root, BASE is the root of the hierarchy; for another user, it is this process's own group, if the group was
+delegated to the user (systemd: `Delegate=yes`). A group cannot have both processes and groups with controllers below
+it. So in a delegated group the cluster's own processes move to a group of their own, `hatchway-main`.
 
 Reads of files are bounded, although the kernel writes them. Functions raise OSError.
 """
@@ -34,8 +34,9 @@ _PERIOD = 100_000
 _READ_BYTES = 64 << 10
 _MOUNTS_BYTES = 4 << 20
 _OWN = "hatchway-main"
-# The errors with which the kernel refuses to enable controllers below a group that has processes. The second one comes
-# when controllers that support threads (`cpu`, `pids`) are already enabled there (cgroup_vet_subtree_control_enable).
+# The errors with which the kernel refuses to enable controllers below a group that has processes. The second error
+# comes when controllers that support threads (`cpu`, `pids`) are already enabled there
+# (cgroup_vet_subtree_control_enable).
 _HAS_PROCESSES = frozenset({errno.EBUSY, errno.EOPNOTSUPP})
 _DELEGATE = "`systemd-run --user --scope -p Delegate=yes hatchway up -d` starts the cluster where they are enforced"
 _ADMINISTRATOR = "the machine's administrator can delegate them with `Delegate=cpu memory pids` for user@.service"
@@ -99,7 +100,7 @@ def make_tree(base: Path, name: str, state: Path) -> Path:
 
 
 def _limit_processes(group: Path, number: int) -> None:
-    """Limit the processes of a group and those below it, where the controller `pids` is there."""
+    """Limit the processes of a group and of the groups below it. Do nothing where the controller `pids` is missing."""
     with contextlib.suppress(FileNotFoundError):
         _write(group / "pids.max", str(number))
 
@@ -111,7 +112,7 @@ def _try_limit(tree: Path) -> None:
     try:
         _write(group / "memory.max", str(1 << 30))
         if _read(group / "memory.max").strip() != str(1 << 30):
-            raise NoGroups(f"limits of the control group {group} do not hold")
+            raise NoGroups(f"limits of the control group {group} have no effect")
     finally:
         group.rmdir()
 
@@ -142,8 +143,8 @@ def _enable(group: Path) -> None:
     there = set(_read(group / "cgroup.controllers").split())
     enabled = set(_read(group / "cgroup.subtree_control").split())
     if missing := NEEDED - enabled:
-        # Enable all in one write. A group with processes accepts `cpu` alone, but becomes the root of a threaded
-        # subtree by that, and then refuses `memory`.
+        # Enable all in one write. A group with processes accepts `cpu` alone. But this makes the group the root of a
+        # threaded subtree, which refuses `memory`.
         wanted = " ".join(f"+{name}" for name in sorted(missing))
         try:
             _write(group / "cgroup.subtree_control", wanted)
@@ -235,7 +236,7 @@ class GroupTree:
         return str(group)
 
     def _limit_processes(self, group: Path) -> None:
-        """Limit a container to a quarter of the cluster's processes, as `processes.py` does where the kernel can."""
+        """Limit a container to a quarter of the cluster's processes: the same limit as in `processes.py`."""
         with contextlib.suppress(FileNotFoundError):
             # 0 for "max": the cluster has no limit of its own.
             if limit := _number(self._tree / "pids.max"):
@@ -259,7 +260,7 @@ class GroupTree:
         return _counters(Path(group) / "memory.events").get("oom_kill", 0) > 0
 
     def usage(self, group: str) -> GroupUsage | None:
-        """Return what the processes of a container use; None when it has ended."""
+        """Return the resource usage of a container's processes; None when the container has ended."""
         try:
             cpu = _counters(Path(group) / "cpu.stat")
             memory = _counters(Path(group) / "memory.stat")
@@ -278,7 +279,7 @@ class GroupTree:
         self._end_and_remove(Path(group))
 
     def remove_pod(self, uid: str) -> None:
-        """Remove a pod's group with its containers' groups; does nothing when it has none. Blocks."""
+        """Remove a pod's group with its containers' groups; do nothing for a pod without a group. Blocks."""
         known = self._pods.get(uid)
         if known is None:
             return

@@ -2,7 +2,7 @@
 
 A message is a JSON object and up to `MAX_DESCRIPTORS` descriptors (SCM_RIGHTS, unix(7)). A message that is too large
 for a datagram is sent in a memory file, whose descriptor comes first. `send` and `receive` are for `init.py`, which has
-no event loop; `Channel` is for processes with one.
+no event loop; `Channel` is for processes with an event loop.
 """
 
 from __future__ import annotations
@@ -81,16 +81,16 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
 
 
 def close_all(descriptors: Sequence[int]) -> None:
-    """Close every one of the descriptors."""
+    """Close all of the descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)
 
 
 def keep_from_children() -> None:
-    """Close inherited descriptors in programs that this process starts, except its standard streams.
+    """Let programs that this process starts inherit no descriptors except the standard streams.
 
     Call it first in the processes that start pods. A parent may leave descriptors open: uvloop leaves duplicates of the
-    standard streams, which here are the cluster's own log.
+    standard streams, which are the cluster's own log.
     """
     for name in os.listdir("/dev/fd"):
         try:
@@ -105,7 +105,7 @@ def keep_from_children() -> None:
 class Channel:
     """One end of a socket pair in an event loop. Must be made inside the loop.
 
-    on_message: called with each message and its descriptors, which it has to close.
+    on_message: called with each message and its descriptors, which the called function must close.
     on_close: called once, when the peer is gone (not after `close`).
     """
 

@@ -24,7 +24,7 @@ class Children:
     """The processes that the network's first process has forked for the agent, until they are reaped.
 
     start_seconds: the time within which the program of a new process must run.
-    descriptors: where the reports of new processes are watched.
+    descriptors: watches the sockets on which new processes report.
     tell: sends a message to the agent.
     """
 
@@ -47,19 +47,19 @@ class Children:
 
     @property
     def are_any(self) -> bool:
-        """Return True while a process is not reaped."""
+        """Return True while at least one process is not reaped."""
         return bool(self._by_pid)
 
     def are_in(self, sandbox: str) -> bool:
-        """Return True while a process of this sandbox is not reaped."""
+        """Return True while at least one process of this sandbox is not reaped."""
         return any(child.sandbox == sandbox for child in self._by_pid.values())
 
     def find(self, key: int) -> Child | None:
-        """Return the process with the agent's key; None when it does not run."""
+        """Return the process with this key, which the agent has chosen; None when the process does not run."""
         return self._by_key.get(key)
 
     def kill(self, sandbox: str | None = None) -> None:
-        """Kill all processes of a sandbox; with None, those of every sandbox."""
+        """Kill all processes of a sandbox; with None, the processes of all sandboxes."""
         for child in self._by_pid.values():
             if sandbox is None or child.sandbox == sandbox:
                 child.kill(signal.SIGKILL)
@@ -73,7 +73,7 @@ class Children:
         *,
         is_container: bool,
     ) -> Child:
-        """Start a child that calls `run` with its end of `report_pair`. fork: forks it into its PID namespace."""
+        """Start a child that calls `run` with its end of `report_pair`. fork: forks into the child's PID namespace."""
         report, theirs = report_pair()
         streams = [] if message["config"]["terminal"] else descriptors
 
@@ -129,7 +129,7 @@ class Children:
     def end_late_starts(self) -> None:
         """Kill children whose program was not started in time.
 
-        A container can cause this: it can stop (SIGSTOP) the process of an exec that is just entering it.
+        A container can cause this: it can stop (SIGSTOP) the process of an exec that is entering the container.
         """
         for child in list(self._starting.values()):
             if child.deadline > time.monotonic():
@@ -141,19 +141,19 @@ class Children:
             self._finish_start(child, text)
 
     def follow_users(self) -> None:
-        """Do what is due for the containers whose changes of users are followed (`FollowedContainers.check`)."""
+        """Check the followed containers whose check is due (see `FollowedContainers.check`)."""
         self._followed.check()
 
     def deadlines(self) -> list[float]:
-        """Return the times at which something is due (time.monotonic)."""
+        """Return the times (time.monotonic) at which `end_late_starts` or `follow_users` must be called."""
         first = next(iter(self._starting.values()), None)
         found = [None if first is None else first.deadline, *self._followed.next_checks()]
         return [deadline for deadline in found if deadline is not None]
 
     def handle_end(self, pid: int, status: int) -> Child | None:
-        """Clean up after a process that was reaped, and tell the agent. Return None for a process of no sandbox.
+        """Clean up after a reaped process, and tell the agent. Return the process; None if it was not forked here.
 
-        status: the status as waitpid(2) gives it.
+        status: the status from waitpid(2).
         """
         child = self._by_pid.pop(pid, None)
         if child is None:
@@ -172,26 +172,26 @@ class Children:
         return child
 
     def _end_execs_of(self, ended: Child) -> None:
-        """Kill the processes that exec has started in a container that has ended, in whichever namespace they are."""
+        """Kill the processes that exec has started in an ended container, in whichever namespace the processes are."""
         for child in self._by_pid.values():
             if child.container is ended:
                 child.kill(signal.SIGKILL)
 
     def _kill_rest(self, ended: Child) -> None:
-        """Kill what a container leaves behind in a PID namespace that continues without it."""
+        """Kill the processes that an ended container leaves behind in a PID namespace that continues."""
         shared = ended.shared
         assert shared is not None
         others = {child.pid for child in self._by_pid.values() if child.shared is shared}
         if not others:
-            # The last container has ended, so everything in the namespace is killed. Before, a process that has changed
-            # its mount namespace could not be assigned to a container. (The process of an exec may be in this
-            # namespace, too, but its container has ended.)
+            # The last container has ended, so everything in the namespace is killed. This also ends processes that have
+            # changed their mount namespace: while several containers run, such a process cannot be assigned to one of
+            # them. (A process of an exec may still be in this namespace, but its container has ended.)
             shared.sweep(None, set())
         elif ended.mounts >= 0:
             shared.sweep(ended.mounts_name(), others)
 
     def _kill_rest_of_guest(self, ended: Child, space: PidSpace) -> None:
-        """Kill what a container leaves behind in another container's PID namespace."""
+        """Kill the processes that an ended container leaves behind in another container's PID namespace."""
         if ended.mounts >= 0:
             space.sweep(ended.mounts_name(), set())
         space.forget()

@@ -67,10 +67,10 @@ def start(
 ) -> NoReturn:
     """Become a container, in a PID namespace that exists already.
 
-    Its standard streams are set already, unless it gets a terminal.
+    This process's standard streams are set already, unless it gets a terminal.
 
-    report: the child's end of `report_pair`. is_first: whether it is the namespace's first process. It then limits the
-    namespace to half of the processes that its node may have.
+    report: the child's end of `report_pair`. is_first: whether this is the namespace's first process. The first process
+    limits the namespace to half of the processes that the node may have.
     """
     _join_group(config["group"])
     if is_first:
@@ -86,8 +86,9 @@ def start(
 def enter(namespaces: Namespaces, mount_namespace: int, config: dict[str, Any], report: socket.socket) -> NoReturn:
     """Become another process of a running container. This process is in the container's PID namespace already.
 
-    mount_namespace: the namespace with which the container was started. The container may have made others since, with
-    its own mounts over paths that this process trusts. report: the child's end of `report_pair`.
+    mount_namespace: the namespace with which the container was started. The container may have made other mount
+    namespaces since then, with its own mounts over paths that this process trusts. report: the child's end of
+    `report_pair`.
     """
     _join_group(config["group"])
     os.umask(0o022)
@@ -118,7 +119,7 @@ def _join_group(group: str) -> None:
 
 
 def _limit(processes: int) -> None:
-    """Limit the processes of all containers together, since they have one user.
+    """Limit the processes of all containers together, because they have one user.
 
     The node agent keeps the higher limit that it was started with.
     """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-# An agent that ends more than `MOST` times within `SECONDS` is not started again: it cannot work here.
+# An agent that ends more than `MOST` times within `WITHIN` seconds is not started again: it cannot work on this
+# machine.
 MOST = 3
 WITHIN = 60.0
 
@@ -18,7 +19,7 @@ class Deaths:
         self._known: list[float] = []
 
     def record(self, code: int) -> bool:
-        """Record that an agent has ended, and return True when another one should be started.
+        """Record that an agent has ended, and return True when a new agent should be started.
 
         code: its exit code; 0 when it was asked to end.
         """

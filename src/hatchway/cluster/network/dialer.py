@@ -154,7 +154,7 @@ class DialServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def publish(self, protocol: str, ip: str, port: int) -> socket.socket:
-        """Ask the control plane for a socket on an address of this machine, as `ServiceSockets.publish`.
+        """Ask the control plane for a socket on an address of this machine, like `ServiceSockets.publish`.
 
         Raises OSError.
         """

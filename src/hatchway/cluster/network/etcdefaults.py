@@ -1,7 +1,7 @@
 """The files of /etc that Hatchway makes for every pod.
 
-Pods see the public files of the host's /etc unchanged (`roottemplate.prepare`). The files here replace those that
-describe the host or contain secrets: these cannot simply be left out, because programs expect them.
+Pods see the public files of the host's /etc unchanged (`roottemplate.prepare`). The files in this module replace files
+that describe the host or contain secrets. Such files cannot simply be left out, because programs expect them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ protocols: files
 services: files
 """
 
-# The host's file may name a directory service, or contain its password. With this one, a login checks /etc/shadow,
-# where no account has a password.
+# The host's file may name a directory service, or contain its password. With Hatchway's file, a login checks only
+# /etc/shadow, where no account has a password.
 _PAM_OTHER = """\
 # Made by Hatchway for services without a file of their own.
 auth     required pam_unix.so

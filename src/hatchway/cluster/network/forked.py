@@ -25,9 +25,9 @@ _LISTENER = b"listener"
 
 
 def report_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the parent's socket, non-blocking, and the child's. Raises OSError.
+    """Return the parent's socket (non-blocking) and the child's socket. Raises OSError.
 
-    The child's socket is closed when its program runs; `read_report` reads what comes before.
+    The child's socket is closed when its program runs; `read_report` reads the messages that come before.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
@@ -37,8 +37,8 @@ def report_pair() -> tuple[socket.socket, socket.socket]:
 def report_mounts(report: socket.socket) -> None:
     """Send the parent a descriptor of the mount namespace that this process is in. Raises OSError.
 
-    Call it before the program runs, which could enter another namespace, and while /proc is one that no container can
-    change.
+    Call it before the program runs, because the program could enter another namespace. At that time, /proc must be one
+    that no container can change.
     """
     descriptor = open_namespace("self", "mnt")
     try:
@@ -58,7 +58,7 @@ def report_account(report: socket.socket, account: Mapping[str, Any]) -> None:
 
 
 def ask_for_users(report: socket.socket, uid: int, gid: int) -> int:
-    """Ask the parent for a user namespace in which the one user is `uid` and its group `gid`; return its descriptor.
+    """Ask the parent for a user namespace with only the user `uid` and the group `gid`; return its descriptor.
 
     report: the child's end of `report_pair`. Raises OSError.
     """

@@ -12,10 +12,10 @@ from hatchway.cluster import plan, sockets
 
 
 class HostSockets:
-    """Opens the addresses that a cluster may open on this machine, and no others.
+    """Opens sockets on the addresses of this machine that the cluster may use, and on no others.
 
-    These are node ports on the published addresses (127.0.0.1 and those of `hatchway up --publish`), and all ports of
-    load balancers' addresses, which are loopback addresses.
+    These are node ports on the published addresses (127.0.0.1 and the addresses of `hatchway up --publish`), and all
+    ports of load balancers' addresses, which are loopback addresses.
 
     published: the addresses for node ports.
     """
@@ -26,7 +26,7 @@ class HostSockets:
     def open(self, protocol: str, ip: str, port: int) -> socket.socket:
         """Open a socket in non-blocking mode: listening for "TCP", bound for "UDP".
 
-        Raises OSError: EACCES for an address that the cluster may not open, EADDRINUSE when another program has it.
+        Raises OSError: EACCES for an address that the cluster may not open, EADDRINUSE when another program uses it.
         """
         if protocol not in ("TCP", "UDP") or not self._is_allowed(ip, port):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))

@@ -42,7 +42,7 @@ class ImageRoots:
         self._lock = asyncio.Lock()
 
     async def prepare(self, root: ImageRoot) -> tuple[dict[str, Any], ImageChanges]:
-        """Prepare a container's root; return it as it is sent in messages (`ImageRootConfig`). Raises StartError."""
+        """Prepare a container's root; return it in the form of messages (`ImageRootConfig`). Raises StartError."""
         try:
             problem = await self._problem(root.changes)
             copied = await _copy(root) if problem else 0

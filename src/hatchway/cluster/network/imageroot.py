@@ -1,11 +1,11 @@
 """Builds the root file system of an image's container: the image's layers, and above them the container's changes.
 
 An image is untrusted: its `/etc` or `/dev` may be a link to anywhere, a file, or missing. Until this process has
-changed into the new root, it opens every path in it by `beneath`, which cannot leave the root. /dev, /proc and /sys are
-first mounted where no container sees them, and then moved. Layers never change: missing mount points are created in the
-container's own directory.
+changed into the new root, it opens every path in the root by `beneath`, which cannot leave the root. /dev, /proc and
+/sys are first mounted where no container sees them, and then moved. Layers never change: missing mount points are
+created in the container's own directory.
 
-The order, the refusals and their messages are those of runc (libcontainer's rootfs_linux.go).
+The order, the refusals and their messages come from runc (libcontainer's rootfs_linux.go).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from hatchway.cluster.network.overlay import mount_overlay
 from hatchway.cluster.network.roottemplate import Template
 from hatchway.cluster.network.volumemounts import RootError, mount_volume
 
-# Files of the sandbox that are mounted over the image's.
+# Files of the sandbox that are mounted over the image's files.
 _ETC = ("hostname", "hosts", "resolv.conf")
-# The bytes that a container may add to them.
+# The bytes that a container may add to these files.
 _ETC_BYTES = 1 << 20
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
 
 class ImageRootConfig(NamedTuple):
-    """An image's root, as it is sent in messages; see `ImageRoot` in `cluster/runtime.py`.
+    """An image's root in the form of messages; see `ImageRoot` in `cluster/runtime.py`.
 
     copied: whether `changes` has a copy of all layers in `COPY`, in place of an overlay.
     """
@@ -58,12 +58,13 @@ def build_image_root(
 
     Afterwards the root is still writable: `seal` makes it read-only.
 
-    etc: the sandbox's files of /etc, content by name. mounts: each as `Mount` of the runtime's contract.
+    etc: the sandbox's files of /etc, content by name. mounts: the pod's mounts, each with the fields of `Mount` in
+    `cluster/runtime.py`.
     read_only_root: whether the root will be read-only. masked: whether parts of /proc and /sys are hidden or read-only.
     control_groups: whether the container gets a cgroup namespace, and sees its own control group.
 
     Raises:
-        RootError: the image or the pod's spec does not allow it.
+        RootError: the image or the pod's spec makes it impossible to build the root.
         OSError: a system call failed; the error names the path.
     """
     root = template.path + "/root"
@@ -119,7 +120,7 @@ class _Builder:
             raise RootError(f"{wish}: {os.strerror(error.errno or errno.EIO).lower()}") from error
 
     def mount_etc(self, etc: Mapping[str, str], others: set[str], *, read_only: bool) -> None:
-        """Mount the sandbox's files over those of the image.
+        """Mount the sandbox's files over the image's files.
 
         others: paths of the pod's own mounts, which are skipped.
         """
@@ -144,7 +145,7 @@ class _Builder:
         linux.umount(stage, linux.MNT_DETACH)
 
     def mount_all(self, mounts: Sequence[dict[str, Any]], volumes: Sequence[str], *, read_only_root: bool) -> None:
-        """Mount the pod's volumes, and create those of the image; parent directories come first."""
+        """Mount the pod's volumes, and create the image's volumes; parent directories come first."""
         given = [os.path.normpath(mount["path"]) for mount in mounts]
         own = [path for path in map(os.path.normpath, volumes) if not any(_is_at_or_below(path, at) for at in given)]
         steps: list[tuple[str, Callable[[], None]]] = [
@@ -164,9 +165,9 @@ class _Builder:
             step()
 
     def _make_volume(self, path: str, *, writable: bool) -> None:
-        """Make the directory of a VOLUME. It has the image's files at this path, as a new volume in Docker.
+        """Make the directory of a VOLUME. It gets the image's files at this path, like a new volume in Docker.
 
-        writable: True to make it a mount of its own, which stays writable below a read-only root.
+        writable: True to make the directory a mount of its own, which stays writable below a read-only root.
         """
         wish = f'error mounting a volume of the image to rootfs at "{path}"'
         try:

@@ -3,10 +3,10 @@
 CVE-2024-21626: before the process follows a path in the container, it has closed all descriptors that lead to
 directories of this machine.
 
-CVE-2019-5736: a container can make the process execute its own program again (`/proc/self/exe`, which is Python), and
-so open that file, which may belong to the container's user. The kernel refuses to write to it (ETXTBSY), because the
-network's first process executes the same file as long as any container runs. `why_not_safe` finds kernels that do not
-refuse it.
+CVE-2019-5736: a container can make the process execute its own program again (`/proc/self/exe`, which is Python). In
+this way, the container could open that file, which may belong to the container's user. The kernel refuses to write to
+it (ETXTBSY), because the network's first process executes the same file as long as any container runs. `why_not_safe`
+finds kernels that allow it.
 
 All functions raise `StartFailure`, with the messages of runc and containerd.
 """
@@ -81,7 +81,7 @@ def start_in_image(
             control_groups=not rights.administers,
         )
         # From here on, /proc is the container's. It can be trusted: nothing is mounted over it (`RootError`), and no
-        # program has run here yet.
+        # program of the container has run yet.
         _close_all_but(report.fileno(), config.get("console", -1), users)
         _make_working_directory(config["cwd"])
         if config["read_only_root"]:
@@ -124,8 +124,8 @@ def enter_image(
 
 
 def _enter_control_groups(pid: int) -> None:
-    """Enter the namespace of control groups of a container's first process, if it has one of its own."""
-    # The process may have ended, or be in the namespace that this process is in, which cannot be entered again.
+    """Enter the cgroup namespace of the container's first process `pid`, if the container has its own."""
+    # Errors are expected: the first process may have ended, or this process may be in the same namespace already.
     with contextlib.suppress(OSError), beneath.opened(open_namespace(str(pid), "cgroup")) as groups:
         linux.setns(groups, linux.CLONE_NEWCGROUP)
 
@@ -164,11 +164,11 @@ def _make_working_directory(cwd: str | None) -> None:
 
 
 def _lock_mounts(users: int) -> None:
-    """Move this process to a copy of its mount namespace in which no present mount can be removed or made writable.
+    """Move this process to a copy of its mount namespace in which no existing mount can be removed or made writable.
 
-    Otherwise a container that may mount could uncover what is hidden in /proc and /sys, where this machine's root may
-    write. It could also make programs below a `hostPath` mount writable, some of which belong to this user. The kernel
-    locks mounts that are copied into a namespace of other users (mount_namespaces(7)).
+    Otherwise a container that may mount could uncover hidden files of /proc and /sys, to which this machine's root may
+    write. It could also make a `hostPath` mount writable, although some programs below it belong to this user. The
+    kernel locks mounts that are copied into a namespace of other users (mount_namespaces(7)).
 
     users: a descriptor of the user namespace that the copy belongs to.
     """

@@ -1,13 +1,14 @@
 """The first process of the private network: `python -m hatchway.cluster.network.init CONFIG` (see `launcher.py`).
 
-It makes the namespaces, builds the nodes' network, starts the node agent (again, when it ends by accident), and then
-forks sandboxes and containers for the agent. Everything inside is its descendant and ends with it. It ends when the
-agent ends in order, or as soon as the control plane's end of the lifeline is closed, for whatever reason.
+It makes the namespaces, builds the nodes' network, and starts the node agent, which it restarts after an accident. Then
+it makes sandboxes and forks containers for the agent. All processes in the network are its descendants and end with it.
+The first process itself ends when the agent ends in order, or when the control plane's end of the lifeline is closed,
+for whatever reason.
 
-It is small, single-threaded and without an event loop, because each container begins as a fork of it. A sandbox has no
-process: its namespaces are kept open by descriptors here. The mount namespace with which a container was started is
-kept open, too. exec enters that one, because a container can make other mount namespaces, in which paths may lead
-anywhere.
+The first process is small, single-threaded and without an event loop, because each container begins as a fork of it. A
+sandbox has no process: descriptors in the first process keep its namespaces open. They also keep open the mount
+namespace with which a container was started. exec enters this mount namespace, because a container can make other mount
+namespaces, in which paths may lead anywhere.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Init:
         self._agent.tell(message, descriptors)
 
     def _handle_agent_end(self, code: int) -> None:
-        """End all pods, because the agent had their logs open. Another agent starts when they have ended.
+        """End all pods, because the agent had their logs open. When all pods have ended, another agent is started.
 
         If the network is to end, or agents end too often, exit.
         """
@@ -195,7 +196,7 @@ def main() -> None:
         if config["egress"] is not None:
             keeper = egresskeeper.start_keeper(config["egress"], (config["lifeline"], config["dial"]))
         linuxnamespaces.leave_network()
-        # Containers may see a fork of this process before the fork has become a container.
+        # A container may see a fork of this process that has not yet become a container, and must not read its memory.
         linux.keep_memory_private()
         init = Init(config, lifeline, users, keeper)
     except OSError as error:

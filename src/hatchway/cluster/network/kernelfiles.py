@@ -1,6 +1,6 @@
 """Mounts /dev, /proc and /sys for a container, without the parts that a container must not see or change.
 
-All paths are those of the process that builds the container; no container has access to them yet.
+All paths are paths of the process that builds the container; no container has access to them yet.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 
 
 def keep_devices() -> None:
-    """Make the devices that containers get read-only mounts in this process's mount namespace. Raises OSError.
+    """Mount the devices of containers read-only in this process's mount namespace. Raises OSError.
 
     Programs can still write to the devices, but cannot change their owner and mode. (This machine's root owns them, and
-    may be root in a container.) The same holds for bind mounts of them, and for descriptors that are opened later.
+    may be root in a container.) The same holds for bind mounts of the devices, and for descriptors that are opened
+    later.
     """
     for name in _DEVICES:
         path = f"/dev/{name}"
@@ -77,10 +78,11 @@ def mount_proc(proc: str, empty: str, *, masked: bool = True) -> None:
 
 
 def mount_sys(sys_: str, empty: str, *, writable: bool = False) -> bool:
-    """Mount /sys at the directory `sys_`, without what a container must not see. Return False if the kernel refuses it.
+    """Mount /sys at the directory `sys_`. Return False if the kernel refuses the mount.
 
-    writable: True to show all of it, writable where this machine's own /sys is. If parts of this machine's own /sys are
-    covered by other mounts, the kernel refuses to mount a new one, and /sys stays empty.
+    writable: False to hide the parts that a container must not see, and to make /sys read-only. True to show all of it,
+    and to make it as writable as this machine's own /sys. If parts of this machine's own /sys are covered by other
+    mounts, the kernel refuses to mount a new one, and /sys stays empty.
     """
     for flags in (0, linux.MS_RDONLY) if writable else (linux.MS_RDONLY,):
         try:

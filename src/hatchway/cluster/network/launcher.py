@@ -1,4 +1,4 @@
-"""Starts the cluster's network from the control plane: a private one, or loopback where that is not possible.
+"""Starts the cluster's network from the control plane: a private network, or loopback where that is impossible.
 
     agent = [sys.executable, "-m", "hatchway.cluster.nodeagent"]
     network = await start_private_network(NetworkSettings(nodes=3, agent=agent, ...))
@@ -64,7 +64,7 @@ class ClusterNetwork(Protocol):
     closed: asyncio.Future[str]
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Send the node agent SIGTERM, and kill what is left after `grace` seconds. Idempotent."""
+        """Send the node agent SIGTERM, and kill the remaining processes after `grace` seconds. Idempotent."""
         ...
 
 
@@ -72,13 +72,13 @@ class ClusterNetwork(Protocol):
 class NetworkSettings:
     """The settings with which a network is started.
 
-    nodes: the number of nodes, with the control plane.
+    nodes: the number of nodes, including the control plane's node.
     agent: the node agent's argv; [] only to find out whether a network can be made.
     directory: an existing private directory, which becomes a mount point.
     log: the file that the agent and the network write to.
-    env: the agent's environment; None for that of this process.
+    env: the agent's environment; None for this process's environment.
     hidden: paths that no pod may see although they lie below a directory that pods see.
-    start_seconds: how long the start of a container, or of a process in one, may take in the private network.
+    start_seconds: the most seconds that the start of a container, or of an exec, may take in the private network.
     published: addresses of this machine on which the private network may publish node ports.
     egress: how the private network reaches other networks; None: not at all.
     """
@@ -99,7 +99,7 @@ class Unavailable(HatchwayError):
 
 
 def why_unavailable() -> str:
-    """Return why no private network can be made here; "" when one can be made. It makes one and ends it again."""
+    """Return why no private network can be made on this machine; "" when one can be made. To find out, make one."""
     with tempfile.TemporaryDirectory(prefix="hatchway-") as directory:
         settings = NetworkSettings(1, [], Path(directory), Path(os.devnull))
 
@@ -175,7 +175,7 @@ async def start_private_network(settings: NetworkSettings) -> PrivateNetwork:
 class PrivateNetwork:
     """The control plane's side of a private network: the outer ends of the lifeline and the dialer's socket.
 
-    host: what the network may open on this machine. egress: its way to other networks, if it has one.
+    host: opens sockets on this machine for the network. egress: the connection to other networks; None for none.
     """
 
     isolation: Isolation = "private"
@@ -203,7 +203,7 @@ class PrivateNetwork:
     async def wait_ready(self) -> None:
         """Wait until the node agent can be started.
 
-        Raises Unavailable with what the kernel refused, and HatchwayError when there is no answer in time.
+        Raises Unavailable with the kernel's reason, and HatchwayError when there is no answer in time.
         """
         try:
             async with asyncio.timeout(_START_SECONDS):
@@ -279,7 +279,7 @@ class PrivateNetwork:
     def _fail(self) -> None:
         if not self._ready.done():
             self._ready.set_exception(Unavailable(self._why))
-            # A caller that no longer waits has another error: mark this one as retrieved.
+            # If the caller no longer waits, asyncio would log this exception as never retrieved.
             self._ready.exception()
 
     def _end(self) -> None:

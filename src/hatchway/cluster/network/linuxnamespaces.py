@@ -18,7 +18,7 @@ class Namespaces(NamedTuple):
     ipc: int
 
     def enter(self) -> None:
-        """Move this process into them. Raises OSError."""
+        """Move this process into these namespaces. Raises OSError."""
         linux.setns(self.net, linux.CLONE_NEWNET)
         linux.setns(self.uts, linux.CLONE_NEWUTS)
         linux.setns(self.ipc, linux.CLONE_NEWIPC)
@@ -32,8 +32,8 @@ class Namespaces(NamedTuple):
 def enter_namespaces() -> tuple[int, usermaps.UserMap]:
     """Make a user namespace in which the current user is root, make the other namespaces inside it, and fork.
 
-    Return what fork(2) returns, and the users of the namespace; the child is the first process of the PID namespace,
-    with a /proc of its own. It is still in this machine's network (`leave_network`). Raises OSError.
+    Return the result of fork(2), and the users of the namespace. The child is the first process of the PID namespace,
+    with a /proc of its own. The child is still in this machine's network (`leave_network`). Raises OSError.
     """
     users = usermaps.enter()
     linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWPID)
@@ -78,7 +78,7 @@ def set_sysctl(name: str, value: str) -> None:
 
 
 def set_wanted_sysctl(name: str, value: str) -> None:
-    """Set a kernel parameter for a pod. Raises OSError that names it when this kernel, or the namespace, refuses it."""
+    """Set a kernel parameter for a pod. Raises OSError with the parameter's name when the kernel refuses it."""
     try:
         with open(f"/proc/sys/{name}", "w", encoding="utf-8") as file:
             file.write(value)

@@ -90,7 +90,7 @@ class LoopbackProcess:
                 send(self.pid, signal)
 
     def add_exec(self, process: LoopbackProcess) -> None:
-        """Kill `process` when this one ends."""
+        """Kill `process` when this process ends."""
         self._execs = [known for known in self._execs if known.running]
         self._execs.append(process)
         if not self.running:
@@ -282,7 +282,7 @@ class LoopbackRuntime:
         return sandbox
 
     def locate(self, node_index: int, path: str) -> tuple[str, str]:
-        """Return the root directory, and the path in it, of a path of the node. Raises OSError."""
+        """Return a root directory, and the path below it that is `path` on the node. Raises OSError."""
         if self._directories is None:
             raise OSError(errno.ENOENT, "nodes have no file systems here")
         return locate_on_loopback(self._directories, node_index, path)
@@ -312,7 +312,7 @@ class LoopbackRuntime:
 
 
 def _claim_address(pool: AddressPool) -> tuple[str, socket.socket]:
-    """Return an address that no other cluster on this machine uses. An address's owner keeps one of its ports bound."""
+    """Return an address that no other cluster on this machine uses. Each cluster binds a port of its addresses."""
     passed_over: list[str] = []
     try:
         while True:
@@ -325,7 +325,7 @@ def _claim_address(pool: AddressPool) -> tuple[str, socket.socket]:
                     claim.close()
                     passed_over.append(ip)
                     continue
-                # An address that this machine does not have (macOS) has no owner; `limits` explains how to add it.
+                # An address that this machine does not have (macOS) cannot be bound; `limits` explains how to add it.
             return ip, claim
     finally:
         for ip in passed_over:
@@ -343,7 +343,7 @@ def _make_root(root: Path, config: ContainerConfig) -> None:
             place /= part
             if place.is_symlink():
                 raise StartError(
-                    f'error mounting "{mount.source}" at "{mount.path}": no volume in a volume on loopback'
+                    f'error mounting "{mount.source}" at "{mount.path}": on loopback, no volume can be inside another'
                 )
             place.mkdir(exist_ok=True)
         (place / parts[-1]).symlink_to("/".join(part for part in (mount.source, mount.inside, mount.sub_path) if part))
@@ -375,7 +375,7 @@ def _prepare(terminal: int) -> None:
 
 
 def limits() -> str:
-    """Return one sentence about what does not work on loopback on this machine."""
+    """Return one sentence about the limits of loopback on this machine."""
     return _LIMITS + _missing_addresses()
 
 

@@ -12,21 +12,21 @@ from hatchway.cluster.network.hostsockets import HostSockets
 
 
 class LoopbackSockets:
-    """Opens sockets on loopback addresses. published: as for `HostSockets`."""
+    """Opens sockets on loopback addresses. published: see `HostSockets`."""
 
     def __init__(self, published: Sequence[str]) -> None:
         self._host = HostSockets(published)
 
     def listen(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
-        """Listen, as `sockets.listen`. Raises OSError."""
+        """Listen, like `sockets.listen`. Raises OSError."""
         return sockets.listen(ip, port)
 
     def datagram(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
-        """Open a UDP socket, as `sockets.datagram`. Raises OSError."""
+        """Open a UDP socket, like `sockets.datagram`. Raises OSError."""
         return sockets.datagram(ip, port)
 
     async def publish(self, protocol: str, ip: str, port: int) -> socket.socket:
-        """Open a socket on an address of this machine, as `ServiceSockets.publish`. Raises OSError."""
+        """Open a socket on an address of this machine, like `ServiceSockets.publish`. Raises OSError."""
         return self._host.open(protocol, ip, port)
 
     def add_address(self, ip: str) -> None:

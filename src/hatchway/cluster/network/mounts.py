@@ -30,8 +30,8 @@ def bind(source: str, target: str) -> None:
     try:
         linux.mount(source, target, None, linux.MS_BIND | linux.MS_REC)
     except FileNotFoundError:
-        # The host has replaced the file since the cluster started (a new package has changed /etc/group). It can still
-        # be read, but the kernel does not bind a file that was deleted.
+        # The host has replaced the file since the cluster started (a new package has changed /etc/group). The old file
+        # can still be read, but the kernel does not bind a file that was deleted.
         if stat.S_ISDIR(mode):
             shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
         else:
@@ -47,7 +47,7 @@ def make_empty(path: str, *, directory: bool) -> None:
 
 
 def make_read_only(target: str) -> None:
-    """Make the mount at `target` and all below it read-only. Other flags, which user namespaces lock, stay."""
+    """Make the mount at `target` and all mounts below it read-only. Other flags, which user namespaces lock, stay."""
     try:
         linux.mount_read_only(target)
     except OSError as error:
@@ -57,7 +57,7 @@ def make_read_only(target: str) -> None:
 
 
 def remount_read_only(target: str) -> None:
-    """Do what `make_read_only` does on kernels before 5.12, one mount at a time."""
+    """Do the same as `make_read_only`, one mount at a time, for kernels before 5.12."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         points = [line.split(" ")[4] for line in file]
     for escaped in points:
@@ -69,7 +69,7 @@ def remount_read_only(target: str) -> None:
 
 
 def remount_one_read_only(point: str) -> None:
-    """Make the mount at `point` read-only, but none of those below it. Its other flags stay."""
+    """Make the mount at `point` read-only, without the mounts below it. Its other flags stay."""
     kept = os.statvfs(point).f_flag
     flags = sum(flag for there, flag in _KEPT_FLAGS if kept & there)
     linux.mount(None, point, None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | flags)

@@ -4,12 +4,13 @@ There are two kinds of such user namespaces:
 
 - The user namespace of a node has the cluster's users. The containers of images run in it, and the namespaces of the
   node's pods belong to it. Its root has all rights over the pods, but none over the cluster's own processes and mounts.
-  Without it, a container that may mount could make its read-only mounts writable. It could also let the kernel execute
-  other programs in place of the node agent's (binfmt_misc, which each user namespace has since Linux 6.7).
+  Without this namespace, a container that may mount could make its read-only mounts writable. It could also let the
+  kernel execute other programs in place of the node agent's own (binfmt_misc, which each user namespace has since Linux
+  6.7).
 - The user namespace of a container is made in a cluster with one user, if the container's user is not root. It gives
-  the one user another number: that of the image or of runAsUser. So id(1) shows this number, files of the container
-  belong to it, and programs that refuse to run as root (postgres) start. The group gets another number in the same way.
-  Other users and groups do not exist in the namespace.
+  the one user another number: the number from the image or from runAsUser. So id(1) shows this number, files of the
+  container belong to it, and programs that refuse to run as root (postgres) start. The group gets another number in the
+  same way. Other users and groups do not exist in the namespace.
 
 The network's first process makes both kinds with the help of a child, whose files in /proc must be accessible for a
 moment. No container can see this child, which is in the PID namespace of the first process. A container's process looks
@@ -36,7 +37,7 @@ _Taken = TypeVar("_Taken")
 
 
 def make_node_users(users: UserMap) -> int:
-    """Return a descriptor of a new user namespace with the users of this process's namespace, which are `users`.
+    """Return a descriptor of a new user namespace with the same users as this process's namespace.
 
     This process must be the first one of the network, with root's rights in the cluster's user namespace. Raises
     OSError.
@@ -54,8 +55,8 @@ def make_node_users(users: UserMap) -> int:
 def make_namespaces(users: int, kinds: int) -> Namespaces:
     """Return new namespaces that belong to a user namespace.
 
-    users: a descriptor of that user namespace. kinds: CLONE_NEW... of each; all others are this process's own. Raises
-    OSError.
+    users: a descriptor of that user namespace. kinds: the flags CLONE_NEW... of the new namespaces; the returned
+    namespaces of other kinds are this process's own. Raises OSError.
     """
 
     def make() -> None:
@@ -68,7 +69,7 @@ def make_namespaces(users: int, kinds: int) -> Namespaces:
 def make_nested_users(uid: int, gid: int, above: int) -> int:
     """Return a descriptor of a new user namespace, in which this process's user is `uid` and its group `gid`.
 
-    above: a descriptor of the namespace in which it is made; below 0 for this process's. This process must be the first
+    above: a descriptor of the parent user namespace; negative for this process's own. This process must be the first
     one of the network, with root's rights in the cluster's user namespace. Raises OSError.
     """
 
@@ -83,7 +84,7 @@ def make_nested_users(uid: int, gid: int, above: int) -> int:
 
 
 def _made_by_child(make: Callable[[], None], take: Callable[[int], _Taken]) -> _Taken:
-    """Call `make` in a forked child, and return what `take` returns for the child's process id. Raises OSError."""
+    """Call `make` in a forked child, and return the result of `take` for the child's process id. Raises OSError."""
     made, report = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -19,8 +19,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
-# Nearly the largest possible MTU, since these packets never leave this machine. So long datagrams are not divided into
-# fragments, which old releases of pasta do not reassemble.
+# Nearly the largest possible MTU, because these packets never leave this machine. It avoids fragments of long
+# datagrams: old releases of pasta do not reassemble fragments.
 _VETH_MTU = 65520
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
@@ -44,7 +44,7 @@ def _name(name: str) -> bytes:
 def _mac_address(address: str) -> bytes:
     """Return a locally administered MAC address made from the IP address, as in the CNI plugins' utils/hwaddr.
 
-    So ARP caches stay right when another interface gets the IP address.
+    Therefore, ARP caches stay valid when another interface gets the IP address.
     """
     return attribute(_IFLA_ADDRESS, b"\x0a\x58" + socket.inet_aton(address))
 
@@ -61,9 +61,9 @@ def open_socket(groups: int = 0) -> socket.socket:
 
 
 class Netlink:
-    """A socket for requests. Every request waits for the kernel's answer and raises OSError when it refuses.
+    """A socket for requests. Every request waits for the kernel's answer. It raises OSError for a refusal.
 
-    opened: a socket of another network namespace (`open_socket`); None for a new one of the current namespace.
+    opened: a socket of another network namespace (`open_socket`); None to make a socket of the current namespace.
     """
 
     def __init__(self, opened: socket.socket | None = None) -> None:
@@ -96,7 +96,7 @@ class Netlink:
     def add_veth(self, name: str, address: str, peer: str, peer_namespace: int) -> None:
         """Make a pair of interfaces.
 
-        name: the interface in this namespace. address: the IP address that it will get, from which its MAC address is
+        name: the interface in this namespace. address: the interface's future IP address, from which the MAC address is
         made. peer: the name of the other interface. peer_namespace: a descriptor of that interface's network namespace.
         """
         size = attribute(_IFLA_MTU, struct.pack("=I", _VETH_MTU))
@@ -127,7 +127,7 @@ class Netlink:
         self._request(_RTM_NEWADDR, body, f"add the address {address}", _NEW)
 
     def add_link_route(self, index: int, address: str, source: str) -> None:
-        """Route one address directly to an interface. source: this namespace's address for it."""
+        """Route one address directly to an interface. source: the source address of packets on this route."""
         body = _route(32, _RT_TABLE_MAIN, _RT_SCOPE_LINK, _RTN_UNICAST)
         body += attribute(_RTA_DST, socket.inet_aton(address)) + attribute(_RTA_OIF, struct.pack("=I", index))
         body += attribute(_RTA_PREFSRC, socket.inet_aton(source))
@@ -163,7 +163,7 @@ class Netlink:
     def remove_local_route(self, index: int, network: str, prefix: int) -> None:
         """Undo `add_local_route`."""
         body = _local_route(index, network, prefix)
-        self._request(_RTM_DELROUTE, body, f"make {network}/{prefix} local no longer")
+        self._request(_RTM_DELROUTE, body, f"remove {network}/{prefix} from the local routes")
 
     def refuse(self, network: str, prefix: int) -> None:
         """Refuse connections to a network at once (EHOSTUNREACH), unless another route leads to the address."""

@@ -25,7 +25,7 @@ _NEWSET, _DELSET, _NEWELEMENT, _DELELEMENT = 9, 11, 12, 14
 _IPV4 = socket.AF_INET
 _NESTED = 0x8000
 _RECEIVE = 65536
-# The longest attribute has 65535 bytes; an element takes up to 100.
+# The longest attribute has 65535 bytes; an element takes up to 100 bytes.
 _ELEMENTS = 500
 
 _SET_INTERVAL, _SET_MAP = 0x4, 0x8
@@ -59,7 +59,7 @@ def _message(kind: int, flags: int, body: bytes) -> bytes:
 
 
 class Table:
-    """Makes messages about one table and what is in it. name: the table's name."""
+    """Makes messages about one table and its contents. name: the table's name."""
 
     def __init__(self, name: str) -> None:
         self._in = _text(1, name)
@@ -102,7 +102,8 @@ class Table:
         body = self._in + _text(2, name) + _number(3, flags) + _number(4, 0) + _number(5, key_bytes)
         if verdicts:
             body += _number(6, _VERDICT_TYPE) + _number(7, 0)
-        # The kernel demands a number, by which rules of the same transaction can name the set; here they use its name.
+        # The kernel demands a number, by which rules of the same transaction could name the set. The rules here use its
+        # name.
         return _message(_NEWSET, _CREATE | _EXCL, body + _number(10, 1))
 
     def delete_set(self, name: str) -> bytes:
@@ -126,8 +127,8 @@ class Table:
 def element(key: bytes, verdict: tuple[int, str] | None = None, *, ends_range: bool = False) -> bytes:
     """Return an element of a set.
 
-    key: its bytes. verdict: for a map: a code, and the chain of JUMP and GOTO, else "". ends_range: True for the first
-    value after a range.
+    key: its bytes. verdict: only in a map: a code, and the chain for JUMP and GOTO ("" for other codes). ends_range:
+    True for the first value after a range.
     """
     body = _nested(1, attribute(1, key))
     if verdict is not None:
@@ -202,7 +203,7 @@ def _interface(key: int, name: str) -> bytes:
 
 
 def masquerade() -> bytes:
-    """Replace the source's address by that of the interface through which the packet leaves."""
+    """Replace the source's address by the address of the interface through which the packet leaves."""
     return _expression("masq")
 
 
@@ -222,7 +223,7 @@ def compare(value: bytes, how: int = EQUAL) -> bytes:
 
 
 def in_range(first: bytes, last: bytes) -> bytes:
-    """Go on only if the first register is in a range, to which `first` and `last` belong."""
+    """Go on only if the first register is in the range from `first` to `last`, including both."""
     ends = _nested(3, attribute(1, first)), _nested(4, attribute(1, last))
     return _expression("range", _number(1, _FIRST_REGISTER), _number(2, EQUAL), *ends)
 
@@ -279,13 +280,13 @@ class NftSocket:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
 
     def close(self) -> None:
-        """Close the socket; what was made stays."""
+        """Close the socket; tables stay."""
         self._socket.close()
 
     def transact(self, messages: Sequence[bytes]) -> None:
         """Send messages as one transaction. Raises OSError when the kernel refuses one of them; then none takes effect.
 
-        messages: at most some 200 kB together.
+        messages: at most about 200 kB together.
         """
         if not messages:
             return
@@ -295,7 +296,7 @@ class NftSocket:
             flags = struct.unpack_from("=H", message, 6)[0] | (_ACK if number == len(messages) else 0)
             parts.append(message[:6] + struct.pack("=HI", flags, number) + message[12:])
         parts.append(_batch_message(_BATCH_END, len(messages) + 1))
-        # The kernel handles the batch before this call returns, so its answers are there then.
+        # The kernel handles the batch before this call returns, so its answers can be read immediately.
         self._socket.send(b"".join(parts))
         acknowledged, refused = False, 0
         for sequence, number in self._answers():
@@ -306,7 +307,7 @@ class NftSocket:
             raise OSError(number, f"nf_tables: {os.strerror(number)}")
 
     def _answers(self) -> list[tuple[int, int]]:
-        """Return (sequence number, error number) of the answers that are there."""
+        """Return (sequence number, error number) of each answer that can be read without waiting."""
         found: list[tuple[int, int]] = []
         while True:
             try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Directories that on loopback are this machine's, because pods are ordinary processes there.
+# On loopback, these directories are this machine's own, because pods are ordinary processes.
 _MACHINE = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/opt", "/proc", "/sbin", "/sys", "/usr")
 
 
@@ -42,7 +42,7 @@ class NodeDirectories:
 
 
 def locate_on_loopback(directories: NodeDirectories, index: int, path: str) -> tuple[str, str]:
-    """Return what `NodeRoots.locate` returns, where nothing can be mounted."""
+    """Do the same as `NodeRoots.locate`, on loopback, where nothing can be mounted."""
 
     def inside(tree: str) -> bool:
         return path == tree or path.startswith(tree.rstrip("/") + "/")

@@ -23,7 +23,7 @@ class NodeNetworks:
 
     namespaces: descriptors of the nodes' network namespaces, by index; owned by this object.
 
-    publisher: opens sockets outside; set by the owner, None while nothing can be opened there.
+    publisher: opens sockets outside; set by the owner. None while no such socket can be opened.
     """
 
     def __init__(self, namespaces: Sequence[int]) -> None:
@@ -35,7 +35,7 @@ class NodeNetworks:
         self._own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def listen(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
-        """Listen, as `sockets.listen`, on a node's address or on one that all nodes share. Raises OSError.
+        """Listen, like `sockets.listen`, on a node's address or on an address that all nodes share. Raises OSError.
 
         node_ip: the node whose loopback interface has the address; "" for other addresses.
         """
@@ -43,18 +43,18 @@ class NodeNetworks:
             return sockets.listen(ip, port)
 
     def datagram(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
-        """Open a UDP socket, as `sockets.datagram`, on such an address, as `listen` does. Raises OSError."""
+        """Open a UDP socket, like `sockets.datagram`, on the same addresses as `listen`. Raises OSError."""
         with self._at(node_ip or ip):
             return sockets.datagram(ip, port)
 
     async def publish(self, protocol: str, ip: str, port: int) -> socket.socket:
-        """Open a socket on an address of this machine, as `ServiceSockets.publish`. Raises OSError."""
+        """Open a socket on an address of this machine, like `ServiceSockets.publish`. Raises OSError."""
         if self.publisher is None:
             raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
         return await self.publisher(protocol, ip, port)
 
     def add_address(self, ip: str) -> None:
-        """Make an address local to the router's namespace. Raises OSError: EPERM for an address that others have."""
+        """Make an address local to the router's namespace. Raises OSError: EPERM for the cluster's own addresses."""
         if ip in self._by_address:
             return
         address = ipaddress.IPv4Address(ip)

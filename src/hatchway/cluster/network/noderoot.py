@@ -1,11 +1,11 @@
 """Builds the nodes' own file systems, to which hostPath volumes lead.
 
-Each node has a lasting directory of its own (`nodes/NAME` in the state directory). Mounted over it, read-only, are:
-what containers see of this machine (programs, /etc without secrets, /sys, /dev), a /proc without processes, and the
-pods' logs at Kubernetes' path. The directories of `hatchway up --host-path` are mounted, too. A root is built in the
-mount namespace of the private network when it is first needed.
+Each node has a lasting directory of its own (`nodes/NAME` in the state directory). Several parts are mounted read-only
+over this directory: the parts of this machine that containers see (programs, /etc without secrets, /sys, /dev), a /proc
+without processes, and the pods' logs at Kubernetes' path. The directories of `hatchway up --host-path` are mounted,
+too. A root is built in the mount namespace of the private network when it is first needed.
 
-A pod may have left anything in a node's directory, also links, so the mount points are opened by `beneath`.
+A pod may have left any files in a node's directory, also links. So the mount points are opened by `beneath`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NodeRoots:
         self._prepared = directories.scratch / "nodes"
 
     def locate(self, index: int, path: str) -> tuple[str, str]:
-        """Return the node's root, and the path in it. Raises OSError."""
+        """Return the node's root directory, and `path`, which is the path below it. Raises OSError."""
         place = self._prepared / str(index)
         if not os.path.ismount(place):
             self._make(index, place)
@@ -67,7 +67,7 @@ class NodeRoots:
                 os.symlink(to, name, dir_fd=parent)
 
     def _prepare(self, template: Template) -> list[tuple[str, str]]:
-        """Mount, once, what is shown over all nodes' directories. Return (mount point, path in a node) of each."""
+        """Make the mounts that all nodes share, at the first call. Return (mount point, path in a node) of each."""
         found = [(template.programs + tree, tree) for tree in (*template.trees, "/etc")]
         common = self._prepared / "common"
         names = (str(common / str(number)) for number in itertools.count())

@@ -40,5 +40,5 @@ class OomScores:
         try:
             yield
         finally:
-            # The kernel allows to lower the value to the former one.
+            # The kernel allows a process to lower the value to its former value.
             os.pwrite(self._file, str(self._own).encode(), 0)

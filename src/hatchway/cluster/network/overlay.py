@@ -2,7 +2,7 @@
 
 Layers are given as descriptors (`/proc/self/fd/7`): such a path is short, needs no escapes, and shows a container
 nothing of this machine. The overlay's attributes are `user.overlay...` (the option `userxattr`, Linux 5.11), because a
-user namespace may not write `trusted.` attributes; unpacked layers have the same ones.
+user namespace may not write `trusted.` attributes; unpacked layers have the same attributes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hatchway.cluster.network import mountcalls
 from hatchway.cluster.network import syscalls as linux
 
 UPPER, _WORK, _NOTHING = "upper", "work", "nothing"
-# The most that mount(2) reads of a file system's options, with its last null character.
+# The most bytes of a file system's options that mount(2) reads, including the final null character.
 _OPTIONS_BYTES = 4096
 _RELEASE = re.compile(r"(\d{1,9})\.(\d{1,9})")
 # Errors by which the kernel reports that an overlay is not supported on this machine or file system.
@@ -31,8 +31,8 @@ UNSUPPORTED = frozenset(
 def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
     """Mount layers at the directory `target`, in this process's mount namespace.
 
-    layers: directories, the topmost first; up to 500. changes: the directory for what is written; `upper` and `work`
-    are created in it when they are missing.
+    layers: directories, the topmost first; up to 500. changes: the directory for changed files; `upper` and `work` are
+    created in it when they are missing.
 
     Raises:
         OSError: the error number is in `UNSUPPORTED` when this machine or the file system of `changes` allows no
@@ -49,7 +49,8 @@ def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
                 _mount_by_parts(lower, upper, work, target)
                 return
             except OSError as error:
-                # EINVAL: a release number says little of a kernel that a distribution or a sandbox has changed.
+                # EINVAL: the kernel lacks the option although its release number is high enough. Distributions and
+                # sandboxes change kernels.
                 if error.errno not in (errno.EINVAL, errno.ENOSYS):
                     raise
         _mount_at_once(lower, upper, work, target)
@@ -58,7 +59,7 @@ def mount_overlay(layers: Sequence[str], changes: str, target: str) -> None:
 def mounts_by_parts(release: str) -> bool:
     """Return True for a kernel that knows the option `lowerdir+`, since Linux 6.7.
 
-    Older ones write a line to their log at each attempt. release: as uname(2) has it, `6.1.0-18-amd64`.
+    Older kernels log a line at each attempt to use it. release: as in uname(2), such as `6.1.0-18-amd64`.
     """
     found = _RELEASE.match(release)
     return found is None or (int(found[1]), int(found[2])) >= (6, 7)
@@ -69,7 +70,7 @@ def overlay_problem(directory: str) -> str:
 
     Raises OSError.
 
-    This process must be root of its user namespace. No mount and no file is left.
+    This process must be root of its user namespace. No mount and no file remains.
     """
     with tempfile.TemporaryDirectory(prefix=".try-", dir=directory) as tried:
         parts = [f"{tried}/{name}" for name in (_NOTHING, UPPER, _WORK)]

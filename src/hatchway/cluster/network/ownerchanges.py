@@ -1,9 +1,9 @@
 """Lets changes of owners and users succeed without an effect, in containers that have one user.
 
 A container's user namespace may map only one user and one group. Then chown(2) and setuid(2) with any other number fail
-with EINVAL, even for the container's root. `tar` (with it `kubectl cp`), `install -o` and many start scripts then end
-with an error, although nothing else has gone wrong; servers that give up root's rights (nginx, redis) do not start. A
-seccomp filter answers these calls in place of the kernel, as fakeroot and Charliecloud (`ch-run --seccomp`) do.
+with EINVAL, even for the container's root. `tar` (which `kubectl cp` uses), `install -o` and many start scripts then
+end with an error, although nothing else has gone wrong; servers that give up root's rights (nginx, redis) do not start.
+A seccomp filter answers these calls in place of the kernel, as fakeroot and Charliecloud (`ch-run --seccomp`) do.
 
 The programs of 32-bit x86 have their own numbers. Calls of x32, which few kernels have, could evade the filter, so they
 fail with ENOSYS.
@@ -25,7 +25,7 @@ from hatchway.cluster.network.accounts import LARGEST_ID
 _LOAD, _AND, _JUMP, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x05, 0x15, 0x35, 0x06
 # Actions of seccomp(2). _ANSWER with the error number 0 lets a call succeed without an effect.
 _ALLOW, _ANSWER, _ASK = 0x7FFF0000, 0x00050000, 0x7FC00000
-# Fields of struct seccomp_data; arguments have 64 bits, of which user, group and mode are the low half.
+# Fields of struct seccomp_data; arguments have 64 bits; user, group and mode are in the low half.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 # The only user and group of a container, and -1 for "leave it".
 _NO_CHANGE = (0, 0xFFFFFFFF)
@@ -41,7 +41,8 @@ class _Calls:
 
     Attributes:
         architecture: AUDIT_ARCH_... of linux/audit.h.
-        owners: calls that change an owner, by the index of their argument with the user; the group follows it.
+        owners: calls that change an owner, by the index of their argument with the user; the group is the next
+        argument.
         narrow_owners: the same, with users and groups of 16 bits.
         users: calls that change the process's users, groups or supplementary groups.
         nodes: calls that make files of any type, by the index of their argument with the mode.
@@ -57,9 +58,9 @@ class _Calls:
 class UserChange(NamedTuple):
     """The change that a system call asks for.
 
-    kind: "user" or "group". position: the index of the argument with the new effective one. bits: of that argument;
-    higher bits of its register mean nothing. must_change: whether -1 is an error (setuid(2)), and not "no change"
-    (setreuid(2)).
+    kind: "user" or "group". position: the index of the argument with the new effective user or group. bits: the size of
+    that argument; higher bits of its register mean nothing. must_change: whether -1 is an error (setuid(2)), and not
+    "no change" (setreuid(2)).
     """
 
     kind: str
@@ -70,8 +71,8 @@ class UserChange(NamedTuple):
     def number(self, arguments: Sequence[int]) -> int | None:
         """Return the new number from a call's arguments (registers, 64 bits each); None for no change.
 
-        Raises ValueError for a number that the kernel refuses with EINVAL, as if it were not mapped: user and group are
-        unsigned numbers of 32 bits, but container engines allow only 31 (`accounts.py`).
+        Raises ValueError for a number that no container may have: users and groups are unsigned numbers of 32 bits, but
+        container engines allow only 31 bits (`accounts.py`). The caller gets EINVAL, as for an unmapped number.
         """
         highest = (1 << self.bits) - 1
         found = arguments[self.position] & highest
@@ -84,8 +85,8 @@ class UserChange(NamedTuple):
 
 # The 16-bit calls of 32-bit x86.
 _NARROW = frozenset({23, 46, 70, 71, 164, 170})
-# The calls of which the kernel asks (`make_program`), by architecture and number. In this order: set...id, setre...id,
-# setres...id.
+# The calls that the kernel passes to another process (`make_program`), by architecture and number. In this order:
+# set...id, setre...id, setres...id.
 _FOLLOWED = {
     (architecture, number): UserChange(
         kind, index, 16 if architecture == 0x40000003 and number in _NARROW else 32, index == 0
@@ -139,7 +140,8 @@ def ignore_owner_changes() -> None:
     """Let changes of a file's owner to a user or group other than 0 succeed without an effect.
 
     This holds for this process and all that it starts. Call it after `set_no_new_privileges`, or with CAP_SYS_ADMIN.
-    Nothing is done on machines whose system calls are not listed here. Raises OSError where the kernel has no filters.
+    Do nothing on machines whose system calls are not listed in this file. Raises OSError where the kernel has no
+    filters.
     """
     _set(users_too=False)
 
@@ -147,24 +149,24 @@ def ignore_owner_changes() -> None:
 def ignore_user_changes() -> None:
     """Let changes of owners, of the process's users and groups, and the making of devices succeed without an effect.
 
-    For containers of images that have one user; see `ignore_owner_changes`. The process stays root, and getuid(2) says
-    so: a program that checks whether its user has changed finds that it has not.
+    For containers of images that have one user; see `ignore_owner_changes`. The process stays root. A program that
+    checks its user with getuid(2) sees that the user has not changed.
     """
     _set(users_too=True)
 
 
 def follow_user_changes() -> int:
-    """Do as `ignore_user_changes`, but let another process answer setuid(2) and the like (`userchanges.py`).
+    """Do the same as `ignore_user_changes`, but let another process answer setuid(2) and the like (`userchanges.py`).
 
-    Return the descriptor for that process; until it answers, the caller of setuid(2) waits. -1 on machines whose calls
-    are not listed here. Raises OSError where the kernel cannot ask (before Linux 5.0).
+    Return the descriptor for that process, or -1 on machines whose calls are not listed in this file. The caller of
+    setuid(2) waits until that process answers. Raises OSError on kernels without this feature (before Linux 5.0).
     """
     program = make_program(platform.machine(), users_too=True, ask=True)
     return linux.set_listening_filter(program) if program else -1
 
 
 def find_change(architecture: int, number: int) -> UserChange | None:
-    """Return what a call changes; None when it changes neither user nor group."""
+    """Return the change that a call makes; None when the call changes neither user nor group."""
     return _FOLLOWED.get((architecture, number))
 
 
@@ -177,7 +179,7 @@ def _set(*, users_too: bool) -> None:
 def make_program(machine: str, *, users_too: bool, ask: bool = False) -> bytes:
     """Return a filter's instructions (struct sock_filter); nothing for an unknown machine.
 
-    users_too: True for the filter of `ignore_user_changes`, False for that of `ignore_owner_changes`.
+    users_too: True for the filter of `ignore_user_changes`, False for the filter of `ignore_owner_changes`.
     ask: True for the filter of `follow_user_changes`.
     """
     architectures = _MACHINES.get(machine)
@@ -210,7 +212,7 @@ def _checks(calls: _Calls, *, users_too: bool, ask: bool) -> Iterator[bytes]:
 
 
 def _unless_unchanged(argument: int, no_change: tuple[int, int], bits: int = 32) -> bytes:
-    """Return a block that loads user and group, compares each with both values, and answers when it is neither."""
+    """Return a block that loads user and group, and answers if one of them is not in `no_change`."""
     narrowed = b"" if bits == 32 else _instruction(_AND, (1 << bits) - 1)
     return (
         b"".join(
@@ -226,7 +228,7 @@ def _unless_unchanged(argument: int, no_change: tuple[int, int], bits: int = 32)
 
 
 def _for(numbers: Sequence[int], block: bytes) -> bytes:
-    """Return jumps to a block, which must return, for calls with these numbers; all others skip it."""
+    """Return instructions that execute `block` for calls with these numbers only. The block must end with a return."""
     jumps = b""
     for left, number in reversed(list(enumerate(reversed(numbers)))):
         # Jump over the remaining jumps to the block. The last jump skips the block for all other calls.

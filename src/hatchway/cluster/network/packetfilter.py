@@ -1,18 +1,20 @@
-"""The packet filter of the private network, in nf_tables: drops what network policies do not allow.
+"""The packet filter of the private network, in nf_tables: drops packets that network policies do not allow.
 
-It stands in the router's namespace, through which each packet between pods, nodes and services passes:
+The filter is in the router's namespace, through which each packet between pods, nodes and services passes:
 
     forward, first      answers pass; then `egress`: the chain of the source's address
-    forward, second     answers pass; what comes from the pod's own node passes; then `ingress`: the chain of the
+    forward, second     answers pass; packets from the pod's own node pass; then `ingress`: the chain of the
                         destination's address
     input               `api`: pods that may not reach the API server
 
 An "accept" of the first chain ends only that chain, so a connection needs an "accept" of both. Everything that pods
-send to addresses of Services ends at a socket here, whose owner asks the policies itself (`services/`).
+send to addresses of Services ends at a socket in this namespace. The socket's owner checks the policies itself
+(`services/`).
 
 Packets of established TCP and SCTP connections pass without another check. With UDP, ping and other protocols, only
-replies do: each datagram of the client is checked, so that a flow ends when no policy allows it any more. A TCP SYN is
-always checked, because the kernel may assign it to an old connection, although another pod has the address now.
+replies pass without a check: each datagram of the client is checked, so that a flow ends when no policy allows it any
+more. A TCP SYN is always checked, because the kernel may assign it to an old connection, although another pod has the
+address now.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ class NftPacketFilter:
             chain = f"from-{name}"
             messages.append(table.make_chain(chain, nft.FORWARD, priority))
             messages.append(table.add_rule(chain, nft.decide(nft.JUMP, _ANSWERS)))
-            # The pod's own node always reaches the pod, and the pod its node.
+            # The pod's own node always reaches the pod, and the pod always reaches its own node.
             own = nft.header_bytes(*theirs), nft.header_bytes(ours[0], 3, 1)
             messages.append(table.add_rule(chain, *own, nft.find("near"), nft.decide(nft.ACCEPT)))
             messages.append(table.add_rule(chain, nft.decide(nft.JUMP, _HOLD)))
@@ -109,20 +111,20 @@ class NftPacketFilter:
         self._socket.transact(messages)
 
     def _pass_answers(self) -> Iterator[bytes]:
-        """Yield the rules that accept packets of established TCP and SCTP connections, and replies of others."""
+        """Yield the rules that accept established TCP and SCTP connections, and replies of other protocols."""
         add, protocol = self._table.add_rule, nft.protocol()
         begins = nft.tcp_flags(), nft.keep_bits(_SYN_AND_ACK), nft.compare(_SYN)
         known = nft.connection_state(), nft.keep_bits(_KNOWN), nft.compare(_PASSED, nft.NOT_EQUAL)
         yield add(_ANSWERS, protocol, nft.compare(_TCP), *begins, nft.decide(nft.RETURN))
         related = nft.connection_state(), nft.keep_bits(_RELATED), nft.compare(_PASSED, nft.NOT_EQUAL)
-        # ICMP errors about packets of a known connection.
+        # ICMP errors about packets of a tracked connection.
         yield add(_ANSWERS, *related, nft.decide(nft.ACCEPT))
         for number in (_TCP, _SCTP):
             yield add(_ANSWERS, protocol, nft.compare(number), *known, nft.decide(nft.ACCEPT))
         yield add(_ANSWERS, *known, nft.connection_direction(), nft.compare(_ANSWER), nft.decide(nft.ACCEPT))
 
     def release(self) -> None:
-        """Stop refusing all new connections, which `reset` has begun: the rules decide now. Raises OSError."""
+        """End the refusal of all new connections, which `reset` has begun. Raises OSError."""
         self._socket.transact([self._table.flush_chain(_HOLD)])
 
     def apply(self, changes: list[FilterChange]) -> None:
@@ -140,7 +142,7 @@ class NftPacketFilter:
         self._socket.transact(batch)
 
     def _messages(self, change: FilterChange) -> Iterator[list[bytes]]:
-        """Yield a change's messages; those of one list must be in one transaction."""
+        """Yield a change's messages, in lists. The messages of one list must be in one transaction."""
         table = self._table
         match change:
             case MakeSet(name, kind, elements):
@@ -216,7 +218,7 @@ def _key(one: Element) -> bytes:
 def obstacle() -> str:
     """Return why packets cannot be filtered in this network namespace, in the kernel's words; "" when they can.
 
-    It makes rules of each kind, and removes them.
+    This function tries to make rules of each kind, and removes them.
     """
     filters = None
     try:

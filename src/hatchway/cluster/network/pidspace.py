@@ -2,11 +2,11 @@
 
     init's namespace: init, the node agent
       └─ a node's: its keeper, containers of pods with hostPID
-           └─ a container's, or that of a pod with shareProcessNamespace: its keeper and containers
+           └─ a container's, or a pod's with shareProcessNamespace: its keeper and containers
 
-So a pod with hostPID sees the processes of its node's pods and nothing else. The first process of such a namespace,
-its keeper, does nothing but reap orphans. The keeper is a fork of init; its memory and files are protected from the
-whole cluster. Its file system is empty, so `/proc/1/root` leads nowhere.
+So a pod with hostPID sees only the processes of its node's pods. The first process of such a namespace is its keeper,
+which only reaps orphans. The keeper is a fork of init; its memory and files are protected from the whole cluster. Its
+file system is empty, so `/proc/1/root` leads nowhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hatchway.cluster.network.linuxnamespaces import Namespaces
 from hatchway.cluster.network.roottemplate import Template
 
 _SWEEP_SECONDS = 0.5
-# Seconds that the process in between may take to make a PID namespace.
+# Seconds that the process in between (see `fork_below`) may take to make a PID namespace.
 _MAKE_SECONDS = 2.0
 _CREDENTIALS = struct.calcsize("3i")
 
@@ -56,7 +56,7 @@ class PidSpace:
     def sweep(self, mounts: str | None, keep: set[int]) -> None:
         """Kill the processes that are directly in this namespace, except its keeper.
 
-        mounts: kill only processes in this mount namespace (those that a container has left behind); None kills all.
+        mounts: kill only the processes that a container has left behind in this mount namespace; None kills all.
         keep: the ids of processes that are not killed.
         """
         deadline = time.monotonic() + _SWEEP_SECONDS
@@ -80,7 +80,7 @@ def _link(pid: int, kind: str) -> str:
     try:
         return os.readlink(f"/proc/{pid}/ns/{kind}")
     except OSError:
-        # It has ended, or is being made.
+        # The process has ended, or is being created.
         return ""
 
 
@@ -109,7 +109,7 @@ def make_node_space(template: Template, own: Namespaces, name: str, own_pids: in
 
 
 def fork_first(own_pids: int, run: Callable[[], NoReturn]) -> int:
-    """Fork a child that is the first one of a new PID namespace, directly below the caller's. Raises OSError."""
+    """Fork a child that is the first process of a new PID namespace directly below the caller's. Raises OSError."""
     linux.unshare(linux.CLONE_NEWPID)
     try:
         pid = linux.fork_without_arguments()
@@ -128,10 +128,11 @@ def make_pod_space(
 
 
 def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> tuple[int, int]:
-    """Fork a child of this process that is the first one of a new PID namespace in `above`, and calls `run`.
+    """Fork a child that is the first process of a new PID namespace in `above`, and calls `run`.
 
-    A process in between makes the namespace, because only a process inside a namespace can make another one in it.
-    Return the child's id in this process's PID namespace, and a descriptor of the child's namespace. Raises OSError.
+    A process in between makes the namespace, because only a process inside a namespace can make a namespace below it.
+    The child is a child of this process. Return its id in this process's PID namespace, and a descriptor of its own PID
+    namespace. Raises OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
@@ -147,7 +148,7 @@ def fork_below(above: PidSpace, own_pids: int, run: Callable[[], NoReturn]) -> t
 
 
 def _receive_made(ours: socket.socket) -> tuple[int, int]:
-    """Return the child and the descriptor that `_fork_again` sends. Raises OSError, also when it takes too long."""
+    """Return the child and the descriptor that `_fork_again` sends. Raises OSError, also after a timeout."""
     pid, descriptor = 0, -1
     deadline = time.monotonic() + _MAKE_SECONDS
     while not pid or descriptor < 0:

@@ -1,4 +1,4 @@
-"""Provides sockets in pods' networks, which the control plane connects to the pods' loopback."""
+"""Provides sockets in pods' networks. The control plane connects these sockets to the pods' loopback."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PodSockets:
         self._timer: asyncio.TimerHandle | None = None
 
     def take_now(self, uid: str) -> socket.socket | None:
-        """Return a kept socket; None when there is none."""
+        """Return an unused socket; None when there is none."""
         pod = self._pods.get(uid)
         if pod is None or not pod.ready:
             return None
@@ -89,7 +89,7 @@ class PodSockets:
         return made
 
     def close(self) -> None:
-        """Close what is kept."""
+        """Close the unused sockets."""
         for task in self._tasks:
             task.cancel()
         if self._timer is not None:

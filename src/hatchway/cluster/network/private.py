@@ -47,8 +47,8 @@ LIMITS = (
 class PrivateProcess:
     """A process that init has started.
 
-    key: its number in messages with init. pid: 0 while unknown. changes: what a container of an image writes; None
-    for others.
+    key: its number in messages with init. pid: 0 while unknown. changes: the files that a container of an image has
+    changed; None for other processes.
     """
 
     def __init__(self, runtime: PrivateRuntime, key: int) -> None:
@@ -74,16 +74,16 @@ class PrivateProcess:
         try:
             status = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
-            # It has ended, or is about to.
+            # The process has ended, or is about to end.
             return True
         # A program that waits for signals by sigwait(3) or signalfd(2) blocks them.
         masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigBlk:", "SigCgt:"))]
         return any(int(mask, 16) >> (signal - 1) & 1 for mask in masks)
 
     def written_bytes(self) -> int:
-        """Return the bytes used in the tmpfs that is its root, or in the directory with the changes to its image.
+        """Return the bytes in the container's root: in its tmpfs, or in the directory with the changes to its image.
 
-        0 when it has another root, or has ended.
+        0 when the process has changed its root, or has ended.
         """
         try:
             if self.changes is not None and not self.ended.done():
@@ -113,7 +113,7 @@ class PrivateSandbox:
         self.ip = ip
 
     async def start(self, config: ContainerConfig) -> ContainerProcess:
-        """Start a container in it. Raises StartError."""
+        """Start a container in this sandbox. Raises StartError."""
         image, changes = (None, None) if config.root is None else await self._runtime.images.prepare(config.root)
         more = {
             "mounts": [asdict(mount) for mount in config.mounts],
@@ -136,12 +136,12 @@ class PrivateSandbox:
         return await self._runtime.start(message, config, {})
 
     async def dial(self, port: int, timeout: float = 10.0) -> socket.socket:
-        """Connect to a port of its loopback. Raises OSError."""
+        """Connect to a port of the pod's loopback. Raises OSError."""
         (sock,) = self.make_sockets(1, socket.AF_INET)
         try:
             return await sockets.connect(_LOOPBACK, port, timeout, sock)
         except ConnectionRefusedError as error:
-            # Some programs listen on `localhost`, and for them this is ::1 only. Container runtimes try it, too.
+            # Some programs listen on `localhost`, which they resolve to ::1 only. Container runtimes try ::1, too.
             try:
                 (sock,) = self.make_sockets(1, socket.AF_INET6)
                 return await sockets.connect(_LOOPBACK_IPV6, port, timeout, sock)
@@ -149,7 +149,7 @@ class PrivateSandbox:
                 raise error from None
 
     def make_sockets(self, count: int, family: socket.AddressFamily) -> list[socket.socket]:
-        """Return unconnected sockets of its network. Raises OSError."""
+        """Return unconnected sockets of the pod's network. Raises OSError."""
         if self._network < 0:
             raise OSError(errno.ENETDOWN, "the pod's network is gone")
         made: list[socket.socket] = []
@@ -163,7 +163,7 @@ class PrivateSandbox:
         return made
 
     async def remove(self) -> None:
-        """Kill everything in it, wait for its end, give the address back. Idempotent."""
+        """Kill all processes of the sandbox, wait for their end, give the address back. Idempotent."""
         if self._removal is None:
             self._removal = asyncio.get_running_loop().create_task(self._remove())
         await asyncio.shield(self._removal)
@@ -180,8 +180,9 @@ class PrivateRuntime:
 
     control: the socket to init. networks: opens sockets on nodes' addresses.
     directories: the directories that make up the nodes' file systems; None when nodes have none.
-    packets: filters packets between pods; None where the kernel does not.
-    users: which users containers of images have. control_groups: enforces limits; None where limits are not enforced.
+    packets: filters packets between pods; None where the kernel cannot filter them.
+    users: the users that containers of images have. control_groups: enforces limits; None where limits are not
+    enforced.
 
     closed: done when the network has ended.
     """
@@ -214,7 +215,7 @@ class PrivateRuntime:
         self._channel = Channel(self._loop, control, self._received, self._lost)
 
     def close(self) -> None:
-        """Close the connection to init, which ends the whole network when this process ends."""
+        """Close the connection to init. Init ends the whole network when this process ends."""
         self._channel.close()
         self._lost()
 
@@ -241,7 +242,8 @@ class PrivateRuntime:
             pool.give_back(ip)
             raise
         except asyncio.CancelledError:
-            # Init handles messages in order: it reads this after it has made the sandbox, or failed to.
+            # Init handles messages in order: before it reads this message, it has made the sandbox, or has failed to do
+            # so.
             self.tell({"op": "remove", "sandbox": sandbox, "id": next(self._ids)})
             pool.give_back(ip)
             raise
@@ -266,7 +268,7 @@ class PrivateRuntime:
         return sandbox.make_sockets(count, family)
 
     async def dial(self, ip: str, port: int, timeout: float = 10.0) -> socket.socket:
-        """Connect to an address. Raises OSError; EHOSTUNREACH at once for a pod's address that no pod has."""
+        """Connect to an address. Raises OSError; EHOSTUNREACH at once for an unused address of the pods' range."""
         if ip not in self._pools and _is_pod_address(ip):
             raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
         return await sockets.connect(ip, port, timeout)
@@ -278,7 +280,7 @@ class PrivateRuntime:
     # Files
 
     def locate(self, node_index: int, path: str) -> tuple[str, str]:
-        """Return the node's root, and the path in it. Raises OSError."""
+        """Return the node's root directory, and `path`, which is the path below it. Raises OSError."""
         if self._roots is None:
             raise OSError(errno.ENOENT, "nodes have no file systems here")
         return self._roots.locate(node_index, path)
@@ -301,7 +303,7 @@ class PrivateRuntime:
         return path
 
     def unmount(self, path: str) -> None:
-        """Unmount what is mounted at `path`; nothing happens when nothing is. Raises OSError."""
+        """Unmount the file system at `path`; do nothing when none is mounted there. Raises OSError."""
         try:
             linux.umount(path, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
         except OSError as error:
@@ -322,7 +324,7 @@ class PrivateRuntime:
         return answer
 
     async def _ask(self, message: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
-        """Ask as `ask` does; the caller owns the descriptors that come with the answer."""
+        """Send a request like `ask`; the caller owns the descriptors that come with the answer."""
         if self._channel.closed:
             raise ConnectionError("the private network is gone")
         number = next(self._ids)
@@ -423,9 +425,9 @@ def _is_pod_address(ip: str) -> bool:
 
 
 def _has_own_root(pid: int) -> bool:
-    """Return True while a process's root directory is the file system that its container was given.
+    """Return True while a process's root directory is the file system that was mounted for its container.
 
-    A program may have changed its root (chroot(2)) to a volume, whose file system holds more than what it has written.
+    A program may have changed its root (chroot(2)) to a volume, whose file system also has other files.
     """
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:

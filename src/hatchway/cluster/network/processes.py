@@ -1,8 +1,8 @@
-"""Limits processes: the cluster may have half of this machine's, a node half of that, a container half of that.
+"""Limits processes: the cluster may have half of this machine's, a node a quarter, a container an eighth.
 
 Since Linux 6.14 each PID namespace has its own `pid_max`, which also holds for all namespaces below it. On older
-kernels there are RLIMIT_NPROC (see `containerstart.py`), which the kernel does not apply to this machine's root, and
-control groups where the cluster may make some (`cgroups.py`).
+kernels, two other limits remain: RLIMIT_NPROC (see `containerstart.py`), which the kernel does not apply to this
+machine's root; and control groups, where the cluster may make them (`cgroups.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEAST = 512
 
 
 def of_cluster() -> int:
-    """Return the cluster's limit: half of this machine's, at most 65536.
+    """Return the cluster's limit: half of this machine's limit, at most 65536.
 
     Call it outside of the cluster's PID namespaces.
     """

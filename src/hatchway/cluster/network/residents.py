@@ -17,8 +17,8 @@ from hatchway.cluster.network.userchanges import UserChanges
 class NodeNamespaces:
     """A node's namespaces.
 
-    users: a descriptor of the user namespace of its pods (`nestedusers.py`); -1 where this machine allows no other than
-    the cluster's. space: its PID namespace, which is made with the node's first pod.
+    users: a descriptor of the user namespace of its pods (`nestedusers.py`); -1 where this machine allows only the
+    cluster's own. space: its PID namespace, which is made with the node's first pod.
     """
 
     def __init__(self, namespaces: Namespaces, name: str, users: int) -> None:
@@ -31,9 +31,9 @@ class NodeNamespaces:
 class PodNamespaces:
     """A pod's namespaces.
 
-    link: its interface in this namespace; "" when it uses the node's network. space: the PID namespace that its
-    containers share; None when each has one of its own. removing: the request to answer when its last process has
-    ended.
+    link: the router's interface to the pod; "" when the pod uses the node's network. space: the PID namespace that its
+    containers share; None when each has one of its own. removing: the request for removal, which is answered when the
+    last process has ended; None before.
     """
 
     def __init__(self, namespaces: Namespaces, link: str, etc: dict[str, str], node: NodeNamespaces) -> None:
@@ -56,9 +56,9 @@ class Child:
     guest_of: the PID namespace of the other container that it has joined (targetContainerName).
     mounts: a descriptor of the mount namespace with which a container was started; -1 while unknown.
     users: the user and group of a container, and a descriptor of its own user namespace.
-    privileges, account: for a container of an image, what its execs get, in the form of messages; account is None until
-        it is known.
-    changes: answers changes of users in a container; None where the kernel does not ask.
+    privileges, account: of a container of an image, in the form of messages; processes of exec get the same values.
+        account is None until it is known.
+    changes: answers changes of users in a container; None where the kernel does not support that.
     node_users: the attribute `users` of its node.
     """
 
@@ -112,7 +112,7 @@ class Child:
                 return found.text
 
     def _nested_users(self, uid: int, gid: int) -> int | OSError:
-        """Return the user namespace of this container, or of this exec's container; an error when it cannot be made."""
+        """Return the user namespace of this container, or of this exec's container, or the error from making it."""
         container = self.container or self
         if container.users is None or container.users[:2] != (uid, gid):
             try:
@@ -124,7 +124,7 @@ class Child:
         return container.users[2]
 
     def mounts_name(self) -> str:
-        """Return the name of the mount namespace `mounts`, as /proc/PID/ns/mnt has it."""
+        """Return the name of the mount namespace `mounts`, as in /proc/PID/ns/mnt."""
         return f"mnt:[{os.fstat(self.mounts).st_ino}]"
 
     def close(self) -> None:
@@ -147,15 +147,15 @@ class Child:
             self.mounts = -1
 
     def kill(self, number: int) -> None:
-        """Send it a signal. Raises ProcessLookupError."""
-        # When the first process of a PID namespace is killed, everything in it is; other processes have only their
-        # process group.
+        """Send the process a signal. Raises ProcessLookupError."""
+        # When the first process of a PID namespace is killed, the kernel kills all others in it. For other processes,
+        # this function kills the process group.
         leads_group = not self.is_container or self.shared is not None or self.guest_of is not None
         if number == signal.SIGKILL and leads_group:
             try:
                 os.killpg(self.pid, number)
             except ProcessLookupError:
-                # It was forked a moment ago, and leads no group yet.
+                # The process was forked a moment ago, and leads no group yet.
                 os.kill(self.pid, number)
         else:
             os.kill(self.pid, number)

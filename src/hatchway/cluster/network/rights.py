@@ -56,8 +56,8 @@ class Rights(NamedTuple):
     def masked(self) -> bool:
         """Return True when parts of /proc and /sys are hidden or read-only.
 
-        They always are if the container's root is this machine's root: the kernel would let it write there, even from a
-        user namespace.
+        This is always so if the container's root is this machine's root: the kernel would let such a root write there,
+        even from a user namespace.
         """
         return not self.unmasked_proc or self.root_of_machine
 
@@ -65,8 +65,8 @@ class Rights(NamedTuple):
 def take_rights(report: socket.socket, account: Account, rights: Rights, users: int, *, is_first: bool = False) -> None:
     """Change to the container's user and rights. The caller then executes the program at once. Raises StartFailure.
 
-    report: the child's end of `report_pair`. users: a descriptor of the user namespace of its node's pods; below 0 for
-    this process's. is_first: whether it is the first process of its container.
+    report: the child's end of `report_pair`. users: a descriptor of the user namespace of the node's pods; negative for
+    this process's own. is_first: whether this is the container's first process.
     """
     followed = report if is_first else None
     kept = capabilities.numbers(rights.capabilities)
@@ -74,10 +74,11 @@ def take_rights(report: socket.socket, account: Account, rights: Rights, users: 
     try:
         _own_streams(0 if one else account.uid)
         if users >= 0:
-            # As below, this drops all rights outside the new namespace, and gives all rights in it.
+            # This drops all rights outside the new namespace, and gives all rights in it.
             linux.setns(users, linux.CLONE_NEWUSER)
         if one:
-            # First, because entering a user namespace drops all rights outside it, and gives all rights in it.
+            # Do this before the rights are limited: it may enter a user namespace, which gives all rights in that
+            # namespace.
             containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_bounding_set(kept)
         if not rights.no_new_privileges:

@@ -1,8 +1,8 @@
 """Builds a container's file system: this machine's programs, read-only, and directories of its own.
 
-The root is a tmpfs. What `roottemplate.py` has collected is mounted into it by recursive bind mounts, because a user
-namespace allows no other kind for the machine's mounts. Nothing else of the machine is in it: no home directory, no
-state directory, no key. Whatever a container writes is in its tmpfs or in its volumes.
+The root is a tmpfs. The files that `roottemplate.py` has collected are mounted into it by recursive bind mounts,
+because a user namespace allows no other kind for the machine's mounts. Nothing else of the machine is in the root: no
+home directory, no state directory, no key. Whatever a container writes is in its tmpfs or in its volumes.
 
 `build` runs in each container's process, in a mount namespace of its own. The root is complete, with volumes
 (`volumemounts.py`), before the process changes into it.
@@ -29,7 +29,8 @@ DIRECTORIES = (*_TOP_DIRECTORIES, "/var/cache", "/var/lib", "/var/log", "/var/sp
 def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str, Any]], read_only_root: bool) -> None:
     """Make a container's root and change into it. Call it in new mount and PID namespaces.
 
-    mounts: each as `Mount` of the runtime's contract. Raises RootError, or OSError with what was tried.
+    mounts: each with the fields of `Mount` in `cluster/runtime.py`. Raises RootError, or OSError that names the failed
+    step.
     """
     root = template.path + "/root"
     # Half of the memory, as for an emptyDir in memory without a sizeLimit.

@@ -1,7 +1,7 @@
 """Collects the files of this machine that every container sees, once, when the private network starts.
 
-They are programs, the interpreter that runs Hatchway with its packages, and those files of /etc that every user may
-read. They are bind-mounted, read-only, below a tmpfs, from which each container's root is made (`rootfs.py`).
+These files are programs, the Python interpreter of Hatchway with its packages, and the files of /etc that every user
+may read. They are bind-mounted read-only below a tmpfs, from which each container's root is made (`rootfs.py`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Template(NamedTuple):
 
 
 def prepare(scratch: str, hidden: Sequence[str] = ()) -> Template:
-    """Collect what every container sees, below the directory `scratch`. Raises OSError.
+    """Collect the files that every container sees, below the directory `scratch`. Raises OSError.
 
     hidden: paths that are never shown.
     """
@@ -122,7 +122,7 @@ def _interpreter_trees() -> list[str]:
         else:
             found.append(prefix)
     found += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
-    # The package itself is three levels up from here; an editable installation has it elsewhere.
+    # The package itself is three levels up from this file; an editable installation has it elsewhere.
     found.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     return [path for path in found if os.path.isdir(path)]
 

@@ -42,10 +42,11 @@ async def open_runtime(
     In the private network it also answers the control plane's dialer. Raises HatchwayError outside of a network.
 
     directories: the directories that make up the nodes' file systems; None when nodes have none.
-    published: addresses of this machine for node ports; in the private network the control plane has them.
+    published: on loopback, addresses of this machine for node ports. In the private network, the control plane opens
+    them.
     control_groups: the directory of the cluster's control group (`cgroups.make_tree`); "" for none.
     """
-    # Removed, so that no child process can mistake itself for the agent.
+    # Remove the variable, so that no child process can mistake itself for the agent.
     kind, _, rest = os.environ.pop(ENVIRONMENT, "").partition(":")
     channel.keep_from_children()
     first, _, second = rest.partition(":")

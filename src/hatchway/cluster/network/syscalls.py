@@ -89,7 +89,7 @@ def mount(source: str | None, target: str, filesystem: str | None = None, flags:
 
 
 def umount(target: str, flags: int = 0) -> None:
-    """Unmount what is mounted at `target` (umount2(2)). flags: MNT_DETACH, UMOUNT_NOFOLLOW."""
+    """Unmount the file system at `target` (umount2(2)). flags: MNT_DETACH, UMOUNT_NOFOLLOW."""
     _check(_libc.umount2(_encode(target), ctypes.c_int(flags)), f"umount {target}")
 
 
@@ -143,7 +143,7 @@ class _FilterProgram(ctypes.Structure):
 
 
 def set_filter(program: bytes) -> None:
-    """Have a filter answer or allow the system calls of this process and all that it starts (seccomp(2), Linux 4.17).
+    """Set a filter for the system calls of this process and of all that it starts (seccomp(2), Linux 4.17).
 
     program: the instructions, struct sock_filter. Call it after `set_no_new_privileges`.
     """
@@ -160,9 +160,9 @@ def set_filter(program: bytes) -> None:
 
 
 def set_listening_filter(program: bytes) -> int:
-    """Set a filter as `set_filter` does; return a descriptor for answering the calls about which it asks (Linux 5.0).
+    """Set a filter, like `set_filter`; return a descriptor for answering the calls that the filter reports (Linux 5.0).
 
-    The descriptor is close-on-exec. Raises OSError: EBUSY when another filter of this process has one already.
+    The descriptor is close-on-exec. Raises OSError: EBUSY when another filter of this process already has a descriptor.
     """
     if _SYS_SECCOMP is None:
         raise OSError(errno.ENOSYS, f"seccomp: unknown machine {platform.machine()}")
@@ -178,7 +178,7 @@ def set_listening_filter(program: bytes) -> int:
 def keep_memory_private(private: bool = True) -> None:
     """Protect this process's memory and /proc files from processes without capabilities in its first user namespace.
 
-    It holds until the next execve(2).
+    The protection holds until the next execve(2).
     """
     _prctl(_PR_SET_DUMPABLE, 0 if private else 1)
 
@@ -187,10 +187,10 @@ CAN_FORK_SIBLING = _SYS_CLONE is not None
 
 
 def fork_sibling() -> int:
-    """Fork a child of this process's parent (CLONE_PARENT); the return value is that of fork(2).
+    """Fork a child of this process's parent (CLONE_PARENT); return the result of fork(2).
 
-    Python does not know of this fork. So use it only in single-threaded processes, for children that soon call
-    execve(2) or do nothing else. Raises OSError (ENOSYS: unknown machine).
+    Python's runtime does not notice this fork. Therefore, use it only in single-threaded processes, for children that
+    soon call execve(2) or do nothing else. Raises OSError (ENOSYS: unknown machine).
     """
     if _SYS_CLONE is None:
         raise OSError(errno.ENOSYS, f"clone: its number on {platform.machine()} is not known")
@@ -214,7 +214,7 @@ def set_name(name: str) -> None:
 
 
 def fork_without_arguments() -> int:
-    """Fork a child whose command line is empty; the return value is that of fork(2).
+    """Fork a child whose command line is empty; return the result of fork(2).
 
     For children that are visible to processes that must not see this process's command line. Raises OSError.
     """
@@ -222,7 +222,8 @@ def fork_without_arguments() -> int:
     kept = ctypes.string_at(start, size) if size else b""
     pid = -1
     if size:
-        # Done before the fork: processes in the child's namespace could stop the child at once, and read it.
+        # Clear it before the fork: processes in the child's namespace could stop the child at once, and read its
+        # command line.
         ctypes.memset(start, 0, size)
     try:
         pid = os.fork()

@@ -1,4 +1,4 @@
-"""Opens containers' terminals (pty(7)) in the process that gets one, and sends the other end to the node agent."""
+"""Opens a terminal (pty(7)) in a container's new process, and sends the other end to the node agent."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def open_terminal() -> tuple[int, int]:
     try:
         found = os.fstat(shown)
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _PTMX:
-            # A container may put another file in its place.
+            # A container may put another file in the place of `ptmx`.
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         fcntl.ioctl(shown, _TIOCSPTLCK, struct.pack("i", 0))
-        # Not opened by its name, which could be another file's.
+        # Do not open the programs' end by its name, because a container may put another file there.
         return shown, fcntl.ioctl(shown, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except BaseException:
         os.close(shown)

@@ -28,15 +28,15 @@ from hatchway.cluster.network.residents import NodeNamespaces, PodNamespaces
 from hatchway.cluster.network.router import PacketRouter
 from hatchway.usermaps import UserMap
 
-# As container engines do: users other than root may listen on every port of a pod, and use ping.
+# Like in container engines, users other than root may listen on every port of a pod, and use ping.
 _PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 0"))
 
 
 class Topology:
     """The namespaces of the private network, kept open by descriptors. The network's first process makes it.
 
-    config: see `launcher.py`. users: the users of the user namespace. Raises OSError when this machine does not allow
-    what pods need.
+    config: see `launcher.py`. users: the users of the user namespace. Raises OSError when pods cannot run on this
+    machine.
 
     template: the files of this machine that every container sees. own_pids: the first process's PID namespace.
     processes: how many processes a node may have.
@@ -67,7 +67,7 @@ class Topology:
         try:
             users = make_node_users(self._users)
         except OSError as error:
-            # Then containers that may mount do not start.
+            # Without this user namespace, containers that may mount do not start.
             print(f"pods have no user namespace of their own: {error.strerror}", file=sys.stderr)
             users = -1
         try:
@@ -81,7 +81,7 @@ class Topology:
         return NodeNamespaces(own, node["name"], users)
 
     def _try_container(self) -> None:
-        """Make a sandbox and a container's root, and remove them. Raises OSError when pods could not start here."""
+        """Make a sandbox and a container's root, and remove them. Raises OSError when pods cannot start."""
         gateway = self._config["nodes"][0]["gateway"]
         message = {"node": 0, "hostname": "try", "ip": "169.254.1.2", "gateway": gateway, "etc": {}, "sysctls": {}}
         sandbox = self.make_sandbox(message)
@@ -93,15 +93,15 @@ class Topology:
             sandbox.namespaces.close()
 
     def _mount_machine_proc(self) -> None:
-        """Mount a /proc for all nodes. It is of a PID namespace that ends at once, so it never shows a process.
+        """Mount a /proc for all nodes. It belongs to a PID namespace that ends at once, so it never shows a process.
 
-        It describes the machine only. A /proc with processes would give access to the environment and the root
-        directory of each (`/proc/PID/root`).
+        This /proc describes only the machine. A /proc with processes would give access to the environment and the root
+        directory (`/proc/PID/root`) of each process.
         """
         mount_proc(self.template.machine + "/proc", self.template.empty)
 
     def _in_new_pid_space(self, run: Callable[[], None]) -> None:
-        """Call `run` in a process that is the only one of a new PID namespace, and ends with it. Raises OSError."""
+        """Call `run` in the only process of a new PID namespace, which ends with the process. Raises OSError."""
         errors, report = os.pipe()
 
         def child() -> NoReturn:
@@ -121,7 +121,7 @@ class Topology:
         """Make a pod's namespaces, without a process in them. Raises OSError.
 
         message: `node` (index), `hostname`, `ip`, `gateway`, `etc`, `sysctls` (names with slashes), and `sharing`, the
-        namespaces that it shares with its node (`Sharing` of the runtime's contract).
+        namespaces that the pod shares with its node (`Sharing` in `cluster/runtime.py`).
         """
         node, sharing = self.nodes[message["node"]], message.get("sharing") or {}
         on_node = bool(sharing.get("network"))
@@ -180,7 +180,7 @@ class Topology:
     def forker(self, sandbox: PodNamespaces) -> tuple[Callable[[Callable[[], NoReturn]], int], PidSpace | None]:
         """Return a function that forks a container of this sandbox, and the PID namespace that the container joins.
 
-        The PID namespace is None for a container that is the first process of one of its own. Raises OSError.
+        The PID namespace is None for a container that gets its own PID namespace. Raises OSError.
         """
         space = self.node_space(sandbox.node) if linux.CAN_FORK_SIBLING else None
         shared = space if sandbox.shares_node_processes else sandbox.space
@@ -208,7 +208,7 @@ class Topology:
 
 
 def _enter_new(users: int, kinds: int) -> None:
-    """Move this process into new namespaces. users: as `NodeNamespaces.users`. kinds: CLONE_NEW... Raises OSError."""
+    """Move this process into new namespaces. users: see `NodeNamespaces.users`. kinds: CLONE_NEW... Raises OSError."""
     if users < 0:
         linux.unshare(kinds)
     elif kinds:

@@ -1,13 +1,14 @@
-"""Answers changes of users in containers whose root is the cluster's one user, and finds containers that need another.
+"""Answers changes of users in containers whose root is the cluster's one user; finds containers that need another user.
 
 Many images start as root and continue as another user: their start script checks `id -u`, and runs itself again by
 `gosu`, `su-exec` or `setpriv`. If the user never changes, such a script repeats forever. So when a process of the
-container calls setuid(2) or the like, the kernel asks this process (seccomp_unotify(2)), which answers with success. If
-the container's first process then executes another program, the container needs the other user, and is started again as
-that user (`nestedusers.py`). Servers that only drop root's rights (nginx) execute no program afterwards, and continue.
+container calls setuid(2) or the like, the kernel asks the network's first process (seccomp_unotify(2)), which answers
+with success. If the container's first process then executes another program, the container needs the other user, and is
+started again as that user (`nestedusers.py`). Servers that only drop root's rights (nginx) execute no program
+afterwards, and continue.
 
-The network's first process has other work. So it spends little time on each question, and limits how often a container
-is answered.
+The network's first process also has other work. So it spends little time on each question, and limits how often a
+container is answered.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class _ExecutedProgram(NamedTuple):
 
 
 class UserChanges:
-    """The questions of one container. listener: what `linux.set_listening_filter` returns. pid: its first process."""
+    """The questions of one container. listener: see `linux.set_listening_filter`. pid: its first process."""
 
     def __init__(self, listener: int, pid: int) -> None:
         self.listener = listener
@@ -79,8 +80,8 @@ class UserChanges:
         try:
             self._note(pid, find_change(architecture, call), arguments)
         except ValueError:
-            # As the kernel answers for numbers that do not exist in a user namespace. A container cannot be started
-            # again with such a number.
+            # The kernel gives this answer for numbers that do not exist in a user namespace. A container cannot be
+            # started again with such a number.
             error = -errno.EINVAL
         with contextlib.suppress(OSError):
             fcntl.ioctl(self.listener, _SEND, bytearray(_ANSWER.pack(number, 0, error, 0)))
@@ -109,9 +110,9 @@ class UserChanges:
         return os.path.isdir(f"/proc/{self._pid}/task/{pid}")
 
     def check(self, now: float) -> tuple[int, int] | None:
-        """Return the user and group with which the container must be started again; None for no restart.
+        """Return the user and group for a restart of the container; None when it needs no restart.
 
-        now: monotonic.
+        now: monotonic seconds.
         """
         if self.paused_until is not None and now >= self.paused_until:
             self.paused_until = None
@@ -134,7 +135,7 @@ class UserChanges:
 class FollowedContainers:
     """The containers whose changes of users are answered, by their numbers.
 
-    watch: calls a function when a descriptor is readable. unwatch: ends that; idempotent.
+    watch: calls a function whenever a descriptor is readable. unwatch: stops watching a descriptor; idempotent.
     tell: called with the number of a container that must be started again, and the user and group for it.
     """
 
@@ -177,7 +178,7 @@ class FollowedContainers:
                 self._read(changes)
 
     def _read(self, changes: UserChanges) -> None:
-        """Answer the questions of a container, until it has no more or has asked too often."""
+        """Answer the questions of a container, until no question is left or the container has asked too often."""
 
         def ready() -> None:
             if not changes.answer() or changes.paused_until is not None:

@@ -1,7 +1,7 @@
 """Mounts a pod's volumes into a container's root.
 
-Paths in the volume and in the new root are resolved only by `beneath`, which cannot leave the volume or the root. So it
-does not matter what another container changes in a shared volume meanwhile.
+Paths in the volume and in the new root are resolved only by `beneath`, which cannot leave the volume or the root. So
+changes that another container makes in a shared volume meanwhile do no harm.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.mounts import make_empty, make_read_only
 from hatchway.cluster.network.roottemplate import Template
 
-# The most bytes that a container may write to a directory that `_mirror` has made. Entries take no blocks.
+# The most bytes that a container may write to a directory that `_mirror` has made. The directory's entries do not
+# count.
 _MIRROR_BYTES = 16 << 20
 
 
 class RootError(Exception):
-    """The file system cannot be made as the pod's spec says; the message is for the pod's author."""
+    """The file system cannot be made according to the pod's spec. The message is for the pod's author."""
 
 
 def mount_volume(template: Template, root: int, mount: dict[str, Any], *, forbidden: int = -1) -> None:
     """Mount one volume in a container's root, which is not yet this process's root.
 
-    root: a descriptor of the new root. mount: a `Mount` of the runtime's contract, as a dictionary.
+    root: a descriptor of the new root. mount: a `Mount` of `cluster/runtime.py`, as a dictionary.
     forbidden: the device number of the root's /proc, in which nothing may be mounted; -1 while the root has none.
     Raises RootError.
     """
@@ -49,12 +50,12 @@ def mount_volume(template: Template, root: int, mount: dict[str, Any], *, forbid
 
 
 def _shown_source(mount: dict[str, Any]) -> str:
-    """Return the name of a mount's source for errors, as the pod's spec has it if possible."""
+    """Return the name of a mount's source for errors: if possible, the name in the pod's spec."""
     return "/".join(part for part in (mount.get("inside") or mount["source"], mount.get("sub_path")) if part)
 
 
 def open_source(mount: dict[str, Any]) -> int:
-    """Return a descriptor of a mount's source; see `Mount` in the runtime's contract. Raises OSError."""
+    """Return a descriptor of a mount's source; see `Mount` in `cluster/runtime.py`. Raises OSError."""
     found = os.open(mount["source"], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     if mount.get("inside"):
         with beneath.opened(found) as root:
@@ -66,7 +67,7 @@ def open_source(mount: dict[str, Any]) -> int:
 
 
 def _attach(template: Template, source: int, target: int, *, directory: bool, read_only: bool) -> None:
-    """Mount `source` at `target`. It is made read-only where no other container sees it, and then moved there."""
+    """Mount `source` at a hidden path, make it read-only if necessary, and then move it to `target`."""
     stage = template.stage(directory=directory)
     linux.mount(f"/proc/self/fd/{source}", stage, None, linux.MS_BIND | linux.MS_REC)
     if read_only:
@@ -93,8 +94,8 @@ def _open_mount_point(template: Template, root: int, path: str, directory: bool)
 def _mirror(template: Template, place: int) -> None:
     """Replace the directory `place` on a read-only mount by a writable one with the same entries.
 
-    A mount point below a read-only tree (`/usr/share/nginx/html`) needs a new directory there. An overlay would do it,
-    too, but not every kernel allows one in a user namespace.
+    A mount point below a read-only tree (`/usr/share/nginx/html`) needs a new directory there. An overlay would be an
+    alternative, but not every kernel allows overlays in a user namespace.
     """
     stage = template.stage(directory=True)
     linux.mount("tmpfs", stage, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=755,size={_MIRROR_BYTES}")

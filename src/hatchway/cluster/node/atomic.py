@@ -120,7 +120,7 @@ def _make_directory(parent: int, name: str, owner: VolumeOwnership) -> int:
 
 
 def _give(file: int, user: int | None, group: int | None) -> None:
-    """Change the user and the group of an open file; None leaves each as it is."""
+    """Change the user and the group of an open file; with None, the user or group stays."""
     if user is not None or group is not None:
         os.fchown(file, -1 if user is None else user, -1 if group is None else group)
 
@@ -146,7 +146,7 @@ def _is_link(directory: int, name: str) -> bool:
 
 
 def _same(shown: int, current: str, payload: Payload) -> bool:
-    """Return True when the visible files equal the payload. A file that is not a regular file never does."""
+    """Return True when the visible files equal the payload. An entry that is not a regular file is never equal."""
     try:
         with _directory(current, shown) as directory:
             found = dict(_files(directory, ""))

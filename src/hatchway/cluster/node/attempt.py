@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # The least number of seconds between SIGTERM and SIGKILL, when a preStop hook has used up the pod's grace period.
 LEAST_GRACE = 2.0
-# The environment of a process with a terminal, as containerd sets it (`pkg/oci/spec_opts.go`, WithTTY).
+# The environment that containerd sets for a process with a terminal (`pkg/oci/spec_opts.go`, WithTTY).
 TERMINAL_ENVIRONMENT = {"TERM": "xterm"}
 _PROBES: tuple[probes.ProbeKind, ...] = ("startup", "liveness", "readiness")
 
@@ -47,7 +47,7 @@ class EndOrder:
 class Attempt:
     """A started process of a container. It keeps `state.ready` and `state.started` up to date.
 
-    config: the settings with which it was started. environment: its variables, without those of a terminal.
+    config: the settings with which it was started. environment: its variables, without the variables for a terminal.
     stop_signal: the number of the signal that asks it to end.
     on_post_start: called after the postStart hook, or at once if there is none.
     on_started: called when the container counts as started, after its startup probe.
@@ -88,7 +88,7 @@ class Attempt:
         self._deadline = float("inf")
 
     def end(self, order: EndOrder) -> None:
-        """Order the end of the process. After the first order, further ones can only shorten the grace period."""
+        """Order the end of the process. After the first order, further orders can only shorten the grace period."""
         if not self._order.done():
             self._order.set_result(order)
         self._shorten_deadline(order.grace)

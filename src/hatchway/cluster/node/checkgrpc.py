@@ -1,7 +1,7 @@
 """The gRPC health check of a probe (`pkg/probe/grpc`): one call of `grpc.health.v1.Health/Check` over plain HTTP/2.
 
 Sources: https://github.com/grpc/grpc/blob/master/doc/health-checking.md and PROTOCOL-HTTP2.md. The package h2
-implements HTTP/2. The two protobuf messages are encoded and decoded here, because each has only one field.
+implements HTTP/2. The two protobuf messages are encoded and decoded in this file, because each has only one field.
 """
 
 from __future__ import annotations

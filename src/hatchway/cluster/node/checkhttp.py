@@ -1,4 +1,4 @@
-"""Sends the GET request of a probe or hook, as Go's `net/http` does for the kubelet (`pkg/probe/http`).
+"""Sends the GET request of a probe or hook, like the kubelet with Go's `net/http` (`pkg/probe/http`).
 
 Redirects are followed if they stay on the same host. Certificates are not verified. Up to 10 KiB of the body are read
 within the same timeout, so that a server that hangs after the head does not count as healthy.
@@ -33,7 +33,7 @@ Dial = Callable[[str, int, float], Awaitable[socket.socket]]
 
 
 class RequestError(Exception):
-    """A request got no response; the message is that of Go's `http.Client`."""
+    """A request got no response. The message has the words of Go's `http.Client`."""
 
 
 class PlainAnswerError(RequestError):

@@ -188,7 +188,7 @@ class _Capture:
         self._kept += data[: _OUTPUT_LIMIT - len(self._kept)]
 
     def close(self) -> str:
-        """Read what can be read without waiting; return all output so far."""
+        """Read the output that is available without waiting; return all output so far."""
         self._loop.remove_reader(self._descriptor)
         self._read()
         os.close(self._descriptor)

@@ -42,10 +42,10 @@ class AgentConfig:
         `kube-proxy.crt` and `.key`.
     api_server: the API server's URL for the agent.
     pod_api_server: the API server's URL for pods.
-    isolation: "private" or "loopback", as `Runtime.isolation`.
+    isolation: "private" or "loopback"; see `Runtime.isolation`.
     cluster_dns: the nameserver of pods; "" when there is none.
     host_nameserver: the address at which pods reach this machine's nameservers; "" when pods cannot reach them.
-    images: the commands of further images, besides those of `hostprograms.py`, by the image's name without a tag.
+    images: the commands of images that `hostprograms.py` does not list, by the image's name without a tag.
     image_store: the directory of the image store; "" when there is none.
     host_programs: whether the command of an image that Hatchway does not ship runs with this machine's programs.
     host_paths: directories of this machine that are mounted in the nodes' file systems.

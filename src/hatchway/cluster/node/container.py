@@ -1,6 +1,6 @@
 """Runs one container: starts it, and restarts it according to its restart policy.
 
-Behaviour: `pkg/kubelet/kuberuntime/kuberuntime_manager.go`. What happens is recorded by `containerrecord.py`.
+Behaviour: `pkg/kubelet/kuberuntime/kuberuntime_manager.go`. `containerrecord.py` records states and events.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class ContainerWorker:
     # --- called by the pod worker -----------------------------------------------------------------------------------
 
     def is_finished(self) -> bool:
-        """Return True when it has ended and its restart policy does not start it again. Call it before `run`."""
+        """Return True when the container has ended and its restart policy allows no restart. Call it before `run`."""
         return self.state.exit_code is not None and not self._is_restarted(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
-        """Apply a changed spec. A new image restarts the container; new resources do if its resize policy says so."""
+        """Apply a changed spec. A new image restarts the container, new resources only if its resize policy says so."""
         self.state.granted = spec.get("resources") or {}
         if spec.get("image") == self.spec.get("image"):
             self.spec = spec
@@ -185,8 +185,8 @@ class ContainerWorker:
     def _next_delay(self, ran_for: float, order: EndOrder | None) -> float:
         """Count an end of the container. Return the seconds before the next attempt (doBackOff).
 
-        When a probe has ended the container, the kubelet counts the delay from the end before that. So the container
-        waits only if it has run for a shorter time than the delay.
+        When a probe has ended the container, the kubelet counts the delay from the container's previous end. So the
+        container waits only if its last run was shorter than the delay.
         """
         if order is not None and order.at_once:
             return 0.0
@@ -228,7 +228,7 @@ class ContainerWorker:
                 )
             else:
                 try:
-                    # While an image was pulled, the pod may have been deleted, or given another image.
+                    # While an image was pulled, the pod may have been deleted, or its image changed.
                     if self._stopping or start.image != self.spec.get("image", ""):
                         return None
                     return await self._start(start, end_turn)

@@ -1,6 +1,6 @@
-"""Records what happens to a container: in its status, and as events.
+"""Records a container's changes of state, in its status and as events.
 
-The states, reasons and events are those of `pkg/kubelet/kuberuntime` (`kuberuntime_manager.go`,
+The states, reasons and events come from `pkg/kubelet/kuberuntime` (`kuberuntime_manager.go`,
 `kuberuntime_container.go`).
 """
 

@@ -29,7 +29,7 @@ def setting(pod: Object, container: Object, name: str) -> Any:
 
 
 def check_non_root(pod: Object, container: Object, image_user: str) -> None:
-    """Raise ConfigError when a container would run as root against runAsNonRoot (verifyRunAsNonRoot).
+    """Raise ConfigError when a container with runAsNonRoot would run as root (verifyRunAsNonRoot).
 
     image_user: the user in the image's configuration.
     """
@@ -83,7 +83,7 @@ def _user(pod: Object, container: Object, image_user: str) -> str:
 
 
 def _capabilities(wanted: Object) -> tuple[str, ...] | None:
-    """Return the capabilities of a container; None for the default ones."""
+    """Return the capabilities of a container; None for the default capabilities."""
     added, dropped = _names(wanted.get("add") or ()), _names(wanted.get("drop") or ())
     if not added and not dropped:
         return None
@@ -95,7 +95,7 @@ def _capabilities(wanted: Object) -> tuple[str, ...] | None:
 
 
 def _names(names: Iterable[str]) -> set[str]:
-    """Return names of capabilities in capitals and without `CAP_`. Raises CreateError for unknown ones."""
+    """Return names of capabilities in capitals and without `CAP_`. Raises CreateError for unknown names."""
     found = {str(name).upper().removeprefix("CAP_") for name in names}
     if unknown := sorted(found - {"ALL", *ALL_CAPABILITIES}):
         raise CreateError(f'failed to generate container spec: unknown capability "CAP_{unknown[0]}"')

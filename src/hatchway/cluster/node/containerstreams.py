@@ -19,7 +19,7 @@ from hatchway.wire import channels
 _BURST_BYTES = 4 << 20
 _BURST_SECONDS = 0.25
 # An attached client that reads nothing is detached after this many seconds, because the container's output waits for
-# it.
+# the client.
 STALLED_SECONDS = 10.0
 
 
@@ -158,7 +158,7 @@ class ContainerStreams:
     def attach(self, watcher: OutputWatcher) -> None:
         """Send the watcher all output from now on.
 
-        If no output can follow, tell it at once that the output has ended.
+        If no output can follow, tell the watcher at once that the output has ended.
         """
         if self._ending and all(reader.ended.done() for reader in self._readers):
             watcher.end_output(stalled=False)

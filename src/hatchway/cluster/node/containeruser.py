@@ -14,7 +14,7 @@ _ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
 
 
 def container_user(pid: int, wanted: str = "") -> Object:
-    """Return a core/v1 ContainerUser with the users of a process in the kernel.
+    """Return a core/v1 ContainerUser with the user and groups that a process has in the kernel.
 
     wanted: the user with which it was started, `UID`, `UID:GID` or a name, for a process that has already ended.
     """
@@ -59,7 +59,7 @@ def parse_user(text: str, users: str = "", groups: str = "") -> Object:
 
 
 def _inside(numbers: str, outside: int) -> int:
-    """Convert a number to the one in another user namespace (user_namespaces(7)).
+    """Convert a user's or group's number to its number in another user namespace (user_namespaces(7)).
 
     Without a map, the number stays the same.
     """

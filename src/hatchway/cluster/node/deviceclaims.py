@@ -1,4 +1,4 @@
-"""Explains why a pod with ResourceClaims does not start: nodes load no drivers of devices. Pure."""
+"""Explains why a pod with ResourceClaims does not start: nodes load no device drivers. Pure."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 def base_environment(hostname: str) -> dict[str, str]:
     """Return the environment that an image would define. (The runtime sets HOME.)
 
-    The last directory in PATH is that of Hatchway's Python interpreter.
+    The last directory in PATH contains Hatchway's Python interpreter.
     """
     path = _PROGRAMS
     own = os.path.dirname(sys.executable)
@@ -58,7 +58,7 @@ def service_environment(
 ) -> dict[str, str]:
     """Return the variables of services (`pkg/kubelet/envvars`).
 
-    links: True for variables of all services of the namespace, False for those of the API server's service only
+    links: True for variables of all services of the namespace, False for variables of the API server's service only
         (enableServiceLinks).
     api_server: the URL that replaces the address of the service `kubernetes`; "" keeps it.
     """
@@ -102,7 +102,7 @@ def _links(name: str, address: str, ports: Iterable[Mapping[str, Any]]) -> dict[
 class Environment:
     """Builds the environments of one pod's containers.
 
-    base: variables that come before the container's own.
+    base: variables with lower priority than the container's own.
     skipped: called with (source, keys) for keys that are not valid names.
     """
 

@@ -30,7 +30,7 @@ class EphemeralContainers:
         self.update(context.pod)
 
     def update(self, pod: Object) -> None:
-        """Add the containers that were added to the spec. Existing ones are never changed or removed."""
+        """Add the containers that were added to the spec. Existing containers are never changed or removed."""
         names = {container.name for container in self.containers}
         for spec in pod["spec"].get("ephemeralContainers") or ():
             if spec["name"] not in names:

@@ -76,7 +76,7 @@ def exceeded_limit(pod: Object, use: StorageUse) -> str:
 
 
 def _pod_limit(pod: Object) -> str | None:
-    """Return the limit of all containers together (PodLimits of component-helpers); None when no container has one.
+    """Return the limit of all containers together (PodLimits of component-helpers); None without any limit.
 
     It is the larger of two numbers: the sum of the limits of all containers and sidecars; and the largest limit of an
     init container plus the limits of the sidecars that start before it.

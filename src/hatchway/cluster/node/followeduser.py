@@ -1,4 +1,4 @@
-"""The user with which a container goes on, where the cluster has one user (`network/userchanges.py`). Pure."""
+"""Finds the user with which a container starts in a cluster with one user (`network/userchanges.py`). Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ __all__ = ["followed_user"]
 def followed_user(known: str, state: ContainerState, image_id: str, wanted: str, users: Users) -> str:
     """Return the user, as UID:GID, that the container's start script has already asked for; "" for none.
 
-    Without it, each start of the cluster would start the container twice: as root, and again as the user for which its
-    script asks then.
+    Without this function, each start of the cluster would start the container twice: first as root, then as the user
+    for which the script asks.
 
-    known: the user for which it has asked since the node agent began; "" for none. state: the status of its former run.
-    image_id, wanted: the image of its next run, and the user of its spec and this image. users: `Runtime.users`.
+    known: the user for which the script has asked since the node agent began; "" for none. state: the status of the
+    last run.
+    image_id: the image of the next run. wanted: the user for this run from the container's spec and the image. users:
+    `Runtime.users`.
     """
     if state.image_id != image_id:
         return ""

@@ -27,7 +27,7 @@ def qos_class(pod: Object) -> QosClass:
 
 
 def container_resources(container: Object) -> GroupLimits:
-    """Return a container's limits. container: with the resources that the node has granted."""
+    """Return a container's limits. container: its spec with the resources that the node has granted."""
     resources: dict[str, Any] = container.get("resources") or {}
     requests, limits = amounts_of(resources.get("requests")), amounts_of(resources.get("limits"))
     # Without a request, the limit counts as the request.
@@ -36,9 +36,9 @@ def container_resources(container: Object) -> GroupLimits:
 
 
 def pod_group_resources(pod: Object) -> GroupLimits:
-    """Return a pod's own limits. pod: with the resources that the node has granted.
+    """Return a pod's own limits. pod: the object with the resources that the node has granted.
 
-    The pod has a limit only if each of its containers has one, or if `spec.resources` has.
+    The pod has a limit only if each of its containers has a limit, or if `spec.resources` sets it.
     """
     spec = pod["spec"]
     if qos_class(pod) == "BestEffort":

@@ -1,6 +1,6 @@
 """Chooses the program of this machine for `hatchway/host`, and for the images that are part of Hatchway. Pure.
 
-All other names are those of container images (`imagemanager.py`).
+All other names mean container images (`imagemanager.py`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def host_program(
 ) -> HostProgram:
     """Return the command for a container for which `is_host_image` is true.
 
-    It is the container's own command, or the image's with the container's args. Raises CreateError when there is none.
+    This is the container's own command, or the image's command with the container's args. Raises CreateError when there
+    is none.
     """
     name = repository(image)
     shipped = extra.get(name) or SHIPPED.get(name)

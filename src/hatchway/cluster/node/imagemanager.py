@@ -128,7 +128,7 @@ async def _pull(
 
 
 def image_names(image: Image, wanted: Reference) -> tuple[str, str]:
-    """Return `image` and `imageID` for a container's status, as containerd gives them.
+    """Return `image` and `imageID` for a container's status, in containerd's form.
 
     wanted: the name in the pod. `image` is a name with a tag, if the image has one. `imageID` is a name with a digest;
     for images that did not come from a registry, the image's ID.

@@ -25,7 +25,7 @@ __all__ = ["ImageStock", "ImageUnpacker", "PullingService", "UnpackedImage"]
 
 log = logging.getLogger(__name__)
 
-# The most images in a node's status, and the most names of an image there (`nodestatus/setters.go`).
+# The most images in a node's status, and the most names of each image in the status (`nodestatus/setters.go`).
 _MOST_IMAGES, _MOST_NAMES = 50, 5
 # The most images that are unpacked at a time; more would only compete for the disk.
 _UNPACKED_AT_ONCE = 2
@@ -47,7 +47,7 @@ class ImageUnpacker(Protocol):
         ...
 
     async def unpack(self, image: Image) -> tuple[str, ...]:
-        """Unpack what is not unpacked yet; return what `directories` returns. Raises BadImage, OSError."""
+        """Unpack the layers that are not unpacked yet; return all directories. Raises BadImage, OSError."""
         ...
 
 
@@ -63,7 +63,7 @@ class UnpackedImage:
     release: Callable[[], None]
 
     def close(self) -> None:
-        """Let the image be removed from the store."""
+        """Allow the removal of the image from the store."""
         self.release()
 
 
@@ -95,7 +95,7 @@ class ImageStock:
         self._unpacking: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def find(self, reference: Reference) -> Image | None:
-        """Return an image of the store; None when it is not there. Raises BadImage when the store cannot be read."""
+        """Return an image of the store; None when the store lacks it. Raises BadImage when the store cannot be read."""
         try:
             return await asyncio.to_thread(self._store.find, reference)
         except HatchwayError as error:
@@ -128,13 +128,13 @@ class ImageStock:
             self._release(taking.result())
 
     def _release(self, use: ImageUse) -> None:
-        # This may wait for the store's lock. If the caller is cancelled meanwhile, the use must still be ended.
+        # Closing may wait for the store's lock. If the caller is cancelled meanwhile, the use must still be ended.
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(use.close))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Wait until all uses that were released have ended."""
+        """Wait until the store has ended all released uses of images."""
         await asyncio.gather(*self._closing)
 
     async def _use(self, image: Image, user: str) -> ImageUse:
@@ -151,7 +151,8 @@ class ImageStock:
             raise BadImage(f"the image store cannot be used: {error.strerror or error}") from error
 
     async def _unpack(self, image: Image) -> tuple[str, ...]:
-        # One container unpacks the image; others of the same image wait for the result, and do not count for `_turns`.
+        # One container unpacks the image; other containers of the image wait for the result, and do not count for
+        # `_turns`.
         lock = self._unpacking.setdefault(image.image_id, asyncio.Lock())
         async with lock:
             unpacker = self._load_unpacker()

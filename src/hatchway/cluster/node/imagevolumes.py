@@ -69,7 +69,7 @@ class ImageVolumes:
             volumes.add_image(name, shown)
 
     def close(self) -> None:
-        """Let the images be removed from the store, after the pod's end."""
+        """Allow the removal of the images from the store, after the pod's end."""
         for opened in self._opened.values():
             opened.close()
         self._opened.clear()

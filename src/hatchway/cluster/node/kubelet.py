@@ -211,7 +211,7 @@ class Kubelet:
             if current is not None and current["metadata"]["uid"] == uid and uid not in self.workers:
                 self._start(current)
         elif (current := self.pods.items.get(key)) is not None and current["metadata"]["uid"] == uid:
-            # Finalizers may keep the object, but its processes have ended and are not started again.
+            # Finalizers may keep the pod's object, but the pod's processes have ended and are not started again.
             self._finished.add(uid)
 
     def _source_changed(self, resource: str, namespace: str, name: str) -> None:

@@ -161,7 +161,7 @@ class KubeletApi:
         return App(_stream(path, options, live))
 
     def _find_log(self, pod: Object, container: str, previous: bool) -> tuple[Path | None, ContainerLog | None]:
-        """Return the log of the requested attempt; (None, None) when it has no log. Raises BadLogQuery."""
+        """Return the log of the requested attempt; (None, None) when the attempt has no log. Raises BadLogQuery."""
         metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
         kinds = ("initContainers", "containers", "ephemeralContainers")
         specs = [found for kind in kinds for found in spec.get(kind) or ()]

@@ -1,4 +1,4 @@
-"""Renders a kubelet's metrics in Prometheus' text format. (`cadvisormetrics.py` renders those of cAdvisor.)"""
+"""Renders a kubelet's metrics in Prometheus' text format. (`cadvisormetrics.py` renders cAdvisor's.)"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Each attempt has a file `logs/NS_POD_UID/CONTAINER/N.log`, where N is the container's restart count. A full file is
 renamed to `N.log.1`, `N.log.1` to `N.log.2` and so on; readers that have a file open continue to read it. A line of a
-file is `2026-01-02T03:04:05.123456789Z stdout F text`. F marks a complete line, or the last part of one; P marks the
+file is `2026-01-02T03:04:05.123456789Z stdout F text`. F marks a complete line, or the last part of a line; P marks the
 other parts of a line over 16 KiB.
 """
 
@@ -84,7 +84,7 @@ class LineEncoder:
     def finish(self, moment: bytes) -> bytes:
         """End the stream; return the log file's line for an unfinished last line, b"" when there is none.
 
-        It has the tag P, so that readers do not add a newline.
+        This line has the tag P, so that readers do not add a newline.
         """
         if not self._rest:
             return b""
@@ -123,7 +123,7 @@ class ContainerLog:
             self._lost += len(data)
             return
         if self._lost:
-            log.warning("container output is kept again; %d bytes were lost: %s", self._lost, self.path)
+            log.warning("container output is written again; %d bytes were lost: %s", self._lost, self.path)
             self._lost = 0
         self._notify()
 

@@ -117,7 +117,7 @@ async def read_log(
 ) -> AsyncGenerator[bytes, None]:
     """Yield the log at `path`, including its rotated files, in chunks.
 
-    With `options.follow` and `live`, it continues until `live` is closed; otherwise it stops at the present end of the
+    With `options.follow` and `live`, it continues until `live` is closed; otherwise it stops at the current end of the
     log. It also stops when a limit of `options` is reached. Raises FileNotFoundError when there is no log.
 
     live: the log that a container is writing; None when it is not written any more.
@@ -128,13 +128,13 @@ async def read_log(
     try:
         if not opened and live is None:
             raise FileNotFoundError(path)
-        # Without `follow`, stop at the present size, however fast the container writes.
+        # Without `follow`, stop at the current size, however fast the container writes.
         left = None if options.follow else sum(os.fstat(file.fileno()).st_size for file in opened)
         skipped = _seek(opened, options.tail_lines)
         if left is not None:
             left -= skipped
         while opened or (options.follow and live is not None):
-            # These are read before the file, so that no write in between is missed.
+            # Read these two values before the file, so that no write in between is missed.
             changed, ended = (live.changed, live.closed) if live is not None else (None, True)
             if current is None and not opened:
                 opened = _newer(path, None)
@@ -165,7 +165,7 @@ async def read_log(
 
 
 def _newer(path: Path, current: BinaryIO | None) -> list[BinaryIO]:
-    """Open and return the log's files that are newer than `current`; all of them when it is None or was deleted."""
+    """Open and return the log's files that are newer than `current`; all files if `current` is None or deleted."""
     parts = parts_of(path)
     if current is not None:
         own = os.fstat(current.fileno())

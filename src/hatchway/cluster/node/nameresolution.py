@@ -61,7 +61,7 @@ def subdomain(pod: Object, cluster_domain: str) -> str:
 def kernel_hostname(pod: Object, cluster_domain: str) -> str:
     """Return the host name that the command `hostname` prints in the pod (GetNodenameForKernel).
 
-    With setHostnameAsFQDN it is the fully qualified domain name. Raises OSError when that is too long.
+    With setHostnameAsFQDN it is the fully qualified domain name. Raises OSError when the name is too long.
     """
     name, domain = hostname(pod), subdomain(pod, cluster_domain)
     if domain and pod["spec"].get("setHostnameAsFQDN"):

@@ -133,7 +133,7 @@ class _PodLogs:
         try:
             top, path = (os.readlink(f"/proc/self/fd/{number}") for number in (self._directory, descriptor))
         except OSError:
-            # Only on Linux do nodes have their own file systems.
+            # Nodes have their own file systems only on Linux.
             return None
         if path != top and not path.startswith(top + "/"):
             if _mount(descriptor) == _mount(self._directory) != _mount(self._logs):
@@ -155,7 +155,7 @@ class _PodLogs:
 
 
 def _open_without_links(directory: int, path: str) -> int:
-    """Open a directory below another one, without following any link. Raises OSError."""
+    """Open a directory below another directory, without following any link. Raises OSError."""
     found = os.dup(directory)
     for name in path.strip("/").split("/"):
         with beneath.opened(found) as above:
@@ -191,7 +191,7 @@ def _redirect(to: str) -> Respond:
 
 
 class _NodeLogFile:
-    """An ASGI application that sends the present content of an open file, and closes the file."""
+    """An ASGI application that sends the current content of an open file, and closes the file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

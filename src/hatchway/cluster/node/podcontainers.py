@@ -107,7 +107,7 @@ class PodContainers:
 
     @property
     def are_finished(self) -> bool:
-        """Return True before `run` when all containers have ended under an earlier agent, and none starts again."""
+        """Return True when all containers ended under an earlier agent, and none starts again. Call it before `run`."""
         return all(container.is_finished() for container in self.main)
 
     async def run(self, initialized: Callable[[], None]) -> None:
@@ -127,7 +127,7 @@ class PodContainers:
     async def _initialize(self, group: asyncio.TaskGroup) -> bool:
         """Run the init containers in order. Return True when the other containers may start.
 
-        After a sidecar has started, the next one runs.
+        A sidecar only has to start before the next init container runs.
         """
         for container in self.init:
             if container.kind == "sidecar":

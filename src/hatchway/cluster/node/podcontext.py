@@ -228,7 +228,7 @@ class PodContext:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Callable[[], None]]:
-        """Hold the pod's turn to start a container while the block runs; wait for it if another container has it.
+        """Hold the pod's turn to start a container while the block runs; wait until no other container has the turn.
 
         Yield a function that gives the turn back early. As in the kubelet, a pod's containers start one after another:
         each starts after the postStart hook of the previous one.
@@ -255,7 +255,7 @@ class PodContext:
         return PodFacts(self.node.node.ip, ip, self.node.allocatable)
 
     async def environment(self, container: Object) -> dict[str, str]:
-        """Return a container's own environment, without that of its image. Raises ConfigError, ApiError."""
+        """Return a container's own environment, without its image's variables. Raises ConfigError, ApiError."""
         node, pod = self.node, self.pod
         base = {"HATCHWAY_POD_IP": self.sandbox.ip} if node.config.loopback else {}
         links = pod["spec"].get("enableServiceLinks")
@@ -301,7 +301,7 @@ class PodContext:
     def log_file(self, container: str, attempt: int) -> ContainerLog:
         """Return the log of a new attempt.
 
-        The previous attempt's log stays (`kubectl logs --previous`); older ones are deleted.
+        The previous attempt's log stays (`kubectl logs --previous`); older logs are deleted.
         """
         directory = self.log_directory
         for old in (directory / container).glob("*.log*"):

@@ -17,7 +17,7 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
-# Chooses a limit from (the current one, the wanted one).
+# Chooses a limit from (current limit, wanted limit).
 _Choose = Callable[["int | None", "int | None"], "int | None"]
 
 
@@ -31,7 +31,7 @@ class PodGroups:
         self._open = False
 
     def open(self, pod: Object) -> None:
-        """Make the pod's group. pod: with the resources that its node has granted. Raises OSError."""
+        """Make the pod's group. pod: the object with the resources that its node has granted. Raises OSError."""
         if self.groups is not None:
             self._present = pod_group_resources(pod)
             self.groups.make_pod(self._uid, qos_class(pod), self._present)
@@ -47,19 +47,19 @@ class PodGroups:
         return self.groups.make_container(self._uid, name, container_resources(container))
 
     def resize(self, group: str, container: Object) -> None:
-        """Change what a running container may use. Raises OSError: EBUSY when it uses more memory than that."""
+        """Change a running container's limits. Raises OSError: EBUSY when it uses more memory than the new limit."""
         if self.groups is not None and group:
             self.groups.update_container(group, container_resources(container))
 
     def widen(self, pod: Object) -> None:
-        """Raise the pod's limits to those of its new spec, but lower none.
+        """Raise the pod's limits to the limits of its new spec, but do not lower any limit.
 
-        Call it before its containers are resized.
+        Call it before the pod's containers are resized.
         """
         self._set(pod, lambda old, new: None if old is None or new is None else max(old, new))
 
     def narrow(self, pod: Object) -> None:
-        """Set the pod's limits to those of its spec. Call it after its containers were resized."""
+        """Set the pod's limits to the limits of its spec. Call it after the pod's containers were resized."""
         self._set(pod, lambda _, new: new)
 
     def _set(self, pod: Object, choose: _Choose) -> None:
@@ -76,7 +76,7 @@ class PodGroups:
             log.warning("the limits of pod %s cannot be changed: %s", self._uid, error)
 
     async def close(self) -> None:
-        """Remove the pod's group, when its processes have ended. Idempotent."""
+        """Remove the pod's group after its processes have ended. Idempotent."""
         if self.groups is None or not self._open:
             return
         self._open = False
@@ -103,7 +103,7 @@ class ContainerGroup:
     def resize(self, container: Object) -> bool:
         """Give the process new limits.
 
-        Return False when this must wait, because the container uses more memory than the new limit.
+        Return False when the change must wait, because the container uses more memory than the new limit.
         """
         try:
             self._pod.resize(self.path, container)
@@ -132,5 +132,5 @@ class ContainerGroup:
             try:
                 await asyncio.to_thread(self._pod.groups.remove_container, path)
             except OSError as error:
-                # It is removed with the pod's group.
+                # The group is removed later, with the pod's group.
                 log.debug("control group %s: %s", path, error)

@@ -52,7 +52,7 @@ class PodObjectWriter:
                 self._context.dirty.set()
 
     async def write_status(self) -> None:
-        """Write the status if it differs from that in the API. Raises ApiError, OSError."""
+        """Write the status if it differs from the status in the API. Raises ApiError, OSError."""
         self._before_write()
         self._state.has_sandbox = self._context.has_sandbox
         wanted = podstatus.build(self._context.pod, self._state, clock.rfc3339(clock.now()))
@@ -65,8 +65,8 @@ class PodObjectWriter:
         metadata = self._context.pod["metadata"]
         about: Object = {"uid": self._context.uid}
         if "conditions" in changes and self._context.pod["spec"].get("readinessGates"):
-            # The patch replaces the whole list of conditions, in which other clients have their own. With the version,
-            # it fails when they have changed the list.
+            # The patch replaces the whole list of conditions, which also has other clients' conditions. With the
+            # resourceVersion, the patch fails if another client has changed the list.
             about["resourceVersion"] = metadata["resourceVersion"]
         written = await self._context.node.client.patch(
             "pods",
@@ -105,6 +105,6 @@ class PodObjectWriter:
 
 
 def version_of(obj: Object) -> int:
-    """Return the resourceVersion as a number; the largest possible number if it is not one."""
+    """Return the resourceVersion as a number; the largest possible number if it is not a number."""
     found = parse_int(obj["metadata"].get("resourceVersion"))
     return 1 << 62 if found is None else found

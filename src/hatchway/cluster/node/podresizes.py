@@ -1,4 +1,4 @@
-"""The resizes of one pod: what its node has granted it, whether a resize waits, and the Events about it.
+"""The resizes of one pod: the resources that its node has granted, whether a resize waits, and the Events about it.
 
 From `pkg/kubelet/allocation/allocation_manager.go`; `resizing.py` has the node's side.
 """
@@ -15,10 +15,10 @@ __all__ = ["PodResizes"]
 
 
 class PodResizes:
-    """Grants a pod the resources that it asks for when its node has them.
+    """Grants a pod the requested resources when its node has them.
 
     Attributes:
-        grant: what the node has granted the pod.
+        grant: the resources that the node has granted the pod.
         conditions: the conditions about its resize, by their types: (reason, message, generation of the pod).
     """
 
@@ -28,7 +28,7 @@ class PodResizes:
         self.conditions: dict[str, tuple[str, str, int]] = {}
 
     def review(self, retry: Callable[[], None]) -> None:
-        """Grant the pod the resources that it asks for, if the node has them; else let it wait.
+        """Grant the pod the requested resources if the node has them; else let the pod wait.
 
         retry: called when there may be room for a pod that waits.
         """
@@ -55,7 +55,7 @@ class PodResizes:
         ledger.reserve(context.uid, requests)
 
     def follow(self, is_resizing: bool) -> None:
-        """End the resize unless `is_resizing`: a container still runs with other resources than it was granted."""
+        """End the resize, unless a container still runs with other resources than it was granted (`is_resizing`)."""
         if RESIZE_IN_PROGRESS in self.conditions and not is_resizing:
             del self.conditions[RESIZE_IN_PROGRESS]
             self._context.event("Normal", "ResizeCompleted", resize_message("Pod resize completed", self._context.pod))

@@ -100,5 +100,5 @@ class PodSetup:
                 await asyncio.sleep(_FIRST_RETRY)
 
     def close(self) -> None:
-        """Let the images of the pod's volumes be removed from the store, after the pod's end."""
+        """Allow the removal of the images of the pod's volumes from the store, after the pod's end."""
         self._image_volumes.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 from hatchway.kube.api import Object
 
-# The types of conditions that the kubelet owns. All other conditions are kept as they are.
+# The types of conditions that the kubelet owns. All other conditions stay unchanged.
 _OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 _RESIZES = (RESIZE_PENDING, RESIZE_IN_PROGRESS)

@@ -66,7 +66,7 @@ async def prepare_start(context: PodContext, spec: Object) -> PreparedStart:
         ImageError: the image cannot be used now.
         CreateError: the container cannot be created.
         ConfigError: the container must not run with this configuration.
-        ApiError: the API server did not give what the environment needs.
+        ApiError: an object that the environment refers to cannot be read.
     """
     program = await prepare_program(context, spec)
     try:

@@ -69,7 +69,7 @@ class Result:
     """The result of one check.
 
     message: the text of the event.
-    warning: True for a success for which an event is reported.
+    warning: True for a success that is reported as an event.
     errored: True when the check could not be performed, so that it is neither success nor failure.
     """
 

@@ -1,12 +1,13 @@
 """Reads processor time, memory and traffic of containers and of this machine from /proc.
 
-An unprivileged user namespace cannot use cgroups, so a container's usage is the sum of its processes' usage. A
-container's processes are those in its mount namespace (PID namespaces may be shared); on loopback addresses, those in
-its session. The kernel adds the CPU time and the disk traffic of ended processes to those of their parents (wait(2)).
+Where the cluster cannot create control groups (`cgroups.py`), a container's usage is the sum of its processes' usage. A
+container's processes are the processes in its mount namespace (PID namespaces may be shared); on loopback addresses,
+the processes in its session. The kernel adds the CPU time and the disk traffic of ended processes to the counters of
+their parents (wait(2)).
 
 Memory that several processes of a container share must be counted once, so their proportional shares are added. The
-kernel computes these shares slowly, by a walk over page tables, so the memory of a container with only one process is
-read from the process's counters instead.
+kernel computes these shares slowly, by a walk over page tables. So for a container with only one process, the process's
+counters are read instead.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Snapshot:
 
 
 def _examine(found: Usage, pids: list[int]) -> None:
-    """Correct a container's memory, anonymous memory and disk traffic by the files in /proc of each of its processes.
+    """Correct a container's memory, anonymous memory and disk traffic with the files in /proc of its processes.
 
     Processes that have ended in between are ignored.
     """

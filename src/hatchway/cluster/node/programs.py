@@ -1,4 +1,4 @@
-"""Prepares a container's program: that of its image, or a program of this machine (`kuberuntime_container.go`)."""
+"""Prepares a container's program: its image's program, or a program of this machine (`kuberuntime_container.go`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ContainerProgram:
 
     image, image_id: for the container's status.
     fixed, own: the two parts of the command line: the image's, then the container's, in which `$(VAR)` is expanded.
-    base: variables that the container's own override. expands_base: whether `$(VAR)` may name them.
+    base: variables with lower priority than the container's own. expands_base: whether `$(VAR)` may name them.
     cwd: the working directory; "" is the root directory.
     stop_signal: the number of the signal that ends it.
     root: the image's file system; None for a program of this machine. opened: the image; None for such a program.
@@ -58,7 +58,7 @@ class ContainerProgram:
         return [*self.fixed, *(expand(part, known) for part in self.own)]
 
     def close(self) -> None:
-        """Let the image be removed from the store, after the container's end."""
+        """Allow the removal of the image from the store, after the container's end."""
         if self.opened is not None:
             self.opened.close()
 
@@ -144,7 +144,7 @@ def _command(config: ImageConfig, container: Object) -> tuple[tuple[str, ...], t
 
 
 def _variables(config: ImageConfig) -> dict[str, str]:
-    """Return the image's environment. Entries without `=` or without a name are ignored, as by containerd."""
+    """Return the image's environment. Entries without `=` or without a name are ignored, like in containerd."""
     found = {}
     for entry in config.env:
         name, equals, value = entry.partition("=")
@@ -154,7 +154,7 @@ def _variables(config: ImageConfig) -> dict[str, str]:
 
 
 def _volumes(config: ImageConfig, container: Object) -> tuple[str, ...]:
-    """Return the image's volumes, without those at paths where the pod mounts a volume of its own."""
+    """Return the image's volumes, except at paths where the pod mounts a volume of its own."""
     mounted = {_normal(mount["mountPath"]) for mount in container.get("volumeMounts") or ()}
     paths = map(_normal, config.volumes)
     return tuple(dict.fromkeys(path for path in paths if path != "/" and path not in mounted))

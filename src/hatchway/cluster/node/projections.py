@@ -15,7 +15,7 @@ from hatchway.cluster.node.volumeownership import VolumeOwnership
 from hatchway.kube.api import Client, Object
 
 _TOKEN_MODE = 0o600
-# The part of its lifetime after which a token is renewed; it is renewed after a day at the latest (pkg/kubelet/token).
+# A token is renewed after this part of its lifetime, and after a day at the latest (pkg/kubelet/token).
 _RENEW_AT = 0.8
 _RENEW_AFTER = 24 * 3600.0
 _DEFAULT_MODE = 0o644
@@ -139,7 +139,7 @@ def _data(kind: str, obj: Object) -> dict[str, bytes]:
 
 
 def _pick(data: dict[str, bytes], items: Sequence[Mapping[str, Any]], mode: int, optional: bool) -> dict[str, Content]:
-    """Return the files for all keys, or only for those in `items`, at the items' paths (MakePayload)."""
+    """Return the files for all keys, or only for the keys in `items`, at the items' paths (MakePayload)."""
     if not items:
         return {key: Content(value, mode) for key, value in data.items()}
     files: dict[str, Content] = {}

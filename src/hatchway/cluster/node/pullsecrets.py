@@ -31,15 +31,15 @@ _MOST_SECRETS = 50
 async def may_use(context: PodContext, image: Image, reference: Reference) -> bool:
     """Return True when a pod may use an image of the store without a pull.
 
-    An image that was pulled with a pod's Secret is only for pods that have this Secret, or the same credential in
-    another one (KEP-2535, the policy NeverVerifyPreloadedImages). Others pull it themselves.
+    An image that was pulled with a pod's Secret is only for pods with this Secret, or with the same credential in
+    another Secret. All other pods pull the image themselves (KEP-2535, the policy NeverVerifyPreloadedImages).
     """
     if reference.name not in image.private:
         return True
     try:
         credentials = await pull_credentials(context)
     except BadImage:
-        # The pull reports it.
+        # The image is pulled now, and the pull reports this error.
         return False
     # In a thread, because an untrusted Secret may have many patterns.
     found = await asyncio.to_thread(matching, credentials, reference.name)
@@ -47,7 +47,7 @@ async def may_use(context: PodContext, image: Image, reference: Reference) -> bo
 
 
 async def pull_credentials(context: PodContext) -> tuple[Credential, ...]:
-    """Return the credentials of the pod's imagePullSecrets, which include those of its service account.
+    """Return the credentials of the pod's imagePullSecrets, including the secrets of its service account.
 
     An event names the Secrets that cannot be read. Raises BadImage for a Secret with invalid content.
     """

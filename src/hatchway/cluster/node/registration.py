@@ -48,7 +48,7 @@ def capacity() -> dict[str, str]:
 
 
 def architecture() -> str:
-    """Return the machine's architecture as Go names it (`amd64`)."""
+    """Return the machine's architecture by Go's name (`amd64`)."""
     return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
@@ -163,8 +163,8 @@ def _os_image() -> str:
 def with_transitions(known: Object, wanted: Object, report_after: float = REPORT_SECONDS) -> Object:
     """Return the status `wanted` with the times that unchanged conditions have in the status `known`.
 
-    Their transition times are kept. Their heartbeat times are replaced only when they are older than `report_after`
-    seconds. Extended resources, which other clients have written, are kept.
+    Unchanged conditions keep their transition times. Their heartbeat times are replaced only when they are older than
+    `report_after` seconds. Extended resources, which other clients have written, are kept.
     """
     old = {condition["type"]: condition for condition in known.get("conditions") or ()}
     conditions = []

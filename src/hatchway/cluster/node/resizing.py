@@ -70,7 +70,7 @@ class Grant:
 
     @classmethod
     def restore(cls, pod: Object) -> Grant:
-        """Return the grant that a former agent has written to the pod's status; for a new pod, all it asks for."""
+        """Return the grant in the pod's status, from a former agent; for a new pod, a grant of all requests."""
         found, status = cls.of(pod), pod.get("status") or {}
         for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
             granted, present = one.get("allocatedResources"), one.get("resources")
@@ -116,7 +116,7 @@ class Shortage:
 
     Amounts are in thousandths of a core for cpu, in bytes for memory, and a number for pods.
 
-    requested: what the pod needs. used: what other pods have. capacity: what the node has.
+    requested: the amount that the pod needs. used: the amount that other pods have. capacity: the amount of the node.
     """
 
     resource: str
@@ -163,7 +163,7 @@ class NodeLedger:
         self.reserve(uid, requests)
 
     def reserve(self, uid: str, requests: Amounts) -> None:
-        """Set the amounts that are reserved for a pod. If they are less than before, retry the waiting pods."""
+        """Set the amounts that are reserved for a pod. If the amounts are lower than before, retry the waiting pods."""
         before = self._reserved.get(uid, {})
         self._reserved[uid] = requests
         self._waiting.pop(uid, None)
@@ -178,7 +178,7 @@ class NodeLedger:
             self.retry()
 
     def clashes(self, uid: str, ports: frozenset[HostPort]) -> bool:
-        """Return True when another pod has one of these ports of the node."""
+        """Return True when another pod of the node has one of these host ports."""
         return bool(ports) and any(ports_clash(ports, used) for key, used in self._ports.items() if key != uid)
 
     def shortage(self, uid: str, requests: Amounts) -> Shortage | None:
@@ -196,7 +196,7 @@ class NodeLedger:
         return None
 
     def wait(self, uid: str, pod: Object, retry: Callable[[], None]) -> None:
-        """Let a pod's resize wait. Call `retry` each time it may fit, after the waiting pods that come before it."""
+        """Let a pod's resize wait. `retry` is called each time the resize may fit, in the order of the waiting pods."""
         guaranteed = (pod.get("status") or {}).get("qosClass") == "Guaranteed"
         waiting = _WaitingResize(int(pod["spec"].get("priority") or 0), guaranteed, retry)
         if uid in self._waiting:
@@ -210,7 +210,7 @@ class NodeLedger:
         self._waiting.pop(uid, None)
 
     def retry(self) -> None:
-        """Retry the waiting pods: the highest priority first, then Guaranteed ones, then those that wait longest."""
+        """Retry the waiting pods, ordered by priority, then Guaranteed pods before others, then by time of waiting."""
         for one in sorted(self._waiting.values(), key=lambda found: (-found.priority, not found.guaranteed)):
             one.retry()
 

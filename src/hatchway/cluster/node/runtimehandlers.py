@@ -15,7 +15,7 @@ HANDLERS = ("", "hatchway")
 async def check_runtime_class(client: Client, pod: Object) -> None:
     """Raise OSError when the pod's RuntimeClass does not exist, or has a handler that nodes do not have.
 
-    The messages are those of the kubelet with containerd. Raises ApiError when the API server cannot be reached.
+    The messages come from the kubelet with containerd. Raises ApiError when the API server cannot be reached.
     """
     name = pod["spec"].get("runtimeClassName")
     if not name:

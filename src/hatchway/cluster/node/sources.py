@@ -28,7 +28,7 @@ SourceKey = tuple[str, str, str]
 
 
 class Sources:
-    """The ConfigMaps and Secrets of one node's pods. `run` watches those of all pods that were passed to `follow`."""
+    """The ConfigMaps and Secrets of one node's pods. `run` watches the objects of all pods that `follow` has added."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -21,7 +21,7 @@ class StopOrder:
     leaving: bool = False
 
     def combined(self, later: StopOrder) -> StopOrder:
-        """Return this order and a later one as one order; the shorter grace period counts."""
+        """Combine this order with a later order; the shorter grace period counts."""
         return StopOrder(
             min(self.grace, later.grace),
             self.deleted or later.deleted,
@@ -32,6 +32,6 @@ class StopOrder:
     def grace_for(self, *, ignores_stop_signal: bool) -> float:
         """Return a container's grace period in seconds.
 
-        It is 0 for a program that ignores the stop signal when the cluster goes down.
+        When the cluster goes down, it is 0 for a program that ignores the stop signal.
         """
         return 0.0 if self.leaving and ignores_stop_signal else self.grace

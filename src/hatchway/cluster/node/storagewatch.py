@@ -52,7 +52,7 @@ class StorageWatch:
                 return message
 
     def _measure(self) -> StorageUse:
-        """Measure the pod's present disk use. Raises OSError."""
+        """Measure the pod's current disk use. Raises OSError."""
         volumes = {
             volume["name"]: volume["emptyDir"] or {}
             for volume in self._context.pod["spec"].get("volumes") or ()

@@ -35,7 +35,7 @@ def refusal(pod: Object) -> str:
 
 
 def _dotted(name: str) -> str:
-    """Return a parameter's name with dots as separators; its first separator shows which one it uses (sysctl.d(5)).
+    """Return a parameter's name with dots as separators, if its first separator is a slash (sysctl.d(5)).
 
     `net/ipv4/conf/eth0.1/x` is `net.ipv4.conf.eth0/1.x`.
     """

@@ -16,11 +16,11 @@ from hatchway.beneath import opened
 __all__ = ["MESSAGE", "has_unknown_owner"]
 
 MESSAGE = (
-    "files in it belong to users that this cluster does not have, so containers may not read them: it was used by a "
-    "cluster with other users. Give your user its former range in /etc/subuid and /etc/subgid back (with newuidmap), "
-    "and start the cluster again; `hatchway status` says which users it has, and docs/users.md what to do"
+    "files in it belong to users that this cluster does not have, so containers may not read them: a cluster "
+    "with other users has used the volume. Give your user its former range in /etc/subuid and /etc/subgid again (with "
+    "newuidmap), and restart the cluster; `hatchway status` shows its users, and docs/users.md explains what to do"
 )
-# The most files that are looked at, and how deep: a database's files are at the top, or below a subPath.
+# The most files and levels of directories that are examined: a database's files are at the top, or below a subPath.
 _MOST_FILES, _DEEPEST = 1000, 2
 _FIND = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -56,7 +56,7 @@ def has_unknown_owner(top: int) -> bool:
                             if depth + 1 < _DEEPEST and entry.is_dir(follow_symlinks=False):
                                 waiting.append((os.open(entry.name, _FIND, dir_fd=listed), depth + 1))
                         except FileNotFoundError:
-                            # A container has removed it meanwhile.
+                            # A container has removed the file meanwhile.
                             continue
     finally:
         for directory, _ in waiting:
@@ -66,7 +66,10 @@ def has_unknown_owner(top: int) -> bool:
 
 @functools.cache
 def _unknown_user() -> int:
-    """Return the number that stands for all users without a number here; -1 where a user may have this number."""
+    """Return the number that the kernel shows for all users outside this user namespace (overflowuid).
+
+    Return -1 if a user inside may have this number.
+    """
     try:
         number = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
         for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():

@@ -47,8 +47,8 @@ def _ports(spec: Object, containers: list[Object], loopback: bool) -> Iterator[s
     ]
     if ports:
         yield (
-            f"hostPort {', '.join(ports)}: host ports are on the node's own addresses only; with another hostIP a port "
-            "leads nowhere"
+            f"hostPort {', '.join(ports)}: host ports are on the node's own addresses only; a port with another "
+            "hostIP cannot be reached"
         )
 
 
@@ -61,7 +61,7 @@ def _is_served(host_ip: str, loopback: bool) -> bool:
 
 
 def _privileges(spec: Object, containers: list[Object]) -> Iterator[str]:
-    """Describe what has no effect on containers that run this machine's programs."""
+    """Describe the settings that have no effect on containers that run this machine's programs."""
     contexts = [found for container in containers if (found := container.get("securityContext"))]
     if any(context.get("privileged") for context in contexts):
         yield (

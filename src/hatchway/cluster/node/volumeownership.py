@@ -50,7 +50,7 @@ class VolumeOwnership:
         return self.group if self.has_groups else None
 
     def file_mode(self, mode: int) -> int:
-        """Return the permission bits of a file that the node agent creates. mode: those in the pod's spec."""
+        """Return the permission bits of a file that the node agent creates. mode: the bits in the pod's spec."""
         return mode if self.group is None else mode | _READ
 
     def directory_mode(self, mode: int) -> int:
@@ -83,7 +83,7 @@ class VolumeOwnership:
                 try:
                     inner = self._enter(level.directory, name, device, deep=len(levels) >= _DEPTH)
                 except FileNotFoundError:
-                    # Another container with this volume has removed or renamed it meanwhile.
+                    # Another container with this volume has removed or renamed the file meanwhile.
                     continue
                 if inner is not None:
                     levels.append(inner)
@@ -101,7 +101,7 @@ class VolumeOwnership:
         )
 
     def _enter(self, parent: int, name: str, device: int, *, deep: bool) -> _OwnedLevel | None:
-        """Change a file. For a directory, return its level instead: it is changed after its content."""
+        """Change a file. For a directory, return its level instead: the directory is changed after its content."""
         with opened(os.open(name, _PATH, dir_fd=parent)) as file:
             found = os.fstat(file)
             if found.st_dev != device:
@@ -145,7 +145,7 @@ class _OwnedLevel:
 
 
 def find_user(pod: Object) -> int | None:
-    """Return the user of all containers of a pod (runAsUser); None when they differ, or one has none.
+    """Return the user of all containers of a pod (runAsUser); None when the users differ, or a container has none.
 
     Service-account tokens belong to this user (`FsUserFrom`).
     """

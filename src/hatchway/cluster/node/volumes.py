@@ -3,7 +3,7 @@
 `pods/UID/volumes/NAME` in the state directory contains an emptyDir or a ConfigMap's files. Volumes that may contain
 secrets have the same layout below a second directory, which is in memory (on loopback addresses: on disk). Paths that a
 container can change are opened with directory descriptors (`beneath.py`); `open_source` in
-`cluster/network/volumemounts.py` does so again at mount time.
+`cluster/network/volumemounts.py` opens them in this way again at mount time.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Volumes:
     files: access to the node's file system.
     node_index, node_name: the node's number and name.
     read: reads claims and their volumes.
-    users: which users containers have (`Runtime.users`).
+    users: the users that containers have (`Runtime.users`).
     warn: reports a warning about a volume that is used all the same.
     """
 
@@ -187,9 +187,9 @@ class Volumes:
             return ""
 
     def make_changes(self, container: str) -> str:
-        """Make an empty directory for what a container's next attempt will write to its root; return its path.
+        """Make an empty directory for the files that a container's next attempt writes to its root; return its path.
 
-        What the former attempt has written is deleted. Blocks. Raises ConfigError.
+        Files of the previous attempt are deleted. Blocks. Raises ConfigError.
         """
         directory = self._directory / "containers" / container
         try:
@@ -212,7 +212,7 @@ class Volumes:
         changes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not place.is_mount():
-            # An earlier agent, or an attempt that failed, may have left something.
+            # An earlier agent, or a failed attempt, may have left files there.
             with beneath.opened(os.open(changes.parent, _DIRECTORY)) as parent:
                 trees.remove_tree(parent, name)
         changes.mkdir(mode=0o700, exist_ok=True)
@@ -245,7 +245,8 @@ class Volumes:
             if name not in self._warned and await asyncio.to_thread(_has_unknown_owner, located):
                 self._warned.add(name)
                 self._warn(f'volume "{name}": {MESSAGE}')
-            # As in Kubernetes, a `local` source belongs to the pod's fsGroup, and one with hostPath does not.
+            # As in Kubernetes, a PersistentVolume with a `local` source gets the pod's fsGroup, and one with `hostPath`
+            # does not.
             if found.exists and not found.read_only:
                 await asyncio.to_thread(self._give, pod, located)
             return located
@@ -275,7 +276,7 @@ class Volumes:
     def _give(self, pod: Object, source: _MountSource, *, fresh: bool = False) -> None:
         """Give a volume to the pod's fsGroup. Blocks. Raises OSError.
 
-        fresh: True to do so whatever fsGroupChangePolicy says.
+        fresh: True to ignore fsGroupChangePolicy.
         """
         owner = self._owner(pod)
         with source.opened() as directory:
@@ -298,7 +299,7 @@ class Volumes:
         return _MountSource(Path(root), inside=inside, read_only=read_only)
 
     async def _write(self, pod: Object, volume: Object, facts: PodFacts) -> Path:
-        """Write the present files of a `_RENDERED` volume and return its directory."""
+        """Write the current files of a `_RENDERED` volume and return its directory."""
         name = volume["name"]
         owner = self._owner(pod)
         payload = await self._projector.render(pod, volume, facts, owner)

@@ -69,7 +69,7 @@ class PodWorker:
     # --- called by the kubelet -------------------------------------------------------------------------------------
 
     def update(self, pod: Object) -> None:
-        """Apply a change of the pod's object. An object that is older than the known one is ignored."""
+        """Apply a change of the pod's object. An object that is older than the current one is ignored."""
         if version_of(pod) < version_of(self.pod):
             return
         old, self._context.pod = self.pod, pod
@@ -98,7 +98,7 @@ class PodWorker:
             self.update(self.pod)
 
     def _follow_resize(self) -> None:
-        """End a resize when all containers have what they were granted."""
+        """End a resize when all containers have the granted resources."""
         is_resizing = self.containers.is_resizing
         if not is_resizing:
             # Lower the limits only now: earlier, the kernel would kill a container that still uses more.

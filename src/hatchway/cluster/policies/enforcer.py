@@ -25,13 +25,13 @@ NETWORK_POLICIES = "networkpolicies.networking.k8s.io"
 
 # Seconds of work in one turn of the event loop. The kubelets use the same loop.
 _SLICE = 0.005
-# The first and the longest pause, in seconds, until the filter is made again after an error.
+# After an error, the filter is made again after a pause: the first and the longest pause, in seconds.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
-# The most seconds for which a new pod waits until the present policies of the API are known here, and the seconds
-# between two checks.
+# The most seconds for which a new pod waits until the watch has reported all current policies, and the seconds between
+# two checks.
 _FRESH_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 0.02
-# The most new pods for which the API is asked at the same time.
+# The most new pods for which policies are listed at the same time.
 _ASK_AT_ONCE = 4
 _TOO_MANY = (
     "There is no room for this policy: the policies of its namespace, or of the cluster, have too many rules. Its pods "
@@ -42,7 +42,7 @@ _TOO_MANY = (
 class PolicyEnforcer:
     """Enforces network policies until `run` is cancelled.
 
-    It is the `PodAdmission` of the kubelets and the `ConnectionPolicy` of the service proxy.
+    This class implements the `PodAdmission` of the kubelets and the `ConnectionPolicy` of the service proxy.
 
     Args:
         client: reads NetworkPolicies and Namespaces.
@@ -78,9 +78,9 @@ class PolicyEnforcer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="packet filter")
 
     async def run(self, pods: Sequence[Informer]) -> None:
-        """Follow the API until cancelled. Raises ApiError (in a group) as `Informer.run` does.
+        """Follow the API until cancelled. Raises ApiError in an exception group, like `Informer.run`.
 
-        pods: informers of all nodes' pods, which others run.
+        pods: informers of all nodes' pods, which the caller runs.
         """
 
         def follow(note: Callable[[str, Object], None]) -> Callable[[str, Object], None]:
@@ -141,7 +141,7 @@ class PolicyEnforcer:
                 until = time.perf_counter() + _SLICE
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
-        # The work must end even when this task is cancelled: the filter's owner closes it afterwards.
+        # The work must end even when this task is cancelled, because the filter's owner then closes the filter.
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
 
     def _apply(self, changes: list[FilterChange], *, anew: bool) -> None:
@@ -173,7 +173,7 @@ class PolicyEnforcer:
         These are all policies that were in the API when the pod got its address. Their events may still be on the way.
 
         Raises:
-            OSError: the kernel refuses the rules, the API does not answer, or the pod is not known (any more).
+            OSError: the kernel refuses the rules, the API does not answer, or the pod does not exist.
         """
         pod = self._table.pods.get(uid)
         if pod is None:
@@ -194,7 +194,7 @@ class PolicyEnforcer:
         await done
 
     async def _follow_policies(self, namespace: str) -> None:
-        """Wait until the watch has reported the present policies of a namespace, or later versions of them."""
+        """Wait until the watch has reported the current policies of a namespace, or later versions of them."""
         while True:
             # Policies may be large, and many pods may start at once.
             async with self._asking:
@@ -209,7 +209,7 @@ class PolicyEnforcer:
         return known is not None and int(known["metadata"]["resourceVersion"]) >= int(metadata["resourceVersion"])
 
     def forget(self, uid: str) -> None:
-        """Note that the pod has no address any more. Idempotent."""
+        """Record that the pod has no address any more. Idempotent."""
         self._table.address_gone(uid)
         if self._table.has_changes:
             self._changed.set()
@@ -217,7 +217,7 @@ class PolicyEnforcer:
     # --- ConnectionPolicy ------------------------------------------------------------------------------------------
 
     def allows(self, client: str, address: str, port: int, protocol: str, *, via: str = "") -> bool:
-        """Return True when a client may connect to an address, as `ConnectionPolicy.allows`.
+        """Return True when a client may connect to an address (`ConnectionPolicy.allows`).
 
         A pod always reaches itself and its own node, and the node always reaches the pod. When `via` is another node (a
         node port), the packet filter has decided about egress already.

@@ -23,10 +23,10 @@ class PortName(NamedTuple):
 class FilterSet:
     """A set of the filter.
 
-    peers: what selects its pods, its ranges, or the name of its ports.
-    users: how many rules name it.
+    peers: the selectors of its pods; or its ranges; or the name of its ports.
+    users: how many rules name the set.
     members: the elements that each pod adds, by the uid of the pod.
-    elements: the elements that the filter has since the last `take_changes`.
+    elements: the elements in the filter after the changes of the last `take_changes`.
     """
 
     __slots__ = ("complete", "elements", "kind", "members", "name", "peers", "users")
@@ -58,12 +58,12 @@ class FilterSet:
         return (pod.ip,) if any(one.matches(*place) for one in self.peers) else ()
 
     def has_address(self, ip: str) -> bool:
-        """Return True for an address in the set, which holds addresses or ranges."""
+        """Return True for an address in the set. This must be a set of addresses or of ranges."""
         return self.peers.has_address(ip) if isinstance(self.peers, Ranges) else ip in self.elements
 
 
 class FilterSets:
-    """All sets. A set is made for its first user and deleted after its last one.
+    """All sets. A set is made for its first user, and deleted after its last user.
 
     pods: all pods by their uid; the owner of this object changes them.
     names: yields the numbers in the names of new sets.
@@ -88,13 +88,13 @@ class FilterSets:
         return found
 
     def release(self, found: FilterSet) -> None:
-        """Note that a user of a set is gone."""
+        """Record that a rule does not use a set any more."""
         found.users -= 1
         if not found.users:
             self._idle[found] = None
 
     def fill(self, found: FilterSet) -> Iterator[None]:
-        """Compare all pods with a new set; yield after some of them."""
+        """Compare all pods with a new set. Yield after every few pods, so that the caller can pause."""
         if found.complete:
             return
         found.complete = True
@@ -107,7 +107,7 @@ class FilterSets:
                 yield
 
     def update_pod(self, uid: str) -> Iterator[None]:
-        """Compare a pod with all sets; yield after some of them."""
+        """Compare a pod with all sets. Yield after every few sets, so that the caller can pause."""
         work = 0
         for found in list(self._sets.values()):
             pod = self._pods.get(uid)
@@ -157,7 +157,7 @@ class FilterSets:
         return drops
 
     def changes_from_empty(self) -> list[FilterChange]:
-        """Return the changes that make all sets as they were after the last `take_changes`."""
+        """Return the changes that bring an empty filter's sets to the state of the last `take_changes`."""
         return [
             MakeSet(found.name, found.kind, _sorted(found)) for found in self._sets.values() if found not in self._made
         ]
@@ -170,5 +170,5 @@ def _elements(found: FilterSet) -> frozenset[Element]:
 
 
 def _sorted(found: FilterSet) -> tuple[Element, ...]:
-    """Return a set's elements; ranges in their order."""
+    """Return a set's elements in a tuple. Ranges are sorted."""
     return found.peers if isinstance(found.peers, Ranges) else tuple(found.elements)

@@ -1,4 +1,4 @@
-"""A pod, as network policies see it. Pure."""
+"""The facts about a pod that matter for network policies. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class PolicyPod:
     """A pod.
 
     ports: (protocol, name, number) of each port with a name.
-    host_network: True when it uses the address of its node. Policies see it as its node, so `ip` stays "".
-    ip: its own address; "" while it has none.
-    deleted: True when it is no longer in the API. Its address is known until its sandbox is removed.
-    selecting: the policies that select it.
+    host_network: True when the pod uses the address of its node. Then `ip` stays "": for policies, the pod is the node.
+    ip: the pod's own address; "" while it has none.
+    deleted: True when the pod is no longer in the API. The pod has its address until its sandbox is removed.
+    selecting: the policies that select the pod.
     """
 
     namespace: str

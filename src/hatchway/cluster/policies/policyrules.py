@@ -26,7 +26,7 @@ _SELECTOR_WEIGHT, _EXCEPTIONS_OF_ONE = 10, 2
 class LabelMatcher:
     """A label selector. Two selectors are equal when their JSON texts are equal.
 
-    selector: the LabelSelector; None or an empty one selects everything.
+    selector: the LabelSelector; None or an empty selector selects everything.
     terms: how many labels and values are compared.
     """
 
@@ -40,8 +40,8 @@ class LabelMatcher:
         self.terms = len(self._wanted) + sum(1 + len(one.get("values") or ()) for one in self._requirements)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Return True when it selects these labels."""
-        # Comparing the views is several times as quick as `selector_matches`, and is done for every pod.
+        """Return True when the selector selects these labels."""
+        # Done for every pod. Comparing the views is several times as quick as `selector_matches`.
         return self._wanted <= labels.items() and all(requirement_matches(one, labels) for one in self._requirements)
 
     def __eq__(self, other: object) -> bool:
@@ -54,7 +54,7 @@ class LabelMatcher:
 class PeerSelector(NamedTuple):
     """Selects pods of one namespace, or of the namespaces that a selector selects.
 
-    namespace: the namespace's name; "" when `namespaces` says which.
+    namespace: the namespace's name; "" when `namespaces` selects the namespaces.
     """
 
     namespace: str
@@ -62,7 +62,7 @@ class PeerSelector(NamedTuple):
     pods: LabelMatcher
 
     def matches(self, namespace: str, namespace_labels: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-        """Return True for a pod with these labels in such a namespace."""
+        """Return True for a pod with these labels in one of the namespaces."""
         if self.namespaces is None:
             return namespace == self.namespace and self.pods.matches(labels)
         return self.namespaces.matches(namespace_labels) and self.pods.matches(labels)
@@ -80,12 +80,12 @@ class Ranges(tuple[Interval, ...]):
         return at >= 0 and number <= self[at][1]
 
 
-# Pods that at least one of these selects, or ranges of addresses.
+# The pods that at least one of these selectors selects, or ranges of addresses.
 Peers = frozenset[PeerSelector] | Ranges
 
 
 class Allowance(NamedTuple):
-    """What one part of a policy's rule allows: connections that meet all of its conditions.
+    """One part of a policy's rule. It allows connections that meet all of its conditions.
 
     peers: the other side of the connection; None for every peer.
     protocol: "TCP", "UDP" or "SCTP"; "" for every protocol.
@@ -101,11 +101,11 @@ class Allowance(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EnforcedPolicy:
-    """A NetworkPolicy as it is enforced. An object is equal to itself only.
+    """A NetworkPolicy in the form in which it is enforced. Two objects are never equal.
 
-    pods: selects the pods of its namespace that it isolates.
-    rules: what it allows, for each direction in which it isolates.
-    weight: how much work and memory it takes.
+    pods: selects the pods of the policy's namespace that the policy isolates.
+    rules: the connections that it allows, by direction, for each direction in which it isolates pods.
+    weight: a measure of the work and memory that the policy needs.
     """
 
     namespace: str
@@ -119,10 +119,9 @@ class EnforcedPolicy:
 
 
 def parse_policy(policy: Object, most: int) -> EnforcedPolicy:
-    """Return what a NetworkPolicy means.
+    """Return a NetworkPolicy in the form in which it is enforced.
 
-    most: the greatest weight. The rest of a heavier policy is not read; the weight of the result is then greater than
-        this.
+    most: the greatest weight. The rest of a heavier policy is not read, and the result's weight is greater than `most`.
     """
     namespace = str(policy["metadata"].get("namespace", ""))
     spec = policy.get("spec") or {}
@@ -144,7 +143,7 @@ def parse_policy(policy: Object, most: int) -> EnforcedPolicy:
 
 
 def _entries(rule: Object, key: str) -> int:
-    """Return the least weight of a rule, from the numbers of its entries alone."""
+    """Return the least possible weight of a rule, computed from the numbers of its entries only."""
     peers = rule.get(key) or ()
     excepted = sum(len((peer.get("ipBlock") or {}).get("except") or ()) for peer in peers)
     return len(rule.get("ports") or ()) + len(peers) + excepted // _EXCEPTIONS_OF_ONE
@@ -216,7 +215,7 @@ def _network(text: str) -> Interval | None:
 
 
 def merge(ranges: Iterable[Interval]) -> tuple[Interval, ...]:
-    """Return the same numbers as sorted ranges that neither overlap nor touch."""
+    """Return sorted ranges of the same numbers that neither overlap nor touch."""
     out: list[Interval] = []
     for first, last in sorted(ranges):
         if out and first <= out[-1][1] + 1:

@@ -1,13 +1,13 @@
 """The pods, namespaces and policies of the cluster, and the packet filter's rules that follow from them. Pure.
 
-Events are only noted; `update` does the work, in small steps. The names of chains and sets stand for their content:
+Events are only recorded; `update` handles them, in small steps. The filter has these sets and chains:
 
     set      the addresses of the pods that the peers of a rule select; ranges of an ipBlock; the ports with a name
-    rules    what one policy allows in one direction; policies that allow the same share it
-    group    the rules of all policies that select a pod; pods with the same policies share it
+    rules    the connections that one policy allows in one direction; policies with the same rules share this chain
+    group    the rules of all policies that select a pod; pods with the same policies share this chain
 
-So the work for a new pod is one comparison with each selector, and one element; the work for a changed policy is its
-rules and the groups of its pods.
+So a new pod needs one comparison with each selector, and one new element in each set that selects it. A changed policy
+needs new rules, and new groups for its pods.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class PolicyTable:
     Args:
         is_beside_api: returns True for the address of a pod on the API server's node.
         api: address and port of the API server.
-        on_cut: called with a policy's key, and whether there is no room for it, when this changes.
+        on_cut: called with a policy's key and True when there is no room for the policy, and with False when there is
+            room again.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class PolicyTable:
         self._freed: set[str] = set()
         # For each address, the uid of the pod that got it last.
         self._owners: dict[str, str] = {}
-        # For each direction and each address of an isolated pod: its group now, and its group in the filter.
+        # For each direction and each address of an isolated pod: its current group, and its group in the filter.
         self._groups: dict[Direction, dict[str, PolicyGroup]] = {"ingress": {}, "egress": {}}
         self._applied: dict[Direction, dict[str, str]] = {"ingress": {}, "egress": {}}
         self._blocked: set[str] = set()
@@ -86,7 +87,7 @@ class PolicyTable:
         return bool(self._dirty_policies or self._dirty_pods or self._regrouped or self._freed)
 
     def policy_changed(self, kind: str, policy: Object) -> None:
-        """Note an informer's event about a NetworkPolicy."""
+        """Record an informer's event about a NetworkPolicy."""
         key = key_of(policy)
         known = self._objects.get(key)
         if kind == "DELETED":
@@ -98,7 +99,7 @@ class PolicyTable:
         self._dirty_policies[key] = None
 
     def namespace_changed(self, kind: str, namespace: Object) -> None:
-        """Note an informer's event about a Namespace."""
+        """Record an informer's event about a Namespace."""
         name = namespace["metadata"]["name"]
         labels = {} if kind == "DELETED" else namespace["metadata"].get("labels") or {}
         if self._namespaces.get(name, {}) != labels:
@@ -111,7 +112,7 @@ class PolicyTable:
             self._namespaces.pop(name, None)
 
     def pod_changed(self, kind: str, pod: Object) -> None:
-        """Note an informer's event about a pod."""
+        """Record an informer's event about a pod."""
         uid = pod["metadata"]["uid"]
         known = self.pods.get(uid)
         if kind == "DELETED":
@@ -129,7 +130,7 @@ class PolicyTable:
             self._dirty_pods[uid] = None
 
     def address_known(self, uid: str, ip: str) -> None:
-        """Note that a pod has this address now."""
+        """Record that a pod has this address now."""
         pod = self.pods.get(uid)
         if pod is not None and not pod.host_network:
             pod.ip = ip
@@ -138,7 +139,7 @@ class PolicyTable:
             self._dirty_pods[uid] = None
 
     def address_gone(self, uid: str) -> None:
-        """Note that a pod has no address any more; it may get another one. Idempotent."""
+        """Record that a pod has no address any more. The pod may get another address. Idempotent."""
         pod = self.pods.get(uid)
         if pod is None or not pod.ip:
             return
@@ -159,9 +160,9 @@ class PolicyTable:
     # --- work ------------------------------------------------------------------------------------------------------
 
     def update(self) -> Iterator[None]:
-        """Handle the events until now; yield after each small piece of work, so that the caller can pause.
+        """Handle all recorded events. Yield after each small piece of work, so that the caller can pause.
 
-        Events that come meanwhile are left to the next call. So a call ends even if events never stop.
+        Later events are left to the next call. So a call ends even if events never stop.
         """
         policies, self._dirty_policies = self._dirty_policies, {}
         freed, self._freed = self._freed, set()
@@ -218,7 +219,7 @@ class PolicyTable:
             self._weights.pop(namespace, None)
 
     def _note_cut(self, key: Key, weight: int | None, *, report: bool) -> None:
-        """Note that there is no room for a policy of this weight; None when it has room or no longer exists."""
+        """Record whether there is no room for a policy. weight: its weight; None if it has room or was deleted."""
         before, cut = key in self._cut, weight is not None
         if weight is None:
             self._cut.pop(key, None)
@@ -228,11 +229,11 @@ class PolicyTable:
             self._on_cut(key, cut)
 
     def _retry_cut(self) -> None:
-        """Note the policies for which there is room now. The others are not read again: that takes long."""
+        """Mark the policies for which there is room now. Other policies are not read again, because that takes long."""
         total = sum(self._weights.values())
         weights = dict(self._weights)
         for key, weight in self._cut.items():
-            # Until it has room, it weighs 1.
+            # A policy for which there is no room weighs 1.
             more, of_namespace = weight - 1, weights.get(key[0], 0)
             fits = of_namespace + more <= self._most_of_namespace and total + more <= MOST
             if fits and weight <= MOST_OF_ONE:
@@ -319,12 +320,12 @@ class PolicyTable:
         ]
 
     def group(self, direction: Direction, ip: str) -> PolicyGroup | None:
-        """Return the group that decides about an address's connections; None for one that is not isolated."""
+        """Return the group that decides about an address's connections; None for an address that is not isolated."""
         return self._groups[direction].get(ip)
 
 
 def _parse(key: Key, policy: Object, most: int) -> EnforcedPolicy:
-    """Return a policy. The API server validates them, so one that cannot be read is an error: it allows nothing."""
+    """Return a policy. A policy that cannot be read is logged, and allows nothing; the API server should refuse it."""
     try:
         return parse_policy(policy, most)
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The filter's chains: what policies allow, and the groups of policies that select a pod. Pure."""
+"""The filter's chains: the rules of policies, and the groups of policies that select a pod. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _Rules = tuple[Allowance, ...]
 
 
 class Chain:
-    """The chain of one policy, or of several policies that allow the same.
+    """The chain of one policy, or of several policies with the same rules.
 
     filter_rules: its rules for the filter.
-    users: how many policies and groups use it.
+    users: how many policies and groups use the chain.
     made: True once the filter has it.
     """
 
@@ -34,7 +34,7 @@ class Chain:
             )
             for rule in rules
         ]
-        # Made here and not in `take_changes`, which would make the rules of all chains in one turn of the event loop.
+        # Made here, because `take_changes` would make the rules of all chains in one turn of the event loop.
         self.filter_rules = tuple(
             AllowRule(
                 peers.name if peers is not None else "",
@@ -69,7 +69,7 @@ class Chain:
 class PolicyGroup:
     """The chains of the policies that select a pod in one direction.
 
-    chains: those that allow something.
+    chains: the chains that allow something.
     users: how many pods are in the group.
     made: True once the filter has it.
     reaches_api: True when its pods may connect to the API server.
@@ -85,12 +85,12 @@ class PolicyGroup:
         self.reaches_api = any(_reaches(rule, *api) for chain in chains for rule, _, _ in chain.parts)
 
     def allows(self, peer: str, address: str, port: int, protocol: str) -> bool:
-        """Return True when one of its policies allows a connection, as `Chain.allows`."""
+        """Return True when one of its policies allows a connection. The parameters are those of `Chain.allows`."""
         return any(chain.allows(peer, address, port, protocol) for chain in self.chains)
 
 
 def _reaches(rule: Allowance, address: str, port: int) -> bool:
-    """Return True when a rule allows connections to a node's address, which only ranges of addresses can hold."""
+    """Return True when a rule allows connections to a node's address. Only ranges of addresses can contain it."""
     if rule.protocol not in ("", "TCP") or rule.port_name or isinstance(rule.peers, frozenset):
         return False
     return (rule.ports is None or rule.ports[0] <= port <= rule.ports[1]) and (
@@ -101,7 +101,8 @@ def _reaches(rule: Allowance, address: str, port: int) -> bool:
 class RuleChains:
     """All chains and groups.
 
-    sets: the sets that they use. names: as for `FilterSets`. api: address and port of the API server.
+    sets: the sets of the rules. names: yields the numbers in the names of new chains. api: address and port of the API
+    server.
     """
 
     def __init__(self, sets: FilterSets, names: Iterator[int], api: tuple[str, int]) -> None:
@@ -109,12 +110,12 @@ class RuleChains:
         self._names = names
         self._api = api
         self._chains: dict[tuple[Direction, _Rules], Chain] = {}
-        # The chains of each policy: finding them by what they allow takes long.
+        # The chains of each policy are cached, because finding them by their rules takes long.
         self._kept: dict[EnforcedPolicy, dict[Direction, Chain]] = {}
         self._groups: dict[tuple[Direction, tuple[str, ...]], PolicyGroup] = {}
 
     def keep(self, policy: EnforcedPolicy) -> None:
-        """Make the chains of a policy; policies that allow the same share them. `release` undoes this."""
+        """Make the chains of a policy. Policies with the same rules share chains. `release` undoes this."""
         self._kept[policy] = {
             direction: self._use(direction, rules) for direction, rules in policy.rules.items() if rules
         }
@@ -139,7 +140,7 @@ class RuleChains:
         return chain
 
     def join(self, direction: Direction, policies: Iterable[EnforcedPolicy]) -> PolicyGroup:
-        """Return the group of some policies that were kept; each call needs a call of `leave`."""
+        """Return the group of some policies for which `keep` was called. Each call needs a call of `leave`."""
         found = (self._kept[policy].get(direction) for policy in policies)
         names = {chain.name: chain for chain in found if chain is not None}
         key = direction, tuple(sorted(names))
@@ -153,11 +154,11 @@ class RuleChains:
         return group
 
     def leave(self, group: PolicyGroup) -> None:
-        """Note that a pod has left a group."""
+        """Record that a pod has left a group."""
         group.users -= 1
 
     def take_changes(self) -> tuple[list[FilterChange], list[FilterChange]]:
-        """Return the changes since the last call: chains to make, and chains to delete once nothing leads to them."""
+        """Return the changes since the last call: chains to make, and chains to delete once no rule leads to them."""
         made: list[FilterChange] = []
         dropped: list[FilterChange] = []
         for key, group in list(self._groups.items()):
@@ -184,7 +185,7 @@ class RuleChains:
         return made, dropped
 
     def changes_from_empty(self) -> list[FilterChange]:
-        """Return the changes that make all chains and groups as they were after the last `take_changes`."""
+        """Return the changes that bring an empty filter's chains to the state of the last `take_changes`."""
         chains: list[FilterChange] = [
             MakeRules(chain.name, chain.direction, chain.filter_rules) for chain in self._chains.values() if chain.made
         ]

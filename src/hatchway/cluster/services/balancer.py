@@ -21,7 +21,7 @@ class AffinityTable:
         self._clients: OrderedDict[str, tuple[ServiceEndpoint, float]] = OrderedDict()
 
     def find(self, client: str, now: float, seconds: int) -> ServiceEndpoint | None:
-        """Return the endpoint that has served a client within the last `seconds`; None without one.
+        """Return the endpoint that has served a client within the last `seconds`; None if there is none.
 
         now: monotonic seconds.
         """

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hatchway.kube.api import Object
+from hatchway.kube.objects import endpoint_is_ready
 
 # The name and the protocol of a port.
 PortName = tuple[str, str]
@@ -69,9 +70,7 @@ def parse_slice(found: Object, like: ParsedSlice | None = None) -> ParsedSlice:
 
 def _addresses(found: Object) -> Iterator[EndpointAddress]:
     for endpoint in found.get("endpoints") or ():
-        conditions = endpoint.get("conditions") or {}
-        # An unknown readiness counts as ready (discovery/v1, EndpointConditions).
-        ready = conditions.get("ready") is not False
+        conditions, ready = endpoint.get("conditions") or {}, endpoint_is_ready(endpoint)
         serves = conditions.get("serving") if conditions.get("serving") is not None else ready
         if not ready and not (serves and conditions.get("terminating")):
             continue
@@ -143,7 +142,7 @@ Usable = tuple[tuple[int, tuple[str, ...]], ...]
 class PortEndpoints:
     """The endpoints of one port of a Service.
 
-    Only ready endpoints get connections. When none is ready, terminating endpoints that still serve get them
+    Only ready endpoints get connections. When none is ready, connections go to terminating endpoints that still serve
     (pkg/proxy/topology.go).
 
     parts: (number, pool) for each pool of addresses: the port's number at these addresses.
@@ -199,7 +198,7 @@ class PortEndpoints:
         return any(number == endpoint.port and endpoint.ip in ips for number, ips in members)
 
     def choose(self, node: str | None = None) -> ServiceEndpoint | None:
-        """Return a random endpoint that gets connections; None without one. This takes constant time."""
+        """Return a random endpoint that gets connections; None if there is none. This takes constant time."""
         usable = self.usable(node)
         if len(usable) == 1:
             number, ips = usable[0]

@@ -1,4 +1,4 @@
-"""Answers load balancers' health checks, which ask if a node has ready endpoints of a Service, like kube-proxy.
+"""Answers load balancers' health checks as kube-proxy does: whether a node has ready endpoints of a Service.
 
 A Service of type LoadBalancer with externalTrafficPolicy Local has a healthCheckNodePort on every node
 (pkg/proxy/healthcheck/service_health.go).

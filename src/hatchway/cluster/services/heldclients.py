@@ -33,7 +33,10 @@ class HeldClients:
         return self._count
 
     def take(self, deployment: str) -> bool:
-        """Start a Deployment, and reserve a place for a client, for which `wait` must follow. False without a place."""
+        """Start a Deployment, and reserve a place for a client. Return False if there is no free place.
+
+        After True, the caller must call `wait`, which frees the place.
+        """
         self._report_use(deployment)
         if self._count >= self._most:
             return False
@@ -41,7 +44,7 @@ class HeldClients:
         return True
 
     def release(self, frontend: object, *, found: bool) -> None:
-        """Wake up the clients of a frontend. found: True if it has an endpoint, False if it will not get one."""
+        """Wake up the clients of a frontend. found: True if there is an endpoint, False if there will be none."""
         for future in self._waiting.pop(frontend, ()):
             if not future.done():
                 future.set_result(found)
@@ -63,7 +66,7 @@ class HeldClients:
                 return
             except OSError:
                 has_gone = True
-            # If the client has sent data, the data stays in the socket, and its later end cannot be noticed.
+            # If the client has sent data, the data stays in the socket, so a later disconnect cannot be noticed.
             loop.remove_reader(number)
             if has_gone and not future.done():
                 future.set_result(False)

@@ -1,8 +1,9 @@
 """Joins two connected sockets of the service proxy: the bytes of each are written to the other one.
 
-`proxy/join.py` does the same for transports. Here sockets are used directly, and all connections share one buffer, so a
-new connection costs little, and data is not copied in Python. The two directions are independent: the end of one (FIN)
-is passed on while the other continues. While one socket's buffer is full, reading from the other socket is paused.
+`proxy/join.py` does the same for transports. This module uses sockets directly, and all connections share one buffer,
+so a new connection costs little, and data is not copied in Python. The two directions are independent: the end of one
+(FIN) is passed on while the other continues. While one socket's buffer is full, reading from the other socket is
+paused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 from hatchway.cluster.services.socketpoll import ENDED, READ, WRITE, SocketPoll
 
 _RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
-# A larger buffer would not fit into a CPU's fast cache, and be slower.
+# A larger buffer would be slower, because it would not fit into a CPU's fast cache.
 _BUFFER: Final = bytearray(1 << 17)
 _VIEW: Final = memoryview(_BUFFER)
 # While more bytes than this wait to be written, on all connections together, only a little is read at a time. Otherwise
@@ -162,7 +163,7 @@ class _End:
             self._join.abort()
 
     def wait_for(self, events: int) -> None:
-        """Make the poll watch for these events instead of the present ones."""
+        """Make the poll watch for these events instead of the current ones."""
         if events != self.events:
             self._poll.change(self.number, self.events, events)
             self.events = events

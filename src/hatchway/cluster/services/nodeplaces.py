@@ -25,7 +25,7 @@ class NodePlaces:
         self._by_prefix = {_prefix(str(place.pods[0])): place.name for place in self.all}
 
     def node_of(self, ip: str) -> str | None:
-        """Return the name of the node to which, or to whose pods, this address belongs; None for other addresses."""
+        """Return the name of the node that has this address, or has a pod with it; None for other addresses."""
         return self._by_ip.get(ip) or self._by_prefix.get(_prefix(ip))
 
 

@@ -49,7 +49,7 @@ class RuleTable:
         # The slices of each Service, by their names; and the Service of each slice.
         self._slices: dict[Key, dict[str, ParsedSlice]] = {}
         self._owners: dict[Key, Key] = {}
-        # The rules of each Service, and all rules of each frontend, of which `_precedence` chooses one.
+        # The rules of each Service; all rules of each frontend (`_precedence` chooses one of them).
         self._own: dict[Key, MadeRules] = {}
         self._claims: dict[Frontend, dict[Key, tuple[Age, ServiceRule]]] = {}
         self._changed: set[Key] = set()
@@ -110,7 +110,7 @@ class RuleTable:
             `has_changes` remains True.
 
         Returns:
-            The present rule of each of these frontends; None for a frontend without a rule.
+            The current rule of each of these frontends; None for a frontend without a rule.
         """
         touched: set[Frontend] = set()
         # Try again the Services that lack rules, because the changes may have made room.

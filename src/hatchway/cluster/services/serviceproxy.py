@@ -4,7 +4,7 @@ Each ClusterIP and port with endpoints has a listening socket in the network nam
 default range of cluster addresses is local (`network/topology.py`), and addresses of added ServiceCIDRs are made local.
 Each node port has a listening socket in each node's namespace. Node ports and load balancers also have listening
 sockets on addresses of this machine. For a Service without endpoints there is no listening socket, so clients are
-refused at once, as with kube-proxy; except for Services that start on first use. If another program listens on an
+refused at once, as with kube-proxy. Services that start on first use are an exception. If another program listens on an
 address, the proxy tries again later.
 """
 
@@ -41,7 +41,7 @@ from hatchway.kube.wellknown import ENDPOINT_SLICES
 
 _log = logging.getLogger(__name__)
 
-# The part of this process's file descriptors for listening sockets, and the part of these for one namespace.
+# The share of this process's file descriptors for listening sockets; one namespace's share of these.
 _SHARE = 0.3
 _OF_NAMESPACE = 0.5
 # The most frontends that are opened in one turn of the event loop. The kubelets use the same loop.
@@ -178,7 +178,7 @@ class ServiceProxy:
         self._retired.clear()
 
     async def _wait(self) -> None:
-        """Wait for a change, or until it is time to try refused frontends again; then mark these to be opened."""
+        """Wait for a change. If none comes in time, mark the refused frontends to be tried again."""
         if not self._refused:
             await self._changed.wait()
             return
@@ -212,7 +212,7 @@ class ServiceProxy:
                 listener.endpoints_changed()
 
     async def _open_some(self) -> None:
-        """Open some of the marked frontends. Those of kube-system come first."""
+        """Open some of the marked frontends. Frontends of kube-system come first."""
         chosen = list(self._next_ones())
         for frontend in chosen:
             rule = self._wanted.pop(frontend)
@@ -303,7 +303,7 @@ class ServiceProxy:
         return listener is not None and not (listener.balancer.rule.place == "pod" != rule.place)
 
     def _refuse(self, frontend: Frontend, rule: ServiceRule, error: OSError) -> None:
-        """Record that a frontend could not be opened. Report the reason unless it was the last reported one."""
+        """Record that a frontend could not be opened. Report the reason, unless the last report had the same reason."""
         self._refused[frontend] = rule
         message = refusals.explain(frontend, rule, error)
         if self._reported.get(frontend) == message:
@@ -325,7 +325,7 @@ class ServiceProxy:
 
 
 def _is_added(frontend: Frontend, rule: ServiceRule) -> bool:
-    """Return True for an address inside the cluster that is not local there from the start.
+    """Return True for an address inside the cluster that is not local from the start.
 
     These are external addresses, and cluster addresses of ServiceCIDRs that were added.
     """

@@ -1,6 +1,6 @@
 """Makes the rules of the service proxy, which map addresses and ports to endpoints.
 
-The rules are those of kube-proxy (pkg/proxy/serviceport.go, topology.go, iptables/proxier.go). Pure.
+The rules come from kube-proxy (pkg/proxy/serviceport.go, topology.go, iptables/proxier.go). Pure.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ServiceRule:
     service: `namespace/name:port`, for logs.
     endpoints: the endpoints that get the connections.
     affinity: seconds for which a client keeps its endpoint; 0 without session affinity.
-    key: (namespace, name) of the Service; for the place "pod", of the pod, with POD before its name.
+    key: (namespace, name) of the Service; for the place "pod": of the pod, with the prefix POD before the name.
     place: the kind of the frontend's address.
     scope: None to use all endpoints; CLIENTS_NODE to use only endpoints on the client's node; or a node's name: clients
         outside this node use only its endpoints (externalTrafficPolicy: Local), and clients on it use all endpoints.
@@ -179,7 +179,8 @@ class RuleMaker:
     def of_pod(self, pod: Object) -> dict[Frontend, ServiceRule]:
         """Return the frontends of a pod's host ports, on its node's addresses (the CNI plugin portmap).
 
-        A pod that is not ready has none, because after a restart of the cluster its address may belong to another pod.
+        A pod that is not ready has no frontends, because its address may belong to another pod after a restart of the
+        cluster.
         """
         spec, ip = pod["spec"], (pod.get("status") or {}).get("podIP") or ""
         node_ip = self._nodes.ips.get(spec.get("nodeName") or "")
@@ -207,7 +208,7 @@ class RuleMaker:
         everywhere = host_ip in ("", "0.0.0.0", "::")
         if everywhere or host_ip == node_ip:
             yield Frontend(protocol, node_ip, port)
-        # Without a private network, nodes have no loopback interface of their own: it is this machine's.
+        # Without a private network, nodes have no loopback interface of their own: they use this machine's.
         if self._cluster_ips and everywhere:
             yield Frontend(protocol, plan.HOST_IP, port, node_ip)
         elif self._cluster_ips and host_ip != node_ip and is_ipv4(host_ip) and is_loopback(host_ip):

@@ -1,6 +1,6 @@
 """Calls functions when sockets are ready, for the many short connections of the service proxy.
 
-With libuv, the event loop's `add_reader` needs seven system calls for each socket; this needs one. On Linux, all
+With libuv, the event loop's `add_reader` needs seven system calls for each socket; this module needs one. On Linux, all
 sockets are in one epoll(7) instance, and the event loop watches only this instance's descriptor. On other platforms the
 event loop watches the sockets.
 """

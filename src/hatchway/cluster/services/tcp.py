@@ -25,7 +25,7 @@ from hatchway.proxy.acceptloop import AcceptLoop, refuse
 _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
-# The part of the process's descriptors for TCP connections; a connection needs two.
+# The share of the process's descriptors for TCP connections; a connection needs two.
 SHARE = 0.25
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 _CONNECTED = (0, errno.EISCONN)

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 # The seconds after which an unused flow ends. This is conntrack's default for flows without an answer
 # (net.netfilter.nf_conntrack_udp_timeout), but it is used for all flows.
 IDLE_SECONDS = 30.0
-# The part of the process's descriptors for UDP flows.
+# The share of the process's descriptors for UDP flows.
 SHARE = 0.2
 _MAX_DATAGRAM = 65535
 # The most datagrams of a socket that are read in one iteration of the event loop.
@@ -80,7 +80,7 @@ class UdpListener:
     abort = close
 
     def endpoints_changed(self) -> None:
-        """Drop flows to removed endpoints, so that their clients get another one (kube-proxy clears conntrack)."""
+        """Drop flows to removed endpoints, so that their clients get other endpoints (kube-proxy clears conntrack)."""
         self.check_flows(list(self._flows))
 
     @property
@@ -89,7 +89,7 @@ class UdpListener:
         return list(self._flows)
 
     def check_flows(self, clients: Sequence[ClientAddress]) -> None:
-        """Drop those of the clients' flows that the balancer does not offer any more."""
+        """Drop the flows of these clients to endpoints that the balancer no longer offers."""
         for client in clients:
             flow = self._flows.get(client)
             if flow is not None and not self.balancer.offers(flow.endpoint, client[0]):

@@ -73,7 +73,11 @@ def _add_blob(store: ImageStore, archive: tarfile.TarFile, digest: str) -> None:
     with store.open_blob(digest) as file:
         reader = _VerifyingReader(file, digest)
         archive.addfile(_header(_path(digest), store.blob_size(digest)), reader)
-        reader.verify()
+        try:
+            reader.verify()
+        except BadImage:
+            store.delete_if_damaged(digest)
+            raise
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:

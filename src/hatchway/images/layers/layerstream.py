@@ -149,7 +149,8 @@ class LayerStream:
         if self._hash.hexdigest() != self._expected:
             raise BadLayer(
                 f"its content has the digest {self._hash.name}:{self._hash.hexdigest()}, "
-                f"and its image's configuration says {self._hash.name}:{self._expected}"
+                f"and its image's configuration says {self._hash.name}:{self._expected}; "
+                "the image was built like this, and must be built again"
             )
 
     def _next_piece(self) -> bytes:

@@ -123,7 +123,7 @@ def _unpack(
             places.empty(directory)
             place.rmdir()
         if isinstance(error, BadLayer):
-            raise _unusable(layer, error) from error
+            raise _unusable(blobs, layer, error) from error
         if isinstance(error, NoRoomForLayer):
             raise NoRoomForLayer(f"the layer {layer.digest} cannot be unpacked: {error}") from error
         raise
@@ -138,10 +138,15 @@ def _verify(blobs: BlobFiles, directory: int, layer: PackedLayer, limits: Unpack
         with blobs.open(layer.digest) as blob, LayerStream(blob, layer.diff_id, largest) as stream:
             stream.verify()
     except BadLayer as error:
-        raise _unusable(layer, error) from error
+        raise _unusable(blobs, layer, error) from error
 
 
-def _unusable(layer: PackedLayer, error: BadLayer) -> BadLayer:
+def _unusable(blobs: BlobFiles, layer: PackedLayer, error: BadLayer) -> BadLayer:
+    """Return the error of a layer. If the cause is that the blob's file is damaged, the file is deleted."""
+    if blobs.delete_if_damaged(layer.digest):
+        return BadLayer(
+            f"the file of the layer {layer.digest} was damaged and is deleted; pull or load the image again"
+        )
     return BadLayer(f"the layer {layer.digest} cannot be unpacked: {error}")
 
 

@@ -39,8 +39,8 @@ async def download(
 ) -> bool:
     """Download a blob into the store. Continues the part of an earlier download; when cancelled, leaves its own part.
 
-    repository: the image's registry and repository. A blob in the store is downloaded again if it belongs only to
-    private images of other repositories.
+    repository: the image's registry and repository. A blob in the store, or a part of one, is downloaded again if it
+    belongs only to private images of other repositories.
 
     Returns:
         False when the store already had the blob.
@@ -51,10 +51,16 @@ async def download(
     """
     lock = _under_way.setdefault((str(store.path), blob.digest), asyncio.Lock())
     async with lock:
-        if store.has_blob(blob.digest) and not store.is_withheld(blob.digest, repository):
+        is_withheld = store.is_withheld(blob.digest, repository)
+        if store.has_blob(blob.digest) and not is_withheld:
             return False
+        if client.grant is not None:
+            await asyncio.to_thread(store.begin_private, blob.digest, repository)
         for is_last in (False, True):
             async with _writer(store, blob) as writer:
+                if is_withheld:
+                    # The part is of a private image. The registry must serve the whole blob, not only the rest.
+                    await asyncio.to_thread(writer.restart)
                 began_at = writer.offset
                 await _fill(client, writer, blob, report)
                 try:
@@ -64,6 +70,8 @@ async def download(
                     if is_last or not began_at:
                         raise PullError("invalid", str(error)) from error
                 else:
+                    is_private = client.grant is not None
+                    await asyncio.to_thread(store.fetched, blob.digest, repository, private=is_private)
                     return True
     raise AssertionError("the last round returns or raises")
 

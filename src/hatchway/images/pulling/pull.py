@@ -178,12 +178,14 @@ class _Pull:
             raise error.while_doing(doing) from None
         manifest = parse_manifest(found.content)
         check_manifest(manifest)
+        # A hostile manifest may name a layer of many gigabytes, which must not be read for this.
+        await asyncio.to_thread(self._store.delete_if_damaged, manifest.config.digest, CONFIG_LIMIT)
         await self._fetch(client, manifest.config)
         config = parse_config(await asyncio.to_thread(self._store.read_blob, manifest.config.digest, CONFIG_LIMIT))
         check_config(config, manifest, self._platform)
         await self._fetch_layers(client, manifest)
         for document in [found] if index is None else [index, found]:
-            await self._put(document)
+            await self._put(document, private=client.grant is not None)
         return await asyncio.to_thread(
             self._store.add, self._reference, found.digest, "" if index is None else index.digest, client.grant
         )
@@ -243,8 +245,14 @@ class _Pull:
             return None  # The blob is damaged: download it again.
         return ManifestDocument(content, digest)
 
-    async def _put(self, document: ManifestDocument) -> None:
+    async def _put(self, document: ManifestDocument, *, private: bool) -> None:
+        """Store a document that the registry has served, or that was in the store and is not withheld."""
+
         def write() -> None:
+            if private and not self._store.has_blob(document.digest):
+                self._store.begin_private(document.digest, self._reference.name)
+            self._store.fetched(document.digest, self._reference.name, private=private)
+            self._store.delete_if_damaged(document.digest)
             if not self._store.has_blob(document.digest):
                 with self._store.begin_blob(document.digest, len(document.content)) as writer:
                     writer.restart()

@@ -86,12 +86,32 @@ class BlobFiles:
                     if is_digest(found := f"{algorithm}:{entry.name}"):
                         yield found
 
+    def parts(self) -> Iterator[str]:
+        """Yield the hexadecimal parts of the digests of unfinished downloads."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self._partial):
+                yield entry.name.partition(".")[0]
+
     def delete(self, digest: str) -> int:
         """Delete a blob; return its size in bytes."""
         path = self.path(digest)
         size = path.stat().st_size
         path.unlink()
         return size
+
+    def delete_if_damaged(self, digest: str, limit: int | None = None) -> bool:
+        """Delete a blob whose file does not have its digest; see `ImageStore.delete_if_damaged`."""
+        path = self.path(digest)
+        try:
+            with open(path, "rb") as file:
+                if limit is not None and os.fstat(file.fileno()).st_size > limit:
+                    return False
+                if _hash_of_file(file, digest) == digest.partition(":")[2]:
+                    return False
+        except FileNotFoundError:
+            return False
+        path.unlink(missing_ok=True)
+        return True
 
     def begin(self, digest: str, size: int, committed: Callable[[str], None]) -> BlobWriter:
         """Return the writer of a blob; see `ImageStore.begin_blob`.
@@ -261,6 +281,14 @@ def hash_of(digest: str, data: bytes) -> str:
     """Return the digest of the data, by the algorithm of `digest`."""
     algorithm = digest.partition(":")[0]
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def _hash_of_file(file: BinaryIO, digest: str) -> str:
+    """Return the hexadecimal hash of a file's content, by the algorithm of `digest`."""
+    found = hashlib.new(digest.partition(":")[0])
+    while data := file.read(_CHUNK):
+        found.update(data)
+    return found.hexdigest()
 
 
 def _make_directories(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The image store of this machine's user: blobs by their digests, and the names of images.
 
 blobs/, partial/   blobs, and parts of downloads (blobs.py)
+origins/           which blobs are private, of those that no image of the index has (bloborigins.py)
 names.json         the index of images and their names (storenames.py, storedimages.py)
 uses/              images and blobs in use (storeuses.py, ownuses.py)
 lock               the lock of the store (storelock.py)
@@ -26,6 +27,7 @@ from typing import BinaryIO
 from hatchway.files import state_home
 from hatchway.images.contents import BadImage, Image, PullGrant
 from hatchway.images.reference import Reference
+from hatchway.images.store.bloborigins import BlobOrigins
 from hatchway.images.store.blobs import BlobFiles, BlobWriter
 from hatchway.images.store.garbage import Garbage
 from hatchway.images.store.layerplaces import USERS_WAYS, LayerPlaces
@@ -65,6 +67,7 @@ class ImageStore:
         self._stored = StoredImages(self._names, self._blobs)
         self._lock = StoreLock(path)
         self._uses = OwnUses(path, self._lock, self._blobs)
+        self._origins = BlobOrigins(path)
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
@@ -104,13 +107,42 @@ class ImageStore:
         return self._uses.has_blob(digest)
 
     def is_withheld(self, digest: str, repository: str) -> bool:
-        """Return True when a blob belongs only to private images of other repositories.
+        """Return True when a blob, or the part of one, belongs only to private images of other repositories.
 
         A pull from `repository` must download such a blob, although the store has it. Otherwise a registry that does
         not have a private image could name the image's blobs, and pods could use the image by the registry's name.
+
+        repository: "" for an archive, which must have such a blob itself.
         """
         holders = [entry for entry in self._names.read() if digest in entry.blobs()]
-        return bool(holders) and not any(entry.is_open_to(repository) for entry in holders)
+        if holders:
+            return not any(entry.is_open_to(repository) for entry in holders)
+        origins = self._origins.read(digest)
+        return bool(origins) and repository not in origins
+
+    def begin_private(self, digest: str, repository: str) -> None:
+        """Record that a blob is private, before it is fetched from a repository with a pod's Secret.
+
+        Nothing is recorded for a blob that is withheld from the repository: it has to be fetched first (`fetched`).
+
+        Raises OSError, StoreError.
+        """
+        with self._lock.held(shared=False):
+            if not self.is_withheld(digest, repository):
+                self._origins.add(digest, repository)
+
+    def fetched(self, digest: str, repository: str, *, private: bool) -> None:
+        """Record that a repository has served a whole blob. private: only with a pod's Secret.
+
+        Raises OSError, StoreError.
+        """
+        if not private and not self._origins.read(digest):
+            return
+        with self._lock.held(shared=False):
+            if not private:
+                self._origins.remove(digest)
+            elif self.is_withheld(digest, repository):
+                self._origins.add(digest, repository)
 
     def blob_size(self, digest: str) -> int:
         """Return a blob's size in bytes. Raises BadImage when it is not in the store."""
@@ -125,6 +157,15 @@ class ImageStore:
             BadImage: the blob is not in the store, it is larger, or its file is damaged.
         """
         return self._blobs.read(digest, limit)
+
+    def delete_if_damaged(self, digest: str, limit: int | None = None) -> bool:
+        """Delete a blob whose file does not have its digest, so that it can be pulled or loaded again.
+
+        The whole file is read. limit: do nothing when the file is larger, in bytes; None for any size.
+
+        Returns True when it was damaged. Raises OSError.
+        """
+        return self._blobs.delete_if_damaged(digest, limit)
 
     def open_blob(self, digest: str) -> BinaryIO:
         """Open a blob for reading. The caller closes it. Raises BadImage when it is not in the store."""
@@ -165,6 +206,7 @@ class ImageStore:
         from hashlib import sha256
 
         digest = f"sha256:{sha256(data).hexdigest()}"
+        self._blobs.delete_if_damaged(digest, len(data))
         if not self.has_blob(digest):
             with self.begin_blob(digest, len(data)) as writer:
                 writer.restart()
@@ -344,6 +386,7 @@ class ImageStore:
                 garbage.size += self._blobs.delete(digest)
                 garbage.blobs += 1
         garbage.size += self._blobs.delete_broken_downloads()
+        self._origins.sweep({*(one.partition(":")[2] for one in self._blobs.digests()), *self._blobs.parts()})
         return garbage
 
     def _remove_layers(self, garbage: Garbage) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import struct
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -231,6 +234,86 @@ def test_a_full_disk_does_not_stop_the_store(tmp_path: Path) -> None:
     _compact(store)
     _append(store, _labels("m"), [(2, 2.0)])
     assert [time for time, _ in _content(store)[_labels("m")]] == [1, 2]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Return a function that makes the disk full (True) for files that are synchronized, or gives it room (False)."""
+    synchronize = os.fsync
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return lambda full: monkeypatch.setattr(os, "fsync", fail if full else synchronize)
+
+
+def _fill(store: TimeSeriesStore, block: int, samples: int = 40) -> None:
+    for number in range(50):
+        _append(
+            store,
+            _labels("m", number=str(number)),
+            [(block * 1000 + place, math.sin(block * number * place)) for place in range(samples)],
+        )
+
+
+def test_samples_of_a_block_that_could_not_be_written_survive_a_restart(
+    tmp_path: Path, full_disk: Callable[[bool], None]
+) -> None:
+    store = TimeSeriesStore(directory=tmp_path)
+    _fill(store, 0)
+    _compact(store)
+    full_disk(True)
+    for block in (1, 2):
+        _fill(store, block)
+        _compact(store)
+    before = _content(store)
+    store.close()
+    again = TimeSeriesStore(directory=tmp_path)
+    assert _content(again) == before
+    # The same after the disk has room again.
+    full_disk(False)
+    _compact(again)
+    again.close()
+    assert _content(TimeSeriesStore(directory=tmp_path)) == before
+
+
+def test_a_block_that_could_not_be_written_is_written_by_a_later_compaction(
+    tmp_path: Path, full_disk: Callable[[bool], None]
+) -> None:
+    store = TimeSeriesStore(directory=tmp_path)
+    full_disk(True)
+    for block in (1, 2):
+        _fill(store, block)
+        _compact(store)
+    assert not list(tmp_path.glob("*.block"))
+    full_disk(False)
+    _fill(store, 3)
+    _compact(store)
+    assert len(list(tmp_path.glob("*.block"))) == 3
+    assert [path.stat().st_size for path in tmp_path.glob("*.journal")] == [0]
+    before = _content(store)
+    assert all(len(samples) == 120 for samples in before.values())
+    store.close()
+    assert _content(TimeSeriesStore(directory=tmp_path)) == before
+
+
+def test_journals_of_blocks_that_cannot_be_written_count_in_the_size_of_the_store(
+    tmp_path: Path, full_disk: Callable[[bool], None]
+) -> None:
+    limit = 400_000
+    store = TimeSeriesStore(StoreLimits(size=limit), tmp_path)
+    full_disk(True)
+    for block in range(30):
+        _fill(store, block)
+        _compact(store)
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
+    assert store.size <= limit
+    assert 0 < len(store.blocks) < 30
+    before = _content(store)
+    store.close()
+    again = TimeSeriesStore(directory=tmp_path)
+    assert _content(again) == before
+    assert [samples[-1][0] for samples in before.values()] == [29_039] * 50
 
 
 def test_the_staleness_marker_is_no_other_nan() -> None:

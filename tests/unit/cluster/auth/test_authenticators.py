@@ -6,6 +6,7 @@ import asyncio
 import base64
 import inspect
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -325,6 +326,32 @@ async def test_too_many_different_passwords_at_once(authenticator: Authenticator
     ]
     assert set(codes) == {401, 429}
     assert len(authenticator.basic._running) == 0
+
+
+@pytest.mark.usefixtures("cheap")
+async def test_a_request_after_a_change_does_not_join_a_check_of_the_old_password(
+    authenticator: Authenticator, state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, released = threading.Event(), threading.Event()
+    verify = basic._matches
+
+    def verify_later(*args: Any) -> bool:
+        started.set()
+        return released.wait(60) and verify(*args)
+
+    monkeypatch.setattr(basic, "_matches", verify_later)
+    good = request("/", Authorization=password("ada", "old"))
+    credentialfiles.set_password(state, user="ada", groups=[], password="old")
+    before = asyncio.ensure_future(authenticator.authenticate(good))
+    assert await asyncio.to_thread(started.wait, 60)
+    credentialfiles.set_password(state, user="ada", groups=[], password="new")
+    after = asyncio.ensure_future(authenticator.authenticate(good))
+    await asyncio.sleep(0)
+    released.set()
+    assert (await before).name == "ada"
+    with pytest.raises(ApiError) as caught:
+        await after
+    assert caught.value.code == 401
 
 
 @given(st.binary(max_size=40) | st.text(max_size=20).map(str.encode))

@@ -26,6 +26,18 @@ _pairs = msgspec.msgpack.Decoder(list[tuple[tuple[str, str], ...]])
 _LABEL_BYTES = 256 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class BlockFile:
+    """The file to which a block is to be written.
+
+    path: the file.
+    journals: the files that contain the block's samples until it is written.
+    """
+
+    path: Path
+    journals: tuple[Path, ...]
+
+
 @dataclass(slots=True)
 class SampleBlock:
     """A period's samples.
@@ -33,8 +45,9 @@ class SampleBlock:
     begin, end: the times of the first and the last sample, milliseconds.
     places: the place of each series' chunk in `data`, as one number: offset << 24 | length.
     data: the chunks, one after the other. A mapped file does not count as this program's memory.
-    size: the bytes of the file, or in memory.
+    size: the bytes of the file, or in memory; the files of `unwritten` are counted, too.
     path: the file; None for a block in memory.
+    unwritten: where to write a block that is not in a file yet; None when it is, or when the store has no directory.
     """
 
     begin: int
@@ -43,6 +56,7 @@ class SampleBlock:
     data: bytes | memoryview
     size: int
     path: Path | None = None
+    unwritten: BlockFile | None = None
 
     def chunk(self, series: int) -> bytes | None:
         """Return a series' chunk; None when it has no samples in this block."""
@@ -67,7 +81,9 @@ def places_of(chunks: Sequence[bytes]) -> list[int]:
     return places
 
 
-def file_bytes(begin: int, end: int, labels: Sequence[Labels], places: Sequence[int], data: bytes) -> bytes:
+def file_bytes(
+    begin: int, end: int, labels: Sequence[Labels], places: Sequence[int], data: bytes | memoryview
+) -> bytes:
     """Return the content of a block's file."""
     head = _SPAN.pack(begin, end) + zlib.compress(msgspec.msgpack.encode(labels), 6)
     return frame(head) + frame(array("Q", places).tobytes()) + frame(data)

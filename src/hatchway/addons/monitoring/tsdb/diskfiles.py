@@ -1,4 +1,7 @@
-"""The files of a store: `NUMBER.journal`, and `NUMBER.block`, which replaces the journals with lower numbers."""
+"""The files of a store: `NUMBER.journal`, and `NUMBER.block`, which replaces the journals with lower numbers.
+
+Blocks must be written in the order of their numbers: a block removes the journals of all blocks with lower numbers.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hatchway.addons.monitoring.tsdb import journal as journals
-from hatchway.addons.monitoring.tsdb.block import SampleBlock, read_file
+from hatchway.addons.monitoring.tsdb.block import BlockFile, SampleBlock, file_bytes, read_file
 from hatchway.addons.monitoring.tsdb.journal import Journal
 from hatchway.addons.monitoring.tsdb.labels import Labels
 from hatchway.files import write_private
@@ -85,9 +88,9 @@ class StoreFiles:
         except OSError as error:
             log.warning("the samples of %s are lost: %s", path, error)
 
-    def next_journal(self) -> list[Path]:
-        """Begin a new journal; return the old journals' files, to be removed when a block contains their samples."""
-        old = [*self._old, self.journal.path]
+    def next_journal(self) -> BlockFile:
+        """Begin a new journal; return the file for a block with the samples of the old journals."""
+        old = (*self._old, self.journal.path)
         self._old = []
         self.journal.close()
         self._number += 1
@@ -95,17 +98,43 @@ class StoreFiles:
             self.journal = Journal(self._path(".journal"))
         except OSError as error:
             log.error("samples are kept in memory only: %s", error)
-        return old
+        return BlockFile(self._path(".block"), old)
 
-    def write_block(self, content: bytes) -> SampleBlock | None:
-        """Write a block's file, and return the block, mapped. Return None after an error, which is logged."""
-        path = self._path(".block")
+    def size_of(self, file: BlockFile) -> int:
+        """Return the bytes of the journals that a block is to replace."""
+        return sum(_size(path) for path in file.journals)
+
+    def write_block(self, block: SampleBlock, labels: Sequence[Labels]) -> bool:
+        """Write a block to a file, from which it is then read, and remove the journals that it replaces.
+
+        Args:
+            block: a block that is `unwritten`.
+            labels: the labels of its series, in the order of its `places`.
+
+        Returns:
+            False after an error, which is logged. The journals stay then.
+        """
+        file = block.unwritten
+        if file is None:
+            return True
+        content = file_bytes(block.begin, block.end, labels, list(block.places.values()), block.data)
         try:
-            write_private(path, content)
-            return read_file(path)[0]
+            write_private(file.path, content)
+            stored = read_file(file.path)[0]
         except (OSError, ValueError) as error:
-            log.error("%s cannot be written, its samples are kept in memory only: %s", path, error)
-            return None
+            log.error("%s cannot be written, its samples stay in the journal: %s", file.path, error)
+            self.remove([file.path])
+            return False
+        block.data, block.path, block.size, block.unwritten = stored.data, stored.path, stored.size, None
+        self.remove(file.journals)
+        return True
+
+    def remove_block(self, block: SampleBlock) -> None:
+        """Remove the file of a block, or the journals that contain its samples."""
+        if block.path is not None:
+            self.remove([block.path])
+        if block.unwritten is not None:
+            self.remove(block.unwritten.journals)
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove files; errors are logged."""
@@ -114,3 +143,10 @@ class StoreFiles:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 log.warning("%s cannot be removed: %s", path, error)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -11,9 +11,9 @@ _HEAD = struct.Struct("<II")
 LONGEST = 64 << 20
 
 
-def frame(payload: bytes) -> bytes:
+def frame(payload: bytes | memoryview) -> bytes:
     """Return a payload as a frame."""
-    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+    return b"".join((_HEAD.pack(len(payload), zlib.crc32(payload)), payload))
 
 
 def frames(data: bytes | memoryview) -> Iterator[memoryview]:

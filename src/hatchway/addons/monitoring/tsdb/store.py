@@ -1,8 +1,9 @@
 """The store: appends samples, finds series, and deletes old samples to stay within its limits.
 
 New samples are in the head: two arrays for each series. When the head has half an hour of samples, it becomes a block,
-which is compressed and, if there is a directory, written to a file. The oldest block is dropped when the store is
-too large or the block is too old.
+which is compressed and, if there is a directory, written to a file. A block that cannot be written (a full disk) is
+kept in memory, and its samples stay in the journal; later compactions write it again. The oldest block is dropped when
+the store is too large or the block is too old.
 
 One thread appends; other threads may select. A selection takes references to arrays and blocks under a lock, for some
 series at a time; it reads samples without the lock.
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatchway.addons.monitoring.tsdb.block import SampleBlock, file_bytes, places_of
+from hatchway.addons.monitoring.tsdb.block import BlockFile, SampleBlock, places_of
 from hatchway.addons.monitoring.tsdb.chunks import LONGEST, encode
 from hatchway.addons.monitoring.tsdb.diskfiles import StoreFiles
 from hatchway.addons.monitoring.tsdb.index import LabelIndex
@@ -289,6 +290,8 @@ class TimeSeriesStore:
     def compact(self, series_at_once: int = 50) -> Iterator[None]:
         """Make a block from the head, and drop blocks beyond the limits. The caller must run the iterator to its end.
 
+        Blocks that could not be written before are written first.
+
         It yields after each `series_at_once` series, so that the caller can do other work and append samples.
         """
         with self._lock:
@@ -298,7 +301,7 @@ class TimeSeriesStore:
                 series.times, series.values = array("q"), array("d")
             self._head = {}
             count, self._head_samples = self._head_samples, 0
-        old = self._files.next_journal() if self._files is not None else []
+        file = self._files.next_journal() if self._files is not None else None
         chunks: list[bytes] = []
         kept: list[TimeSeries] = []
         begin, end = 1 << 62, -(1 << 62)
@@ -311,21 +314,31 @@ class TimeSeriesStore:
             if number % series_at_once == 0:
                 yield
         if kept:
-            self._add_block(begin, end, kept, chunks)
+            self._add_block(begin, end, kept, chunks, file)
             log.debug("%d samples of %d series are a block now", count, len(kept))
-        if self._files is not None:
-            self._files.remove(old)
+        elif self._files is not None and file is not None:
+            self._files.remove(file.journals)
+        yield from self._write_blocks()
         self._enforce()
 
-    def _add_block(self, begin: int, end: int, kept: list[TimeSeries], chunks: list[bytes]) -> None:
+    def _write_blocks(self) -> Iterator[None]:
+        """Write the blocks that are not in files, the oldest first, up to the first that cannot be written."""
+        if self._files is None:
+            return
+        for block in self.blocks:
+            if block.unwritten is not None:
+                if not self._files.write_block(block, [self._series[number].labels for number in block.places]):
+                    return
+                yield
+
+    def _add_block(
+        self, begin: int, end: int, kept: list[TimeSeries], chunks: list[bytes], file: BlockFile | None
+    ) -> None:
         places, data = places_of(chunks), b"".join(chunks)
         numbers = dict(zip([series.number for series in kept], places, strict=True))
-        block = SampleBlock(begin, end, numbers, data, len(data))
-        if self._files is not None:
-            content = file_bytes(begin, end, [series.labels for series in kept], places, data)
-            stored = self._files.write_block(content)
-            if stored is not None:
-                block.data, block.path, block.size = stored.data, stored.path, stored.size
+        block = SampleBlock(begin, end, numbers, data, len(data), unwritten=file)
+        if self._files is not None and file is not None:
+            block.size += self._files.size_of(file)
         with self._lock:
             for series in kept:
                 series.blocks += 1
@@ -343,8 +356,8 @@ class TimeSeriesStore:
                     series = self._series[number]
                     series.blocks -= 1
                     self._forget_empty(series)
-            if self._files is not None and block.path is not None:
-                self._files.remove([block.path])
+            if self._files is not None:
+                self._files.remove_block(block)
         with self._lock:
             for series in [series for series in self._series.values() if not series.blocks]:
                 self._forget_empty(series)

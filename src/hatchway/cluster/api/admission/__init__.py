@@ -1,1 +1,1 @@
-"""Checks writes that RBAC allows and other rules may forbid. It imports fields, patch, registry and the rooms below."""
+"""Admission: further checks of writes that RBAC allows. Imports `fields/`, `patch/`, `registry/` and rooms below."""

@@ -1,4 +1,4 @@
-"""Makes the admission plugins of a cluster: those without settings, and those of webhooks and of policies."""
+"""Makes the admission plugins of a cluster: plugins without settings, plugins for webhooks, plugins for policies."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def webhook_plugins(
 
     rows: returns the rows of all types.
     caller: sends requests to webhooks.
-    decide: the cluster's authorizer, which match conditions can ask.
+    decide: the cluster's authorizer, for match conditions that use `authorizer`.
     """
     matcher = WebhookMatcher(store, rows, condition_check(decide))
     return [
@@ -87,7 +87,7 @@ def policy_plugins(store: Store, rows: Callable[[], Iterable[Resource]], decide:
     """Return the plugins that apply admission policies.
 
     rows: returns the rows of all types.
-    decide: the cluster's authorizer, which expressions can ask.
+    decide: the cluster's authorizer, for expressions that use `authorizer`.
     """
     matcher = PolicyMatcher(store, rows)
     return [

@@ -31,7 +31,7 @@ class CertificateAdmission(AdmissionPlugin):
         self._authorizer = authorizer
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for new requests, and for changes of their approval and status."""
+        """Return True for new CertificateSigningRequests, and for changes of their approval and status."""
         if resource != _RESOURCE:
             return False
         return operation == "CREATE" or (operation == "UPDATE" and subresource in ("approval", "status"))
@@ -60,7 +60,7 @@ class CertificateAdmission(AdmissionPlugin):
 
 
 def _check_subject(name: str, obj: Object) -> None:
-    """Raise ApiError 403 for a client certificate of the group `system:masters`, which has all rights."""
+    """Raise ApiError 403 for a client certificate of the group `system:masters`, because this group has all rights."""
     spec = obj.get("spec") or {}
     if spec.get("signerName") != API_CLIENT:
         return

@@ -1,7 +1,7 @@
 """The admission chain: runs all plugins on a write, in Kubernetes' order.
 
-The order is `AllOrderedPlugins` of `pkg/kubeapiserver/options/plugins.go`. As long as no plugin has to wait, all run in
-the turn of the event loop in which the write began, so that admission costs only a few function calls.
+The order is `AllOrderedPlugins` of `pkg/kubeapiserver/options/plugins.go`. If no plugin has to wait, admission only
+takes some function calls, in the turn of the event loop in which the write began.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ORDER = (
     "DenyServiceExternalIPs",
     "PodTopologyLabels",
     "PodResizeValidator",
-    # This is no plugin in Kubernetes: there, the strategy of ResourceClaims makes these checks.
+    # Kubernetes has no such plugin: its strategy of ResourceClaims makes these checks.
     "ResourceClaimStatus",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
@@ -48,14 +48,14 @@ ORDER = (
     "ValidatingAdmissionWebhook",
     "ResourceQuota",
 )
-# The most kinds of writes whose plugins are cached. A full cache is emptied, because custom types come and go.
+# The most kinds of writes whose plugins are cached. A full cache is emptied, because it may contain deleted types.
 _REMEMBERED = 4096
 
 _Plugins = tuple[AdmissionPlugin, ...]
 
 
 class _Chosen(NamedTuple):
-    """The plugins for one kind of write: those of each phase, and those that may have to wait."""
+    """The plugins for one kind of write: the plugins of each phase, and the plugins that may have to wait."""
 
     mutating: _Plugins
     validating: _Plugins
@@ -82,7 +82,7 @@ class AdmissionChain:
         self._chosen: dict[tuple[AdmissionOperation, str, str, str], _Chosen] = {}
 
     def _choose(self, operation: AdmissionOperation, row: Resource, subresource: str) -> _Chosen:
-        """Return the plugins that handle such a write."""
+        """Return the plugins that handle this kind of write."""
         key = operation, row.group, row.plural, subresource
         found = self._chosen.get(key)
         if found is None:
@@ -94,7 +94,7 @@ class AdmissionChain:
         return found
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
-        """Return True when other requests may run during the admission of such a write."""
+        """Return True when other requests may run during the admission of this kind of write."""
         for plugin in self._choose(operation, row, subresource).waiting:
             if plugin.may_wait(operation, row, subresource):
                 return True

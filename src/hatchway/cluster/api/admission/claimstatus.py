@@ -1,8 +1,8 @@
 """Checks the rights to allocate devices and to report the state of devices in a claim's status.
 
 The rights are `resourceclaims/binding` and `resourceclaims/driver` (`AuthorizedForBinding`, `AuthorizedForDeviceStatus`
-in `pkg/registry/resource`). They are needed in addition to the right to change the status. In Kubernetes, the type's
-strategy checks them.
+in `pkg/registry/resource`). Users need them in addition to the right to change the status. In Kubernetes, the type's
+strategy makes these checks.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _changed_drivers(new: Json, old: Json) -> set[str]:
 
 
 def _is_on_node(attributes: AdmissionAttributes, allocation: Json) -> bool:
-    """Return True for a service account whose token is bound to the node on which the devices are."""
+    """Return True for a service account whose token is bound to the node of the allocated devices."""
     terms = (allocation.get("nodeSelector") or {}).get("nodeSelectorTerms") or []
     if len(terms) != 1 or terms[0].get("matchExpressions") or len(terms[0].get("matchFields") or ()) != 1:
         return False

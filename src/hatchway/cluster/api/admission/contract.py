@@ -1,8 +1,8 @@
 """The contract of admission: the facts about one write, and the plugins that change or refuse it.
 
 The behaviour is that of apiserver's `pkg/admission` (`interfaces.go`, `attributes.go`). A plugin has two phases. The
-mutating phase (`admit`) gets an object after defaults and before validation, and may change it. The validating phase
-(`validate`) gets the object as it would be stored. For a deletion and for CONNECT, both phases run one after the other.
+mutating phase (`admit`) runs after the defaults are set and before validation, and may change the object. The
+validating phase (`validate`) runs after validation. For DELETE and CONNECT, there is no validation between them.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class AdmissionAttributes:
         row: the registry's row of the resource in the URL.
         subresource: "" for none.
         namespace, name: "" for none. The name is "" for a collection, and for an object whose name is generated.
-        kind: (group, version, kind) of `object`: the row's own, or that of a subresource (`Scale`).
+        kind: (group, version, kind) of `object`: the row's kind, or the kind of a subresource (`Scale`).
         object: the new object, or the object that was posted to a subresource; the options of a CONNECT; None for a
             DELETE. A mutating phase may change it in place, or replace it. Objects of built-in types are in the stored
             version; objects of custom types are in the row's version.
         old_object: the stored object for an UPDATE or a DELETE, otherwise None. It is shared: never change it.
-        dry_run: True if nothing will be stored. Plugins must then have no side effects.
+        dry_run: True if the write will not be stored. Plugins must then have no side effects.
         make_options: returns the CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request; None for
             CONNECT.
         size: bytes of JSON of the sent or the stored object, whichever is larger; 0 when both are small. A plugin whose
-            work grows with the object passes it to `work.run_sized`.
+            work grows with the object passes the size to `work.run_sized`.
         warnings: texts for the Warning header; plugins add to them.
         audit_annotations: annotations for the audit event, by key; plugins add to them.
-        reinvoke: set by a plugin that has changed the object, so that the mutating phase must run once more.
+        reinvoke: set by a plugin that has changed the object; the mutating phase then runs once more.
         is_reinvocation: True while the mutating phase runs for the second time.
         state: data that plugins keep between their calls for the same write, by the plugin's name; None at first.
     """
@@ -76,7 +76,7 @@ class AdmissionAttributes:
 
     @property
     def object_name(self) -> str:
-        """Return the name in the request, or that in the object if the request has none."""
+        """Return the name in the request. If the request has no name, return the name in the object."""
         return self.name or ((self.object or {}).get("metadata") or {}).get("name") or ""
 
 
@@ -85,23 +85,23 @@ class AdmissionPlugin:
 
     name: its name in `chain.ORDER`, which decides when it runs.
 
-    A phase returns None when it is done. If it has to wait (for a network answer, or for `work.run_sized`), it returns
-    an awaitable; other requests run meanwhile, and the verbs check afterwards that the stored object is still the same.
-    A refusal is an ApiError: 403 (`errors.forbidden`) unless Kubernetes' plugin uses another code. The mutating phase
-    may run twice for one write, so it must be idempotent.
+    A phase returns None when it is done. If it has to wait (for a response from the network, or for `work.run_sized`),
+    it returns an awaitable. Other requests run meanwhile; the verbs check afterwards that the stored object is still
+    the same. A plugin refuses a write by raising ApiError 403 (`errors.forbidden`), or the code that Kubernetes' plugin
+    uses. The mutating phase may run twice for one write, so it must be idempotent.
     """
 
     name = ""
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for writes that the plugin handles. The answer is cached, so it must never change.
+        """Return True for writes that the plugin handles. The result is cached, so it must never change.
 
-        resource: as `AdmissionAttributes.resource`.
+        resource: in the form of `AdmissionAttributes.resource`.
         """
         return True
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
-        """Return True when a phase may return an awaitable for such a write even if the object is small."""
+        """Return True when a phase may return an awaitable for this kind of write, even if the object is small."""
         return False
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:

@@ -32,7 +32,7 @@ class DefaultIngressClass(AdmissionPlugin):
         annotations = attributes.object["metadata"].get("annotations") or {}
         if not isinstance(spec, dict) or spec.get("ingressClassName") is not None or _CLASS_ANNOTATION in annotations:
             return
-        # Of several default classes, the newest is used; of several newest, the first by name.
+        # If there are several default classes, the newest is used; if several are equally new, the first by name.
         classes = sorted(
             (one for one in self._store.list(_CLASSES) if _is_default(one)),
             key=lambda one: str(one["metadata"]["name"]),

@@ -20,26 +20,25 @@ _RESOURCES = {
     "Role": "roles",
     "ClusterRole": "clusterroles",
 }
-# An aggregated role may get any rule later, because any role may be labelled.
+# An aggregated role may later get any rule, because clients may add its labels to any role.
 _EVERYTHING = [Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), non_resource_urls=(ALL,))]
-# The garbage collector changes the first two fields. The server sets the others, or checks them elsewhere.
+# The garbage collector changes the first two fields. The other fields are set by the server or checked elsewhere.
 _COLLECTION_FIELDS = frozenset(("ownerReferences", "finalizers", "managedFields", "resourceVersion", "selfLink"))
 
 
 def escalation_check(
     authorizer: Authorizer, user: UserInfo, resource: str, namespace: str, obj: Object, old: Object | None = None
 ) -> Callable[[], None] | None:
-    """Look up what is needed to check that writing `obj` grants no rights that `user` lacks.
+    """Prepare the check that writing `obj` grants no rights that `user` lacks.
 
     resource: roles, clusterroles, rolebindings or clusterrolebindings. old: the former object; None on create.
 
-    The rights that a role grants depend on more than its rules: its labels decide which aggregated roles include them.
-    So every change needs the role's rights, except changes by which an object is garbage collected.
+    A role's labels decide which aggregated roles include its rules. A change of labels can therefore grant rights, too.
+    All changes except changes by the garbage collector require the role's rights.
 
     Returns:
         A function that compares the rights, and raises ApiError 403 when the user lacks some; None when the write is
-        allowed without a comparison. The function reads only what was looked up, so it can be called on a thread when
-        the roles are large.
+        allowed without a comparison. The function does not read the store, so it can be called on a thread.
 
     Raises:
         ApiError: 404 when a bound role does not exist.
@@ -77,7 +76,7 @@ def _require(
     """Raise ApiError 403 (text of `ConfirmNoEscalation`) when the user lacks some of the rights.
 
     owned: the rules of the user.
-    problems: the errors while these were looked up; "" for none.
+    problems: errors that occurred when the user's rules were looked up; "" for none.
     """
     try:
         missing = uncovered(owned, wanted)

@@ -22,13 +22,13 @@ __all__ = ["MAX_AMOUNTS", "MAX_COMPARISONS", "LimitRanger"]
 
 _RANGES, _PODS, _CLAIMS = "limitranges", "pods", "persistentvolumeclaims"
 _LISTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
-# The most amounts in all LimitRanges of one namespace. Each is compared with every container of every new pod.
+# The most amounts in all LimitRanges of one namespace. Each amount is compared with every container of every new pod.
 MAX_AMOUNTS = 1000
 # The most comparisons for one pod: amounts times containers.
 MAX_COMPARISONS = 20_000
-# One comparison counts like this many bytes of JSON when it is decided whether to work on a thread.
+# Large work runs on a thread. In this decision, one comparison counts as this many bytes of JSON.
 _WEIGHT = 128
-# The most problems that an error names.
+# The most problems in one error.
 _MAX_SHOWN = 64
 
 
@@ -52,11 +52,11 @@ class LimitRanger(AdmissionPlugin):
         )
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
-        """Return True for claims, which may be compared with many amounts."""
+        """Return True for claims, because a claim may be compared with many amounts."""
         return row.group_resource == _CLAIMS
 
     def admit(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Set the requests and limits that the containers of a new pod lack."""
+        """Set missing requests and limits of a new pod's containers."""
         if attributes.resource != _PODS:
             return None
         return self._apply(attributes, is_mutating=True)
@@ -82,7 +82,7 @@ class LimitRanger(AdmissionPlugin):
         if comparisons > MAX_COMPARISONS:
             why = f"its containers and the limit ranges of its namespace need more than {MAX_COMPARISONS} comparisons"
             raise forbidden(attributes.resource, attributes.object_name, why)
-        # The defaults make the object larger, so later steps must know this size.
+        # The defaults make the object larger. Later plugins need a size that includes the defaults.
         attributes.size = size
         return run_apart(work)
 
@@ -91,7 +91,7 @@ class LimitRanger(AdmissionPlugin):
         assert attributes.object is not None
         name = attributes.object_name
         others = latest_with_new(self._store, _RANGES, attributes.namespace, name)
-        # Each limit range adds one, because it is read even if it limits nothing.
+        # Each limit range counts as one amount more, because even an empty limit range must be read.
         if sum(1 + _amounts(one) for one in (*others, attributes.object)) > MAX_AMOUNTS:
             why = f"the limit ranges of a namespace may have at most {MAX_AMOUNTS} amounts together"
             raise forbidden(_RANGES, name, why)

@@ -19,7 +19,7 @@ LIMIT_RANGER = "kubernetes.io/limit-ranger"
 
 
 def set_container_defaults(limit_range: Json, pod: Json) -> None:
-    """Set the requests and limits that a pod's containers lack, and annotate the pod (`PodMutateLimitFunc`).
+    """Set missing requests and limits of a pod's containers, and annotate the pod (`PodMutateLimitFunc`).
 
     pod: changed in place.
     """
@@ -117,7 +117,7 @@ def _is_beyond(key: str, amount: Amount, bound: Amount) -> bool:
 def _problems(item: Json, requests: Amounts, limits: Amounts) -> list[str]:
     """Return the errors in the requests and limits of a container or a pod."""
     kind, problems = item["type"], []
-    # A minimum needs a request, a maximum needs a limit.
+    # A minimum requires that a request is set, a maximum requires that a limit is set.
     for key, needed in (("min", "request"), ("max", "limit")):
         given = {"request": requests, "limit": limits}
         for name, bound in sorted(amounts_of(item.get(key)).items()):

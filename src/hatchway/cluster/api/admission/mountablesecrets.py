@@ -18,7 +18,7 @@ _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 
 
 def must_name_secrets(account: Json) -> bool:
-    """Return True for an account whose pods may use only the secrets that it names."""
+    """Return True for an account whose pods may use only the secrets that the account names."""
     return (account["metadata"].get("annotations") or {}).get(ENFORCE_SECRETS) in _TRUE
 
 
@@ -37,7 +37,7 @@ def secret_problem(account: Json, spec: Json, only_ephemeral: bool = False) -> s
         for source in (volume, *((volume.get("projected") or {}).get("sources") or ())):
             secret = source.get("secret")
             wanted = None if secret is None else secret.get("secretName") or secret.get("name")
-            # Kubernetes checks only plain volumes. A projected volume would be a way around the check.
+            # Kubernetes checks only plain volumes. Hatchway also checks projected volumes, which can contain secrets.
             if secret is not None and wanted not in named:
                 return f'volume with secret.secretName="{wanted}" {why}'
     for key, what in (("initContainers", "init container"), ("containers", "container")):

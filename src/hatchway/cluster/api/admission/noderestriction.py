@@ -1,7 +1,8 @@
 """Limits what a node may write: the admission plugin NodeRestriction (`plugin/pkg/admission/noderestriction`).
 
 The authorizer (`nodeauthorizer.py`) decides which requests a node may make; this plugin checks their contents. A node
-may write its own Node (except taints and labels that place workloads), the status of its own pods, and its own lease.
+may write its own Node, the status of its own pods, and its own lease. On its Node, it may not write taints and labels
+that decide which workloads it gets.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class NodeRestriction(AdmissionPlugin):
             changed = {key for key in {*labels, *before} if labels.get(key) != before.get(key)}
             if (obj["metadata"].get("ownerReferences") or []) != (old["metadata"].get("ownerReferences") or []):
                 raise _refused("nodes", asked, f"node {quote(node)} is not allowed to modify ownerReferences")
-            # The taints of a node decide which workloads run on it.
+            # Taints decide which pods run on a node, so a node must not change its own taints.
             if ((obj.get("spec") or {}).get("taints") or []) != ((old.get("spec") or {}).get("taints") or []):
                 raise _refused("nodes", asked, f"node {quote(node)} is not allowed to modify taints")
         wrong = sorted(key for key in changed if _is_forbidden(key))
@@ -256,7 +257,7 @@ def _audiences(pod: Object) -> list[str]:
 def _is_forbidden(label: str) -> bool:
     """Return True for a label that a node must not change.
 
-    These are the labels of `node-restriction.kubernetes.io`, and Kubernetes' own labels except those that kubelets set.
+    These are the labels of `node-restriction.kubernetes.io`, and all labels of Kubernetes that kubelets do not set.
     """
     domain = label.partition("/")[0] if "/" in label else ""
     if _within(domain, _RESTRICTED):

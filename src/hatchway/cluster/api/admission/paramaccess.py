@@ -1,7 +1,7 @@
 """The check of parameters of admission policies before a policy or a binding is stored.
 
-The messages of expressions can contain parts of the objects that they read. So a user must not be able to make a policy
-read objects that the user may not read. The behaviour is that of `authz.go` in Kubernetes'
+The messages of a policy can contain parts of the objects that its expressions read. A user must therefore be allowed
+to read the parameters of the policy. The behaviour is that of `authz.go` in Kubernetes'
 `pkg/registry/admissionregistration/{validating,mutating}admissionpolicy` and
 `{validating,mutating}admissionpolicybinding`.
 """
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 class ParamAccess:
-    """Checks that the writer of a policy or a binding may read its parameters.
+    """Checks that the user who writes a policy or a binding may read its parameters.
 
     authorizer: decides about the right to read. store: has the policies. rows: returns the rows of all types.
     """
@@ -67,7 +67,7 @@ class ParamAccess:
             policies = MUTATING_POLICIES if resource.startswith("mutating") else POLICIES
             policy = self._store.latest(policies, "", spec.get("policyName") or "")
             kind = ((policy or {}).get("spec") or {}).get("paramKind")
-            # A reference without a name has a selector.
+            # A reference has either a name or a selector.
             target = reference.get("name") or ""
             verb = "get" if target else "list"
             if self._may_read(user, verb, kind, reference.get("namespace") or "", target):
@@ -76,7 +76,7 @@ class ParamAccess:
         raise invalid(_KINDS[resource], name, [v.forbidden(at, f"user {v.quote(user.name)} {why}")], _GROUP)
 
     def _may_read(self, user: UserInfo, verb: str, kind: Json | None, namespace: str, name: str) -> bool:
-        """Return True when the user may use a verb on objects of a kind; on objects of all kinds if `kind` is None."""
+        """Return True when the user may use a verb on objects of a kind. kind: None stands for all kinds."""
         resource, group, version = "*", "*", "*"
         if kind is not None:
             api_version = kind.get("apiVersion") or ""

@@ -18,7 +18,7 @@ class DefaultTolerationSeconds(AdmissionPlugin):
         return operation in ("CREATE", "UPDATE") and resource == "pods" and not subresource
 
     def admit(self, attributes: AdmissionAttributes) -> None:
-        """Add the tolerations that the pod does not have."""
+        """Add the tolerations that the pod lacks."""
         assert attributes.object is not None
         spec = attributes.object["spec"]
         tolerations = list(spec.get("tolerations") or ())

@@ -1,4 +1,4 @@
-"""The admission plugin PodResizeValidator: a pod cannot be resized to more than its node has.
+"""The admission plugin PodResizeValidator: a pod's requests cannot become larger than the capacity of its node.
 
 Source: `plugin/pkg/admission/podresize`.
 """
@@ -17,7 +17,7 @@ _MILLI = 10**6
 
 
 class PodResizeValidator(AdmissionPlugin):
-    """Compares the requests of a resized pod with what its node can allocate. store: has the nodes."""
+    """Compares the requests of a resized pod with its node's `status.allocatable`. store: has the nodes."""
 
     name = "PodResizeValidator"
 
@@ -29,7 +29,7 @@ class PodResizeValidator(AdmissionPlugin):
         return (operation, resource, subresource) == ("UPDATE", "pods", "resize")
 
     def validate(self, attributes: AdmissionAttributes) -> None:
-        """Raise ApiError 403 when the requests exceed what the node can allocate, or the node does not exist."""
+        """Raise ApiError 403 when the requests exceed the node's `status.allocatable`, or the node does not exist."""
         pod, old = attributes.object, attributes.old_object
         assert pod is not None and old is not None
         node_name = pod["spec"].get("nodeName")

@@ -1,4 +1,4 @@
-"""The admission plugin Priority: the priority of a pod's class (`plugin/pkg/admission/priority`)."""
+"""The admission plugin Priority: gives pods the priority of their PriorityClass (`plugin/pkg/admission/priority`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PriorityAdmission(AdmissionPlugin):
         return operation in ("CREATE", "UPDATE") and resource in ("pods", PRIORITY_CLASSES) and not subresource
 
     def admit(self, attributes: AdmissionAttributes) -> None:
-        """Set a pod's priority. Raises ApiError 403 if its class does not exist or has a different priority."""
+        """Set a pod's priority. Raises ApiError 403 if its class does not exist or contradicts the pod's priority."""
         if attributes.resource != "pods":
             return
         assert attributes.object is not None
@@ -70,6 +70,6 @@ class PriorityAdmission(AdmissionPlugin):
             raise forbidden("priorityclasses", name, why, "scheduling.k8s.io")
 
     def _default(self) -> Object | None:
-        """Return the default class: that with the lowest priority, if two were made at the same time."""
+        """Return the default class, or None. If there are several, return the class with the lowest priority."""
         classes = [one for one in self._store.list(PRIORITY_CLASSES) if one.get("globalDefault")]
         return min(classes, key=lambda one: int(one.get("value", 0)), default=None)

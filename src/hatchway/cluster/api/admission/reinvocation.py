@@ -1,7 +1,7 @@
 """Records which webhooks or policies must run again for a write, because the object has changed since their first run.
 
 Source: apiserver's `pkg/admission/plugin/webhook/mutating/reinvocationcontext.go` and
-`plugin/policy/mutating/reinvocationcontext.go`, which do the same.
+`plugin/policy/mutating/reinvocationcontext.go`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["Reinvocation"]
 class Reinvocation:
     """The state of one plugin for one write.
 
-    invoked: the webhooks or policies that have run, and may run again.
-    due: the webhooks or policies that will run again.
+    invoked: the webhooks or policies that have run, and may run a second time.
+    due: the webhooks or policies that must run a second time.
     output: the object after the plugin's previous run, as JSON.
     """
 
@@ -26,6 +26,6 @@ class Reinvocation:
     output: bytes = b""
 
     def require(self) -> None:
-        """Require another run of all that have run before, because the object has changed."""
+        """Require a second run of everything in `invoked`, because the object has changed."""
         self.due |= self.invoked
         self.invoked.clear()

@@ -14,7 +14,7 @@ from hatchway.kube.wellknown import RUNTIME_CLASSES
 
 __all__ = ["RuntimeClassAdmission", "merged_tolerations"]
 
-# With more tolerations than this, only duplicates are left out, because every pair would have to be compared.
+# With more tolerations than this, only duplicates are left out. Comparing every pair would take too long.
 _MANY_TOLERATIONS = 200
 
 
@@ -31,7 +31,7 @@ class RuntimeClassAdmission(AdmissionPlugin):
         return (operation, resource, subresource) == ("CREATE", "pods", "")
 
     def admit(self, attributes: AdmissionAttributes) -> None:
-        """Add the fields of the class. Raises ApiError 403 if the class does not exist or contradicts the pod."""
+        """Add the class's fields to the pod. Raises ApiError 403 if the class does not exist or contradicts the pod."""
         assert attributes.object is not None
         spec = attributes.object["spec"]
         found = self._class_of(attributes.object)
@@ -58,7 +58,7 @@ class RuntimeClassAdmission(AdmissionPlugin):
             spec["tolerations"] = tolerations
 
     def validate(self, attributes: AdmissionAttributes) -> None:
-        """Raise ApiError 403 if the pod's overhead is not that of the class."""
+        """Raise ApiError 403 if the pod's overhead differs from the overhead of its class."""
         assert attributes.object is not None
         given = attributes.object["spec"].get("overhead")
         found = self._class_of(attributes.object)
@@ -88,7 +88,7 @@ def _mismatch(obj: Object) -> ApiError:
 
 
 def _same(given: dict[str, Any] | None, wanted: dict[str, Any] | None) -> bool:
-    """Return True when both have the same amounts, even if they are written differently."""
+    """Return True when both have the same amounts, even in different spellings."""
     one, other = given or {}, wanted or {}
     try:
         return one.keys() == other.keys() and all(quantity_value(one[key]) == quantity_value(other[key]) for key in one)
@@ -97,7 +97,7 @@ def _same(given: dict[str, Any] | None, wanted: dict[str, Any] | None) -> bool:
 
 
 def merged_tolerations(tolerations: list[Object]) -> list[Object]:
-    """Return the tolerations except those that another toleration includes (`pkg/util/tolerations`)."""
+    """Return the tolerations that no other toleration includes (`pkg/util/tolerations`)."""
     if len(tolerations) > _MANY_TOLERATIONS:
         return list({_identity(one): one for one in reversed(tolerations)}.values())[::-1]
     merged: list[Object] = []

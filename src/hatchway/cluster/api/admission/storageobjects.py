@@ -1,8 +1,8 @@
 """The admission plugins of volumes and claims (`plugin/pkg/admission/storage`).
 
-DefaultStorageClass gives a claim the default class, StorageObjectInUseProtection gives claims, volumes and
-VolumeAttributesClasses a finalizer, PersistentVolumeClaimResize refuses to resize a claim whose class does not allow
-it.
+DefaultStorageClass gives a claim the default class. StorageObjectInUseProtection gives claims, volumes and
+VolumeAttributesClasses a finalizer. PersistentVolumeClaimResize refuses to enlarge a claim unless its class allows
+enlargement.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class DefaultStorageClass(AdmissionPlugin):
         annotations = attributes.object["metadata"].get("annotations") or {}
         if not isinstance(spec, dict) or spec.get("storageClassName") is not None or _CLASS_ANNOTATION in annotations:
             return
-        # Of several default classes, the newest is used; of several newest, the first by name.
+        # If there are several default classes, the newest is used; if several are equally new, the first by name.
         found = sorted(filter(_is_default, self._store.list(_CLASSES)), key=lambda one: str(one["metadata"]["name"]))
         if found:
             newest = max(found, key=lambda one: str(one["metadata"].get("creationTimestamp", "")))

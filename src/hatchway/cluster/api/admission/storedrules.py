@@ -1,4 +1,4 @@
-"""Reads the latest state of the objects of a namespace that are rules for other objects, such as quotas."""
+"""Reads the latest states of objects that limit the other objects of a namespace: quotas, limit ranges."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["latest_of", "latest_with_new"]
 
 
 def latest_of(store: Store, resource: str, namespace: str) -> list[Object]:
-    """Return the committed objects in their latest states, which include writes in progress."""
+    """Return the latest states of committed objects. Updates in progress are included, new objects are not."""
     names = (one["metadata"]["name"] for one in store.list(resource, namespace))
     found = (store.latest(resource, namespace, name) for name in names)
     return [one for one in found if one is not None]
 
 
 def latest_with_new(store: Store, resource: str, namespace: str, but: str) -> list[Object]:
-    """Return the latest states of all objects, with those that are being created. but: the name of one to leave out."""
+    """Return the latest states of all objects, including objects being created. but: the name of an object to omit."""
     found = {one["metadata"]["name"]: one for one in latest_of(store, resource, namespace)}
     for (_, of, name), new in store.pending(resource):
         if of == namespace and new is not None:

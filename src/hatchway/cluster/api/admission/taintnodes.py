@@ -9,7 +9,7 @@ __all__ = ["TaintNodesByCondition"]
 
 
 class TaintNodesByCondition(AdmissionPlugin):
-    """Taints new nodes as not ready (`plugin/pkg/admission/nodetaint`); the node controller removes the taint."""
+    """Taints new nodes as not ready (`plugin/pkg/admission/nodetaint`). The node controller removes the taint."""
 
     name = "TaintNodesByCondition"
 

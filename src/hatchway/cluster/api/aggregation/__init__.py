@@ -1,1 +1,1 @@
-"""API groups that other servers serve (kube-aggregator). It imports describe, registry and connect."""
+"""API groups that other servers serve (kube-aggregator). This package imports `describe`, `registry` and `connect`."""

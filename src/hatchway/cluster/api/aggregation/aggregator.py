@@ -1,4 +1,4 @@
-"""The aggregator, as the API server and the controllers use it. The other files of this folder are its parts."""
+"""The aggregator: the interface of this package for the API server and the controllers."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Aggregator:
         return self._proxy.prepare(head, api, user)
 
     def versions(self, group: str) -> list[str] | None:
-        """Return the available versions of a group of remote APIs, the preferred one first; None for no such group."""
+        """Return the available versions of a remote group, the preferred one first; None for an unknown group."""
         found = [one for one in self._apis if one.group == group]
         if not found:
             return None

@@ -20,7 +20,7 @@ from hatchway.cluster.api.describe.remoteversions import RemoteVersion
 from hatchway.cluster.auth.source import StoredObjects
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
-from hatchway.kube.objects import get_condition
+from hatchway.kube.objects import endpoint_is_ready, get_condition
 from hatchway.kube.wellknown import API_SERVICES, ENDPOINT_SLICES, SERVICE_NAME
 
 __all__ = ["AvailabilityChecks"]
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 # Seconds until the next check of a server that answers.
 _EVERY = 30.0
-# Seconds until the next check of a server that does not answer: after the first failure, and at most.
+# Seconds until the next check of a server that does not answer: after the first failure, and the longest time.
 _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0
 
 
@@ -50,7 +50,7 @@ class AvailabilityChecks:
         source: stores the APIServices.
         apis: the remote APIs.
         objects: reads services and their EndpointSlices.
-        remote: asks the servers.
+        remote: sends the requests to the servers.
         client: writes the conditions.
         publish: called with all remote versions when one of them has changed.
     """
@@ -168,7 +168,7 @@ class AvailabilityChecks:
         return bool(condition["status"] == "True") and version.current
 
     def _service_fault(self, api: RemoteApi) -> Json | None:
-        """Return the condition for a service without the port or without endpoints; None if it can be called."""
+        """Return the condition for a service without the port or endpoints; None if the service can be called."""
         where = f'service/{api.service} in "{api.namespace}"'
         service = self._objects.get("services", api.namespace, api.service)
         if service is None:
@@ -225,6 +225,6 @@ def _condition(status: str, reason: str, message: str) -> Json:
 def _has_endpoint(piece: Object, port: str) -> bool:
     """Return True when a slice has a ready endpoint and a port of this name (`hasAvailableEndpoint`)."""
     endpoints = piece.get("endpoints") or ()
-    if not any((one.get("conditions") or {}).get("ready") is not False for one in endpoints):
+    if not any(map(endpoint_is_ready, endpoints)):
         return False
     return any((one.get("name") or "") == port and one.get("port") for one in piece.get("ports") or ())

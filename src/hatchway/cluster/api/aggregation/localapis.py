@@ -21,7 +21,7 @@ def _api_service(group: str, version: str) -> Object:
     return {
         "apiVersion": f"{_GROUP}/v1",
         "kind": "APIService",
-        # `onstart` means that the APIService is made only when the server starts. Custom types may be added later.
+        # `onstart` marks an APIService that is made only when the server starts. Custom types may be added later.
         "metadata": {
             "name": f"{version}.{group}",
             "labels": {_MANAGED: "onstart" if is_builtin(group) else "true"},
@@ -31,7 +31,7 @@ def _api_service(group: str, version: str) -> Object:
 
 
 async def ensure_local_apis(client: Client, served: Iterable[tuple[str, str]]) -> list[str]:
-    """Create or update the APIServices of the versions that this server serves. Delete those of other local versions.
+    """Create or update the APIServices of versions that this server serves. Delete APIServices of former versions.
 
     Returns a message about each object that could not be written.
     """
@@ -46,7 +46,7 @@ async def ensure_local_apis(client: Client, served: Iterable[tuple[str, str]]) -
     for name, obj in known.items():
         if name not in wanted and _is_managed(obj):
             work.append(_wait_for(name, client.delete(API_SERVICES, name)))
-    # All are written at the same time, because the store commits waiting writes in one transaction.
+    # The APIServices are written at the same time, because the store commits waiting writes in one transaction.
     return [problem for problem in await asyncio.gather(*work) if problem]
 
 

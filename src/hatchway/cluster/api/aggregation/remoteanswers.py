@@ -1,7 +1,7 @@
 """The types of the answers of remote APIs that this server reads. Answers of other shapes are refused.
 
 The fields are those of apidiscovery.k8s.io/v2, metav1 `APIResourceList` and metrics.k8s.io/v1beta1; other fields are
-ignored. A list or an object may be null, because Go writes empty ones in this way.
+ignored. A list or an object may be null, because Go writes null for an empty one.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class PodMetricsList(msgspec.Struct):
 
 
 class DescribedObject(msgspec.Struct):
-    """The object that a value describes."""
+    """The object to which a metric belongs."""
 
     name: str = ""
 

@@ -25,7 +25,7 @@ class RemoteApi:
     name: the APIService's name.
     group_priority, version_priority: the order of groups and versions in discovery; higher priorities come first.
     namespace, service, port: the service.
-    ca_bundle: the authorities with which the server's certificate is verified (PEM); b"" for those of this machine.
+    ca_bundle: the authorities (PEM) with which the server's certificate is verified; b"" for the system's authorities.
     insecure: True if the certificate is not verified.
     available: True if the condition Available is True.
     """
@@ -54,7 +54,7 @@ class RemoteApi:
 
 
 def remote_api(obj: Object) -> RemoteApi | None:
-    """Return the remote API of an APIService; None for one that is served locally."""
+    """Return the remote API of an APIService; None for an API that this server serves itself."""
     spec: dict[str, Any] = obj.get("spec") or {}
     service = spec.get("service")
     if not service or not spec.get("group"):

@@ -25,7 +25,7 @@ _LIMIT = 8 * 1024 * 1024
 
 
 class RemoteError(Exception):
-    """A remote API did not answer, or not in a usable way. The message says why."""
+    """A remote API gave no answer, or an unusable answer. The message says why."""
 
 
 class RemoteAnswer(msgspec.Struct, frozen=True, gc=False):

@@ -40,7 +40,7 @@ _LIMIT = 1024 * 1024
 
 
 def unread_version(api: RemoteApi, before: RemoteVersion | None) -> RemoteVersion:
-    """Return the version of a server that did not answer: its known resources, marked as stale."""
+    """Return the version of a server that did not answer: the resources of its last answer, marked as stale."""
     resources = before.resources if before is not None else ()
     found = RemoteVersion(api.group, api.version, api.group_priority, api.version_priority, resources)
     return found if before is None else replace(found, openapi=before.openapi, document=before.document)

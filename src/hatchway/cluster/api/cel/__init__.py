@@ -1,1 +1,1 @@
-"""The Common Expression Language (CEL), as Kubernetes' API server evaluates it. It imports no other room."""
+"""The Common Expression Language (CEL), as Kubernetes' API server evaluates it. Imports no other room."""

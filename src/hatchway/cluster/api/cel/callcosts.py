@@ -36,13 +36,13 @@ class SizeRange:
         return SizeRange(min(self.least + other.least, UNBOUNDED), min(self.most + other.most, UNBOUNDED))
 
     def times(self, other: SizeRange) -> SizeRange:
-        """Return the size of several values of this size. other: how many values there are."""
+        """Return the total size of several values of this size. other: the number of values."""
         return SizeRange(min(self.least * other.least, UNBOUNDED), min(self.most * other.most, UNBOUNDED))
 
 
 @dataclass(frozen=True, slots=True)
 class CallEstimate:
-    """The highest cost of a call. size: the size of the call's result; None if it is not known."""
+    """The highest cost of a call. size: the size of the call's result; None if the size is unknown."""
 
     cost: int
     size: SizeRange | None = None
@@ -75,7 +75,7 @@ def estimate_call(
     first = sizes[0] if sizes else SizeRange(0, UNBOUNDED)
     match name:
         case "fieldSelector" | "labelSelector":
-            # A list of requirements, each of two characters, an object and a list.
+            # The result is a list. Each requirement takes at least two characters, and becomes an object and a list.
             return CallEstimate(10 + scaled(first.most, _TRAVERSAL) + scaled(scaled(first.most, 0.5), 50))
         case "sets.contains" | "sets.intersects" | "sets.equivalent":
             factor = 2 if name == "sets.equivalent" else 1
@@ -126,7 +126,7 @@ def _method(
             cost = scaled(min(target.most + 1, UNBOUNDED), _TRAVERSAL) * scaled(sizes[0].most, _REGEX)
             return CallEstimate(min(cost, UNBOUNDED), SizeRange(0, target.most))
         case "containsIP" | "containsCIDR":
-            # 16 bytes of each address are compared. A network is masked before.
+            # The 16 bytes of both addresses are compared. For a network, they are masked first, which costs more.
             cost = 4 if name == "containsIP" else 7
             is_text = node.args[0].type.kind == "string"
             return CallEstimate(cost + (scaled(sizes[0].most, _TRAVERSAL) if is_text else 0))
@@ -152,7 +152,7 @@ def _made(size: int) -> CallEstimate:
 
 
 def _constant_size(node: SyntaxNode, otherwise: int) -> int:
-    """Return the value of a node that is a constant integer; `otherwise` for any other node."""
+    """Return the value of a node if it is a constant integer, else `otherwise`."""
     found = getattr(node, "value", None)
     return found % (UNBOUNDED + 1) if isinstance(node, Literal) and isinstance(found, int) else otherwise
 

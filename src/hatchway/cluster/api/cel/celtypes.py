@@ -1,4 +1,4 @@
-"""The types of CEL, and which types are accepted in place of others (cel-go `checker/types.go`)."""
+"""The types of CEL, and the rules by which a type accepts values of other types (cel-go `checker/types.go`)."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class CelType:
     parameters: tuple[CelType, ...] = ()
 
     def __str__(self) -> str:
-        """Return the type in the form that errors use (cel-go `checker/format.go`)."""
+        """Return the type for error messages (cel-go `checker/format.go`)."""
         if not self.parameters:
             return self.name
         return f"{self.name}({', '.join(map(str, self.parameters))})"
 
     @property
     def is_dyn(self) -> bool:
-        """Return True for a type that is not known before the expression is evaluated."""
+        """Return True for a type that is unknown until the expression is evaluated."""
         return self.kind in ("dyn", "error", "parameter")
 
     @property
@@ -90,7 +90,7 @@ def optional_of(value: CelType) -> CelType:
 
 
 def type_of(value: CelType) -> CelType:
-    """Return the type of an expression that is the name of a type."""
+    """Return the type of a type's name: the expression `int` has the type `type(int)`."""
     return CelType("type", "type", (value,))
 
 
@@ -100,12 +100,12 @@ def opaque(name: str) -> CelType:
 
 
 def object_type(name: str) -> CelType:
-    """Return a type with fields. The environment knows the fields by the type's name."""
+    """Return a type with fields. The environment has the fields, by the type's name."""
     return CelType("object", name)
 
 
 def parameter(name: str) -> CelType:
-    """Return a type parameter. The types of a call's arguments decide its value."""
+    """Return a type parameter. Its value follows from the types of a call's arguments."""
     return CelType("parameter", name)
 
 
@@ -114,9 +114,9 @@ class Overload:
     """One signature of a function, with its implementation.
 
     Attributes:
-        id: the name in cel-go's tables; costs are found by it.
+        id: the name in cel-go's tables, which also selects the cost.
         function: the function's name.
-        is_member: True if it is called as a method. Then the first of `arguments` is the object.
+        is_member: True for a method. The first of `arguments` is then the object.
         call: computes the result from the values of the arguments. Raises EvaluationError.
         cost: computes the cost of a call from the values of the arguments and the result; None if the cost is 1.
     """
@@ -131,7 +131,7 @@ class Overload:
 
 
 class Bindings:
-    """The known values of type parameters (of signatures and of empty lists)."""
+    """The values of type parameters that have been inferred. Signatures and empty lists have type parameters."""
 
     def __init__(self) -> None:
         self._bound: dict[str, CelType] = {}
@@ -155,11 +155,11 @@ class Bindings:
         return given if parts == given.parameters else CelType(given.kind, given.name, parts)
 
     def accepts(self, wanted: CelType, found: CelType) -> bool:
-        """Return True if a value of type `found` is accepted as a value of type `wanted`. If so, bind parameters."""
+        """Return True if type `wanted` accepts values of type `found`. In this case, bind type parameters."""
         return self.accepts_all((wanted,), (found,))
 
     def accepts_all(self, wanted: Iterable[CelType], found: Iterable[CelType]) -> bool:
-        """Return True if each type is accepted, as by `accepts`. If one is not accepted, no parameter is bound."""
+        """Return True if each wanted type accepts the found type, like `accepts`. Otherwise, bind no type parameter."""
         before = self._bound
         self._bound = dict(before)
         if all(self._matches(one, other) for one, other in zip(wanted, found, strict=True)):
@@ -168,7 +168,7 @@ class Bindings:
         return False
 
     def instantiate(self, overload: Overload) -> tuple[tuple[CelType, ...], CelType]:
-        """Return the types of a signature's arguments and result, with new type parameters in place of its own."""
+        """Return the types of a signature's arguments and result, with new type parameters."""
         names: dict[str, CelType] = {}
         for one in (*overload.arguments, overload.result):
             self._collect(one, names)
@@ -226,12 +226,12 @@ def _replace(given: CelType, names: Mapping[str, CelType]) -> CelType:
 
 
 def most_general(first: CelType, second: CelType) -> CelType:
-    """Return the common type of two elements of a list, of which one type is accepted as the other."""
+    """Return the common type of two elements of a list. One of their types accepts the other type."""
     return first if first.is_dyn and first.kind != "parameter" else second if second.is_dyn else first
 
 
 def describe_call(arguments: Iterable[CelType], *, is_member: bool) -> str:
-    """Return the types of a call in the form that errors use: `(int, string)` or `string.(int)`."""
+    """Return the types of a call for error messages: `(int, string)`, or `string.(int)` for a method."""
     first, *others = (*arguments, None)
     found = [str(one) for one in ([first, *others] if not is_member else others) if one is not None]
     text = f"({', '.join(found)})"

@@ -69,7 +69,7 @@ class _ExpressionChecker(TreeWalk[CelType]):
         self._environment = environment
         self._issues = issues
         self._scopes: list[dict[str, CelType]] = []
-        # The calls of `format` that contain the part that is being checked.
+        # The number of calls of `format` that contain the part being checked.
         self._formatted = 0
 
     def finish(self, node: SyntaxNode, found: CelType) -> CelType:
@@ -80,7 +80,7 @@ class _ExpressionChecker(TreeWalk[CelType]):
     # Names
 
     def _find(self, name: str) -> CelType | None:
-        """Return the type of a name: of a variable, or of the name of a type; None if there is no such name."""
+        """Return the type of a name, which is a variable or the name of a type; None for an unknown name."""
         if not name.startswith("."):
             for scope in reversed(self._scopes):
                 if name in scope:
@@ -105,7 +105,7 @@ class _ExpressionChecker(TreeWalk[CelType]):
         return self._undeclared(node, node.name) if found is None else found
 
     def _qualified(self, node: SyntaxNode) -> str:
-        """Return the name `a.b.c` that a selection spells; "" for other nodes."""
+        """Return the qualified name of a selection such as `a.b.c`; "" for other nodes."""
         names: list[str] = []
         while isinstance(node, Select) and not node.test:
             names.append(node.field)

@@ -1,19 +1,22 @@
-"""Compiles a checked expression into a program, whose cost is limited (cel-go `interpreter/planner.go`)."""
+"""Compiles a checked expression into a program that can be run with a cost limit (cel-go `interpreter/planner.go`)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hatchway.cluster.api.cel.celtypes import CelType
 from hatchway.cluster.api.cel.comprehensions import compile_comprehension
 from hatchway.cluster.api.cel.environment import PATCH_OPERATION, TYPE_NAMES
+from hatchway.cluster.api.cel.mapkeys import put, remove
 from hatchway.cluster.api.cel.objectvalues import ObjectValue, PatchOperation
-from hatchway.cluster.api.cel.state import LIST_COST, MAP_COST, STRUCT_COST, Evaluation, Step, insert
+from hatchway.cluster.api.cel.state import LIST_COST, MAP_COST, STRUCT_COST, Evaluation, Step
 from hatchway.cluster.api.cel.steps import (
     all_of,
     any_of,
     choice,
+    constant_membership,
     direct,
     dispatched,
     element,
@@ -49,7 +52,7 @@ from hatchway.cluster.api.cel.values import (
 __all__ = ["Outcome", "Program", "compile_steps"]
 
 
-# Functions whose calls with a constant are constants (cel-go `IsTypeConversionFunction`).
+# A call of one of these functions with a constant argument is a constant (cel-go `IsTypeConversionFunction`).
 _CONVERSIONS = frozenset(
     ("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint")
 )  # fmt: skip
@@ -101,17 +104,12 @@ def compile_steps(root: SyntaxNode) -> Program:
     return Program(step, compiler.slots, root.type, frozenset(compiler.names))
 
 
-def is_constant(node: SyntaxNode) -> bool:
-    return isinstance(node, ListExpr) and not node.optional and all(isinstance(one, Literal) for one in node.items)
-
-
-def _converted(node: CallNode, value: Value) -> Step | None:
-    """Return a step with the converted value of a constant, which costs nothing; None if the conversion fails."""
+def _converted(node: CallNode, value: Value) -> tuple[Value] | None:
+    """Return the converted value of a constant in a tuple; None if the conversion fails."""
     try:
-        found = node.overloads[0].call(value)
+        return (node.overloads[0].call(value),)
     except EvaluationError:
         return None
-    return lambda state: found
 
 
 def _local(slot: int) -> Step:
@@ -128,14 +126,23 @@ class _Compiler(TreeWalk[Step]):
         self.slots = 0
         self.names: set[str] = set()
         self._scopes: list[dict[str, int]] = []
-        # The steps that are constants. A list of constants costs nothing.
-        self._constants: set[Step] = set()
+        # The steps of constants, with their values. A list or map that contains only constants costs nothing.
+        self._constants: dict[Step, Value] = {}
+
+    def _constant(self, value: Value) -> Step:
+        found: Step = lambda state: value  # noqa: E731
+        self._constants[found] = value
+        return found
+
+    def _folded(self, make: Step) -> Step:
+        """Return the step of a list or map that contains only constants. It is made once: values never change."""
+        try:
+            return self._constant(make(Evaluation({}, 0, 0, math.inf)))
+        except EvaluationError:
+            return make
 
     def visit_literal(self, node: Literal) -> Step:
-        value = node.value
-        found: Step = lambda state: value  # noqa: E731
-        self._constants.add(found)
-        return found
+        return self._constant(node.value)
 
     def visit_comprehension(self, node: Comprehension) -> Step:
         return compile_comprehension(node, self)
@@ -199,13 +206,9 @@ class _Compiler(TreeWalk[Step]):
     # Literals with parts
 
     def visit_list(self, node: ListExpr) -> Step:
-        if not node.optional and all(isinstance(one, Literal) for one in node.items):
-            constant = [one.value for one in node.items if isinstance(one, Literal)]
-            whole: Step = lambda state: constant  # noqa: E731
-            self._constants.add(whole)
-            return whole
         parts = [(self.visit(one), index in node.optional) for index, one in enumerate(node.items)]
-        cost = 0 if all(part in self._constants for part, _ in parts) and not node.optional else LIST_COST
+        if not node.optional and all(part in self._constants for part, _ in parts):
+            return self._constant([self._constants[part] for part, _ in parts])
 
         def make(state: Evaluation) -> Value:
             found: list[Value] = []
@@ -217,11 +220,9 @@ class _Compiler(TreeWalk[Step]):
                     raise no_overload()
                 elif value.has_value:
                     found.append(value.value)
-            state.add(cost)
+            state.add(LIST_COST)
             return found
 
-        if cost == 0:
-            self._constants.add(make)
         return make
 
     def visit_map(self, node: MapExpr) -> Step:
@@ -229,7 +230,9 @@ class _Compiler(TreeWalk[Step]):
             (self.visit(key), self.visit(value), index in node.optional)
             for index, (key, value) in enumerate(node.entries)
         ]
-        is_constant = not node.optional and all({key, value} <= self._constants for key, value, _ in parts)
+        is_constant = not node.optional and all(
+            key in self._constants and value in self._constants for key, value, _ in parts
+        )
         cost = 0 if is_constant else MAP_COST
 
         def make(state: Evaluation) -> Value:
@@ -240,15 +243,15 @@ class _Compiler(TreeWalk[Step]):
                     if not isinstance(value, Optional):
                         raise no_overload()
                     if not value.has_value:
+                        remove(found, key)
                         continue
                     value = value.value
-                insert(found, key, value)
+                # As in cel-go, the last one of several entries with the same key counts.
+                put(found, key, value)
             state.add(cost)
             return found
 
-        if cost == 0:
-            self._constants.add(make)
-        return make
+        return self._folded(make) if is_constant else make
 
     def visit_struct(self, node: Struct) -> Step:
         kind = node.name
@@ -296,14 +299,15 @@ class _Compiler(TreeWalk[Step]):
             case "_!=_":
                 return equality(*args, wanted=False)
             case "@in":
-                return membership(*args, constant=is_constant(node.args[1]))
+                values = self._constants.get(args[1])
+                step = constant_membership(args[0], values) if isinstance(values, list) else None
+                return step or membership(*args)
             case "or" | "orValue" if node.target is not None and len(args) == 2:
                 return fallback(*args, unwrap=node.name == "orValue")
-        if node.name in _CONVERSIONS and len(node.args) == 1 and isinstance(node.args[0], Literal):
-            found = _converted(node, node.args[0].value)
+        if node.name in _CONVERSIONS and len(args) == len(node.overloads) == 1 and args[0] in self._constants:
+            found = _converted(node, self._constants[args[0]])
             if found is not None:
-                self._constants.add(found)
-                return found
+                return self._constant(found[0])
         if len(node.overloads) == 1 and not any(one.type.is_dyn for one in node.all_args):
             return direct(node.overloads[0], args)
         return dispatched(node.overloads, args)

@@ -1,7 +1,7 @@
-"""Compiles macros that iterate: all, exists, existsOne, map, filter, transformMap and similar ones.
+"""Compiles macros that iterate: all, exists, existsOne, map, filter, transformMap and similar macros.
 
-The expansions of `macros.py` are not evaluated, because they would copy the collected list in each iteration. But the
-computed cost is that of the expansion.
+The expansions of `macros.py` are not evaluated, because they would copy the collected list in each iteration. The
+computed cost is nevertheless the cost of the expansion.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from hatchway.cluster.api.cel.state import MAX_MADE, Evaluation, Step, insert
+from hatchway.cluster.api.cel.mapkeys import entries, insert, keys
+from hatchway.cluster.api.cel.state import MAX_MADE, Evaluation, Step
 from hatchway.cluster.api.cel.syntax import Comprehension, SyntaxNode
 from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
 
 __all__ = ["compile_comprehension"]
 
-# The cost of the condition in an iteration, and of reading the accumulator in the step of the iteration.
+# The cost of one iteration: of the condition, and of reading the accumulator in the step.
 _ALL, _EXISTS = 3, 4
-# The cost of adding an element: of reading the accumulator, of making a list with one element, and of the addition.
+# The cost of adding an element: of reading the accumulator, of creating a list with one element, and of the addition.
 _APPEND, _INSERT, _INSERT_ENTRY = 12, 3, 2
+
+
+_END = object()
 
 
 class _Scopes(Protocol):
@@ -70,13 +74,13 @@ class _Rounds:
         self._slots = slots
 
     def run(self, state: Evaluation) -> Iterator[Value]:
-        """Set the variables of each iteration, and yield its key or index; with one variable, yield its element."""
+        """Set the variables of each iteration. Yield the element; with two variables, yield the key or index."""
         found = self._source(state)
         slots, first = state.slots, self._slots[0]
         if len(self._slots) == 1:
             if not isinstance(found, list | dict):
                 raise EvaluationError("no such overload")
-            for one in found:
+            for one in keys(found) if isinstance(found, dict) else found:
                 state.round()
                 slots[first] = one
                 yield one
@@ -84,7 +88,7 @@ class _Rounds:
         second = self._slots[1]
         if not isinstance(found, list | dict):
             raise EvaluationError("no such overload")
-        pairs = found.items() if isinstance(found, dict) else enumerate(found)
+        pairs = entries(found) if isinstance(found, dict) else enumerate(found)
         for key, one in pairs:
             state.round()
             slots[first], slots[second] = key, one
@@ -94,7 +98,8 @@ class _Rounds:
 def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
     def run(state: Evaluation) -> Value:
         failed: EvaluationError | None = None
-        for _ in rounds.run(state):
+        left = rounds.run(state)
+        for _ in left:
             state.cost += cost
             try:
                 value = body(state)
@@ -102,7 +107,8 @@ def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
                 failed = failed or error
                 continue
             if value is until:
-                state.add(cost)
+                # The condition of the next iteration ends the macro. After the last element there is none.
+                state.add(1 if next(left, _END) is _END else cost)
                 return until
             if value is not (not until):
                 failed = failed or EvaluationError("no such overload")
@@ -164,7 +170,7 @@ def _mapped(rounds: _Rounds, body: Step, filter: Step | None, *, with_key: bool)
                 raise EvaluationError("no such overload")
             if len(found) + len(value) > MAX_MADE:
                 raise CostExceeded
-            for inner, one in value.items():
+            for inner, one in entries(value):
                 insert(found, inner, one)
         state.add(1)
         return found

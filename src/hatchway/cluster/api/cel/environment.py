@@ -28,12 +28,12 @@ from hatchway.cluster.api.cel.lexer import RESERVED
 
 __all__ = ["PATCH_OPERATION", "PATCH_ROOT", "TYPE_NAMES", "CelEnvironment", "JoinedTypes", "ObjectTypes"]
 
-# The types of an operation of a JSON patch, and of an object that is merged into another one (apiserver
-# `pkg/cel/mutation/typeresolver.go`). The type of a part of an object is named after the part's path: `Object.spec`.
+# The names of two types: an operation of a JSON patch, and an apply configuration. The type of a part of an apply
+# configuration has the part's path in its name: `Object.spec` (apiserver `pkg/cel/mutation/typeresolver.go`).
 PATCH_OPERATION, PATCH_ROOT = "JSONPatch", "Object"
 _PATCH_FIELDS = {"op": STRING, "from": STRING, "path": STRING, "value": DYN}
 
-# By the name of an object type: the types of its fields, by the names of the fields.
+# Maps the name of an object type to the types of its fields by name.
 ObjectTypes = Mapping[str, Mapping[str, CelType]]
 
 # The types that an expression can name, with the names that `type()` returns for them.
@@ -68,7 +68,7 @@ TYPE_NAMES: Mapping[str, tuple[CelType, str]] = {
 
 
 class JoinedTypes(Mapping[str, Mapping[str, CelType]]):
-    """The object types of two mappings. Types may be added later. The second mapping is looked up first."""
+    """The object types of two mappings, also types that are added later. If both have a type, `second` is used."""
 
     def __init__(self, first: ObjectTypes, second: ObjectTypes) -> None:
         self._first = first
@@ -112,9 +112,12 @@ class CelEnvironment:
         return name in self.types or self.is_patch_type(name)
 
     def field_type(self, name: str, field_name: str) -> CelType | None:
-        """Return the type of an object's field; None if there is no such field. Reserved words may be escaped."""
+        """Return the type of an object's field; None if there is no such field.
+
+        A field whose name is a reserved word is also found by its escaped name.
+        """
         if self.is_patch_type(name):
-            # The type of a field is not known: it follows from the object that is patched.
+            # The type of a field is unknown here, because it depends on the type of the patched object.
             return _PATCH_FIELDS.get(field_name) if name == PATCH_OPERATION else DYN
         fields = self.types.get(name, {})
         found = fields.get(field_name)

@@ -27,7 +27,7 @@ from hatchway.cluster.api.cel.syntax import (
 __all__ = ["UNBOUNDED", "SizeOf", "estimate_cost"]
 
 Path = tuple[str, ...]
-# Returns the most elements of the value at a path (`("self", "names", "@items")`); None when it is not known.
+# Returns the most elements of the value at a path (`("self", "names", "@items")`); None when this is unknown.
 SizeOf = Callable[[Path], int | None]
 _SCALARS = ("bool", "double", "duration", "int", "timestamp", "uint")
 
@@ -82,7 +82,7 @@ class _Estimate(TreeWalk[int]):
         return self._paths.get(id(node), ())
 
     def size(self, node: SyntaxNode) -> SizeRange | None:
-        """Return the size of a value: computed before, or from a constant, from the value's path or from its type."""
+        """Return the size of a value, from a constant, the value's path or its type; None if the size is unknown."""
         if (known := self._sizes.get(id(node))) is not None:
             return known
         if isinstance(node, Literal):
@@ -213,7 +213,7 @@ class _Estimate(TreeWalk[int]):
         return CallEstimate(min(found.cost + sum_of_args, UNBOUNDED), found.size)
 
     def _element_size(self, node: SyntaxNode) -> SizeRange | None:
-        """Return the size of the elements of a list, by the path of the list; None for other nodes."""
+        """Return the size of a list's elements, by the list's path; None for other nodes."""
         if node.type.kind != "list":
             return None
         path = self.path(node)

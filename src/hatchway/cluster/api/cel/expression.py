@@ -1,4 +1,4 @@
-"""Compiles the text of an expression into a program: parses the text, checks the types, and makes the steps."""
+"""Compiles the text of an expression into a program: parses the text, checks the types, and creates the steps."""
 
 from __future__ import annotations
 

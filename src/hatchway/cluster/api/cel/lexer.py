@@ -11,7 +11,7 @@ from hatchway.cluster.api.cel.values import UInt
 
 __all__ = ["RESERVED", "SyntaxToken", "tokenize"]
 
-# Identifiers that an expression may not use as names of variables.
+# Reserved words, which an expression may not use as names of variables.
 RESERVED = frozenset(
     ("as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
      "package", "namespace", "null", "return", "true", "var", "void", "while")
@@ -83,7 +83,7 @@ def _value(kind: str, word: str) -> Any:
         if number >= 1 << 64:
             raise ValueError("invalid uint literal")
         return UInt(number)
-    # One more than the largest integer is allowed after a minus sign. `parser.py` checks that there is one.
+    # The smallest integer is -2**63, so 2**63 is allowed after a minus sign. `parser.py` checks that there is a sign.
     if number > 1 << 63:
         raise ValueError("invalid int literal")
     return number

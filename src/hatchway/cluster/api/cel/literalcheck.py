@@ -23,7 +23,7 @@ __all__ = ["check_literals", "parts_of"]
 
 
 def parts_of(node: SyntaxNode) -> Iterator[SyntaxNode]:
-    """Yield the parts of a node that are in the text of the expression. Some parts are yielded more than once."""
+    """Yield the parts of a node, without parts that only a macro's expansion adds. May yield a part several times."""
     if isinstance(node, Select):
         yield node.operand
     elif isinstance(node, CallNode):

@@ -18,12 +18,12 @@ from hatchway.cluster.api.cel.syntax import (
 
 __all__ = ["MacroError", "expand_macro"]
 
-# The name for the variable of a comprehension that needs no variable, such as the macros of optional values.
+# The name of a comprehension's variable in macros that have no variable, such as `cel.bind`.
 _UNUSED = "#unused"
 
 
 class MacroError(ValueError):
-    """Raised for a macro with wrong arguments. offset: its position in the text, in characters."""
+    """Raised for a macro with wrong arguments. offset: the position of the error in the text, in characters."""
 
     def __init__(self, offset: int, message: str) -> None:
         super().__init__(message)
@@ -108,7 +108,7 @@ def _quantifier(kind: str, count: int) -> Callable[[CallNode, SyntaxNode], Synta
 
 
 def _collector(kind: str, count: int, *, filtered: bool) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
-    """Return the expansion of map, filter and transformList, which make a list."""
+    """Return the expansion of map, filter or transformList. These macros create a list."""
 
     def expand(call: CallNode, target: SyntaxNode) -> SyntaxNode:
         at = call.offset
@@ -127,7 +127,7 @@ def _collector(kind: str, count: int, *, filtered: bool) -> Callable[[CallNode, 
 
 
 def _transform(kind: str, *, filtered: bool) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
-    """Return the expansion of transformMap and transformMapEntry."""
+    """Return the expansion of transformMap or transformMapEntry."""
 
     def expand(call: CallNode, target: SyntaxNode) -> SyntaxNode:
         at = call.offset
@@ -148,7 +148,7 @@ def _transform(kind: str, *, filtered: bool) -> Callable[[CallNode, SyntaxNode],
 
 
 def _optional(flat: bool) -> Callable[[CallNode, SyntaxNode], SyntaxNode]:
-    """Return the expansion of optMap and optFlatMap."""
+    """Return the expansion of optMap or optFlatMap."""
 
     def expand(call: CallNode, target: SyntaxNode) -> SyntaxNode:
         at, body = call.offset, call.args[1]

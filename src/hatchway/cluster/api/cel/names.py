@@ -17,7 +17,7 @@ _WORDS = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slas
 
 
 def escape(name: str) -> str | None:
-    """Return the identifier for a field (`a-b` is `a__dash__b`, `in` is `__in__`); None if there is none."""
+    """Return the identifier of a field (`a__dash__b` for `a-b`, `__in__` for `in`); None if it cannot be escaped."""
     if name in _RESERVED:
         return f"__{name}__"
     if _PLAIN.fullmatch(name):

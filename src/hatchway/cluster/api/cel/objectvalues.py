@@ -1,4 +1,4 @@
-"""The values that only mutation expressions make: objects of named types, and operations of JSON patches.
+"""The values that only mutations create: objects of named types, and operations of JSON patches.
 
 Source: apiserver's `pkg/cel/mutation/dynamic/objects.go` and `pkg/cel/mutation/jsonpatch.go`.
 """
@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hatchway.cluster.api.cel.values import EvaluationError, UInt, Value, equal
+from hatchway.cluster.api.cel.equality import equal
+from hatchway.cluster.api.cel.values import EvaluationError, UInt, Value
 
 __all__ = ["UNSET", "ObjectValue", "PatchOperation"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectValue:
-    """An object that an expression has made, such as `Object.spec{replicas: 1}`. Expressions cannot read its fields.
+    """An object that an expression has created, such as `Object.spec{replicas: 1}`. Its fields cannot be read.
 
-    type_name: `Object`; for a part of an object, with the path of the part: `Object.spec`.
+    type_name: `Object` for a whole object; `Object` and the path, such as `Object.spec`, for a part of an object.
     """
 
     type_name: str
@@ -33,7 +34,7 @@ class ObjectValue:
     __hash__ = None  # type: ignore[assignment]
 
 
-# The value of an operation that has no value.
+# Stands for the value of an operation without a value.
 UNSET: Value = object()
 
 
@@ -49,7 +50,7 @@ class PatchOperation:
 
     @classmethod
     def of(cls, fields: Mapping[str, Value]) -> PatchOperation:
-        """Return an operation with these fields. Raises EvaluationError for a path that is not a string."""
+        """Return an operation with these fields. Raises EvaluationError if `op`, `from` or `path` is not a string."""
         for name, value in fields.items():
             if name != "value" and not isinstance(value, str):
                 found = _GO_TYPES.get(type(value), "map[string]interface {}")

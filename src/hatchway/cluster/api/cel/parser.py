@@ -189,7 +189,7 @@ class _ExpressionParser:
     def _select(self, operand: _Deep, dot: SyntaxToken) -> _Deep:
         optional = self._take("?") is not None
         token = self._tokens[self._at]
-        # `in`, `true`, `false` and `null` are separate tokens. Other reserved words may be fields.
+        # In CEL's grammar, `in`, `true`, `false` and `null` are no identifiers. Other reserved words may be fields.
         if token.kind not in ("name", "quoted") or token.text in ("in", "true", "false", "null"):
             self._stop(token, f"Syntax error: mismatched input '{token.text}' expecting {{IDENTIFIER, ESC_IDENTIFIER}}")
         self._at += 1

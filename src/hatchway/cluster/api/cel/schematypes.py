@@ -1,7 +1,7 @@
 """The types of values that a schema describes (apiserver `pkg/cel/types.go`, `pkg/cel/common/schemas.go`).
 
-In addition to a type of CEL, they contain the most elements of a value, from which the cost of an expression is
-estimated.
+In addition to the CEL type, such a type has the highest number of elements of a value. It is needed for estimates of an
+expression's cost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class DeclaredType:
     """The type of a value that a schema describes.
 
     Attributes:
-        type: the type of CEL. The type of an object has no name before `assign_names`.
+        type: the CEL type. Object types have no name before `assign_names`.
         most: the most elements, entries, characters or bytes of a value.
         least_json: the size of the smallest value as JSON, in bytes.
         fields: the fields of an object, by their escaped names.
@@ -78,5 +78,5 @@ def size_at(declared: DeclaredType, path: tuple[str, ...]) -> int | None:
 
 
 def most_occurrences(declared: DeclaredType) -> int:
-    """Return how many of the smallest values fit into a request: the limit of lists and maps without a limit."""
+    """Return how many of the smallest values fit into a request, as a limit of lists and maps without their own."""
     return MAX_REQUEST // (declared.least_json + 1)

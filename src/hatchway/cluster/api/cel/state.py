@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Value
+from hatchway.cluster.api.cel.values import CostExceeded, Value
 
-__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "Step", "insert"]
+__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "Step"]
 
 # The number of iterations after which the processor time is checked (apiserver `pkg/apis/cel/config.go`).
 _ROUNDS = 100
-# The most elements of lists, entries of maps and characters of strings that one evaluation may make.
+# The most elements of lists, entries of maps and characters of strings that one evaluation may create.
 MAX_MADE = 4 * 1024 * 1024
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 
@@ -39,19 +39,19 @@ class Evaluation:
         self._made = 0
 
     def made(self, size: int) -> None:
-        """Count the parts of a large value that a function has made. Raises CostExceeded if there are too many."""
+        """Count the parts of a large value that a function has created. Raises CostExceeded if there are too many."""
         self._made += size
         if self._made > MAX_MADE:
             raise CostExceeded
 
     def add(self, cost: int) -> None:
-        """Count cost. Raises CostExceeded."""
+        """Add `cost` to the cost used so far. Raises CostExceeded above the limit."""
         self.cost += cost
         if self.cost > self.limit:
             raise CostExceeded
 
     def round(self) -> None:
-        """Count one iteration of a comprehension. Raises CostExceeded."""
+        """Count one iteration of a comprehension. Raises CostExceeded when cost or processor time is used up."""
         if self.cost > self.limit:
             raise CostExceeded
         self._rounds += 1
@@ -66,12 +66,3 @@ class Evaluation:
 
 
 Step = Callable[[Evaluation], Value]
-
-
-def insert(found: dict[Value, Value], key: Value, value: Value) -> None:
-    """Add an entry to a map that is being made. Raises EvaluationError for a repeated key or a key of a wrong type."""
-    if not isinstance(key, str | int):
-        raise EvaluationError("unsupported key type")
-    if key in found:
-        raise EvaluationError(f"insert failed: key {key} already exists")
-    found[key] = value

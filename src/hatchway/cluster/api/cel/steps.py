@@ -1,6 +1,6 @@
 """The steps of an expression: fields, indices, operators and calls, each with its cost (cel-go `interpreter/`).
 
-The cost is that of cel-go's `interpreter/runtimecost.go`, with the costs of Kubernetes' libraries.
+Costs follow cel-go's `interpreter/runtimecost.go` and Kubernetes' libraries.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
+from hatchway.cluster.api.cel.equality import equal
 from hatchway.cluster.api.cel.lexer import RESERVED
+from hatchway.cluster.api.cel.mapkeys import MISSING, constant_members, find, is_member, show_key
 from hatchway.cluster.api.cel.objectvalues import PatchOperation
 from hatchway.cluster.api.cel.state import Evaluation, Step
 from hatchway.cluster.api.cel.values import (
+    MAX_INT,
+    MIN_INT,
     EvaluationError,
     Optional,
     Value,
-    equal,
     kind_name,
     size_of,
     type_name,
 )
 
-# A value with at least this many parts counts as large.
+# A value with more parts than this counts as large.
 _LARGE = 256
 
 
@@ -32,18 +35,23 @@ def no_overload() -> EvaluationError:
 
 
 def _no_key(key: Value) -> EvaluationError:
-    shown = str(key).lower() if isinstance(key, bool) else key
-    return EvaluationError(f"no such key: {shown}")
+    return EvaluationError(f"no such key: {show_key(key)}")
+
+
+def _wrong_index(key: Value) -> EvaluationError:
+    return EvaluationError(f"unsupported index type '{type_name(key)}' in list")
 
 
 def has_field(value: Value, field: str) -> bool:
-    """Return True when an object has a field. Raises EvaluationError for other values."""
+    """Return True when an object has a field. Values without fields have none. Raises EvaluationError for lists."""
     if isinstance(value, Optional):
         return value.has_value and has_field(value.value, field)
     if isinstance(value, PatchOperation):
         return value.has(field)
+    if isinstance(value, list):
+        raise _wrong_index(field)
     if not isinstance(value, dict):
-        raise no_overload()
+        return False
     return field in value or (field in RESERVED and f"__{field}__" in value)
 
 
@@ -53,8 +61,10 @@ def get_field(value: Value, field: str) -> Value:
         return find_field(value, field)
     if isinstance(value, PatchOperation):
         return value.get(field)
+    if isinstance(value, list):
+        raise _wrong_index(field)
     if not isinstance(value, dict):
-        raise no_overload()
+        raise _no_key(field)
     if field in RESERVED and f"__{field}__" in value:
         return value[f"__{field}__"]
     try:
@@ -64,13 +74,11 @@ def get_field(value: Value, field: str) -> Value:
 
 
 def find_field(value: Value, field: str) -> Optional:
-    """Return the field of an object that may be missing, as an optional value."""
+    """Return the field of an object as an optional value, without a value when the field is missing."""
     if isinstance(value, Optional):
         if not value.has_value:
             return value
         value = value.value
-    if not isinstance(value, dict | PatchOperation):
-        raise no_overload()
     return Optional(True, get_field(value, field)) if has_field(value, field) else Optional()
 
 
@@ -87,31 +95,36 @@ def optional_field(operand: Step, field: str) -> Step:
 
 def at_index(value: Value, key: Value) -> Value:
     """Return the element of a list or a map. Raises EvaluationError."""
-    if isinstance(value, dict):
-        if not isinstance(key, str | int | float):
-            raise _no_key(key)
-        try:
-            return value[key]
-        except KeyError:
-            raise _no_key(key) from None
-    if not isinstance(value, list):
-        raise no_overload()
-    is_whole = isinstance(key, int) or (isinstance(key, float) and key.is_integer())
-    if isinstance(key, bool) or not is_whole:
-        raise EvaluationError(f"unsupported index type '{type_name(key)}' in list")
-    number = int(key)
-    if not 0 <= number < len(value):
-        raise EvaluationError(f"index out of bounds: {number}")
-    return value[number]
+    if isinstance(value, list):
+        number = _list_index(key)
+        if not 0 <= number < len(value):
+            raise EvaluationError(f"index out of bounds: {number}")
+        return value[number]
+    found = find(value, key) if isinstance(value, dict) else MISSING
+    if found is MISSING:
+        raise _no_key(key)
+    return found
+
+
+def _list_index(key: Value) -> int:
+    """Return the index that a value stands for (cel-go `IndexOrError`). Raises EvaluationError."""
+    if isinstance(key, bool) or not isinstance(key, int | float):
+        raise _wrong_index(key)
+    # As in cel-go, the lowest int as a double is not accepted.
+    is_whole = MIN_INT < key < MAX_INT + 1 and key.is_integer() if isinstance(key, float) else key <= MAX_INT
+    if not is_whole:
+        raise EvaluationError(f"unsupported index value {show_key(key)} in list")
+    return int(key)
 
 
 def _find_index(value: Value, key: Value) -> Optional:
     if isinstance(value, Optional):
         return _find_index(value.value, key) if value.has_value else value
-    if isinstance(value, dict):
-        return Optional(True, value[key]) if isinstance(key, str | int | float) and key in value else Optional()
-    found = isinstance(key, int | float) and 0 <= key < len(value) if isinstance(value, list) else True
-    return Optional(True, at_index(value, key)) if found else Optional()
+    if isinstance(value, list):
+        number = _list_index(key)
+        return Optional(True, value[number]) if 0 <= number < len(value) else Optional()
+    found = find(value, key) if isinstance(value, dict) else MISSING
+    return Optional() if found is MISSING else Optional(True, found)
 
 
 def element(operand: Step, key_step: Step) -> Step:
@@ -137,7 +150,7 @@ def optional_element(operand: Step, key_step: Step) -> Step:
 
 
 def fallback(operand: Step, other: Step, *, unwrap: bool) -> Step:
-    """Return the step of `operand.orValue(other)` (unwrap) or `operand.or(other)`."""
+    """Return the step of `operand.or(other)`, or of `operand.orValue(other)` if `unwrap` is True."""
 
     def run(state: Evaluation) -> Value:
         value = operand(state)
@@ -214,7 +227,7 @@ def equality(first: Step, second: Step, *, wanted: bool) -> Step:
 
     def run(state: Evaluation) -> Value:
         one, other = first(state), second(state)
-        # cel-go computes the cost of a comparison from the sizes of these types: texts, lists and maps.
+        # As in cel-go, the cost depends on the sizes of texts, lists and maps. Other values have the size 1.
         size = min(size_of(one), size_of(other))
         state.add(-(-size // 10))
         if size > 1000:
@@ -224,18 +237,25 @@ def equality(first: Step, second: Step, *, wanted: bool) -> Step:
     return run
 
 
-def membership(item: Step, container: Step, *, constant: bool) -> Step:
-    """Return the step of `item in container`. constant: True if the container is a list of constants."""
+def constant_membership(item: Step, values: list[Value]) -> Step | None:
+    """Return the step of `item in values` for a list of constants; None if its elements must be compared one by one."""
+    if not values:
+        return lambda state: False
+    members = constant_members(values)
+    return None if members is None else lambda state: is_member(members, item(state))
+
+
+def membership(item: Step, container: Step) -> Step:
+    """Return the step of `item in container`."""
 
     def run(state: Evaluation) -> Value:
         value, found = item(state), container(state)
         if isinstance(found, dict):
             state.add(1)
-            return isinstance(value, str | int | float) and value in found
+            return find(found, value) is not MISSING
         if not isinstance(found, list):
             raise no_overload()
-        if not constant:
-            state.add(len(found))
+        state.add(len(found))
         if len(found) > 1000:
             state.watch()
         return any(equal(value, one) for one in found)
@@ -244,7 +264,7 @@ def membership(item: Step, container: Step, *, constant: bool) -> Step:
 
 
 def direct(overload: Overload, args: list[Step]) -> Step:
-    """Return the step of a call whose overload is known."""
+    """Return the step of a call whose overload the checker has chosen."""
     call, cost = overload.call, overload.cost
 
     def run(state: Evaluation) -> Value:
@@ -257,11 +277,11 @@ def direct(overload: Overload, args: list[Step]) -> Step:
 def _apply(
     state: Evaluation, call: Callable[..., Value], cost: Callable[[tuple[Value, ...], Value], int] | None, values: Any
 ) -> Value:
-    # The cost depends on the result, so it is known only after the call. The functions limit the size of their results.
+    # The cost may depend on the result, so it is added after the call. The functions limit the size of their results.
     try:
         result = call(*values)
     except (TypeError, AttributeError):
-        # A field that may be null has the static type of its other values.
+        # A nullable field has the type of its other values, so the checker has accepted a call with null.
         raise no_overload() from None
     if isinstance(result, list | str) and len(result) > _LARGE:
         state.made(len(result))
@@ -276,7 +296,7 @@ def _apply(
 
 
 def dispatched(overloads: list[Overload], args: list[Step]) -> Step:
-    """Return the step of a call whose overload is chosen by the types of the values."""
+    """Return the step of a call whose overload is chosen during the evaluation, by the types of the values."""
 
     def run(state: Evaluation) -> Value:
         values = tuple([one(state) for one in args])

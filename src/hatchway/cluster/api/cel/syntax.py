@@ -1,4 +1,4 @@
-"""The syntax tree of a CEL expression, and the errors that parsing and checking find in its text."""
+"""The syntax tree of a CEL expression, and the errors that the parser and the checker find."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
     "TreeWalk",
 ]  # fmt: skip
 
-# The name of the variable in which a comprehension collects its result. Expressions cannot write this name.
+# The name of the variable in which a comprehension collects its result. Expressions cannot contain this name.
 ACCUMULATOR = "@result"
 # The most errors of one expression that are reported (cel-go `common/errors.go`).
 _MOST_ISSUES = 100
-# The most characters of a line that is quoted with an error (`common/error.go`).
+# The most characters of a quoted line. An error does not quote a longer line (`common/error.go`).
 _LONGEST_SNIPPET = 16384
 
 
@@ -55,7 +55,7 @@ class Literal(SyntaxNode):
 
 @dataclass(slots=True, eq=False)
 class Ident(SyntaxNode):
-    """A name. The checker replaces a qualified name (`a.b` as one variable) by one Ident."""
+    """A simple name. A qualified name (`a.b` as one variable) is a Select with `qualified`."""
 
     name: str
 
@@ -64,7 +64,7 @@ class Ident(SyntaxNode):
 class Select(SyntaxNode):
     """The selection of a field. test: True for `has(operand.field)`. optional: True for `operand.?field`.
 
-    qualified: the qualified name of a variable or a type that this selection is; "" for a field.
+    qualified: the qualified name, if the selection is a variable or a type such as `net.IP`; "" for a field.
     """
 
     operand: SyntaxNode
@@ -78,8 +78,8 @@ class Select(SyntaxNode):
 class CallNode(SyntaxNode):
     """A call of a function or an operator (`_+_`). target: the object of a method; None for a function.
 
-    overloads: the signatures that fit the types of the arguments. The checker sets them. The checker also removes a
-    `target` that is no object, but a part of the function's name.
+    overloads: the signatures that fit the types of the arguments; set by the checker. The checker also removes `target`
+    if it is the first part of the function's name instead of an object.
     """
 
     name: str
@@ -127,7 +127,7 @@ class Comprehension(SyntaxNode):
         variable, second: the variables of each iteration; `second` is "" for a macro with one variable.
         condition, step, result: the expansion, from which types and costs are computed.
         body: the expression that is evaluated in each iteration.
-        filter: an iteration adds nothing if this expression is false; None if there is no filter.
+        filter: an iteration adds to the result only if this condition is true; None without a condition.
         accumulator: the variable of the result; for `bind`, the bound variable.
     """
 
@@ -150,8 +150,8 @@ R = TypeVar("R")
 class TreeWalk(ABC, Generic[R]):
     """Computes a result for each part of an expression, from the results of the parts inside it.
 
-    Each part is visited once, even if a macro uses it twice. Otherwise nested macros would double the work at each
-    level.
+    Each part is visited once, even if the expansion of a macro contains the part twice. Otherwise, each level of nested
+    macros would double the work.
     """
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class TreeWalk(ABC, Generic[R]):
         return found
 
     def finish(self, node: SyntaxNode, found: R) -> R:
-        """Return the result to store for a part. found: the result of the method for its kind."""
+        """Return the result to store for a part. found: the result of the part's `visit_...` method."""
         return found
 
     @abstractmethod
@@ -259,4 +259,4 @@ class Issues:
 
 
 class ExpressionIssues(ValueError):
-    """An expression that cannot be compiled. The text is that of cel-go's `issues.String()`."""
+    """Raised for an expression that cannot be compiled. The text is the text of cel-go's `issues.String()`."""

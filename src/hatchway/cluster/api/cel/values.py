@@ -1,19 +1,22 @@
-"""The values of CEL while an expression is evaluated, their equality and their order.
+"""The values of CEL during an evaluation, their types and their texts.
 
 The values of int, double, bool, string, bytes and null are Python's int, float, bool, str, bytes and None. Lists are
-lists; maps and objects are dictionaries. The other types have classes here and in the libraries.
+lists; maps and objects are dictionaries, whose keys `mapkeys.py` describes. The other types have classes here and in
+the libraries.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 __all__ = [
     "MAX_INT",
+    "MAX_UINT",
     "MIN_INT",
     "CostExceeded",
     "Duration",
@@ -23,17 +26,17 @@ __all__ = [
     "TypeValue",
     "UInt",
     "Value",
-    "compare",
-    "equal",
     "kind_name",
     "parse_duration",
     "parse_timestamp",
+    "show_double",
     "size_of",
     "type_name",
 ]  # fmt: skip
 
 Value = Any
 MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
+MAX_UINT = (1 << 64) - 1
 _NANO = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The limits of timestamps: the years 1 to 9999.
@@ -46,11 +49,11 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCI
 
 
 class EvaluationError(Exception):
-    """An error of an expression. The text is that of cel-go."""
+    """Raised when an evaluation fails. The text is cel-go's text."""
 
 
 class CostExceeded(Exception):
-    """An expression exceeds a limit (cel-go's "operation cancelled: actual cost limit exceeded")."""
+    """Raised when an expression exceeds a limit (cel-go's "operation cancelled: actual cost limit exceeded")."""
 
     def __init__(self) -> None:
         super().__init__("operation cancelled: actual cost limit exceeded")
@@ -64,18 +67,18 @@ class UInt(int):
 
 @dataclass(frozen=True, slots=True)
 class Timestamp:
-    """A moment, in nanoseconds since 1970."""
+    """A point in time, in nanoseconds since 1970."""
 
     nanoseconds: int
 
     def __str__(self) -> str:
-        """Return the moment in RFC 3339, in UTC."""
+        """Return the timestamp in RFC 3339, in UTC."""
         seconds, rest = divmod(self.nanoseconds, _NANO)
         text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
         return f"{text}.{f'{rest:09}'.rstrip('0')}Z" if rest else f"{text}Z"
 
     def moment(self) -> datetime:
-        """Return the moment as a datetime, cut off to microseconds."""
+        """Return the timestamp as a datetime. Digits below microseconds are cut off."""
         seconds, rest = divmod(self.nanoseconds, _NANO)
         return _EPOCH + timedelta(seconds=seconds, microseconds=rest // 1000)
 
@@ -123,7 +126,7 @@ def checked_duration(nanoseconds: int) -> Duration:
 
 
 def parse_timestamp(text: str) -> Timestamp:
-    """Return the moment of a text in RFC 3339. Raises ValueError."""
+    """Return the timestamp in a text (RFC 3339). Raises ValueError."""
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         raise ValueError(text)
@@ -187,7 +190,7 @@ def type_name(value: Value) -> str:
 
 
 def size_of(value: Value) -> int:
-    """Return the number of parts of a value, for the computation of costs; 1 for values without parts."""
+    """Return the size of a value for the computation of costs: the number of its parts; 1 for values without parts."""
     if isinstance(value, str | bytes | list | dict):
         return len(value)
     if isinstance(value, Optional) and value.has_value:
@@ -195,46 +198,17 @@ def size_of(value: Value) -> int:
     return 1
 
 
-def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def equal(first: Value, second: Value) -> bool:
-    """Return True for equal values. Only numbers can be equal to values of another type."""
-    kind = type(first)
-    if kind is type(second) and kind in (str, int, bool, float, bytes):
-        return bool(first == second)
-    if _is_number(first) and _is_number(second):
-        return bool(first == second)
-    if isinstance(first, list):
-        return isinstance(second, list) and _equal_lists(first, second)
-    if isinstance(first, dict):
-        return isinstance(second, dict) and _equal_maps(first, second)
-    if isinstance(first, Optional) and isinstance(second, Optional):
-        return first.has_value == second.has_value and (not first.has_value or equal(first.value, second.value))
-    return kind is type(second) and bool(first == second)
-
-
-def _equal_lists(first: Sequence[Value], second: Sequence[Value]) -> bool:
-    compare_with = getattr(first, "equal_to", None) or getattr(second, "equal_to", None)
-    if compare_with is not None:
-        return bool(compare_with(second if hasattr(first, "equal_to") else first))
-    return len(first) == len(second) and all(map(equal, first, second))
-
-
-def _equal_maps(first: dict[Value, Value], second: dict[Value, Value]) -> bool:
-    return len(first) == len(second) and all(
-        key in second and equal(value, second[key]) for key, value in first.items()
-    )
-
-
-def compare(first: Value, second: Value) -> int:
-    """Return -1, 0 or 1 by the order of two values. Raises EvaluationError for values without an order."""
-    if _is_number(first) and _is_number(second):
-        if first != first or second != second:
-            raise EvaluationError("NaN values cannot be ordered")
-    elif isinstance(first, Timestamp | Duration) and type(first) is type(second):
-        first, second = first.nanoseconds, second.nanoseconds
-    elif not (type(first) is type(second) and isinstance(first, str | bytes | bool)):
-        raise EvaluationError("no such overload")
-    return -1 if first < second else 1 if first > second else 0
+def show_double(value: float) -> str:
+    """Return a double as Go's `fmt` writes it for `%g`: the shortest text, from 1e+06 with an exponent."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return repr(value).removesuffix(".0")
+    sign, numerals, power = Decimal(repr(value)).as_tuple()
+    digits = "".join(map(str, numerals))
+    exponent = len(digits) - 1 + int(power)
+    digits = digits.rstrip("0")
+    mantissa = f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits
+    return f"{'-' if sign else ''}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02}"

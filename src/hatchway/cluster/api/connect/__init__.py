@@ -1,1 +1,1 @@
-"""Handlers of subresources that connect a client to a pod, a service or a node. It imports no other room."""
+"""Handlers of subresources that connect a client to a pod, a service or a node. Imports no other room of `api/`."""

@@ -1,6 +1,6 @@
-"""The API server's own answers for connecting subresources: errors as Statuses.
+"""The API server's own answers for connecting subresources: errors as `Status` objects.
 
-Errors of connections have Go's texts, because clients search for them.
+Errors of connections have Go's texts, because clients search for these texts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CORS_FIELDS = frozenset(
 
 
 class _OtherBody:
-    """A body that replaces the backend's."""
+    """A body that replaces the backend's body."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -86,7 +86,7 @@ _TLS_WORDS = {
 def dial_message(error: ProxyError, endpoint: BackendEndpoint) -> str:
     """Return the text of Go's net package for an error of a connection.
 
-    Clients search for parts of it, such as "connection refused".
+    Clients search for parts of this text, such as "connection refused".
     """
     cause = error.__cause__
     if error.stage == "tls":

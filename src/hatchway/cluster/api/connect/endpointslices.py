@@ -10,11 +10,11 @@ from hatchway.kube.wellknown import ENDPOINT_SLICES, SERVICE_NAME
 
 
 class IndexedObjects:
-    """Committed objects, with an index of EndpointSlices by service that each commit keeps up to date.
+    """Reads committed objects. An index of EndpointSlices by service is updated with each commit.
 
-    It implements `CommittedObjects` and `ServiceEndpoints`.
+    This class implements `CommittedObjects` and `ServiceEndpoints`.
 
-    source: the store. The index is kept up to date as long as the store exists.
+    source: the store. The index is updated as long as the store exists.
     """
 
     def __init__(self, source: StoredObjects) -> None:

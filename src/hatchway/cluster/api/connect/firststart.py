@@ -9,6 +9,7 @@ from typing import Protocol
 
 from hatchway.cluster.firstuse import HELD_AT_MOST, HELD_SECONDS, deployment_to_start
 from hatchway.kube.api import Object
+from hatchway.kube.objects import endpoint_is_ready
 from hatchway.proxy.routing import ProxyError
 
 __all__ = ["FirstStart", "ServiceEndpoints"]
@@ -70,9 +71,9 @@ class FirstStart:
                 service is None
                 or not deployment_to_start(service)
                 or any(
-                    (one.get("conditions") or {}).get("ready")
+                    endpoint_is_ready(endpoint)
                     for piece in objects.endpoint_slices(namespace, name)
-                    for one in piece.get("endpoints") or ()
+                    for endpoint in piece.get("endpoints") or ()
                 )
             )
 
@@ -86,7 +87,7 @@ class FirstStart:
         """Start a Deployment, and wait until it is ready.
 
         Raises:
-            ProxyError: when it is not ready in time, or too many requests are held.
+            ProxyError: when the Deployment is not ready in time, or too many requests are held.
         """
         self._report_use(deployment)
         if self._count >= self._most:

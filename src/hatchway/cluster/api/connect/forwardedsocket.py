@@ -69,7 +69,7 @@ class ForwardedSocket(asyncio.Protocol):
         self._stream = stream
         self._refused = refused
         self._tell_closed = closed
-        # The part of the last piece that the pod has not taken. It keeps the whole piece (`_held` bytes) in memory.
+        # The part of the last piece that was not sent to the pod. This view keeps the piece (`_held` bytes) in memory.
         self._unsent: memoryview | None = None
         self._held = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -88,7 +88,7 @@ class ForwardedSocket(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             number = sock.connect_ex((address, port))
             if number == errno.EINPROGRESS:
-                # On the same machine, the connection is established by now. A second call takes less than an event.
+                # On the same machine, the connection is established by now. A second call is quicker than an event.
                 number = sock.connect_ex((address, port))
         except OSError as error:
             self._refuse(error.errno or errno.EIO)
@@ -126,7 +126,7 @@ class ForwardedSocket(asyncio.Protocol):
     # From the pod to the client
 
     def _readable(self) -> None:
-        """Read the data that has arrived and, if the end has arrived, also the end, so that both are sent together.
+        """Read the data that has arrived. If the end has arrived, too, send data and end together.
 
         Always read until nothing is left, because uvloop reports a broken connection only once.
         """
@@ -174,7 +174,7 @@ class ForwardedSocket(asyncio.Protocol):
     # From the client to the pod
 
     def data_received(self, data: bytes) -> None:
-        """Send data to the pod. Pause the stream if the pod does not take all of it."""
+        """Send data to the pod. Pause the stream if the pod's socket does not accept all of the data."""
         if self._closed:
             return
         try:
@@ -233,7 +233,7 @@ class ForwardedSocket(asyncio.Protocol):
     # The end
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the socket: at once if the stream was reset, otherwise after the pod has taken the last bytes."""
+        """Close the socket: at once if the stream was reset, otherwise after the last bytes were sent to the pod."""
         if exc is None and self._unsent is not None and not self._closed:
             self._closing = True
             self._stop_reading()

@@ -36,7 +36,7 @@ class ConnectRequest:
 
 
 class RepeatableForward(Protocol):
-    """A decision that the same client's requests with the same head may use until an object of the cluster changes."""
+    """A decision that can be repeated for the same client and head until an object of the cluster changes."""
 
     def forward(self) -> Forward:
         """Return the decision for one more request."""

@@ -1,7 +1,7 @@
 """Port-forward for Hatchway's own client: the API server itself connects to a pod's loopback interface.
 
 kubectl's port-forwards go through the kubelet, as in Kubernetes. For Hatchway's client, the node agent provides sockets
-in the pod's network, and each stream of the session is joined with one of them.
+in the pod's network, and each stream of the session is joined with one of these sockets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hatchway.wire.spdyevents import SpdyLimits
 log = logging.getLogger(__name__)
 
 _SPDY: Final = SpdyLimits(streams=4096, window=256 * 1024)
-# The most bytes that wait for pods that read too slowly: of one client, and of all clients together.
+# The most bytes that may wait for pods that read too slowly, for one client and for all clients together.
 _KEPT: Final = 64 << 20
 _KEPT_OF_ALL: Final = 256 << 20
 # The most seconds that a disconnected client's last bytes wait for pods that read too slowly.
@@ -45,7 +45,7 @@ _VERSION_FIELD: Final = b"x-stream-protocol-version"
 
 
 def is_offered(head: RequestHead) -> bool:
-    """Return True for an upgrade to SPDY whose client offers this protocol first."""
+    """Return True for an upgrade to SPDY whose client offers Hatchway's own port-forward protocol first."""
     if (head.upgrade or b"").lower() != b"spdy/3.1":
         return False
     first = head.header(_VERSION_FIELD) or b""
@@ -60,8 +60,8 @@ class ForwardLimits:
     """
 
     def __init__(self, connections: ClientQuota | None = None, room: SharedRoom | None = None) -> None:
-        # Unlike a request that is forwarded to a kubelet, a client here may use thousands of this process's
-        # descriptors.
+        # A limit is needed here, because one client may use thousands of this process's descriptors. A port-forward
+        # through a kubelet uses only a few.
         self.connections = connections if connections is not None else ClientQuota.of_process(_SHARE)
         self.room = room if room is not None else SharedRoom(_KEPT_OF_ALL)
 
@@ -131,7 +131,7 @@ class PodForwarding:
         self._spawn(self._connect_later(stream, port))
 
     async def _connect_later(self, stream: SpdyStream, port: int) -> bool:
-        """Wait for a socket, and connect it. Return False when there is no socket that must be closed later."""
+        """Wait for a socket, and connect it. Return False if no connection was made that counts for the limit."""
         try:
             sock = await self._networks.take(self._uid)
         except OSError as error:
@@ -193,9 +193,8 @@ class PodForwarding:
 
     def _done(self, task: asyncio.Task[bool]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
-            self._give_back()
-        elif (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             log.error("a forwarded connection has failed", exc_info=error)
-        elif not task.result():
+        if task.cancelled() or error is not None or not task.result():
             self._give_back()

@@ -232,7 +232,7 @@ def _check_time(text: str) -> None:
 
 
 def container_of(pod: dict[str, Any], wanted: str) -> str:
-    """Return the container whose log is read: `wanted`, or the only container if that is "". Raises ApiError 400."""
+    """Return the container whose log is read: `wanted`, or for "" the only container. Raises ApiError 400."""
     spec = pod.get("spec", {})
     name = pod["metadata"]["name"]
     containers = [container["name"] for container in spec.get("containers") or ()]

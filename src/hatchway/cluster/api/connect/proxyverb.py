@@ -8,14 +8,14 @@ These deviations from Kubernetes are deliberate:
 - the bytes of the path are not changed (`%2F` stays `%2F`, `!` stays `!`) unless answers are rewritten as in Kubernetes
   (`path_of` has the complete rule); dot segments cannot leave the prefix, and `%00` is a 400;
 - the query of an upgrade is forwarded;
-- answers are rewritten so that applications whose scripts build URLs work, too (`rewrite/prefix.py`); with
-  `X-Hatchway-Rewrite: kubernetes`, or with that setting of the cluster, they are rewritten as in Kubernetes, and with
-  `off` not at all;
+- answers are rewritten so that applications whose scripts build URLs work, too (`rewrite/prefix.py`).
+  `X-Hatchway-Rewrite: kubernetes` selects Kubernetes' way of rewriting, and `off` none; a setting of the cluster has
+  the same values;
 - HTML is rewritten while it streams, and only URLs in it are changed; content codings other than gzip and deflate are
   passed on unchanged;
 - URLs of other schemes (`javascript:/x`) are not changed;
 - methods other than Kubernetes' seven (WebDAV) are forwarded, unless answers are rewritten as in Kubernetes;
-  `requestinfo.py` says which right they need;
+  `requestinfo.py` determines the right that they need;
 - `X-Hatchway-Authorization: VALUE` is sent to the backend as `Authorization: VALUE`; with `X-Hatchway-Path: exact` the
   bytes of every path are kept.
 
@@ -63,7 +63,7 @@ METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 # Methods that are about a connection, not about a resource.
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 
-# Fields with credentials for the cluster, which backends must not get, and a field that is set here.
+# Fields with credentials for the cluster, which backends must not get, and a field that Hatchway sets itself.
 _CREDENTIALS = frozenset((b"authorization", b"proxy-authorization", b"x-forwarded-uri"))
 _CREDENTIAL_PREFIXES = (b"x-remote-", b"impersonate-")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00|\x00")
@@ -76,7 +76,7 @@ class ProxyVerb:
     """Routes authorized requests of the proxy verb (`ConnectHandler`).
 
     locator: finds the endpoints of targets.
-    rewriting: the mode in which answers are rewritten, unless the request chooses another one.
+    rewriting: the mode in which answers are rewritten, unless the request chooses another mode.
     """
 
     def __init__(self, locator: Locator, rewriting: Rewriting = "full") -> None:
@@ -123,7 +123,7 @@ class ProxyVerb:
 
 
 class _Described:
-    """The facts about a request to be forwarded that follow from its head and the cluster's objects."""
+    """The parts of a forwarded request that are computed once, from its head and the cluster's objects."""
 
     __slots__ = ("coded", "endpoints", "headers", "host", "rewriters", "target", "upgrade")
 
@@ -142,7 +142,7 @@ class _Described:
         self.target = (path or b"/") + asked
         self.headers = _request_headers(head, uri)
         self.host = head.header(b"host")
-        # From each endpoint's address to its rewriter; empty when answers are not rewritten.
+        # The rewriter of each endpoint, by the endpoint's host; empty when answers are not rewritten.
         self.rewriters: dict[bytes, PrefixRewriter] = {}
         if rewriting != "off":
             for one in endpoints:
@@ -266,7 +266,7 @@ def _kubernetes_uri(request: ConnectRequest, path: bytes) -> bytes:
 
 
 def rewriting_of(name: str) -> Rewriting:
-    """Return the setting of this name; `full` when there is none."""
+    """Return the mode of rewriting with this name; `full` for an unknown name."""
     return _MODES.get(name.encode(), "full")
 
 

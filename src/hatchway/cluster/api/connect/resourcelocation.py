@@ -25,17 +25,18 @@ from hatchway.cluster.firstuse import deployment_to_start
 from hatchway.cluster.plan import KUBELET_PORT
 from hatchway.errors import ApiError, bad_request, not_found, service_unavailable
 from hatchway.kube.api import Object
+from hatchway.kube.objects import endpoint_is_ready
 from hatchway.numerals import is_digits, parse_int
 from hatchway.proxy.routing import Upstream
 from hatchway.target import TargetError, split_scheme_name_port
 
 DialBackend = Callable[[str, int], Awaitable[socket.socket]]
 
-# The most services whose endpoints are cached, and the most cached endpoints; each needs half a kilobyte.
+# The most services whose endpoints are cached, and the most cached endpoints. An endpoint needs half a kilobyte.
 _REMEMBERED = 1024
 _REMEMBERED_ENDPOINTS = 16 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# The preferred types of node addresses, as for kubelet clients, but without the types for names.
+# The preferred types of node addresses: the types that kubelet clients prefer, without the types for names.
 _ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 
 
@@ -62,7 +63,7 @@ class BackendEndpoint:
     host: its address in URLs, `ip:port`; without the port when the request has none.
     dialed: the address and port to which connections are made.
     pod: the name of the pod that must still have the address; "" for none.
-    owner: the object of the pod when this was last checked.
+    owner: the pod object of the last check that the pod has the address; None before the first check.
     """
 
     address: str
@@ -116,7 +117,7 @@ class Locator:
     def locate(self, resource: str, namespace: str, raw: str) -> list[BackendEndpoint]:
         """Return the endpoints of a service, a pod or a node: at least one. Any of them may be used.
 
-        They are valid until an object of the cluster changes.
+        The endpoints are valid until an object of the cluster changes.
 
         resource: `services`, `pods` or `nodes`.
         raw: `[scheme:]name[:port]`.
@@ -139,7 +140,7 @@ class Locator:
     def _held_endpoint(self, service: Object, raw: str) -> BackendEndpoint | None:
         """Return an endpoint for a Service that starts on first use; None for other Services.
 
-        A connection to this endpoint waits until the Service has a ready one. Its address is the cluster IP.
+        A connection to it waits until the Service has a ready endpoint. Its address is the cluster IP.
         """
         deployment, first_start = deployment_to_start(service), self._first_start
         scheme, name, port = _split("service", raw)
@@ -207,8 +208,11 @@ class Locator:
                     continue
                 for endpoint in piece.get("endpoints") or ():
                     reference = endpoint.get("targetRef") or {}
-                    ready = (endpoint.get("conditions") or {}).get("ready")
-                    if ready is False or reference.get("kind") != "Pod" or not endpoint.get("addresses"):
+                    if (
+                        not endpoint_is_ready(endpoint)
+                        or reference.get("kind") != "Pod"
+                        or not endpoint.get("addresses")
+                    ):
                         continue
                     if reference.get("namespace", "") != piece["metadata"].get("namespace", ""):
                         continue

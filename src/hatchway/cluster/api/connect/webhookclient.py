@@ -27,7 +27,7 @@ __all__ = ["WebhookBundleError", "WebhookClient", "WebhookPostFailed", "WebhookT
 
 # The most bytes of an answer: enough for a patch in base64 that replaces the largest object.
 _LIMIT = 4_500_000
-# The most characters that an error shows of an answer that is no review.
+# If an answer is no review, the error shows at most this many characters of it.
 _SHOWN = 1024
 # The characters of a path that need no percent-encoding.
 _SAFE = "/%:@!$&'()*+,;=~"
@@ -50,7 +50,7 @@ _STATUS_TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """The address of a webhook, and the time that a call of it may take.
+    """The address of a webhook, and the longest time of a call.
 
     Attributes:
         url: the URL; "" for a webhook behind a Service.
@@ -68,7 +68,7 @@ class WebhookTarget:
 
     @classmethod
     def of(cls, config: dict[str, Any], seconds: int) -> WebhookTarget:
-        """Return the target of a `clientConfig` that is valid."""
+        """Return the target of a valid `clientConfig`."""
         service = config.get("service")
         return cls(
             config.get("url") or "",

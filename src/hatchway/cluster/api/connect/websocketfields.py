@@ -6,7 +6,7 @@ _BEARER = b"base64url.bearer.authorization.k8s.io."
 
 
 def without_bearer(protocols: bytes) -> bytes:
-    """Return the offered sub-protocols except one that contains a token; b"" if no other is left."""
+    """Return the offered sub-protocols without the one that contains a token; b"" when none is left."""
     if _BEARER not in protocols:
         return protocols
     offered = [protocol.strip() for protocol in protocols.split(b",")]

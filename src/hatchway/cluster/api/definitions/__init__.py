@@ -1,1 +1,1 @@
-"""Keeps the registry's rows equal to the stored CustomResourceDefinitions. It imports registry and storage."""
+"""Keeps the registry's rows up to date with CustomResourceDefinitions. Imports `registry/` and `storage/`."""

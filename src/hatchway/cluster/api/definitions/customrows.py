@@ -1,4 +1,4 @@
-"""Makes the registry's rows of a CustomResourceDefinition (apiextensions-apiserver `customresource_handler.go`)."""
+"""Makes the registry's rows for a CustomResourceDefinition (apiextensions-apiserver `customresource_handler.go`)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def custom_rows(
     """
     if not condition_is_true(definition, "Established"):
         return ()
-    # A client may have written the status. It must not make the definition serve the objects of another definition.
+    # A client can write the status. A false status must not make the definition serve another definition's objects.
     accepted = definition["status"].get("acceptedNames") or {}
     if accepted.get("plural") != definition["spec"]["names"]["plural"] or not accepted.get("kind"):
         return ()
@@ -70,7 +70,7 @@ def _row(
         parts.append(Subresource("status", _CHANGES))
     if scale is not None:
         parts.append(Subresource("scale", _CHANGES, "Scale", "autoscaling", "v1", scale=scale))
-    # Clients get objects exactly as they are stored if there are no defaults, and there was never another version.
+    # Objects are served exactly as they are stored if the type has no defaults and never had another version.
     is_plain = len(spec["versions"]) == 1 and definition["metadata"].get("generation") == 1 and not schema.has_defaults
     deprecation = ""
     if version.get("deprecated"):

@@ -1,4 +1,4 @@
-"""Keeps the registry's rows of custom types equal to the stored CustomResourceDefinitions."""
+"""Keeps the registry's rows of custom types up to date with the stored CustomResourceDefinitions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 _log = logging.getLogger(__name__)
 _BUILT_IN = frozenset(name for row in ROWS for name in (row.group_resource, row.stored_as))
 _BUILT_IN_KINDS = frozenset((row.group, row.kind) for row in ROWS)
-# If a definition has more patterns than this, they are compiled on a thread.
+# If a definition has more patterns than this, its rows are made on a thread, because compiling patterns takes long.
 _FEW_PATTERNS = 32
 # The parts of a definition on which its rows depend.
 _Basis = tuple[Any, ...]
@@ -39,14 +39,14 @@ def _is_taken(row: Resource) -> bool:
 
 
 class CustomTypes:
-    """Follows the definitions in a store, and sets the rows of their types.
+    """Watches the definitions in a store, and sets the rows of their types.
 
-    The types of definitions that are already stored are served at once. When a large definition changes later, its new
-    rows are made on a thread, and its former rows are served meanwhile.
+    The types of definitions that are already stored are served immediately. When a large definition changes later, its
+    new rows are made on a thread. Until they are ready, the former rows are served.
 
     Args:
         store: has the definitions and the objects.
-        registry: where the rows are set.
+        registry: gets the rows.
         webhooks: calls the webhooks that convert objects.
     """
 
@@ -67,13 +67,13 @@ class CustomTypes:
         self._end: Callable[[], None] = store.subscribe(DEFINITIONS, self._follow)
 
     def close(self) -> None:
-        """Stop following the store."""
+        """Stop watching the store."""
         self._end()
         for task in self._making:
             task.cancel()
 
     async def prepare(self, definition: Object) -> None:
-        """Make the rows of a large definition before it is stored, so that they are served as soon as it is."""
+        """Make the rows of a large definition before it is stored. They can then be served as soon as it is stored."""
         name, basis = definition["metadata"]["name"], _basis(definition)
         if self._basis.get(name) != basis and self._is_large(definition):
             rows = await run_apart(self._make, definition)

@@ -6,12 +6,12 @@ Source: apiextensions-apiserver `pkg/controller/status`, `establish`, `finalizer
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from hatchway.cluster.api.definitions.customtypes import DEFINITIONS, is_built_in
+from hatchway.cluster.api.definitions.namequeue import NameQueue
 from hatchway.cluster.api.definitions.names import accept_names, approval_condition
 from hatchway.cluster.api.registry.custom.definition import CLEANUP_FINALIZER, condition_is_true
 from hatchway.cluster.auth.source import StoredObjects
@@ -20,15 +20,15 @@ from hatchway.kube.api import Client, Object
 
 __all__ = ["DefinitionController"]
 
-_log = logging.getLogger(__name__)
-# The seconds until the next attempt for a definition that could not be handled or still has objects.
+_KIND = "customresourcedefinitions"
+# Seconds until a definition that still has objects is looked at again.
 _AGAIN = 0.5
-# The most objects that are deleted at the same time.
-_AT_ONCE = 20
+# The most definitions whose objects are deleted at the same time, and the most objects of one definition.
+_DEFINITIONS_AT_ONCE, _AT_ONCE = 10, 20
 
 
 class DefinitionController:
-    """Follows the definitions in a store. Call `start` in an event loop, and `aclose` at the end.
+    """Watches the definitions in a store. Call `start` in an event loop, and `aclose` at the end.
 
     Args:
         source: has the definitions and the objects.
@@ -40,73 +40,41 @@ class DefinitionController:
         self._source = source
         self._prepare = prepare
         self._client = client
-        self._waiting: dict[str, None] = {}
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._emptying: set[asyncio.Task[None]] = set()
-        self._under_way: set[str] = set()
+        # One definition at a time, so that two definitions never get the same name.
+        self._waiting = NameQueue(_KIND, self._reconcile)
+        self._emptying = NameQueue(_KIND, self._finish, at_once=_DEFINITIONS_AT_ONCE)
         self._end: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Begin to follow the definitions. Definitions that are already stored are handled first."""
+        """Begin to watch the definitions. Definitions that are already stored are handled first."""
         for definition in self._source.list(DEFINITIONS):
-            self._waiting[definition["metadata"]["name"]] = None
+            self._waiting.add(definition["metadata"]["name"])
         self._end = self._source.subscribe(DEFINITIONS, self._follow)
-        self._wake.set()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="CustomResourceDefinitions")
+        self._waiting.start()
+        self._emptying.start()
 
     async def aclose(self) -> None:
         """Stop."""
         self._end()
-        tasks = [one for one in (self._task, *self._emptying) if one is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._waiting.aclose()
+        await self._emptying.aclose()
 
     def _follow(self, _type: str, old: Object | None, new: Object | None) -> None:
         if new is not None:
-            self._waiting[new["metadata"]["name"]] = None
+            self._waiting.add(new["metadata"]["name"])
         if new is None or (old is not None and _accepted(old) != _accepted(new)):
-            # The names of the deleted definition are free now. Other definitions may need them.
+            # This definition has given up names. Other definitions of the group may need them.
             group = (new or old or {})["spec"]["group"]
             for other in self._source.list(DEFINITIONS):
                 if other["spec"]["group"] == group:
-                    self._waiting[other["metadata"]["name"]] = None
-        self._wake.set()
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                name = next(iter(self._waiting))
-                del self._waiting[name]
-                try:
-                    await self._reconcile(name)
-                except ApiError as error:
-                    if error.code not in (404, 409):
-                        _log.warning("customresourcedefinitions %s: %s", name, error.message)
-                        loop.call_later(_AGAIN, self._retry, name)
-                except Exception:  # noqa: BLE001  a definition that cannot be handled must not stop the others
-                    _log.exception("customresourcedefinitions %s", name)
-                    loop.call_later(_AGAIN, self._retry, name)
-
-    def _retry(self, name: str) -> None:
-        self._waiting[name] = None
-        self._wake.set()
+                    self._waiting.add(other["metadata"]["name"])
 
     async def _reconcile(self, name: str) -> None:
         definition = self._source.get(DEFINITIONS, "", name)
         if definition is None:
             return
         if definition["metadata"].get("deletionTimestamp"):
-            finalizers = definition["metadata"].get("finalizers") or ()
-            if CLEANUP_FINALIZER in finalizers and name not in self._under_way:
-                self._under_way.add(name)
-                task = asyncio.get_running_loop().create_task(self._finish(name), name=f"empties {name}")
-                self._emptying.add(task)
-                task.add_done_callback(self._emptying.discard)
+            self._emptying.add(name)
             return
         found = accept_names(definition, self._source.list(DEFINITIONS))
         conditions = {"NamesAccepted": (found.status, found.reason, found.message)}
@@ -147,32 +115,24 @@ class DefinitionController:
 
     # Deletion
 
-    async def _finish(self, name: str) -> None:
-        """Delete all objects of a definition, then remove its finalizer."""
-        try:
-            while True:
-                definition = self._source.get(DEFINITIONS, "", name)
-                if definition is None or CLEANUP_FINALIZER not in (definition["metadata"].get("finalizers") or ()):
-                    return
-                try:
-                    if await self._empty(definition):
-                        await self._release(name)
-                        continue
-                except ApiError as error:
-                    if error.code not in (404, 409):
-                        _log.warning("customresourcedefinitions %s: %s", name, error.message)
-                await asyncio.sleep(_AGAIN)
-        finally:
-            self._under_way.discard(name)
+    async def _finish(self, name: str) -> float | None:
+        """Delete all objects of a definition, then remove its finalizer. Return the seconds until the next attempt."""
+        definition = self._source.get(DEFINITIONS, "", name)
+        if definition is None or CLEANUP_FINALIZER not in (definition["metadata"].get("finalizers") or ()):
+            return None
+        if not await self._empty(definition):
+            return _AGAIN
+        await self._release(name)
+        return None
 
     async def _empty(self, definition: Object) -> bool:
-        """Delete the remaining objects. Return True when there are none."""
+        """Delete the remaining objects of a definition. Return True when it has no objects left."""
         resource = definition["metadata"]["name"]
         # The objects of a built-in type never belong to a definition, even if its status says so.
         left = [] if is_built_in(resource) else list(self._source.list(resource))
         if not condition_is_true(definition, "Established"):
             if left:
-                # Its status was written by hand. The objects can be deleted only while their type is served.
+                # A client has changed the status. The objects can be deleted only while their type is served.
                 names = accept_names(definition, self._source.list(DEFINITIONS)).names
                 message = "the initial names have been accepted"
                 await self._write(definition, {"Established": ("True", "InitialNamesAccepted", message)}, names)
@@ -187,8 +147,13 @@ class DefinitionController:
         text = "CustomResource deletion is in progress"
         await self._write(definition, {"Terminating": ("True", "InstanceDeletionInProgress", text)})
         waiting = [one["metadata"] for one in left if not one["metadata"].get("deletionTimestamp")]
+        # An object that cannot be deleted must not keep the others.
+        failed: list[BaseException] = []
         for at in range(0, len(waiting), _AT_ONCE):
-            await asyncio.gather(*(self._delete(resource, one) for one in waiting[at : at + _AT_ONCE]))
+            part = (self._delete(resource, one) for one in waiting[at : at + _AT_ONCE])
+            failed += [one for one in await asyncio.gather(*part, return_exceptions=True) if one is not None]
+        if failed:
+            raise failed[0]
         return not list(self._source.list(resource))
 
     async def _delete(self, resource: str, metadata: dict[str, Any]) -> None:
@@ -201,7 +166,8 @@ class DefinitionController:
     async def _release(self, name: str) -> None:
         """Remove the finalizer by a write of the status, as Kubernetes does (crd_finalizer.go).
 
-        Admission policies and webhooks for definitions, such as those of the Gateway API, do not apply to it.
+        Many admission policies and webhooks for definitions, such as the policy of the Gateway API, do not match writes
+        of the status.
         """
         definition = self._source.get(DEFINITIONS, "", name)
         if definition is None:

@@ -1,4 +1,4 @@
-"""Decides which names a CustomResourceDefinition gets (`pkg/controller/status/naming_controller.go`)."""
+"""Decides which names of a CustomResourceDefinition are accepted (`pkg/controller/status/naming_controller.go`)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ class AcceptedNames:
 def accept_names(definition: Object, others: Iterable[Object]) -> AcceptedNames:
     """Return the names of a definition that no other definition of its group has.
 
-    The names of the group's built-in types are not accepted, either. (Kubernetes accepts them, but does not serve the
-    type.)
+    The names of the group's built-in types are not accepted. (Kubernetes accepts them, but does not serve the type.)
 
-    others: all definitions. One with the same name is ignored.
+    others: all definitions, including the definition itself.
     """
     resources: set[str] = set()
     kinds: set[str] = set()

@@ -1,1 +1,1 @@
-"""Discovery, OpenAPI, and objects shown as tables. It imports only the registry."""
+"""Discovery, OpenAPI, and objects shown as tables. This package imports only the registry."""

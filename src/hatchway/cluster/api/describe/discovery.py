@@ -54,7 +54,7 @@ class Discovery:
         self._documents.clear()
 
     def set_remote(self, versions: Iterable[RemoteVersion]) -> None:
-        """Replace the versions that other servers serve. A version that is served here is left out."""
+        """Replace the versions that other servers serve. A version that this server serves itself is left out."""
         self._known = {(one.group, one.version): one for one in versions}
         self._documents.clear()
 

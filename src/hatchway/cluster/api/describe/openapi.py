@@ -31,7 +31,7 @@ class OpenAPI:
 
     The API server forwards requests for remote documents.
 
-    version: the value of `info.version`: that of `/version`.
+    version: the value of `info.version`, which is also the version in `/version`.
     """
 
     def __init__(self, rows: Iterable[Resource], version: str = "v1.37.0") -> None:

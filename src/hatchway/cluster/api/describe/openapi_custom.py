@@ -96,7 +96,7 @@ def _reference(name: str, description: str, prefix: str, *, v2: bool) -> Json:
 
 
 def _converted(source: Any, prefix: str, *, v2: bool) -> Json:
-    """Return a schema for the document: with the metadata of embedded objects, and for v2 reduced to its keywords."""
+    """Return a schema for the document: with the metadata of embedded objects, and for v2 with v2's keywords only."""
     found = _without_empty(source)
     if v2:
         _reduce_to_v2(found)
@@ -165,7 +165,7 @@ def _unfold(found: Json) -> None:
 
 
 def _convert_alternatives(found: Json) -> None:
-    """Convert the schemas in allOf, anyOf, oneOf and not, which say nothing about properties that they do not name."""
+    """Convert the schemas in allOf, anyOf, oneOf and not. They do not restrict properties that they do not name."""
     for key in _ALTERNATIVES:
         if key in found:
             found[key] = [_alternative(one) for one in found[key]]

@@ -21,7 +21,7 @@ _space = re.compile(r"\s+")
 @functools.cache
 def _texts(package: str) -> dict[str, str]:
     """Return the docstrings of one file (`core.v1`) by class; empty when the package does not have the file."""
-    # Unless lightkube itself is installed, `lightkube` is a namespace package, which may have several places.
+    # Unless lightkube itself is installed, `lightkube` is a namespace package, which may have several directories.
     spec = importlib.util.find_spec("lightkube")
     places = spec.submodule_search_locations if spec is not None else None
     for place in places or ():

@@ -26,7 +26,7 @@ _SCALARS: dict[str, Json] = {
     "strings": {"type": "array", "items": {"type": "string"}},
 }
 _EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
-# Types that have a definition, although the table has only a kind for them: name, v3 schema, v2 schema ({} if equal).
+# Scalar types of the table that have a definition of their own: name, v3 schema, v2 schema ({} if equal).
 _SPECIAL: dict[str, tuple[str, Json, Json]] = {
     "time": ("io.k8s.apimachinery.pkg.apis.meta.v1.Time", {"type": "string", "format": "date-time"}, {}),
     "microTime": ("io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime", {"type": "string", "format": "date-time"}, {}),

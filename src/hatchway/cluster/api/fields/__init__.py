@@ -1,1 +1,1 @@
-"""Computes `metadata.managedFields` of every write, and server-side apply. Pure. It imports only the registry."""
+"""Computes `metadata.managedFields` after each write, and server-side applies. Pure. Imports only `registry/`."""

@@ -1,8 +1,8 @@
 """The types of values for merging: scalar, list or map, and whether their parts can have different owners.
 
-The types of built-in kinds are made from the schema table, and those of custom kinds from the schemas in their
-definitions, as kube-openapi's `schemaconv` makes structured-merge-diff's schemas from OpenAPI documents. A list is
-atomic unless its list type is `set` or `map`, or it has a merge key. A map is granular unless its map type is `atomic`.
+The types of built-in kinds are made from the schema table, the types of custom kinds from the schemas in their
+definitions. The rules are those of kube-openapi's `schemaconv`: a list is atomic unless its list type is `set` or
+`map`, or it has a merge key. A map is granular unless its map type is `atomic`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Scalar = Literal["", "string", "numeric", "boolean", "untyped"]
 
 
 class Atom:
-    """The type of a value: a scalar, a list or a map. (A value of the type DEDUCED may be any of them.)
+    """The type of a value: a scalar, a list or a map. (A value of the type DEDUCED may be a scalar, a list or a map.)
 
     scalar: the kind of scalar; "" if the value cannot be a scalar.
     is_list, is_map: True if the value can be a list or a map.
     atomic: True if a list or map is owned as a whole.
     keys: the keys that identify the items of a list of maps; () for a set.
     defaults: the default values of these keys.
-    item: the type of a list's items; None if it is not known, so that the list is atomic.
+    item: the type of a list's items; None if the type is unknown, which makes the list atomic.
     fields: the types of a map's declared fields.
     element: the type of a map's other fields; None when only declared fields are allowed.
     """
@@ -60,7 +60,7 @@ class Atom:
         self.element = element
 
     def field(self, name: str) -> Atom:
-        """Return the type of a field of a map. A field that is not declared may have any value."""
+        """Return the type of a field of a map; DEDUCED if the map does not declare such a field."""
         return self.fields.get(name) or self.element or DEDUCED
 
 
@@ -90,7 +90,7 @@ def builtin_atom(gvk: tuple[str, str, str]) -> Atom:
 
 @functools.cache
 def _declared(name: str) -> Atom:
-    """Return the type of a definition, still without fields, because a type may contain itself."""
+    """Return the type of a definition, without fields: `_message_atom` adds them, because a type may contain itself."""
     return Atom(is_map=True, atomic=load().message(name).atomic)
 
 
@@ -143,8 +143,8 @@ def _list_atom(field: Field, item: Atom) -> Atom:
 def blank_object(gvk: tuple[str, str, str]) -> dict[str, Json]:
     """Return the JSON of a kind's Go value before any field is set.
 
-    It contains the fields that Go always writes: structs as {}, and empty values. Because these fields exist before a
-    write, a manager that sets a field in such a struct does not own the struct itself.
+    The object contains the fields that Go always writes: structs as {}, and empty values. These fields exist before the
+    first write. A manager that sets a field in such a struct therefore does not own the struct itself.
     """
     group, version, kind = gvk
     return {

@@ -1,6 +1,6 @@
 """Compares two states of an object and returns which fields were removed, changed and added.
 
-Source: structured-merge-diff's `typed/compare.go`. Unlike there, equal parts are skipped as wholes, because a write
+Source: structured-merge-diff's `typed/compare.go`. In addition, equal parts are skipped as wholes, because a write
 leaves most of an object unchanged.
 """
 
@@ -23,13 +23,13 @@ from hatchway.cluster.api.fields.pathset import (
 __all__ = ["NO_CHANGE", "BadItem", "Comparison", "added_fields", "compare", "item_element"]
 
 Json = Any
-# Down to this level of nesting, parts are first compared as wholes. To do this at all levels would compare the same
-# values again and again in deeply nested objects, which only hostile clients send.
+# Down to this level of nesting, parts are first compared as wholes. Only hostile clients send objects with many more
+# levels. Comparing wholes at all of these levels would compare the same values many times.
 _LEVELS = 16
 
 
 class BadItem(ValueError):
-    """A list's item has no key. The message is that of structured-merge-diff's `typed/helpers.go`."""
+    """Raised for an invalid item of a list, such as an item without a key. Messages are from `typed/helpers.go`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,14 @@ _CONTAINERS = frozenset((dict, list))
 
 
 def added_fields(atom: Atom, value: Json) -> PathSet:
-    """Return the fields at and below a value that is new."""
+    """Return the fields of a new value: its own path, and the paths below it."""
     if isinstance(value, dict):
         if not value or not atom.is_map or atom.atomic:
             return MEMBER
         found: PathSet = {".": MEMBER}
         for name in sorted(value):
             one = value[name]
-            # Most fields are scalars. For these, a call would take longer than the test.
+            # Most fields are scalars. This test is quicker than a recursive call.
             found["f:" + name] = added_fields(atom.field(name), one) if type(one) in _CONTAINERS else MEMBER
         return found
     if isinstance(value, list) and value and atom.is_list and not atom.atomic and atom.item is not None:
@@ -118,7 +118,7 @@ def compare(atom: Atom, old: Json, new: Json) -> Comparison:
     return Comparison(removed or {}, modified or {}, added or {})
 
 
-# The entries of one path in the sets of removed, modified and added fields; None for no entry.
+# The nodes of one path in the sets of removed, modified and added fields; None where a set does not have the path.
 _Nodes = tuple[PathSet | None, PathSet | None, PathSet | None]
 _SAME: _Nodes = (None, None, None)
 
@@ -140,8 +140,8 @@ def _compare(atom: Atom, old: Json, new: Json, levels: int) -> _Nodes:
             return _compare_lists(atom, old or [], new or [], levels - 1)
     elif isinstance(old, dict | None) and isinstance(new, dict | None):
         return _compare_maps(atom, old or {}, new or {}, levels - 1)
-    # The values are of different kinds (such as a map and a scalar). A value that is neither a granular map nor a
-    # granular list counts as a leaf.
+    # The two values have different kinds, such as a map and a scalar. Every value except granular maps and granular
+    # lists counts as a leaf.
     removed = _below(atom, old)
     added = _below(atom, new)
     leaf = removed is None or added is None
@@ -197,7 +197,7 @@ def _compare_lists(atom: Atom, old: list[Json], new: list[Json], levels: int) ->
     for element in {**before, **after}:
         left, right = before.get(element, []), after.get(element, [])
         if len(left) > 1 and len(right) > 1:
-            # Items with the same key are compared together.
+            # Both lists have several items with this key. All items with the key are compared as one value.
             if left != right:
                 modified[element] = MEMBER
         elif len(left) > 1:

@@ -22,18 +22,18 @@ __all__ = [
 
 Json = Any
 WriteKind = Literal["Apply", "Update"]
-# The manager of the fields that an object without managed fields had before its first server-side apply.
+# If an object has no managed fields before its first server-side apply, this manager gets its existing fields.
 BEFORE_FIRST_APPLY = "before-first-apply"
-# The manager of the fields of the oldest updates, if an object has too many managers.
+# If an object has too many managers, this manager gets the fields of the oldest updates.
 ANCIENT = "ancient-changes"
 _MOST_UPDATE_MANAGERS = 10
-# The most entries in managed fields that a client sends.
+# The most entries that a client's managed fields may have.
 _MOST_ENTRIES = 1000
 _encode = msgspec.json.Encoder().encode
 
 
 class BadManagedFields(Exception):
-    """A list of managed fields cannot be decoded."""
+    """Raised when a list of managed fields cannot be decoded."""
 
 
 class ManagerIdentity(NamedTuple):
@@ -49,7 +49,7 @@ class ManagerIdentity(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return the identity in Kubernetes' spelling. Managers are sorted by it."""
+        """Return the identity in Kubernetes' spelling, by which managers are sorted."""
         found = {
             "manager": self.manager,
             "operation": self.kind,
@@ -60,7 +60,7 @@ class ManagerIdentity(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Return the manager in the form that messages about conflicts use (`internal/conflict.go`)."""
+        """Return the manager's name for messages about conflicts (`internal/conflict.go`)."""
         text = _encode(self.manager).decode()
         if self.subresource:
             text += f" with subresource {_encode(self.subresource).decode()}"
@@ -69,7 +69,7 @@ class ManagerIdentity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OwnedFields:
-    """The fields of one manager, in `api_version`. time: when they last changed, RFC 3339; "" for none."""
+    """The fields of one manager, in `api_version`. time: the time of their last change, RFC 3339; "" if unknown."""
 
     fields: PathSet
     api_version: str
@@ -103,14 +103,14 @@ def decode_entries(entries: Any, *, trusted: bool = False) -> Managed:
     return found
 
 
-# Sets of fields that many objects have in common, such as the pods of a workload, by their JSON.
+# Sets of fields by their JSON. Many objects have equal sets, for example the pods of a workload.
 _shared: dict[bytes, PathSet] = {}
 _MOST_SHARED = 256
 _LARGEST_SHARED = 4096
 
 
 def share(fields: PathSet) -> PathSet:
-    """Return an equal set that other objects use, too, to save memory."""
+    """Return an equal set that several objects can share. This saves memory."""
     text = _encode(fields)
     if len(text) > _LARGEST_SHARED:
         return fields
@@ -137,12 +137,15 @@ def encode_entries(managed: Managed) -> list[Json]:
 
 def _order(item: tuple[ManagerIdentity, OwnedFields]) -> tuple[str, ...]:
     identity, owned = item
-    # Times are RFC 3339 in UTC and in whole seconds, so their texts are in order.
+    # Times are RFC 3339 in UTC and in whole seconds, so comparing their texts gives the right order.
     return identity.kind, owned.time, identity.manager, owned.api_version, identity.subresource
 
 
 def cap(managed: Managed) -> Managed:
-    """Return the managers, with the oldest ones of updates joined if there are more than ten (`capmanagers.go`)."""
+    """Return the managers. If there are more than ten managers of updates, the oldest are joined (`capmanagers.go`).
+
+    Only managers of the same version are joined.
+    """
     updaters = [identity for identity in managed if identity.kind == "Update"]
     excess = len(updaters) - _MOST_UPDATE_MANAGERS
     if excess <= 0:

@@ -1,7 +1,7 @@
 """Checks an applied configuration, finds its fields, merges it into an object, and removes fields from an object.
 
-Source: structured-merge-diff's `typed/{validate,tofieldset,merge,remove,reconcile_schema}.go`. Arguments are never
-changed; results may share parts with them.
+Source: structured-merge-diff's `typed/{validate,tofieldset,merge,remove,reconcile_schema}.go`. The functions never
+change their arguments. Results may share parts with arguments.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def merge(atom: Atom, live: Json, applied: Json) -> Json:
 
 
 def _merged(atom: Atom, live: Json, applied: Json) -> Json:
-    """Return the merged value; _NOTHING for no value. Each argument may be _NOTHING."""
+    """Return the merged value; _NOTHING when there is none. Each of the two values may also be _NOTHING."""
     if applied is _NOTHING:
         return live
     kind = live if applied is None else applied
@@ -192,7 +192,7 @@ def _merged_maps(atom: Atom, live: dict[str, Json], applied: dict[str, Json]) ->
 
 
 def _merged_lists(atom: Atom, live: list[Json], applied: list[Json]) -> list[Json]:
-    """Merge two lists of items with keys. Items of the applied list keep its order (`visitListItems`)."""
+    """Merge two lists of items with keys. Applied items have the order of the applied list (`visitListItems`)."""
     assert atom.item is not None
     right = [item_element(atom, one) for one in applied]
     of_right = dict(zip(right, applied, strict=True))
@@ -201,7 +201,7 @@ def _merged_lists(atom: Atom, live: list[Json], applied: list[Json]) -> list[Jso
     left = [item_element(atom, one) for one in live]
     of_left: dict[str, Json] = {}
     for element, one in zip(left, live, strict=True):
-        # Items with the same key are not merged with the applied item.
+        # If several live items have the same key, the applied item replaces them without a merge.
         of_left[element] = None if element in of_left else one
     shared = [element for element in right if element in of_left]
     shared.reverse()
@@ -226,7 +226,7 @@ def _merged_lists(atom: Atom, live: list[Json], applied: list[Json]) -> list[Jso
                 wanted = shared.pop() if shared else None
                 continue
             if element in of_right and wanted is not None and wanted != element:
-                # An item of both lists, but not the next of them in the applied order.
+                # Both lists have this item, but another item comes first in the order of the applied list.
                 i += 1
                 continue
         if i < len(left):
@@ -287,7 +287,7 @@ def _without_items(atom: Atom, value: list[Json], fields: PathSet) -> Json:
 
 
 def named_fields(atom: Atom | None, fields: PathSet) -> PathSet:
-    """Return a set in which all declared fields above its members are members (`EnsureNamedFieldsAreMembers`)."""
+    """Return the set with all declared fields that contain its members (`EnsureNamedFieldsAreMembers`)."""
     found: PathSet = {}
     for key, node in fields.items():
         if key == ".":
@@ -309,7 +309,7 @@ def named_fields(atom: Atom | None, fields: PathSet) -> PathSet:
 
 
 def reconcile(atom: Atom, fields: PathSet) -> PathSet:
-    """Return a set of fields that fits its type, even if maps or lists have become atomic since the set was made."""
+    """Return a set of fields that fits the type. A map or list that has become atomic replaces the fields below it."""
     changed: PathSet = {}
     for key, node in fields.items():
         below = without_self(node)

@@ -36,7 +36,7 @@ __all__ = ["ApplyConflict", "BadConfiguration", "FieldType", "FieldWrite", "appl
 Json = Any
 Object = dict[str, Any]
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-# The manager that kubectl uses for server-side apply. It takes over the fields of client-side apply without a conflict.
+# The manager that kubectl uses for server-side apply. It can take the fields of client-side apply without a conflict.
 _KUBECTL = "kubectl"
 # Only the server sets these fields, so they have no owner.
 _STRIPPED = pathset.make(
@@ -59,25 +59,25 @@ _STRIPPED = pathset.make(
     ),
 )
 # An object with more fields than this (path elements of all managers) is stored without managed fields. (kube-apiserver
-# does this for objects that managed fields make too large: `handlers/{create,update,patch}.go`.)
+# drops managed fields that make an object too large: `handlers/{create,update,patch}.go`.)
 MOST_FIELDS = 8000
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 class BadConfiguration(Exception):
-    """An applied configuration cannot be merged."""
+    """Raised when an applied configuration cannot be merged."""
 
 
 class FieldConflict(NamedTuple):
-    """A field that another manager owns with another value."""
+    """A field in an applied configuration that another manager has set to a different value."""
 
     owner: ManagerIdentity
     path: tuple[str, ...]
 
 
 class ApplyConflict(Exception):
-    """An applied configuration changes fields of other managers, and `force` was not set."""
+    """Raised when an applied configuration changes fields of other managers, and `force` is not set."""
 
     def __init__(self, conflicts: list[FieldConflict]) -> None:
         super().__init__(f"{len(conflicts)} conflicts")
@@ -116,10 +116,10 @@ class FieldWrite:
     subresource: the written subresource; "" for the object itself.
     types: the object's type in each version that managers may name.
     blank: the object before any field is set (`blank_object`).
-    reset: the fields that the server ignores in this write, so that the writer does not own them.
+    reset: the fields that the server ignores in this write. The writer does not become their owner.
     now: the time of the write, RFC 3339.
     is_large: True if the object may have very many fields.
-    is_custom: True if the type may change at any time.
+    is_custom: True for a custom type, whose schema may change at any time.
     """
 
     manager: str
@@ -155,7 +155,7 @@ def _bare(obj: Object) -> Object:
 
 
 def update(write: FieldWrite, live: Object | None, new: Object, given: Any) -> list[Json] | None:
-    """Return the managed fields after any write except an apply; None for none.
+    """Return the managed fields after any write except an apply; None when the object gets none.
 
     live: the former object; None when the object is created.
     new: the new object.
@@ -168,7 +168,7 @@ def update(write: FieldWrite, live: Object | None, new: Object, given: Any) -> l
             managed = {}
         else:
             try:
-                # A client that does not know managed fields must not delete them.
+                # As in Kubernetes, a list without valid entries does not delete the managed fields.
                 managed = decode_entries(given) or None
             except BadManagedFields:
                 managed = None
@@ -176,7 +176,7 @@ def update(write: FieldWrite, live: Object | None, new: Object, given: Any) -> l
     if managed is None:
         managed = _decoded(former)
     if not managed and live is not None:
-        # The fields of an object without managed fields are tracked again only after the next apply.
+        # An existing object without managed fields gets managed fields only by its next apply.
         return None
     try:
         found, change = _updated(write, _bare(live) if live is not None else write.blank, _bare(new), managed)
@@ -206,7 +206,7 @@ def _updated(
     write: FieldWrite, live: Object, new: Object, managed: Managed, manager: str = ""
 ) -> tuple[Managed, Comparison]:
     if write.is_custom:
-        # Built-in types change only with a release. Their managed fields are reconciled at the next apply.
+        # Built-in types change only with a release, so reconciling their managed fields at each apply is enough.
         managed = _reconciled(write, managed)
     found, change = _taken_over(write, live, new, managed, None, force=True)
     own = pathset.difference(pathset.union(change.modified, change.added), _STRIPPED)
@@ -214,7 +214,7 @@ def _updated(
         identity = write.identity("Update", manager)
         former = found.get(identity)
         fields = pathset.union(own, former.fields) if former is not None else own
-        # The states of an object share what has not changed.
+        # To save memory, the states of an object share equal sets of fields.
         same = former is not None and fields == former.fields
         fields = former.fields if former is not None and same else share(fields)
         found[identity] = OwnedFields(fields, write.api_version, write.now)
@@ -236,7 +236,7 @@ def _taken_over(
 ) -> tuple[Managed, Comparison]:
     """Return the managers without the fields that a write takes from them, and the changes of the write.
 
-    writer: the manager of the write, which keeps its fields; None to take fields from all managers.
+    writer: the manager of the write, from which no fields are taken; None to take fields from all managers.
 
     Raises ApplyConflict (only if `force` is False), BadItem.
     """
@@ -263,12 +263,12 @@ def _taken_over(
             conflicts += [FieldConflict(identity, path) for path in pathset.paths(taken)]
         fields = pathset.difference(pathset.difference(fields, taken), seen[0].removed)
         if fields:
-            # The states of an object share what has not changed.
+            # To save memory, the states of an object share equal sets of fields.
             same = fields == owned.fields
             found[identity] = owned if same else OwnedFields(fields, owned.api_version, owned.time)
     if conflicts:
         raise ApplyConflict(sorted(conflicts, key=lambda one: one.owner.text))
-    # A manager that applies no fields any more is left out.
+    # The writer is left out if its new configuration has no fields.
     return {identity: owned for identity, owned in found.items() if owned.fields}, change
 
 
@@ -338,7 +338,7 @@ def _applied(write: FieldWrite, live: Object, applied: Object, managed: Managed,
     found, _ = _taken_over(write, live, new, managed, identity, force=force)
     own = pathset.difference(fields, _STRIPPED)
     if own:
-        # This is the time of the last apply that changed the object.
+        # The time changes only if the apply has changed the object.
         time = (last.time if last is not None else "") if new == live else write.now
         found[identity] = OwnedFields(own, write.api_version, time)
     else:
@@ -347,11 +347,13 @@ def _applied(write: FieldWrite, live: Object, applied: Object, managed: Managed,
 
 
 def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFields | None) -> Object:
-    """Return an object without the fields that only the manager's previous apply had set.
+    """Return the merged object without the fields that only the manager's previous apply had set.
 
-    These are fields that the manager applied before and does not apply now, and that no other manager owns. As in
-    `prune` of `merge/update.go`, fields are removed in the version of the previous apply. Fields that are owned in
-    another version are then added back in that version.
+    The manager does not apply these fields now, and no other manager owns them. As in `prune` of `merge/update.go`,
+    fields are removed in the version of the previous apply. Fields that are owned in another version are then added
+    in that version.
+
+    last: the fields of the manager's previous apply; None for its first apply.
     """
     former = write.types.get(last.api_version) if last is not None and last.fields else None
     if last is None or former is None:
@@ -362,7 +364,7 @@ def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFiel
     for one in managed.values():
         owned.setdefault(one.api_version, []).append(one.fields)
     current = whole
-    # The version of the previous apply comes first, because a conversion may need fields that are still owned in it.
+    # The version of the previous apply comes first: conversions to other versions may need its owned fields.
     for version in sorted(owned, key=lambda one: one != last.api_version):
         other = write.types.get(version)
         if other is None:
@@ -372,7 +374,7 @@ def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFiel
         kept = pathset.union(kept, named_fields(other.atom, pathset.union_of(owned[version])))
         every = named_fields(other.atom, field_set(other.atom, current))
         pruned = remove(other.atom, current, pathset.difference(every, kept)) or {}
-    # Fields that the manager did not own stay, even below a removed field.
+    # Fields that the previous apply did not own stay, even below a removed field.
     kept = named_fields(atom, field_set(atom, former.convert(pruned)))
     every = named_fields(atom, field_set(atom, whole))
     gone = pathset.intersection(pathset.difference(every, kept), named_fields(atom, last.fields))
@@ -383,7 +385,7 @@ def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFiel
 
 
 def _not_from_client_side_apply(write: FieldWrite, live: Object, conflicts: list[FieldConflict]) -> list[FieldConflict]:
-    """Return the conflicts about fields that kubectl's last client-side apply did not set."""
+    """Return all conflicts except conflicts about values that kubectl's last client-side apply has set."""
     text = ((live.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
     if not text:
         return conflicts
@@ -401,7 +403,7 @@ def _not_from_client_side_apply(write: FieldWrite, live: Object, conflicts: list
 
 
 def _with_last_applied(obj: Object, applied: Object) -> Object:
-    """Keep the annotation of client-side apply up to date, if there is one."""
+    """Return the object with the applied configuration in the annotation of client-side apply, if it has one."""
     metadata = obj.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
     if not annotations.get(LAST_APPLIED):

@@ -7,8 +7,7 @@ A path is a member of the set when its dictionary is empty or has the key `.`:
     {"f:spec": {"f:replicas": {}, "f:template": {".": {}, "f:metadata": {}}}}
 
 Sets may share parts, so they are never changed in place. The functions return sets without empty branches. If the
-elements of the arguments are in the order of structured-merge-diff (`fieldpath/{set,element,serialize}.go`), those of
-the results are, too.
+arguments have the order of structured-merge-diff (`fieldpath/{set,element,serialize}.go`), the results have this order.
 """
 
 from __future__ import annotations
@@ -43,26 +42,26 @@ __all__ = [
 ]
 
 PathSet = dict[str, Any]
-# The whole dictionary of a path that is a member and has nothing below it.
+# The dictionary of a path that is a member, when no path below it is a member.
 MEMBER: PathSet = {}
 _SELF = "."
-# The most levels of a set that a client sends. Objects are not nested deeper.
+# The most levels of a client's set. Objects are not nested deeper.
 _MOST_LEVELS = 300
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder().decode
 
 
 class BadFields(Exception):
-    """A value is not a set of fields."""
+    """Raised for a value that is not a set of fields."""
 
 
 def is_member(node: PathSet) -> bool:
-    """Return True when the path of a dictionary is a member of the set."""
+    """Return True when the path that leads to a dictionary is a member of the set."""
     return not node or _SELF in node
 
 
 def without_self(node: PathSet) -> PathSet:
-    """Return the set without the path of the dictionary itself: only the paths below it."""
+    """Return the set without the path that leads to the dictionary: only the paths below it."""
     return {key: one for key, one in node.items() if key != _SELF} if _SELF in node else node
 
 
@@ -88,7 +87,7 @@ def whole(value: Any) -> Any:
 
 
 def make(*wanted: tuple[str, ...]) -> PathSet:
-    """Return the set of some paths of field names."""
+    """Return a set of paths. wanted: each path as a tuple of field names."""
     found: PathSet = {}
     for path in wanted:
         node = MEMBER
@@ -99,7 +98,7 @@ def make(*wanted: tuple[str, ...]) -> PathSet:
 
 
 def union(left: PathSet, right: PathSet) -> PathSet:
-    """Return the paths of either set."""
+    """Return the paths that are in at least one of two sets."""
     if not left or not right:
         return left or right
     found = dict(left)
@@ -116,7 +115,7 @@ def union(left: PathSet, right: PathSet) -> PathSet:
 
 
 def union_of(sets: list[PathSet]) -> PathSet:
-    """Return the paths of all sets. Sets are joined in pairs, so that many sets do not take much longer than few."""
+    """Return the paths of all sets. Sets are joined in pairs, because joining one after the other takes longer."""
     while len(sets) > 1:
         pairs = [union(sets[index], sets[index + 1]) for index in range(0, len(sets) - 1, 2)]
         sets = [*pairs, *sets[len(pairs) * 2 :]]
@@ -137,7 +136,7 @@ def intersection(left: PathSet, right: PathSet) -> PathSet:
 
 
 def difference(left: PathSet, right: PathSet) -> PathSet:
-    """Return the paths of the left set that are not in the right set. Paths below those of the right set stay."""
+    """Return the paths of `left` that are not in `right`. A path below a path of `right` stays."""
     if not right or not left:
         return left
     found: PathSet = {}
@@ -153,7 +152,7 @@ def difference(left: PathSet, right: PathSet) -> PathSet:
 
 
 def recursive_difference(left: PathSet, right: PathSet) -> PathSet:
-    """Return the paths of the left set that are neither in the right set nor below one of its paths."""
+    """Return the paths of `left` that are neither in `right` nor below a path of `right`."""
     if not right or not left:
         return left
     found: PathSet = {}
@@ -191,7 +190,7 @@ def paths(fields: PathSet) -> Iterator[tuple[str, ...]]:
 
 
 def count(fields: PathSet) -> int:
-    """Return the number of dictionaries in a set, the measure of its size."""
+    """Return the number of path elements in a set, as a measure of its size."""
     total, waiting = 0, [fields]
     while waiting:
         one = waiting.pop()
@@ -207,7 +206,7 @@ def keys_of(element: str) -> dict[str, Any]:
 
 
 def show(path: tuple[str, ...]) -> str:
-    """Return a path as error messages write it: `.spec.containers[name="a"].image`."""
+    """Return a path for error messages: `.spec.containers[name="a"].image`."""
     return "".join(map(_shown, path))
 
 
@@ -228,7 +227,7 @@ def _text(value: Any) -> str:
 
 
 def in_order(fields: PathSet) -> PathSet:
-    """Return one level of a set with its elements in order."""
+    """Return a set with the elements of its first level in order."""
     if all(key[0] in ".f" for key in fields):
         return dict(sorted(fields.items()))
     return dict(sorted(fields.items(), key=lambda item: _rank(item[0])))
@@ -246,7 +245,7 @@ def _rank(element: str) -> tuple[Any, ...]:
 
 
 def _value_rank(value: Any) -> tuple[int, Any]:
-    """Return a sort key for a value (`value.Compare`): numbers, strings, booleans, then the rest by their JSON."""
+    """Return a sort key for a value (`value.Compare`): numbers, strings, booleans, then other values by their JSON."""
     if isinstance(value, bool):
         return (2, value)
     if isinstance(value, int | float):
@@ -257,7 +256,7 @@ def _value_rank(value: Any) -> tuple[int, Any]:
 
 
 def canonical(fields: Any, level: int = 0) -> PathSet:
-    """Return the normal form of a set that a client has sent: sorted, with normal spellings, without unknown elements.
+    """Return the normal form of a client's set: sorted, with normal spellings, without unknown kinds of elements.
 
     Raises BadFields.
     """

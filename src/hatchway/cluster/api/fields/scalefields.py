@@ -1,4 +1,4 @@
-"""Converts managed fields between a Scale and its object. Only the entries about the replicas are converted.
+"""Converts the entries about replicas in managed fields, between a Scale and its object.
 
 Source: apimachinery's `util/managedfields/scalehandler.go`.
 """
@@ -18,7 +18,7 @@ Json = Any
 _SCALE = "autoscaling/v1"
 _REPLICAS = make(("spec", "replicas"))
 _REPLICAS_PATH = ("f:spec", "f:replicas")
-# The names of the fields that lead to the replicas, by the object's apiVersion.
+# The path of the replicas in an object, as names of fields, by the object's apiVersion.
 ReplicasPaths = Mapping[str, tuple[str, ...]]
 
 
@@ -34,7 +34,7 @@ def _elements(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def to_scale(entries: list[Json], paths: ReplicasPaths) -> list[Json]:
-    """Return the managed fields of a Scale. entries: the managed fields of its object."""
+    """Return the managed fields of a Scale. entries: the managed fields of the scaled object."""
     found: Managed = {}
     for identity, owned in _decoded(entries).items():
         path = paths.get(owned.api_version)
@@ -61,7 +61,7 @@ def to_object(entries: list[Json], scale: list[Json] | None, paths: ReplicasPath
         if changed.pop((identity.manager, identity.kind, identity.subresource), None) is not None:
             found[identity] = owned
             continue
-        # This manager does not own the replicas any more.
+        # The write has taken the replicas from this manager.
         fields = difference(owned.fields, make(path))
         if fields:
             found[identity] = replace(owned, fields=fields)

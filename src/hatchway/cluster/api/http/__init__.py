@@ -1,1 +1,1 @@
-"""Translates HTTP requests to operations, and results to responses. It imports all other rooms."""
+"""Translates HTTP requests to operations, and results to responses. This package imports all other rooms of `api/`."""

@@ -41,14 +41,14 @@ from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
 from hatchway.proxy.asgi import WRITE_NOW
 
-# Limits of the warnings of an answer: the characters of all together; the characters of each, when this total is
-# exceeded; and the number of Warning fields.
+# Limits of an answer's warnings: the characters of all texts together; if these are too many, the characters of each
+# text; and the number of Warning fields.
 _MAX_WARNINGS, _CUT_WARNING, _WARNING_FIELDS = 4096, 256, 64
 _OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 
 
 def _without_envelope(obj: Object) -> Object:
-    """Return an object without kind and apiVersion, as an item of a typed list."""
+    """Return an object without kind and apiVersion, which items of typed lists do not have."""
     return {key: obj[key] for key in obj if key not in ENVELOPE}
 
 
@@ -329,7 +329,7 @@ class Call:
     async def object(self, request: Operation, gvk: tuple[str, str, str]) -> Any:
         """Read the request's body and return it as an object.
 
-        It stores the body's size, and errors in the document's text (such as duplicate keys), in `request`.
+        Stores the body's size, and errors in the document's text (such as duplicate keys), in `request`.
 
         gvk: the expected type.
         """

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 __all__ = ["HEADERS", "LARGE", "accepts_gzip", "compress", "compress_pieces"]
 
-# Answers of at least this many bytes are compressed, with this level; both as in Kubernetes.
+# The size of the smallest answer that is compressed, in bytes, and the level. Kubernetes has the same values.
 LARGE = 128 * 1024
 _LEVEL = 1
 _GZIP = 31

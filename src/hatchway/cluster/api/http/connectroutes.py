@@ -14,7 +14,7 @@ __all__ = ["ConnectRoute", "ConnectRoutes"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectRoute:
-    """One connecting subresource of one type. kind: the kind of its options; "" for one without options (`log`)."""
+    """One connecting subresource of one type. kind: the kind of its options; "" when it has none (`log`)."""
 
     row: Resource
     verbs: tuple[str, ...]

@@ -15,12 +15,12 @@ __all__ = ["ENVELOPE", "EncodedItems"]
 
 # The most bytes of JSON in the cache. When there are more, the cache is emptied.
 _MOST_BYTES = 32 * 1024 * 1024
-# A list is cached as a whole only up to these limits: the number of items, because they are joined without a pause; and
-# the bytes of JSON, because each client that reads slowly keeps them in memory.
+# Limits of lists that are cached as a whole. The number of items: they are joined without a pause. The bytes of JSON:
+# each client that reads slowly keeps a list in memory.
 _MOST_JOINED = 1024
 _MOST_JOINED_BYTES = 1024 * 1024
-# The bytes that a cached list counts in addition to its text. Even an empty list counts: clients can request lists of
-# any number of namespaces that do not exist.
+# The bytes that are counted for each cached list in addition to its text. Empty lists are counted, too: clients can
+# request lists of any number of namespaces that do not exist.
 _ENTRY = 512
 # As in Kubernetes, items in lists of built-in types do not have these fields.
 ENVELOPE = frozenset(("kind", "apiVersion"))
@@ -71,7 +71,7 @@ class EncodedItems:
         return encoded
 
     def joined(self, row: Resource, namespace: str | None) -> JoinedItems | None:
-        """Return the items of a whole list; None when they are many or large.
+        """Return the items of a whole list; None when there are too many or their JSON is too long.
 
         namespace: None for all namespaces, and for types without namespaces.
         """
@@ -135,5 +135,5 @@ class EncodedItems:
 
 
 def _size(joined: JoinedItems | None) -> int:
-    """Return the bytes that a cached list counts."""
+    """Return the bytes that are counted for a cached list."""
     return _ENTRY + (len(joined.text) if joined is not None else 0)

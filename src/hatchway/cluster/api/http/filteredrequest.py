@@ -1,4 +1,4 @@
-"""The requests in the filters: their limit, their metrics, their audit IDs, and their lines in the audit log."""
+"""The requests that pass the filters: their limit, their metrics, their audit IDs, and their audit log lines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FilteredRequest:
     """One request in the filters.
 
     given_id: the value of its header field Audit-ID.
-    received: when it arrived, in POSIX seconds.
+    received: when the request arrived, in POSIX seconds.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class FilteredRequest:
         self._requests = requests
         self.over = False
         self.counted = False
-        # An answer that is sent before the audit policy is known is a refusal, and these are always recorded.
+        # Before the policy for this request is known, every answer is a refusal, and refusals are always recorded.
         self.recorded = True
         self.kind: RequestKind | None = None
         self.head = head

@@ -1,20 +1,20 @@
 """The filters that every request to the API server passes before it is answered.
 
-Their order: request ID, request info (verb and resource), authentication, impersonation, authorization, the limit of
-requests in flight. Then requests for connecting subresources (proxy, log) go to their handlers, requests for API groups
-of other servers to these servers, and all others to the REST application. The audit log gets a line when a request has
-ended.
+The filters, in this order: request ID, request info (verb, resource), authentication, impersonation, authorization, the
+limit of requests in flight. Then requests for connecting subresources (proxy, log) go to their handlers, requests for
+API groups of other servers to these servers, and all others to the REST application. The audit log gets a line when a
+request has ended.
 
 The order is that of apiserver's `pkg/server/config.go` (`DefaultBuildHandlerChain`). Only the first check of a password
-is asynchronous. Nothing is dialed or read from the store before the request is authorized.
+and admission webhooks are asynchronous. Nothing is dialed or read from the store before the request is authorized.
 
 For the handlers, a request's `state` has "user" (UserInfo), "info" (RequestInfo) and "audit_id".
 
-Clients often send the same head again. Such a head is admitted without another check while everything is unchanged on
-which the first decision depends: the cluster's objects, the credential files, and the validity of the credential. (The
-engine keeps an `AdmittedRequest`, which only requests of the same client use.) Therefore, a removed right, a deleted
-token or an endpoint that is no longer ready takes effect with the next request. ConfigMaps, Events and Leases change
-often, so their changes count only for connecting subresources, whose admission may depend on any object.
+Clients often send the same head again. Such a head is admitted without another check until something changes on which
+the first decision depends: the cluster's objects, the credential files, or the validity of the credential. (The engine
+caches an `AdmittedRequest` for requests of the same client.) Therefore, a removed right, a deleted token or an endpoint
+that is no longer ready takes effect with the next request. ConfigMaps, Events and Leases change often. Their changes
+matter only for connecting subresources, whose admission may depend on any object.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ WITHOUT_RIGHTS = frozenset(("configmaps", "events", "leases.coordination.k8s.io"
 class Filters:
     """The API server's routing function (`route`).
 
-    revision: a function that returns the number of the cluster's last change. Without it, every request is checked
-    anew.
+    revision: a function that returns the number of the cluster's last change; None to check every request.
     rights_revision: like `revision`, but without changes of the resources in `WITHOUT_RIGHTS`; None to use `revision`.
     connections: the connecting subresources and their handlers.
     app: serves the REST API.
@@ -109,8 +108,8 @@ class Filters:
     def route(self, head: RequestHead) -> Decision | Awaitable[Decision]:
         """Decide on a request.
 
-        The result is an awaitable only when a password must be checked or a webhook called. No request can make this
-        raise an exception.
+        The result is an awaitable only when a password must be checked or a webhook called. Errors become answers:
+        this method raises no exceptions.
         """
         record, given_id, impersonates = describe_request(head)
         exchange = FilteredRequest(self.requests, head, record, given_id, time.time())
@@ -126,7 +125,7 @@ class Filters:
             if isinstance(identity, Identity):
                 admitted = self._admit(exchange, info, identity.user, impersonates)
                 admitted.until = identity.until
-                admitted.revision = self.revision_for(admitted)
+                admitted.revision = admitted.last_change()
                 admitted.credentials = self.authenticator.version
                 waiting = self._admit_connection(admitted, head)
                 if waiting is not None:
@@ -156,7 +155,7 @@ class Filters:
     def _admit_connection(self, admitted: AdmittedRequest, head: RequestHead) -> Awaitable[None] | None:
         """Pass a request to the admission chain if it is for a connecting subresource.
 
-        Returns None when this is done, or an awaitable if a plugin must wait.
+        Returns None when the request is admitted, or an awaitable when a plugin must wait. Raises ApiError.
         """
         if admitted.connection is None or self._admission is None:
             return None
@@ -174,7 +173,7 @@ class Filters:
     def _admit(
         self, exchange: FilteredRequest, info: RequestInfo, user: UserInfo, impersonates: bool
     ) -> AdmittedRequest:
-        """Authorize a request, and find what answers it. Raises ApiError 403."""
+        """Authorize a request, and find the handler that answers it. Raises ApiError 403."""
         head, record = exchange.head, exchange.record
         connection = self._connections.find(info)
         remote = self._remote_api(info)
@@ -189,7 +188,18 @@ class Filters:
         if self._plain_reads is not None and remote is None:
             read = self._plain_reads.find(head, info)
         return AdmittedRequest(
-            self, info, acting, record, exchange.given_id, exchange.recorded, kind, limited, connection, remote, read
+            self,
+            info,
+            acting,
+            record,
+            exchange.given_id,
+            exchange.recorded,
+            kind,
+            limited,
+            self._rights_revision if connection is None and remote is None else self._revision,
+            connection,
+            remote,
+            read,
         )
 
     def _remote_api(self, info: RequestInfo) -> RemoteApi | None:
@@ -200,19 +210,12 @@ class Filters:
             return self._aggregator.find(info.api_group, info.api_version) if info.api_prefix == "apis" else None
         return self._aggregator.find_path(info.path)
 
-    def revision_for(self, admitted: AdmittedRequest) -> int:
-        """Return the number of the last change on which the decision about a request may depend."""
-        needs_all = admitted.connection is not None or admitted.remote is not None
-        return self._revision() if needs_all else self._rights_revision()
+    def repeat(self, admitted: AdmittedRequest, head: RequestHead, now: float) -> Decision:
+        """Decide on another request with the same head. The caller has checked that the admission is still valid.
 
-    def is_unchanged(self, admitted: AdmittedRequest) -> bool:
-        """Return True while no object and no credential file has changed on which the decision depends."""
-        unchanged = admitted.revision == self.revision_for(admitted)
-        return unchanged and admitted.credentials == self.authenticator.version
-
-    def repeat(self, admitted: AdmittedRequest, head: RequestHead) -> Decision:
-        """Decide on another request with the same head, while the admission is still valid."""
-        exchange = FilteredRequest(self.requests, head, admitted.record, admitted.given_id, time.time())
+        now: when the request arrived, in POSIX seconds.
+        """
+        exchange = FilteredRequest(self.requests, head, admitted.record, admitted.given_id, now)
         exchange.recorded = admitted.recorded
         try:
             if admitted.kind is not None:
@@ -253,7 +256,7 @@ class Filters:
         admitted: AdmittedRequest,
         found: RepeatableForward | Forward | AcceptUpgrade | App | Respond,
     ) -> Decision:
-        """Return a handler's decision with the request ID added. If it can be repeated, keep it in `admitted`."""
+        """Add the request ID to a handler's decision and return it. A repeatable decision is cached in `admitted`."""
         if isinstance(found, (Respond, Forward, AcceptUpgrade, App)):
             return exchange.stamp(found)
         admitted.prepared = found
@@ -273,12 +276,13 @@ class AdmittedRequest(CachedDecision):
         recorded: True if the audit log gets a line for each such request.
         kind: the series of metrics in which it is counted; None without metrics.
         limited: True if it counts for the limit of requests in flight.
+        last_change: returns the number of the last change of an object on which the decision may depend.
         connection: its connecting subresource; None for the REST application.
         remote: the API of another server to which it belongs; None for this server's own APIs.
         read: answers the request at once; None unless it is a plain read.
-        prepared: how it is forwarded; None until that is known, and for requests that are not forwarded.
+        prepared: the handler's decision, if it can be repeated; None until the handler has decided.
         until: when the credential expires, in POSIX seconds.
-        revision: the value of `Filters.revision_for` when the request was admitted.
+        revision: the value of `last_change` when the request was admitted.
         credentials: the version of the credential files when the request was admitted.
     """
 
@@ -290,6 +294,7 @@ class AdmittedRequest(CachedDecision):
     recorded: bool
     kind: RequestKind | None
     limited: bool
+    last_change: Callable[[], int]
     connection: ConnectRoute | None
     remote: RemoteApi | None = None
     read: PlainRead | None = None
@@ -300,10 +305,11 @@ class AdmittedRequest(CachedDecision):
 
     def begin(self, make_head: Callable[[], RequestHead]) -> Decision | None:
         """Admit another request with this head, with its own audit ID (`CachedDecision`)."""
-        filters = self.filters
-        filters.authenticator.reload_changed_files()
-        if time.time() < self.until and filters.is_unchanged(self):
-            return filters.repeat(self, make_head())
+        filters, now = self.filters, time.time()
+        authenticator = filters.authenticator
+        authenticator.reload_changed_files()
+        if now < self.until and self.revision == self.last_change() and self.credentials == authenticator.version:
+            return filters.repeat(self, make_head(), now)
         return None
 
 
@@ -314,7 +320,7 @@ def _wants_socket_answer(decision: Decision, admitted: AdmittedRequest, head: Re
 
 
 async def _accept_upgrade(decision: Decision, admitted: AdmittedRequest, head: RequestHead) -> Decision:
-    """Return the decision, or accept the upgrade to a WebSocket that the request asks for."""
+    """Accept the upgrade if the request asks for a WebSocket. Otherwise return the decision unchanged."""
     if _wants_socket_answer(decision, admitted, head):
         return await accept_socket(decision, head, admitted.info.verb)
     return decision

@@ -1,8 +1,8 @@
 """The API server's metrics for `/metrics` (Prometheus' text format 0.0.4).
 
-Names and labels are those of apiserver (`endpoints/metrics/metrics.go`), if they have a meaning here. To count a
-request takes one look-up, two additions and one bisection, and twice as many for the proxy verb. The values of labels
-are only served resources, known verbs and names of existing Services, never other text from clients.
+Names and labels are those of apiserver (`endpoints/metrics/metrics.go`), as far as they have a meaning in Hatchway. To
+count a request takes one look-up, two additions and one bisection, and twice as many for the proxy verb. The values of
+labels are only served resources, known verbs and names of existing Services, never other text from clients.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class _Series:
 
 
 class RequestKind(Protocol):
-    """Requests of one kind: `begin` and `end` are called once for each."""
+    """Requests of one kind: `begin` and `end` are called once for each request."""
 
     def begin(self) -> None:
         """Count a request that begins."""
         ...
 
     def end(self, status: int, seconds: float) -> None:
-        """Count a request that ends. status: the answer's; 0 without an answer. seconds: the request's duration."""
+        """Count a request that ends. status: of the answer; 0 without an answer. seconds: the request's duration."""
         ...
 
 
@@ -90,7 +90,7 @@ class _Proxied(_LongRunning):
         self._service = service
 
     def end(self, status: int, seconds: float) -> None:
-        super().end(status, seconds)
+        _LongRunning.end(self, status, seconds)
         self._service.count(status, seconds)
 
 

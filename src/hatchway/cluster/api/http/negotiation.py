@@ -1,7 +1,7 @@
 """Decodes request bodies and chooses the media types of responses.
 
 Source: apiserver's `endpoints/handlers/negotiation/negotiate.go`. Answers are JSON, YAML or, for built-in types,
-protobuf. Custom types and Tables have no protobuf form here; a client that also accepts JSON gets JSON. Clients request
+protobuf. Custom types and Tables have no protobuf form: a client that also accepts JSON gets JSON. Clients request
 Tables and PartialObjectMetadata by parameters (`as`, `g`, `v`) of the media type.
 """
 
@@ -154,7 +154,7 @@ def decode_json(body: bytes, kind: str) -> Any:
 
 
 def json_configuration(body: bytes) -> Any:
-    """Decode the configuration of a server-side apply if it is JSON. Return None if it is not; it may be YAML.
+    """Decode the configuration of a server-side apply if it is JSON. Return None if it is not JSON; it may be YAML.
 
     Raises ApiError 413 for too many values.
     """
@@ -220,7 +220,7 @@ class _Loader(_Base):  # type: ignore[misc]
         return super().resolve(kind, value, implicit)
 
     def flatten_mapping(self, node: Any) -> None:
-        """Merge the values of `<<`. Their number is limited, because each nested level can multiply it."""
+        """Merge the values of `<<`. The number of values is limited, because each nested level can multiply it."""
         super().flatten_mapping(node)
         self._merged += len(node.value)
         if self._merged > _MAX_NODES:
@@ -275,7 +275,7 @@ def _check_yaml(body: bytes) -> None:
     """Check the first document. Raises ValueError when it is too deep or too large, YAMLError when it is malformed."""
     parser = _Loader(_YamlInput(body))
     # For each open collection: True when a map's key comes next, False when its value comes next, None in a list. Keys
-    # do not count as values, as in JSON: large definitions of custom types have 30,000 of each.
+    # do not count as values, as in JSON: large definitions of custom types have 30,000 keys and 30,000 values.
     levels: list[bool | None] = []
     count = 0
     try:

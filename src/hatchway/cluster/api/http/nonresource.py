@@ -113,10 +113,10 @@ class NonResource:
         )
 
     def is_rest(self, path: str) -> bool:
-        """Return True for a path that answers errors by Statuses and allows only GET, like REST paths.
+        """Return True for a path that answers errors with a Status and allows only GET, like REST paths.
 
-        All other paths answer errors with plain text. (In apiserver's `server/handler.go`, the go-restful container
-        does not serve these.)
+        All other paths answer errors with plain text. (In apiserver's `server/handler.go`, these other paths are
+        not served by the go-restful container.)
         """
         roots = (*self._rest_roots, *self._remote_roots)
         return any(path == root or path.startswith(f"{root}/") for root in roots)

@@ -16,7 +16,7 @@ __all__ = ["FEW", "joined_pieces", "list_pieces"]
 
 Json = dict[str, Any]
 
-# Lists with at most this many items are encoded at once, unless an item is large.
+# Lists with at most this many items are encoded in one step, unless an item is large.
 FEW = 32
 # The number of pieces that are made between two checks of the clock.
 _STEP = 16
@@ -75,7 +75,7 @@ async def list_pieces(
 async def _protobuf_pieces(
     head: Json, items: Sequence[Json], show: Callable[[Json], Any], weight: Callable[[Json], int] | None
 ) -> AsyncIterator[bytes]:
-    """Yield a list in protobuf. Because it begins with its length, it is complete before its first piece is sent."""
+    """Yield a list in protobuf. The whole list is encoded first, because its length comes before its first item."""
     kind = head["kind"].removesuffix("List")
     item = kind if kind == "PartialObjectMetadata" else GVK.of(head["apiVersion"], kind)
     pace = Pace()

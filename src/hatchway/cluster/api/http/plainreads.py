@@ -68,7 +68,7 @@ class PlainReads:
         return partial(self._list, row, namespace or None, limit, compression.LARGE if accepts_gzip else 0)
 
     def _is_current(self, row: Resource) -> bool:
-        """Return True while the registry has this row. Rows of custom types change later than their definitions."""
+        """Return True while the registry has this row. The row of a custom type changes later than its definition."""
         return self._api.registry.find(row.group, row.version, row.plural) is row
 
     def _object(self, row: Resource, namespace: str, name: str) -> Respond | None:
@@ -92,7 +92,7 @@ class PlainReads:
 def _plain_limit(query: bytes | None) -> int | None:
     """Return the limit of a list, 0 without a limit. Return None when the query has other parameters.
 
-    Informers begin with `?limit=500&resourceVersion=0`, which allows any state, so the latest state is a valid answer.
+    Informers begin with `?limit=500&resourceVersion=0`. Resource version 0 allows any state, such as the latest.
     """
     limit = 0
     for term in query.split(b"&", 3) if query else ():

@@ -1,10 +1,10 @@
 """Derives verb, resource, namespace and name from a request's method, path and query (`request/requestinfo.go`).
 
-Every request is parsed here before it is authenticated, so this must be cheap, and must not fail on a well-formed
-request-target. Names are kept verbatim: authorization gets `https:web:` as the client has written it.
+Every request is parsed here before it is authenticated. So parsing must be cheap, and must not fail for a well-formed
+request-target. Names are not changed: authorization gets `https:web:` if the client has written that.
 
-The path is split before its escapes are decoded. Kubernetes decodes first, so there an escaped slash (`%2F`) begins a
-new segment. Here it stays inside its segment, which then is no valid name.
+The path is split before its escapes are decoded. Kubernetes decodes first: there, an escaped slash (`%2F`) begins a new
+segment. In Hatchway, the slash stays in its segment, which is then not a valid name.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from hatchway.cluster.api.registry.selectors import parse_field_selector
 from hatchway.errors import ApiError, bad_request
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-# Reading methods that Kubernetes does not know, and that the proxy verb forwards. Any other method counts as a write.
-# A preflight request (OPTIONS) needs a rule for every verb, as in Kubernetes.
+# Methods that only read, which Kubernetes does not know; the proxy verb forwards them. Any method in none of these
+# tables counts as a write. As in Kubernetes, a preflight request (OPTIONS) needs a rule for every verb.
 _READING_METHODS = frozenset(("PROPFIND", "REPORT", "SEARCH"))
 _UNMAPPED_METHODS = frozenset(("OPTIONS", "CONNECT", "TRACE"))
 _NAMESPACE_SUBRESOURCES = frozenset((b"status", b"finalize"))
@@ -37,7 +37,7 @@ class RequestInfo:
     verb: Kubernetes' verb for a resource request; otherwise the method in lower case.
     api_prefix: `api` or `apis`.
     name: the name as the client has written it, percent-decoded.
-    parts: the decoded segments from the resource on (not those after the subresource `proxy`).
+    parts: the decoded segments from the resource on, without the segments after the subresource `proxy`.
     prefix: for the subresource `proxy`, the raw path up to and including `/proxy`.
     rest: for the subresource `proxy`, the bytes after `prefix`: b"", or with a slash at the beginning.
     fields: the requirements of the field selector of a list or watch, as (field, value).

@@ -1,7 +1,7 @@
 """The REST API as an ASGI application: performs the operation of a request, and answers.
 
-The filters (`filters.py`) call it, and set `user` and `info` in the scope's state. Every error is answered by a
-`Status`. Unexpected exceptions are logged, and answered by a 500 without a traceback.
+The filters (`filters.py`) call the application, and set `user` and `info` in the scope's state. Every error is answered
+with a `Status`. Unexpected exceptions are logged, and answered with status 500 and no traceback.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class RestApp:
                 await call.error(bad_request("the object is nested too deep"))
         except OSError:
             raise  # the client has disconnected
-        except Exception as error:  # for a bug, the client gets an answer without internal details
+        except Exception as error:  # a bug: the client gets an answer without internal details
             logger.exception("%s %s failed", scope["method"], call.info.path)
             if call.begun:
                 raise
@@ -106,7 +106,7 @@ class RestApp:
     def _is_missing(self, info: RequestInfo) -> bool:
         """Return True for a type that does not exist in a group of custom types.
 
-        Kubernetes answers such a path by a plain 404 (apiextensions' `customresource_handler.go`).
+        Kubernetes answers such a path with a plain 404 (apiextensions' `customresource_handler.go`).
         """
         registry = self._api.registry
         if info.api_prefix == "api" or registry.is_builtin_group(info.api_group):
@@ -128,7 +128,7 @@ class _Verbs(Call):
 
     @property
     def is_port_forward(self) -> bool:
-        """Return True when `kubectl port-forward svc/NAME` reads its Service, which it does before it lists the pods.
+        """Return True when `kubectl port-forward svc/NAME` reads its Service: kubectl does so before it lists the pods.
 
         kubectl sends the name of its command with each request (KEP-859).
         """

@@ -1,7 +1,7 @@
 """Counts the requests of the proxy verb by Service: their statuses and durations.
 
-A kube-apiserver counts them without the Service's name in `apiserver_request_total`, so these series have other names.
-Only names of existing Services become labels.
+A kube-apiserver counts these requests in `apiserver_request_total`, without the Service's name. So the series of this
+file have other names. Only names of existing Services become labels.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class ServiceRequests:
         self.codes[status] = self.codes.get(status, 0) + 1
         if status != 101:
             self.buckets[bisect_left(BOUNDS, seconds)] += 1
-            self.seconds += max(0.0, seconds)
+            if seconds > 0:
+                self.seconds += seconds
 
 
 class ServiceMetrics:

@@ -2,8 +2,8 @@
 
 Kubernetes does this for watches and other streamed answers (`WatchServer.HandleWS` in apiserver's
 `endpoints/handlers/watch.go`, `StreamObject` in `endpoints/handlers/responsewriters/writers.go`). The application
-answers as it answers any request; `socketmessages.py` divides its body into messages. Errors are answered before the
-upgrade. Messages of the client are ignored. A client that reads slowly makes the application wait.
+answers such a request like any other; `socketmessages.py` divides the body into messages. Errors are answered before
+the upgrade. Messages of the client are ignored. While a client reads slowly, the application waits.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def accept_socket(app: App, head: RequestHead, verb: str) -> Decision:
 def _opening_request(head: RequestHead) -> OpeningRequest:
     """Parse a handshake. Raises HandshakeRefused with the texts of Go's `golang.org/x/net/websocket`.
 
-    Go ignores a body. Here it is refused, because its bytes would be taken for frames.
+    Go ignores a body. Hatchway refuses a body, because its bytes would be read as frames.
     """
     if head.header(b"content-length") not in (None, b"0") or head.header(b"transfer-encoding") is not None:
         raise HandshakeRefused(400, "a request for a WebSocket must have no body")

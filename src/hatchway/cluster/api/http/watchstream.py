@@ -60,7 +60,7 @@ def _line(type: str, obj: Object) -> bytes:
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Join lines into pieces for one write each. The next piece is made only when the client has taken the previous."""
+    """Join lines into pieces, one for each write. A piece is made only when the previous piece has been written."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
@@ -89,8 +89,9 @@ async def stream(
 ) -> None:
     """Send the events of a watch.
 
-    begin: begins the watch (`watching.watch`). Its argument writes a few events at once; None if `write_now` is None.
-    pace: the object that the watch uses, too.
+    begin: begins the watch (`watching.watch`). Its argument is a function that writes a few events at once; None if
+        `write_now` is None.
+    pace: the Pace of the watch.
     write_now: writes a piece at once and returns True, or does nothing and returns False (`proxy.asgi.WRITE_NOW`);
     None if it is not available.
     weight: returns the bytes of an object's JSON, 0 for a small object.

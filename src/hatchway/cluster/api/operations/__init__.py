@@ -1,1 +1,1 @@
-"""The verbs on stored objects, for HTTP and for controllers. It imports admission and the rooms below."""
+"""The verbs on stored objects, for HTTP and for controllers. This package imports `admission` and the rooms below."""

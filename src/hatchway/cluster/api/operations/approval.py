@@ -1,4 +1,4 @@
-"""The subresource `approval` of CertificateSigningRequests: it changes conditions and metadata only.
+"""The subresource `approval` of CertificateSigningRequests. A write to it changes only conditions and metadata.
 
 The behaviour is that of `csrApprovalStrategy` in `pkg/registry/certificates/certificates/strategy.go`.
 """
@@ -47,7 +47,7 @@ async def _approve(api: Api, request: Operation, obj: Object, old: Object) -> Ob
     api.check_identity(row, obj, old)
     attributes = api.attributes(request, "UPDATE", _limited(obj, old), old, "approval")
     await api.admit(attributes)
-    # Admission webhooks can change only what the client can change.
+    # Admission webhooks can change only the fields that the client can change.
     new = _limited(attributes.object or obj, old)
     stamp_conditions(new, old, meta.timestamp())
 

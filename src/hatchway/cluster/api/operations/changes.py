@@ -1,4 +1,4 @@
-"""Makes the changes that a watch shows: selects events, and converts their objects to the version of the watch."""
+"""Turns stored events into messages of a watch: selects events, and converts their objects to the watch's version."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Change(NamedTuple):
     """One message of a watch.
 
     type: ADDED, MODIFIED, DELETED or BOOKMARK.
-    source: the event with the same object, so that all watches share its encoding; None when `object` was converted.
+    source: the stored event that has the same object, so that all watches share the encoded event; None when no stored
+        event has this object.
     """
 
     type: str
@@ -35,7 +36,8 @@ class Change(NamedTuple):
 def change_of(event: Event, matches: Matcher) -> Change | None:
     """Return the change that an event makes to a selection; None for no change.
 
-    An object that begins to match is added to the selection; one that no longer matches is deleted from it.
+    An object that begins to match is added to the selection. An object that no longer matches is deleted from the
+    selection.
     """
     before = event.old is not None and matches(event.old)
     after = event.type != "DELETED" and matches(event.new)

@@ -15,7 +15,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["bad_result", "check_kind", "decode_object", "decode_typed"]
 
-# When the result of a patch is refused, the error quotes this many characters of it at most.
+# When the result of a patch is refused, the error quotes at most this many characters of the result.
 _MAX_SHOWN = 4096
 _encode = msgspec.json.Encoder().encode
 

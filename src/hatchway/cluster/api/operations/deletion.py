@@ -1,8 +1,9 @@
 """Deletes objects: at once, gracefully, or after their finalizers.
 
-The behaviour is that of apiserver's `registry/rest/delete.go` and `registry/generic/registry/store.go`. An object with
-finalizers, or one that must end first (a pod on a node, a namespace), only gets a deletionTimestamp. It is removed
-together with its last finalizer, or by another DELETE with grace period 0. The kubelet sends this when a pod has ended.
+The behaviour is that of apiserver's `registry/rest/delete.go` and `registry/generic/registry/store.go`. A DELETE only
+sets the deletionTimestamp of an object that has finalizers, or that must end first (a pod on a node, a namespace).
+Such an object is removed together with its last finalizer, or by another DELETE with grace period 0. The kubelet sends
+this second DELETE when a pod has ended.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ async def delete(
 ) -> tuple[Object, bool]:
     """Delete one object. Return the answer (the object or a Status), and True if the object is removed already.
 
-    admitted: True if the request has passed admission, as a request for a subresource.
+    admitted: True if the request has already passed admission as a request for a subresource (an eviction).
     collection: True if the client deletes a collection.
 
-    Raises ApiError: 403 (must stay), 404, 409 (a precondition fails), 500 and 504 (a conversion).
+    Raises ApiError: 403 (this object cannot be deleted), 404, 409 (a precondition fails), 500 and 504 (a conversion).
     """
     row = request.row
 
     async def admit() -> tuple[Object, Object] | None:
-        """Return the stored object, and the same object in the row's version; None if another request changed it."""
+        """Run admission. Return the object as stored and in the row's version; None if it changed meanwhile."""
         base = api.store.latest(row.stored_as, request.namespace, request.name)
         if base is None:
             raise not_found(row.plural, request.name, row.group)
@@ -86,7 +87,7 @@ async def delete_collection(api: Api, request: Operation, options: DeleteOptions
 
 
 def _shown(row: Resource, old: Object, obj: Object) -> Object:
-    """Return what the client sees. old: the former object, as writes handle it. obj: the object, as it is stored."""
+    """Return an object in the client's version. old: the former object in that version. obj: the stored object."""
     if row.conversion is not None:
         return with_metadata(old, obj)
     return row.from_storage(obj) if row.from_storage else obj
@@ -102,7 +103,7 @@ def _gone(row: Resource, old: Object) -> Object:
 
 
 def check_preconditions(row: Resource, old: Object, options: DeleteOptions) -> None:
-    """Raise ApiError 409 when the object is not the one that the client means."""
+    """Raise ApiError 409 when the object has another UID or resourceVersion than the preconditions."""
     metadata = old["metadata"]
     for wanted, found, what in (
         (options.uid, metadata["uid"], "UID"),

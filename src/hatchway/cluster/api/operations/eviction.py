@@ -29,7 +29,8 @@ _RETRY_SECONDS = 10
 async def evict_pod(api: Api, request: Operation, pod: Object, options: DeleteOptions) -> None:
     """Delete a pod if its budget allows it, and count the disruption in the budget's status.
 
-    Raises ApiError: 409 (a precondition fails), 429 (the budget does not allow it), 500 (it has two budgets).
+    Raises ApiError: 403 (the budget's status is not valid), 409 (a precondition fails), 429 (the budget forbids it),
+    500 (the pod has two budgets).
     """
     deletion.check_preconditions(request.row, pod, options)
     if not (is_finished(pod) or pod["metadata"].get("deletionTimestamp") or _is_pending(pod)):
@@ -70,7 +71,7 @@ def _budgets_of(api: Api, pod: Object) -> list[Object]:
 
 
 async def _take(api: Api, pod: Object, budget: Object, *, dry_run: bool) -> None:
-    """Take one disruption from a budget. Raises ApiError 403 or 429."""
+    """Use one of a budget's allowed disruptions. Raises ApiError 403 or 429."""
     metadata = budget["metadata"]
     name, status = metadata["name"], budget.get("status") or {}
     if not is_ready(pod):

@@ -1,4 +1,4 @@
-"""The versions of a type that managed fields name, and the conversions that their computation needs.
+"""Looks up the versions of a type that managed fields name, and converts objects between these versions.
 
 The owners of a field are computed in the version in which its manager wrote it. This computation cannot wait. When it
 needs a conversion by a webhook, it stops (`ConversionNeeded`). After the conversion, the computation starts again.
@@ -29,7 +29,7 @@ _LONGEST = 60.0
 class ConversionNeeded(Exception):
     """The computation of managed fields needs an object in another version.
 
-    again: repeats the computation, for code that cannot do this itself.
+    again: repeats the computation (`track_with_conversions`).
     """
 
     def __init__(self, types: FieldVersions, api_version: str, obj: Object) -> None:
@@ -104,7 +104,7 @@ class FieldVersions(Mapping[str, FieldType]):
 
 
 async def with_conversions(compute: Callable[[], Awaitable[_T]]) -> _T:
-    """Return the result of a computation. Make the conversions that it needs, and repeat it after each.
+    """Repeat a computation of managed fields until it has all conversions that it needs. Return its result.
 
     compute: may raise ConversionNeeded, but must have no effect before that.
 

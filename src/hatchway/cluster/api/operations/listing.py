@@ -24,9 +24,9 @@ from hatchway.kube.api import Object
 __all__ = ["Page", "list_page", "matcher"]
 
 Matcher = Callable[[Object], bool]
-# A former state is computed on the thread when it is made from at least this many objects and events.
+# A former state that is computed from at least this many objects and events is computed on the worker thread.
 _MANY = 2000
-# The clock is checked after 16 objects (this is a bit mask).
+# A bit mask: the clock is checked once every 16 objects.
 _STEP = 15
 # Objects of a type with conversions are converted in groups of this size before the selection.
 _CONVERTED = 100
@@ -34,11 +34,11 @@ _CONVERTED = 100
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A list, or a part of one.
+    """A list, or one page of a list.
 
     revision: the list's resourceVersion.
-    remaining: how many items follow; None when unknown.
-    is_shown: True if the items are what clients see; False if they are as stored.
+    remaining: how many items follow; None when this is unknown, or when no items follow.
+    is_shown: True if the items are in the client's version; False if they are in the stored version.
     """
 
     items: list[Object]
@@ -49,7 +49,7 @@ class Page:
 
 
 def matcher(row: Resource, namespace: str | None, options: ListOptions) -> Matcher:
-    """Return a function that is True for selected objects. Objects of a custom type must be in the row's version.
+    """Return a function that returns True for selected objects. It takes custom objects in the row's version only.
 
     Raises ApiError 400 for fields that selectors cannot use.
     """
@@ -138,9 +138,9 @@ async def list_page(store: Store, row: Resource, namespace: str | None, options:
 
 
 async def _select(candidates: list[Object], begin: int, matches: Matcher, limit: int) -> tuple[list[Object], int]:
-    """Return the first matching objects from `begin` on, and the position of the next one.
+    """Return the first matching objects from `begin` on, and the index of the next matching object.
 
-    limit: the most objects to return; 0 for all.
+    The index is the number of candidates when no more objects match. limit: the most objects to return; 0 for all.
     """
     found: list[Object] = []
     pace = Pace()
@@ -176,7 +176,7 @@ async def _select_converted(
 
 
 def _past(store: Store, row: Resource, revision: int) -> list[Event] | None:
-    """Return the events of a type's objects since a revision; None when they are no longer kept."""
+    """Return the events of a type's objects since a revision; None when the history no longer has them all."""
     if revision > store.revision:
         return None
     try:

@@ -101,7 +101,7 @@ class LocalClient:
     async def create(
         self, resource: str, obj: Object, namespace: str | None = None, *, subresource: str = "", name: str = ""
     ) -> Object:
-        """Create an object, or POST to a subresource of the object `name`. Return what is stored or answered."""
+        """Create an object, or POST to a subresource of the object `name`. Return the new object or the answer."""
         row = self._row(resource)
         obj, size = await _copied(obj)
         space = namespace or (obj.get("metadata") or {}).get("namespace")
@@ -205,7 +205,8 @@ class LocalClient:
 async def _copied(obj: Object) -> tuple[Object, int]:
     """Return a copy of an object that a controller passed, and its size.
 
-    Controllers may pass many large objects at once: each is copied in a separate turn of the event loop.
+    Controllers may pass many large objects at once. So each large object is copied in a separate turn of the event
+    loop.
     """
     await begin_request()
     data = encode(obj)

@@ -53,7 +53,7 @@ def _ordered(metadata: Metadata) -> Metadata:
 
 
 def match_namespace(row: Resource, obj: Object, namespace: str) -> None:
-    """Set the object's namespace to that of the request. Raises ApiError 400 when the object names another one."""
+    """Set the object's namespace to the request's namespace. Raises ApiError 400 when the object names another."""
     metadata = obj["metadata"]
     found = metadata.get("namespace") or ""
     if not row.namespaced:

@@ -20,7 +20,7 @@ decode = msgspec.json.Decoder().decode
 
 
 def clone(obj: Object) -> Object:
-    """Return a deep copy, made by JSON, which is several times as fast as copy.deepcopy."""
+    """Return a deep copy. Encoding and decoding JSON is several times as fast as copy.deepcopy."""
     found: Object = decode(encode(obj))
     return found
 
@@ -31,10 +31,10 @@ class Operation:
 
     namespace, name: "" for none.
     warnings: texts that are sent in addition to the answer. The verbs add to them.
-    size: bytes of JSON of the object or the patch, 0 when it is small. Work for large objects is done on the thread.
+    size: bytes of JSON of the object or the patch; 0 when it is small. Large objects are handled on the worker thread.
     manager: the field manager, which owns the fields that the write sets.
     subresource: the subresource that is written; "" for the object itself.
-    sees_managed: True if a patch is applied to the object with its managed fields, which takes longer.
+    sees_managed: True if a patch needs the managed fields of the object. Copying them takes time.
     is_apply: True for a server-side apply.
     force: True for a server-side apply that takes fields from other managers.
     managed: the managed fields of the object, which the write computes.

@@ -27,7 +27,7 @@ _not_base64 = re.compile(r"[^A-Za-z0-9_-]").search
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
-# The namespace and the name of an object. Lists are sorted by it.
+# The namespace and the name of an object. Lists are sorted by this pair.
 Position = tuple[str, str]
 
 
@@ -47,7 +47,7 @@ class ListExpired(ApiError):
 class Token:
     """A decoded continue token: the position at which a list continues.
 
-    revision: the version of the list's first page; negative for the latest.
+    revision: the version of the list's first page; negative for the latest version.
     after: the last object that was listed.
     began: when the first page was made, in POSIX seconds; 0 when unknown.
     """

@@ -170,7 +170,7 @@ def _dry_run(values: Sequence[str], kind: str) -> tuple[bool, list[Cause]]:
 
 
 def manager_of(user_agent: str) -> str:
-    """Return the field manager for a client that does not name one: its program's name (`handlers/create.go`)."""
+    """Return the default field manager: the name of the client's program (`handlers/create.go`)."""
     found = ""
     for character in user_agent.partition("/")[0]:
         if character.isprintable():

@@ -19,7 +19,7 @@ __all__ = ["ATTEMPTS", "MODIFIED", "Retries"]
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 # The most attempts of a write (`handlers/patch.go`).
 ATTEMPTS = 5
-# Seconds that the further attempts of a write wait for those of other writes.
+# The longest time, in seconds, that a repeated write waits while other writes of the same object are repeated.
 _PATIENCE = 60.0
 
 _T = TypeVar("_T")

@@ -87,11 +87,11 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
     where = _replicas_paths(api, row, paths)
 
     async def admitted() -> tuple[Object, Object] | None:
-        """Return the Scale after admission, and the object to which it belongs."""
+        """Return the Scale after admission, and the object to which it belongs; None if this object has changed."""
         base = latest_of(api.store, request)
         old = await current_of(row, base)
         former = scale_of(row, old) if paths is None else _scale_at(old, paths)
-        # Other requests may run meanwhile; storing the change detects whether they have changed this object.
+        # Other requests may change this object meanwhile. Storing the change detects this.
         scale = await run_sized(request.size, _take_scale, request, make, former, is_patch, old, where)
         _check_scale(api, request, scale, old)
         attributes = api.attributes(request, "UPDATE", scale, former, "scale", kind=_SCALE)
@@ -115,7 +115,7 @@ async def _rescale(api: Api, request: Operation, make: Callable[[Object], Any], 
 
 
 def _replicas_paths(api: Api, row: Resource, paths: ScalePaths | None) -> dict[str, tuple[str, ...]]:
-    """Return the names of the fields that lead to the replicas, in each version of the type."""
+    """Return the path of the field with the number of replicas, by apiVersion of the type."""
     rows = [one for one in api.registry.rows if one.stored_as == row.stored_as]
     if paths is None:
         return {one.api_version: ("spec", "replicas") for one in rows}
@@ -138,7 +138,7 @@ def _check_scale(api: Api, request: Operation, scale: Object, old: Object) -> No
 
 
 async def _rescale_custom(api: Api, request: Operation, scale: Object, paths: ScalePaths, replicas: int) -> Object:
-    """Set the replicas of a custom object. The object is validated as at any other change."""
+    """Set the replicas of a custom object. The object is validated like after any other change."""
     request.has_managed = True
 
     def apply(obj: Object) -> Object:
@@ -161,7 +161,7 @@ def _take_scale(
 
     make: applied to the current Scale; returns the new Scale.
     owner: the Scale's object.
-    paths: the names of the fields that lead to its replicas, by apiVersion.
+    paths: the path of the owner's field with the number of replicas, by apiVersion.
     """
     entries = owner["metadata"].get("managedFields") or []
     given = to_scale(entries, paths)

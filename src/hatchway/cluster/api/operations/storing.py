@@ -1,4 +1,4 @@
-"""Reads the object of a write from the store, and stores the result, in the stored version and within its limits."""
+"""Reads the object of a write from the store. Stores the result in the stored version, within the size limits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def store_new(store: Store, request: Operation, storable: Object) -> Objec
 
 
 async def store_change(store: Store, request: Operation, obj: Object, old: Object, base: Object) -> Object | None:
-    """Store a changed object, or remove it if its deletion waited only for its finalizers. Return the object.
+    """Store a changed object, or remove it if it is being deleted and has no more finalizers. Return the object.
 
     Nothing is stored in a dry run, or when nothing changed.
 

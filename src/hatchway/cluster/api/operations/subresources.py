@@ -213,7 +213,7 @@ def _finalizer_causes(finalizers: list[str]) -> list[Cause]:
 
 
 async def get_status(api: Api, request: Operation) -> Object:
-    """Return the whole object: the answer to GET of `status` and `ephemeralcontainers`."""
+    """Return the whole object: the answer to a GET of `status` and of similar subresources."""
     return await api.get(request.row, request.namespace, request.name)
 
 
@@ -231,7 +231,7 @@ async def patch_status(api: Api, request: Operation, apply: Callable[[Object], A
 
 
 async def create_computed(api: Api, request: Operation, subresource: Subresource, obj: Any) -> Object:
-    """Answer a POST to a computed subresource (`serviceaccounts/token`) by its handler.
+    """Call the handler of a computed subresource (`serviceaccounts/token`) for a POST, and return its answer.
 
     Raises ApiError 404 when the object itself does not exist.
     """
@@ -256,7 +256,7 @@ async def _no_change(_api: Api, request: Operation, _change: Any) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class SubresourceVerbs:
-    """The verbs of one subresource. A verb that it does not have raises ApiError 405.
+    """The verbs of one subresource. A verb that the subresource does not have raises ApiError 405.
 
     get: returns the subresource.
     create, update: take the object that the client sent.
@@ -282,7 +282,7 @@ SUBRESOURCES = {
 
 
 def verbs_of(api: Api, row: Resource, subresource: Subresource) -> SubresourceVerbs | None:
-    """Return the verbs of a row's subresource; None when nothing serves it."""
+    """Return the verbs of a row's subresource; None for other subresources, such as those of `connect/`."""
     found = SUBRESOURCES.get(subresource.name)
     if found is None and f"{row.group_resource}/{subresource.name}" in api.registry.virtual:
 

@@ -98,13 +98,13 @@ def track(write: FieldWrite, request: Operation, obj: Object, old: Object | None
 async def track_with_conversions(
     size: int, request: Operation, obj: Object, step: Callable[P, None], *args: P.args, **kwargs: P.kwargs
 ) -> bool:
-    """Run a step of a write that ends with `track` and `set_managed`. Return True if a webhook had to convert objects.
+    """Run a step of a write. Return True if a webhook had to convert objects.
 
     If a conversion fails, the object loses its managed fields, as in Kubernetes (`UpdateNoErrors` of
     `fieldmanager.go`).
 
     obj: the object that the step changes.
-    step, args, kwargs: the step and its arguments.
+    step, args, kwargs: the step and its arguments. The step's last calls are `track` and `set_managed`.
     """
     try:
         await run_sized(size, step, *args, **kwargs)
@@ -184,7 +184,7 @@ def applier(write: FieldWrite, request: Operation, gvk: GVK, config: Any) -> Cal
     return make_object
 
 
-# Limits of the answer to conflicts, because every field of a large object may have one.
+# Limits of the answer to conflicts, because every field of a large object may be in conflict.
 _MOST_CAUSES = 1000
 _LONGEST_MESSAGE = 64 * 1024
 

@@ -5,15 +5,15 @@ The other verbs are in `deletion.py`, `watching.py` and `subresources.py`.
 The order within a write is that of apiserver's generic registry store (`registry/generic/registry/store.go`,
 `registry/rest`): decode → defaults → admission → the strategy's preparation → allocation → validation → storage.
 
-An ordinary write reads the current object and hands the new object to the store in one turn of the event loop. So it is
-always based on the latest state, and needs no retry. A write is interrupted, and other requests run meanwhile, when
+An ordinary write reads the current object and stores the new object in one turn of the event loop. So it is always
+based on the latest state, and needs no retry. A write is interrupted, and other requests run meanwhile, when
 - a large object is handled: the steps that use only the object (`writesteps.py`) run on a thread (`work.py`);
 - an admission plugin has to wait for a webhook;
-- a conversion between the stored version and another has to wait for a webhook (`versions.py`, `storing.py`).
+- a conversion from or to the stored version has to wait for a webhook (`versions.py`, `storing.py`).
 
-In the turn in which it stores the object, an interrupted write checks that the object that it read is still the latest,
-that the namespace still accepts objects, and that allocated addresses are still free. If the object has changed, the
-write starts again.
+An interrupted write makes three checks in the turn in which it stores the object: the stored object is still the one
+that the write read, the namespace still accepts objects, and allocated addresses are still free. If the object has
+changed, the write starts again.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Api:
                 admit_to_namespace(ctx, name)
             strategy.allocate(ctx, obj, None)
         if version:
-            # As in Kubernetes, the storage refuses this, so only after admission.
+            # In Kubernetes, the storage refuses such an object. So it is refused only after admission.
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         return await shown_of(row, await store_new(self.store, request, storable))
 
@@ -201,7 +201,7 @@ class Api:
         await self.run_admission(attributes)
         if not row.virtual:
             return await handler(request.user, request.namespace, request.name, attributes.object or obj)
-        # Reviews are not stored, but they have managed fields, too.
+        # Reviews have managed fields although they are not stored.
         track(self.write(request, self.context(request), request.size), request, obj, None, None)
         answer = await handler(request.user, request.namespace, request.name, attributes.object or obj)
         return (
@@ -232,7 +232,7 @@ class Api:
                 causes = [validation.invalid("metadata.resourceVersion", 0, "must be specified for an update")]
                 raise invalid(row.kind, request.name, causes, row.group)
             size = self._size(request)
-            # A second attempt needs the object as the client sent it: the first attempt changes its copy.
+            # Each attempt changes the object. So every attempt that may be repeated works on a copy.
             once = size < HEAVY and not row.strategy.grants_rights
             once = once and not self.admission.may_wait("UPDATE", row, sub) and not may_wait(row)
             mine = obj if once else await run_sized(size, clone, obj)
@@ -242,7 +242,7 @@ class Api:
         return await self.retries.run(request, attempt)
 
     async def apply(self, request: Operation, make: Callable[[Object | None], Object]) -> tuple[Object, bool]:
-        """Apply a configuration: change an object, or create it. Return (object, True if this created it).
+        """Apply a configuration: change an object, or create it. Return (object, True if it is new).
 
         make: applies the configuration to a copy of the current object, or to None. Returns the new object.
 
@@ -276,7 +276,7 @@ class Api:
 
         apply: returns the new object; called with a copy of the current object. The result must not contain parts of
         shared objects.
-        admitted: True if the change has passed admission, as a change of a subresource.
+        admitted: True if the change has already passed admission as a change of a subresource.
         """
         row = request.row
 
@@ -293,7 +293,7 @@ class Api:
         return await self.retries.run(request, attempt)
 
     def _size(self, request: Operation) -> int:
-        """Return the bytes of JSON that a change handles: the larger of what the client sent and what is stored."""
+        """Return the size of the client's object or of the stored object, whichever is larger, in bytes of JSON."""
         return max(request.size, self.store.weight(request.row.stored_as, request.namespace, request.name))
 
     def _patched(self, request: Operation, apply: Callable[[Object], Any], old: Object) -> Object:
@@ -402,7 +402,7 @@ class Api:
     ) -> AdmissionAttributes:
         """Return the facts about a write for the admission chain.
 
-        kind: group, version and kind of `obj`; None for those of the row.
+        kind: group, version and kind of `obj`; None for the group, version and kind of the row.
         options: the options of a DELETE; None for other operations.
         size: the value of `AdmissionAttributes.size`; None to look it up.
         """
@@ -441,7 +441,7 @@ class Api:
         return True
 
     def _require_create(self, request: Operation) -> None:
-        """Raise ApiError 403 unless the user may create the object (for a PUT; apiserver's `handlers/update.go`)."""
+        """Raise ApiError 403 unless the user may create the object (by PUT or apply; `handlers/update.go`)."""
         if self._authorize is not None:
             row = request.row
             self._authorize(
@@ -457,12 +457,15 @@ class Api:
             )
 
     async def _check_access(self, request: Operation, obj: Object, old: Object | None) -> bool:
-        """Check the rights that an object grants; return True if other requests ran meanwhile. Raises ApiError 403."""
+        """Check that the user may grant the object's rights. Return True if other requests ran meanwhile.
+
+        Raises ApiError 403.
+        """
         if self.access_check is None or not request.row.strategy.grants_rights:
             return False
         compare = self.access_check(request.user, request.row.plural, request.namespace, obj, old)
         if compare is None:
             return False
-        # The check may take long even for a small binding: its role, or the rules for its writer, may be large.
+        # The check may take long even for a small binding: its role, or the rules of its writer, may be large.
         await run_apart(compare)
         return True

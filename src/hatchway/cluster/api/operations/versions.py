@@ -66,15 +66,15 @@ async def shown_all(row: Resource, stored: Sequence[Object]) -> _Objects:
 
 
 def as_stored(row: Resource) -> Resource:
-    """Return a row whose objects are not converted, but handled in the versions in which they are stored.
+    """Return a row that does not convert objects: they are handled in the versions in which they are stored.
 
-    Its clients need not wait for webhooks.
+    Clients of this row need not wait for webhooks.
     """
     return row if row.conversion is None else replace(row, conversion=row.conversion.in_place)
 
 
 def as_unserved(row: Resource, version: str) -> Resource:
-    """Return a row for objects whose stored version is not served, for clients that change only metadata.
+    """Return a row for objects whose stored version is not served. Its clients may change only metadata.
 
     All other fields are neither validated nor changed.
     """
@@ -88,7 +88,7 @@ def with_metadata(shown: Object, stored: Object) -> Object:
 
     shown: an earlier state in the version of a client. Its labels and annotations are kept, because a conversion may
         have changed them.
-    stored: the later state, in whose metadata only the server has changed something.
+    stored: the later state. Only the server has changed its metadata.
     """
     mine = shown["metadata"]
     metadata: dict[str, Any] = {

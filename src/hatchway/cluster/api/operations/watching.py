@@ -37,8 +37,8 @@ async def watch(
 
     The watch of a custom type ends when its version is no longer served.
 
-    pace: pauses long work. The consumer of the batches uses the same object. It is reset after each wait for changes.
-    deliver: takes a batch directly while the iterator waits for changes, so that the watch's task need not run. Returns
+    pace: pauses long work. The consumer of the batches uses the same Pace. It is reset after each wait for changes.
+    deliver: called with a batch while the iterator waits for changes, so that the watch's task need not run. Returns
         False for a batch that the iterator must yield.
     in_place: True to yield objects of custom types in the versions in which they are stored.
 
@@ -87,7 +87,7 @@ async def watch(
                 found.append(Change(change.type, convert(change.object)) if convert else change)
         return found
 
-    # The batch that `deliver` did not take.
+    # The batch for which `deliver` returned False.
     left: list[Change] = []
 
     def pass_on() -> bool:
@@ -112,7 +112,7 @@ async def watch(
         events = cursor.read()
         if events:
             if row.own_schema is not None:
-                # The type's definition may have changed, and with it how objects are converted.
+                # The type's definition may have changed, and with it the conversion of its objects.
                 found = _current(api, row)
                 if found is None and not in_place:
                     return
@@ -150,7 +150,7 @@ def _current(api: Api, row: Resource) -> Resource | None:
 class _BookmarkTimes:
     """The times of a watch's bookmarks (`cacheWatcher.nextBookmarkTime`), by the event loop's clock.
 
-    They do not depend on events: events that the watch leaves out tell its client no version.
+    The times do not depend on events: a client learns no version from events that its selectors leave out.
 
     next: the time of the next bookmark; None when no more are sent.
     """
@@ -173,7 +173,7 @@ class _BookmarkTimes:
         found = now + BOOKMARK_INTERVAL
         if self._last is not None:
             found = min(found, self._last)
-        # None when the time of the last bookmark has come already, so that it is not sent twice.
+        # None when the time of the last bookmark has come already, so that this bookmark is not sent twice.
         self.next = found if found > now else None
 
 

@@ -22,7 +22,7 @@ def default_created(request: Operation, ctx: WriteContext, write: FieldWrite | N
     row = request.row
     given = obj["metadata"].pop("managedFields", None)
     if not obj["metadata"].get("name") and obj["metadata"].get("generateName"):
-        # The name is generated before the defaults are set, because they may depend on it.
+        # The name is generated first, because the defaults may depend on it.
         meta.fill_created(row, obj, ctx.now)
     row.strategy.default(obj)
     if write is not None:
@@ -31,7 +31,7 @@ def default_created(request: Operation, ctx: WriteContext, write: FieldWrite | N
 
 
 def prepare_created(request: Operation, ctx: WriteContext, obj: Object) -> Any:
-    """Admit a new object and fill in what the server sets. Return the resourceVersion that the client set, or None."""
+    """Admit a new object and set the server's fields. Return the resourceVersion that the client set, or None."""
     row = request.row
     strategy = row.strategy
     strategy.admit(ctx, obj, None)
@@ -43,7 +43,7 @@ def prepare_created(request: Operation, ctx: WriteContext, obj: Object) -> Any:
 
 
 def validate_created(row: Resource, obj: Object) -> tuple[list[Cause], list[str]]:
-    """Validate a new object. Return (errors, warnings). With errors, there are no warnings."""
+    """Validate a new object. Return (errors, warnings). There are no warnings when there are errors."""
     causes = meta.validate_created(row, obj) + row.strategy.validate(obj)
     return causes, [] if causes else row.strategy.warnings(obj, None)
 

@@ -1,1 +1,1 @@
-"""Applies patches of all three formats to objects. It imports only the registry's schema."""
+"""Applies patches of all three formats to objects. This package imports only the registry's schema."""

@@ -14,11 +14,11 @@ Json = Any
 # The most operations of one patch.
 MOST_OPERATIONS = 10_000
 # Limits for all `copy` operations of a patch together, so that a small patch cannot make a huge object: the bytes of
-# the copied JSON (apiserver's JSONPatchMaxCopyBytes), and its commas and brackets, because many small values take
-# longer than a few long ones.
+# the copied JSON (apiserver's JSONPatchMaxCopyBytes), and the number of its commas and brackets, because many small
+# values take longer than a few long values.
 _MAX_COPIED = 3 * 1024 * 1024
 _MAX_COPIED_VALUES = 20_000
-# No object is nested deeper than this, so longer pointers lead nowhere.
+# No object is nested deeper than this, so longer pointers match no value.
 _MAX_POINTER = 1000
 _MISSING = "missing value"
 

@@ -39,7 +39,7 @@ Json = Any
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-# A server-side apply, which is no patch of this file: see `fields/`.
+# A server-side apply. `fields/` applies it, not this file.
 APPLY_PATCH = "application/apply-patch+yaml"
 
 
@@ -57,7 +57,7 @@ class Patch:
     size: int = 0
 
     def apply(self, gvk: tuple[str, str, str], obj: dict[str, Any]) -> dict[str, Any]:
-        """Return the patched object. Raises ApiError as the function of the format does."""
+        """Return the patched object. Raises ApiError like the function of the format."""
         if self.media_type == JSON_PATCH:
             return json_patch(obj, self.content)
         if self.media_type == MERGE_PATCH:
@@ -128,10 +128,10 @@ def _merge(target: Json, patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def strategic_merge_patch(gvk: tuple[str, str, str], obj: dict[str, Any], patch: Json) -> dict[str, Any]:
-    """Apply a strategic merge patch to an object of the kind `gvk`, whose merge keys the schema table knows.
+    """Apply a strategic merge patch to an object of the kind `gvk`. The schema table has the kind's merge keys.
 
-    Raises ApiError 400 for a malformed patch, and 415 for a kind that the table does not know. (Kubernetes answers 500
-    to some malformed patches, such as one with a list item without its merge key.)
+    Raises ApiError 400 for a malformed patch, and 415 for a kind that is not in the table. (Kubernetes answers 500 to
+    some malformed patches, such as a patch with a list item without its merge key.)
     """
     if not isinstance(patch, dict):
         raise bad_request("invalid JSON document")

@@ -23,7 +23,7 @@ __all__ = ["BadPatch", "merge_map"]
 
 Json = Any
 Map = dict[str, Any]
-# The identity of a list's item: a type, so that 1 and true differ, and the value of the merge key, or the scalar item.
+# The identity of a list's item: a type, so that 1 and true differ; and the value of the merge key, or a scalar item.
 ItemIdentity = tuple[type, Hashable]
 
 _DIRECTIVE = "$patch"
@@ -39,7 +39,7 @@ class BadPatch(Exception):
 def merge_map(original: Map, patch: Map, type_: TypeDefinition | None) -> Map:
     """Return `original` with `patch` merged in.
 
-    type_: the type of both; None inside maps whose keys are not fields.
+    type_: the type of `original` and `patch`; None inside maps whose keys are not fields.
 
     Raises BadPatch.
     """
@@ -231,9 +231,9 @@ def _merge_items(original: list[Any], patch: list[Any], merge_key: str, type_: T
 
 
 def _arrange(merged: list[Any], order: list[Any], server: list[Any], merge_key: str) -> list[Any]:
-    """Return the items sorted: those in `order` follow it, and all others keep the server's order.
+    """Return the items sorted: items of `order` have that order, and all other items keep the server's order.
 
-    Between an item of each kind, the server's order decides.
+    Between an item of `order` and another item, the server's order decides.
     """
     wanted, live = _positions(order, merge_key), _positions(server, merge_key)
     named = [one for one in merged if _identity(one, merge_key) in wanted]
@@ -254,7 +254,7 @@ def _arrange(merged: list[Any], order: list[Any], server: list[Any], merge_key: 
 
 
 def _order(merged: Map, patch: Map, key: str, type_: TypeDefinition | None) -> None:
-    """Apply one `$setElementOrder/FIELD` together with the patch of this list. Removes both from `patch`."""
+    """Apply one `$setElementOrder/FIELD` together with the patch of this list. Remove both from `patch`."""
     order, name = patch.pop(key), _field_name(key, "setElementOrder")
     if not isinstance(order, list):
         raise BadPatch("invalid patch format of setElementOrder list")
@@ -281,7 +281,7 @@ def _order(merged: Map, patch: Map, key: str, type_: TypeDefinition | None) -> N
 
 
 def _check_order(items: list[ItemIdentity], order: list[ItemIdentity]) -> None:
-    """Check that the patch's items are among those of the order, in the same relative order."""
+    """Check that the patch's items are among the items of the order, in the same relative order."""
     remaining = iter(order)
     if order and not all(item in remaining for item in items):
         raise BadPatch(f"The order in patch list doesn't match {_ORDER} list")

@@ -1,1 +1,1 @@
-"""The resource types: rows, strategies, printers, schemas, validation. Imports the rooms connect and storage."""
+"""The resource types: rows, strategies, printers, schemas, validation. Imports `connect/` and `storage/`."""

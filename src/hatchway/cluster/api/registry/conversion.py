@@ -13,8 +13,8 @@ __all__ = ["ObjectConversion"]
 class ObjectConversion(Protocol):
     """Converts objects between the version in which they are stored and a row's version.
 
-    When `may_wait` is True, other requests may run during a call, and the call raises ApiError 500 when the type's
-    webhook fails, 504 when the webhook takes too long. A call also raises ApiError 500 for an object whose version is
+    When `may_wait` is True, other requests may run during a call. The call then raises ApiError 500 when the type's
+    webhook fails, 504 when the webhook takes too long. Every call raises ApiError 500 for an object whose version is
     not in the definition. Arguments and results are shared and must not be changed.
     """
 

@@ -44,7 +44,7 @@ _DEVICE = DeclaredType(
 
 
 class DeviceSelector:
-    """A compiled expression. problem: why it cannot be used; "" when it can. cost: its highest estimated CEL cost."""
+    """A compiled expression. problem: why it is invalid; "" when it is valid. cost: its highest estimated CEL cost."""
 
     def __init__(self, program: Program | None, problem: str = "", cost: int = 0) -> None:
         self.program = program
@@ -80,9 +80,10 @@ class _Domains(dict[str, dict[str, Value]]):
 
 
 def device_matches(text: str, driver: str, device: Object) -> bool:
-    """Return True when an expression selects a device. Raises ValueError when it has no boolean result.
+    """Return True when an expression selects a device. Raises ValueError when the result is not a boolean.
 
-    driver: the driver's name, which is also the domain of names without a domain. device: a device of a ResourceSlice.
+    text: the expression. device: a device of a ResourceSlice. driver: the driver's name, which is also the domain of
+    attributes and capacities whose names have no domain.
     """
     compiled = compile_selector(text)
     if compiled.program is None:

@@ -22,9 +22,9 @@ _CONTEXTS = (
 
 
 def object_problem(data: bytes) -> str:
-    """Return why `data` is not a JSON object, "" when it is one or null (Go's `json.Unmarshal` into a map)."""
+    """Return why `data` is not a JSON object; "" for a JSON object or null (Go's `json.Unmarshal` into a map)."""
     try:
-        # Nearly all texts are objects. This checks that without creating values for their fields.
+        # Nearly all texts are JSON objects. This check is quick, because it creates no values for their fields.
         _object(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
@@ -44,7 +44,7 @@ def object_problem(data: bytes) -> str:
         return "exceeded max depth"
     if found is None or isinstance(found, dict):
         return ""
-    # `parse_int=str` has left integers as strings, because converting long ones takes too much time.
+    # `parse_int=str` leaves integers as strings, because converting long integers takes too much time.
     kind = "number" if isinstance(found, str) and not text.lstrip().startswith('"') else _GO_TYPES[type(found)]
     return f"json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
 

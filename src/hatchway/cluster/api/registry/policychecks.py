@@ -1,4 +1,4 @@
-"""Checks the expressions of ValidatingAdmissionPolicies against the types of the objects that they are applied to.
+"""Checks the expressions of ValidatingAdmissionPolicies against the types of the matched objects.
 
 From apiserver's `pkg/admission/plugin/policy/validating/typechecking.go`.
 """
@@ -18,7 +18,7 @@ from hatchway.cluster.api.registry.schema.table import UnknownKind
 __all__ = ["PolicyCheck"]
 
 Json = dict[str, Any]
-# The most kinds that one rule of a policy is checked against.
+# The most kinds that are checked for one rule of a policy.
 _MOST_KINDS = 10
 # The most characters of all warnings of a policy. A warning quotes the expression once for each kind.
 _MOST_TEXT = 256 * 1024
@@ -102,7 +102,7 @@ class PolicyCheck:
 def _named(rule: Json, rows: list[Resource]) -> list[Resource]:
     """Return the resources that a rule names; [] for a rule with wildcards in its groups or versions.
 
-    As in Kubernetes, an empty group means any group here.
+    As in Kubernetes' type check, the group "" stands for any group.
     """
     groups, versions = set(rule.get("apiGroups") or ()), set(rule.get("apiVersions") or ())
     if any("*" in one for one in (*groups, *versions)):

@@ -105,7 +105,7 @@ _MUTATIONS = {"ApplyConfiguration": object_type(PATCH_ROOT), "JSONPatch": list_o
 
 @dataclass(frozen=True, slots=True)
 class CompiledText:
-    """A compiled expression. program: None when it cannot be compiled. error: why not, else ""."""
+    """A compiled expression. program: None when compiling failed. error: why it failed; "" when it did not."""
 
     text: str
     program: Program | None
@@ -121,11 +121,11 @@ def policy_environment(*, has_params: bool) -> CelEnvironment:
 def checked_environment(obj: CheckedType, params: CheckedType | None, *, has_params: bool) -> CelEnvironment:
     """Return the CEL environment for type checks against the type of the object (`typechecking.go`, `buildEnvSet`).
 
-    params: the type of the parameters, None when that is not known. has_params: the policy has a paramKind.
+    params: the type of the parameters, None when the type is unknown. has_params: the policy has a paramKind.
     """
     found = policy_environment(has_params=has_params)
     variables = {**found.variables, "object": obj.type, "oldObject": obj.type}
-    # As in Kubernetes, the type check knows `authorizer`, but not `authorizer.requestResource`.
+    # As in Kubernetes, the type check declares `authorizer`, but not `authorizer.requestResource`.
     del variables["authorizer.requestResource"]
     types = JoinedTypes(obj.fields, found.types)
     if params is not None:
@@ -159,7 +159,7 @@ class PolicyCompiler:
         return _compile(self._composed(), text, (BOOL,))
 
     def message(self, text: str) -> CompiledText:
-        """Compile a messageExpression, which cannot ask the authorizer."""
+        """Compile a messageExpression, which cannot use `authorizer`."""
         environment = self._composed()
         variables = {name: one for name, one in environment.variables.items() if name not in _AUTHORIZER}
         return _compile(replace(environment, variables=variables), text, (STRING,))
@@ -175,7 +175,7 @@ class PolicyCompiler:
         return _compile(environment, text, (_MUTATIONS[patch_type],))
 
     def issues(self, text: str) -> str:
-        """Return the errors in an expression, whose result may have any type; "" when it can be compiled."""
+        """Return the errors in an expression, "" when there are none. The result may have any type."""
         try:
             compile_expression(text, self._composed())
         except ExpressionIssues as issues:
@@ -183,7 +183,7 @@ class PolicyCompiler:
         return ""
 
     def _composed(self) -> CelEnvironment:
-        """Return the environment with the variables that were compiled so far."""
+        """Return the environment with the policy's variables that are already compiled."""
         plain = self._plain
         variables = {**plain.variables, "variables": object_type(_COMPOSED)}
         return replace(plain, variables=variables, types=JoinedTypes(plain.types, {_COMPOSED: dict(self._fields)}))
@@ -227,7 +227,8 @@ class CompiledPolicy:
     Attributes:
         conditions: the match conditions.
         variables: the variables. Each may use the variables before it.
-        validations, messages: the expression and the messageExpression of each validation; None if it has none.
+        validations: the expression of each validation.
+        messages: the messageExpression of each validation; None for a validation without a messageExpression.
         annotations: (key, expression) of the audit annotations.
         mutations: the mutations of a MutatingAdmissionPolicy.
     """

@@ -1,7 +1,7 @@
 """The CEL types of objects, for type checks of policies (apiserver `pkg/cel/common/schemas.go`, `pkg/cel/openapi`).
 
-Built-in types come from the schema table. Fields with quantities are missing, as in Kubernetes, whose OpenAPI documents
-give quantities no type.
+Built-in types come from the schema table. As in Kubernetes, fields with quantities are missing, because OpenAPI
+documents give quantities no type.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class CheckedType:
 
 
 class _BuiltinTypes(Mapping[str, Mapping[str, CelType]]):
-    """The fields of a built-in type and of the types inside it. They are looked up when they are needed.
+    """The fields of a built-in type and of the types inside it. The fields of each type are looked up at first use.
 
     A type is named by its place: `Deployment.spec.template`.
     """
 
     def __init__(self, name: str, message: str) -> None:
-        # The definition of each type, and the definitions around it. A definition inside itself gets no fields, so
-        # that the types are finite.
+        # By type name: the type's definition, and the definitions that contain it. If a definition occurs inside
+        # itself, the inner type has no fields. Otherwise, there would be infinitely many types.
         self._messages: dict[str, tuple[str, frozenset[str]]] = {name: (message, frozenset())}
         self._known: dict[str, dict[str, CelType]] = {}
 

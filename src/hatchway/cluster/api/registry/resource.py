@@ -18,13 +18,13 @@ from hatchway.kube.api import Object
 
 __all__ = ["CRUD", "Resource", "Subresource", "VirtualCreate"]
 
-# Arguments: user, namespace, name, object. Answers a POST to a type or subresource whose objects are computed and not
-# stored (reviews, tokens). `name` is "" except for subresources.
+# A function that answers POST requests for a type or subresource whose objects are computed and not stored (reviews,
+# tokens). Arguments: user, namespace, name ("" except for subresources), object.
 VirtualCreate = Callable[[UserInfo, str, str, Object], Awaitable[Object]]
 
 CRUD = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
-# Checking an object of a custom type takes this many times as long as with a built-in type and the same size.
+# Checking an object of a custom type takes this many times as long as checking a built-in object of the same size.
 _CUSTOM_FACTOR = 4
 
 
@@ -56,8 +56,8 @@ class Resource:
     verbs: Kubernetes' verbs.
     strategy: its special rules.
     printer: its table in `kubectl get`.
-    storage: the group-resource under which its objects are stored, if not its own. A type that two groups serve is
-        stored under one of them; in the other group's row, `to_storage` and `from_storage` convert the objects.
+    storage: the group-resource under which its objects are stored; "" means the type's own. When two groups serve a
+        type, one group stores the objects; in the other group's row, `to_storage` and `from_storage` convert them.
         Writes handle the stored form.
     conversion: how the objects of a custom type are read and stored; None when they are stored as they are served.
         Writes handle the row's version.
@@ -91,13 +91,16 @@ class Resource:
 
     @property
     def weight(self) -> int:
-        """Return the size (bytes of JSON) that even a small object counts as: above 0 if checking it takes long."""
+        """Return the least size (bytes of JSON) to assume for an object; above 0 for types whose checks take long."""
         if self.strategy.is_costly:
             return HEAVY
         return self.own_schema.weight if self.own_schema is not None else 0
 
     def weight_of(self, size: int) -> int:
-        """Return the size (bytes of JSON) that an object counts as. size: its bytes of JSON, 0 for a small object."""
+        """Return the size (bytes of JSON) to assume for an object. For a large size, `work.run_sized` uses a thread.
+
+        size: the object's bytes of JSON, 0 for a small object.
+        """
         return max(size * _CUSTOM_FACTOR if self.own_schema is not None else size, self.weight)
 
     @property
@@ -131,7 +134,7 @@ class Resource:
         return "watch" not in self.verbs
 
     def subresource(self, name: str) -> Subresource | None:
-        """Return the subresource of this name, or None."""
+        """Return the subresource with this name, or None."""
         return next((one for one in self.subresources if one.name == name), None)
 
     def subresource_gvk(self, subresource: Subresource) -> tuple[str, str, str]:

@@ -58,7 +58,7 @@ class LabelSelector:
         return all(one.matches(found) for one in self.requirements)
 
     def matcher(self) -> Callable[[Labels | None], bool]:
-        """Return an equivalent of `matches` for many objects. Its time is independent of the requirements."""
+        """Return a function like `matches` for many objects. Its time does not depend on the number of requirements."""
         return self.matches if len(self.requirements) <= _FEW else _ByKey(self.requirements).matches
 
     def __str__(self) -> str:
@@ -151,7 +151,7 @@ def _format(one: Requirement) -> str:
 
 
 _END = ("end", "")
-# One token: a word, or a special symbol. Only blanks are between tokens.
+# One token: a word, or a special symbol. Blanks between tokens are ignored.
 _tokens = re.compile(r"(==|!=|[=!(),><])|([^=!(),>< \t\r\n]+)").finditer
 
 
@@ -293,7 +293,7 @@ def label_selector_matches(selector: Mapping[str, Any] | None, labels: Labels) -
 
 
 def format_label_selector(selector: Mapping[str, Any] | None) -> str:
-    """Return a metav1.LabelSelector as text (`a=d,tier in (x,y)`), as scale subresources show it."""
+    """Return a metav1.LabelSelector as text (`a=d,tier in (x,y)`), for scale subresources."""
     selector = selector or {}
     found = [Requirement(key, "in", frozenset((value,))) for key, value in (selector.get("matchLabels") or {}).items()]
     for one in selector.get("matchExpressions") or ():
@@ -324,7 +324,7 @@ class FieldSelector:
         return all((read(term.field) == term.value) != term.negated for term in self.terms)
 
     def matcher(self) -> Callable[[Callable[[str], str]], bool]:
-        """Return an equivalent of `matches` for many objects. Its time does not depend on the number of terms."""
+        """Return a function like `matches` for many objects. Its time does not depend on the number of terms."""
         return self.matches if len(self.terms) <= _FEW else self._by_field()
 
     def _by_field(self) -> Callable[[Callable[[str], str]], bool]:
@@ -343,7 +343,7 @@ class FieldSelector:
         return matches
 
     def exact(self, field: str) -> str | None:
-        """Return the value that `field` must have, or None when the selector does not demand one."""
+        """Return the value that `field` must have, or None when the selector does not require a value."""
         return next((term.value for term in self.terms if term.field == field and not term.negated), None)
 
 
@@ -379,7 +379,7 @@ def parse_field_selector(text: str) -> FieldSelector:
         term, at = match[1], match.end()
         if not term:
             continue
-        # The first condition avoids quadratic time: the regular expression takes it for a text of exclamation marks.
+        # Without the first condition, the regular expression would take quadratic time for many exclamation marks.
         split = "=" in term and re.match(r"([^=!]*(?:!(?!=)[^=!]*)*)(!=|==|=)(.*)", term, re.DOTALL)
         if not split:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{term}'")

@@ -1,4 +1,4 @@
-"""Checks that a stored object fits its type, because verbs and controllers rely on that."""
+"""Checks that a stored object has the shape of its type, because verbs and controllers rely on the shape."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _proxy_verb(backend: Backend) -> ProxyVerb:
 def _stream(
     name: str, kind: str, location: Callable[[Object, StreamQuery], str], *, dials: bool = False
 ) -> Subresource:
-    """Return a connecting subresource that does more than read, so that every method needs the right to `create`.
+    """Return a connecting subresource such as `exec`, for which every method needs the right to `create`.
 
     dials: the API server may connect to pods directly, without their kubelets.
     """
@@ -147,7 +147,7 @@ ROWS: tuple[Resource, ...] = (
     ),
     Resource(
         "", "v1", "nodes", "node", "Node", False, ("no",),
-        # An upgraded connection to a kubelet can run commands, so the right to `get` is not enough for it.
+        # An upgraded connection to a kubelet can run commands, so it also needs the right to `create`.
         subresources=(_proxy("NodeProxyOptions", "create"), _status),
         strategy=NodeStrategy(), printer=others.NODE,
     ),
@@ -381,7 +381,7 @@ def rows_for(*, loopback: bool = False, no_policies: str = "") -> tuple[Resource
 def stored_rows(rows: Iterable[Resource] = ROWS) -> dict[tuple[str, str], Resource]:
     """Return the row of each (API group, kind) whose objects are stored. Garbage collection watches these rows.
 
-    Of a type that two groups serve, only the row that stores the objects is returned. A custom type never replaces a
+    When two groups serve a type, only the row that stores the objects is returned. A custom type never replaces a
     built-in type.
     """
     found: dict[tuple[str, str], Resource] = {}
@@ -399,7 +399,7 @@ def scalable_resources(rows: Iterable[Resource] = ROWS) -> dict[tuple[str, str],
 class Registry:
     """The rows by name, and the handlers of computed types and subresources.
 
-    Rows of custom types are added and removed while the server runs. Use `subscribe` to learn of it.
+    Rows of custom types are added and removed while the server runs. `subscribe` reports these changes.
 
     Attributes:
         virtual: the handlers of computed types and subresources, by name, such as

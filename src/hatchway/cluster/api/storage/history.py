@@ -31,7 +31,7 @@ class Event:
     old: the former state; None when the object was added.
     new: the new state; of a deletion, the last state with the deletion's resourceVersion.
     size: bytes of `new` as JSON.
-    encoded: the event as JSON, by representation, so that many watches encode the event only once.
+    encoded: the encoded forms of the event (JSON, protobuf ...), cached so that many watches share them.
     """
 
     type: EventType
@@ -45,8 +45,8 @@ class Event:
 class History:
     """The events of one resource after the revision `floor`.
 
-    limit: how many of the latest events are kept at least, or fewer if they are large.
-    weight: how many bytes of JSON are kept; in memory, an event takes several times the size of its object as JSON.
+    limit: the number of latest events that are always kept, unless they are large.
+    weight: the most bytes of JSON that are kept. In memory, an event takes several times the size of its JSON.
     """
 
     def __init__(self, floor: int, limit: int, weight: int = 8 * 1024 * 1024) -> None:
@@ -72,9 +72,9 @@ class History:
         self._wake()
 
     def _excess(self) -> int:
-        """Return how many of the oldest events to drop; the latest event always stays.
+        """Return the number of oldest events to drop. The latest event always stays.
 
-        Only half of the allowed weight is left, so that events are seldom dropped.
+        Only half of the allowed weight is left, so that the next drop comes much later.
         """
         weight = self._weight
         for count, event in enumerate(self._events[:-1]):
@@ -172,8 +172,8 @@ class Cursor:
     def read(self) -> list[Event]:
         """Read the events since the last read, about 256 KiB at most, and return them.
 
-        The size is limited because they stay in memory until the client has received them. Raises ApiError 410 when
-        some of them are no longer kept.
+        The size is limited, because the events stay in memory until the client has received them. Raises ApiError 410
+        when some of the events are no longer kept.
         """
         events = self._history.read(self._index)
         self._index += len(events)
@@ -196,7 +196,7 @@ class Cursor:
                 return
             try:
                 goes_on = pass_on is not None and not history.closed and pass_on() and not history.has(self._index)
-            except Exception as error:  # noqa: BLE001  must not keep other watches from their events
+            except Exception as error:  # noqa: BLE001  other watches must still get their events
                 waiter.set_exception(error)
                 return
             if goes_on:

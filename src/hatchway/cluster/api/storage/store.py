@@ -4,7 +4,7 @@ One thread writes. It commits all waiting changes in one transaction (group comm
 fsync. A change is acknowledged, shown to readers and sent to watches only after its transaction is on disk (WAL,
 synchronous=FULL), in the order of resourceVersions. Everything but the SQL runs on the event loop.
 
-All resources share one counter for their resourceVersions, as with etcd's revision. The counter is stored with every
+All resources share one counter for their resourceVersions, like etcd's revision. The counter is stored with every
 transaction, so no version is used twice, even after a crash.
 """
 
@@ -34,8 +34,8 @@ __all__ = ["Event", "Store", "StoreKey"]
 StoreKey = tuple[str, str, str]  # (resource, namespace, name); namespace "" for a cluster-scoped object
 StoreCallback = Callable[[EventType, Object | None, Object | None], None]
 
-# How many of a resource's latest events are kept at least (fewer if they are large); at most twice as many are kept.
-# A watch that needs older events expires. An event of a pod takes some 20 KB with both states of the pod.
+# The history of each resource has at least this many events (fewer if they are large), and at most twice as many. A
+# watch that needs older events expires. An event of a pod takes some 20 KB with both states of the pod.
 HISTORY = 1024
 
 
@@ -93,7 +93,7 @@ class Store:
         self._allocated = revision
         self.revision = revision
         self._started_at = revision
-        # For each object with writes that are not on disk yet: the last of them.
+        # For each object with writes that are not on disk yet: the last of these writes.
         self._pending: dict[StoreKey, _Write] = {}
         self._queue: _Batch = []
         self._writing: _Batch = []
@@ -114,7 +114,7 @@ class Store:
     def open(cls, path: Path | None, fault: Fault = lambda *_: "", *, durable: bool = True) -> Store:
         """Open or create the store at `path` (None: in memory only) and read everything.
 
-        fault: returns why an object cannot be used, "" when it can; unusable objects are set aside.
+        fault: returns the reason why an object cannot be used; "" for a usable object. Unusable objects are set aside.
         durable: False for a store that is not needed after a crash of the machine. Its writes do not wait for the disk.
 
         Raises HatchwayError when the file cannot be opened or is not a store of Hatchway.
@@ -236,7 +236,7 @@ class Store:
         return await self._submit(key, "ADDED", None, obj)
 
     async def update(self, resource: str, obj: Object, old: Object, *, bounded: bool = True) -> Object:
-        """Replace `old` (an object that `latest` gave) with `obj`. Return it with its resourceVersion.
+        """Replace `old` (an object that `latest` returned) with `obj`. Return `obj` with its resourceVersion.
 
         bounded: False for changes that must be possible at any size, such as marking an object as deleted.
 
@@ -248,7 +248,7 @@ class Store:
         return await self._submit(key, "MODIFIED", old, obj, bounded)
 
     def begin_update(self, resource: str, obj: Object, old: Object) -> None:
-        """Replace `old` with `obj` without waiting for the disk: `latest` gives the new object at once.
+        """Replace `old` with `obj` without waiting for the disk: `latest` returns the new object at once.
 
         A later write is never on disk before this one, and fails when this one fails. Raises like `update`, except
         when the write to the disk fails.
@@ -259,7 +259,7 @@ class Store:
         self._submit(key, "MODIFIED", old, obj).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def delete(self, resource: str, old: Object) -> Object:
-        """Remove `old` (an object that `latest` gave). Raises like `update`.
+        """Remove `old` (an object that `latest` returned). Raises like `update`.
 
         Returns the object's last state with the resourceVersion of the deletion.
         """
@@ -374,7 +374,7 @@ class Store:
             self._flush()
 
     def _fail(self, batch: _Batch, error: Exception) -> None:
-        # Queued changes may start from a change that has failed, so they fail too. The objects in memory are unchanged.
+        # Queued changes may start from a change that has failed. So they fail, too. Objects in memory are unchanged.
         batch = batch + self._queue
         self._queue = []
         self._pending.clear()
@@ -408,7 +408,7 @@ class Store:
         for callback in tuple(self._subscribers.get(resource, ())):
             try:
                 callback(write.type, write.old, None if removed else write.new)
-            except Exception:  # noqa: BLE001  one failing callback must not keep the change from the others
+            except Exception:  # noqa: BLE001  the other callbacks must still be called
                 _log.exception("a callback for changes of %s failed", resource)
 
     def _remove_weight(self, key: StoreKey) -> None:

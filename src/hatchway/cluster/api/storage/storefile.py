@@ -1,7 +1,7 @@
 """Creates, opens and reads the SQLite file of a store. Unusable objects are set aside and reported.
 
-A row without a valid object does not prevent the start of a cluster. It is moved into the table `quarantine`, with the
-reason, and the log names it.
+A row without a valid object does not prevent the start of a cluster. The row is moved into the table `quarantine`, with
+the reason, and the log names the object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["Fault", "Loaded", "load"]
 
-# Why the object stored under (resource, namespace, name) cannot be used; "" when it can.
+# Returns why the object stored under (resource, namespace, name) cannot be used; "" for a usable object.
 Fault = Callable[[str, str, str, Object], str]
 ObjectTree = dict[str, dict[str, dict[str, Object]]]
 

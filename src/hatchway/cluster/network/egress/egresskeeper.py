@@ -9,7 +9,8 @@ It reports its state to the control plane over a socket pair:
 
     {"nameserver": true}      with two descriptors: see `hostnames.py`
     {"up": true}              pods reach other networks
-    {"up": false, "why": ..}  they do not: the program has ended, or the gateway cannot be created ("final": true)
+    {"up": false, "why": ..}  pods do not reach other networks: the program has ended, or the gateway cannot be
+                              created ("final": true)
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from hatchway.cluster.network.egress import netmessages
 from hatchway.cluster.network.egress.egressgateway import EgressGateway, GatewayRoutes
 from hatchway.cluster.network.forked import child_exits
 
-# Seconds before a restart: the first pause, the longest one, and the running time after which the pause is reset.
+# Seconds before a restart: the first pause, the longest pause, and the running time after which the pause is reset.
 _FIRST_PAUSE, _LONGEST_PAUSE, _WELL = 0.25, 30.0, 60.0
 # A program that has not created its interface after this time (seconds) is killed.
 _CONNECT_SECONDS = 10.0
-# The most bytes that are kept of the program's output, from its end.
+# The most bytes of the program's output that are stored: the last ones.
 _KEPT_BYTES = 4096
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 _MARKS = "FATAL:", "ERROR:", "Error:", "error:"
@@ -47,7 +48,7 @@ class KeeperLink:
         self._socket = sock
 
     def give(self, gateway: EgressGateway) -> None:
-        """Send the gateway's descriptors to the keeper, and close them here. Raises OSError."""
+        """Send the gateway's descriptors to the keeper, and close them in this process. Raises OSError."""
         sockets = gateway.routes, gateway.links, gateway.queries, gateway.connections
         with self._socket:
             channel.send(self._socket, {}, [gateway.network, *(sock.fileno() for sock in sockets)])
@@ -63,7 +64,7 @@ def start_keeper(config: dict[str, Any], others: tuple[int, ...]) -> KeeperLink:
     """Fork the keeper. Call it in this machine's network. Raises OSError.
 
     config: `EgressTool.settings`, and `control`: the descriptor of the socket to the control plane.
-    others: descriptors that the keeper must close.
+    others: further descriptors, which the keeper must close.
     """
     ours, theirs = channel.pair()
     if os.fork() == 0:
@@ -79,7 +80,7 @@ def start_keeper(config: dict[str, Any], others: tuple[int, ...]) -> KeeperLink:
 
 
 class EgressKeeper:
-    """The state of the keeper. config: as for `start_keeper`. init: the socket to the network's first process."""
+    """The state of the keeper. config: see `start_keeper`. init: the socket to the network's first process."""
 
     def __init__(self, config: dict[str, Any], init: socket.socket) -> None:
         self._config = config
@@ -249,7 +250,7 @@ class EgressKeeper:
         try:
             channel.send(self._control, message, descriptors)
         except BlockingIOError:
-            # About a hundred messages are unread, so the control plane is stopped. Drop this one: later messages
+            # About a hundred messages are unread, so the control plane is stopped. Drop this message: later messages
             # replace it.
             return
         except ConnectionError:
@@ -266,7 +267,7 @@ class EgressKeeper:
 
 
 def _datagrams(sock: socket.socket) -> list[bytes]:
-    """Read all datagrams of a netlink socket; b"" stands for dropped ones (ENOBUFS)."""
+    """Read all datagrams of a netlink socket; b"" stands for dropped datagrams (ENOBUFS)."""
     found: list[bytes] = []
     while True:
         try:

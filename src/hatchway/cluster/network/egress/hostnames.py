@@ -2,8 +2,8 @@
 
 Pods cannot use this machine's /etc/resolv.conf directly: its name server may listen only on the loopback interface
 (127.0.0.53 of systemd-resolved). So the control plane, which is in this machine's network, listens on one address of
-the private network (`plan.HOST_NAMESERVER`), and forwards queries and answers. It reads resolv.conf again when it
-changes.
+the private network (`plan.HOST_NAMESERVER`), and forwards queries and answers. The control plane reads resolv.conf
+again when the file changes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SERVERS: Final = 3
 # Seconds for all name servers together: a little less than clients wait.
 _SECONDS: Final = 4.0
 # The longest query in bytes; the most pending UDP queries of all clients, and of one client (the cluster's name server
-# allows itself as many); the most TCP connections.
+# sends no more than that); the most TCP connections.
 _LONGEST_QUERY: Final = 4096
 _QUERIES: Final = 512
 _OF_ONE_CLIENT: Final = 200
@@ -114,7 +114,7 @@ def is_query(data: bytes) -> bool:
 
 
 def servfail(query: bytes) -> bytes:
-    """Return the answer SERVFAIL. query: one that `is_query` accepts."""
+    """Return the answer SERVFAIL. query: a query that `is_query` accepts."""
     end = 12
     while query[end]:
         end += 1 + query[end]

@@ -8,7 +8,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
-# Multicast groups for `netlink.open_socket`: interfaces; IPv4 routes, including those of this machine's own addresses.
+# Multicast groups for `netlink.open_socket`: interfaces; IPv4 routes, including the routes of this machine's own
+# addresses.
 LINKS, ROUTES = 0x1, 0x40
 
 _HEAD = struct.Struct("=IHHII")
@@ -59,7 +60,7 @@ def local_networks() -> set[tuple[str, int]]:
     """Return the local IPv4 addresses of the current network namespace, as networks, without 127.0.0.0/8.
 
     A network is an address and the length of its prefix. Besides the addresses of interfaces, there are networks that a
-    route makes local ("AnyIP"), as on machines behind some clouds' load balancers. Raises OSError.
+    route makes local ("AnyIP"), for example on machines behind some clouds' load balancers. Raises OSError.
     """
     found: set[tuple[str, int]] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:

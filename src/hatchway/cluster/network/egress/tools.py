@@ -1,8 +1,8 @@
 """The programs that connect a network namespace to this machine's network without root: pasta and slirp4netns.
 
 Each creates a TAP interface in the namespace, and opens ordinary sockets on this machine for the connections that
-arrive there. They are started so that they never connect to this machine's loopback, and answer no DNS queries:
-`hostnames.py` answers those.
+arrive there. The options of both programs forbid connections to this machine's loopback, and disable their DNS:
+`hostnames.py` answers DNS queries.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class EgressTool:
         return [self.path, *(_pasta(namespace) if self.name == "pasta" else _slirp4netns(namespace))]
 
     def settings(self, *, to_host: bool) -> dict[str, Any]:
-        """Return what the private network's processes need to know, as a JSON object.
+        """Return the settings for the private network's processes, as a JSON object.
 
         to_host: whether pods may reach this machine's own addresses.
         """
@@ -96,7 +96,7 @@ def _slirp4netns(namespace: str) -> list[str]:
 def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> EgressTool | None:
     """Return the program to use; None when pods get no access to other networks.
 
-    mode: one of CHOICES. which: finds the path of a program, as shutil.which.
+    mode: one of CHOICES. which: finds the path of a program, like shutil.which.
 
     Raises HatchwayError when the requested program is not installed, and for an unknown mode.
     """

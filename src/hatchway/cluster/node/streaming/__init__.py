@@ -1,1 +1,1 @@
-"""Serves exec, attach and port-forward over WebSocket and SPDY, as a kubelet does."""
+"""Serves exec, attach and port-forward over WebSocket and SPDY, like a kubelet."""

@@ -96,7 +96,7 @@ class SocketLink(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._holding = False
         self._finishing = False
-        # Bytes of answers to what the client sent while it did not read.
+        # Bytes of answers to data that the client sent while it did not read.
         self._unread_answers = 0
         self.writable = True
 

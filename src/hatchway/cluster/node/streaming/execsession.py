@@ -93,7 +93,7 @@ class ExecSession:
     # The session's task
 
     async def _run(self, client: CommandClient) -> None:
-        """Run the process, and send its result to the client. When cancelled, disconnect from both."""
+        """Run the process, and send its result to the client. When cancelled, disconnect from the process."""
         try:
             await self._serve(client)
         finally:

@@ -98,7 +98,7 @@ class _PortConnection(asyncio.Protocol):
 
 
 class PortChannelServer:
-    """One client's WebSocket; the user of a `ClientLink`. ports, spawn: as in `PortForwardServer`."""
+    """One client's WebSocket; the user of a `ClientLink`. ports, spawn: see `PortForwardServer`."""
 
     def __init__(self, channels: PortChannels, text: bool, ports: PodPorts, spawn: Spawn) -> None:
         self._channels = channels
@@ -186,7 +186,7 @@ class PortChannelServer:
         self._send(self._channels.data(index, data))
 
     def add_untaken(self, count: int) -> None:
-        """Count the client's bytes that the pods have not taken. When there are too many, pause reading from it."""
+        """Count the client's bytes that the pods have not taken. When there are too many, stop reading the client."""
         self._untaken += count
         if self._link is not None:
             if self._untaken > _UNTAKEN_HIGH:
@@ -195,7 +195,7 @@ class PortChannelServer:
                 self._link.release()
 
     def handle_connection_end(self) -> None:
-        """Count the end of a connection. Close the WebSocket after the last one."""
+        """Count the end of a connection. Close the WebSocket after the last connection."""
         self._left -= 1
         if not self._left:
             self._websocket.close()

@@ -332,7 +332,7 @@ class PortForwardServer:
     # Methods that the pods' connections call
 
     def send(self, connection: PodConnection, data: bytes) -> bool:
-        """Send the client a pod's data. Return True when no more of it should be read now."""
+        """Send the client a pod's data. Return True when no more data should be read now."""
         stream = connection.streams.data_stream
         self._spdy.send_data(stream, data)
         self._flush()

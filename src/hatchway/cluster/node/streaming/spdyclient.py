@@ -225,7 +225,7 @@ class SpdyCommandClient:
         self._flush()
         if self._link is not None:
             # If the client may still send input, a close at once could reset the connection before the client has read
-            # all this.
+            # all data.
             self._link.finish(at_once=self._input_ended)
 
     def _flush(self) -> None:

@@ -45,13 +45,13 @@ log = logging.getLogger(__name__)
 # The first segments of these paths.
 PATHS: Final = frozenset((b"exec", b"attach", b"portForward", b"run"))
 _VERSION_FIELD: Final = b"x-stream-protocol-version"
-# Fields of a 101 that the engine writes itself.
+# Fields of a response 101 that the engine writes itself.
 _WRITTEN_BY_ENGINE: Final = frozenset((b"Connection", b"Upgrade"))
 # The most bytes of output that `/run` returns.
 _RUN_OUTPUT: Final = 1 << 20
 _RUN_SECONDS: Final = 120.0
 _LONGEST_QUERY: Final = 1 << 20
-# The part of this process's descriptors for forwarded connections. Most others are for Services (`services/`).
+# The share of this process's descriptors for forwarded connections. Most others are for Services (`services/`).
 _SHARE: Final = 0.1
 
 
@@ -125,7 +125,7 @@ class StreamServer:
         source = container.streams
         if source is None:
             raise StreamRefused(500, f'container not found ("{container.name}")')
-        # For attach the process is already running, so its terminal counts, not the request.
+        # For attach, the running process decides whether there is a terminal, not the request.
         tty = source.has_terminal
         streams = WantedStreams(streams.stdin, streams.stdout, streams.stderr and not tty, tty)
         once = bool(container.spec.get("stdinOnce"))
@@ -195,8 +195,8 @@ class StreamServer:
                 return TunnelLink(PortForwardServer(reached, self._spawn))
 
             accepted = _accept_websocket(request, TUNNEL_PROTOCOL, tunnel)
-            # Offer another protocol. It is served by the API server in front of this kubelet, if that can reach the
-            # pod.
+            # Also offer Hatchway's own protocol. The API server in front of this kubelet serves it, if the API server
+            # can reach the pod.
             accepted.headers.append((OFFER_FIELD, SINGLE_STREAM_PROTOCOL.encode()))
             return accepted
         # Clients also offer version 5, which does not define port-forward.

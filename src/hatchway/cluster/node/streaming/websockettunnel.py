@@ -7,7 +7,7 @@ from hatchway.wire.websocket import CloseReceived, Piece, WebSocket, WebSocketEr
 
 
 class TunnelLink:
-    """A link for `user`, which is itself the user of the link below it."""
+    """A link for `user` over another link, which carries the WebSocket."""
 
     def __init__(self, user: LinkUser) -> None:
         self._user = user

@@ -102,7 +102,7 @@ def test_values_that_are_no_objects(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Object{a: 1}.a == 1 ? Object{} : Object{}", "no such overload"),
+        ("Object{a: 1}.a == 1 ? Object{} : Object{}", "no such key: a"),
         ("Object{a: JSONPatch{op: object.flag}}", "unexpected type bool for JSONPatchType 'op' field"),
     ],
 )

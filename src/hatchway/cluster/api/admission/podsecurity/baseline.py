@@ -77,7 +77,7 @@ def _quote(text: str) -> str:
 
 
 def app_armor(metadata: Json, spec: Json) -> Finding | None:
-    """Find AppArmor profiles other than the runtime's default and profiles of the node."""
+    """Find AppArmor profiles that are neither the runtime's default nor profiles of the node."""
 
     def bad(part: Json) -> str | None:
         profile = security(part).get("appArmorProfile")
@@ -102,7 +102,7 @@ def app_armor(metadata: Json, spec: Json) -> Finding | None:
 
 
 def capabilities(_metadata: Json, spec: Json) -> Finding | None:
-    """Find added capabilities other than those that containers have by default."""
+    """Find added capabilities that containers do not have by default."""
     bad, found = [], set()
     for container in every_container(spec):
         extra = set((security(container).get("capabilities") or {}).get("add") or ()) - _CAPABILITIES
@@ -142,7 +142,7 @@ def host_ports(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def host_probes(_metadata: Json, spec: Json) -> Finding | None:
-    """Find hosts in probes and lifecycle hooks, to which the kubelet would connect."""
+    """Find containers whose probes or lifecycle hooks name a host. The kubelet would connect to this host."""
     bad, found = set(), set()
     for container in every_container(spec):
         lifecycle = container.get("lifecycle") or {}
@@ -170,7 +170,7 @@ def privileged(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def proc_mount(_metadata: Json, spec: Json) -> Finding | None:
-    """Find containers that see all of /proc."""
+    """Find containers with an unmasked /proc."""
     kinds = {one.get("name", ""): security(one).get("procMount") for one in every_container(spec)}
     bad = [name for name, kind in kinds.items() if kind not in (None, "Default")]
     if not bad:
@@ -180,7 +180,7 @@ def proc_mount(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def proc_mount_1_35(metadata: Json, spec: Json) -> Finding | None:
-    """Find containers that see all of /proc, unless the pod is in a user namespace."""
+    """Find containers with an unmasked /proc, unless the pod is in a user namespace."""
     return None if in_user_namespace(spec) else proc_mount(metadata, spec)
 
 
@@ -213,7 +213,7 @@ se_linux_1_31 = partial(_se_linux, _SE_LINUX | {"container_engine_t"})
 
 
 def seccomp_1_0(metadata: Json, spec: Json) -> Finding | None:
-    """Find annotations with seccomp profiles other than the runtime's default and profiles of the node."""
+    """Find annotations with seccomp profiles that are neither the runtime's default nor profiles of the node."""
     annotations = metadata.get("annotations") or {}
     keys = {_SECCOMP_POD, *(f"{_SECCOMP_CONTAINER}{one['name']}" for one in every_container(spec))}
     found = sorted(
@@ -229,13 +229,13 @@ def seccomp_1_0(metadata: Json, spec: Json) -> Finding | None:
 
 
 def valid_seccomp(part: Json) -> bool | None:
-    """Return True if the seccomp profile of a pod or a container may be used; None when none is set."""
+    """Return True if the seccomp profile of a pod or a container is allowed; None when no profile is set."""
     profile = security(part).get("seccompProfile")
     return None if profile is None else profile.get("type") in ("Localhost", "RuntimeDefault")
 
 
 def seccomp_1_19(_metadata: Json, spec: Json) -> Finding | None:
-    """Find seccomp profiles other than the runtime's default and profiles of the node."""
+    """Find seccomp profiles that are neither the runtime's default nor profiles of the node."""
     containers = [one.get("name", "") for one in every_container(spec) if valid_seccomp(one) is False]
     who = setters(valid_seccomp(spec) is False, containers)
     if not who:

@@ -1,6 +1,6 @@
 """The checks of each level and version, and the violations that they find in a pod. Pure.
 
-The checks of `baseline` are made first, then those of `restricted`, each in the order of their names. Source:
+The checks of `baseline` come before the checks of `restricted`. The checks of each level are sorted by name. Source:
 pod-security-admission `policy/registry.go`.
 """
 
@@ -21,8 +21,8 @@ __all__ = ["CHECKS", "PodCheck", "evaluate"]
 class PodCheck:
     """A check in all its versions.
 
-    versions: pairs of the first minor version of Kubernetes and the check from then on, in ascending order.
-    overrides: the check of `baseline` that this one replaces; "" for none.
+    versions: pairs of a minor version of Kubernetes and the check from this version on, in ascending order.
+    overrides: the name of the `baseline` check that this check replaces; "" for none.
     """
 
     name: str
@@ -31,7 +31,7 @@ class PodCheck:
     overrides: str = ""
 
     def at(self, minor: int) -> CheckFunction | None:
-        """Return the check as it is in a version; None when that version does not have it yet."""
+        """Return the check in a version of Kubernetes; None when the version does not have the check."""
         return next((function for since, function in reversed(self.versions) if since <= minor), None)
 
 
@@ -45,7 +45,7 @@ def _restricted(name: str, *versions: tuple[int, CheckFunction], overrides: str 
 
 _on_linux, _with_host_users = restricted.not_on_windows, restricted.unless_user_namespace
 
-# In the order in which Kubernetes makes these checks.
+# The order is Kubernetes' order of these checks.
 CHECKS = (
     _baseline("appArmorProfile", (0, baseline.app_armor)),
     _baseline("capabilities_baseline", (0, baseline.capabilities)),

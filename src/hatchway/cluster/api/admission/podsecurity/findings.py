@@ -22,11 +22,11 @@ class Finding:
     detail: str = ""
 
     def __str__(self) -> str:
-        """Return the reason and the detail, as errors show them."""
+        """Return the reason and the detail for an error."""
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
 
-# check(metadata, spec): checks the metadata and the spec of a pod. Returns None when they do not violate the check.
+# check(metadata, spec): checks the metadata and the spec of a pod. Returns None when the check finds no violation.
 CheckFunction = Callable[[Json, Json], Finding | None]
 
 
@@ -43,7 +43,7 @@ def security(part: Json) -> Json:
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """Return a noun in the singular or plural. many: the plural, if it is not the singular with an s."""
+    """Return a noun in the singular or plural. many: the plural; "" if it is the singular with an s."""
     return one if count == 1 else many or f"{one}s"
 
 

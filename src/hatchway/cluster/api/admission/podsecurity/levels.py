@@ -26,13 +26,13 @@ _VERSION_ERROR = 'must be "latest" or "v1.x"'
 
 @dataclass(frozen=True, slots=True)
 class LevelVersion:
-    """A level in one of its versions. minor: the minor version of Kubernetes 1, LATEST for the newest."""
+    """A level in one of its versions. minor: the minor version of Kubernetes; LATEST for the newest version."""
 
     level: Level
     minor: int = LATEST
 
     def __str__(self) -> str:
-        """Return the level as messages show it: `baseline:latest`, `restricted:v1.24`."""
+        """Return the level for messages: `baseline:latest`, `restricted:v1.24`."""
         return f"{self.level}:{'latest' if self.minor == LATEST else f'v1.{self.minor}'}"
 
 
@@ -43,8 +43,8 @@ PRIVILEGED = LevelVersion("privileged")
 class Policy:
     """The levels of a namespace.
 
-    enforce: the level for pods. A pod that violates it is refused.
-    audit, warn: the levels for pods and templates of workloads. Violations are only reported.
+    enforce: the level for pods. A pod that violates this level is refused.
+    audit, warn: the levels for pods and templates of workloads. Violations of these levels are only reported.
     """
 
     enforce: LevelVersion = PRIVILEGED
@@ -53,15 +53,15 @@ class Policy:
 
 
 def is_stricter(one: Level, other: Level) -> bool:
-    """Return True when a level forbids more than the other (`CompareLevels`)."""
+    """Return True when level `one` forbids more than level `other` (`CompareLevels`)."""
     return _LEVELS.index(one) > _LEVELS.index(other)
 
 
 def policy_of(labels: Mapping[str, str] | None) -> tuple[Policy, list[Cause]]:
     """Return the policy that a namespace's labels choose, and the errors in these labels (`PolicyToEvaluate`).
 
-    Invalid labels choose a policy, too: an invalid level counts as restricted in `enforce`, and as privileged in
-    `audit` and `warn`; an invalid version counts as the latest. Without labels, the level is privileged.
+    Invalid labels choose a policy, too. An invalid level counts as `restricted` for enforce, and as `privileged` for
+    audit and warn. An invalid version counts as the latest version. Without labels, the level is `privileged`.
     """
     causes: list[Cause] = []
     labels = labels or {}
@@ -84,7 +84,7 @@ def policy_of(labels: Mapping[str, str] | None) -> tuple[Policy, list[Cause]]:
     enforce = choose("enforce", "restricted")
     audit, warn = choose("audit", "privileged"), choose("warn", "privileged")
     level = labels.get(f"{_PREFIX}enforce")
-    # Without a label for warnings, the enforced level is used, so that workloads get warnings.
+    # Without a label for warnings, the enforced level also warns, so that writers of workloads learn of violations.
     if level in _LEVELS and f"{_PREFIX}warn" not in labels and is_stricter(enforce.level, warn.level):
         warn = enforce if f"{_PREFIX}warn-version" not in labels else replace(warn, level=enforce.level)
     return Policy(enforce, audit, warn), causes

@@ -36,7 +36,7 @@ _MAX_PODS = 3000
 
 
 class PodSecurity(AdmissionPlugin):
-    """Refuses pods that violate the level of their namespace, and warns of workloads that would create such pods.
+    """Refuses pods that violate the level of their namespace, and adds warnings about workloads with such pods.
 
     store: has namespaces and pods.
     """
@@ -55,7 +55,7 @@ class PodSecurity(AdmissionPlugin):
         return not subresource and (resource == "namespaces" or resource in _TEMPLATES)
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
-        """Return True for a changed namespace, whose pods may be many."""
+        """Return True for changed namespaces, because a namespace may have many pods."""
         return operation == "UPDATE" and row.group_resource == "namespaces"
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
@@ -107,7 +107,7 @@ class PodSecurity(AdmissionPlugin):
         return self._check_pods(attributes, policy.enforce)
 
     async def _check_pods(self, attributes: AdmissionAttributes, level: LevelVersion) -> None:
-        """Warn of pods that violate the new level of their namespace (`EvaluatePodsInNamespace`)."""
+        """Add warnings about pods that violate the new level of their namespace (`EvaluatePodsInNamespace`)."""
         namespace = attributes.object_name
         pods = self._store.list("pods", namespace)
         chosen = _in_order(pods)[:_MAX_PODS]
@@ -131,7 +131,7 @@ class PodSecurity(AdmissionPlugin):
 
 
 def _in_order(pods: Iterable[Object]) -> list[Object]:
-    """Return pods in another order: first one pod of each workload, then all others (`prioritizePods`)."""
+    """Return pods in the order of the checks: first one pod of each workload, then all others (`prioritizePods`)."""
     first: list[Object] = []
     further: list[Object] = []
     seen: set[str] = set()
@@ -145,7 +145,7 @@ def _in_order(pods: Iterable[Object]) -> list[Object]:
 
 
 def _subject(names: list[str]) -> str:
-    """Return the text for the pods of one warning: the name of the first, and the number of others."""
+    """Return a text for the pods of one warning: the name of the first pod, and the number of other pods."""
     others = len(names) - 1
     if not others:
         return names[0]

@@ -37,7 +37,7 @@ _OTHER_VOLUMES = (
 
 
 def not_on_windows(check: CheckFunction) -> CheckFunction:
-    """Return the check for all pods except those for Windows, which does not have the setting."""
+    """Return the check for all pods except pods for Windows, because Windows does not have the setting."""
 
     def on_linux(metadata: Json, spec: Json) -> Finding | None:
         return None if (spec.get("os") or {}).get("name") == "windows" else check(metadata, spec)
@@ -46,7 +46,7 @@ def not_on_windows(check: CheckFunction) -> CheckFunction:
 
 
 def unless_user_namespace(check: CheckFunction) -> CheckFunction:
-    """Return the check for all pods except those in user namespaces."""
+    """Return the check for all pods except pods in user namespaces."""
 
     def with_host_users(metadata: Json, spec: Json) -> Finding | None:
         return None if in_user_namespace(spec) else check(metadata, spec)
@@ -88,7 +88,7 @@ def capabilities_1_22(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def restricted_volumes(_metadata: Json, spec: Json) -> Finding | None:
-    """Find volumes of types other than those that the level allows."""
+    """Find volumes of types that the level does not allow."""
     bad, types = [], set()
     for volume in spec.get("volumes") or ():
         if any(volume.get(key) is not None for key in _VOLUMES):
@@ -103,7 +103,7 @@ def restricted_volumes(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def run_as_non_root(_metadata: Json, spec: Json) -> Finding | None:
-    """Find containers that do not refuse to run as root."""
+    """Find containers that may run as root, because runAsNonRoot is not set for them."""
     of_pod = security(spec).get("runAsNonRoot")
     chosen = [(one.get("name", ""), security(one).get("runAsNonRoot")) for one in every_container(spec)]
     who = setters(of_pod is False, [name for name, value in chosen if value is False])
@@ -123,7 +123,7 @@ def run_as_user(_metadata: Json, spec: Json) -> Finding | None:
 
 
 def seccomp_required(metadata: Json, spec: Json) -> Finding | None:
-    """Find containers without a seccomp profile, or with one that is neither the runtime's default nor the node's."""
+    """Find containers whose seccomp profile is missing or has a type other than RuntimeDefault and Localhost."""
     found = seccomp_1_19(metadata, spec)
     if found is not None or valid_seccomp(spec):
         return found

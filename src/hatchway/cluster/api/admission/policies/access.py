@@ -1,7 +1,7 @@
-"""Asks the authorizer on behalf of expressions, which are evaluated on a thread.
+"""Gets the authorizer's decisions for expressions, which are evaluated on a thread.
 
-The authorizer belongs to the event loop, so it is called there. As in Kubernetes (apiserver
-`pkg/admission/plugin/authorizer/caching_authorizer.go`), an answer is cached for the duration of one write.
+The authorizer must be called in the event loop. As in Kubernetes (apiserver
+`pkg/admission/plugin/authorizer/caching_authorizer.go`), a decision is cached for the duration of one write.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ __all__ = ["Decide", "LoopAccess"]
 # Decides whether a request is allowed. Must be called in the event loop.
 Decide = Callable[[Attributes], AccessDecision]
 
-# The most different questions that the expressions of all policies may ask for one write. The limit of cost allows an
-# expression only two.
+# The most different decisions that the expressions of all policies may request for one write. The cost limit of one
+# expression allows two requests.
 _MOST_QUESTIONS = 1000
-# Seconds that a busy event loop may take for an answer.
+# The most seconds that an expression waits for a decision from a busy event loop.
 _PATIENCE = 30
 _SHUT_DOWN = "the server is shutting down"
 
 
 class LoopAccess:
-    """Asks the authorizer about the access of expressions, for one write.
+    """Returns the authorizer's decisions for the expressions of one write.
 
-    An object of this class must be made in the event loop, and called on a thread.
+    Must be created in the event loop, and called on a thread.
 
     decide: the authorizer.
     """
@@ -42,7 +42,7 @@ class LoopAccess:
         self._known: dict[tuple[Any, ...], AccessDecision] = {}
 
     def __call__(self, asked: Attributes) -> AccessDecision:
-        """Return the authorizer's decision. Raises AccessUnknown when it cannot be obtained."""
+        """Return the authorizer's decision. Raises AccessUnknown when there is no decision in time."""
         user = asked.user
         what = (asked.verb, asked.resource, asked.subresource, asked.api_group, asked.namespace, asked.name, asked.path)
         key = (user.name, user.groups, asked.fields, *what)

@@ -1,6 +1,6 @@
 """Evaluates a policy for one write (apiserver `pkg/admission/plugin/policy/validating/validator.go`).
 
-The functions here use only their arguments, so they may run on a thread.
+The functions of this file use only their arguments, so they may run on a thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 Json = Any
 
-# Limits of cost of one expression, of a policy and of its match conditions (apiserver `pkg/apis/cel/config.go`).
+# Cost limits of one expression, of a policy, and of a policy's match conditions (apiserver `pkg/apis/cel/config.go`).
 _CALL_COST, POLICY_COST, _CONDITIONS_COST = 1_000_000, 10_000_000, 2_500_000
 _LONGEST_MESSAGE = 5 * 1024
 OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
@@ -38,7 +38,8 @@ OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further
 class PolicyDecision:
     """The result of one validation.
 
-    index: the index of the validation. message: why the write is refused; "" if it is admitted.
+    index: the index of the validation. message: why the write is refused; "" if it is admitted. reason: the reason in
+    the Status; "" for a refusal because of an error.
     """
 
     index: int
@@ -48,7 +49,7 @@ class PolicyDecision:
 
 @dataclass(slots=True)
 class PolicyResult:
-    """The result of a policy: refusals, audit annotations, and errors in annotations for which the write is refused."""
+    """The result of a policy: refusals, audit annotations, and errors in annotations, which also refuse the write."""
 
     decisions: list[PolicyDecision] = field(default_factory=list)
     annotations: list[tuple[str, str]] = field(default_factory=list)
@@ -56,9 +57,9 @@ class PolicyResult:
 
 
 class CostBudget:
-    """Evaluates expressions within a common limit.
+    """Evaluates expressions within a common cost limit.
 
-    cost: the limit of the cost of all expressions.
+    cost: the highest total cost of the expressions.
     deadline: when evaluation stops, as processor time of this thread in seconds (`time.thread_time`).
     """
 
@@ -75,7 +76,7 @@ class CostBudget:
 
 
 class LazyVariables(dict[str, Value]):
-    """The variables of a policy. Each is evaluated at its first use."""
+    """The variables of a policy. Each variable is evaluated at its first use."""
 
     def __init__(self, texts: Mapping[str, CompiledText], budget: CostBudget, variables: Mapping[str, Value]) -> None:
         super().__init__()
@@ -114,7 +115,7 @@ def evaluate_policy(
         spec: the policy's spec.
         variables: the values that expressions use: object, request, params ...
         fails_open: True if errors do not refuse the write.
-        seconds: processor time that the evaluation may take.
+        seconds: the most processor time of the evaluation.
     """
     deadline = time.thread_time() + seconds
     result = PolicyResult()
@@ -140,7 +141,7 @@ def evaluate_policy(
 
 
 def conditions_hold(conditions: Iterable[CompiledText], variables: Mapping[str, Value], deadline: float) -> bool:
-    """Return True when all match conditions hold, and False when one is false, even if others have errors.
+    """Return True when all match conditions hold; False when at least one is false, even if others have errors.
 
     deadline: when evaluation stops, as processor time of this thread in seconds (`time.thread_time`).
 
@@ -170,7 +171,7 @@ def failed_expression(text: CompiledText, outcome: Outcome) -> str:
 def _decide(
     index: int, policy: CompiledPolicy, validation: Mapping[str, Json], budget: CostBudget, known: Mapping[str, Value]
 ) -> PolicyDecision | None:
-    """Return the refusal by a validation; None when the validation holds. Refusals because of errors have no reason."""
+    """Return the refusal of a validation; None when the validation holds."""
     text = policy.validations[index]
     if text.program is None:
         return PolicyDecision(index, text.error)

@@ -1,4 +1,4 @@
-"""Finds the evaluations of policies that a write needs: policy, binding, resource and parameters of each.
+"""Finds the evaluations of policies for a write. Each evaluation has a policy, a binding, a resource and parameters.
 
 Source: apiserver's `pkg/admission/plugin/policy/generic/policy_dispatcher.go`.
 """
@@ -22,8 +22,8 @@ __all__ = ["PolicyInvocation", "PolicyProblem", "find_invocations", "with_params
 class PolicyInvocation:
     """One evaluation of a policy.
 
-    row: the resource that the policy matches: that of the request, or an equivalent one.
-    params: the parameters, in the version in which they are stored until `with_params` has converted them.
+    row: the resource that the policy matches: the resource of the request, or an equivalent resource.
+    params: the parameters. `with_params` converts them from the stored version to the version that the policy names.
     param_row: the type of the parameters.
     """
 
@@ -37,9 +37,9 @@ class PolicyInvocation:
 
 @dataclass(frozen=True, slots=True)
 class PolicyProblem:
-    """The reason that a policy cannot be evaluated for a write.
+    """The reason why a policy cannot be evaluated for a write.
 
-    binding: the name of the binding that has the problem; "" when the policy itself has it.
+    binding: the name of the binding with the problem; "" for a problem of the policy itself.
     """
 
     policy: StoredPolicy
@@ -50,7 +50,7 @@ class PolicyProblem:
 def find_invocations(
     policies: Iterable[StoredPolicy], matcher: PolicyMatcher, attributes: AdmissionAttributes
 ) -> tuple[list[PolicyInvocation], list[PolicyProblem]]:
-    """Return the evaluations that a write needs, in the order of policies and bindings, and errors of configuration.
+    """Return the evaluations for a write, in the order of policies and bindings, and the configuration errors.
 
     Raises ApiError 404 when the namespace of the write does not exist.
     """
@@ -80,7 +80,7 @@ def find_invocations(
 
 
 async def with_params(invocations: Iterable[PolicyInvocation]) -> tuple[list[PolicyInvocation], list[PolicyProblem]]:
-    """Convert the parameters to the versions that policies name. Return the invocations, and the failures."""
+    """Convert the parameters to the versions that policies name. Return the converted invocations, and the failures."""
     found: list[PolicyInvocation] = []
     problems: list[PolicyProblem] = []
     for one in invocations:

@@ -25,7 +25,7 @@ _MOST_PARAMS = 1000
 
 
 class ConfigurationError(Exception):
-    """A policy or a binding that cannot be applied to a write. Its text says why."""
+    """Raised when a policy or a binding cannot be applied to a write. The text says why."""
 
 
 class PolicyMatcher:
@@ -36,9 +36,9 @@ class PolicyMatcher:
         self._rows = rows
 
     def match(self, matching: Matching, attributes: AdmissionAttributes, *, all_if_empty: bool) -> Resource | None:
-        """Return the resource that matches: that of the write, or an equivalent one. Return None if none matches.
+        """Return the matching resource: the write's own or an equivalent resource; None when the write does not match.
 
-        all_if_empty: True if every write matches when there are no rules (bindings).
+        all_if_empty: True if every write matches when there are no rules, as for bindings.
 
         Raises:
             ConfigurationError: when the namespace of the request does not exist.
@@ -97,9 +97,10 @@ class PolicyMatcher:
         return found
 
     def params(self, kind: Json | None, reference: Json | None, attributes: AdmissionAttributes) -> list[Object | None]:
-        """Return the parameters of a policy, which is evaluated once for each. Raises ConfigurationError.
+        """Return the parameter objects of a policy. The policy is evaluated once per object. Raises ConfigurationError.
 
-        Parameters of a custom type with conversions are returned as they are stored.
+        Parameters of a custom type with conversions are returned in the stored version. A policy without parameters is
+        evaluated once, so the list is then [None].
         """
         if kind is None or reference is None:
             return [None]
@@ -137,7 +138,7 @@ class PolicyMatcher:
         return [convert(one) for one in objects] if convert is not None else objects
 
     def param_row(self, kind: Json | None) -> Resource | None:
-        """Return the type of a policy's parameters; None when it has none, or the type is not served."""
+        """Return the type of a policy's parameters; None without parameters, or when the type is not served."""
         return self._row_of(kind) if kind is not None else None
 
     def _row_of(self, kind: Json) -> Resource | None:

@@ -1,8 +1,8 @@
 """The admission plugin MutatingAdmissionPolicy (apiserver `pkg/admission/plugin/policy/mutating/dispatcher.go`).
 
-Policies are evaluated one after the other, each with the object that the previous policy returned. When a policy has
-changed the object, all mutating plugins run once more, and policies with `reinvocationPolicy: IfNeeded` are evaluated
-again if the object has changed since their evaluation.
+Policies are evaluated one after the other. Each policy gets the object that the previous policy returned. When a policy
+has changed the object, all mutating plugins run once more. Policies with `reinvocationPolicy: IfNeeded` are evaluated a
+second time if the object has changed since their evaluation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["MutatingPolicies"]
 _encode = msgspec.json.Encoder().encode
 # Processor time, in seconds, that all policies may take for one write.
 _SECONDS = 5.0
-# The most failures that a Status names, and the most characters of each.
+# The most failures in a Status, and the most characters of each failure.
 _MOST_FAILURES, _LONGEST_FAILURE = 50, 8 * 1024
 
 
@@ -65,7 +65,7 @@ class MutatingPolicies(AdmissionPlugin):
         self._decide = decide
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for everything but deletions, and configurations of webhooks and policies."""
+        """Return True for all writes except deletions, and writes of webhook configurations and policies."""
         return operation != "DELETE" and not is_exempt(resource)
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
@@ -87,7 +87,7 @@ class MutatingPolicies(AdmissionPlugin):
     async def _dispatch(
         self, invocations: list[PolicyInvocation], attributes: AdmissionAttributes, failures: list[_PolicyFailure]
     ) -> None:
-        # Imported here: only clusters with policies need the code that asks for access.
+        # Imported here, because only clusters with policies need this code.
         from hatchway.cluster.api.admission.policies.access import LoopAccess
 
         attributes.state = attributes.state or {}
@@ -108,7 +108,7 @@ class _PolicyFailure:
 
 
 def _target(row: Resource, attributes: AdmissionAttributes) -> MutationTarget | None:
-    """Return the type of the object for a policy; None for a kind that has no schema."""
+    """Return the type of the object in the version of `row`; None for a kind that has no schema."""
     from hatchway.cluster.api.admission.policies.mutation import MutationTarget
     from hatchway.cluster.api.fields.atoms import builtin_atom, row_atom
 
@@ -130,9 +130,9 @@ def _unknown_kind(gvk: tuple[str, str, str]) -> ApiError:
 
 @dataclass(frozen=True, slots=True)
 class _PolicyOutcome:
-    """The result of a policy that was evaluated.
+    """The result of evaluating a policy.
 
-    changed: the object in the version that the policy matches, and its bytes of JSON; None if no mutation has
+    changed: the mutated object in the version that the policy matches, and its bytes of JSON; None if no mutation has
     succeeded.
     """
 
@@ -162,7 +162,7 @@ class _PolicyRun:
             row = invocation.row
             target = _target(row, attributes)
             objects = await versioned_objects(row, attributes)
-            # On a thread, since an expression may take long.
+            # This runs on a thread, because an expression may take long.
             outcome = await run_apart(self._invoke, invocation, target, objects)
             if outcome is None:
                 continue
@@ -174,7 +174,7 @@ class _PolicyRun:
             if invocation.policy.spec.get("reinvocationPolicy") == "IfNeeded":
                 known.invoked.add(_key_of(invocation))
         if applied:
-            # As in Kubernetes, even if the mutations have not changed the object.
+            # As in Kubernetes, a successful mutation counts as a change, even if it has not changed the object.
             known.require()
             attributes.reinvoke = True
         known.output = await self._output()

@@ -1,7 +1,7 @@
 """Evaluates one mutation of a policy, and applies its result to an object.
 
-Source: apiserver's `pkg/admission/plugin/policy/mutating/patch/` (`smd.go`, `json_patch.go`). The functions here use
-only their arguments, so they may run on a thread.
+Source: apiserver's `pkg/admission/plugin/policy/mutating/patch/` (`smd.go`, `json_patch.go`). The functions of this
+file use only their arguments, so they may run on a thread.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ __all__ = ["MutationFailed", "MutationTarget", "evaluate_mutation"]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-# The most atomic values that an error names.
+# The most paths of atomic values in one error.
 _MOST_PLACES = 20
 
 
 class MutationFailed(Exception):
-    """A mutation cannot be evaluated or applied. Its text says why."""
+    """Raised when a mutation cannot be evaluated or applied. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class MutationTarget:
-    """The type of the object that is changed.
+    """The type of the object that a mutation changes.
 
     row: the resource that the policy matches.
     gvk: the object's kind.
-    own: True if this is the row's kind, False if it is that of a subresource.
-    atom: the facts about the type from which merging follows.
+    own: True if `gvk` is the row's kind, False if it is the kind of a subresource.
+    atom: the type in the form that merging needs.
     """
 
     row: Resource
@@ -68,8 +68,8 @@ def evaluate_mutation(
     """Evaluate a mutation, and return the mutated object in the same version, and its bytes of JSON.
 
     text: the mutation.
-    policy: the compiled policy, which has its own variables.
-    variables: the values that expressions use. The mutation applies to `object`.
+    policy: the compiled policy, with the variables that it defines.
+    variables: the values for expressions. The mutation is applied to the value of `object`.
     deadline: when evaluation stops, as processor time of this thread in seconds (`time.thread_time`).
 
     Raises MutationFailed; ApiError 500 when a JSON patch changes the kind of the object, 413 when the object becomes
@@ -81,7 +81,7 @@ def evaluate_mutation(
         raise MutationFailed(OUT_OF_BUDGET)
     budget = CostBudget(POLICY_COST, deadline)
     known = dict(variables)
-    # Variables are evaluated anew for each mutation, because the object has changed.
+    # Each mutation evaluates the policy's variables again, because the previous mutation has changed the object.
     known["variables"] = LazyVariables(policy.variables, budget, known)
     outcome = budget.evaluate(text, known)
     if budget.left < 0:
@@ -124,7 +124,7 @@ def _applied(configuration: Object, live: Object, target: MutationTarget) -> tup
 
 
 def _atomic_places(atom: Atom, value: Value, at: str) -> Iterator[str]:
-    """Yield the paths of atomic lists and maps. A mutation would remove their items that it does not name."""
+    """Yield the paths of atomic lists and maps. A mutation would replace such values as wholes."""
     if isinstance(value, dict) and atom.is_map:
         if atom.atomic:
             yield at

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from hatchway.cluster.api.cel.mapkeys import entries, show_key
 from hatchway.cluster.api.cel.objectvalues import UNSET, ObjectValue, PatchOperation
 from hatchway.cluster.api.cel.values import (
     Duration,
@@ -23,19 +24,20 @@ from hatchway.cluster.api.work import MAX_VALUES, too_many_values
 __all__ = ["configuration_of", "operations_of"]
 
 Json = Any
-# The largest integer that a JSON number represents exactly. In JSON patches, larger ones are texts (`types/int.go`).
+# The largest integer that a JSON number represents exactly. JSON patches have larger integers as texts
+# (`types/int.go`).
 _LARGEST = (1 << 53) - 1
 
 
 def configuration_of(value: ObjectValue) -> dict[str, Json]:
-    """Return an apply configuration. Raises EvaluationError, ApiError 413."""
+    """Return an apply configuration as JSON. Raises EvaluationError; ApiError 413 for too many values."""
     _require_places(value)
     found: dict[str, Json] = _JsonMaker(is_patch=False).make(value)
     return found
 
 
 def operations_of(values: list[PatchOperation]) -> list[dict[str, Json]]:
-    """Return the operations of a JSON patch. Raises EvaluationError, ApiError 413."""
+    """Return the operations of a JSON patch as JSON. Raises EvaluationError; ApiError 413 for too many values."""
     maker = _JsonMaker(is_patch=True)
     found: list[dict[str, Json]] = []
     for one in values:
@@ -93,7 +95,7 @@ class _JsonMaker:
         if isinstance(value, ObjectValue):
             return {name: self._field(name, one) for name, one in value.fields.items()}
         if isinstance(value, dict):
-            return {self._key(key): self.make(one) for key, one in value.items()}
+            return {self._key(key): self.make(one) for key, one in entries(value)}
         if isinstance(value, list):
             return [self.make(one) for one in value]
         if value is None or isinstance(value, bool | str):
@@ -118,5 +120,5 @@ class _JsonMaker:
     @staticmethod
     def _key(key: Value) -> str:
         if not isinstance(key, str):
-            raise EvaluationError(f'map key "{key}" is of type {type_name(key)}, not string')
+            raise EvaluationError(f'map key "{show_key(key)}" is of type {type_name(key)}, not string')
         return key

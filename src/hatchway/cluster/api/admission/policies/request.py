@@ -1,4 +1,4 @@
-"""Makes the values that the expressions of a policy use (apiserver `pkg/admission/plugin/cel/activation.go`)."""
+"""Makes the values of variables in a policy's expressions (apiserver `pkg/admission/plugin/cel/activation.go`)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def request_variables(
     row: the resource that the policy matches.
     objects: the objects of the write in the version of `row`.
     namespace: the namespace of the object; None outside of namespaces.
-    ask: asks the authorizer.
+    ask: returns the authorizer's decisions.
     """
-    # Imported here, like everything for expressions: only clusters with policies need it.
+    # Imported here, because only clusters with policies need the code of expressions.
     from hatchway.cluster.api.registry.custom.celauthorization import AuthorizerValue, ResourceCheck
 
     own = attributes.row

@@ -1,7 +1,7 @@
 """The stored policies and their bindings, compiled (apiserver `pkg/admission/plugin/policy/generic/policy_source.go`).
 
-When a policy or a binding has changed, all are read again before the next write. The expressions of a policy are
-compiled at their first evaluation, and again when its spec has changed.
+When a policy or a binding has changed, all policies and bindings are read again before the next write. The expressions
+of a policy are compiled at their first evaluation, and again after its spec has changed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Json = dict[str, Any]
 class Matching:
     """The requests that a policy or a binding matches (`MatchResources`).
 
-    rules, excluded: pairs of a rule and the names of objects to which it is limited; no names for all objects.
+    rules, excluded: pairs of a rule and names. The rule is limited to objects with these names, if there are any.
     """
 
     rules: tuple[tuple[WebhookRule, frozenset[str]], ...]
@@ -78,7 +78,7 @@ class PolicyBinding:
 
     matching: the requests to which the binding is limited; None for all requests that the policy matches.
     param_ref: the reference to the parameters; None without parameters.
-    actions: the actions for a violation. Only bindings of ValidatingAdmissionPolicies have them.
+    actions: the actions for a violation. Only bindings of ValidatingAdmissionPolicies have actions.
     """
 
     name: str
@@ -101,7 +101,7 @@ class StoredPolicy:
     def compiled(self) -> CompiledPolicy:
         """Return the compiled expressions. Compiles them at the first call."""
         if self._compiled is None:
-            # Imported here: only clusters with policies or rules need the code that compiles expressions.
+            # Imported here, because only clusters with policies or rules need the code that compiles expressions.
             from hatchway.cluster.api.registry.policyexpressions import compile_policy
 
             self._compiled = compile_policy(self.spec)
@@ -109,7 +109,7 @@ class StoredPolicy:
 
 
 class PolicySource:
-    """Keeps all policies of one kind that have bindings. policies, bindings: the resources of the kind."""
+    """Caches all policies of one kind that have bindings. policies, bindings: the resources of the kind."""
 
     def __init__(self, store: Store, policies: str, bindings: str) -> None:
         self._store = store
@@ -152,6 +152,6 @@ class PolicySource:
         return tuple(found[name] for name in sorted(found) if found[name].bindings)
 
     def close(self) -> None:
-        """Stop following changes."""
+        """Stop watching for changes."""
         for unsubscribe in self._unsubscribe:
             unsubscribe()

@@ -73,7 +73,7 @@ class ValidatingPolicies(AdmissionPlugin):
         self._decide = decide
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for everything but configurations of webhooks and policies."""
+        """Return True for all writes except writes of webhook configurations and policies."""
         return not is_exempt(resource)
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
@@ -96,10 +96,10 @@ class ValidatingPolicies(AdmissionPlugin):
     async def _evaluate(
         self, invocations: list[PolicyInvocation], attributes: AdmissionAttributes, findings: _Findings
     ) -> None:
-        # Imported here: only clusters with policies need the code that asks for access.
+        # Imported here, because only clusters with policies need this code.
         from hatchway.cluster.api.admission.policies.access import LoopAccess
 
-        # The versions of the objects that the policies match: the request's own, and rarely another one.
+        # The objects in each version that policies match. Nearly always, this is only the version of the request.
         rows = {one.row.gvk: one.row for one in invocations}
         objects = {gvk: await versioned_objects(row, attributes) for gvk, row in rows.items()}
         ready, problems = await with_params(invocations)
@@ -120,7 +120,7 @@ def _evaluate_all(
     findings: _Findings,
 ) -> None:
     """Evaluate policies. Called on a thread, because an expression may take long even if the object is small."""
-    # Imported here: only clusters with policies or rules need the code that evaluates expressions.
+    # Imported here, because only clusters with policies or rules need the code that evaluates expressions.
     from hatchway.cluster.api.admission.policies.evaluation import evaluate_policy
 
     left = _SECONDS
@@ -163,7 +163,7 @@ def _collect(invocation: PolicyInvocation, result: PolicyResult, findings: _Find
     for error in result.errors:
         findings.refusals.append(_PolicyRefusal(policy, binding.name, error))
     for key, value in result.annotations:
-        # Several bindings may give different values for one annotation. Equal values are shown once.
+        # Several bindings may produce different values of one annotation. Equal values are kept only once.
         findings.annotations.setdefault(f"{policy}/{key}", {})[value[:_LONGEST_ANNOTATION]] = None
 
 

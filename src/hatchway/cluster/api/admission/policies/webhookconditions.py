@@ -31,7 +31,7 @@ def condition_check(decide: Decide) -> ConditionCheck:
     """Return a function that checks match conditions. decide: the cluster's authorizer."""
 
     async def check(invocation: Invocation, attributes: AdmissionAttributes) -> bool:
-        # Imported here: only clusters with policies, rules or conditions need the code of expressions.
+        # Imported here, because only clusters with policies, rules or conditions need the code of expressions.
         from hatchway.cluster.api.admission.policies.access import LoopAccess
 
         objects = await versioned_objects(invocation.row, attributes)
@@ -46,7 +46,7 @@ def condition_check(decide: Decide) -> ConditionCheck:
 def _evaluate(
     invocation: Invocation, attributes: AdmissionAttributes, objects: VersionedObjects, ask: AskAccess
 ) -> tuple[bool, str]:
-    """Return True if the conditions hold, and an error or "". Called on a thread: expressions may take long."""
+    """Return True if the conditions hold, and an error or "". Call this on a thread, because it may take long."""
     from hatchway.cluster.api.admission.policies.evaluation import conditions_hold
     from hatchway.cluster.api.cel.values import EvaluationError
 

@@ -17,20 +17,20 @@ __all__ = ["QuotaRefusal", "charged"]
 
 Json = dict[str, Any]
 
-# If a quota limits one of these, each container must set it.
+# If a quota limits one of these resources, each container must set it.
 _REQUIRED = frozenset(("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
 
 
 class QuotaRefusal(Exception):
-    """A quota does not allow an object. Its text says why."""
+    """Raised when a quota does not allow an object. The text says why."""
 
 
 def charged(
     quotas: Iterable[Json], resource: str, obj: Json, used: Amounts, old: Json | None, formerly: Amounts
 ) -> list[tuple[Json, Amounts]]:
-    """Return the quotas whose used amounts change with a new or changed object, each with its new amounts.
+    """Return the quotas whose used amounts a new or changed object changes, each with its new used amounts.
 
-    quotas: the quotas of the namespace, in their latest state.
+    quotas: the quotas of the namespace, in their latest states.
     used: the amounts that the object uses.
     old: the object before the change; None on create.
     formerly: the amounts that `old` used.
@@ -70,12 +70,12 @@ def charged(
 
 
 def _unset(pod: Json, names: Iterable[str]) -> str:
-    """Return the resources that containers must set but do not: `limits.cpu for: a,b; memory for: a`."""
+    """Return the resources that containers must set and have not set: `limits.cpu for: a,b; memory for: a`."""
     required = _REQUIRED.intersection(names)
     missing: dict[str, set[str]] = {}
     for container in containers_of(pod.get("spec") or {}):
         resources = container.get("resources") or {}
-        # Only the names matter, so the amounts are not parsed.
+        # The amounts are not parsed, because only the resources' names are needed.
         given = compute_usage(*(dict.fromkeys(resources.get(key) or (), ONE) for key in ("requests", "limits")))
         for name in required.difference(given):
             missing.setdefault(name, set()).add(container.get("name", ""))

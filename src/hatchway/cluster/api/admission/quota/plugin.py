@@ -1,8 +1,9 @@
-"""The admission plugin ResourceQuota: refuses objects that exceed a quota, and charges the others.
+"""The admission plugin ResourceQuota: refuses objects that exceed a quota, and charges all others to the quotas.
 
-Source: apiserver's `pkg/admission/plugin/resourcequota`. This is the last plugin of the chain. No other request runs
-between the charge and the moment in which the store has the object (`verbs.py`), so the used amounts always include all
-objects before this one. The charge is committed with the object or before it.
+To charge an object means to add its amounts to the used amounts in a quota's status. Source: apiserver's
+`pkg/admission/plugin/resourcequota`. This is the last plugin of the chain. No other request runs between the charge and
+the write of the object to the store (`operations/verbs.py`). The used amounts therefore include all earlier objects.
+The charge is committed together with the object or before it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["MAX_NAMES", "ResourceQuotaAdmission"]
 
-# The most resources that all quotas of one namespace may limit. Each is compared with every new object.
+# The most resources that all quotas of one namespace may limit. Each resource is compared with every new object.
 MAX_NAMES = 1000
 _IGNORED = frozenset(("events", "events.events.k8s.io"))
 
@@ -48,7 +49,7 @@ class ResourceQuotaAdmission(AdmissionPlugin):
         return operation == "CREATE" or changes
 
     def validate(self, attributes: AdmissionAttributes) -> Awaitable[None] | None:
-        """Charge the object to the quotas that count it. Raises ApiError 403 when it exceeds one of them."""
+        """Charge the object to the quotas that count it. Raises ApiError 403 when it exceeds a quota."""
         namespace, obj, row = attributes.namespace, attributes.object, attributes.row
         if not namespace or obj is None or row.virtual:
             return None
@@ -71,25 +72,26 @@ class ResourceQuotaAdmission(AdmissionPlugin):
     ) -> None:
         namespace, resource, name = attributes.namespace, attributes.row.stored_as, attributes.object_name
         if old is not None and self._store.latest(resource, namespace, name) is not old:
-            # Another request has changed the object while this request waited. The verb will start it again.
+            # Another request has changed the object while this request waited. The verb will repeat this request.
             return
         quotas, loop = latest_of(self._store, QUOTAS, namespace), asyncio.get_running_loop()
         if not all(map(is_counted, quotas)):
-            # A quota that has no count yet does not charge the object. A count in the next turn includes it.
+            # A quota without a count is not charged for the object. The count in the next turn includes the object.
             loop.call_soon(self._recount.recount, namespace)
         try:
             changed = charged(quotas, resource, obj, used, old, formerly)
         except QuotaRefusal as error:
             row = attributes.row
             raise forbidden(row.plural, name, str(error), row.group) from None
-        # If the object exists already, the request to create it will fail, and must not be charged.
+        # If the object already exists, this request to create it will fail, and must not change a quota.
         exists = old is None and self._store.latest(resource, namespace, name) is not None
         if attributes.dry_run or exists or not changed:
             return
         for quota, after in changed:
             status = {**quota["status"], "used": texts_of(after)}
             self._store.begin_update(QUOTAS, {**quota, "metadata": dict(quota["metadata"]), "status": status}, quota)
-        # In the next turn, the store has the object, unless the request failed. Then the charge must be corrected.
+        # In the next turn, the store has the object, unless the request has failed. After a failure, the quotas must be
+        # counted again.
         loop.call_soon(self._verify, resource, namespace, name, old)
 
     def _verify(self, resource: str, namespace: str, name: str, old: Object | None) -> None:
@@ -99,7 +101,7 @@ class ResourceQuotaAdmission(AdmissionPlugin):
     def _check_names(self, attributes: AdmissionAttributes, obj: Object) -> None:
         """Raise ApiError 403 when the quotas of a namespace would limit too many resources."""
         others = latest_with_new(self._store, QUOTAS, attributes.namespace, attributes.object_name)
-        # Each quota adds one, because it is read even if it limits nothing.
+        # Each quota counts as one name more, because even an empty quota must be read.
         if sum(1 + len((one.get("spec") or {}).get("hard") or ()) for one in (*others, obj)) > MAX_NAMES:
             why = f"the quotas of a namespace may limit at most {MAX_NAMES} resources together"
             raise forbidden(QUOTAS, attributes.object_name, why)

@@ -1,8 +1,8 @@
 """Counts the resources that the quotas of a namespace limit, and writes the counts into their status.
 
 This does the work of `pkg/controller/resourcequota`. It runs in the API server, because a count must include writes in
-progress: it begins, in one turn of the event loop, with everything that the store has. At its end, again in one turn,
-the charges that admission made meanwhile are added.
+progress. A count begins with a snapshot of all objects in the store, made in one turn of the event loop. In one turn at
+the end, it adds the amounts that admission has charged to the quotas since the snapshot.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hatchway.kube.api import Object
 __all__ = ["QUOTAS", "QuotaRecount", "is_counted"]
 
 QUOTAS = "resourcequotas"
-# Seconds between two counts of a namespace whose objects keep changing.
+# Seconds between two counts of a namespace whose objects change all the time.
 _PAUSE = 0.1
 # Seconds between two counts of all namespaces (`--resource-quota-sync-period`).
 _FULL_RESYNC = 300.0
@@ -35,10 +35,10 @@ _log = logging.getLogger(__name__)
 
 
 class QuotaRecount:
-    """Keeps the status of all quotas up to date. Must be made in the store's event loop.
+    """Keeps the status of all quotas up to date. Must be created in the store's event loop.
 
-    A namespace is counted when one of its quotas is new or has changed, and when an object that a quota counts is
-    deleted or uses other amounts. All namespaces are counted every `_FULL_RESYNC` seconds.
+    A namespace is counted when one of its quotas is new or has changed. It is also counted when an object that a quota
+    counts is deleted or changes its amounts. All namespaces are counted every `_FULL_RESYNC` seconds.
     """
 
     def __init__(self, store: Store) -> None:
@@ -123,10 +123,10 @@ class QuotaRecount:
             namespace = ((new or old or {}).get("metadata") or {}).get("namespace", "")
             if namespace not in self._quotas:
                 return
-            # Admission has charged a new object already.
+            # A new object needs no count, because admission has already charged it.
             if old is None:
                 return
-            # A large object always counts as changed: to compare it would take too long here.
+            # A large object always counts as changed, because comparing it on the event loop would take too long.
             is_large = new is not None and bool(self._store.weight(resource, namespace, new["metadata"]["name"]))
             if new is None or is_large or _may_use_other_amounts(resource, old, new):
                 self.recount(namespace)
@@ -180,11 +180,11 @@ class QuotaRecount:
         return totals
 
     def _write(self, before: Object, counted: Amounts) -> None:
-        """Write the counts. before: the quota at the beginning of the count."""
+        """Write the counted amounts into a quota's status. before: the quota at the beginning of the count."""
         metadata = before["metadata"]
         latest = self._store.latest(QUOTAS, metadata["namespace"], metadata["name"])
         if latest is None or latest["metadata"].get("uid") != metadata.get("uid") or latest["spec"] != before["spec"]:
-            return  # the quota is deleted, or its change has begun another count
+            return  # the quota was deleted, or its spec has changed, which starts another count
         status = latest.get("status") or {}
         since = subtract(amounts_of(status.get("used")), amounts_of((before.get("status") or {}).get("used")))
         used = texts_of(add(counted, mask(since, counted)))
@@ -205,7 +205,7 @@ def _types(quota: Object) -> set[str]:
 
 
 def is_counted(quota: Object) -> bool:
-    """Return True when the status of a quota has counts for its spec, so that admission can use them."""
+    """Return True when the status of a quota has the counts for its spec, which admission needs."""
     status, hard = quota.get("status") or {}, (quota.get("spec") or {}).get("hard") or {}
     if status.get("hard") != hard:
         return False

@@ -18,8 +18,8 @@ Json = dict[str, Any]
 def in_scope(quota: Json, resource: str, obj: Json, known: dict[str, str] | None = None) -> bool:
     """Return True when a quota's scopes include an object. A quota without scopes includes all objects.
 
-    resource: the object's type. Scopes include only pods and claims.
-    known: a cache of facts about the object, shared by the calls for all quotas.
+    resource: the object's type. Objects other than pods and claims are in no scope.
+    known: a cache of computed facts about the object, for further calls with the same object; None for no cache.
     """
     known = {} if known is None else known
     spec = quota.get("spec") or {}
@@ -48,7 +48,7 @@ def _matches(scope: Json, resource: str, obj: Json, known: dict[str, str]) -> bo
 
 
 def _selects(scope: Json, names: set[str]) -> bool:
-    """Return True when the operator of a scope holds for a set of names, which may be empty."""
+    """Return True when the operator of a scope holds for a set of names. The set may be empty."""
     operator, values = scope.get("operator"), set(scope.get("values") or ())
     if operator == "Exists":
         return bool(names)

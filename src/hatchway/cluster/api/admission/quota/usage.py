@@ -1,4 +1,4 @@
-"""Computes the amounts that an object uses, and finds the names in quotas that count it. Pure.
+"""Computes the amounts that an object uses, and finds the names in quotas that count objects of a type. Pure.
 
 Source: `pkg/quota/v1/evaluator/core` (pods, services, claims) and apiserver's `pkg/quota/v1/generic` (all other types).
 """
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 COUNT = "count/"
 _PODS, _SERVICES, _CLAIMS = "pods", "services", "persistentvolumeclaims"
-# Types that quotas can also count by their plain names, without `count/`.
+# Types for which a quota can use the plain name instead of `count/NAME`.
 _PLAIN = frozenset(("configmaps", "replicationcontrollers", "resourcequotas", "secrets"))
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 _POD_NAMES = frozenset(
@@ -57,7 +57,7 @@ def tracked(resource: str, names: Iterable[str]) -> list[str]:
 
 
 def is_charged_on_update(resource: str) -> bool:
-    """Return True for a type whose changes are compared with quotas, too."""
+    """Return True for a type whose updates are compared with quotas, in addition to new objects."""
     return resource in (_SERVICES, _CLAIMS)
 
 
@@ -107,7 +107,7 @@ def _may_run(pod: Json, now: float) -> bool:
     grace = metadata.get("deletionGracePeriodSeconds")
     if not metadata.get("deletionTimestamp") or grace is None:
         return True
-    # After its grace period, a pod whose node is lost does not count any more.
+    # A deleted pod may stay because its node is lost. It does not count after its grace period.
     return bool(now <= _seconds(metadata["deletionTimestamp"]) + grace)
 
 
@@ -122,7 +122,7 @@ def _service_usage(service: Json) -> Amounts:
     if spec.get("type") == "NodePort":
         node_ports = len(ports)
     elif spec.get("type") == "LoadBalancer":
-        # Every port counts, even before a node port is allocated, unless the service disables the allocation.
+        # Each port will get a node port, so it counts before the allocation. A service can disable the allocation.
         wanted = spec.get("allocateLoadBalancerNodePorts") is not False
         node_ports = len(ports) if wanted else sum(1 for port in ports if port.get("nodePort"))
     return {
@@ -143,7 +143,7 @@ def _claim_usage(claim: Json) -> Amounts:
     requests = amounts_of(((claim.get("spec") or {}).get("resources") or {}).get("requests"))
     if "storage" in requests:
         storage = requests["storage"]
-        # While a claim is being expanded, it may have more than it requests now.
+        # While a claim is being expanded, its allocated storage may be larger than its present request.
         allocated = amounts_of((claim.get("status") or {}).get("allocatedResources")).get("storage")
         if allocated is not None and allocated.nano > storage.nano:
             storage = allocated

@@ -1,4 +1,4 @@
-"""Calls admission webhooks: sends an AdmissionReview by POST. Errors have client-go's texts, and name the request."""
+"""Calls admission webhooks: sends an AdmissionReview by POST. Errors have client-go's texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WebhookCaller:
         self._client = client
 
     async def call(self, hook: Webhook, review: Object, size: int) -> bytes:
-        """Send a review to a webhook, and return the body of its answer.
+        """Send a review to a webhook, and return the body of its response.
 
         size: bytes of JSON of the objects in the review, 0 when they are small. Raises CallFailed.
         """

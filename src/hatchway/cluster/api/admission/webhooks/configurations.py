@@ -1,7 +1,7 @@
 """The webhooks of all stored configurations, in the order in which they are called.
 
-As in Kubernetes (`pkg/admission/configuration`), configurations are ordered by name. When one has changed, all are read
-again before the next write.
+As in Kubernetes (`pkg/admission/configuration`), configurations are ordered by name. When a configuration has changed,
+all configurations are read again before the next write.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Webhook:
     Attributes:
         uid: a text that no other webhook has.
         configuration, name: the names of the configuration and of the webhook.
-        rules: the requests for which it is called.
+        rules: the requests for which the webhook is called.
         is_equivalent: True if the rules also match requests for other versions of the same objects (`matchPolicy`).
         namespace_selector, object_selector: None when everything matches.
         fails_open: True if a failed call is ignored (`failurePolicy`).
-        is_reinvocable: True if it may be called a second time (`reinvocationPolicy`).
+        is_reinvocable: True if the webhook may be called a second time (`reinvocationPolicy`).
         version: the version of AdmissionReview in the request.
-        target: the address of the webhook, and how long a call may take.
+        target: the address of the webhook, and the timeout of a call.
         conditions: expressions in CEL that must all be true (`matchConditions`).
     """
 
@@ -81,7 +81,7 @@ class Webhook:
 
     @classmethod
     def of(cls, configuration: str, hook: Json) -> Webhook:
-        """Return a webhook of a stored configuration, which is valid and has its defaults."""
+        """Return a webhook of a stored configuration. The configuration is valid and has its defaults."""
         versions = hook.get("admissionReviewVersions") or ()
         return cls(
             f"{configuration}/{hook['name']}",
@@ -104,9 +104,9 @@ class Webhook:
 
 
 class WebhookSource:
-    """Keeps the webhooks of one kind of configuration. resource: `MUTATING` or `VALIDATING`.
+    """Caches the webhooks of one kind of configuration. resource: `MUTATING` or `VALIDATING`.
 
-    Changes take effect when they are committed, like those of any other object.
+    Changes of configurations take effect when they are committed.
     """
 
     def __init__(self, store: Store, resource: str) -> None:
@@ -129,5 +129,5 @@ class WebhookSource:
         return self._hooks
 
     def close(self) -> None:
-        """Stop following changes."""
+        """Stop watching for changes."""
         self._unsubscribe()

@@ -17,7 +17,7 @@ from hatchway.errors import not_found
 __all__ = ["ConditionCheck", "Invocation", "WebhookMatcher", "is_exempt", "request_namespace", "rule_matches"]
 
 _GROUP = "admissionregistration.k8s.io"
-# Webhooks are never called for configurations of webhooks and policies, so that a webhook that fails can always be
+# Webhooks are never called for configurations of webhooks and policies. A failing webhook can therefore always be
 # removed (`IsExemptAdmissionConfigurationResource`).
 _EXEMPT = frozenset(
     f"{resource}.{_GROUP}"
@@ -34,7 +34,7 @@ _EXEMPT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A webhook to call. row: the resource that its rules match: that of the request, or an equivalent one."""
+    """A webhook to call. row: the resource that its rules match: the request's resource, or an equivalent resource."""
 
     hook: Webhook
     row: Resource
@@ -45,7 +45,7 @@ ConditionCheck = Callable[[Invocation, AdmissionAttributes], Awaitable[bool]]
 
 
 def is_exempt(resource: str) -> bool:
-    """Return True for a resource for which no webhook is called. resource: as `AdmissionAttributes.resource`."""
+    """Return True for a resource without calls of webhooks. resource: in the form of `AdmissionAttributes.resource`."""
     return resource in _EXEMPT
 
 
@@ -66,7 +66,7 @@ class WebhookMatcher:
         self._rows = rows
 
     def candidates(self, hooks: tuple[Webhook, ...], attributes: AdmissionAttributes) -> list[Invocation]:
-        """Return the webhooks whose rules match the request, in their order. Selectors are not considered."""
+        """Return the webhooks whose rules match the request, in the order of `hooks`. Selectors are not considered."""
         found: list[Invocation] = []
         others: list[Resource] | None = None
         for hook in hooks:
@@ -107,7 +107,7 @@ class WebhookMatcher:
     def _selects_namespace(self, hook: Webhook, attributes: AdmissionAttributes) -> bool:
         is_namespace = attributes.resource == "namespaces"
         if not attributes.namespace and not is_namespace:
-            # Namespace selectors have no effect on objects outside of namespaces.
+            # Objects outside of namespaces match every namespace selector.
             return True
         obj = attributes.object
         if not (is_namespace and not attributes.subresource and attributes.operation in ("CREATE", "UPDATE")):
@@ -121,7 +121,7 @@ class WebhookMatcher:
 def rule_matches(rule: WebhookRule, attributes: AdmissionAttributes, row: Resource) -> bool:
     """Return True when a rule matches a request for `row` (`predicates/rules/rules.go`)."""
     if rule.scope != "*":
-        # A Namespace is an object outside of namespaces, although its requests have one.
+        # A request for a Namespace has a namespace (its own name), but the object is outside of namespaces.
         has_namespace = bool(attributes.namespace) and row.plural != "namespaces"
         if has_namespace != (rule.scope == "Namespaced"):
             return False

@@ -1,8 +1,8 @@
 """The admission plugin MutatingAdmissionWebhook (`pkg/admission/plugin/webhook/mutating/dispatcher.go`).
 
-Webhooks are called one after the other, each with the object that the previous call returned. When a webhook has
-changed the object, all mutating plugins run once more, and webhooks with `reinvocationPolicy: IfNeeded` are called
-again if the object has changed since their call.
+Webhooks are called one after the other. Each webhook gets the object that the previous call returned. When a webhook
+has changed the object, all mutating plugins run once more. Webhooks with `reinvocationPolicy: IfNeeded` are called a
+second time if the object has changed since their call.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class MutatingWebhooks(WebhookPlugin):
         if not hooks:
             return None
         found = self._matcher.candidates(hooks, attributes)
-        # Selectors depend on labels, which only calls change. So if no selector matches now, none will match later.
+        # Selectors depend on labels. Only calls change labels, so if no selector matches now, no call is needed.
         if not any(self._matcher.is_selected(one.hook, attributes) for one in found):
             return None
         return self._dispatch(found, attributes)

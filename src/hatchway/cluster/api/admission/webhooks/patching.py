@@ -1,7 +1,7 @@
 """Applies the JSON patch of a webhook to the object of a write.
 
-The result is decoded like the body of a request, so that it has the shape of its type and its defaults before anything
-else uses it. Source: `pkg/admission/plugin/webhook/mutating/dispatcher.go` (`callAttrMutatingHook`).
+The result is decoded like the body of a request, so it has the shape and the defaults of its type. Source:
+`pkg/admission/plugin/webhook/mutating/dispatcher.go` (`callAttrMutatingHook`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _decode = msgspec.json.Decoder().decode
 async def apply_response(
     invocation: Invocation, attributes: AdmissionAttributes, response: ReviewResponse, shown: Object | None
 ) -> bool:
-    """Apply the patch of a response, if there is one, to the object. Return True when this changed the object.
+    """Apply the patch in a response to the object. Return True when the object has changed; False without a patch.
 
     shown: the object that was sent to the webhook.
 
@@ -57,11 +57,12 @@ async def apply_response(
 
 
 async def take_changed(row: Resource, attributes: AdmissionAttributes, found: Object, size: int) -> bool:
-    """Replace the object of the write by a changed object in the version of `row`. Return True when they differ.
+    """Replace the object of a write by a new object. Return True when the objects differ.
 
-    size: the changed object's bytes of JSON.
+    found: the new object, in the version of `row`.
+    size: the new object's bytes of JSON.
 
-    Raises ApiError 500 when the changed object cannot be converted.
+    Raises ApiError 500 when the new object cannot be converted.
     """
     own, conversion = attributes.row, row.conversion
     if attributes.kind == own.gvk:
@@ -105,7 +106,7 @@ def decode_patched(row: Resource, gvk: tuple[str, str, str], own: bool, obj: Obj
 
     row: the resource of the object's version.
     gvk: the object's kind.
-    own: True if this is the row's kind, False if it is that of a subresource.
+    own: True if `gvk` is the row's kind, False if it is the kind of a subresource.
     strict: True if unknown fields of built-in types are errors.
 
     Raises ShapeError.

@@ -1,7 +1,7 @@
 """AdmissionReviews: makes the request for a webhook, and checks the response.
 
-Source: apiserver's `pkg/admission/plugin/webhook/request/admissionreview.go` and `errors/statuserror.go`. The types are
-those of `admission.k8s.io` v1 and v1beta1, which differ only in the checks of the response.
+Source: apiserver's `pkg/admission/plugin/webhook/request/admissionreview.go` and `errors/statuserror.go`. The versions
+v1 and v1beta1 of `admission.k8s.io` differ only in the checks of the response.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _GROUP = "admission.k8s.io"
-# The most warnings and audit annotations of one response that are used, and the most characters of each.
+# The most warnings and audit annotations that one response may add, and the most characters of each.
 _MOST, _LONGEST = 20, 4096
 
 
@@ -46,7 +46,7 @@ class VersionedObjects(NamedTuple):
 
 
 class CallFailed(Exception):
-    """A webhook gave no usable answer. The message says why. `failurePolicy` decides whether the write is refused."""
+    """Raised when a webhook gives no valid response. `failurePolicy` decides whether to refuse the write."""
 
 
 class ReviewResponse(msgspec.Struct, gc=False):
@@ -65,7 +65,7 @@ class ReviewResponse(msgspec.Struct, gc=False):
         return [one[:_LONGEST] for one in (self.warnings or ())[:_MOST]]
 
     def kept_annotations(self, hook: Webhook) -> dict[str, str]:
-        """Return the annotations for the audit event, with the webhook's name as prefix of their keys."""
+        """Return the annotations for the audit event. Their keys begin with the webhook's name."""
         some = list((self.audit_annotations or {}).items())[:_MOST]
         return {f"{hook.name}/{key[:_LONGEST]}": value[:_LONGEST] for key, value in some}
 
@@ -80,7 +80,7 @@ _decoder = msgspec.json.Decoder(_Review)
 
 
 async def versioned_objects(row: Resource, attributes: AdmissionAttributes) -> VersionedObjects:
-    """Return the objects of a write in the version of `row`. Objects of other kinds (`Scale`) stay as they are.
+    """Return the objects of a write in the version of `row`. Objects of other kinds (`Scale`) are not converted.
 
     Raises ApiError 500 when they cannot be converted (`NewVersionedAttributes`).
     """
@@ -162,7 +162,7 @@ def resource_fields(row: Resource) -> Object:
 
 
 def decode_response(body: bytes, hook: Webhook, uid: str, *, mutating: bool) -> ReviewResponse:
-    """Return the response in the answer of a webhook (`VerifyAdmissionResponse`). Raises CallFailed."""
+    """Return the field `response` of a webhook's review (`VerifyAdmissionResponse`). Raises CallFailed."""
     try:
         check_values(body)
         review = _decoder.decode(body)
@@ -218,7 +218,7 @@ def refusal(hook: Webhook, status: dict[str, Any] | None) -> ApiError:
 
 
 def _details(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the details of a webhook's status that have the right types."""
+    """Return the details of a webhook's status. Values of wrong types are left out."""
     kept: dict[str, Any] = {
         key: found[key][:_LONGEST] for key in ("name", "group", "kind", "uid") if isinstance(found.get(key), str)
     }

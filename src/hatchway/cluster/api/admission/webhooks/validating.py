@@ -1,6 +1,6 @@
 """The admission plugin ValidatingAdmissionWebhook (`pkg/admission/plugin/webhook/validating/dispatcher.go`).
 
-All matching webhooks are called at the same time. The first error is the answer.
+All matching webhooks are called at the same time. The first error is returned to the client.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The common part of both admission plugins for webhooks: the writes that they handle, and the errors of calls."""
+"""The common part of the mutating and the validating webhook plugin: the writes they handle, and errors of calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WebhookPlugin(AdmissionPlugin):
         self._caller = caller
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for everything but configurations of webhooks and policies."""
+        """Return True for all writes except writes of webhook configurations and policies."""
         return not is_exempt(resource)
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
@@ -35,7 +35,7 @@ class WebhookPlugin(AdmissionPlugin):
 
 
 def calling_failed(hook: Webhook, error: CallFailed) -> ApiError:
-    """Return an error 500 for a webhook that gave no usable answer (`ErrCallingWebhook`)."""
+    """Return an error 500 for a webhook that gave no valid response (`ErrCallingWebhook`)."""
     return internal(f"failed calling webhook {quote(hook.name)}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""The functions that an expression can call: those of the language, of cel-go's extensions and of Kubernetes."""
+"""The functions that expressions can call. They come from the language, cel-go's extensions, and Kubernetes."""
 
 from __future__ import annotations
 

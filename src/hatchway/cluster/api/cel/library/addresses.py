@@ -131,7 +131,7 @@ def _contains_network_cost(args: tuple[Value, ...], result: Value) -> int:
 
 
 def parse_url(text: str) -> UrlValue:
-    """Return a URL: absolute, or an absolute path (Go's url.ParseRequestURI). Raises EvaluationError."""
+    """Parse an absolute URL or an absolute path (Go's url.ParseRequestURI). Raises EvaluationError."""
     try:
         if len(text) > _LONGEST:
             raise GoURLError(f"parse {quoted(text[:256].encode())}: invalid URI for request")
@@ -149,7 +149,7 @@ def _split_host(url: UrlValue) -> tuple[str, str]:
 
 
 def _query(url: UrlValue) -> dict[str, list[str]]:
-    """Return the values of each key. As in Go, pairs with a semicolon or a broken escape are left out."""
+    """Return the values of each key in a URL's query. As in Go, pairs with `;` or a broken escape are left out."""
     found: dict[str, list[str]] = {}
     for pair in url.url.raw_query.decode(errors="replace").split("&"):
         if pair and ";" not in pair and not _BROKEN_ESCAPE.search(pair):

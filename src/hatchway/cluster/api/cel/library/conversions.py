@@ -20,10 +20,11 @@ from hatchway.cluster.api.cel.values import (
     checked_timestamp,
     parse_duration,
     parse_timestamp,
+    show_double,
     type_name,
 )
 
-__all__ = ["conversions", "duration_of_text", "show_double", "timestamp_of_text"]
+__all__ = ["conversions", "duration_of_text", "timestamp_of_text"]
 
 _NANO = 1_000_000_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
@@ -34,46 +35,24 @@ _TRUE, _FALSE = (
 )
 
 
-def show_double(value: float) -> str:
-    """Return a double as Go's strconv writes it with the format 'g' and the shortest precision."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    digits, _, exponent = f"{value!r}".partition("e")
-    if not exponent:
-        if value == 0 or 1e-4 <= abs(value) < 1e21:
-            return digits.removesuffix(".0") if abs(value) < 1e21 else digits
-        return digits
-    power = int(exponent)
-    if -5 < power < 21:
-        return f"{value:.0f}"
-    return f"{digits.removesuffix('.0')}e{'-' if power < 0 else '+'}{abs(power):02}"
-
-
-def _fail(text: str, kind: str, why: str) -> EvaluationError:
-    return EvaluationError(f"strconv.{kind}: parsing {_quoted(text)}: {why}")
-
-
-def _quoted(text: str) -> str:
-    shown = text[:64].replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{shown}"'
+def _fail(kind: str) -> EvaluationError:
+    return EvaluationError(f"type conversion error from 'string' to '{kind}'")
 
 
 def _int_of_text(text: str) -> int:
     if not _INTEGER.fullmatch(text):
-        raise _fail(text, "ParseInt", "invalid syntax")
+        raise _fail("int")
     found = int(text)
     if not MIN_INT <= found <= MAX_INT:
-        raise _fail(text, "ParseInt", "value out of range")
+        raise _fail("int")
     return found
 
 
 def _uint_of_text(text: str) -> UInt:
     if not _INTEGER.fullmatch(text) or text[0] in "+-":
-        raise _fail(text, "ParseUint", "invalid syntax")
+        raise _fail("uint")
     if int(text) >= 1 << 64:
-        raise _fail(text, "ParseUint", "value out of range")
+        raise _fail("uint")
     return UInt(int(text))
 
 
@@ -103,10 +82,10 @@ def _uint_of_int(value: int) -> UInt:
 
 def _double_of_text(text: str) -> float:
     if len(text) > 1000 or not _FLOAT.fullmatch(text):
-        raise _fail(text, "ParseFloat", "invalid syntax")
+        raise _fail("double")
     found = float(text)
     if math.isinf(found) and "inf" not in text.lower():
-        raise _fail(text, "ParseFloat", "value out of range")
+        raise _fail("double")
     return found
 
 
@@ -115,7 +94,7 @@ def _bool_of_text(text: str) -> bool:
         return True
     if text in _FALSE:
         return False
-    raise _fail(text, "ParseBool", "invalid syntax")
+    raise _fail("bool")
 
 
 def _text_of_bytes(value: bytes) -> str:
@@ -126,21 +105,19 @@ def _text_of_bytes(value: bytes) -> str:
 
 
 def timestamp_of_text(text: str) -> Timestamp:
-    """Return the moment of a text in RFC 3339. Raises EvaluationError."""
+    """Return the timestamp in a text (RFC 3339). Raises EvaluationError."""
     try:
         return parse_timestamp(text)
     except ValueError:
-        layout = "2006-01-02T15:04:05Z07:00"
-        message = f'parsing time {_quoted(text)} as "{layout}": cannot parse {_quoted(text)} as "2006"'
-        raise EvaluationError(message) from None
+        raise _fail("google.protobuf.Timestamp") from None
 
 
 def duration_of_text(text: str) -> Duration:
-    """Return the duration of a text such as `1h30m`. Raises EvaluationError."""
+    """Return the duration in a text such as `1h30m`. Raises EvaluationError."""
     try:
         return parse_duration(text)
     except ValueError:
-        raise EvaluationError(f"time: invalid duration {_quoted(text)}") from None
+        raise _fail("google.protobuf.Duration") from None
 
 
 def _same(value: Value) -> Value:

@@ -1,4 +1,4 @@
-"""Declares functions by their signatures, and the costs that several of them share."""
+"""Declares functions by their signatures. Has the cost functions that several declarations use."""
 
 from __future__ import annotations
 
@@ -100,6 +100,6 @@ def regex_cost(args: tuple[Value, ...], result: Value) -> int:
 
 
 def limit_made(size: int) -> None:
-    """Raise CostExceeded if an expression must not make a text or a list of this size."""
+    """Raise CostExceeded if `size` is above the limit for a text or a list that an expression creates."""
     if size > MAX_MADE:
         raise CostExceeded

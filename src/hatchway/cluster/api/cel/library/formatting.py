@@ -6,8 +6,8 @@ import json
 import math
 import re
 
-from hatchway.cluster.api.cel.library.conversions import show_double
 from hatchway.cluster.api.cel.library.declaring import limit_made
+from hatchway.cluster.api.cel.mapkeys import entries
 from hatchway.cluster.api.cel.values import (
     Duration,
     EvaluationError,
@@ -15,13 +15,14 @@ from hatchway.cluster.api.cel.values import (
     TypeValue,
     UInt,
     Value,
+    show_double,
     type_name,
 )
 
 __all__ = ["format_text", "show"]
 
 _CLAUSE = re.compile(r"%(%|(?:\.([0-9]+))?([a-zA-Z])?)", re.ASCII)
-# The most digits after the decimal point. More would only need memory.
+# The most digits after the decimal point. The limit saves memory.
 _MOST_DIGITS = 1000
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -86,7 +87,8 @@ def _show_number(value: float, digits: int, *, scientific: bool) -> str:
         return f"{value:,.{digits}f}"
     number, _, exponent = f"{value:.{digits}e}".partition("e")
     sign = "⁻" if exponent.startswith("-") else ""
-    return f"{number}×10{sign}{exponent.lstrip('+-').translate(_SUPERSCRIPT)}"
+    # Narrow spaces that no line break may divide.
+    return f"{number}\u202f×\u202f10{sign}{exponent.lstrip('+-').translate(_SUPERSCRIPT)}"
 
 
 def _hex(value: Value, *, upper: bool) -> str:
@@ -113,7 +115,11 @@ def show(value: Value) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
-        return value.decode(errors="replace")
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            text = "invalid UTF-8 in bytes, cannot convert to string"
+            raise EvaluationError(f'error during formatting: could not convert argument "{text}" to string') from None
     if isinstance(value, Timestamp | Duration):
         return str(value)
     if isinstance(value, TypeValue):
@@ -121,20 +127,27 @@ def show(value: Value) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, dict):
-        shown = sorted((_literal(key), _literal(one)) for key, one in value.items())
+        shown = sorted((_key(key), _literal(one)) for key, one in entries(value))
         return "{" + ", ".join(f"{key}:{one}" for key, one in shown) + "}"
     text = "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and"
     raise EvaluationError(f"error during formatting: {text} timestamps, was given {type_name(value)}")
 
 
+def _key(key: Value) -> str:
+    if not isinstance(key, str | int):
+        text = f"no formatting function for map key of type {type_name(key)}"
+        raise EvaluationError(f"error during formatting: {text}")
+    return _literal(key)
+
+
 def _literal(value: Value) -> str:
-    """Return the text of an element of a list or a map: the form in which an expression contains it."""
+    """Return the text of an element of a list or a map, in the syntax of an expression."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bytes):
         return f"b{json.dumps(show(value), ensure_ascii=False)}"
     if isinstance(value, float):
-        return f"{value:.6f}"
+        return f"{value:.6f}" if math.isfinite(value) else f'"{show_double(value)}"'
     if isinstance(value, Timestamp):
         return f'timestamp("{value}")'
     return f'duration("{value}")' if isinstance(value, Duration) else show(value)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from functools import cmp_to_key
 
 from hatchway.cluster.api.cel.celtypes import Overload
+from hatchway.cluster.api.cel.equality import compare, equal
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made
 from hatchway.cluster.api.cel.library.standard import checked_int, checked_uint
+from hatchway.cluster.api.cel.mapkeys import entries
 from hatchway.cluster.api.cel.values import (
     Duration,
     EvaluationError,
@@ -19,8 +21,6 @@ from hatchway.cluster.api.cel.values import (
     UInt,
     Value,
     checked_duration,
-    compare,
-    equal,
 )
 
 __all__ = ["list_library"]
@@ -44,17 +44,17 @@ def _traversed(value: Value) -> int:
     if isinstance(value, list):
         return sum(map(_traversed, value))
     if isinstance(value, dict):
-        return sum(_traversed(key) + _traversed(one) for key, one in value.items())
+        return sum(_traversed(key) + _traversed(one) for key, one in entries(value))
     return 1
 
 
 def _tree_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of reading a list and everything in it."""
+    """Return the cost of reading a list and all its elements, including nested elements."""
     return _traversed(args[0])
 
 
 def _made_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of making a list: the costs of the call, of a new list, and of its elements."""
+    """Return the cost of creating a list: the costs of the call, of a new list, and of its elements."""
     return 11 + len(result)
 
 
@@ -68,8 +68,13 @@ def _compared_cost(values: list[Value]) -> int:
     return 11 + int(len(values) ** 2 * factor)
 
 
+def _order(first: Value, second: Value) -> int:
+    # In cel-go and Kubernetes' library, NaN is an error for `<`, but not for the functions of lists.
+    return 0 if first != first or second != second else compare(first, second)
+
+
 def _is_sorted(values: list[Value]) -> bool:
-    return all(compare(values[at], values[at + 1]) <= 0 for at in range(len(values) - 1))
+    return all(_order(values[at], values[at + 1]) <= 0 for at in range(len(values) - 1))
 
 
 def _sum(kind: str) -> Callable[[list[Value]], Value]:
@@ -90,7 +95,7 @@ def _extreme(name: str, sign: int) -> Callable[[list[Value]], Value]:
             raise EvaluationError(f"{name} called on empty list")
         found = values[0]
         for one in values[1:]:
-            if compare(one, found) * sign > 0:
+            if _order(one, found) * sign > 0:
                 found = one
         return found
 
@@ -130,13 +135,13 @@ def _flatten(values: list[Value], depth: int = 1) -> list[Value]:
 def _sorted(values: list[Value]) -> list[Value]:
     if any(type(one) is not type(values[0]) for one in values):
         raise EvaluationError("list elements must have the same type")
-    return sorted(values, key=cmp_to_key(compare))
+    return sorted(values, key=cmp_to_key(_order))
 
 
 def _sorted_by(values: list[Value], keys: list[Value]) -> list[Value]:
     if any(type(one) is not type(keys[0]) for one in keys):
         raise EvaluationError("list elements must have the same type")
-    places = sorted(range(len(values)), key=lambda at: cmp_to_key(compare)(keys[at]))
+    places = sorted(range(len(values)), key=lambda at: cmp_to_key(_order)(keys[at]))
     return [values[at] for at in places]
 
 

@@ -35,7 +35,7 @@ class QuantityValue:
 
 @dataclass(frozen=True, slots=True)
 class VersionValue:
-    """A semantic version. label: the part after the hyphen. build: the part after the plus sign, which has no order."""
+    """A semantic version. label: the part after the hyphen. build: the part after the plus sign, without an order."""
 
     numbers: tuple[int, int, int]
     label: str = ""
@@ -43,7 +43,7 @@ class VersionValue:
     type_name: ClassVar[str] = "kubernetes.Semver"
 
     def order(self) -> tuple[tuple[int, int, int], bool, list[tuple[bool, int, str]]]:
-        """Return a key by which versions are sorted."""
+        """Return the sort key of the version."""
         parts = self.label.split(".") if self.label else []
         return self.numbers, not self.label, [
             (not one.isdigit(), int(one) if one.isdigit() else 0, "" if one.isdigit() else one) for one in parts
@@ -96,7 +96,7 @@ def _quantities() -> Iterator[Overload]:
 
 
 def parse_version(text: str, normalize: bool = False) -> VersionValue:
-    """Return the version in a text. normalize: True if the text may leave out parts. Raises EvaluationError."""
+    """Return the version in a text. normalize: True to accept forms like `v1.2`. Raises EvaluationError."""
     if normalize:
         text = _normalized(text)
     match = _SEMVER.fullmatch(text) if len(text) <= _LONGEST else None

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_regex"]
 
-# The most bytes of a compiled expression. Larger ones would hold the interpreter too long.
+# The most bytes of a compiled expression. Larger expressions would block the interpreter for too long.
 _MEMORY = 2 << 20
 
 
 @lru_cache(256)
 def compile_regex(text: str) -> Expression:
-    """Return a regular expression. Raises ValueError, with the reason, for one that is malformed or too large."""
-    # Imported here, because RE2 takes 5 MB, which only expressions that use it should need.
+    """Compile a regular expression. Raises ValueError, with the reason, when it is malformed or too large."""
+    # Imported here, because RE2 takes 5 MB of memory, and few expressions use it.
     from hatchway.goregexp import Expression
 
     return Expression(text, memory=_MEMORY)

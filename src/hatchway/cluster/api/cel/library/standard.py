@@ -7,25 +7,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hatchway.cluster.api.cel.celtypes import Overload
+from hatchway.cluster.api.cel.equality import compare
 from hatchway.cluster.api.cel.library.conversions import conversions
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made, no_cost, regex_cost
 from hatchway.cluster.api.cel.library.regexes import compile_regex
 from hatchway.cluster.api.cel.library.times import time_functions
 from hatchway.cluster.api.cel.values import (
     MAX_INT,
+    MAX_UINT,
     MIN_INT,
     EvaluationError,
     UInt,
     Value,
     checked_duration,
     checked_timestamp,
-    compare,
     size_of,
 )
 
 __all__ = ["checked_int", "checked_uint", "standard_library"]
-
-_LARGEST_UINT = (1 << 64) - 1
 
 
 def checked_int(value: int) -> int:
@@ -37,7 +36,7 @@ def checked_int(value: int) -> int:
 
 def checked_uint(value: int) -> UInt:
     """Return an unsigned int. Raises EvaluationError when it is negative or does not fit 64 bits."""
-    if not 0 <= value <= _LARGEST_UINT:
+    if not 0 <= value <= MAX_UINT:
         raise EvaluationError("unsigned integer overflow")
     return UInt(value)
 
@@ -52,6 +51,8 @@ def _divided(first: int, second: int) -> int:
 def _modulo(first: int, second: int) -> int:
     if second == 0:
         raise EvaluationError("modulus by zero")
+    if first == MIN_INT and second == -1:
+        raise EvaluationError("integer overflow")
     return int(math.copysign(1, first)) * (abs(first) % abs(second))
 
 
@@ -77,7 +78,7 @@ def _joined_lists(first: list[Value], second: list[Value]) -> Value:
     merge = getattr(first, "merged_with", None)
     if merge is not None:
         return merge(second)
-    # Lists are never changed, so if one list is empty, the other is the result, without a copy.
+    # If one list is empty, the other list is returned without a copy. This is safe, because lists are never changed.
     return second if not first else first if not second else [*first, *second]
 
 
@@ -164,7 +165,7 @@ def _ordered(holds: Callable[[int], bool]) -> Callable[[Value, Value], bool]:
 
 
 def _unreached(*args: Value) -> Value:
-    """Never called: `steps.py` evaluates these operators itself."""
+    """Stand for an operator that `steps.py` evaluates itself. This function is never called."""
     raise AssertionError("an operator with steps of its own")
 
 
@@ -209,7 +210,7 @@ def _texts() -> Iterator[Overload]:
 
 
 def standard_library() -> Iterator[Overload]:
-    """Yield the functions of the language itself."""
+    """Yield the functions of CEL's standard library."""
     yield from _operators()
     yield from _arithmetic()
     yield from _order()

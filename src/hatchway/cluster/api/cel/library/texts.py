@@ -116,7 +116,7 @@ def _includes_cost(args: tuple[Value, ...], result: Value) -> int:
 
 
 def text_library() -> Iterator[Overload]:
-    """Yield the functions of strings beyond the language itself."""
+    """Yield the functions of strings that are not in CEL's standard library."""
     yield declare("string_char_at_int", "string.charAt(int) string", _char_at)
     yield declare("string_index_of_string", "string.indexOf(string) int", _index_of, _includes_cost)
     yield declare("string_index_of_string_int", "string.indexOf(string, int) int", _index_of, _includes_cost)

@@ -16,7 +16,7 @@ __all__ = ["time_functions"]
 _OFFSET = re.compile(r"([+-]?)([0-9]{1,2}):([0-9]{2})", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+){0,2}", re.ASCII)
 _NANO = 1_000_000_000
-# The name in cel-go's overloads, the function, and the part of a moment.
+# The name in cel-go's overloads, the function, and the part of a timestamp that it returns.
 _PARTS: tuple[tuple[str, str, Callable[[datetime], int]], ...] = (
     ("year", "getFullYear", lambda moment: moment.year),
     ("month", "getMonth", lambda moment: moment.month - 1),

@@ -1,7 +1,7 @@
-"""The CEL functions that ask the authorizer what users may do (apiserver `pkg/cel/library/authz.go`).
+"""The CEL functions that check the rights of users with the authorizer (apiserver `pkg/cel/library/authz.go`).
 
 An example: `authorizer.group('apps').resource('deployments').namespace('x').check('create').allowed()`. Each function
-returns a new value. Only `check` asks the authorizer.
+returns a new value. Only `check` calls the authorizer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHECK_COST = 350_000
 
 
 class AccessAnswer(Protocol):
-    """The part of an authorizer's decision that expressions see."""
+    """The part of an authorizer's decision that expressions can read."""
 
     @property
     def allowed(self) -> bool:
@@ -40,7 +40,7 @@ class AccessAnswer(Protocol):
         ...
 
 
-# Asks the cluster's authorizer. Raises AccessUnknown when the authorizer cannot decide.
+# Returns the decision of the cluster's authorizer. Raises AccessUnknown when the authorizer cannot decide.
 AskAccess = Callable[[Attributes], AccessAnswer]
 
 
@@ -86,9 +86,9 @@ class _GroupCheck(_Uncomparable):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResourceCheck(_Uncomparable):
-    """The description of a request for a resource, without its verb, which `check` adds.
+    """The description of a request for a resource. It has no verb: `check` adds the verb.
 
-    fields: the text of a field selector. Label selectors are not kept, because this cluster's authorizer ignores them.
+    fields: the text of a field selector. Label selectors are ignored, because this cluster's authorizer ignores them.
     """
 
     authorizer: AuthorizerValue
@@ -103,7 +103,7 @@ class ResourceCheck(_Uncomparable):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AccessResult(_Uncomparable):
-    """The result of a check. error: why the authorizer could not decide, "" when it could."""
+    """The result of a check. error: why the authorizer could not decide; "" when it has decided."""
 
     allowed: bool
     reason: str = ""
@@ -180,7 +180,7 @@ def _check_cost(args: tuple[Value, ...], result: Value) -> int:
 
 
 def _selector_cost(args: tuple[Value, ...], result: Value) -> int:
-    """Return the cost of parsing a selector. The result is a list of objects, each of which contains a list."""
+    """Return the cost of parsing a selector into a list of objects, each of which contains a list."""
     size = size_of(args[1])
     return 10 + -(-size // 10) + -(-size // 2) * 50
 

@@ -1,4 +1,4 @@
-"""All functions of CEL expressions. Defines those for named formats (apiserver `pkg/cel/library/format.go`)."""
+"""All functions of CEL expressions; defines the functions of named formats (apiserver `pkg/cel/library/format.go`)."""
 
 from __future__ import annotations
 
@@ -99,6 +99,6 @@ def kubernetes_functions() -> Mapping[str, list[Overload]]:
     """Return all functions of Kubernetes' CEL expressions, by name."""
     found = dict(functions())
     for one in (*_formats(), *authorization_library()):
-        # A new list, because `functions()` shares its lists.
+        # The list is copied, because all callers of `functions()` get the same lists.
         found[one.function] = [*found.get(one.function, ()), one]
     return MappingProxyType(found)

@@ -1,4 +1,4 @@
-"""A custom type as CEL rules see it: the declared types of its schema, and its values.
+"""Custom types in CEL rules: the declared types for a schema, and the CEL values for an object's values.
 
 From apiserver's `pkg/cel/common/schemas.go` and `valuesunstructured.go`, apiextensions-apiserver's
 `pkg/apiserver/schema/cel/model`.
@@ -37,8 +37,8 @@ Json = Any
 # The longest `name` and `generateName` of an object, in characters.
 _NAME, _GENERATED = 253, 252
 _PLAIN_FORMATS = ("byte", "duration", "date", "date-time")
-# String formats that rules see as another type: the type, the size of the smallest value (bytes of JSON), and the
-# length of the largest value (characters).
+# String formats whose values have another type in rules: the type, the size of the smallest value (bytes of JSON), and
+# the length of the largest value (characters).
 _FORMATS: Mapping[str, tuple[CelType, int, int]] = {
     "duration": (DURATION, 3, 32),
     "date": (TIMESTAMP, 12, 12),
@@ -64,7 +64,7 @@ def with_metadata(node: SchemaNode) -> SchemaNode:
 
 
 def declared_type(node: SchemaNode, *, is_whole: bool) -> DeclaredType | None:
-    """Return the CEL type of a schema's values; None for values that rules cannot see.
+    """Return the CEL type of a schema's values; None for values that rules cannot access.
 
     is_whole: the value is an object with apiVersion, kind and metadata.
     """
@@ -146,7 +146,7 @@ class _Faulty(dict[str, Value]):
 
 
 def bind_value(value: Json, node: SchemaNode, *, is_whole: bool = False) -> Value:
-    """Return a value as rules see it.
+    """Return the CEL value that rules get for a JSON value.
 
     Field names are escaped. Times, bytes, doubles, and lists of type set and map become values of their CEL types.
 
@@ -194,5 +194,6 @@ def _bind_text(value: str, format: str) -> Value:
             return parse_duration(value)
         return parse_timestamp(f"{value}T00:00:00Z" if format == "date" else value)
     except (ValueError, binascii.Error):
-        # Either the check of formats rejects the value, or it was stored before the schema had this format.
+        # The text does not have the format. The check of formats rejects a new text. An old text may have been stored
+        # before the schema had the format.
         return value

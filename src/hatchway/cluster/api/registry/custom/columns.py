@@ -20,7 +20,7 @@ _AGE = {"name": "Age", "type": "date", "description": AGE.description, "jsonPath
 
 
 def column_printer(columns: Iterable[Mapping[str, Json]]) -> Printer:
-    """Return the printer for a version's `additionalPrinterColumns`. Without any, it shows the name and the age."""
+    """Return the printer for a version's `additionalPrinterColumns`. Without columns, it shows the name and the age."""
     paths: list[tuple[str, JSONPath]] = []
     shown = [NAME]
     for one in list(columns) or [_AGE]:
@@ -28,7 +28,7 @@ def column_printer(columns: Iterable[Mapping[str, Json]]) -> Printer:
         try:
             paths.append((kind, JSONPath(path)))
         except JSONPathError as error:
-            # As in Kubernetes, only the columns before the invalid one are shown.
+            # As in Kubernetes, only the columns before the invalid column are shown.
             _log.warning("column %s of a custom type: %s", one["name"], error)
             break
         text = one.get("description") or f"Custom resource definition column (in JSONPath format): {path}"
@@ -52,7 +52,7 @@ def _cell(kind: str, value: Json, now: float) -> Json:
         return value if number else None
     if kind == "boolean":
         return value if isinstance(value, bool) else None
-    # A date is shown as the time since then.
+    # A date is shown as an age.
     if not isinstance(value, str):
         return None
     return age(value, now) if seconds(value) is not None else "<invalid>"

@@ -13,7 +13,7 @@ _REQUESTS, _SECONDS = "apiserver_conversion_webhook_request_total", "apiserver_c
 # Upper bounds of the histograms' buckets, in seconds.
 _BY_TYPE_BOUNDS = tuple(0.001 * 2**step for step in range(15))
 _BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 45, 60)
-# The most series of a histogram. Further types are counted only in the sums of all types.
+# The most series of a histogram by type. The calls of further types are counted only in the histogram of all types.
 _MAX_SERIES = 1000
 
 _Labels = tuple[str, ...]
@@ -23,8 +23,8 @@ _Labels = tuple[str, ...]
 class _Durations:
     """The durations of the calls with the same labels.
 
-    buckets: for each bound, how many calls took longer than the previous bound and at most this one; the last number
-    counts the calls above all bounds.
+    buckets: for each bound, the number of calls above the previous bound and up to this bound; last, the number of
+        calls above all bounds.
     seconds: the sum of the durations.
     """
 

@@ -1,7 +1,7 @@
 """ConversionReviews: makes the request to a conversion webhook, and checks the response.
 
 From apiextensions-apiserver's `pkg/apiserver/conversion/webhook_converter.go`. The versions v1 and v1beta1 of
-ConversionReview differ only in what is checked. Errors have Kubernetes' words.
+ConversionReview differ only in the checks of the response. Errors have Kubernetes' words.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST, _SHOWN = 64 * 1024, 1024
 _ANNOTATIONS_LIMIT = 256 * 1024
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-# Types of failures, as the metrics name them.
+# Types of failures, with their names in the metrics.
 CALL_FAILURE = "conversion_webhook_call_failure"
 MALFORMED = "conversion_webhook_malformed_response_failure"
 PARTIAL = "conversion_webhook_partial_response_failure"
@@ -73,7 +73,7 @@ def review_body(version: str, uid: str, api_version: str, objects: Sequence[byte
     objects: the objects as JSON.
     """
     request = {"uid": uid, "desiredAPIVersion": api_version, "objects": [msgspec.Raw(one) for one in objects]}
-    # Like Kubernetes, the request contains an empty response.
+    # As in Kubernetes, the request contains an empty response.
     response: Object = {"uid": "", "convertedObjects": None, "result": {"metadata": {}}}
     review = {"kind": _KIND, "apiVersion": f"{_GROUP}/{version}", "request": request, "response": response}
     return _encode(review)
@@ -131,7 +131,7 @@ def _checked_object(raw: msgspec.Raw, original: Object, api_version: str, head: 
     try:
         converted: Json = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # The decoder of the review has skipped this object, so its JSON may still be invalid.
+        # The decoder of the review skips objects (msgspec.Raw), so their JSON may be invalid.
         raise ConversionFailed(f"{head} returned invalid {at}: json parse error: {error}", INVALID) from None
     if not isinstance(converted, dict) or not _text(converted, "kind"):
         problem = f"Object 'Kind' is missing in '{bytes(raw)[:_SHOWN].decode(errors='replace')}'"
@@ -159,7 +159,7 @@ def _text(obj: Json, key: str) -> str:
 
 
 def _identity_problem(original: Object, converted: Object) -> str:
-    """Return why a converted object is not the object that was sent, "" when it is (`validateConvertedObject`)."""
+    """Return how name, namespace or UID differ from the original's, "" if they do not (`validateConvertedObject`)."""
     mine, theirs = original.get("metadata"), converted.get("metadata")
     for key, shown in (("name", "name"), ("namespace", "namespace"), ("uid", "UID")):
         expected, received = _text(mine, key), _text(theirs, key)
@@ -169,9 +169,9 @@ def _identity_problem(original: Object, converted: Object) -> str:
 
 
 def _with_restored_metadata(original: Object, converted: Object) -> Object:
-    """Return a converted object with the original's metadata; only its labels and annotations are its own.
+    """Return a converted object with the original's metadata. Only labels and annotations are those of the webhook.
 
-    As Kubernetes' `restoreObjectMeta`. Raises ValueError when its metadata is malformed.
+    Like Kubernetes' `restoreObjectMeta`. Raises ValueError when the converted object's metadata is malformed.
     """
     if "metadata" not in converted:
         raise ValueError("missing metadata in converted object")

@@ -1,4 +1,4 @@
-"""Shared by the conversions of all custom types: the webhook client, the cache of converted objects, the metrics."""
+"""What the conversions of all custom types share: the webhook client, the cache of converted objects, the metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLOSING = "the API server is shutting down"
 class ConversionWebhooks:
     """Calls conversion webhooks.
 
-    client: sends the requests. Close it after `aclose`.
+    client: sends the requests. The caller closes the client after `aclose`.
     kept: the cache of converted objects.
     metrics: the counters of calls.
     """
@@ -40,7 +40,7 @@ class ConversionWebhooks:
             return await task
         except asyncio.CancelledError:
             if self._is_closed and task.cancelled():
-                # `aclose` has cancelled only the call. The request that needs the call must still get an answer.
+                # `aclose` has cancelled only the call. The request that waits for the call must still get a response.
                 raise WebhookPostFailed(_CLOSING) from None
             task.cancel()
             raise
@@ -53,7 +53,7 @@ class ConversionWebhooks:
         return task
 
     async def aclose(self) -> None:
-        """Cancel all calls, so that the requests waiting for them fail now. Later calls fail at once."""
+        """Cancel all calls: requests that wait for them fail immediately. Later calls fail immediately, too."""
         self._is_closed = True
         tasks: list[Awaitable[Any]] = list(self._tasks)
         for task in list(self._tasks):

@@ -9,7 +9,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["ConvertedObjects"]
 
-# The most bytes of JSON that are kept. In memory, the objects take several times as much.
+# The most bytes of JSON in the cache. In memory, the objects take several times as much.
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -23,9 +23,9 @@ class _Kept:
 
 
 class ConvertedObjects:
-    """A cache of converted objects (in Kubernetes, the watch cache). It drops the least recently used objects first.
+    """A cache of converted objects. It drops the least recently used objects first. Kubernetes uses its watch cache.
 
-    size: how many bytes of JSON are kept.
+    size: how many bytes of JSON are in the cache.
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
@@ -34,7 +34,7 @@ class ConvertedObjects:
         self.size = 0
 
     def get(self, owner: object, stored: Object, api_version: str) -> Object | None:
-        """Return the conversion of a stored object that `owner` made, None when it is not in the cache."""
+        """Return a stored object as the converter `owner` has converted it; None when the cache does not have it."""
         key = id(stored), api_version
         found = self._kept.get(key)
         if found is None or found.owner is not owner:
@@ -43,9 +43,9 @@ class ConvertedObjects:
         return found.converted
 
     def keep(self, owner: object, stored: Object, api_version: str, converted: Object, size: int) -> None:
-        """Keep a conversion.
+        """Add a converted object to the cache.
 
-        owner: the converter that made it. stored: the object that was converted. size: bytes of JSON of the object.
+        owner: the converter. stored: the object before the conversion. size: bytes of JSON to count for the object.
         """
         if size > self._most_bytes:
             return

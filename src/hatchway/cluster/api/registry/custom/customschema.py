@@ -43,8 +43,8 @@ class CustomSchema:
         has_defaults: some field has a default.
         has_rules: some part has rules (x-kubernetes-validations).
         selectable: the JSON paths of its selectable fields, for the OpenAPI documents.
-        weight: even a small object counts as having this size (bytes of JSON), because checking it takes long; 0 when
-            checking small objects is cheap.
+        weight: the least size (bytes of JSON) to assume for an object: above 0 when checking even a small object takes
+            long, else 0.
     """
 
     merges_strategically = False
@@ -59,7 +59,7 @@ class CustomSchema:
         size = len(msgspec.json.encode(source))
         self._rules: RuleTree | None = None
         self.has_rules = has_rules(source)
-        # Rules may take long, whatever the size of the object.
+        # Rules may take long even for small objects.
         is_costly = (
             self.has_rules
             or _longest_pattern(self.node) > _LONG_PATTERN
@@ -70,7 +70,7 @@ class CustomSchema:
     def rules(self) -> RuleTree | None:
         """Return the compiled rules, None if there are none. The first call compiles them."""
         if self.has_rules and self._rules is None:
-            # Imported here, since most types have no rules.
+            # Imported here, because most types have no rules.
             from hatchway.cluster.api.registry.custom.rules import compile_rules
 
             self._rules = compile_rules(self.node, is_whole=True)
@@ -99,7 +99,7 @@ class CustomSchema:
         return CheckedObject(whole, tuple(sorted(unknown)))
 
     def apply_defaults(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return the object unchanged: `check` sets the defaults, because unknown fields are found after that."""
+        """Return the object unchanged: `check` sets the defaults, before it looks for unknown fields."""
         return obj
 
     def document_errors(self, body: bytes) -> tuple[str, ...]:
@@ -107,10 +107,10 @@ class CustomSchema:
         return strict_errors(None, body)
 
     def as_read(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return a stored object as the current schema has it: without removed fields, with new defaults.
+        """Return a stored object in the form of the current schema: without removed fields, with new defaults.
 
-        The object itself stays unchanged (`schemaCoercingDecoder` and `unstructuredDefaulter` of
-        `customresource_handler.go`).
+        The argument is not changed. From `schemaCoercingDecoder` and `unstructuredDefaulter` of
+        `customresource_handler.go`.
         """
         if fits(obj, self.root) and not (self.has_defaults and _lacks_defaults(obj, self.node)):
             return obj
@@ -118,15 +118,15 @@ class CustomSchema:
         try:
             set_defaults(found, self.node)
         except ApiError:
-            # The schema got its large defaults only after the object was stored.
+            # The defaults are too large for this object. They were added to the schema after the object was stored.
             return self._pruned(obj)
         return found
 
     def as_converted(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return an object from a webhook without the fields that the version does not have. May change the object.
+        """Return an object from a webhook without the fields that the version does not have. May change the argument.
 
-        As `schemaCoercingConverter`. Raises ValueError when the object is nested too deep, or when the apiVersion, kind
-        or metadata of an object inside it have a wrong type.
+        Like `schemaCoercingConverter`. Raises ValueError when the object is nested too deep, or when the apiVersion,
+        kind or metadata of an embedded object have a wrong type.
         """
         if _is_deep(obj):
             raise ValueError(f"the object is nested too deep: limit is {_MOST_LEVELS} levels")
@@ -135,7 +135,7 @@ class CustomSchema:
         return found
 
     def pruned(self, obj: dict[str, Json]) -> dict[str, Json]:
-        """Return an object without the fields that the version does not have. The object itself stays unchanged."""
+        """Return an object without the fields that the version does not have. The argument is not changed."""
         return obj if fits(obj, self.root) else self._pruned(obj)
 
     def _pruned(self, obj: dict[str, Json]) -> dict[str, Json]:
@@ -167,7 +167,7 @@ def _parts(node: SchemaNode) -> list[SchemaNode]:
 
 
 def _most_alternatives(node: SchemaNode) -> int:
-    """Return how many schemas in allOf, anyOf, oneOf and not may apply to one value at most."""
+    """Return the highest number of schemas in allOf, anyOf, oneOf and not that may apply to one value."""
     most = 0
     waiting = [(node, 0)]
     while waiting:

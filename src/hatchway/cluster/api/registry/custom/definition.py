@@ -6,7 +6,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["CLEANUP_FINALIZER", "condition_is_true", "is_ending", "storage_version"]
 
-# Keeps a definition until its objects are gone.
+# This finalizer keeps a definition until its objects are deleted.
 CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
 
@@ -17,7 +17,7 @@ def condition_is_true(definition: Object, kind: str) -> bool:
 
 
 def is_ending(definition: Object) -> bool:
-    """Return True when the definition is being deleted, so that its type takes no new objects."""
+    """Return True when the definition is being deleted. New objects of its type are then rejected."""
     return "deletionTimestamp" in definition["metadata"] or condition_is_true(definition, "Terminating")
 
 

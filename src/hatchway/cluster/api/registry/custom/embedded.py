@@ -21,7 +21,7 @@ _METADATA = "meta.v1.ObjectMeta"
 
 
 def coerce_metadata(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldPath = None) -> None:
-    """Give metadata the shape of ObjectMeta, in the object itself and in the objects inside it.
+    """Give metadata the shape of ObjectMeta, in an object and in its embedded objects.
 
     unknown: gets a message for each field that is dropped. Raises ValueError, with the reason, when apiVersion, kind or
     metadata have a wrong type.
@@ -46,7 +46,7 @@ def coerce_metadata(value: Json, node: SchemaNode | None, unknown: list[str], pa
 
 
 def embedded_errors(value: Json, node: SchemaNode | None, path: str = "") -> list[Cause]:
-    """Return the errors in apiVersion, kind and metadata of objects inside an object."""
+    """Return the errors in apiVersion, kind and metadata of embedded objects."""
     return list(_errors(value, node, path))
 
 

@@ -1,7 +1,7 @@
 """The string formats that schemas of custom types can demand.
 
-The formats are those of `pkg/apiserver/validation/formats.go` and kube-openapi's `strfmt`. A format that is not listed
-here is ignored, as in Kubernetes.
+The formats are those of `pkg/apiserver/validation/formats.go` and kube-openapi's `strfmt`. As in Kubernetes, all other
+formats are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["FORMATS", "FormatCheck"]
 # Returns True for a string that has the format.
 FormatCheck = Callable[[str], bool]
 
-# Longer strings (in characters) are rejected without trying the regular expressions, which may backtrack.
+# Longer strings (in characters) are rejected without a match, because the regular expressions may backtrack.
 _LONGEST = 4096
 _HEX = "[0-9a-f]"
 _UUID = rf"{_HEX}{{8}}-?{_HEX}{{4}}-?%s{_HEX}{{3}}-?%s-?{_HEX}{{12}}"

@@ -172,7 +172,7 @@ def _condition(inner: str) -> _Step:
 
 
 def _operand(text: str) -> Callable[[Json], list[Json]]:
-    """Return a function that gives the values of one side of a comparison, which is a path or a literal."""
+    """Return a function that gives the values of one operand of a comparison. The operand is a path or a literal."""
     if text[:1] in ("@", "$", "."):
         return JSONPath(text).find
     quoted = _quoted(text, 0)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from hatchway.cluster.api.cel.values import Value, equal
+from hatchway.cluster.api.cel.equality import equal
+from hatchway.cluster.api.cel.values import Value
 
 __all__ = ["KeyedList", "SetList"]
 
-# Elements of these types are found by hashing; other elements by comparing.
+# Elements of these types are found by hash, other elements by comparison with each element.
 _Hashable = str | int | float | bool
 
 
 def _token(value: Value) -> object:
-    """Return a key that is equal for equal values; None for all values that cannot be hashed."""
-    return (isinstance(value, bool), value) if isinstance(value, _Hashable) else None
+    """Return a key that is equal for equal values of one type; None for all values that cannot be hashed."""
+    return (type(value), value) if isinstance(value, _Hashable) else None
 
 
 class SetList(list[Value]):
@@ -21,14 +22,14 @@ class SetList(list[Value]):
     __slots__ = ()
 
     def equal_to(self, other: list[Value]) -> bool:
-        """Return True when the other list has the same elements."""
+        """Return True when `other` has the same elements."""
         if len(self) != len(other):
             return False
         known = {_token(one) for one in other}
         return all(_token(one) in known and (_token(one) is not None or _contains(other, one)) for one in self)
 
     def merged_with(self, other: list[Value]) -> SetList:
-        """Return the union: the other's new elements are appended."""
+        """Return the union: this list, then the elements that only `other` has."""
         known = {_token(one) for one in self}
         found = SetList(self)
         for one in other:
@@ -52,14 +53,14 @@ class KeyedList(list[Value]):
         return tuple(_token(item.get(key)) if isinstance(item, dict) else None for key in self.keys)
 
     def equal_to(self, other: list[Value]) -> bool:
-        """Return True when the other list has equal items for the same keys."""
+        """Return True when `other` has equal items for the same keys."""
         if len(self) != len(other):
             return False
         known = {self._key(one): one for one in other}
         return all(self._key(one) in known and equal(one, known[self._key(one)]) for one in self)
 
     def merged_with(self, other: list[Value]) -> KeyedList:
-        """Return this list with the other list's items added; an item replaces the one with the same keys."""
+        """Return this list with the items of `other`. An item of `other` replaces the item with the same keys."""
         places = {self._key(one): at for at, one in enumerate(self)}
         found = KeyedList(self, self.keys)
         for one in other:

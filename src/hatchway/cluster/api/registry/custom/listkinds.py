@@ -1,4 +1,4 @@
-"""Checks that lists of type set and map have no item twice (`pkg/apiserver/schema/listtype/validation.go`)."""
+"""Checks that lists of type set and map have no duplicate items (`pkg/apiserver/schema/listtype/validation.go`)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _repeated_keys(value: list[Json], node: SchemaNode, path: str) -> Iterator[C
 
 
 def _not_unique(items: Sequence[Json]) -> list[int]:
-    """Return for each group of equal items the index of the second item. Further equal items are not reported."""
+    """Return the index of the second item of each group of equal items. Further equal items are not reported."""
     seen: dict[bytes, int] = {}
     found = []
     for index, item in enumerate(items):

@@ -17,7 +17,7 @@ Json = Any
 
 # The fields that every object has. Their types are fixed, and a schema cannot change them.
 META_FIELDS = frozenset(("apiVersion", "kind", "metadata"))
-# Means "no default". None cannot, because null is a possible default.
+# Means "no default". None cannot mean this, because null is a possible default.
 MISSING: Any = object()
 # The formats of numbers that are checked; other formats are ignored.
 _NUMBER_FORMATS = {"integer": frozenset(("int32", "int64")), "number": frozenset(("float", "double"))}
@@ -29,12 +29,12 @@ class SchemaNode:
 
     Attributes:
         type: string, number, integer, boolean, array, object, or "" for no type.
-        types: the types that a value may have; empty for all. An int-or-string has two.
-        default: MISSING when there is none.
+        types: the types that a value may have; () allows all types. An int-or-string has two types.
+        default: the default; MISSING when there is none.
         scalars: the keys (from `scalar`) of the values of `enum` that are neither objects nor lists.
         default_size: bytes of JSON of the default, 0 without one.
-        additional: the schema of properties that have no schema of their own; True: they may have any value; None:
-            there may be no such properties.
+        additional: the schema of properties that have no schema of their own; True when such properties may have any
+            value; None when such properties are not allowed.
         check_format: checks a string of the node's format; None for formats that are ignored.
         preserve: properties without a schema are kept (x-kubernetes-preserve-unknown-fields).
         embedded: the value is an object with apiVersion, kind and metadata (x-kubernetes-embedded-resource).
@@ -90,7 +90,7 @@ class SchemaNode:
 
 
 def scalar(value: Json) -> tuple[bool, Json]:
-    """Return a key for a string, number, boolean or null. Equal values have equal keys; true and 1 do not."""
+    """Return a key for a string, number, boolean or null. Equal values have equal keys; true does not equal 1."""
     return isinstance(value, bool), value
 
 
@@ -160,7 +160,7 @@ def _pattern(text: str) -> StringPattern | None:
 
 
 def _known_format(format: str, types: tuple[str, ...]) -> str:
-    """Return the format, or "" for one that is ignored for these types (`validation/formats.go`)."""
+    """Return the format, or "" when it is ignored for these types (`validation/formats.go`)."""
     kind = types[0] if len(types) == 1 else ""
     if kind in ("", "string"):
         return format if format.replace("-", "") in FORMATS else ""

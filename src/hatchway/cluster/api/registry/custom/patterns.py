@@ -7,12 +7,12 @@ from typing import Protocol
 
 __all__ = ["StringPattern", "compile_pattern"]
 
-# The most bytes of a compiled pattern. Larger patterns take too long to match, and no known type has one.
+# The most bytes of a compiled pattern. Larger patterns take too long to match, and common custom types have none.
 _MEMORY = 2 << 20
 
 
 class StringPattern(Protocol):
-    """A compiled pattern. source: its text. steps: the length of its program; matching time grows with it."""
+    """A compiled pattern. source: its text. steps: the length of its program. Long programs match slowly."""
 
     source: str
     steps: int

@@ -1,7 +1,7 @@
 """Makes an object fit its custom type: sets defaults and removes unknown fields.
 
 As in apiextensions-apiserver's `pkg/apiserver/schema/defaulting` and `pruning`. The functions change the object in
-place. They never look into apiVersion, kind and metadata of an object.
+place. They never read or change apiVersion, kind and metadata of an object.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _replaces_null(node: SchemaNode) -> bool:
 def prune(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldPath = None) -> None:
     """Remove the fields that the schema does not have.
 
-    node: the value's schema; None: the value has no schema, so all its fields are removed.
+    node: the value's schema; None for a value without a schema, whose fields are all removed.
     unknown: gets a message for each removed field, such as `unknown field "spec.foo"`.
     """
     if node is not None and node.preserve:
@@ -136,7 +136,7 @@ def _prune_known(value: Json, node: SchemaNode | None, unknown: list[str], path:
 
 
 def fits(value: Json, node: SchemaNode | None) -> bool:
-    """Return True when neither `prune` nor `drop_nulls` would change the value. node: as in `prune`."""
+    """Return True when neither `prune` nor `drop_nulls` would change the value. node: the schema, as for `prune`."""
     if isinstance(value, dict):
         embedded, preserve = node is not None and node.embedded, node is not None and node.preserve
         for name, one in value.items():

@@ -20,14 +20,14 @@ __all__ = ["expression_errors", "rule_errors"]
 
 # The highest estimated costs of one rule, and of all rules of a schema.
 _RULE_COST, _TOTAL_COST = 10_000_000, 100_000_000
-# The most characters of all expressions of a schema together. Compiling more would take minutes.
+# The most characters of all expressions of a schema together. Compiling longer expressions would take minutes.
 _MOST_TEXT = 512 * 1024
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _KEY = "x-kubernetes-validations"
 
 
 def rule_errors(source: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    """Yield the errors in the fields of a schema's own rules. The expressions are not checked here.
+    """Yield the errors in the fields of a schema's own rules. `expression_errors` checks the expressions.
 
     path: the schema's field.
     """
@@ -76,8 +76,9 @@ class _RulePlace:
 
     Attributes:
         path: its field.
-        count: how many values an object may have there; None when the number is not limited.
-        uncorrelated: the list or map around it whose old items cannot be matched with the new ones; "" without one.
+        count: how many values an object may have at the place; None when the number is not limited.
+        uncorrelated: the list or map that contains the place and whose old and new items cannot be matched; "" when
+            there is no such list or map.
     """
 
     path: str
@@ -154,7 +155,7 @@ def _errors(node: SchemaNode, declared: DeclaredType | None, place: _RulePlace, 
 
 
 def _type_of(node: SchemaNode) -> DeclaredType | None:
-    # Only schemas with rules need their type, which is derived from all schemas inside them.
+    # Deriving a type takes long, because it reads all inner schemas. Only schemas with rules need the type.
     return declared_type(node, is_whole=node.embedded) if rules_of(node.source) else None
 
 
@@ -182,7 +183,7 @@ def _compiled_errors(found: CompiledRule, at: str, times: int, place: _RulePlace
 
 
 def _shown(rule: Rule) -> dict[str, Any]:
-    """Return a rule as errors show it: with the field names of Kubernetes' Go type."""
+    """Return a rule with the field names of Kubernetes' Go type, for errors."""
     return {
         "Rule": rule.get("rule") or "",
         "Message": rule.get("message") or "",

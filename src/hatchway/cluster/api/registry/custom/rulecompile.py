@@ -45,7 +45,7 @@ class CompiledRule:
 
 
 class RuleCompiler:
-    """Compiles the rules of one place in a schema. declared: the CEL type of the values there."""
+    """Compiles the rules of one place in a schema. declared: the CEL type of the values at this place."""
 
     def __init__(self, declared: DeclaredType) -> None:
         self._declared = declared

@@ -31,7 +31,7 @@ _LONGEST_MESSAGE = 5 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A rule of one schema. path: the field that the rule's error names, relative to the value; "" for the value."""
+    """A rule of one schema. path: the field in the rule's error, relative to the value; "" for the value itself."""
 
     rule: CompiledRule
     path: str
@@ -49,9 +49,9 @@ class RuleTree:
     items: RuleTree | None
 
     def errors(self, obj: Json, old: Json) -> tuple[list[Cause], list[str]]:
-        """Return the errors in an object, and warnings about values that broke a rule before and have not changed.
+        """Return the errors in an object, and warnings about unchanged values that break a rule.
 
-        old: the object that it replaces; None for a new object.
+        old: the former object; None for a new object.
         """
         run = _RuleRun()
         found = [] if obj is None else list(run.check(self, obj, old, "", _Former(obj, old, None)))
@@ -90,7 +90,8 @@ def _reported(rule: Rule, node: SchemaNode) -> str:
 class _Former:
     """Compares a value with its former value: an unchanged value that breaks a rule causes only a warning.
 
-    current: the value. former: its former value; None if not known. parent: the same for the list or object around it.
+    current: the value. former: its former value; None if there is none. parent: the comparison of the list or object
+    that contains the value.
     """
 
     __slots__ = ("_current", "_former", "_is_same", "_parent")
@@ -112,7 +113,7 @@ class _Former:
 
 
 class _Ended(Exception):
-    """Raised to stop: no further rules are run."""
+    """Raised to end the check: no further rules are run."""
 
 
 class _RuleRun:
@@ -240,7 +241,7 @@ def _joined(path: str, below: str) -> str:
 
 
 def _shown(rule: Rule) -> str:
-    """Return the text by which errors name a rule."""
+    """Return the text that stands for a rule in errors."""
     return str(rule.get("message") or rule.get("rule") or "").strip()
 
 
@@ -262,7 +263,7 @@ def _cause(field: str, value: Json, kind: str, detail: str, reason: str | None) 
 
 
 def _correlated(value: list[Json], node: SchemaNode, old: Json) -> list[Json]:
-    """Return for each item of a list of type map the former item with the same keys; None if there is none."""
+    """Return the former item with the same keys for each item of a list of type map; None if there is none."""
     if node.list_type != "map" or not isinstance(old, list):
         return [None] * len(value)
     former: dict[tuple[str, ...], Json] = {}

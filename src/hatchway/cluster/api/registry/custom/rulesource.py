@@ -1,4 +1,4 @@
-"""Finds the rules (x-kubernetes-validations) in a schema, without the code that compiles them."""
+"""Finds the rules (x-kubernetes-validations) in a schema. Does not import the code that compiles rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rule = Mapping[str, Any]
 
 
 def rules_of(source: Mapping[str, Any]) -> list[Rule]:
-    """Return the rules of one schema, without those of its parts."""
+    """Return the rules of one schema, without the rules of its parts."""
     found = source.get("x-kubernetes-validations")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 

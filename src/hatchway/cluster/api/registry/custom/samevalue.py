@@ -1,4 +1,4 @@
-"""Equality of JSON values, where true is not 1."""
+"""Equality of JSON values. Unlike in Python, true does not equal 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scale subresource of custom types. The type says where its fields are (`pkg/registry/customresource/etcd.go`)."""
+"""The scale subresource of custom types, whose definition gives the fields' paths (`customresource/etcd.go`)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ScalePaths:
         return found if isinstance(found, str) else ""
 
     def set_replicas(self, obj: Object, replicas: int) -> None:
-        """Set the wanted number of replicas in an object. Raises ValueError if its parent is not an object."""
+        """Set the wanted number of replicas in an object. Raises ValueError if the field's parent is not an object."""
         *names, last = _names(self.spec)
         for name in names:
             obj = obj.setdefault(name, {})
@@ -61,7 +61,7 @@ class ScalePaths:
         obj[last] = replicas
 
     def errors(self, obj: Object, *, spec: bool) -> list[Cause]:
-        """Return the errors in the fields that a Scale shows. spec: True to check the wanted number, too."""
+        """Return the errors in the fields that a Scale shows. spec: also check the wanted number."""
         found = [*_number_errors(obj, self.spec)] if spec else []
         found += _number_errors(obj, self.status)
         selector = _find(obj, self.selector) if self.selector else None

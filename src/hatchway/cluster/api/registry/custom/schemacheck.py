@@ -60,14 +60,14 @@ def schema_errors(source: Source, path: str, *, has_status: bool) -> list[Cause]
     if not structural:
         causes += _default_errors(source, path)
     causes += _openapi_errors(source, path, _Place())
-    # Expressions can only be checked against a schema without errors.
+    # Expressions can be checked only against a schema without errors.
     return causes or _expression_errors(source, path)
 
 
 def _expression_errors(source: Source, path: str) -> list[Cause]:
     if not has_rules(source):
         return []
-    # Imported here, since most types have no rules.
+    # Imported here, because most types have no rules.
     from hatchway.cluster.api.registry.custom.rulecheck import expression_errors
 
     return expression_errors(source, path)
@@ -133,8 +133,8 @@ def _default_errors(source: Source, path: str, *, inside_metadata: bool = False,
 class _Place:
     """The place of a schema in the whole schema.
 
-    is_root: at the top. in_metadata: inside of apiVersion, kind or metadata. no_defaults: why defaults are forbidden
-    here; "" where they are allowed.
+    is_root: it is the whole schema. in_metadata: it is inside of apiVersion, kind or metadata. no_defaults: why the
+    schema may not have defaults; "" when it may.
     """
 
     is_root: bool = True

@@ -1,7 +1,7 @@
 """Checks that a schema is structural (apiextensions-apiserver `pkg/apiserver/schema/{validation,complete}.go`).
 
-A structural schema declares the type of every field outside of allOf, anyOf, oneOf and not. Only with such a schema can
-objects be pruned and get defaults.
+A structural schema declares the type of every field outside of allOf, anyOf, oneOf and not. Pruning and defaults need
+such a schema.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _metadata_invariants(source: Source, level: _Level, path: str, *, checked: b
 
 
 def _skipped(source: Source) -> frozenset[str]:
-    """Return the paths at which an int-or-string may have an anyOf of `type: integer` and `type: string`."""
+    """Return the keywords in which an int-or-string may have an anyOf of `type: integer` and `type: string`."""
     if source.get("anyOf") == _INT_OR_STRING:
         return frozenset(("anyOf",))
     first = next(iter(_schemas(source, "allOf")), None)
@@ -155,7 +155,7 @@ def _values(source: Source, path: str, skipped: frozenset[str] = frozenset()) ->
 
 
 def _nested(source: Source, path: str, skipped: frozenset[str] = frozenset()) -> Iterator[Cause]:
-    """Check a schema inside of allOf, anyOf, oneOf or not, which may only restrict values."""
+    """Check a schema inside of allOf, anyOf, oneOf or not. Such a schema may only restrict values."""
     yield from _values(source, path, skipped)
     items = _inner(source, "items")
     if items is not None:
@@ -172,7 +172,7 @@ def _nested(source: Source, path: str, skipped: frozenset[str] = frozenset()) ->
 
 
 def _completeness(source: Source, path: str) -> Iterator[Cause]:
-    """Check that every field that allOf, anyOf, oneOf or not restricts is also declared outside of them."""
+    """Check that every field in allOf, anyOf, oneOf or not is also declared outside of them."""
     yield from _covered(source, source, path, path)
     for name, one in _properties(source).items():
         yield from _completeness(one, f"{path}.properties[{name}]")

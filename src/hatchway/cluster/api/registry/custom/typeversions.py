@@ -19,13 +19,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TypeVersions:
-    """The versions of a custom type, also those that are not served.
+    """The versions of a custom type, including versions that are not served.
 
     name: the name of the definition.
     kind: the kind of the objects.
     stored: the apiVersion in which objects are stored.
     schemas: the schema of each version, by its apiVersion.
-    weight: returns the bytes of JSON of a stored object, 0 for a small one.
+    weight: returns the bytes of JSON of a stored object, 0 for a small object.
     """
 
     def __init__(
@@ -43,7 +43,10 @@ class TypeVersions:
         self._weight = weight
 
     def schema(self, api_version: str, direction: str) -> CustomSchema:
-        """Return the schema of a version. direction: `from` or `to`. Raises ApiError 500 when there is none."""
+        """Return the schema of a version. Raises ApiError 500 when there is none.
+
+        direction: whether objects are converted `from` this version or `to` it, for the error.
+        """
         found = self._schemas.get(api_version)
         if found is None:
             text = f"request to convert CR {direction} an invalid group/version: {api_version}"
@@ -51,11 +54,11 @@ class TypeVersions:
         return found
 
     async def read(self, obj: Object) -> Object:
-        """Return a stored object as the current schema of its version has it. Raises ApiError 500 without a schema."""
+        """Return a stored object in the form of its version's current schema. Raises ApiError 500 without a schema."""
         return await run_sized(self._weight(obj), self.schema(obj["apiVersion"], "from").as_read, obj)
 
     async def read_known(self, obj: Object) -> Object:
-        """Return a stored object as the current schema of its version has it; unchanged if there is no such schema."""
+        """Return a stored object in the form of its version's current schema; unchanged if there is no schema."""
         found = self._schemas.get(obj["apiVersion"])
         return await run_sized(self._weight(obj), found.as_read, obj) if found is not None else obj
 
@@ -69,7 +72,7 @@ class TypeVersions:
 
 
 class VersionConverter(Protocol):
-    """A strategy of conversion. Its methods raise ApiError as those of `ObjectConversion` do."""
+    """A strategy of conversion. Its methods raise the same errors as the methods of `ObjectConversion`."""
 
     @property
     def may_wait(self) -> bool:
@@ -77,11 +80,11 @@ class VersionConverter(Protocol):
         ...
 
     async def from_storage(self, objects: Sequence[Object], api_version: str) -> list[Object]:
-        """Convert stored objects. None of them has the version `api_version`."""
+        """Convert stored objects to `api_version`, a version that no object has."""
         ...
 
     async def convert(self, obj: Object, api_version: str) -> Object:
-        """Convert one object. It does not have the version `api_version`."""
+        """Convert one object to `api_version`, a version that it does not have."""
         ...
 
 
@@ -100,7 +103,7 @@ class NoneConverter:
         for obj in objects:
             if pace.due():
                 await pace.rest()
-            # An object may have a version that was removed too early. Unlike Kubernetes, Hatchway returns such objects.
+            # The version of an object may have been removed too early. Unlike Kubernetes, Hatchway returns the object.
             read = await self._versions.read_known(obj)
             found.append(await self._versions.pruned({**read, "apiVersion": api_version}, api_version))
         return found
@@ -166,7 +169,7 @@ class _InPlace:
         return self
 
     async def read(self, objects: Sequence[Object]) -> list[Object]:
-        """Return stored objects as the current schemas of their versions have them."""
+        """Return stored objects in the form of their versions' current schemas."""
         return await _paced(objects, self._versions)
 
     async def write(self, obj: Object) -> Object:

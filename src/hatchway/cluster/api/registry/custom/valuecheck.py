@@ -39,7 +39,7 @@ def check_value(value: Json, node: SchemaNode, path: str, old: Json = MISSING) -
         value: the value, after defaults were set and unknown fields were removed.
         node: its schema.
         path: the value's field, "" for a whole object.
-        old: the value that it replaces; MISSING for a new one.
+        old: the former value; MISSING for a new value.
 
     Raises:
         ApiError: 413 when the object needs more than 500,000 checks.
@@ -127,7 +127,7 @@ def _check_type(value: Json, node: SchemaNode, path: str) -> Iterator[Cause]:
 
 
 def _composite(text: str) -> Cause:
-    # In Kubernetes, these errors name no field.
+    # As in Kubernetes, these errors have no field.
     return Cause("FieldValueInvalid", f'Invalid value: "": {text}', "<nil>")
 
 
@@ -212,7 +212,7 @@ def _check_list(value: list[Json], node: SchemaNode, path: str, old: Json, work:
 
 
 def _correlated(value: list[Json], node: SchemaNode, old: Json) -> list[Json]:
-    """Return for each item the former item with the same keys; MISSING when no single item has them."""
+    """Return the former item with the same keys for each item; MISSING unless exactly one former item has them."""
     if node.list_type != "map" or not isinstance(old, list):
         return [MISSING] * len(value)
     former: dict[tuple[str, ...], Json] = {}

@@ -1,7 +1,7 @@
-"""The strategy Webhook: a server of the user converts objects (apiextensions' `conversion/webhook_converter.go`).
+"""The strategy Webhook: a webhook converts objects (apiextensions' `conversion/webhook_converter.go`).
 
 The objects of a list that have the same stored version are sent together. Converted objects are cached, and several
-readers of one object wait for the same call. In Kubernetes, the watch caches have this effect.
+readers of one object wait for the same call. In Kubernetes, the watch caches make this unnecessary.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LONGEST = 60.0
 _AT_ONCE = 8
 # How many objects of one read are converted at a time.
 _STEP = 500
-# The most that is sent in one call: objects, bytes of JSON, JSON values. A single larger object is sent alone.
+# The limits of one call: objects, bytes of JSON, JSON values. An object above the limits is sent alone.
 _MOST_OBJECTS, _MOST_BYTES, _MOST_VALUES = 100, 1024 * 1024, 10_000
 _encode = msgspec.json.Encoder().encode
 
@@ -51,7 +51,7 @@ class WebhookConverter:
     """Converts the objects of one custom type by its webhook.
 
     versions: the versions of the type.
-    conversion: `spec.conversion` of the definition, which is valid.
+    conversion: a valid `spec.conversion` of a definition.
     webhooks: calls the webhook.
     """
 
@@ -109,7 +109,7 @@ class WebhookConverter:
     def _forget(self, key: tuple[int, str]) -> Any:
         def done(future: asyncio.Future[Object]) -> None:
             del self._pending[key]
-            # The exception is retrieved here, because asyncio would log it if no reader of the object is left.
+            # asyncio logs exceptions that are never retrieved. All readers may have been cancelled meanwhile.
             if not future.cancelled():
                 future.exception()
 
@@ -158,7 +158,7 @@ class WebhookConverter:
         self, batch: list[_Encoded], waiting: list[_Waiting], version: str, api_version: str
     ) -> None:
         converted, size = await self._call(batch, version, api_version)
-        # A webhook may return larger objects than it gets, so an object counts at least its share of the response.
+        # A webhook may return larger objects than it gets. The cache counts at least an object's share of the response.
         share = size // len(batch)
         for (stored, future), (_, data), one in zip(waiting, batch, converted, strict=True):
             self._webhooks.kept.keep(self, stored, api_version, one, max(len(data), share))

@@ -30,7 +30,7 @@ Cells = list[Any]
 class Column:
     """One column of a table.
 
-    wide: True, or a priority above 0, when only `kubectl get -o wide` shows the column. format: `name` for the column
+    wide: True, or a priority above 0, for a column that only `kubectl get -o wide` shows. format: `name` for the column
     with the object's name, else "".
     """
 
@@ -52,14 +52,15 @@ class Column:
 
 
 def no_conditions(_obj: Json) -> list[Json]:
-    """Return no conditions. Most types use this."""
+    """Return no conditions, as for most types."""
     return []
 
 
 class Printer:
     """Makes the table of one type's objects: the columns, and the cells of each object.
 
-    cells: returns the cells of an object, one for each column. Arguments: the object, now in seconds since the epoch.
+    cells: returns the cells of an object, one for each column. Its arguments are the object, and the current time in
+        seconds since the epoch.
     conditions: returns the conditions of an object's row, such as `Completed` for a pod.
     """
 

@@ -67,7 +67,7 @@ def _external_ip(service: Json) -> str:
 
 def _endpoints(obj: Json, now: float) -> Cells:
     subsets = obj.get("subsets") or ()
-    # The remaining combinations of ports and addresses may be very many, so they are only counted.
+    # Only the first combinations of ports and addresses are formatted. The others are only counted: they may be many.
     count = sum(len(one.get("addresses") or ()) * max(1, len(one.get("ports") or ())) for one in subsets)
     shown = itertools.islice((pair for one in subsets for pair in _pairs(one)), _MAX_ENDPOINTS)
     return [name_of(obj), _some(shown, count) or NONE, age_of(obj, now)]

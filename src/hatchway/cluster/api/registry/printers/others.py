@@ -85,7 +85,7 @@ def _lease(obj: Json, now: float) -> Cells:
 
 
 def _event(obj: Json, now: float) -> Cells:
-    """Return the cells of an event of core/v1 or events.k8s.io/v1, which name the same fields differently."""
+    """Return the cells of an event of core/v1 or events.k8s.io/v1. The two APIs have different names for its fields."""
 
     def either(core: str, new: str) -> Any:
         return obj.get(core) or obj.get(new)

@@ -84,7 +84,7 @@ class _PodSummary:
             self.last_restart = finished
 
     def _count_init_containers(self, status: Json, count: int) -> bool:
-        """Count the init containers; return True when one has not finished, and set its state as the pod's reason."""
+        """Count the init containers. If one has not finished, set its state as the pod's reason, and return True."""
         for index, container in enumerate(status.get("initContainerStatuses") or ()):
             self._count(container)
             state = container.get("state", {})
@@ -104,7 +104,7 @@ class _PodSummary:
         return False
 
     def _run(self, status: Json) -> None:
-        # Restarts of finished init containers no longer count; those of sidecars do.
+        # When the containers run, restarts of finished init containers do not count. Restarts of sidecars still count.
         self.restarts, self.last_restart = 0, None
         for container in status.get("initContainerStatuses") or ():
             if container.get("name") in self._sidecars:

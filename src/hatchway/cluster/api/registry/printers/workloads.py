@@ -129,8 +129,8 @@ def _controller_revision(obj: Json, now: float) -> Cells:
 CONTROLLER_REVISION = Printer(
     _controller_revision,
     NAME,
-    Column("Controller", description="The object whose template it has kept"),
-    Column("Revision", "integer", description="Its number; later ones are higher"),
+    Column("Controller", description="The object to which the template belongs"),
+    Column("Revision", "integer", description="The number of the revision; later revisions have higher numbers"),
     AGE,
 )
 

@@ -5,8 +5,8 @@
     decode_protobuf(body)      kubectl's request bodies as JSON-shaped objects
     load().message(gvk)        the schema itself
 
-Strategic merge patch, OpenAPI and tables (`patch/`, `describe/openapi_schemas.py`, `describe/tables.py`) read the same
-table.
+Strategic merge patch (`patch/`), OpenAPI (`describe/openapi_schemas.py`) and field ownership (`fields/atoms.py`) read
+the same table.
 """
 
 from hatchway.cluster.api.registry.schema.check import CheckedObject, ShapeError, check

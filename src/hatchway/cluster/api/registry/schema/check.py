@@ -25,7 +25,7 @@ from hatchway.errors import ApiError, bad_request
 __all__ = ["MAX_STRICT_ERRORS", "CheckedObject", "FieldPath", "ShapeError", "check", "check_part", "show_path"]
 
 Json = Any
-# (path of the parent, name or index). Paths are needed only for messages, so creating them must be cheap.
+# A pair: path of the parent, name or index. Paths are needed only for messages, so creating them must be cheap.
 FieldPath = tuple[Any, str | int] | None
 
 MAX_STRICT_ERRORS = 100
@@ -36,14 +36,14 @@ _GO = {"string": "string", "bytes": "[]uint8", "boolean": "bool", "int32": "int3
        "intOrString": "intstr.IntOrString", "raw": "runtime.RawExtension", "strings": "[]string",
        "json": "v1.JSON", "schemaOrList": "v1.JSONSchemaPropsOrArray", "schemaOrBoolean": "v1.JSONSchemaPropsOrBool",
        "schemaOrStrings": "v1.JSONSchemaPropsOrStringArray"}  # fmt: skip
-# The type that may stand in the place of a message, for each kind with an alternative.
+# Values of these kinds are a message, or have the given Python type instead.
 _ALTERNATIVES: dict[str, type] = {"schemaOrList": list, "schemaOrBoolean": bool, "schemaOrStrings": list}
 
 
 class ShapeError(ApiError):
     """An error 400: the object does not fit its type.
 
-    why: only the reason, without `X in version V cannot be handled as`.
+    why: the reason, without the words `X in version V cannot be handled as a X`.
     """
 
     def __init__(self, gvk: GVK, why: str) -> None:
@@ -106,7 +106,7 @@ def check_part(definition: str, value: Json, path: FieldPath = None) -> tuple[di
     Args:
         definition: the name of its type in the table, such as `meta.v1.ObjectMeta`.
         value: the part.
-        path: where it is in its object, for messages.
+        path: the path of the part in its object, for messages.
 
     Returns:
         The part without the fields that are dropped, and a message for each unknown field.
@@ -203,7 +203,7 @@ def _map(
 
 
 def _alternative(message: TypeDefinition, field: Field, value: Json, path: FieldPath, unknown: list[str]) -> Json:
-    """Check a message, or the list or boolean that may stand in its place (apiextensions' `v1/marshal.go`)."""
+    """Check a value of a kind in `_ALTERNATIVES` (apiextensions' `v1/marshal.go`)."""
     ref, other = _ref(field), _ALTERNATIVES[field.kind]
     if type(value) is dict:
         return _object(ref, value, path, unknown, message, field)

@@ -1,8 +1,8 @@
 """Sets default values, as `SetDefaults_*` in Kubernetes' `pkg/apis/*/v1/defaults.go`.
 
-There are two tables of functions: TYPES sets the defaults of a definition's values, wherever these are in an object;
-KINDS sets the defaults that depend on the whole object. The walk follows the schema table, and visits only parts that
-contain a type with defaults.
+There are two tables of functions. The functions in TYPES set the defaults of one definition, wherever its values are in
+an object. The functions in KINDS set the defaults that depend on the whole object. The walk through an object follows
+the schema table, and visits only parts that contain a type with defaults.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MAX_INT32 = 2**31 - 1
 
 
 def apply_defaults(gvk: tuple[str, str, str], obj: Json) -> Json:
-    """Set the defaults of `obj`, which has passed `check`, in place, and return it.
+    """Set the defaults of an object in place, and return the object. obj: has passed `check`.
 
-    Idempotent: values that are set stay as they are. Objects of kinds without defaults are returned unchanged.
+    Values that are already set do not change. Objects of kinds without defaults are returned unchanged.
     """
     message = load().message(gvk)
     whole = KINDS.get(message.name)
@@ -38,7 +38,7 @@ def apply_defaults(gvk: tuple[str, str, str], obj: Json) -> Json:
 
 @functools.cache
 def _plan(name: str) -> tuple[Callable[[Json], None] | None, tuple[tuple[str, str, str], ...]]:
-    """Return a type's own function for defaults, or None, and its fields (name, container, type) to visit."""
+    """Return a type's function in TYPES (or None), and the fields to visit, each as (name, container, type)."""
     return TYPES.get(name), tuple(
         (field.name, field.container, field.ref)
         for field in load().definitions[name].fields.values()
@@ -77,7 +77,7 @@ def _pod_spec(spec: Json) -> None:
     spec.setdefault("securityContext", {})
     spec.setdefault("terminationGracePeriodSeconds", 30)
     spec.setdefault("schedulerName", "default-scheduler")
-    # This field has two names. Both always have the same value.
+    # The pod's account is in two fields, which always have the same value.
     account = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if account:
         spec["serviceAccountName"] = spec["serviceAccount"] = account
@@ -246,7 +246,7 @@ def _stateful_set(stateful_set: Json) -> None:
         if not retention.get(field):
             retention[field] = "Retain"
     for template in spec.get("volumeClaimTemplates", ()):
-        # Older clients need apiVersion and kind here (`pkg/apis/apps/v1/conversion.go`).
+        # Old clients need the apiVersion and kind of each claim template (`pkg/apis/apps/v1/conversion.go`).
         template["apiVersion"], template["kind"] = "v1", "PersistentVolumeClaim"
         _claim(template)
 
@@ -301,7 +301,7 @@ def _subject(subject: Json) -> None:
 
 
 def _limit_range_item(item: Json) -> None:
-    """Complete the amounts of containers: the maximum is the default limit, which is the default request."""
+    """Complete the amounts for containers: `default` from `max`, and `defaultRequest` from `default`, then `min`."""
     if item.get("type") != "Container":
         return
     limits, requests = item.setdefault("default", {}), item.setdefault("defaultRequest", {})

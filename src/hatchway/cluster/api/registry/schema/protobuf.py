@@ -1,8 +1,8 @@
 r"""Decodes objects in Kubernetes' protobuf encoding by the schema table: request bodies of kubectl and typed clients.
 
-A body is the magic number `k8s\0` and a `runtime.Unknown` (apimachinery's `runtime/serializer/protobuf`). The latter
-contains the TypeMeta and the raw message. The result has the shape of JSON. Bodies are not trusted: lengths, depths,
-wire types and numbers are checked, and no memory is allocated because of a length that a client has sent.
+A body is the magic number `k8s\0` and a `runtime.Unknown` (apimachinery's `runtime/serializer/protobuf`). The
+`runtime.Unknown` contains the TypeMeta and the raw message. The result has the shape of JSON. Bodies are not trusted:
+lengths, depths, wire types and numbers are checked, and a length sent by a client never causes an allocation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class _Malformed(Exception):
 
 
 class _DecodeBudget:
-    """Counts how many more fields a body may have; a field takes at least two bytes."""
+    """Counts how many more fields a body may have.
+
+    Without this limit, a body could have very many fields, because a field may take only two bytes.
+    """
 
     __slots__ = ("left",)
 
@@ -41,7 +44,7 @@ class _DecodeBudget:
         self.left = MAX_VALUES
 
     def use(self, count: int) -> None:
-        """Take `count` fields from the budget. Raises ApiError 413 when it is used up."""
+        """Take `count` fields from the budget. Raises ApiError 413 when the budget is used up."""
         self.left -= count
         if self.left < 0:
             raise too_many_values()
@@ -284,7 +287,7 @@ def _value(field: Field, data: bytes, at: int, end: int, depth: int, budget: _De
 def _alternative(
     field: Field, data: bytes, parts: list[tuple[int, int, int, int]], depth: int, budget: _DecodeBudget
 ) -> Any:
-    """Decode a schema, or the list or boolean that may stand in its place (apiextensions' `v1/generated.proto`)."""
+    """Decode a value of the kind schemaOrList, schemaOrBoolean or schemaOrStrings (`v1/generated.proto`)."""
     definition = load().definitions[field.ref]
     boolean = field.kind == "schemaOrBoolean"
     schemas: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
 """Encodes objects of built-in types in Kubernetes' protobuf encoding by the schema table: the inverse of `protobuf.py`.
 
-Kubernetes writes some empty values. They are left out here where a decoder then gets the same value. Objects come from
-the store, so their shape is known to be right. Fields that are not in the table are left out.
+Kubernetes writes some empty values. Hatchway leaves them out when a decoder gets the same value without them. Objects
+are not checked, because they come from the store. Fields that are not in the table are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Writer = Callable[[Any], bytes]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _json = msgspec.json.Encoder().encode
-# These kinds are not in the published schema, but have protobuf numbers: metadata 1, items 2.
+# These kinds are not in the published schema. Their fields have the protobuf numbers 1 (metadata) and 2 (items).
 _METADATA_KINDS = ("PartialObjectMetadata", "PartialObjectMetadataList")
 
 
@@ -54,7 +54,7 @@ def list_item(item: tuple[str, str, str] | str, obj: Json) -> bytes:
 
 
 def encode_whole_list(head: Json, items: list[bytes]) -> bytes:
-    """Encode a list, with its envelope. head: apiVersion, kind, metadata. items: as `list_item` returns them."""
+    """Encode a list, with its envelope. head: apiVersion, kind, metadata. items: results of `list_item`."""
     parts = [length_delimited(1, _message("meta.v1.ListMeta", head.get("metadata") or {}))]
     parts += [length_delimited(2, one) for one in items]
     return _envelope(head["apiVersion"], head["kind"], b"".join(parts))
@@ -139,7 +139,7 @@ def _content(field: Field) -> tuple[int, _Writer]:
 
 
 def _alternative(kind: str, ref: str, value: Any) -> bytes:
-    """Encode a schema, or the value in its place: a list of schemas, a boolean or a list of strings."""
+    """Encode a value of the kind schemaOrList, schemaOrBoolean or schemaOrStrings."""
     if kind == "schemaOrBoolean":
         if isinstance(value, bool):
             return _ALLOWS + (b"\x01" if value else b"\x00")

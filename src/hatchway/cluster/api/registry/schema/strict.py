@@ -63,8 +63,8 @@ def strict_errors(gvk: tuple[str, str, str] | None, body: bytes) -> tuple[str, .
 def _may_repeat(body: bytes) -> bool:
     """Return False if the document has no duplicate fields.
 
-    Decoding keeps only one of several duplicates. So encoding the result again gives fewer colons than the document
-    has, unless the document has escape sequences that mean colons.
+    Decoding keeps only one of several duplicates. When the result is encoded again, it therefore has fewer colons than
+    the document. A colon may also be written as an escape sequence, so bodies with such sequences may have duplicates.
     """
     if b"\\u" in body:
         return True

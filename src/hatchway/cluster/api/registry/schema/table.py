@@ -1,8 +1,8 @@
 """Loads the schema table: the facts about every type that the server knows.
 
 `scripts/update-schema` generates `table.json` from Kubernetes' published OpenAPI, `types.go` and `generated.proto`
-files. Checking, pruning, defaulting, patching, OpenAPI, tables and protobuf all read this one table. Names of
-definitions are shortened: `core.v1.PodSpec` stands for OpenAPI's `io.k8s.api.core.v1.PodSpec`, `meta.v1.ObjectMeta` for
+files. Checks, defaults, patches, field ownership, OpenAPI and protobuf all read this one table. Names of definitions
+are shortened: `core.v1.PodSpec` stands for OpenAPI's `io.k8s.api.core.v1.PodSpec`, `meta.v1.ObjectMeta` for
 `io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta`.
 """
 
@@ -23,7 +23,7 @@ _AGGREGATOR, _EXTENSIONS = "apiregistration.", "apiextensions."
 
 
 class GVK(NamedTuple):
-    """A kind: group ("" is the core group), version, kind. Plain triples are accepted wherever a GVK is."""
+    """A kind: group ("" is the core group), version, kind. A plain tuple is accepted wherever a GVK is accepted."""
 
     group: str
     version: str
@@ -50,17 +50,17 @@ class Field(msgspec.Struct, omit_defaults=True, gc=False):
 
     kind: the kind of one element: `string`, `bytes` (base64 in JSON), `boolean`, `int32`, `int64`, `double`, `time`,
         `microTime`, `quantity`, `intOrString`, `raw` (any JSON object), `json` (any JSON value), `strings` (a list of
-        strings that is a message in protobuf), `message` (`ref` names its type), or one of `schemaOrList`,
-        `schemaOrBoolean` and `schemaOrStrings` (a message of the type `ref`; or a list of such messages, a boolean or
-        a list of strings in its place).
+        strings that is a message in protobuf), `message` (`ref` names its type), `schemaOrList` (a message of the type
+        `ref`, or a list of such messages), `schemaOrBoolean` (such a message, or a boolean), `schemaOrStrings` (such
+        a message, or a list of strings).
     container: "" for one element, `list`, or `map` (of elements by string).
     number: the protobuf field number. pointer: a missing field differs from a zero value (a pointer in Go).
     always: a struct that Kubernetes writes even when it is empty (`status: {}`).
     left_out: a required field that Kubernetes does not write when it is empty (`omitempty`).
     list_type, map_keys: `atomic`, `set` or `map` with its keys (x-kubernetes-list-type). map_type: `atomic` or "".
     strategy, merge_key: the values for strategic merge patch (`merge`, `replace`, `merge,retainKeys` ...).
-    enum: the published values of the type; other values may be accepted, too.
-    go: the Go type (without pointer) if it cannot be derived from the other attributes; error messages name it.
+    enum: the published values of the type. The server may accept other values.
+    go: the Go type (without pointer) in error messages; "" if it can be derived from the other attributes.
     """
 
     name: str
@@ -93,7 +93,7 @@ class TypeDefinition(msgspec.Struct, omit_defaults=True, dict=True):
     """A type.
 
     go: the name in errors, such as `v1.PodSpec`.
-    own: the fields in Kubernetes' order, without those of embedded structs.
+    own: the fields in Kubernetes' order, without the fields of embedded structs.
     inline: the embedded structs.
     gvks: the kinds that have this type; [] for a part of other types.
     atomic: a value has one owner as a whole (x-kubernetes-map-type: atomic).
@@ -109,7 +109,7 @@ class TypeDefinition(msgspec.Struct, omit_defaults=True, dict=True):
 
     @functools.cached_property
     def fields(self) -> dict[str, Field]:
-        """Return the JSON fields by name, including those of embedded structs."""
+        """Return the JSON fields by name, including the fields of embedded structs."""
         found: dict[str, Field] = {}
         for part in self.inline:
             found.update(load().definitions[part.ref].fields)
@@ -125,7 +125,7 @@ class TypeDefinition(msgspec.Struct, omit_defaults=True, dict=True):
 
     @functools.cached_property
     def always(self) -> tuple[Field, ...]:
-        """Return the fields that are always present. A field that is not set is present as an empty object."""
+        """Return the fields that Kubernetes always writes. A field that is not set is written as an empty object."""
         return tuple(field for field in self.fields.values() if field.always)
 
 
@@ -176,6 +176,6 @@ def openapi_name(name: str) -> str:
 
 @functools.cache
 def load() -> Schema:
-    """Return the table. It is read once in the life of the process."""
+    """Return the table. Each process reads the file once."""
     data = (Path(__file__).parent / "table.json").read_bytes()
     return Schema(msgspec.json.decode(data, type=dict[str, TypeDefinition]))

@@ -26,7 +26,7 @@ class TypeSchema(Protocol):
         ...
 
     def document_errors(self, body: bytes) -> tuple[str, ...]:
-        """Return the errors of strict decoding in a JSON document that has a duplicate field, else ()."""
+        """Return the errors of strict decoding in a JSON document; () when it has no duplicate field."""
         ...
 
     @property

@@ -1,6 +1,6 @@
 """RBAC objects (rbac/v1): the validation of Kubernetes' `pkg/apis/rbac/validation`.
 
-`admission/escalation.py` checks that a client grants only rights that it has itself.
+`admission/escalation.py` checks that clients grant only rights that they have themselves.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RoleStrategy(_RbacStrategy):
                 causes.append(v.required(at, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
             terms = sum(max(1, v.selector_terms(one)) for one in selectors)
             if terms > v.MAX_SELECTOR_TERMS:
-                # The number is limited because all ClusterRoles are matched again after each change of a ClusterRole.
+                # The number is limited, because each change of a ClusterRole matches all ClusterRoles again.
                 causes.append(v.too_many(at, terms, v.MAX_SELECTOR_TERMS))
                 selectors = []
             for index, selector in enumerate(selectors):

@@ -40,11 +40,11 @@ class PolicyStrategy(AdmissionPolicyStrategy):
     """The rules of ValidatingAdmissionPolicies."""
 
     def prepare_create(self, ctx: Any, obj: Object) -> None:
-        """Drop the status, which only the subresource `status` may set."""
+        """Drop the status, because only the subresource `status` may set it."""
         obj["status"] = {}
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in a policy, including those in its expressions."""
+        """Return the errors in a policy, including errors in its expressions."""
         return list(_policy(obj["metadata"].get("name") or "", obj.get("spec") or {}))
 
 
@@ -121,7 +121,7 @@ def _validation(one: Json, at: str, compiler: Any) -> Iterator[Cause]:
 def _binding(spec: Json) -> Iterator[Cause]:
     yield from binding_errors(spec)
     if spec.get("matchResources") is not None:
-        # This is the spelling in Kubernetes' errors.
+        # Kubernetes' errors contain this misspelling.
         yield from matching_errors(spec["matchResources"], "spec.matchResouces")
     actions, at = spec.get("validationActions") or [], "spec.validationActions"
     for index, one in enumerate(actions):

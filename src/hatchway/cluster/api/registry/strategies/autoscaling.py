@@ -44,7 +44,7 @@ class HorizontalPodAutoscalerStrategy(Strategy):
     requires_spec = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set the minimum (1 replica), the target (80 % of the CPU), and what a given behavior leaves out."""
+        """Set the minimum (1 replica) and the target (80 % of the CPU), and complete `spec.behavior` if it is set."""
         spec = obj["spec"]
         spec.setdefault("minReplicas", 1)
         if not spec.get("metrics"):
@@ -57,7 +57,7 @@ class HorizontalPodAutoscalerStrategy(Strategy):
                 behavior[key] = {**rules, **{name: value for name, value in given.items() if value is not None}}
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas and no metrics: Kubernetes always writes both, so clients expect them."""
+        """Set a status without replicas and metrics. Kubernetes always writes these fields, so clients expect them."""
         obj["status"] = {"desiredReplicas": 0, "currentMetrics": None}
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -1,7 +1,7 @@
 """Conversion between autoscaling/v1 and autoscaling/v2 (`pkg/apis/autoscaling/v1/conversion.go`).
 
-Objects are stored as v2. A v1 object has annotations for everything that has no field in v1; their values are JSON in
-the types of v1. So a client of v1 can read an object and write it back without loss.
+Objects are stored as v2. A v1 object has annotations for the fields that v1 lacks. Their values are JSON, in the types
+of v1. A client of v1 can therefore read an object and write it back without loss.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _parsed(text: str) -> Any:
 
 
 def _without_cpu(metrics: list[Json], key: str) -> tuple[list[Json], int | None]:
-    """Return the metrics without the first metric of CPU utilization, and the value of that metric or None."""
+    """Return the metrics without the first metric of CPU utilization, and the value of this metric (or None)."""
     for index, one in enumerate(metrics):
         source = one.get("resource") or {}
         value = (source.get(key) or {}).get("averageUtilization")

@@ -1,11 +1,11 @@
 """The rules that a type may override. The defaults are the rules of ordinary types.
 
-A strategy is stateless: there is one instance per row of the registry. The verbs in `verbs.py` call its methods in the
-order of kube-apiserver's registry stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare →
-validate. Methods may change their argument `obj` in place. They must not change `old`, which is shared.
+Each row of the registry has one strategy, which serves all requests. The verbs (`operations/verbs.py`) call its methods
+in the order of kube-apiserver's stores (apiserver `registry/generic/registry/store.go`): default → admit → prepare →
+validate. Methods may change their argument `obj` in place. They must not change `old`, because it is shared.
 
 For a large object, all methods except `before_create`, `check_deletion` and `allocate` are called on a worker thread.
-On this thread a strategy may only look up single objects in the store (`latest`, `get`).
+On this thread, a strategy may use only the store's methods `latest` and `get`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from hatchway.cluster.auth.user import UserInfo
 from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
-# A function that reads the value of an object for a field selector.
+# A function that reads the value of one field of an object, for field selectors.
 FieldReader = Callable[[Object], str]
 
 
 @dataclass(frozen=True, slots=True)
 class WriteContext:
-    """The parts of a request that a strategy may use. `now`: RFC 3339 in seconds, UTC. `warnings`: Warning headers."""
+    """The parts of a request that a strategy may use.
+
+    now: RFC 3339 in seconds, UTC. warnings: texts for the response's Warning headers, to which a strategy may append.
+    """
 
     store: Store
     user: UserInfo
@@ -69,19 +72,20 @@ class Strategy:
     return_deleted = False
     # True when every stored object must have a spec, because other code relies on it.
     requires_spec = False
-    # True when its objects grant rights, so their writer must have these (`admission/escalation.py`, `paramaccess.py`).
+    # True when the type's objects grant rights. The client must have these rights (`admission/escalation.py`,
+    # `paramaccess.py`).
     grants_rights = False
-    # True when a new object gets an empty status, without which a JSON patch of the status would fail.
+    # True when a new object gets an empty status. Without it, a JSON patch of the status would fail.
     empty_status = False
-    # The propagation policy for a DELETE that names none (`DefaultGarbageCollectionPolicy`); "" for Background.
+    # The propagation policy of a DELETE without a policy (`DefaultGarbageCollectionPolicy`); "" for Background.
     default_propagation = ""
-    # The warning for a DELETE that names no propagation policy; "" for none.
+    # The warning about a DELETE without a propagation policy; "" for no warning.
     propagation_warning = ""
     # True when a finalizer must have a domain or be one of Kubernetes' own. Custom types allow any finalizer.
     qualifies_finalizers = True
-    # True when checking even a small object may take long, so that it must be done on the worker thread.
+    # True when checking even a small object may take long. All checks are then made on the worker thread.
     is_costly = False
-    # The warning that every client of the type gets; "" for none.
+    # The warning in every response about the type; "" for no warning.
     deprecation = ""
     # Field selectors beyond metadata.name and metadata.namespace.
     selectable: Mapping[str, FieldReader] = MappingProxyType({})
@@ -94,7 +98,7 @@ class Strategy:
         """Set defaults that the schema does not have, on create and update."""
 
     async def before_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Wait for another object that the new object needs and that a controller is about to create."""
+        """Wait for another object that the new object needs, if a controller is about to create it."""
 
     def check_deletion(self, obj: Object) -> None:
         """Raise ApiError 403 when the object must not be deleted."""
@@ -103,38 +107,38 @@ class Strategy:
         """Raise ApiError for an object that the type never accepts (see also `api/admission/`)."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the fields that the server owns, and drop those that clients may not set. Raises ApiError."""
+        """Set the fields that only the server sets, and drop fields that clients may not set. Raises ApiError."""
         if self.has_status(obj):
             obj.pop("status", None)
         if self.empty_status:
             obj["status"] = {}
 
     def allocate(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Allocate values that must be unique, and check the values that the object has already.
+        """Allocate values that must be unique, and check such values that the object already has.
 
         `old` is None on create. The method must be quick, because it always runs on the event loop. Raises ApiError.
         """
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep the status, which only the subresource `status` may change."""
+        """Keep the stored status, because only the subresource `status` may change it."""
         keep(obj, old, "status")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Undo a status update's changes outside of status and metadata."""
+        """Undo all changes outside of status and metadata in an update of the subresource `status`."""
         for key in set(obj) | set(old):
             if key not in ("status", "metadata", "kind", "apiVersion"):
                 keep(obj, old, key)
 
     def has_status(self, obj: Object) -> bool:
-        """Return True when creating the object drops the status that a client sent."""
+        """Return True when a create request drops the client's status, which only the subresource `status` may set."""
         return True
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return all errors in a new object except those in its metadata and those that its schema finds."""
+        """Return all errors in a new object, except errors in its metadata and errors that its schema finds."""
         return []
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return all errors in an update; by default, the errors that `validate` finds in the new object."""
+        """Return all errors in an update. By default, these are the errors that `validate` finds."""
         return self.validate(obj)
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
@@ -146,9 +150,9 @@ class Strategy:
         return []
 
     def grace_period(self, obj: Object, asked: int | None) -> int | None:
-        """Return how many seconds a deletion waits until it is confirmed; None for a deletion at once.
+        """Return how many seconds a deletion waits for its confirmation; None when the object is deleted immediately.
 
-        asked: the number of seconds that the client asks for; None if it does not say.
+        asked: the number of seconds in the client's request; None if the request has no number.
         """
         return None
 
@@ -161,7 +165,7 @@ class Strategy:
         return bool(obj["metadata"].get("finalizers"))
 
     def stays(self, obj: Object, old: Object) -> bool:
-        """Return True when a deleted object stays although the change leaves it without metadata.finalizers."""
+        """Return True when an object being deleted stays in the store after the update that removes its finalizers."""
         return False
 
     def scale_selector(self, obj: Object) -> Object | None:
@@ -170,7 +174,7 @@ class Strategy:
         return found
 
     def changed(self, obj: Object, old: Object) -> bool:
-        """Return True when an update makes a new generation: it has changed more than metadata and status."""
+        """Return True when an update has changed more than metadata and status, and so increases the generation."""
         return any(obj.get(key) != old.get(key) for key in set(obj) | set(old) if key not in ("metadata", "status"))
 
 
@@ -186,7 +190,7 @@ _trailing_dash = re.compile("-+$").sub
 
 
 def _masked(prefix: str) -> str:
-    # As in `maskTrailingDash`: a generateName may end with a dash, because the random suffix follows.
+    # A generateName may end with a dash, because the random suffix follows (`maskTrailingDash`).
     return _trailing_dash(lambda dashes: "a" * len(dashes[0]), prefix) if len(prefix) > 1 else prefix
 
 

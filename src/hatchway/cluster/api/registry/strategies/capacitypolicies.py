@@ -1,4 +1,7 @@
-"""Validates the device capacity that a claim requests (`validateRequestPolicy` in `pkg/apis/resource/validation`)."""
+"""Validates the `requestPolicy` of a device's capacity, which limits the amounts that claims may request.
+
+From `validateRequestPolicy` in `pkg/apis/resource/validation`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _NANO = 10**9
 
 
 def validate_policy(policy: Json, capacity: Amount, at: str) -> list[Cause]:
-    """Return the errors in a policy. capacity: the whole capacity of the device."""
+    """Return the errors in a `requestPolicy`. capacity: the value of the device's capacity. at: the policy's path."""
     values, limits, default = policy.get("validValues") or [], policy.get("validRange"), policy.get("default")
     if values and limits is not None:
         text = 'exactly one policy can be specified, cannot specify "validValues" and "validRange" at the same time'

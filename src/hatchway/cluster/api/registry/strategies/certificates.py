@@ -46,7 +46,7 @@ class CertificateSigningRequestStrategy(Strategy):
         return v.path_segment(name)
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the fields that name the client; drop a status that the client sent."""
+        """Set the fields that name the client; drop the client's status."""
         spec = obj.setdefault("spec", {})
         for key in ("username", "uid", "groups", "extra"):
             spec.pop(key, None)
@@ -102,7 +102,7 @@ class CertificateSigningRequestStrategy(Strategy):
         return causes
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return no errors: spec and status do not change here."""
+        """Return no errors, because `prepare_update` keeps spec and status."""
         return []
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
@@ -121,7 +121,7 @@ class CertificateSigningRequestStrategy(Strategy):
 
 
 def stamp_conditions(obj: Object, old: Object, now: str) -> None:
-    """Set the times that conditions lack (`populateConditionTimestamps`). Changes `obj`."""
+    """Set missing times of conditions in `obj` (`populateConditionTimestamps`)."""
     former = {one.get("type"): one for one in _status(old).get("conditions") or ()}
     for one in _status(obj).get("conditions") or ():
         if not one.get("lastUpdateTime"):
@@ -179,7 +179,7 @@ def _status(obj: Object) -> Json:
 
 
 def _bytes(text: str) -> str:
-    """Return bytes as an error message shows them: at most 100 characters of their base64."""
+    """Return bytes for an error message: at most 100 characters of their base64."""
     return text if len(text) <= 100 else text[:100] + "..."
 
 

@@ -1,4 +1,4 @@
-"""Validates the status of ResourceClaims: allocations, consumers, and the statuses of devices, which drivers write.
+"""Validates the status of ResourceClaims: allocations, consumers, and the statuses of devices from their drivers.
 
 From `ValidateResourceClaimStatusUpdate` in `pkg/apis/resource/validation`.
 """
@@ -134,7 +134,7 @@ def _config(found: Json, at: str, names: RequestNames) -> list[Cause]:
 
 
 def binding_conditions(found: Json, at: str) -> list[Cause]:
-    """Return the errors in the conditions that must hold before a pod is bound (`validateDeviceBindingParameters`)."""
+    """Return the errors in bindingConditions and bindingFailureConditions (`validateDeviceBindingParameters`)."""
     good, bad = found.get("bindingConditions") or [], found.get("bindingFailureConditions") or []
     causes: list[Cause] = []
     for key, names in (("bindingConditions", good), ("bindingFailureConditions", bad)):

@@ -1,4 +1,4 @@
-"""The field `spec.conversion` of CustomResourceDefinitions: defaults and validation.
+"""Defaults and validation of the field `spec.conversion` of CustomResourceDefinitions.
 
 From apiextensions-apiserver's `pkg/apis/apiextensions/validation/validation.go` (`validateCustomResourceConversion`)
 and `v1/defaults.go`. Messages use the field names of Kubernetes' internal type: `webhookClientConfig`.
@@ -57,7 +57,7 @@ def conversion_errors(conversion: Source, before: Source | None) -> list[Cause]:
     else:
         causes += _client_errors(config, before)
     known = ((before or {}).get("webhook") or {}).get("conversionReviewVersions") or []
-    # If the stored definition names no known version, the new one need not, either.
+    # If the stored list has no version that the server knows, the new list does not need such a version.
     needs_known = not known or bool(set(known) & set(REVIEW_VERSIONS))
     at = f"{_AT}.conversionReviewVersions"
     return causes + review_version_errors(versions, at, detail="", needs_known=needs_known)
@@ -78,6 +78,6 @@ def _client_errors(config: Source, before: Source | None) -> list[Cause]:
 
 
 def _had_bad_bundle(before: Source | None) -> bool:
-    """Return True when the stored bundle is invalid already. Then a change need not repair it."""
+    """Return True when the stored bundle is invalid. In this case, the new bundle may be invalid, too."""
     former = (((before or {}).get("webhook") or {}).get("clientConfig") or {}).get("caBundle") or ""
     return bool(former) and bool(bundle_errors(former, ""))

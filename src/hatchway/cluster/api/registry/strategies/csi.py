@@ -1,6 +1,6 @@
 """The types of CSI drivers (storage.k8s.io/v1): validation (`pkg/apis/storage/validation`).
 
-The cluster has no driver. These objects are only stored, for clients that read or write them.
+The cluster has no driver: these objects are only stored and served.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class CSINodeStrategy(Strategy):
 
 
 class CSIStorageCapacityStrategy(Strategy):
-    """CSIStorageCapacities: how much a driver can provision in a part of the cluster."""
+    """CSIStorageCapacities: the capacity that a driver can provision in a part of the cluster."""
 
     def has_status(self, obj: Object) -> bool:
         """Return False: the type has no status."""

@@ -32,11 +32,11 @@ class CustomStrategy(Strategy):
 
     Args:
         schema: its schema.
-        has_status: True if it has the subresource `status`; then only this subresource changes the status.
+        has_status: the type has the subresource `status`, which alone may change the status.
         scale: the paths of the fields of its Scale; None if it has no Scale.
         selectable: the paths of its selectable fields.
         deprecation: the warning that every client of the version gets; "" for none.
-        is_ending: the definition is being deleted, so that no objects can be created.
+        is_ending: the definition is being deleted. Objects cannot be created then.
     """
 
     generation = True
@@ -57,7 +57,7 @@ class CustomStrategy(Strategy):
         self._has_status = has_status
         self._scale = scale
         self._is_ending = is_ending
-        # The object that was validated last, and the warnings about its unchanged values that break rules.
+        # The object that `validate` checked last, and the warnings about its unchanged values that break rules.
         self._unchanged: tuple[Object | None, list[str]] = (None, [])
         self.deprecation = deprecation
         self.selectable: Mapping[str, FieldReader] = MappingProxyType(
@@ -75,22 +75,22 @@ class CustomStrategy(Strategy):
             raise ApiError(405, "MethodNotAllowed", message, {"group": ctx.group, "kind": ctx.plural})
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep the status, if only its subresource may change it."""
+        """Keep the status, if the type has the subresource `status`."""
         if self._has_status:
             keep(obj, old, "status")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Undo all changes except those of the status."""
+        """Undo all changes outside of the status."""
         for key in set(obj) | set(old):
             if key != "status":
                 keep(obj, old, key)
 
     def changed(self, obj: Object, old: Object) -> bool:
-        """Return True when anything but metadata has changed."""
+        """Return True when anything except metadata has changed."""
         return any(not same_value(obj.get(key), old.get(key)) for key in set(obj) | set(old) if key != "metadata")
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in an object: in values, the Scale's fields and embedded objects, and duplicate items."""
+        """Return the errors in the values, the Scale's fields, the embedded objects and the lists of an object."""
         causes = check_value(obj, self._schema.node, "")
         if self._scale is not None:
             causes += self._scale.errors(obj, spec=True)
@@ -117,19 +117,20 @@ class CustomStrategy(Strategy):
         return causes + self._broken_rules(causes, obj, old)
 
     def _broken_rules(self, causes: list[Cause], obj: Object, old: Object | None) -> list[Cause]:
-        """Return the errors of the type's rules. causes: all other errors. With some of them, the rules are not run."""
+        """Return the errors of the type's rules. causes: all other errors; after some errors, rules are not run."""
         rules = self._schema.rules()
         if rules is None:
             return []
         if any(one.reason in BLOCKING for one in causes):
             return [v.invalid("<nil>", None, _NOT_CHECKED)]
         found, warnings = rules.errors(obj, old)
-        # Writes of types with rules are checked on one thread, so none comes between `validate` and `warnings`.
+        # Writes of types with rules are checked one after the other on one thread. No other write can therefore come
+        # between the calls of `validate` and `warnings`.
         self._unchanged = (obj, warnings)
         return found
 
     def _new_repetitions(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors about duplicate items, unless the stored object has such errors already."""
+        """Return the errors about duplicate items; [] when the stored object also has duplicate items."""
         found = repeated_items(obj, self._schema.node)
         return found if found and not repeated_items(old, self._schema.node) else []
 

@@ -28,7 +28,7 @@ Source = Mapping[str, Json]
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _MOST_SELECTABLE = 8
-# Each version is a separate type in discovery, whose documents are made again after each change of a definition.
+# Each version is a separate type in the discovery documents, which are rebuilt after each change of a definition.
 _MOST_VERSIONS = 100
 _APPROVAL = "api-approved.kubernetes.io"
 # Fields of a version, with the names that Kubernetes' messages use when all versions have the same value.
@@ -47,7 +47,7 @@ class CustomResourceDefinitionStrategy(Strategy):
     unconditional_update = False
     requires_spec = True
     qualifies_finalizers = False
-    # Each of its patterns is compiled.
+    # Validation compiles each pattern in the schemas.
     is_costly = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
@@ -80,7 +80,7 @@ class CustomResourceDefinitionStrategy(Strategy):
             obj["status"] = {**status, "storedVersions": [*known, *stored]}
 
     def begin_deletion(self, obj: Object) -> bool:
-        """Keep the definition until its objects are gone."""
+        """Keep the definition until its objects are deleted."""
         finalizers = obj["metadata"].get("finalizers") or []
         if CLEANUP_FINALIZER not in finalizers:
             obj["metadata"]["finalizers"] = [*finalizers, CLEANUP_FINALIZER]
@@ -186,7 +186,7 @@ def _version_errors(versions: list[Source]) -> Iterator[Cause]:
 
 
 def _part_errors(version: Source, fields: Mapping[str, str]) -> Iterator[Cause]:
-    """Check some parts of a version. fields: for each part to check, its field in error messages."""
+    """Check some parts of a version. fields: maps each part to check to its field in error messages."""
     subresources = version.get("subresources") or {}
     schema = (version.get("schema") or {}).get("openAPIV3Schema")
     if "schema" in fields and schema:
@@ -339,7 +339,7 @@ def _stored_version_errors(obj: Object) -> Iterator[Cause]:
 
 
 def _approval_errors(obj: Object) -> Iterator[Cause]:
-    """Check the annotation that types in Kubernetes' own groups need."""
+    """Check the annotation that definitions in Kubernetes' own groups must have."""
     group = (obj.get("spec") or {}).get("group") or ""
     if not (group == "k8s.io" or group.endswith((".k8s.io", ".kubernetes.io")) or group == "kubernetes.io"):
         return

@@ -21,7 +21,7 @@ class DaemonSetStrategy(WorkloadStrategy):
     """DaemonSets. An annotation counts the changes of their template, for old clients."""
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Set the annotation here, so that the client becomes its field manager (`pkg/apis/apps/v1/conversion.go`)."""
+        """Set the annotation as a default, so that the client's field manager owns it (`apps/v1/conversion.go`)."""
         super().default(obj, old)
         former = (old["metadata"].get("annotations") or {}).get(_GENERATION) if old is not None else None
         annotations = obj["metadata"].get("annotations") or {}

@@ -88,7 +88,7 @@ class SecretStrategy(_DataStrategy):
     selectable = readers({"type": field("type")})
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Move `stringData`, which is never stored, into `data`."""
+        """Move `stringData` into `data`, because `stringData` is never stored."""
         plain = obj.pop("stringData", None)
         if plain:
             data = dict(obj.get("data") or {})

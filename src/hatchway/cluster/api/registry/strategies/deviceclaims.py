@@ -31,18 +31,21 @@ _ONE_OF = "exactly one of `exactly` or `firstAvailable` is required"
 
 
 class ResourceClaimStrategy(Strategy):
-    """ResourceClaims (`pkg/registry/resource/resourceclaim/strategy.go`). Their spec never changes."""
+    """ResourceClaims (`pkg/registry/resource/resourceclaim/strategy.go`). The spec of a claim never changes."""
 
     is_costly = True
     empty_status = True
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Refuse access to devices that others use, outside of namespaces that are marked for it."""
+        """Refuse `adminAccess` (access to devices in use) unless a label of the namespace allows it."""
         if old is None:
             _check_admin(ctx, obj, obj.get("spec") or {}, "ResourceClaim")
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep everything except the status; drop the statuses of devices that are no longer allocated."""
+        """Undo changes outside of status and metadata. Drop the statuses of devices that are no longer allocated.
+
+        Refuses new `adminAccess`, like `admit`.
+        """
         super().prepare_status(ctx, obj, old)
         drop_deallocated(obj, old)
         results = _results(obj)
@@ -70,7 +73,7 @@ class ResourceClaimTemplateStrategy(Strategy):
     is_costly = True
 
     def admit(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Refuse access to devices that others use, outside of namespaces that are marked for it."""
+        """Refuse `adminAccess` (access to devices in use) unless a label of the namespace allows it."""
         if old is None:
             _check_admin(ctx, obj, (obj.get("spec") or {}).get("spec") or {}, "ResourceClaimTemplate")
 

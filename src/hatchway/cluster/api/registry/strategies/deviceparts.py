@@ -48,7 +48,7 @@ def each_item(items: list[Any] | None, most: int, check: Callable[[Any, str], It
 
 
 def unique(items: list[Any] | None, key: Callable[[Any], Hashable], at: str, most: int = -1) -> list[Cause]:
-    """Return an error for each item with the key of an earlier item. most: a longer list is not checked."""
+    """Return an error for each item with the key of an earlier item. most: longer lists are not checked."""
     causes, seen = [], set()
     for index, one in enumerate(items or ()) if not 0 <= most < len(items or ()) else ():
         found = key(one)
@@ -99,7 +99,7 @@ def _c_identifier(name: str, at: str) -> list[Cause]:
 
 
 def uuid(text: str, at: str) -> list[Cause]:
-    """Return the errors in an identity."""
+    """Return the errors in a text that must be a UUID in normalized form."""
     if _uuid(text):
         return []
     form = f"uid must be in RFC 4122 normalized form, `{_UUID_FORM}` with lowercase hexadecimal characters"
@@ -115,7 +115,7 @@ def _selector(selector: Json, at: str) -> list[Cause]:
     found = selector.get("cel")
     if found is None:
         return [v.required(f"{at}.cel")]
-    # Imported here: only the first expression of a process needs the code that compiles them.
+    # Imported here, because a process without device selectors does not need the code that compiles expressions.
     from hatchway.cluster.api.registry.deviceselectors import MAX_COST, MAX_LENGTH, compile_selector
 
     at, text = f"{at}.cel.expression", found.get("expression") or ""

@@ -87,7 +87,7 @@ class EndpointSliceStrategy(_PlainStrategy):
     generation = True
 
     def default(self, obj: Object, old: Object | None = None) -> None:
-        """Add missing `endpoints` and `ports`: Kubernetes always writes these fields, so clients expect them."""
+        """Add missing `endpoints` and `ports`. Kubernetes always writes these fields, so clients expect them."""
         if obj.get("endpoints") is None:
             obj["endpoints"] = []
         if "ports" not in obj:

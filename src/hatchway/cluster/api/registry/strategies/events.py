@@ -1,4 +1,4 @@
-"""Events: stored in the form of core/v1, served by two API groups, deleted after an hour.
+"""Events. They are stored in the form of core/v1, served by two API groups, and deleted after an hour.
 
 The conversion between the two forms is that of `pkg/apis/events/v1/conversion.go`.
 """
@@ -50,7 +50,7 @@ def events_v1_from_core(obj: Object) -> Object:
 class EventStrategy(Strategy):
     """The rules of Events.
 
-    new_api: use the stricter rules of events.k8s.io/v1. Its objects have the form of core/v1 here, too.
+    new_api: use the stricter rules of events.k8s.io/v1. All methods get objects in the form of core/v1.
     """
 
     create_on_update = True
@@ -139,7 +139,7 @@ def _age_from(obj: Object) -> str:
 
 
 async def prune(store: Store, now: datetime | None = None) -> int:
-    """Delete the events that were last seen longer ago than `TTL`. Return how many were deleted."""
+    """Delete the events whose last occurrence is older than `TTL`. Return the number of deleted events."""
     limit = ((now or datetime.now(UTC)) - TTL).strftime("%Y-%m-%dT%H:%M:%S")
     waiting = []
     for obj in store.list("events"):

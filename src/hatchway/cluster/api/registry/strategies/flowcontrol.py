@@ -1,8 +1,7 @@
 """FlowSchemas and PriorityLevelConfigurations (flowcontrol.apiserver.k8s.io/v1): defaults and validation.
 
-They are only stored and served. Hatchway limits requests in another way (`http/filteredrequest.py`), and warns clients
-that write them.
-The rules are those of `pkg/apis/flowcontrol/validation`.
+These objects are only stored and served. Hatchway limits requests in another way (`http/filteredrequest.py`), and warns
+clients that write these objects. The rules are those of `pkg/apis/flowcontrol/validation`.
 """
 
 from __future__ import annotations

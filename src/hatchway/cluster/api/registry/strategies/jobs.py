@@ -36,7 +36,7 @@ _IMMUTABLE = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "man
 
 
 class JobStrategy(Strategy):
-    """Jobs. By default, the deletion of a Job does not delete its pods, as old clients expect."""
+    """Jobs. By default, deleting a Job does not delete its pods, because old clients expect this."""
 
     requires_spec = True
     generation = True
@@ -132,7 +132,7 @@ def job_warnings(spec: Json, at: str) -> list[str]:
 
 
 def validate_job_spec(spec: Json, at: str) -> list[Cause]:
-    """Return all errors in a Job's spec, except those in its selector. at: its path."""
+    """Return all errors in a Job's spec, except errors in its selector. at: its path."""
     causes = []
     for key in (
         "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished",
@@ -212,7 +212,7 @@ def _managed_by(value: str, at: str) -> list[Cause]:
 
 
 def _generated_selector(obj: Object) -> list[Cause]:
-    """Return an error if the client has changed the selector or the labels that the server generates."""
+    """Return errors if the selector or the labels differ from the generated selector and labels."""
     spec, metadata = obj["spec"], obj["metadata"]
     if spec.get("manualSelector") or spec.get("selector") is None:
         return []
@@ -232,7 +232,7 @@ def _generated_selector(obj: Object) -> list[Cause]:
 
 
 def _with_scheduling(before: Json, template: Json) -> Json:
-    """Return the old template with the new values of those fields that may change before a suspended Job starts."""
+    """Return the old template, with new values of the fields that may change before a suspended Job starts."""
     before = copy.deepcopy(before)
     spec, new = before.setdefault("spec", {}), template.get("spec") or {}
     for key in ("nodeSelector", "tolerations", "schedulingGates"):

@@ -1,7 +1,7 @@
 """The rules of a Job's status (`validateJobStatus`, `ValidateJobStatusUpdate` in `pkg/apis/batch/validation`).
 
-Clients rely on the status of a finished Job, and controllers of users may write it (`managedBy`). The rules for a part
-of the status are applied only if that part has changed.
+The rules exist because clients rely on the status of a finished Job, and users' controllers may write it (`managedBy`).
+The rules for a part of the status are applied only if this part has changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _status_error(key: str, text: str) -> Cause:
 
 
 def validate_job_status(obj: Object, old: Object) -> list[Cause]:
-    """Return the errors in a changed status of a Job, and in the change itself."""
+    """Return the errors in the new status of a Job, and forbidden changes of the status."""
     status, former = obj.get("status") or {}, old.get("status") or {}
     causes = []
     for key in _COUNTS:
@@ -143,7 +143,7 @@ def _indexes(spec: Json, status: Json, former: Json) -> list[Cause]:
 
 
 def _overlap(completed: str, failed: str, completions: int) -> int | None:
-    """Return the first index that both texts of indexes contain, or None."""
+    """Return the first index that both lists of indexes (`0-2,5`) contain, or None."""
     left, right = parse_intervals(completed, completions), parse_intervals(failed, completions)
     starts = sorted({first for first, _ in (*left, *right)})
     return next((one for one in starts if contains(left, one) and contains(right, one)), None)
@@ -153,7 +153,7 @@ def _counters(spec: Json, status: Json, former: Json) -> list[Cause]:
     causes = []
     if (status.get("failed") or 0) < (former.get("failed") or 0):
         causes.append(v.invalid("status.failed", status.get("failed") or 0, "cannot decrease the failed counter"))
-    # When the completions of an elastic indexed Job are reduced, it loses succeeded indexes.
+    # An elastic indexed Job loses succeeded indexes when its completions are reduced.
     elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
     if (status.get("succeeded") or 0) < (former.get("succeeded") or 0) and not elastic:
         text = "cannot decrease the succeeded counter"

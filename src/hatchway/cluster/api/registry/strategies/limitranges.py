@@ -1,7 +1,7 @@
 """LimitRanges: limits and defaults for the containers, pods and claims of a namespace (`pkg/registry/core/limitrange`).
 
 The rules are those of `ValidateLimitRange` in `pkg/apis/core/validation/validation.go`. `admission/limits.py`
-applies them to pods.
+applies LimitRanges to pods and claims.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _validate_item(item: Json, kind: str, at: str) -> list[Cause]:
 def _validate_amounts(name: str, given: Amounts, at: str) -> list[Cause]:
     """Return the errors in the amounts of one resource. given: the amounts that are set, by field name."""
     causes: list[Cause] = []
-    # (the lower field, the upper field, the field of the error, the names of both in the message)
+    # Each row: the lower field, the upper field, the field of the error, and the names of both fields in the message.
     for low, high, field, lower, upper in (
         ("min", "max", "min", "min", "max"),
         ("min", "defaultRequest", "defaultRequest", "min", "default request"),
@@ -93,7 +93,7 @@ def _validate_amounts(name: str, given: Amounts, at: str) -> list[Cause]:
         ("default", "max", "default", "default", "max"),
     ):
         if low in given and high in given and given[low].nano > given[high].nano:
-            # Kubernetes' message shows the value of the field, but for a default it shows the bound.
+            # Kubernetes' message shows the value of the field. For the field `default`, it shows the bound instead.
             value = given[{"default": high if low == "default" else low}.get(field, field)]
             why = f"{lower} value {given[low]} is greater than {upper} value {given[high]}"
             causes.append(v.invalid(f"{at}.{field}[{name}]", str(value), why))

@@ -29,7 +29,7 @@ __all__ = ["MutatingBindingStrategy", "MutatingPolicyStrategy"]
 
 Json = dict[str, Any]
 
-# DELETE is missing, because a DELETE request sends no object that a policy could change.
+# DELETE is not in the list, because a DELETE request has no object that a policy could change.
 _OPERATIONS = ("*", "CONNECT", "CREATE", "UPDATE")
 _REINVOCATION = ("IfNeeded", "Never")
 # The field with the expression of each type of patch.
@@ -40,7 +40,7 @@ class MutatingPolicyStrategy(AdmissionPolicyStrategy):
     """The rules of MutatingAdmissionPolicies."""
 
     def validate(self, obj: Object) -> list[Cause]:
-        """Return the errors in a policy, including those in its expressions."""
+        """Return the errors in a policy, including errors in its expressions."""
         return list(_policy(obj.get("spec") or {}))
 
 

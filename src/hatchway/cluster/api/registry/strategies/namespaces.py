@@ -48,7 +48,7 @@ class NamespaceStrategy(Strategy):
         obj["spec"] = {"finalizers": finalizers}
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep spec and status, which only subresources may change."""
+        """Keep spec and status, because only subresources may change them."""
         keep(obj, old, "spec")
         keep(obj, old, "status")
 
@@ -61,17 +61,17 @@ class NamespaceStrategy(Strategy):
     def begin_deletion(self, obj: Object) -> bool:
         """Mark the namespace as Terminating.
 
-        The namespace is removed with its last finalizer, or by the next DELETE when it has no finalizers.
+        The namespace is removed together with its last finalizer. Without finalizers, the next DELETE removes it.
         """
         obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         return True
 
     def is_held(self, obj: Object) -> bool:
-        """Return True while metadata.finalizers or spec.finalizers has any finalizer."""
+        """Return True while metadata.finalizers or spec.finalizers has an entry."""
         return bool(obj["metadata"].get("finalizers") or (obj.get("spec") or {}).get("finalizers"))
 
     def stays(self, obj: Object, old: Object) -> bool:
-        """Return False for the change that removes the last entry of spec.finalizers: the namespace is empty then."""
+        """Return False for an update that removes the last entry of spec.finalizers, because the namespace is empty."""
         return bool((obj.get("spec") or {}).get("finalizers")) or not (old.get("spec") or {}).get("finalizers")
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:

@@ -1,6 +1,6 @@
 """NetworkPolicies (networking.k8s.io/v1): defaults and validation (`pkg/apis/networking`).
 
-`cluster/policies/` enforces them. Where that is impossible, each client that writes a NetworkPolicy gets a warning.
+`cluster/policies/` enforces network policies. Where this is impossible, clients that write them get a warning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_ADDRESSES = 10_000
 class NetworkPolicyStrategy(Strategy):
     """NetworkPolicies (`pkg/registry/networking/networkpolicy/strategy.go`).
 
-    not_enforced: why nothing enforces them; "" when they are enforced.
+    not_enforced: why network policies are not enforced; "" when they are.
     """
 
     generation = True
@@ -68,7 +68,7 @@ class NetworkPolicyStrategy(Strategy):
         ]
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
-        """Warn that a new or changed policy has no effect, if nothing enforces policies."""
+        """Return the warning that a new or changed policy has no effect; [] where policies are enforced."""
         changed = old is None or obj.get("spec") != old.get("spec")
         return [f"{NOT_ENFORCED}: {self._not_enforced}"] if self._not_enforced and changed else []
 

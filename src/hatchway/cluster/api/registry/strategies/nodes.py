@@ -25,11 +25,11 @@ class NodeStrategy(Strategy):
             spec["podCIDRs"] = [spec["podCIDR"]]
 
     def has_status(self, obj: Object) -> bool:
-        """Return False, so that a new node keeps its status: kubelets register their nodes with a first status."""
+        """Return False: a new node keeps its status, because kubelets register nodes together with a status."""
         return False
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Add an empty status when the kubelet sent none."""
+        """Add an empty status if the new node has no status."""
         obj.setdefault("status", {})
 
     def validate(self, obj: Object) -> list[Cause]:

@@ -42,7 +42,7 @@ class PersistentVolumeClaimStrategy(Strategy):
         return validate_claim_spec(obj["spec"], "spec")
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: the volume may be set once, and a bound claim may request more storage."""
+        """Return the errors in a change. The volume may be set once, and a bound claim may request more storage."""
         causes = self.validate(obj)
         spec, former = dict(obj["spec"]), dict(old["spec"])
         if not former.get("volumeName"):

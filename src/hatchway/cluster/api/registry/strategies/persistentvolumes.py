@@ -53,7 +53,7 @@ class PersistentVolumeStrategy(Strategy):
         return validate_volume_spec(obj["spec"], "spec")
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
-        """Return the errors in a change: source and mode never change, nor does a node affinity that is set."""
+        """Return the errors in a change. Source and mode never change, and a node affinity may be set only once."""
         causes = self.validate(obj)
         spec, former = obj["spec"], old["spec"]
         sources = [{key: value for key, value in one.items() if key not in _COMMON} for one in (spec, former)]
@@ -128,7 +128,7 @@ def _source(spec: Json, at: str) -> list[Cause]:
     source = spec[kind]
     if kind == "hostPath":
         validate_host_path(source, f"{at}.hostPath", causes)
-        # POSIX keeps two slashes at the beginning of a path; Go's path.Clean does not.
+        # Python's normpath keeps two slashes at the beginning of a path. Go's path.Clean does not.
         is_root = posixpath.normpath(source.get("path") or ".") in ("/", "//")
         if is_root and spec.get("persistentVolumeReclaimPolicy") == "Recycle":
             text = "may not be 'recycle' for a hostPath mount of '/'"

@@ -44,7 +44,7 @@ def validate_pod_claims(claims: list[Spec], at: str) -> list[Cause]:
 
 
 def validate_claim_statuses(statuses: list[Spec], of_pod: list[Spec], at: str) -> list[Cause]:
-    """Return the errors in the names of the claims that were made for a pod. of_pod: the claims in the pod's spec."""
+    """Return the errors in a pod's status.resourceClaimStatuses. of_pod: the claims in the pod's spec."""
     known = {one.get("name") or "" for one in of_pod}
     causes: list[Cause] = []
     seen: set[str] = set()

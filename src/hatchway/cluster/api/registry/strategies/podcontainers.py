@@ -237,7 +237,7 @@ def _validate_env_from(sources: list[Spec], at: str, causes: list[Cause]) -> Non
                 causes.append(v.required(f"{here}.{key}.name"))
             else:
                 causes += v.each(f"{here}.{key}.name", name, v.dns1123_subdomain(name))
-        # Kubernetes' message names the list, not its entry.
+        # As in Kubernetes, the field of the error is the list, not the entry.
         if not chosen:
             causes.append(v.invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif len(chosen) > 1:
@@ -260,7 +260,7 @@ def _validate_mounts(container: Spec, at: str, volumes: VolumeNames, causes: lis
             causes.append(v.invalid(f"{here}.mountPath", path, "must be unique"))
         paths.add(path)
         if mount.get("subPath"):
-            # Kubernetes' message names the list, not its entry.
+            # As in Kubernetes, the field of the error is the list, not the entry.
             local_path(mount["subPath"], f"{at}.subPath", causes)
         if mount.get("subPathExpr"):
             if mount.get("subPath"):

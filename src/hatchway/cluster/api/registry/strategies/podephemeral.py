@@ -1,4 +1,4 @@
-"""Ephemeral containers, which are added to a running pod (`ValidatePodEphemeralContainersUpdate`)."""
+"""Validates changes of the ephemeral containers of a running pod (`ValidatePodEphemeralContainersUpdate`)."""
 
 from __future__ import annotations
 

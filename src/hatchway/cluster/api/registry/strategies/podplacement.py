@@ -32,7 +32,7 @@ def _validate_toleration(toleration: Spec, at: str) -> list[Cause]:
         causes.append(v.invalid(f"{at}.operator", operator, text))
     if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
         causes.append(v.invalid(f"{at}.effect", effect, "effect must be 'NoExecute' when `tolerationSeconds` is set"))
-    # Kubernetes' message names the field `operator`, although the value is wrong.
+    # As in Kubernetes, the field of the error is `operator`, although the value is wrong.
     if operator in ("", "Equal"):
         messages = v.label_value(value)
         if messages:
@@ -146,7 +146,7 @@ def _validate_pod_term(term: Spec, at: str, causes: list[Cause]) -> None:
 def validate_topology_spread(constraints: list[Spec], at: str, causes: list[Cause]) -> None:
     """Add the errors in topologySpreadConstraints to `causes`. at: their path."""
     actions = ("DoNotSchedule", "ScheduleAnyway")
-    # Of several equal constraints, all but the last are reported as duplicates, as in Kubernetes.
+    # As in Kubernetes, each of several equal constraints except the last is reported as a duplicate.
     following = Counter((one.get("topologyKey"), one.get("whenUnsatisfiable")) for one in constraints)
     for index, constraint in enumerate(constraints):
         here = f"{at}[{index}]"

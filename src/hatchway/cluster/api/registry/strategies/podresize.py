@@ -124,7 +124,7 @@ def _removed(new: Spec | None, old: Spec | None) -> bool:
 
 
 def _fixed(resources: Spec | None) -> tuple[Any, ...]:
-    """Return the resources that must not change, with amounts as numbers so that they are compared by value."""
+    """Return the resources that must not change. Amounts are numbers, so that different spellings compare equal."""
     found = resources or {}
     lists = (
         {name: one.nano for name, one in amounts_of(found.get(what)).items() if name not in _RESIZABLE}

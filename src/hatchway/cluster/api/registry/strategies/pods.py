@@ -78,7 +78,7 @@ class PodStrategy(Strategy):
             obj["status"]["conditions"] = [condition]
 
     def prepare_status(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep everything except the status. The kubelet cannot change owners or the QoS class."""
+        """Undo changes outside of status and metadata, and changes of ownerReferences and of the QoS class."""
         super().prepare_status(ctx, obj, old)
         keep(obj["metadata"], old["metadata"], "ownerReferences")
         status = obj.setdefault("status", {})
@@ -98,7 +98,7 @@ class PodStrategy(Strategy):
 
     def warnings(self, obj: Object, old: Object | None) -> list[str]:
         """Return the warnings for the writer of a new pod."""
-        # An update would repeat the warnings of the creation.
+        # Updates get no warnings, because they would repeat the warnings of the creation.
         return pod_warnings(obj["metadata"], obj["spec"]) if old is None else []
 
     def validate_update(self, obj: Object, old: Object) -> list[Cause]:
@@ -110,7 +110,7 @@ class PodStrategy(Strategy):
         status, former = obj.get("status") or {}, old.get("status") or {}
         causes = []
         for key in ("podIPs", "hostIPs"):
-            # Only changes are checked, so that the kubelet can also write the status of an older pod with errors.
+            # Only changes are checked. Otherwise, the kubelet could not write the status of an older, invalid pod.
             if status.get(key) != former.get(key):
                 causes += several_addresses(status.get(key) or [], f"status.{key}")
         hosts = status.get("hostIPs") or []
@@ -159,7 +159,10 @@ def _merge_label_keys(obj: Object) -> None:
 
 
 def _agree_on_address(status: dict[str, Any]) -> None:
-    """Make `podIP` the first of `podIPs`; if they differ, `podIP` counts (`Convert_v1_PodStatus_To_core_PodStatus`)."""
+    """Make `podIP` equal to the first entry of `podIPs`. If they differ, change `podIPs`.
+
+    From `Convert_v1_PodStatus_To_core_PodStatus`.
+    """
     single, many = status.get("podIP") or "", status.get("podIPs") or []
     if single and (not many or many[0].get("ip") != single):
         status["podIPs"] = [{"ip": single}]
@@ -168,7 +171,7 @@ def _agree_on_address(status: dict[str, Any]) -> None:
 
 
 def qos_class(spec: dict[str, Any]) -> str:
-    """Return `Guaranteed`, `Burstable` or `BestEffort` (`pkg/apis/core/v1/helper/qos`): only cpu and memory matter."""
+    """Return `Guaranteed`, `Burstable` or `BestEffort`, from cpu and memory only (`pkg/apis/core/v1/helper/qos`)."""
     guaranteed, anything = True, False
     for container in containers(spec):
         resources = container.get("resources") or {}

@@ -19,8 +19,8 @@ _SYSCTL = "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?
 _MAX_SYSCTL = 253
 _PROFILES = ("Localhost", "RuntimeDefault", "Unconfined")
 _is_sysctl = re.compile(_SYSCTL).fullmatch
-# Kernel parameters that belong to a pod's IPC namespace. A pod with hostIPC may not set them, because the namespace is
-# its node's (`pkg/kubelet/sysctl/util.go`).
+# Kernel parameters of an IPC namespace. A pod with hostIPC may not set them, because it uses the IPC namespace of its
+# node (`pkg/kubelet/sysctl/util.go`).
 _IPC_SYSCTLS = ("kernel.sem",)
 _IPC_PREFIXES = ("kernel.shm", "kernel.msg", "fs.mqueue.")
 
@@ -77,7 +77,7 @@ def _validate_sysctls(spec: Spec, sysctls: list[Spec], at: str, causes: list[Cau
 def normalize_sysctl(name: str) -> str:
     """Return a sysctl's name with dots as separators.
 
-    If the first separator in the name is a slash, slashes and dots are exchanged (sysctl.d(5)).
+    If the first separator is a slash, each slash becomes a dot, and each dot becomes a slash (sysctl.d(5)).
     """
     first = re.search("[./]", name)
     if first is None or first[0] == ".":
@@ -134,7 +134,7 @@ def validate_host_users(spec: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def validate_container_security(context: Spec | None, at: str, spec: Spec, causes: list[Cause]) -> None:
-    """Add the errors in a container's securityContext to `causes`. at: its path. spec: the pod's."""
+    """Add the errors in a container's securityContext to `causes`. at: its path. spec: the pod's spec."""
     if context is None:
         return
     for key in ("runAsUser", "runAsGroup"):
@@ -155,7 +155,7 @@ def validate_container_security(context: Spec | None, at: str, spec: Spec, cause
 
 
 def _shown(context: Spec) -> Spec:
-    """Return a context as Kubernetes' errors show it: all fields of the internal Go structure."""
+    """Return a context for an error message, in which Kubernetes shows all fields of the internal Go structure."""
     capabilities = context.get("capabilities")
     if capabilities is not None:
         capabilities = {"Add": capabilities.get("add"), "Drop": capabilities.get("drop")}

@@ -1,7 +1,7 @@
 """Pod specs, in pods and in templates: validation (`ValidatePodSpec` in `pkg/apis/core/validation/validation.go`).
 
-Parts of it are in `podcontainers.py`, `podvolumes.py`, `podsecurity.py`, `podplacement.py`. Errors are in Kubernetes'
-order.
+`podcontainers.py`, `podvolumes.py`, `podsecurity.py` and `podplacement.py` validate parts of a spec. Errors have
+Kubernetes' order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def containers(spec: Spec) -> list[Spec]:
 def validate_spec(spec: Spec, at: str, *, is_pod: bool = False) -> list[Cause]:
     """Return all errors in a pod spec.
 
-    at: its path, for example `spec.template.spec`. is_pod: True for the spec of a pod, False for that of a template.
+    at: its path, for example `spec.template.spec`. is_pod: True for the spec of a pod, False for a template's spec.
     """
     causes: list[Cause] = []
     volumes = validate_volumes(spec.get("volumes") or [], f"{at}.volumes", causes)
@@ -80,7 +80,7 @@ def validate_spec(spec: Spec, at: str, *, is_pod: bool = False) -> list[Cause]:
 
 
 def _validate_pod_only(spec: Spec, at: str, causes: list[Cause]) -> None:
-    """Check fields that are errors in pods, but for historical reasons not in templates."""
+    """Check fields that Kubernetes checks in pods only. For historical reasons, templates may have such errors."""
     for kind in ("containers", "initContainers"):
         for index, container in enumerate(spec.get(kind) or ()):
             image = container.get("image", "")
@@ -131,7 +131,8 @@ def _validate_dns(spec: Spec, at: str, causes: list[Cause]) -> None:
         if not option.get("name"):
             causes.append(v.required(f"{at}.options[{index}]", "must not be empty"))
         elif any(one.isspace() for text in (option["name"], option.get("value") or "") for one in text):
-            # Kubernetes does not check this. The options become one line of /etc/resolv.conf, separated by blanks.
+            # Options are separated by blanks in /etc/resolv.conf, so an option cannot contain blanks. Kubernetes does
+            # not check this.
             causes.append(v.invalid(f"{at}.options[{index}]", option, "must not contain whitespace"))
 
 

@@ -80,7 +80,7 @@ def _validate_gates(new: Spec, before: Spec) -> list[Cause]:
 def _validate_gated(new: Spec, before: Spec) -> list[Cause]:
     """Check that a change of a pod with scheduling gates only reduces the nodes on which the pod may run.
 
-    Sets the checked fields of `new` to their values in the old spec.
+    Sets the checked fields of `new` to their old values. The following comparison then ignores these fields.
     """
     causes = []
     selector, former = new.get("nodeSelector") or {}, before.get("nodeSelector") or {}

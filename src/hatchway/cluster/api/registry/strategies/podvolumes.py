@@ -136,7 +136,7 @@ def _validate_item(item: Spec, at: str, causes: list[Cause]) -> None:
 
 
 def _validate_downward(item: Spec, at: str, causes: list[Cause]) -> None:
-    # Kubernetes' message names the volume, not the item.
+    # As in Kubernetes, the field of the error is the volume, not the item.
     if not item.get("path"):
         causes.append(v.required(f"{at}.path"))
     _visible_path(item.get("path", ""), f"{at}.path", causes)
@@ -190,7 +190,7 @@ def _validate_token(token: Spec, volume: str, at: str, causes: list[Cause]) -> N
     elif seconds > 2**32:
         text = "may not specify a duration larger than 2^32 seconds"
         causes.append(v.invalid(f"{at}.expirationSeconds", seconds, text))
-    # Kubernetes' message names the volume, not the token.
+    # As in Kubernetes, the field of the error is the volume, not the token.
     if not token.get("path"):
         causes.append(v.required(f"{volume}.path"))
     else:
@@ -207,13 +207,13 @@ def local_path(path: str, at: str, causes: list[Cause]) -> None:
 
 def _visible_path(path: str, at: str, causes: list[Cause]) -> None:
     local_path(path, at, causes)
-    # Such names are reserved for the node's own files (`..data`).
+    # The node agent uses names that begin with two dots for its own files (`..data`).
     if path.startswith("..") and not path.startswith("../") and path != "..":
         causes.append(v.invalid(at, path, "must not start with '..'"))
 
 
 def validate_field_ref(reference: Spec, at: str, supported: tuple[str, ...], causes: list[Cause]) -> None:
-    """Add the errors in a fieldRef to `causes`. at: its path. supported: the paths that are allowed."""
+    """Add the errors in a fieldRef to `causes`. at: its path. supported: the allowed paths without a subscript."""
     path = reference.get("fieldPath", "")
     if not path:
         causes.append(v.required(f"{at}.fieldPath"))

@@ -37,7 +37,7 @@ _RESERVED = frozenset(
     ("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
      "let", "loop", "package", "namespace", "return", "var", "void", "while")
 )  # fmt: skip
-# The most characters of all expressions of a policy together. Compiling more would take minutes.
+# The most characters of all expressions of a policy together. Compiling longer expressions would take minutes.
 _MOST_TEXT = 512 * 1024
 
 
@@ -96,7 +96,7 @@ def _default_matching(found: Json) -> None:
 
 def policy_compiler(spec: Json) -> PolicyCompiler:
     """Return the compiler of a policy's expressions."""
-    # Imported here: only policies and types with rules need the code that compiles expressions.
+    # Imported here, because only policies and types with rules need the code that compiles expressions.
     from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler, policy_environment
 
     return PolicyCompiler(policy_environment(has_params=spec.get("paramKind") is not None))
@@ -120,7 +120,7 @@ def policy_errors(spec: Json) -> Iterator[Cause]:
 def text_errors(spec: Json, *texts: str | None) -> list[Cause]:
     """Return the error if the expressions of a policy together are too long.
 
-    texts: all expressions except those of match conditions and variables.
+    texts: all expressions except the expressions of match conditions and variables.
     """
     parts = [one.get("expression") for key in ("matchConditions", "variables") for one in spec.get(key) or ()]
     if sum(64 + len(one or "") for one in (*parts, *texts)) <= _MOST_TEXT:
@@ -129,7 +129,7 @@ def text_errors(spec: Json, *texts: str | None) -> list[Cause]:
 
 
 def compiled_errors(spec: Json, compiler: PolicyCompiler) -> Iterator[Cause]:
-    """Yield the errors in match conditions and variables. Afterwards the compiler knows the variables."""
+    """Yield the errors in match conditions and variables. Adds the variables to the compiler."""
     yield from condition_errors(spec.get("matchConditions") or [], "spec.matchConditions", compiler)
     for index, one in enumerate(spec.get("variables") or ()):
         at = f"spec.variables[{index}]"

@@ -62,7 +62,7 @@ class PriorityClassStrategy(Strategy):
 
 
 def _system_problem(name: str, value: int, is_default: bool) -> str:
-    """Return why a class is not one of the system's classes (`IsKnownSystemPriorityClass`); "" when it is."""
+    """Return why a class is not a class of the system (`IsKnownSystemPriorityClass`); "" for a class of the system."""
     wanted = SYSTEM_PRIORITIES.get(name)
     if wanted is None:
         return f"{name} is not a known system priority class"

@@ -52,7 +52,7 @@ def is_quota_resource(name: str) -> bool:
 
 
 def validate_resource(name: str, at: str) -> list[Cause]:
-    """Return the errors in a resource's name: it is a standard name or has a domain (`validateResourceName`)."""
+    """Return the errors in a resource's name: a standard name, or a name with a domain (`validateResourceName`)."""
     causes = v.each(at, name, v.qualified_name(name))
     is_standard = name in _STANDARD or name.startswith((_HUGE_PAGES, _REQUESTS + _HUGE_PAGES))
     if not causes and "/" not in name and not is_standard:

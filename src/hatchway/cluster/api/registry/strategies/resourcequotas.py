@@ -1,7 +1,7 @@
 """ResourceQuotas: limits of the objects and resources of a namespace (`pkg/registry/core/resourcequota`).
 
 The rules are those of `ValidateResourceQuota` in `pkg/apis/core/validation/validation.go`. Admission
-(`admission/quota/`) compares writes with the status, and keeps it up to date.
+(`admission/quota/`) compares writes with the status, and keeps the status up to date.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _PAIRS = (frozenset(("BestEffort", "NotBestEffort")), frozenset(("Terminating", 
 
 
 class ResourceQuotaStrategy(Strategy):
-    """ResourceQuotas. The controller and the admission plugin write the status."""
+    """ResourceQuotas. The admission plugin writes the status (`admission/quota/`)."""
 
     requires_spec = True
     return_deleted = True
 
     def prepare_create(self, ctx: Any, obj: Object) -> None:
-        """Start with an empty status. The controller fills it after it has counted the existing objects."""
+        """Set an empty status. `admission/quota/recount.py` fills the status after counting the existing objects."""
         obj["status"] = {}
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -93,7 +93,7 @@ def _applies(scope: str, name: str) -> bool:
 
 
 def _validate_scopes(scopes: list[str], hard: Json, at: str, shown: Any) -> list[Cause]:
-    """Return the errors in scopes. shown: the value that the errors show."""
+    """Return the errors in scopes. shown: the value to show in the errors."""
     causes = []
     for scope in scopes:
         if scope not in _SCOPES:

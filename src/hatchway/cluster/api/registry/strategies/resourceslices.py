@@ -151,7 +151,7 @@ def _device(device: Json, at: str, per_device: bool) -> list[Cause]:
     total = len(attributes) + len(capacity)
     if total > _MAX_ATTRIBUTES:
         text = f"the total number of attributes and capacities must not exceed {_MAX_ATTRIBUTES}"
-        # If there are too many, they are not checked one by one.
+        # The items of a list that is too long are not checked.
         return [*causes, v.invalid(at, total, text)]
     for name, attribute in attributes.items():
         causes += parts.qualified_name(name, f"{at}.attributes")

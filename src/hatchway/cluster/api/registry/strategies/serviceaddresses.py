@@ -1,8 +1,8 @@
 """Addresses and ports of Services: families, ClusterIPs, node ports (`pkg/registry/core/service/storage/alloc.go`).
 
-As in Kubernetes, allocation comes before validation, so the response to a failed allocation has no other errors. The
-addresses and ports in use are not stored separately: they are read from an index of all Services, which includes writes
-in progress (`serviceclaims.py`). So nothing has to be released or repaired.
+As in Kubernetes, allocation comes before validation. The response to a failed allocation therefore has no other errors.
+Allocations are not stored separately: the addresses and ports in use are read from an index of all Services, which
+includes writes in progress (`serviceclaims.py`). Deleting a Service therefore frees its addresses and ports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hatchway.kube.api import Object
 
 Spec = dict[str, Any]
 
-# A range with at most this many addresses has no part that is reserved for Services that name their address.
+# In a range with at most this many addresses, no part is reserved for addresses that clients choose themselves.
 _SMALL = 16
 _FIRST_DYNAMIC_PORT = min(max(16, len(plan.NODE_PORTS) // 32), 128)
 _FAMILIES = {4: "IPv4", 6: "IPv6"}
@@ -36,7 +36,7 @@ _POLICY = "spec.ipFamilyPolicy"
 def choose_families(obj: Object, old: Object | None) -> None:
     """Fill in ipFamilyPolicy and ipFamilies (`initIPFamilyFields`). Raises ApiError 422.
 
-    The cluster has only IPv4. A headless Service without a selector may still name both families.
+    The cluster has only IPv4. Only a headless Service without a selector may have both families.
     """
     spec = obj["spec"]
     if spec["type"] == "ExternalName":
@@ -112,7 +112,7 @@ def allocate(ctx: WriteContext, obj: Object, old: Object | None) -> None:
         _claim_address(ctx.store, spec["clusterIP"], others, name)
     node_ports = _NodePorts(others, old, name)
     if spec["type"] in EXTERNAL:
-        # Node ports that the Service names are checked even if no others are allocated.
+        # Node ports in the request are checked even if no node ports are allocated.
         node_ports.claim(spec.get("ports") or [], allocate=spec["type"] == "NodePort" or _allocates(spec))
     if needs_health_check(spec):
         node_ports.claim_health_check(spec)
@@ -124,7 +124,7 @@ def _allocates(spec: Spec) -> bool:
 
 def _free_address(store: Store, others: OtherClaims, obj: Object) -> str:
     metadata = obj["metadata"]
-    # The search begins at a different offset for each Service, so that a released address is not used again at once.
+    # The search begins at an offset derived from the Service's name. A released address is thus rarely reused at once.
     start = hash((metadata.get("namespace"), metadata.get("name")))
     for network in ServiceRanges.of(store).ready():
         for offset in _offsets(network.num_addresses, start):
@@ -137,7 +137,7 @@ def _free_address(store: Store, others: OtherClaims, obj: Object) -> str:
 def _offsets(size: int, start: int) -> Iterator[int]:
     """Yield the offsets of a range's addresses in the order in which they are tried. size: addresses in the range.
 
-    KEP-3070: the lowest min(max(16, size/16), 256) addresses are for Services that name their address, and come last.
+    The lowest min(max(16, size/16), 256) addresses come last: they are for Services that request an address (KEP-3070).
     """
     kept = 0 if size <= _SMALL else min(max(16, size // 16), 256)
     first, last = max(kept, 1), size - 1
@@ -169,17 +169,17 @@ class _NodePorts:
         self._name = name
         self._others = others
         self._is_new = old is None
-        # The stored numbers of this Service, of any protocol: that of its health check, and those of its ports.
+        # The stored numbers of this Service, of any protocol: of its health check, and of its ports.
         self._stored_health = (old["spec"].get("healthCheckNodePort") or 0) if old is not None else 0
         self._stored = {number for _, number in node_ports_of(old)} if old is not None else set()
-        # All numbers of this Service: those that are stored and those that are new.
+        # All numbers of this Service, stored and new.
         self._numbers = set(self._stored)
         self._stored.discard(self._stored_health)
         # One iterator for all ports, so that each candidate is tried only once.
         self._candidates = self._free_numbers()
 
     def claim(self, ports: list[Spec], *, allocate: bool) -> None:
-        """Check the node ports that `ports` name, and choose the missing ones. allocate: False to choose none."""
+        """Check the node ports in `ports`, and allocate missing node ports. allocate: False to allocate none."""
         if allocate and len({port.get("port") for port in ports if not port.get("nodePort")}) > len(plan.NODE_PORTS):
             raise internal("failed to allocate a nodePort: range is full")
         given = {port.get("port"): port["nodePort"] for port in ports if port.get("nodePort")}
@@ -218,12 +218,13 @@ class _NodePorts:
     def _problem(self, wanted: int, *, kept: bool, own: bool) -> str:
         """Return why a number cannot be claimed; "" when it can.
 
-        kept: True if this Service has the number for the same purpose. own: True if it has it for another purpose.
+        kept: this Service already has the number for the same purpose. own: this Service has the number for another
+        purpose.
         """
         if wanted not in plan.NODE_PORTS:
             low, high = plan.NODE_PORTS[0], plan.NODE_PORTS[-1]
             return f"provided port is not in the valid range. The range of valid ports is {low}-{high}"
-        # A number belongs to one Service, whatever the protocol is.
+        # Two Services never share a number, even with different protocols.
         taken = not kept and (own or self._others.has_number(wanted))
         return "provided port is already allocated" if taken else ""
 
@@ -236,7 +237,7 @@ class _NodePorts:
         return port
 
     def _free_numbers(self) -> Iterator[int]:
-        """Yield the numbers that no other Service holds, in the order in which this Service tries them."""
+        """Yield the numbers that no other Service has, in the order in which this Service tries them."""
         dynamic = plan.NODE_PORTS[_FIRST_DYNAMIC_PORT:]
         start = hash(self._name) % len(dynamic)
         order = [*dynamic[start:], *dynamic[:start], *plan.NODE_PORTS[:_FIRST_DYNAMIC_PORT]]

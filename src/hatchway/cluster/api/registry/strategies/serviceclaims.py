@@ -1,7 +1,7 @@
-"""An index of the cluster addresses and node ports of Services, so that an allocation need not read all Services.
+"""An index of the cluster addresses and node ports of Services. With it, an allocation need not read all Services.
 
-The index follows the store's commits. Writes in progress count as well. They are few, so they are not in the index but
-checked one by one each time.
+The store updates the index with each commit. Writes in progress are not in the index: each allocation checks them one
+by one, because there are only few of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def addresses_of(service: Object) -> set[str]:
 
 
 def node_ports_of(service: Object) -> set[NodePort]:
-    """Return the node ports of a Service, including that of its health check."""
+    """Return the node ports of a Service, including the node port of its health check."""
     spec = service["spec"]
     found = {(port.get("protocol"), port["nodePort"]) for port in spec.get("ports") or () if port.get("nodePort")}
     if spec.get("healthCheckNodePort"):
@@ -56,7 +56,7 @@ class ServiceClaims:
         return found
 
     def others(self, store: Store, obj: Object) -> OtherClaims:
-        """Return the claims of all Services except `obj`, as if all writes in progress were on disk."""
+        """Return the claims of all Services except `obj`, including writes in progress."""
         own = _key(obj)
         pending = {key[1:]: service for key, service in store.pending("services")}
         written = [service for key, service in pending.items() if service is not None and key != own]
@@ -77,8 +77,8 @@ class ServiceClaims:
 class OtherClaims:
     """The cluster addresses and node ports of other Services.
 
-    hidden: the keys of Services whose committed state is ignored. written: the new states of Services that are being
-    written.
+    hidden: the keys of Services whose committed state is ignored. written: the new states of Services with writes in
+    progress.
     """
 
     def __init__(
@@ -95,19 +95,19 @@ class OtherClaims:
         self._new_node_ports = {node_port for service in written for node_port in node_ports_of(service)}
 
     def has_address(self, address: str) -> bool:
-        """Return True when another Service holds the address."""
+        """Return True when another Service has the address."""
         return address in self._new_addresses or not self._addresses.get(address, _NONE) <= self._hidden
 
     def has_node_port(self, node_port: NodePort) -> bool:
-        """Return True when another Service holds the number with this protocol."""
+        """Return True when another Service has the number with this protocol."""
         return node_port in self._new_node_ports or not self._node_ports.get(node_port, _NONE) <= self._hidden
 
     def has_number(self, number: int) -> bool:
-        """Return True when another Service holds the number with any protocol."""
+        """Return True when another Service has the number with any protocol."""
         return any(self.has_node_port((protocol, number)) for protocol in _PROTOCOLS)
 
     def node_port_numbers(self) -> Iterator[int]:
-        """Yield the numbers that other Services hold with any protocol. A number may come several times."""
+        """Yield the numbers that other Services have with any protocol. A number may come several times."""
         yield from (number for _, number in self._new_node_ports)
         yield from (number for (_, number), keys in self._node_ports.items() if not keys <= self._hidden)
 

@@ -25,7 +25,7 @@ class ServiceRanges:
     _all: ClassVar[WeakKeyDictionary[Store, ServiceRanges]] = WeakKeyDictionary()
 
     def __init__(self, store: Store) -> None:
-        # The ranges of each ServiceCIDR that is ready, by name. The default one is ready until it is deleted.
+        # The ranges of each ready ServiceCIDR, by name. The default ServiceCIDR is ready until it is deleted.
         self._ready: dict[str, list[_Network]] = {DEFAULT_SERVICE_CIDR: [plan.SERVICE_CIDR]}
         for obj in store.list(SERVICE_CIDRS):
             self._follow("ADDED", None, obj)
@@ -70,7 +70,7 @@ def _is_ready(obj: Object) -> bool:
 def is_reserved(store: Store, address: str) -> bool:
     """Return True if the IPAddress for an address refers to an object that is not a Service.
 
-    IPAddresses that refer to Services are derived from the Services, so they are ignored here.
+    The index of Services (`serviceclaims.py`) already has the addresses of Services.
     """
     found = store.latest(IP_ADDRESSES, "", address)
     return found is not None and not is_service_address(found)

@@ -56,7 +56,7 @@ class ServiceStrategy(Strategy):
         addresses.allocate(ctx, obj, old)
 
     def prepare_update(self, ctx: WriteContext, obj: Object, old: Object) -> None:
-        """Keep the status and what was allocated, as far as the new type still needs it."""
+        """Keep the status, and the allocated values that a Service of the new type needs."""
         keep(obj, old, "status")
         new, before = obj["spec"], old["spec"]
         _normalize_addresses(new, before)
@@ -82,7 +82,7 @@ class ServiceStrategy(Strategy):
 
 
 def _normalize_addresses(new: Spec, before: Spec) -> None:
-    # Some clients write only clusterIP, so clusterIPs is made to agree with it (`NormalizeClusterIPs`).
+    # Some clients write only clusterIP. The field clusterIPs is set to the same value (`NormalizeClusterIPs`).
     former, former_all = before.get("clusterIP"), before.get("clusterIPs") or []
     if new.get("clusterIP") != former:
         if new.get("clusterIP") and (new.get("clusterIPs") or []) == former_all:
@@ -134,8 +134,8 @@ def _keep_allocated(new: Spec, before: Spec) -> None:
             if before.get(key):
                 new[key] = before[key]
     if _gets_node_ports(new) and _gets_node_ports(before):
-        # Ports are matched by name, because everything else may have changed. A number that the client has given to
-        # another port is not kept.
+        # Ports are matched by name, because their other fields may have changed. If the client has moved a number to
+        # another port, the former port does not keep it.
         former = {port.get("name") or "": port.get("nodePort") for port in before.get("ports") or ()}
         used = _node_ports(before) & _node_ports(new)
         for port in new.get("ports") or ():

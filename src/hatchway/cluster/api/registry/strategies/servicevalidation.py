@@ -1,6 +1,6 @@
-"""Validation of Services, as in Kubernetes' `pkg/apis/core/validation/validation.go`.
+"""Validation of Services.
 
-The functions there are `ValidateService` and `ValidateServiceUpdate`.
+From `ValidateService` and `ValidateServiceUpdate` in Kubernetes' `pkg/apis/core/validation/validation.go`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hatchway.kube.api import Object
 Spec = dict[str, Any]
 
 EXTERNAL = ("NodePort", "LoadBalancer")
-# In the order in which messages list them.
+# The order is the order in Kubernetes' messages.
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
@@ -247,7 +247,7 @@ def _validate_policies(spec: Spec, kind: str, causes: list[Cause]) -> None:
 
 
 def validate_change(obj: Object, old: Object) -> list[Cause]:
-    """Check fields that may not change once they are set."""
+    """Check that an update does not change addresses and other fixed fields."""
     new, before = obj["spec"], old["spec"]
     causes: list[Cause] = []
     if "ExternalName" not in (new["type"], before["type"]):

@@ -30,7 +30,7 @@ class StatefulSetStrategy(WorkloadStrategy):
     """StatefulSets."""
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas: Kubernetes always writes these counts, so clients expect them."""
+        """Set a status without replicas. Kubernetes always writes these counts, so clients expect them."""
         obj["status"] = {"replicas": 0, "availableReplicas": 0}
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -49,7 +49,7 @@ class StatefulSetStrategy(WorkloadStrategy):
             causes += v.each("spec.serviceName", service, v.dns1123_label(service))
         templates = len(spec.get("volumeClaimTemplates") or ())
         if templates > _MAX_CLAIMS:
-            # Kubernetes has no limit here. Hatchway runs no pod with more claims (`controllers/podvolumes.py`).
+            # Kubernetes has no such limit. Hatchway cannot run pods with more claims (`controllers/podvolumes.py`).
             causes.append(v.too_many("spec.volumeClaimTemplates", templates, _MAX_CLAIMS))
         selector, at = spec.get("selector"), "spec.selector"
         if selector is None:

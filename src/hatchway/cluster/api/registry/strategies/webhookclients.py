@@ -1,7 +1,7 @@
-"""Validates how a configuration describes a webhook's server and the versions of its reviews.
+"""Validates the description of a webhook's server (`clientConfig`), and the review versions that it accepts.
 
-Used for admission and conversion webhooks. The rules are those of apiserver's `pkg/util/webhook/validation.go`, and
-those for review versions in `pkg/apis/*/validation`.
+Used for admission and conversion webhooks. From apiserver's `pkg/util/webhook/validation.go` (servers) and
+`pkg/apis/*/validation` (review versions).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Json = dict[str, Any]
 REVIEW_VERSIONS = ("v1", "v1beta1")
 _FORM = "; desired format: https://host[/path]"
 _BEGIN, _END = "-----BEGIN ", "-----END "
-# How many certificates of a bundle are tried.
+# The most certificates of a bundle that are parsed.
 _MOST_CERTIFICATES = 1000
-# How many bytes of a bundle a message shows.
+# The most bytes of a bundle in a message.
 _SHOWN = 64
 
 
 def review_version_errors(versions: list[str], at: str, *, detail: str, needs_known: bool = True) -> list[Cause]:
     """Return the errors in the review versions that a webhook accepts.
 
-    detail: the message when no version is given. needs_known: True when the server must know one of the versions.
+    detail: the message for an empty list. needs_known: the list must have a version that the server knows.
     """
     known = ", ".join(REVIEW_VERSIONS)
     if not versions:

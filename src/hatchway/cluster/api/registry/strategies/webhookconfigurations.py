@@ -28,7 +28,7 @@ _NO_SIDE_EFFECTS = ("None", "NoneOnDryRun")
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _SCOPES = ("*", "Cluster", "Namespaced")
 _LONGEST_TIMEOUT = 30
-# The most characters of all match conditions of a configuration together. Compiling more would take minutes.
+# The most characters of all match conditions of a configuration together. Compiling longer texts would take minutes.
 _MOST_TEXT = 512 * 1024
 
 
@@ -62,7 +62,7 @@ def _conditions(hooks: list[Json]) -> list[Cause]:
     """Return the errors in the match conditions of all webhooks."""
     if not any(hook.get("matchConditions") for hook in hooks):
         return []
-    # Imported here: only policies, conditions and types with rules need the code that compiles expressions.
+    # Imported here, because only policies, conditions and types with rules need the code that compiles expressions.
     from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler, policy_environment
 
     size = sum(64 + len(one.get("expression") or "") for hook in hooks for one in hook.get("matchConditions") or ())
@@ -120,7 +120,7 @@ def _qualified(name: str, at: str) -> list[Cause]:
 
 
 def rule_errors(rule: Json, at: str) -> list[Cause]:
-    """Return the errors in a rule that says which requests match. at: its field."""
+    """Return the errors in a rule by which a webhook or policy selects requests. at: the rule's field."""
     causes: list[Cause] = []
     operations = rule.get("operations") or []
     if not operations:

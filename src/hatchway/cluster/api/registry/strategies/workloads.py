@@ -78,7 +78,7 @@ class ReplicaSetStrategy(WorkloadStrategy):
     kind = "ReplicaSet"
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas: Kubernetes always writes the counter, so clients expect it."""
+        """Set a status without replicas. Kubernetes always writes this count, so clients expect it."""
         obj["status"] = {"replicas": 0}
 
     def validate(self, obj: Object) -> list[Cause]:
@@ -100,7 +100,7 @@ class ReplicationControllerStrategy(WorkloadStrategy):
     default_propagation = "Orphan"
 
     def prepare_create(self, ctx: WriteContext, obj: Object) -> None:
-        """Set the status to no replicas: Kubernetes always writes the counter, so clients expect it."""
+        """Set a status without replicas. Kubernetes always writes this count, so clients expect it."""
         obj["status"] = {"replicas": 0}
 
     def scale_selector(self, obj: Object) -> Object | None:
