@@ -51,6 +51,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--app-modes", default="", help="of direct, host, prefix; default: host,prefix")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Import Hatchway's own modules without pytest's changes of their assertions.
+
+    pytest makes these changes for the whole package of a plugin. They take long, and for them it makes a syntax tree of
+    each module: in CPython 3.11 that fails if another thread makes one at the same time (`tests/syntax.py`).
+    """
+    rewriting: Any = config.pluginmanager.rewrite_hook
+    rewriting._must_rewrite.discard("hatchway")
+    rewriting._marked_for_rewrite_cache.clear()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, Any, Any]:
     """Disable garbage collection while pytest describes a failure.

@@ -49,7 +49,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
     metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help='The IP address to listen on, or "localhost".',
+    help='The IP address to listen on, or "localhost". With 127.0.0.1 the door listens on ::1, too.',
 )
 @click.option("--unix-socket", "-u", metavar="PATH", default="", help="A Unix socket to listen on instead.")
 @click.option("--www", "-w", metavar="DIR", default="", help="Also serve the files of this directory.")

@@ -31,7 +31,7 @@ def _unknown_addresses(server: str) -> Sequence[str]:
 class DoorOptions:
     """The options of a door.
 
-    address: the IP address to listen on, or "localhost" for both loopback addresses.
+    address: the IP address to listen on. 127.0.0.1 and "localhost" stand for both loopback addresses.
     port: the TCP port to listen on; 0 for any free one.
     unix_socket: the path of a Unix socket to listen on instead; "" for none.
     www: a directory whose files are served; "" for none.

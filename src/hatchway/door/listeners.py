@@ -31,16 +31,16 @@ _UNIX_HINTS = {
 def listen(options: DoorOptions) -> list[socket.socket]:
     """Return listening sockets, one for each address.
 
-    For "localhost" these are 127.0.0.1 and ::1, except one that this machine does not have. If another program listens
-    on one of them, the door must not use the other one alone: browsers try both, so that program would get requests,
-    with cookies, that are meant for the door.
+    For 127.0.0.1 and "localhost" these are 127.0.0.1 and ::1, except one that this machine does not have. If another
+    program listens on one of them, the door must not use the other one alone. For `*.localhost`, Chromium tries ::1
+    first: that program would get requests, with cookies, that are meant for the door.
 
     Raises:
         HatchwayError: the door cannot listen on the address.
     """
     if options.unix_socket:
         return [_listen_unix(options.unix_socket)]
-    if options.address != "localhost":
+    if options.address not in ("127.0.0.1", "localhost"):
         address = (options.address or "0.0.0.0").removeprefix("[").removesuffix("]")
         return _listen_on([address], options.port)
     for attempt in range(1, _ATTEMPTS + 1):

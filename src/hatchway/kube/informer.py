@@ -21,7 +21,8 @@ class Informer:
 
     After each change of `items`, subscribers are called in the order of subscription with ("ADDED" | "MODIFIED" |
     "DELETED", object). They must return quickly: for example, put a key into a queue or set an event. Objects are
-    shared, so never change them. An exception of a subscriber is logged, and does not end its subscription.
+    shared, so never change them. An exception of a subscriber is logged, and does not end its subscription;
+    during `subscribe` it is raised.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Informer:
         await self._synced.wait()
 
     async def run(self) -> None:
-        """Watch until cancelled. Raises ApiError for errors that another attempt would repeat (401, 403, 404).
+        """Watch until cancelled. Raises ApiError for errors that another attempt would repeat (401, 403, 404, 405).
 
         When `run` is called again after such an error, it reports all changes since then, including deletions.
         """

@@ -21,7 +21,7 @@ async def apply_all(session: ClusterSession, objects: list[Object], namespace: s
     namespace: the namespace of objects whose manifest names no namespace.
 
     Raises:
-        ClusterError: the cluster has no such type.
+        ClusterError: the cluster does not serve the type of an object, or an object cannot be written as JSON.
         ApiError: the API server refuses an object; the message names it.
     """
     found = []

@@ -1,4 +1,4 @@
-"""The sockets of a door at `--address localhost`: no other program may get requests for the door's host names."""
+"""The loopback sockets of a door: no other program may get requests for the door's host names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv
 
 @pytest.fixture
 def lacks(monkeypatch: pytest.MonkeyPatch) -> Callable[[socket.AddressFamily, int], None]:
-    """Return a function that makes addresses of a family fail with an error's number."""
+    """Return a function that makes all new sockets of an address family fail with an errno."""
 
     def make(missing: socket.AddressFamily, number: int) -> None:
         def create(address: Any, *, family: socket.AddressFamily, backlog: int) -> socket.socket:
@@ -45,8 +45,8 @@ def lacks(monkeypatch: pytest.MonkeyPatch) -> Callable[[socket.AddressFamily, in
 
 
 @contextlib.contextmanager
-def _listening(port: int = 0) -> Iterator[list[socket.socket]]:
-    found = listen(DoorOptions(address="localhost", port=port))
+def _listening(port: int = 0, address: str = "localhost") -> Iterator[list[socket.socket]]:
+    found = listen(DoorOptions(address=address, port=port))
     try:
         yield found
     finally:
@@ -55,15 +55,16 @@ def _listening(port: int = 0) -> Iterator[list[socket.socket]]:
 
 
 @needs_ipv6
-def test_localhost_is_both_loopback_addresses_with_one_port() -> None:
-    with _listening() as found:
+@pytest.mark.parametrize("address", ["localhost", DoorOptions().address])
+def test_there_is_a_socket_on_both_loopback_addresses_with_one_port(address: str) -> None:
+    with _listening(address=address) as found:
         (first, second) = [describe_listener(sock) for sock in found]
         port = found[0].getsockname()[1]
         assert (first, second) == (f"127.0.0.1:{port}", f"[::1]:{port}")
 
 
 @needs_ipv6
-def test_a_port_that_another_program_has_on_one_of_them_is_refused() -> None:
+def test_a_port_that_another_program_has_on_one_loopback_address_is_refused() -> None:
     with contextlib.closing(_create(("::1", 0), family=socket.AF_INET6)) as other:
         port = other.getsockname()[1]
         with pytest.raises(HatchwayError) as caught, _listening(port):
@@ -75,7 +76,7 @@ def test_a_port_that_another_program_has_on_one_of_them_is_refused() -> None:
 
 
 @needs_ipv6
-def test_any_free_port_is_free_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_0_chooses_a_port_that_is_free_on_both_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     others: list[socket.socket] = []
 
     def create(address: Any, *, family: socket.AddressFamily, backlog: int) -> socket.socket:

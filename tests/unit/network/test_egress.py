@@ -1,4 +1,4 @@
-"""The program that connects pods to other networks, and its description; messages of the kernel; DNS queries."""
+"""The program that connects pods to other networks: its choice, settings and end. Kernel messages; DNS queries."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_no_program_opens_ports_or_leads_to_the_loopback_of_this_machine(name: s
         assert "--disable-host-loopback" in argv
 
 
-def test_the_addresses_of_the_uplink_are_of_the_cluster_and_no_nodes() -> None:
+def test_the_uplinks_addresses_are_in_the_clusters_range_and_belong_to_no_node() -> None:
     nodes = {plan.node_ip(index) for index in range(256)}
     for ip in (plan.HOST_NAMESERVER, plan.EGRESS_IP, plan.EGRESS_NEXT_HOP):
         assert ip not in nodes
@@ -95,7 +95,9 @@ def test_the_settings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("field", "value"), [("egress", 3), ("egress_to_host", "yes")])
-def test_an_edited_configuration_with_another_value_is_refused(tmp_path: Path, field: str, value: object) -> None:
+def test_an_edited_configuration_with_a_value_of_the_wrong_type_is_refused(
+    tmp_path: Path, field: str, value: object
+) -> None:
     state = StateDir(tmp_path / "c")
     state.create()
     state.save_config(ClusterConfig(**{field: value}))  # type: ignore[arg-type]
@@ -127,7 +129,7 @@ def link_message(name: str, kind: int = 16, index: int = 7) -> bytes:
 def test_an_interface_is_found_among_messages() -> None:
     assert netmessages.new_link(link_message("eth0") + link_message("uplink", index=9), "uplink") == 9
     assert netmessages.new_link(link_message("uplink2"), "uplink") is None
-    # The address is deleted.
+    # The interface was deleted (RTM_DELLINK).
     assert netmessages.new_link(link_message("uplink", kind=17), "uplink") is None
 
 
@@ -143,7 +145,7 @@ def route_message(kind: int, address: str, prefix: int) -> bytes:
 
 def test_the_networks_of_this_machine_are_known() -> None:
     assert netmessages.local_network(route_message(2, "192.0.2.10", 32)) == ("192.0.2.10", 32)
-    # By "AnyIP".
+    # A whole network that is local to this machine ("AnyIP").
     assert netmessages.local_network(route_message(2, "198.51.100.0", 24)) == ("198.51.100.0", 24)
     # Another machine's, a broadcast address, the loopback.
     for kind, address in ((1, "192.0.2.0"), (3, "192.0.2.255"), (2, "127.0.0.1")):
@@ -151,7 +153,7 @@ def test_the_networks_of_this_machine_are_known() -> None:
     assert all(not address.startswith("127.") for address, _ in netmessages.local_networks())
 
 
-def test_a_query_is_told_from_other_bytes() -> None:
+def test_a_query_is_distinguished_from_other_bytes() -> None:
     query = bytes(DNSRecord.question("www.example.com", "AAAA").pack())
     assert is_query(query)
     assert not is_query(query[:-1])

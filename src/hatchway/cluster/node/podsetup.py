@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
-from hatchway.cluster.node import sources
 from hatchway.cluster.node.deviceclaims import why_not_prepared
 from hatchway.cluster.node.imagevolumes import ImageVolumes
 from hatchway.cluster.node.podcontext import PodContext
@@ -76,9 +75,6 @@ class PodSetup:
             why = error.message if isinstance(error, ApiError) else error.strerror or str(error)
             self._context.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {why}")
             return False
-        if sources.wants_address(self._context.pod):
-            # The downward API's files were written before the address was known.
-            self.request_refresh()
         return True
 
     def request_refresh(self) -> None:

@@ -17,10 +17,10 @@ from hatchway.kube.informer import Informer
 
 log = logging.getLogger(__name__)
 
-# The most objects of one node that are watched, because each watch needs a connection. All others are reported as
-# changed every _LOOK_SECONDS seconds, so that their pods read them again.
+# At most this many objects of one node are watched, because each watch needs a connection. All others are reported as
+# changed every _REPORT_SECONDS seconds, so that their pods read them again.
 _MAX_WATCHED = 256
-_LOOK_SECONDS = 60.0
+_REPORT_SECONDS = 60.0
 _FIRST_RETRY, _LAST_RETRY = 1.0, 60.0
 
 # (resource, namespace, name)
@@ -43,7 +43,7 @@ class Sources:
         async with asyncio.TaskGroup() as self._group:
             self._watch_more()
             while True:
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_REPORT_SECONDS)
                 for key in self._wanted.keys() - self._watching.keys():
                     self._changed(key)
 
@@ -95,7 +95,7 @@ class Sources:
             try:
                 await informer.run()
             except (ApiError, OSError) as error:
-                # The API server does not answer, or this node has no more pods with this object. Try again later.
+                # The API server refuses the watch, for example because no pod of this node uses the object any more.
                 log.debug("cannot watch %s %s/%s: %s", resource, namespace, name, error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)
@@ -106,12 +106,15 @@ class Sources:
 
 
 def references(pod: Object) -> set[tuple[str, str]]:
-    """Return the (resource, name) of every ConfigMap and Secret in the pod's volumes and environments."""
+    """Return the (resource, name) of every ConfigMap and Secret that the pod's volumes or environments use.
+
+    The environments of ephemeral containers do not count, because they are read once.
+    """
     found: set[tuple[str, str]] = set()
 
-    def add(kind: str, name: str | None) -> None:
+    def add(resource: str, name: str | None) -> None:
         if name:
-            found.add((kind, name))
+            found.add((resource, name))
 
     spec = pod["spec"]
     for volume in spec.get("volumes") or ():
@@ -129,13 +132,3 @@ def references(pod: Object) -> set[tuple[str, str]]:
             add("configmaps", (value.get("configMapKeyRef") or {}).get("name"))
             add("secrets", (value.get("secretKeyRef") or {}).get("name"))
     return found
-
-
-def wants_address(pod: Object) -> bool:
-    """Return True when a downward API volume of the pod contains the pod's IP address."""
-    for volume in pod["spec"].get("volumes") or ():
-        for source in [volume, *((volume.get("projected") or {}).get("sources") or ())]:
-            for item in (source.get("downwardAPI") or {}).get("items") or ():
-                if (item.get("fieldRef") or {}).get("fieldPath", "").startswith("status.podIP"):
-                    return True
-    return False

@@ -1,4 +1,4 @@
-"""The scale subresource of custom types, whose definition gives the fields' paths (`customresource/etcd.go`)."""
+"""The scale subresource of custom types: a definition has the paths of a Scale's fields (`customresource/etcd.go`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ScalePaths"]
 
 Json = Any
 
-_INT32 = 2**31 - 1
+_MAX_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,17 @@ class ScalePaths:
         return cls(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath") or "")
 
     def replicas(self, obj: Object) -> int | None:
-        """Return the wanted number of replicas; None when the object does not have the field."""
+        """Return the wanted number of replicas; None when the field is missing or not an integer."""
         found = _find(obj, self.spec)
         return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     def current(self, obj: Object) -> int:
-        """Return the current number of replicas; 0 when the object does not have the field."""
+        """Return the current number of replicas; 0 when the field is missing or not an integer."""
         found = _find(obj, self.status)
         return found if isinstance(found, int) and not isinstance(found, bool) else 0
 
     def selected(self, obj: Object) -> str:
-        """Return the label selector of the object's pods as text; "" when the object has none."""
+        """Return the label selector of the object's pods as text; "" when the field is missing or not a string."""
         found = _find(obj, self.selector) if self.selector else ""
         return found if isinstance(found, str) else ""
 
@@ -66,7 +66,8 @@ class ScalePaths:
         found += _number_errors(obj, self.status)
         selector = _find(obj, self.selector) if self.selector else None
         if selector is not None and not isinstance(selector, str):
-            text = f"{self.selector} accessor error: {_shown(selector)} is of the type {_go(selector)}, expected string"
+            kind = _go_type(selector)
+            text = f"{self.selector} accessor error: {_shown(selector)} is of the type {kind}, expected string"
             found.append(v.invalid(self.selector, "", text))
         return found
 
@@ -88,12 +89,12 @@ def _number_errors(obj: Object, path: str) -> Iterator[Cause]:
     if found is None:
         return
     if isinstance(found, bool) or not isinstance(found, int):
-        text = f"{path} accessor error: {_shown(found)} is of the type {_go(found)}, expected int64"
+        text = f"{path} accessor error: {_shown(found)} is of the type {_go_type(found)}, expected int64"
         yield v.invalid(path, 0, text)
     elif found < 0:
         yield v.invalid(path, found, "should be a non-negative integer")
-    elif found > _INT32:
-        yield v.invalid(path, found, f"should be less than or equal to {_INT32}")
+    elif found > _MAX_INT32:
+        yield v.invalid(path, found, f"should be less than or equal to {_MAX_INT32}")
 
 
 def _shown(value: Json) -> str:
@@ -102,7 +103,7 @@ def _shown(value: Json) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _go(value: Json) -> str:
+def _go_type(value: Json) -> str:
     if isinstance(value, bool):
         return "bool"
     names: dict[type, str] = {int: "int64", float: "float64", str: "string", list: "[]interface {}"}

@@ -30,8 +30,8 @@ def validate_policy(policy: Json, capacity: Amount, at: str) -> list[Cause]:
         return []
     if default is None:
         return [v.required(f"{at}.default", f"required when {key} is defined")]
-    wanted, at = Amount.parse(default), f"{at}.{key}"
-    return _values(values, wanted, capacity, at) if values else _range(limits or {}, wanted, capacity, at)
+    amount, at = Amount.parse(default), f"{at}.{key}"
+    return _values(values, amount, capacity, at) if values else _range(limits or {}, amount, capacity, at)
 
 
 def _values(texts: list[Any], default: Amount, capacity: Amount, at: str) -> list[Cause]:

@@ -1,4 +1,4 @@
-"""Ingresses (networking.k8s.io/v1): defaults and validation (`pkg/apis/networking/validation/validation.go`)."""
+"""Ingresses (networking.k8s.io/v1): validation (`pkg/apis/networking/validation/validation.go`)."""
 
 from __future__ import annotations
 
