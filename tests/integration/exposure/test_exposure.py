@@ -73,7 +73,7 @@ def seeded(make_cluster: Callable[..., Cluster]) -> Seeder:
     for case in (*FAULTS, *SAFE):
         if seeder.has(case):
             if case.name != "kube-system":
-                cluster.kubectl("create", "namespace", case.name)
+                seeder.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": case.name}})
             for obj in case.objects:
                 seeder.create(obj, case.name)
     return seeder

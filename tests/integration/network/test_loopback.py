@@ -48,7 +48,7 @@ def test_the_environment_of_a_process_on_loopback(make_run: MakeRun) -> None:
     assert found["host cwd"] == [0, "/tmp\n"]
     assert found["ip"].startswith("127.66.0.")
     assert "isolation is off" in found["limits"]
-    assert "in a volume" in found["nested"]
+    assert "no volume can be inside another" in found["nested"]
     assert "absolute path" in found["relative"]
     assert found["gone"]
 

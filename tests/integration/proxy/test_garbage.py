@@ -20,6 +20,8 @@ from tests.integration.proxy.conftest import Authority
 from tests.integration.proxy.test_upgrade import ASK, echo, switching
 from tests.integration.proxy.wire import GET, OK, World, forward, until
 
+pytestmark = pytest.mark.usefixtures("exempt_objects")
+
 _TIMES = 3
 
 

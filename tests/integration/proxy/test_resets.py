@@ -1,6 +1,6 @@
 """A reset by a peer is noticed at once, in every phase of an exchange, and leaves nothing behind.
 
-HATCHWAY_SOAK: the number of resets of each kind (default 40; 2,000 for a soak test). From 1,000 on, memory is checked.
+HATCHWAY_SOAK: the number of resets of each kind (default 20; 2,000 for a soak test). From 1,000 on, memory is checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.integration.proxy.conftest import Authority
 from tests.integration.proxy.resetting import BIG, reset
 from tests.integration.proxy.wire import World, forward, refuse, until
 
-TIMES = int(os.environ.get("HATCHWAY_SOAK", "40"))
+TIMES = int(os.environ.get("HATCHWAY_SOAK", "20"))
 AT_ONCE = 20
 # Long timeouts, so that only resets end connections.
 LIMITS = Limits(head_timeout=60, close_timeout=60, half_closed_timeout=60, upstream_tls_timeout=60)
