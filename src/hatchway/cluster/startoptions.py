@@ -73,6 +73,9 @@ def check_host_paths(state: StateDir, given: list[str]) -> list[str]:
     """Check the values of --host-path; return them as absolute paths. Raises HatchwayError."""
     found = []
     for text in given:
+        if not text:
+            # Its absolute path would be the current directory.
+            raise HatchwayError('--host-path "": not a directory', "is a shell variable not set?")
         path = Path(os.path.abspath(Path(text).expanduser()))
         if not path.is_dir():
             raise HatchwayError(f"--host-path {text}: there is no such directory")
