@@ -33,9 +33,11 @@ from hatchway.cluster.process import Process
 from hatchway.errors import HatchwayError
 from hatchway.files import state_home, write_private
 
-__all__ = ["DEFAULT_NAME", "ClusterConfig", "Holder", "StateDir", "write_private"]
+__all__ = ["DEFAULT_NAME", "EGRESS_STARTS", "ClusterConfig", "Holder", "StateDir", "write_private"]
 
 DEFAULT_NAME = "hatchway"
+# The reason in the record of `save_egress` until the program has connected, or has failed, for the first time.
+EGRESS_STARTS = "it is starting"
 
 
 @dataclass(slots=True)
