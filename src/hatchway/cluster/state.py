@@ -330,10 +330,7 @@ def _is_locked(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise HatchwayError(
-            f"cannot read {path}: {error.strerror}",
-            "is the cluster another user's? --state-dir takes another directory",
-        ) from error
+        raise _unusable(error, path.parent) from error
     try:
         # A shared lock, so that processes that only check do not mistake each other for a running cluster.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
