@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,8 @@ case "$*" in
       # The half of a .venv, as after the first second.
       printf '#!/bin/sh\\nexit 1\\n' >.venv/bin/python
       chmod +x .venv/bin/python
-      echo made >"$HOLD"
-      "$REAL" -c 'import time; time.sleep(60)'
-      exit
+      # Python itself says that it is held: it has begun to heed SIGINT.
+      exec "$REAL" -S -c 'import os, time; open(os.environ["HOLD"], "w").write("made"); time.sleep(600)'
     fi
     printf '#!/bin/sh\\nexit 0\\n' >.venv/bin/python
     chmod +x .venv/bin/python ;;
@@ -44,7 +44,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def _environment(clone: Path, python: str) -> dict[str, str]:
-    own = {"PYTHON": python, "CALLS": f"{clone}/calls", "HOLD": f"{clone}/hold", "REAL": shutil.which("python3") or ""}
+    own = {"PYTHON": python, "CALLS": f"{clone}/calls", "HOLD": f"{clone}/hold", "REAL": sys.executable}
     return {**os.environ, **own, "TMPDIR": str(clone)}
 
 
@@ -91,8 +91,10 @@ def test_ctrl_c_while_the_venv_is_made(clone: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell ignores SIGINT in background jobs, and the tests may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        assert (clone / "hold").read_text() == "made\n"
+        assert (clone / "hold").read_text() == "made"
         # A terminal sends the signal to the whole foreground process group.
         os.killpg(process.pid, signal.SIGINT)
         _, told = process.communicate(timeout=60)
