@@ -19,7 +19,7 @@ from hatchway.images.platforms import Platform
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
 from hatchway.images.store.blobs import BlobWriter
-from hatchway.images.store.store import ImageStore
+from hatchway.images.store.store import BlobOrigin, ImageStore
 from tests.images.making import BuiltImage, built, digest_of, index_of
 from tests.images.registrystub import Answer, Request, StubRegistry, error, redirect, serving
 from tests.integration.images.conftest import Puller
@@ -281,10 +281,11 @@ async def test_a_damaged_file_is_fetched_again(puller: Puller, what: str, damage
 
 async def test_a_damaged_part_is_fetched_again(puller: Puller) -> None:
     layer = LARGE.layers[1]
-    with puller.store.begin_blob(layer, len(LARGE.blobs[layer])) as writer:
-        writer.write(b"not the beginning of this layer")
     stub = stub_with(LARGE)
     async with serving(stub):
+        origin = BlobOrigin(f"{stub.address}/team/web", is_private=False)
+        with puller.store.begin_blob(layer, len(LARGE.blobs[layer]), origin) as writer:
+            writer.write(b"not the beginning of this layer")
         await puller(f"{stub.address}/team/web:1")
     assert [one.fields.get("range") for one in stub.asked(layer)] == ["bytes=31-", None]
 

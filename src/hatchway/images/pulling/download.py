@@ -14,7 +14,7 @@ from hatchway.images.pulling.pullerror import PullError
 from hatchway.images.pulling.registryclient import RepositoryClient
 from hatchway.images.pulling.registryhttp import PATIENCE, delay_before
 from hatchway.images.store.blobs import BlobWriter
-from hatchway.images.store.store import ImageStore
+from hatchway.images.store.store import BlobOrigin, ImageStore
 from hatchway.kube.http import HttpAnswer
 from hatchway.proxy.routing import ProxyError
 
@@ -27,22 +27,25 @@ _PROGRESS = 1 << 20
 _SLOWEST = 16 * 1024
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
-# The locks of this process's downloads, by store and digest: a layer that two images share is downloaded once.
-_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+# The locks of this process's downloads, by store, digest and repository: a layer that two images of a repository share
+# is downloaded once. A download from another repository does not wait: it could not use the bytes of a private one, and
+# a hostile registry could delay it as long as it likes.
+_locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
 
 # Called with the number of bytes present, and the reason of an interruption ("" for none).
 Report = Callable[[int, str], None]
 
 
 async def download(
-    store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report, repository: str
+    store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report, origin: BlobOrigin
 ) -> bool:
     """Download a blob into the store.
 
-    Continues an earlier, incomplete download. When cancelled, keeps the bytes received so far for the next call.
+    Continues an earlier, incomplete download from the same repository. When cancelled, keeps the bytes received so far
+    for the next call.
 
-    repository: the image's registry and repository. A blob in the store, or a part of one, is downloaded again if it
-    belongs only to private images of other repositories.
+    origin: the image's repository. A blob in the store is downloaded again if it belongs only to private images of
+    other repositories.
 
     Returns:
         False when the store already had the blob.
@@ -51,19 +54,12 @@ async def download(
         PullError: the registry does not serve the blob, or serves other content.
         OSError: the store cannot be written.
     """
-    lock = _locks.setdefault((str(store.path), blob.digest), asyncio.Lock())
+    lock = _locks.setdefault((str(store.path), blob.digest, origin.repository), asyncio.Lock())
     async with lock:
-        is_withheld = store.is_withheld(blob.digest, repository)
-        if store.has_blob(blob.digest) and not is_withheld:
+        if await asyncio.to_thread(store.has_blob_for, blob.digest, origin.repository):
             return False
-        if client.grant is not None:
-            await asyncio.to_thread(store.begin_private, blob.digest, repository)
         for is_last in (False, True):
-            async with _writer(store, blob) as writer:
-                if is_withheld:
-                    # The existing bytes come from a private image of another repository. They are discarded: this
-                    # registry must show that it has the whole blob.
-                    await asyncio.to_thread(writer.restart)
+            async with _writer(store, blob, origin) as writer:
                 began_at = writer.offset
                 await _fill(client, writer, blob, report)
                 try:
@@ -73,20 +69,18 @@ async def download(
                     if is_last or not began_at:
                         raise PullError("invalid", str(error)) from error
                 else:
-                    is_private = client.grant is not None
-                    await asyncio.to_thread(store.fetched, blob.digest, repository, private=is_private)
                     return True
     raise AssertionError("the last attempt returns or raises")
 
 
 @asynccontextmanager
-async def _writer(store: ImageStore, blob: Descriptor) -> AsyncIterator[BlobWriter]:
+async def _writer(store: ImageStore, blob: Descriptor, origin: BlobOrigin) -> AsyncIterator[BlobWriter]:
     """Open the blob's writer. On every exit, close the writer, but do not delete the written part.
 
     The writer is opened in a thread, because it hashes the existing part. If the task is cancelled meanwhile, the
     writer is closed when the thread has ended.
     """
-    opening = asyncio.create_task(asyncio.to_thread(store.begin_blob, blob.digest, blob.size))
+    opening = asyncio.create_task(asyncio.to_thread(store.begin_blob, blob.digest, blob.size, origin))
     try:
         writer = await asyncio.shield(opening)
     except asyncio.CancelledError:
