@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -95,6 +97,67 @@ async def test_a_slow_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> N
     async with serving(stub), asyncio.timeout(60):
         error = await refused(puller, stub, "failed to copy: less than 16384 bytes in 0.2 s")
     assert error.retryable
+
+
+def _slowly(content: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+    async def write(writer: asyncio.StreamWriter) -> None:
+        for start in range(0, len(content), 1000):
+            writer.write(content[start : start + 1000])
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    return write
+
+
+async def test_a_blob_whose_end_is_hours_away(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each span of PATIENCE brings enough bytes, but the average is too low. The next pull continues."""
+    layer = LARGE.layers[1]
+    content = LARGE.blobs[layer]
+    stub = stub_with(LARGE)
+    stub.handler = answering(layer, Answer(200, {}, _slowly(content), len(content)))  # type: ignore[assignment]
+    async with serving(stub), asyncio.timeout(60):
+        with monkeypatch.context() as patch:
+            patch.setattr(download, "_SPAN", 0.3)
+            error = await refused(puller, stub, "failed to copy: the registry has sent [0-9]{4,} bytes in [0-9]+ s")
+        assert error.retryable
+        assert layer.removeprefix("sha256:") in puller.leftovers()
+        stub.handler = None
+        await puller(f"{stub.address}/team/web:1")
+        assert int(stub.asked(layer)[-1].fields["range"].removeprefix("bytes=").removesuffix("-")) > 0
+
+
+async def test_a_slow_connection_reaches_the_end(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_SPAN", 0.05)
+    monkeypatch.setattr(download, "_LEAST", 500)
+    image = built("web:1", {"noise": random.Random(2).randbytes(30_000)})
+    stub = stub_with(image)
+    content = image.blobs[image.layers[0]]
+    stub.handler = answering(image.layers[0], Answer(200, {}, _slowly(content), len(content)))  # type: ignore[assignment]
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1")
+    assert len(stub.asked(image.layers[0])) == 1
+
+
+async def test_a_slow_registry_delays_no_pull_from_another_one(puller: Puller) -> None:
+    """Also not when it names the other one's layers."""
+    good, evil = stub_with(), StubRegistry()
+    evil.add_manifest("web", WEB.blobs[WEB.manifest], "1")
+    ended = asyncio.Event()
+
+    async def wait(writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+
+    evil.handler = lambda request: Answer(404, {}, wait) if "/blobs/" in request.path else None
+    async with serving(good, evil):
+        waiting = asyncio.create_task(Puller(puller.store)(f"{evil.address}/web:1"))
+        while not evil.asked("/blobs/"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        async with asyncio.timeout(30):
+            await puller(f"{good.address}/team/web:1")
+        assert not waiting.done()
+        ended.set()
+        with pytest.raises(PullError, match="not found"):
+            await waiting
 
 
 @pytest.mark.parametrize("path", ["/v2/team/web/manifests/1", "/token"])

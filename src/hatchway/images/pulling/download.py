@@ -25,6 +25,11 @@ _INTERRUPTIONS = 5
 _PROGRESS = 1 << 20
 # A download that receives fewer bytes than this in PATIENCE seconds counts as interrupted.
 _SLOWEST = 16 * 1024
+# A download that receives fewer bytes than `_LEAST` in `_SPAN` seconds fails: about 1.2 kB/s, with all interruptions.
+# Otherwise a registry that sends a few bytes now and then would occupy one of the few pulls at a time for days. The
+# part stays, so that later pulls over a slow connection still reach the end.
+_LEAST = 1 << 20
+_SPAN = 15 * 60.0
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 # The locks of this process's downloads, by store, digest and repository: a layer that two images of a repository share
@@ -98,16 +103,34 @@ def _close_late(opening: asyncio.Task[BlobWriter]) -> None:
         opening.result().abandon()
 
 
+class _Average:
+    """Checks the average speed of a download over long spans."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._received = 0
+
+    def add(self, received: int) -> None:
+        """Count bytes. Raises PullError when too few have arrived in the present span."""
+        self._received += received
+        if (now := time.monotonic()) - self._began > _SPAN:
+            if self._received < _LEAST:
+                said = f"failed to copy: the registry has sent {self._received} bytes in {now - self._began:.0f} s"
+                raise PullError("unavailable", said, "try again: the next pull continues the download")
+            self._began, self._received = now, 0
+
+
 async def _fill(client: RepositoryClient, writer: BlobWriter, blob: Descriptor, report: Report) -> None:
     """Download the missing bytes; after an interruption, send another request."""
     interruptions = 0
     before = writer.offset
+    average = _Average()
     while writer.offset < blob.size:
         report(writer.offset, "")
         try:
             async with client.open_blob(blob.digest, writer.offset) as answer:
                 await _position(answer, writer)
-                await _copy(answer, writer, blob, report)
+                await _copy(answer, writer, blob, report, average)
                 if writer.offset < blob.size:
                     raise ProxyError("read", "unexpected EOF")
         except ProxyError as error:
@@ -115,6 +138,7 @@ async def _fill(client: RepositoryClient, writer: BlobWriter, blob: Descriptor, 
             before = writer.offset
             if interruptions >= _INTERRUPTIONS:
                 raise PullError("unavailable", f"failed to copy: {error.message}", "try again") from error
+            average.add(0)
             report(writer.offset, error.message)
             await asyncio.sleep(delay_before(interruptions) or 0)
 
@@ -133,7 +157,7 @@ async def _position(answer: HttpAnswer, writer: BlobWriter) -> None:
         raise ProxyError("protocol", f"the server cannot continue a download (status {answer.status})")
 
 
-async def _copy(answer: HttpAnswer, writer: BlobWriter, blob: Descriptor, report: Report) -> None:
+async def _copy(answer: HttpAnswer, writer: BlobWriter, blob: Descriptor, report: Report, average: _Average) -> None:
     """Write the body. Hashing and writing happen in a thread, with at most 2 MiB in memory."""
     encoding = (answer.field(b"content-encoding") or b"identity").strip().lower()
     if encoding != b"identity":
@@ -143,7 +167,8 @@ async def _copy(answer: HttpAnswer, writer: BlobWriter, blob: Descriptor, report
     while True:
         try:
             piece = await answer.read(PATIENCE)
-        except ProxyError:
+            average.add(len(piece))
+        except (ProxyError, PullError):
             await _write(writer, batch, blob)
             raise
         batch += piece
