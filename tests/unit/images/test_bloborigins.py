@@ -285,3 +285,32 @@ def test_any_steps_give_no_blob_to_who_has_not_served_it(tmp_path_factory: pytes
     ):
         patch.setattr("os.fsync", lambda _: None)  # Nothing here depends on it, and it takes most of the time.
         _World(Path(place) / "images", random.Random(seed)).play(25)
+
+
+@pytest.mark.parametrize("shared", ["", "with a private image", "with an image for everyone"])
+def test_images_of_releases_without_records_stay_private(store: ImageStore, shared: str) -> None:
+    image = built("", {"a": _DATA.hex()}, {"b": "shared"}, Cmd=["/a"])
+    for data in image.blobs.values():
+        serve(store, None, data)
+    name, grant = parse(f"{_ANN.repository}:1"), PullGrant("uid", "hash")
+    images = [store.add(name, image.manifest, grant=grant)]
+    if shared:
+        other = built("", {"b": "shared"}, Cmd=["/b"])
+        is_private = shared == "with a private image"
+        origin = BlobOrigin("registry.example/other", is_private)
+        for digest, data in other.blobs.items():
+            if not store.has_blob_for(digest, origin.repository):
+                serve(store, origin, data)
+        name = parse("registry.example/other:1")
+        images.append(store.add(name, other.manifest, grant=grant if is_private else None))
+    uses = [store.use(one, "pod default/web") for one in images]
+    for one in images:
+        store.remove(one)
+    assert store.images() == []
+    for digest in (image.manifest, image.config, image.layers[0]):
+        assert store.has_blob_for(digest, _ANN.repository)
+        assert not store.has_blob_for(digest, _EVE.repository)
+    everyone = shared == "with an image for everyone"
+    assert store.has_blob_for(image.layers[1], _EVE.repository) == everyone
+    for use in uses:
+        use.close()

@@ -3,7 +3,8 @@
 origins/HEX    for one whole blob: the repositories, as a JSON list; HEX is from the blob's digest
 
 The index (storenames.py) says which images are private. These files say it for blobs that no image of the index has:
-those of a pull that has not ended, and those of a removed image. A blob without a file may be used by everyone.
+those of a pull that has not ended, and those of a removed image. A blob without a file may be used by everyone. Earlier
+releases wrote no files: for their images, the files are written when the index loses them.
 
 A repository is recorded only after it has served the whole blob, when the blob's digest is verified. A request for a
 blob proves nothing: a manifest may name any digest. The file is written just before the blob becomes visible.
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 from hatchway.files import write_private
 from hatchway.images.store.blobs import sync_directory
+from hatchway.images.store.storenames import NamedImage
 
 # The most repositories that are recorded for one blob. A further one has to fetch the blob each time.
 _MOST = 100
@@ -82,6 +84,23 @@ class BlobOrigins:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(self._file(digest), json.dumps([*repositories][:_MOST]).encode())
         sync_directory(self._path)
+
+    def record_removal(self, before: Iterable[NamedImage], after: Iterable[NamedImage]) -> None:
+        """Record the repositories of blobs that leave the index with private images, unless they have a record.
+
+        A blob that everyone could use by one of the removed images has none. before, after: the images of the index.
+
+        Raises OSError.
+        """
+        kept = {digest for image in after for digest in image.blobs()}
+        leaving: dict[str, list[NamedImage]] = {}
+        for image in before:
+            for digest in image.blobs():
+                if digest not in kept:
+                    leaving.setdefault(digest, []).append(image)
+        for digest, images in leaving.items():
+            if not any(image.is_open() for image in images) and not self.read(digest):
+                self.write(digest, sorted({name for image in images for name in image.private}))
 
     def sweep(self, blobs: Container[str]) -> None:
         """Remove the records of blobs that the store does not have. blobs: the hexadecimal parts of its digests."""

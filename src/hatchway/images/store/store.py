@@ -404,6 +404,7 @@ class ImageStore:
 
     def _write(self, images: tuple[NamedImage, ...]) -> None:
         try:
+            self._origins.record_removal(self._names.read(), images)
             self._names.write(images)
         except OSError as error:
             raise unusable(error, self.path) from error
