@@ -332,3 +332,38 @@ async def test_a_registry_that_knows_only_digests_gets_nothing(puller: Puller, s
         story.evil.blobs |= WEB.blobs
         await story.steal()
         assert story.stolen == ["web:1", "web:1"]
+
+
+async def test_two_repositories_of_one_registry_at_the_same_time(puller: Puller) -> None:
+    """The second download waits for the first one; then it must show that it has the blob."""
+    private, ann = _private_registry()
+    private.add_manifest("eve/web", WEB.blobs[WEB.manifest], "1")
+    private.users["eve"] = "x"
+    began, asked = asyncio.Event(), asyncio.Event()
+    content = WEB.blobs[WEB.config]
+
+    async def body(writer: asyncio.StreamWriter) -> None:
+        began.set()
+        await asked.wait()
+        writer.write(content)
+
+    def handler(request: Request) -> Answer | None:
+        if request.path.startswith("/v2/eve/web/blobs/"):
+            return Answer(404)
+        is_config = request.path.endswith(WEB.config) and bool(request.authorization)
+        return Answer(200, {}, body, len(content)) if is_config else None
+
+    private.handler = handler
+    async with serving(private):
+        pulling = asyncio.create_task(puller(f"{private.address}/team/web:1", ann()))
+        await began.wait()
+        eve = Puller(puller.store)
+        eves = Credential(private.address, "eve", "x", secret="uid-2")
+        stealing = asyncio.create_task(eve(f"{private.address}/eve/web:1", eves))
+        while not private.asked("/v2/eve/web/manifests/"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        asked.set()
+        await pulling
+        with pytest.raises(PullError, match="not found"):
+            await stealing
+    assert [one.tags for one in puller.store.images()] == [(f"{private.address}/team/web:1",)]

@@ -32,9 +32,8 @@ _LEAST = 1 << 20
 _SPAN = 15 * 60.0
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
-# The locks of this process's downloads, by store, digest and repository: a layer that two images of a repository share
-# is downloaded once. A download from another repository does not wait: it could not use the bytes of a private one, and
-# a hostile registry could delay it as long as it likes.
+# The locks of this process's downloads, by store, digest and registry: a layer that two images of a registry share is
+# downloaded once. A download from another registry does not wait: a hostile one could delay it as long as it likes.
 _locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
 
 # Called with the number of bytes present, and the reason of an interruption ("" for none).
@@ -59,7 +58,8 @@ async def download(
         PullError: the registry does not serve the blob, or serves other content.
         OSError: the store cannot be written.
     """
-    lock = _locks.setdefault((str(store.path), blob.digest, origin.repository), asyncio.Lock())
+    registry = origin.repository.partition("/")[0]
+    lock = _locks.setdefault((str(store.path), blob.digest, registry), asyncio.Lock())
     async with lock:
         if await asyncio.to_thread(store.has_blob_for, blob.digest, origin.repository):
             return False
