@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.equality import equal
 from hatchway.cluster.api.cel.expression import compile_expression
 from hatchway.cluster.api.cel.mapkeys import MISSING, constant_members, entries, find, is_member, put
+from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import UInt
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
 
@@ -25,6 +27,10 @@ ENVIRONMENT = CelEnvironment(kubernetes_functions(), {"any": t.DYN, "m": t.map_o
 def evaluate(text: str) -> Outcome:
     program = compile_expression(text, ENVIRONMENT).program
     return program.evaluate({"any": ANY, "m": {"k": 1}}, 1_000_000, time.thread_time() + 30)
+
+
+def _unlimited() -> Evaluation:
+    return Evaluation({}, 0, 1_000_000, math.inf)
 
 
 TRUE_KEYS = [
@@ -248,7 +254,7 @@ def test_a_key_finds_an_entry_only_if_they_are_equal(first: Any, second: Any) ->
     found: dict[Any, Any] = {}
     put(found, second, "value")
     # A double that is a key is found only by doubles.
-    is_found = equal(first, second) and (type(first) is type(second) or not isinstance(second, float))
+    is_found = equal(first, second, _unlimited()) and (type(first) is type(second) or not isinstance(second, float))
     assert (find(found, first) is not MISSING) is is_found
 
 
@@ -256,4 +262,4 @@ def test_a_key_finds_an_entry_only_if_they_are_equal(first: Any, second: Any) ->
 def test_a_value_is_a_member_of_constants_if_it_is_equal_to_one(value: Any, values: list[Any]) -> None:
     members = constant_members(values)
     assert members is not None
-    assert is_member(members, value) is any(equal(value, one) for one in values)
+    assert is_member(members, value) is any(equal(value, one, _unlimited()) for one in values)

@@ -119,6 +119,8 @@ class Overload:
         is_member: True for a method. The first of `arguments` is then the object.
         call: computes the result from the values of the arguments. Raises EvaluationError.
         cost: computes the cost of a call from the values of the arguments and the result; None if the cost is 1.
+        counts_steps: True if `call` gets the Evaluation as an additional first argument, and counts the parts of
+            values that it reads with `Evaluation.walk`. Then `cost` gets the Evaluation as the first value, too.
     """
 
     id: str
@@ -128,6 +130,7 @@ class Overload:
     result: CelType
     call: Callable[..., Any]
     cost: Callable[[tuple[Any, ...], Any], int] | None = None
+    counts_steps: bool = False
 
 
 class Bindings:
