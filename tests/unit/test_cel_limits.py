@@ -17,6 +17,7 @@ from hatchway.cluster.api.cel.compiler import Outcome
 from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.expression import compile_expression
 from hatchway.cluster.api.cel.state import Evaluation
+from hatchway.cluster.api.cel.syntax import ExpressionIssues
 from hatchway.cluster.api.cel.values import CostExceeded, Optional
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
 from hatchway.cluster.api.registry.custom.keyedlists import KeyedList, SetList
@@ -159,6 +160,18 @@ def test_the_text_of_a_value_is_limited_while_it_is_made() -> None:
 def test_nan_is_not_equal_to_itself_inside_a_shared_list() -> None:
     text = "cel.bind(n, [double('NaN')], cel.bind(l, [n, n], l == l || n == n || n in l))"
     assert evaluate(text).value is False
+
+
+def test_types_with_very_many_parts_are_refused() -> None:
+    def text(steps: int) -> str:
+        return "[{1: 1}]" + ".map(x, {x: x})" * steps + ".size() == 1"
+
+    assert compile_expression(text(4), ENVIRONMENT).type == t.BOOL
+    for steps in (10, 40):
+        with pytest.raises(ExpressionIssues, match="the types of the expression are too large"):
+            compile_expression(text(steps), ENVIRONMENT)
+        with pytest.raises(ExpressionIssues, match="the types of the expression are too large"):
+            compile_expression(f"[[]]{'.map(x, {x: x})' * steps}.size() == 1", ENVIRONMENT)
 
 
 def test_a_device_selector_ends_within_its_processor_time() -> None:
