@@ -162,6 +162,16 @@ def test_nan_is_not_equal_to_itself_inside_a_shared_list() -> None:
     assert evaluate(text).value is False
 
 
+@pytest.mark.parametrize("lookup", ["{'a': 1}[V]", "{'a': 1}[dyn(optional.of(V))]", "{'a': 1}[dyn({'k': V})]"])
+def test_the_error_for_a_missing_key_is_short(lookup: str) -> None:
+    message = str(evaluate(lookup.replace("V", lists(12))).error)
+    assert message.startswith("no such key: ")
+    assert "[[1, 1], [1, 1]]" in message
+    assert message.endswith("...")
+    assert len(message) < 2000
+    assert len(str(evaluate(lookup.replace("V", lists(40))).error)) < 2000
+
+
 def test_types_with_very_many_parts_are_refused() -> None:
     def text(steps: int) -> str:
         return "[{1: 1}]" + ".map(x, {x: x})" * steps + ".size() == 1"
