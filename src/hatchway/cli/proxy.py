@@ -192,7 +192,7 @@ def _address(text: str) -> str:
             "write an address of this machine (127.0.0.1, ::1, or 0.0.0.0 for all of them) or localhost; "
             "the port is --port's",
         ) from error
-    return text
+    return text.lower()
 
 
 def _prefix(text: str) -> str:

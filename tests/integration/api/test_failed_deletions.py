@@ -1,10 +1,13 @@
 """Definitions whose objects cannot be deleted at first: the controller logs the failure and tries again."""
 
+# ruff: noqa: ASYNC110  conditions change without events
+
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -13,10 +16,14 @@ from hatchway.cluster.api.connect.webhookclient import WebhookClient
 from hatchway.cluster.api.definitions.customtypes import CustomTypes
 from hatchway.cluster.api.definitions.definitioncontroller import DefinitionController
 from hatchway.cluster.api.registry.custom.conversionwebhooks import ConversionWebhooks
+from hatchway.cluster.api.registry.custom.definition import CLEANUP_FINALIZER
 from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from tests.integration.api import world as worlds
-from tests.integration.api.test_custom_types import DEFINITIONS, WIDGETS, define, definition, gone
+from tests.integration.api.test_custom_types import DEFINITIONS, WIDGETS, define, definition, gone, widget
+from tests.integration.api.world import World
+
+_WIDGET_DEFINITION = f"{DEFINITIONS}/widgets.example.com"
 
 # What the controller calls of the client, and what it does then: `update` or `delete`, the object's name.
 Fault = Callable[[str, str], Exception | None]
@@ -111,3 +118,67 @@ async def test_an_object_that_cannot_be_deleted_does_not_keep_the_others() -> No
     client = await deletes(fault, names)
     assert client.calls.count(("delete", names[0])) == 2
     assert client.calls.count(("delete", names[-1])) == 1
+
+
+def _held(name: str) -> Object:
+    metadata = {"name": name, "finalizers": ["example.com/held"]}
+    return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata, "spec": {"size": 1}}
+
+
+@contextlib.asynccontextmanager
+async def _left_objects() -> AsyncIterator[tuple[World, DefinitionController]]:
+    """Yield a store with an object whose definition was removed by force, while the controller was emptying it."""
+    async with worlds.world() as world:
+        types = CustomTypes(world.store, world.registry, ConversionWebhooks(WebhookClient()))
+        controller = DefinitionController(world.store, world.client, types.prepare)
+        controller.start()
+        try:
+            await define(world, definition())
+            assert (await world.send("POST", WIDGETS, _held("held"))).status == 201
+            assert (await world.send("DELETE", _WIDGET_DEFINITION)).status == 200
+            async with asyncio.timeout(20):
+                while not controller._emptying._timers:
+                    await asyncio.sleep(0)
+            force = {"metadata": {"finalizers": None}}
+            merge = {"Content-Type": "application/merge-patch+json"}
+            assert (await world.send("PATCH", _WIDGET_DEFINITION, force, merge)).status == 200
+            await gone(world, "widgets.example.com")
+            yield world, controller
+        finally:
+            types.close()
+            await controller.aclose()
+
+
+async def test_a_live_definition_is_not_emptied_for_the_finalizer_in_its_manifest() -> None:
+    async with _left_objects() as (world, controller):
+        again = definition()
+        again["metadata"]["finalizers"] = [CLEANUP_FINALIZER]
+        await define(world, again)
+        assert (await world.send("POST", WIDGETS, widget("new", size=1))).status == 201
+        async with asyncio.timeout(20):
+            while controller._emptying._timers or controller._emptying._waiting or controller._emptying._running:
+                await asyncio.sleep(0.01)
+        found = (await world.send("GET", f"{WIDGETS}/new")).json
+        assert "deletionTimestamp" not in found["metadata"]
+        conditions = (await world.send("GET", _WIDGET_DEFINITION)).json["status"]["conditions"]
+        assert "Terminating" not in [one["type"] for one in conditions]
+
+
+async def test_a_definition_whose_names_another_one_has_goes_without_its_objects() -> None:
+    async with _left_objects() as (world, _):
+        await define(world, definition("others"))
+        # The kind is that of the other definition, so this one is never served.
+        assert (await world.send("POST", DEFINITIONS, definition())).status == 201
+        await _condition(world, "NamesAccepted", "False")
+        assert (await world.send("DELETE", _WIDGET_DEFINITION)).status == 200
+        await gone(world, "widgets.example.com")
+
+
+async def _condition(world: World, kind: str, status: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            found = (await world.send("GET", _WIDGET_DEFINITION)).json
+            conditions = {one["type"]: one["status"] for one in (found.get("status") or {}).get("conditions") or ()}
+            if conditions.get(kind) == status:
+                return
+            await asyncio.sleep(0.01)

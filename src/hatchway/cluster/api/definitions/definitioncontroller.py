@@ -63,10 +63,10 @@ class DefinitionController:
         if new is not None:
             self._waiting.add(new["metadata"]["name"])
         if new is None or (old is not None and _accepted(old) != _accepted(new)):
-            # This definition has given up names. Other definitions of the group may need them.
+            # This definition has given up names. Other definitions of the group may wait for them.
             group = (new or old or {})["spec"]["group"]
             for other in self._source.list(DEFINITIONS):
-                if other["spec"]["group"] == group:
+                if other["spec"]["group"] == group and not condition_is_true(other, "NamesAccepted"):
                     self._waiting.add(other["metadata"]["name"])
 
     async def _reconcile(self, name: str) -> None:
@@ -118,11 +118,11 @@ class DefinitionController:
     async def _finish(self, name: str) -> float | None:
         """Delete all objects of a definition, then remove its finalizer. Return the seconds until the next attempt."""
         definition = self._source.get(DEFINITIONS, "", name)
-        if definition is None or CLEANUP_FINALIZER not in (definition["metadata"].get("finalizers") or ()):
+        if definition is None or not _is_to_be_emptied(definition):
             return None
         if not await self._empty(definition):
             return _AGAIN
-        await self._release(name)
+        await self._release(definition)
         return None
 
     async def _empty(self, definition: Object) -> bool:
@@ -131,12 +131,14 @@ class DefinitionController:
         # The objects of a built-in type never belong to a definition, even if its status says so.
         left = [] if is_built_in(resource) else list(self._source.list(resource))
         if not condition_is_true(definition, "Established"):
-            if left:
-                # A client has changed the status. The objects can be deleted only while their type is served.
-                names = accept_names(definition, self._source.list(DEFINITIONS)).names
+            found = accept_names(definition, self._source.list(DEFINITIONS))
+            if left and found.status == "True":
+                # A client has changed the status, or the objects are those of an earlier definition. They can be
+                # deleted only while their type is served.
                 message = "the initial names have been accepted"
-                await self._write(definition, {"Established": ("True", "InitialNamesAccepted", message)}, names)
+                await self._write(definition, {"Established": ("True", "InitialNamesAccepted", message)}, found.names)
                 return False
+            # A type whose names another definition has cannot be served, so its objects are left, as in Kubernetes.
             text = "resource was never established"
             await self._write(definition, {"Terminating": ("False", "NeverEstablished", text)})
             return True
@@ -163,19 +165,25 @@ class DefinitionController:
             if error.code not in (404, 409):
                 raise
 
-    async def _release(self, name: str) -> None:
+    async def _release(self, emptied: Object) -> None:
         """Remove the finalizer by a write of the status, as Kubernetes does (crd_finalizer.go).
 
         Many admission policies and webhooks for definitions, such as the policy of the Gateway API, do not match writes
         of the status.
         """
-        definition = self._source.get(DEFINITIONS, "", name)
-        if definition is None:
+        metadata = emptied["metadata"]
+        definition = self._source.get(DEFINITIONS, "", metadata["name"])
+        if definition is None or definition["metadata"]["uid"] != metadata["uid"] or not _is_to_be_emptied(definition):
             return
         metadata = definition["metadata"]
         finalizers = [one for one in metadata.get("finalizers") or () if one != CLEANUP_FINALIZER]
         released = {**definition, "metadata": {**metadata, "finalizers": finalizers}}
         await self._client.update(DEFINITIONS, released, subresource="status")
+
+
+def _is_to_be_emptied(definition: Object) -> bool:
+    metadata = definition["metadata"]
+    return bool(metadata.get("deletionTimestamp")) and CLEANUP_FINALIZER in (metadata.get("finalizers") or ())
 
 
 def _accepted(definition: Object) -> Any:

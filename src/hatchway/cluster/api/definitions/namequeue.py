@@ -90,6 +90,8 @@ class NameQueue:
                 self._ready.put_nowait(name)
             elif wait is not None:
                 self._timers[name] = asyncio.get_running_loop().call_later(wait, self.add, name)
+            # The queue and `reconcile` may have nothing to wait for, so other tasks get their turn here.
+            await asyncio.sleep(0)
 
     async def _attempt(self, name: str) -> float | None:
         """Handle a name. Return the seconds until it must be handled again, or None."""

@@ -171,3 +171,25 @@ async def test_closing_ends_the_work_under_way_and_the_retries() -> None:
     await queue.aclose()
     assert not work.running
     assert work.handled == ["a", "b"]
+
+
+async def test_other_tasks_run_between_the_names_of_a_full_queue() -> None:
+    seen: list[str] = []
+
+    async def handle(name: str) -> None:
+        seen.append(name)
+
+    async def other() -> None:
+        while len(seen) < 4:
+            seen.append("other")
+            await asyncio.sleep(0)
+
+    queue = NameQueue("things", handle)
+    for name in ("a", "b", "c"):
+        queue.add(name)
+    queue.start()
+    try:
+        await asyncio.wait_for(other(), 20)
+    finally:
+        await queue.aclose()
+    assert "other" in seen[seen.index("a") : seen.index("b")]
