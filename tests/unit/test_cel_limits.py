@@ -142,6 +142,13 @@ def test_a_function_checks_the_processor_time_before_its_cost_is_known(name: str
         found.call(Evaluation({}, 0, 100_000_000, 0.0), *args)
 
 
+def test_a_list_that_costs_too_much_is_not_made() -> None:
+    (found,) = kubernetes_functions()["lists.range"]
+    assert found.call(Evaluation({}, 0, 1000, math.inf), 1000) == list(range(1000))
+    with pytest.raises(CostExceeded):
+        found.call(Evaluation({}, 0, 1000, math.inf), 1001)
+
+
 @pytest.mark.parametrize("make", [SetList, lambda values: KeyedList(values, ("name",))])
 def test_lists_without_an_order_are_read_within_the_processor_time(make: Any) -> None:
     first, second = ([{"name": str(at)} for at in range(260)] for _ in range(2))

@@ -184,8 +184,11 @@ def _sorted_places(state: Evaluation, keys: list[Value]) -> list[int]:
     return sorted(range(len(keys)), key=cmp_to_key(order))
 
 
-def _range(count: int) -> list[int]:
+def _range(state: Evaluation, count: int) -> list[int]:
     limit_made(count)
+    if count > state.limit - state.cost:
+        # The list costs too much. Making it first would block other threads.
+        state.add(count)
     return list(range(count))
 
 
@@ -290,7 +293,7 @@ def list_library() -> Iterator[Overload]:
     yield declare("list_slice", "list(A).slice(int, int) list(A)", _slice, _made_cost)
     yield counted("list_flatten", "list(list(A)).flatten() list(A)", _flatten, _flatten_cost)
     yield counted("list_flatten_int", "list(dyn).flatten(int) list(dyn)", _flatten, _flatten_cost)
-    yield declare("lists_range", ".lists.range(int) list(int)", _range, _made_cost)
+    yield counted("lists_range", ".lists.range(int) list(int)", _range, _made_cost)
     yield declare("list_reverse", "list(A).reverse() list(A)", lambda values: values[::-1], _made_cost)
     yield counted("list_distinct", "list(A).distinct() list(A)", _distinct, lambda args, _: _compared_cost(args[1]))
     yield counted("list_sets_contains_list", ".sets.contains(list(A), list(A)) bool", _contains_all, _product)

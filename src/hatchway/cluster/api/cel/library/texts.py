@@ -85,8 +85,11 @@ def _substring(text: str, start: int, end: int | None = None) -> str:
 
 
 def _joined(state: Evaluation, parts: list[str], separator: str = "") -> str:
-    state.walk(len(parts))
-    limit_made(sum(map(len, parts)) + len(separator) * len(parts))
+    size = len(separator) * len(parts)
+    for one in parts:
+        state.walk(1)
+        size += len(one)
+    limit_made(size)
     return separator.join(parts)
 
 
