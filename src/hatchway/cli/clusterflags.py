@@ -11,7 +11,7 @@ import click
 
 from hatchway.cli import options
 from hatchway.cli.clusterchoice import choose_cluster
-from hatchway.cli.usage import ClusterOption, Number
+from hatchway.cli.usage import ClusterOption, Number, Text
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -82,20 +82,22 @@ def _effective(*, named: bool) -> list[Callable[[Any], Any]]:
     ]
 
 
+# The type of options without an effect. An empty value has none either.
+_ANY = Text(empty=True)
 # kubectl's options without an effect here. They are accepted, so that command lines with them work.
 _WITHOUT_EFFECT = (
-    click.option("--cache-dir", hidden=True, expose_value=False),
+    click.option("--cache-dir", type=_ANY, hidden=True, expose_value=False),
     click.option("--disable-compression", is_flag=True, hidden=True, expose_value=False),
-    click.option("--kuberc", hidden=True, expose_value=False),
-    click.option("--log-flush-frequency", hidden=True, expose_value=False),
+    click.option("--kuberc", type=_ANY, hidden=True, expose_value=False),
+    click.option("--log-flush-frequency", type=_ANY, hidden=True, expose_value=False),
     click.option("--match-server-version", is_flag=True, hidden=True, expose_value=False),
-    click.option("--profile", hidden=True, expose_value=False),
-    click.option("--profile-output", hidden=True, expose_value=False),
-    click.option("--vmodule", hidden=True, expose_value=False),
+    click.option("--profile", type=_ANY, hidden=True, expose_value=False),
+    click.option("--profile-output", type=_ANY, hidden=True, expose_value=False),
+    click.option("--vmodule", type=_ANY, hidden=True, expose_value=False),
     click.option("--warnings-as-errors", is_flag=True, hidden=True, expose_value=False),
 )
 # Accepts and ignores --namespace, for commands without a namespace.
-unused_namespace = click.option("--namespace", "-n", hidden=True, expose_value=False)
+unused_namespace = click.option("--namespace", "-n", type=_ANY, hidden=True, expose_value=False)
 
 _NAMES = (
     "kubeconfig", "context", "name", "cluster", "user", "server", "token", "username", "password", "client_certificate",

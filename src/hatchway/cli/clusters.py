@@ -30,6 +30,9 @@ def list_clusters(state_dir: str | None, output: str) -> None:
     elif output != "text":
         print_data(found, output)
     elif found:
+        for cluster in found:
+            if cluster["ephemeral"]:
+                cluster["status"] += " (ephemeral)"
         rows = [[str(cluster[key] or "<none>") for key in ("name", "status", "server", "context")] for cluster in found]
         print_table([["NAME", "STATUS", "SERVER", "CONTEXT"], *rows])
     else:

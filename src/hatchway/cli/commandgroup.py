@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hatchway.cli import interrupts
+from hatchway.cli import interrupts, usage
 
 
 class LazyGroup(click.Group):
@@ -37,13 +37,14 @@ class LazyGroup(click.Group):
         return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command with this name; None when there is none."""
+        """Return the command with this name; None when there is none. Empty values are refused (`usage.Text`)."""
         if cmd_name not in self._table:
             return None
         file, name = self._table[cmd_name]
         with interrupts.quitting():
             command = getattr(import_module(f"hatchway.cli.{file}"), name)
         assert isinstance(command, click.Command)
+        usage.refuse_empty_values(command)
         return command
 
     def invoke(self, ctx: click.Context) -> object:

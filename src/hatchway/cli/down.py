@@ -21,8 +21,8 @@ from hatchway.cli import options
 @options.state_dir
 @click.option("--delete", is_flag=True, help="Also delete its objects and data.")
 def down(name: str, state_dir: str | None, delete: bool) -> None:
-    """Stop a cluster. Its objects and data are kept for the next `up`."""
-    from hatchway.cluster import commandorder, inventory, lifecycle
+    """Stop a cluster. Its objects and data are kept for the next `up`, unless that was started with --ephemeral."""
+    from hatchway.cluster import commandorder, inventory, lifecycle, settingsreport
     from hatchway.cluster.cleanup import clean_up
     from hatchway.cluster.state import StateDir
     from hatchway.errors import HatchwayError
@@ -33,14 +33,15 @@ def down(name: str, state_dir: str | None, delete: bool) -> None:
         print(f"{missing.message}\n  {missing.hint}")
         return
     with commandorder.ending(state):
-        stopped = lifecycle.stop(state)
         ephemeral = False
-        # The cluster must be stopped or deleted even if this file is damaged.
+        # The cluster must be stopped or deleted even if this file is damaged. It is read first, because the control
+        # plane of an ephemeral cluster deletes it.
         with contextlib.suppress(HatchwayError):
             ephemeral = (config := state.load_config()) is not None and config.ephemeral
+        stopped = lifecycle.stop(state)
         print(f'cluster "{name}" ' + ("stopped" if stopped else "was not running"))
         failure = clean_up(state, delete=delete or ephemeral)
         if delete or ephemeral:
-            print(f"removed {state.path}")
+            print(f"removed {state.path}" if delete else settingsreport.removed(state))
         if failure is not None:
             raise failure

@@ -11,6 +11,7 @@ import click
 from hatchway.cli import options
 from hatchway.cli.imagestore import NONE, complete_image, open_store, parse_name, short_id
 from hatchway.cli.printing import print_data, print_table, size
+from hatchway.cli.usage import Text
 
 if TYPE_CHECKING:
     from hatchway.images.contents import Image
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     hatchway image ls --dangling -o name | xargs hatchway image rm
     """),
 )
-@click.argument("name", default="", shell_complete=complete_image)
+@click.argument("name", type=Text(empty=True), default="", shell_complete=complete_image)
 @click.option("--digests", is_flag=True, help="Show the digests by which registries know the images, too.")
 @click.option(
     "--dangling", is_flag=True, help="Only images without a tag, such as those whose tag was given to another image."

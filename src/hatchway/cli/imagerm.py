@@ -8,7 +8,7 @@ import click
 
 from hatchway.cli import options
 from hatchway.cli.imagestore import complete_image, find_image, open_store
-from hatchway.cli.printing import say, warn
+from hatchway.cli.printing import complain, say
 from hatchway.errors import HatchwayError
 from hatchway.printable import printable
 
@@ -45,7 +45,7 @@ def rm(ctx: click.Context, images: tuple[str, ...], force: bool, state_dir: str 
             if len(images) == 1:
                 raise
             # As in Docker, the other images are removed even if there is an error for one.
-            warn(f"{error.message}; {error.hint}" if error.hint else error.message)
+            complain(error.message, error.hint)
             failed = True
     if failed:
         ctx.exit(1)

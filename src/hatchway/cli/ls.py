@@ -13,7 +13,7 @@ import click
 from hatchway.cli import clusterflags, options
 from hatchway.cli.clients import note_for_terminal
 from hatchway.cli.printing import aligned, fitted, note, print_data
-from hatchway.cli.usage import GoFlagsCommand
+from hatchway.cli.usage import GoFlagsCommand, Text
 from hatchway.errors import ApiError, HatchwayError
 from hatchway.kube.overrides import ChosenCluster
 from hatchway.printable import printable
@@ -47,7 +47,7 @@ _STATUS = 120
     hatchway ls -A -o hosts | sudo tee -a /etc/hosts
     """),
 )
-@click.argument("search", default="")
+@click.argument("search", type=Text(empty=True), default="")
 @options.namespace
 @click.option("--all-namespaces", "-A", "everywhere", is_flag=True, help="Everything that you may reach, nodes too.")
 @options.output("text", "wide", "name", "hosts", "json", "yaml")

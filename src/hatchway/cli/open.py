@@ -11,7 +11,7 @@ import click
 from hatchway.cli import clusterflags, options
 from hatchway.cli.printing import note, say
 from hatchway.cli.url import as_rest, namespace_of
-from hatchway.cli.usage import GoFlagsCommand, Seconds
+from hatchway.cli.usage import GoFlagsCommand, Seconds, Text
 from hatchway.errors import HatchwayError
 from hatchway.kube.overrides import ChosenCluster
 from hatchway.printable import printable
@@ -37,7 +37,7 @@ _NOT_YET = (404, 502, 503, 504)
     """),
 )
 @click.argument("target", shell_complete=options.complete_target)
-@click.argument("path", default="")
+@click.argument("path", type=Text(empty=True), default="")
 @options.namespace
 @options.door_port
 @click.option("--domain", metavar="DOMAIN", default="localhost", show_default=True, help="The door's domain.")

@@ -123,6 +123,11 @@ def warn(text: str) -> None:
     click.echo(f"warning: {printable(text)}", err=True)
 
 
+def complain(message: str, hint: str = "") -> None:
+    """Print an error on standard error: the message in one line, and the lines of the hint below it."""
+    click.echo(f"hatchway: {explained(message, hint)}", err=True)
+
+
 def note(text: str) -> None:
     """Print a remark on standard error, in one line even if it quotes a text with line breaks."""
     click.echo(f"note: {printable(text)}", err=True)

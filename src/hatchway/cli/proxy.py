@@ -59,6 +59,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 @click.option("--api-prefix", metavar="PATH", default="/", show_default=True, help="Where the API is served.")
 @click.option(
     "--accept-paths",
+    type=usage.Text(empty=True),
     metavar="REGEXP,...",
     default=requestfilter.ACCEPT_PATHS,
     show_default=True,
@@ -66,6 +67,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 )
 @click.option(
     "--reject-paths",
+    type=usage.Text(empty=True),
     metavar="REGEXP,...",
     default=requestfilter.REJECT_PATHS,
     show_default=True,
@@ -73,6 +75,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 )
 @click.option(
     "--accept-hosts",
+    type=usage.Text(empty=True),
     metavar="REGEXP,...",
     default=requestfilter.ACCEPT_HOSTS,
     show_default=True,
@@ -80,6 +83,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 )
 @click.option(
     "--reject-methods",
+    type=usage.Text(empty=True),
     metavar="REGEXP,...",
     default=requestfilter.REJECT_METHODS,
     show_default=True,

@@ -40,6 +40,7 @@ def status(ctx: click.Context, name: str, state_dir: str | None, output: str) ->
         print(f"{missing.message}\n  {missing.hint}")
     elif not found["running"]:
         print(f'cluster "{name}" is not running\n  `{inventory.command("up", state)}` starts it')
+        _show_settings(found)
     elif "server" not in found:
         print(printable(f'cluster "{name}": {found["error"]}'))
     else:
@@ -48,6 +49,8 @@ def status(ctx: click.Context, name: str, state_dir: str | None, output: str) ->
 
 
 def _show(found: dict[str, Any]) -> None:
+    from hatchway.cluster.settingsreport import describe_egress
+
     def mark(ready: object) -> str:
         return tick() if ready else cross()
 
@@ -78,19 +81,20 @@ def _show(found: dict[str, Any]) -> None:
         print(f"  {mark(not disk['problem'])} disk            {size(disk['free_bytes'])} free{told}")
     print(f"    network         {found['network']}")
     if egress := found["egress"]:
-        print(f"    egress          {_egress(egress)}")
+        print(f"    egress          {printable(describe_egress(egress, to_host=found.get('egress_to_host', False)))}")
     if found["no_policies"]:
         print(f"    policies        network policies are not enforced: {printable(found['no_policies'])}")
-    if found["host_programs"]:
-        print("    images          the command of any image runs with this machine's programs (--host-programs)")
+    _show_settings(found)
     print(f"    users           {printable(found['users'])}")
     print(f"    resources       {printable(found['resources'])}")
     print(f"    memory          {found['memory_mib']} MiB in {counted(found['processes'], 'process')}")
     print(f"    state           {found['state']}")
 
 
-def _egress(found: dict[str, Any]) -> str:
-    """Return in words whether pods reach other networks. found: the result of `StateDir.load_egress`."""
-    if found["up"]:
-        return f"pods reach other networks through {found['tool']}"
-    return f"pods reach nothing outside the cluster: {printable(found['why'])}"
+def _show_settings(found: dict[str, Any]) -> None:
+    from hatchway.cluster import settingsreport
+
+    # Without a configuration there are no settings.
+    if "host_paths" in found:
+        for label, text in settingsreport.lines(found):
+            print(f"    {label:<15} {printable(text)}")

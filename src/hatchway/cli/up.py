@@ -14,13 +14,13 @@ import click
 from hatchway.cli import options
 from hatchway.cli.printing import print_data, say, tick
 from hatchway.cli.usage import Choice, Number
-from hatchway.cluster import commandorder, inventory, kubecontext, lifecycle
+from hatchway.cluster import commandorder, inventory, kubecontext, lifecycle, settingsreport
 from hatchway.cluster.addonnames import ADDONS, ALL, NONE, parse_list
 from hatchway.cluster.cleanup import clean_up
 from hatchway.cluster.network.egress import tools
 from hatchway.cluster.serverlog import log_hint
 from hatchway.cluster.startoptions import Options, check_host_paths, check_publish
-from hatchway.cluster.state import DEFAULT_NAME, StateDir
+from hatchway.cluster.state import DEFAULT_NAME, ClusterConfig, StateDir
 from hatchway.errors import HatchwayError
 from hatchway.kube import kubeconfig as kubeconfig_files
 from hatchway.printable import printable, printable_lines
@@ -85,7 +85,7 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--no-addons", is_flag=True, help="The same as --addons none.")
 @click.option("--detach", "-d", is_flag=True, help="Run the cluster in the background.")
-@click.option("--ephemeral", is_flag=True, help="Delete all data when the cluster stops.")
+@click.option("--ephemeral", is_flag=True, help="Delete the cluster's objects and data when it stops; images stay.")
 @click.option(
     "--network",
     type=Choice("auto", "private", "loopback"),
@@ -104,7 +104,7 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
     multiple=True,
     metavar="DIR",
     show_default="none: nodes have a file system of their own",
-    help="Open a directory of this machine to hostPath volumes, writable; may be repeated.",
+    help='Open a directory of this machine to hostPath volumes, writable; may be repeated. "none" closes all of them.',
 )
 @click.option(
     "--publish",
@@ -203,7 +203,7 @@ def up(
             return
         report.say("  Ctrl-C ends it")
         code = running.wait()
-        _end(state, None, ephemeral=ephemeral)
+        _end(state, None, report, ephemeral=ephemeral)
         if code:
             raise HatchwayError(f'cluster "{name}" ended by itself (exit code {code})', log_hint(state))
         report.say(f'cluster "{name}" was stopped')
@@ -211,10 +211,10 @@ def up(
         # A second Ctrl-C must not interrupt the clean-up.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         report.say("\n  stopping ...")
-        _end(state, running, ephemeral=ephemeral)
+        _end(state, running, report, ephemeral=ephemeral)
 
 
-def _end(state: StateDir, running: lifecycle.Running | None, *, ephemeral: bool) -> None:
+def _end(state: StateDir, running: lifecycle.Running | None, report: _StartPrinter, *, ephemeral: bool) -> None:
     """Stop the cluster that this command has started (None if it has ended), and remove its kubeconfig context."""
     with commandorder.ending(state):
         if running is not None:
@@ -223,6 +223,8 @@ def _end(state: StateDir, running: lifecycle.Running | None, *, ephemeral: bool)
             # Another command has started the cluster again, so the context and the state belong to that command now.
             return
         failure = clean_up(state, delete=ephemeral)
+        if ephemeral:
+            report.say(f"  {settingsreport.removed(state)}")
         if failure is not None:
             raise failure
 
@@ -290,8 +292,8 @@ class _StartPrinter:
         context = kubecontext.write_kubeconfig(self._state, self._path, run["server"])
         shown = options.shown_path(self._path)
         config = self._state.load_config()
-        if config is not None and config.publish:
-            self.say(f"  node ports are open on {', '.join(config.publish)} to everybody who reaches this address")
+        if config is not None:
+            self._print_settings(config)
         self.say(f'  kubeconfig        context "{context}" written to {shown} and made current')
         if self._output == "text":
             say(f"  Kubernetes control plane is running at {run['server']}")
@@ -309,9 +311,18 @@ class _StartPrinter:
                 "context": context,
                 "kubeconfig": str(self._path),
                 "state": str(self._state.path),
+                **(settingsreport.settings(config) if config is not None else {}),
                 "addons": run["addons"],
                 "built_in": run["built_in"],
                 "problems": run.get("problems", []),
             }
             print_data(found, self._output)
             sys.stdout.flush()
+
+    def _print_settings(self, config: ClusterConfig) -> None:
+        """Print the settings of the cluster that its users must know of (`settingsreport`)."""
+        told = settingsreport.lines(settingsreport.settings(config))
+        if egress := settingsreport.egress_at_start(self._state.load_egress(), config):
+            told.append(("egress", egress))
+        for label, text in told:
+            self.say(f"  {label:<17} {printable(text)}")

@@ -10,7 +10,7 @@ import click
 from hatchway.cli import clusterflags, options
 from hatchway.cli.clients import door_lines, note_for_terminal, print_lines
 from hatchway.cli.printing import note, print_data
-from hatchway.cli.usage import GoFlagsCommand
+from hatchway.cli.usage import GoFlagsCommand, Text
 from hatchway.errors import HatchwayError
 from hatchway.kube.overrides import ChosenCluster
 from hatchway.target import (
@@ -41,7 +41,7 @@ _AS_TYPED = "/?:@!$&'()*+,;=-._~%#"
     """),
 )
 @click.argument("target", shell_complete=options.complete_target)
-@click.argument("path", default="")
+@click.argument("path", type=Text(empty=True), default="")
 @options.namespace
 @click.option("--api", is_flag=True, help="The URL at the API server; the default.")
 @click.option("--host", is_flag=True, help="The URL by host name, at the door (`hatchway proxy`).")

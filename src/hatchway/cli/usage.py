@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import click
+from click.core import ParameterSource
 
 # The least similarity of a suggestion, from 0 to 1 (difflib's default).
 _SIMILAR: Final = 0.6
@@ -47,6 +48,41 @@ def _name(error: click.BadParameter) -> str:
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)
     return parameter.human_readable_name.upper()
+
+
+class Text(click.types.StringParamType):
+    """Any text; an empty value on the command line is refused unless it has a meaning.
+
+    An empty value is nearly always a shell variable that is not set. As a path it would be the current directory, and
+    as a name or a credential it would choose something else than the caller named.
+
+    empty: True where an empty value has a meaning of its own, such as a filter that matches everything.
+    """
+
+    def __init__(self, *, empty: bool = False) -> None:
+        self.empty = empty
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text. Raises click.BadParameter."""
+        text = super().convert(value, param, ctx)
+        if not text and not self.empty and _is_given(param, ctx):
+            instead = "write a value, or leave the option out" if isinstance(param, click.Option) else "write a value"
+            self.fail(f'"" is not a value (is a shell variable not set?); {instead}', param, ctx)
+        return text
+
+
+def _is_given(param: click.Parameter | None, ctx: click.Context | None) -> bool:
+    """Return True for a value on the command line; False for a default."""
+    if param is None or ctx is None or param.name is None:
+        return True
+    return ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+
+
+def refuse_empty_values(command: click.Command) -> None:
+    """Give the type `Text` to the command's parameters that take any text and have no type of their own."""
+    for param in command.params:
+        if param.type is click.STRING:
+            param.type = Text()
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]

@@ -41,7 +41,7 @@ from hatchway.cluster.node import config as node_config
 from hatchway.cluster.node import registration
 from hatchway.cluster.node.config import SHUT_DOWN_SECONDS, AgentConfig, NodeSpec
 from hatchway.cluster.progress import report
-from hatchway.cluster.state import ClusterConfig, StateDir
+from hatchway.cluster.state import EGRESS_STARTS, ClusterConfig, StateDir
 from hatchway.errors import ApiError, HatchwayError
 from hatchway.kube.api import Client
 from hatchway.kube.clusterinfo import LABEL_SELECTOR, NAMESPACE, built_in
@@ -258,11 +258,11 @@ class ControlPlane:
         if tool is None:
             why = "switched off with --egress none" if mode == tools.NONE else tools.MISSING
         else:
-            why = tools.obstacle()
+            why = f"{obstacle}; {tools.REMEDY}" if (obstacle := tools.obstacle()) else ""
         if tool is None or why:
             self._note_egress("", False, why)
             return None
-        self._note_egress(tool.name, False, "it is starting")
+        self._note_egress(tool.name, False, EGRESS_STARTS)
 
         def changed(up: bool, why: str) -> None:
             self._note_egress(tool.name, up, why)

@@ -64,14 +64,16 @@ def summary(state: StateDir) -> dict[str, Any]:
         server: the URL of its API server; None unless it runs.
         context: its context in the kubeconfig; None without one.
         directory: the directory of its state.
+        ephemeral: whether `hatchway down` removes its state; None when its configuration is not readable.
     """
-    server = context = None
+    server = context = ephemeral = None
     try:
         running = state.running()
         run = state.load_run() if running else None
         status = "stopped" if not running else "changing" if run is None or state.is_ending() else "running"
         server = run.get("server") if run else None
         context = (state.load_kubeconfig() or {}).get("context")
+        ephemeral = (config := state.load_config()) is not None and config.ephemeral
     except HatchwayError:
         # The other clusters are listed even if one of them is damaged.
         status = "unreadable"
@@ -81,6 +83,7 @@ def summary(state: StateDir) -> dict[str, Any]:
         "server": server,
         "context": context,
         "directory": str(state.path),
+        "ephemeral": ephemeral,
     }
 
 

@@ -47,6 +47,8 @@ class Options:
             "host_programs": self.host_programs,
             "egress": self.egress,
             "egress_to_host": self.egress_to_host,
+            # A cluster is ephemeral when it was started so; the option cannot ask for the contrary.
+            "ephemeral": self.ephemeral or None,
         }
         own_names = {"workers": "--nodes", "host_paths": "--host-path"}
         names = {key: f"--{key.replace('_', '-')}" for key in asked} | own_names
@@ -70,9 +72,19 @@ _KEPT = (
 
 
 def check_host_paths(state: StateDir, given: list[str]) -> list[str]:
-    """Check the values of --host-path; return them as absolute paths. Raises HatchwayError."""
+    """Check the values of --host-path; return them as absolute paths. Raises HatchwayError.
+
+    "none" removes earlier directories; a directory of this name is written `./none`.
+    """
+    if "none" in given:
+        if len(given) > 1:
+            raise HatchwayError("--host-path none excludes other directories", "`./none` is a directory of this name")
+        return []
     found = []
     for text in given:
+        if not text:
+            # Its absolute path would be the current directory.
+            raise HatchwayError('--host-path "": not a directory', "is a shell variable not set?")
         path = Path(os.path.abspath(Path(text).expanduser()))
         if not path.is_dir():
             raise HatchwayError(f"--host-path {text}: there is no such directory")
@@ -115,14 +127,14 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     """Make the state directory and write the configuration that the control plane starts with.
 
     Raises HatchwayError, and changes no configuration, when the requested port is taken, when the requested program for
-    --egress is not installed, or when an ephemeral cluster would replace the state of a cluster that is not ephemeral.
+    --egress is not installed or cannot work, or when an ephemeral cluster would replace the state of a cluster that is
+    not ephemeral.
     """
     if options.api_port:
         _check_port(options.api_port)
-    if options.egress is not None:
-        tools.choose(options.egress)
-    state.create()
     known = state.load_config()
+    _check_egress(options, known)
+    state.create()
     if options.ephemeral and known is not None and not known.ephemeral:
         raise HatchwayError(
             f'cluster "{state.path.name}" has state that was kept in {state.path}',
@@ -133,6 +145,15 @@ def configure(state: StateDir, options: Options) -> ClusterConfig:
     config = replace(config, **asked, ephemeral=options.ephemeral)
     state.save_config(config)
     return config
+
+
+def _check_egress(options: Options, known: ClusterConfig | None) -> None:
+    """Raise HatchwayError when the program that the options name cannot be used. known: the cluster's settings."""
+    if options.egress is None:
+        return
+    network = options.network or (known.network if known is not None else "")
+    # On loopback pods use this machine's network, and need no program.
+    (tools.choose if network == "loopback" else tools.check)(options.egress)
 
 
 def _check_port(port: int) -> None:

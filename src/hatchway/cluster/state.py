@@ -33,9 +33,11 @@ from hatchway.cluster.process import Process
 from hatchway.errors import HatchwayError
 from hatchway.files import state_home, write_private
 
-__all__ = ["DEFAULT_NAME", "ClusterConfig", "Holder", "StateDir", "write_private"]
+__all__ = ["DEFAULT_NAME", "EGRESS_STARTS", "ClusterConfig", "Holder", "StateDir", "write_private"]
 
 DEFAULT_NAME = "hatchway"
+# The reason in the record of `save_egress` until the program has connected, or has failed, for the first time.
+EGRESS_STARTS = "it is starting"
 
 
 @dataclass(slots=True)
@@ -328,10 +330,7 @@ def _is_locked(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise HatchwayError(
-            f"cannot read {path}: {error.strerror}",
-            "is the cluster another user's? --state-dir takes another directory",
-        ) from error
+        raise _unusable(error, path.parent) from error
     try:
         # A shared lock, so that processes that only check do not mistake each other for a running cluster.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hatchway.cluster import readiness
+from hatchway.cluster import readiness, settingsreport
 from hatchway.cluster.state import StateDir
-from hatchway.errors import ApiError
+from hatchway.errors import ApiError, HatchwayError
 from hatchway.kube.api import Object
 from hatchway.kube.clusterinfo import LABEL_SELECTOR, NAMESPACE, built_in
 from hatchway.kube.connection import Connection
@@ -31,16 +31,24 @@ async def gather(state: StateDir) -> StatusReport:
     """Return everything that `status` prints.
 
     `running`: a control plane holds the cluster's lock. `ready`: all parts of the cluster work. While the cluster
-    starts or stops, `error` says so and the other fields are missing.
+    starts or stops, `error` says so and the other fields are missing, except the settings (`settingsreport.settings`).
     """
     running = state.running()
+    config = None
+    try:
+        config = state.load_config()
+    except HatchwayError:
+        # A cluster that does not run has nothing else to report.
+        if running:
+            raise
     run = state.load_run() if running else None
     report: StatusReport = {"name": state.path.name, "state": str(state.path), "running": running, "ready": False}
+    if config is not None:
+        report |= settingsreport.settings(config)
     if run is None:
         if running:
             report["error"] = f"it is {'stopping' if state.is_ending() else 'starting or stopping'} right now"
         return report
-    config = state.load_config()
     processes = family(run["pid"], run["network_pid"])
     report |= {
         "pid": run["pid"],
@@ -50,7 +58,6 @@ async def gather(state: StateDir) -> StatusReport:
         "no_policies": run.get("no_policies", "the cluster was started by an earlier release"),
         "users": run.get("users", "unknown: the cluster was started by an earlier release"),
         "resources": run.get("resources", "unknown: the cluster was started by an earlier release"),
-        "host_programs": config is not None and config.host_programs,
         # No record exists on loopback, where pods use this machine's network.
         "egress": state.load_egress(),
         "processes": len(processes),

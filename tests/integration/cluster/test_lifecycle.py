@@ -156,9 +156,53 @@ def test_ctrl_c_ends_a_cluster_in_the_foreground(make_cluster: MakeCluster) -> N
         assert cluster.get("/readyz").text == "ok"
         # A terminal sends the signal to the whole foreground process group.
         os.killpg(process.pid, signal.SIGINT)
+        rest = process.stdout.read()
         assert process.wait(30) == 0
+    assert "  ephemeral         nothing is kept: " in "".join(lines)
+    assert f"  removed {cluster.state}: the cluster was ephemeral" in rest
     assert not cluster.state.exists(), "--ephemeral keeps nothing"
     assert yaml.safe_load(cluster.kubeconfig.read_text())["contexts"] == []
+
+
+def test_settings_that_open_a_cluster_are_shown_until_they_are_undone(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = make_cluster("open", up=False)
+    small = ("--nodes", "0", "--no-addons", "--network", "loopback")
+    begun = cluster.hatchway("up", "--detach", *small, "--host-path", str(tmp_path), "--publish", "127.0.0.9").stdout
+    told = {
+        "host paths": f"pods may write in {tmp_path} (",
+        "published": "node ports are open to other machines on 127.0.0.9 (",
+    }
+    for label, text in told.items():
+        assert f"  {label:<17} {text}" in begun
+        assert f"    {label:<15} {text}" in cluster.hatchway("status").stdout
+    found = json.loads(cluster.hatchway("status", "-o", "json").stdout)
+    assert (found["host_paths"], found["publish"], found["ephemeral"]) == ([str(tmp_path)], ["127.0.0.9"], False)
+    # For a cluster that runs, the option has no effect.
+    again = cluster.hatchway("up", "--detach", "--ephemeral").stdout
+    assert "--ephemeral: not changed while it runs" in again
+    assert f"  host paths        pods may write in {tmp_path} (" in again
+    cluster.hatchway("down")
+    assert "pods may write in" in cluster.hatchway("status", check=False).stdout
+    plain = cluster.hatchway("up", "--detach", "--host-path", "none", "--publish", "none").stdout
+    plain += cluster.hatchway("status").stdout
+    assert not [label for label in (*told, "ephemeral") if label in plain]
+    cluster.hatchway("down", "--delete")
+
+
+def test_an_ephemeral_cluster_is_shown_as_such(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster("brief", up=False)
+    small = ("--nodes", "0", "--no-addons", "--network", "loopback")
+    found = json.loads(cluster.hatchway("up", "--detach", "--ephemeral", *small, "-o", "json").stdout)
+    assert found["ephemeral"] is True
+    assert "    ephemeral       nothing is kept: `hatchway down` removes" in cluster.hatchway("status").stdout
+    listed = cluster.hatchway("list", "--state-dir", str(cluster.base)).stdout
+    assert any(line.split()[:3] == ["brief", "running", "(ephemeral)"] for line in listed.splitlines())
+    listed = cluster.hatchway("list", "--state-dir", str(cluster.base), "-o", "json").stdout
+    assert [one["ephemeral"] for one in json.loads(listed) if one["name"] == "brief"] == [True]
+    assert f"removed {cluster.state}: the cluster was ephemeral" in cluster.hatchway("down").stdout
+    assert not cluster.state.exists()
 
 
 def test_a_killed_foreground_command_ends_its_cluster(make_cluster: MakeCluster) -> None:

@@ -39,7 +39,7 @@ def test_addresses_stay_the_same(make_cluster: Callable[..., Cluster], network: 
     cluster.hatchway("down")
     assert ask_from_host("http", "127.0.0.1", port) == "ECONNREFUSED"
     started = cluster.hatchway("up", "--detach").stdout
-    assert f"node ports are open on {OTHER} to everybody who reaches this address" in started
+    assert f"  published         node ports are open to other machines on {OTHER} (--publish)\n" in started
     for where in ((before, 8005), ("127.0.0.1", port), (OTHER, port)):
         wait_for(lambda where=where: ask_from_host("http", *where) == "200 one")
     assert address() == before

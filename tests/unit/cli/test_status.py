@@ -26,6 +26,10 @@ def test_images_that_stand_for_host_programs_have_a_line(
             "built_in": [],
             "egress": None,
             "host_programs": host_programs,
+            "host_paths": [],
+            "publish": [],
+            "egress_to_host": False,
+            "ephemeral": False,
             "disk": {"free_bytes": 1, "low": False, "problem": ""},
         }
 

@@ -244,6 +244,26 @@ def test_whose_directory_it_is_can_be_looked_up(tmp_path: Path, monkeypatch: pyt
     assert caught.value.hint.startswith(f"`ls -ld {tmp_path}` shows its owner")
 
 
+def test_a_directory_in_which_nothing_may_be_looked_up_is_reported_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `HATCHWAY_STATE_DIR=/root/x hatchway up` of an ordinary user, whose first step looks for the file of `down`."""
+    state = StateDir(tmp_path / "x" / "c")
+    opened = os.open
+
+    def refuse(path: Path, *rest: int, **more: int) -> int:
+        if Path(path).is_relative_to(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(HatchwayError) as caught, commandorder.starting(state, lambda _: None):
+        pass
+    assert caught.value.message.startswith(f"cannot use the state directory {tmp_path / 'x'}: ")
+    assert caught.value.message.endswith("Permission denied")
+    assert "--state-dir" in caught.value.hint
+
+
 def test_a_cluster_keeps_its_way_with_images_until_another_one_is_wanted(state: StateDir) -> None:
     assert not configure(state, Options()).host_programs
     assert configure(state, Options(host_programs=True)).host_programs

@@ -171,6 +171,7 @@ def test_rm_refuses_an_image_that_is_used(image: Run, store: ImageStore) -> None
         assert done.code == 1 and "the image web:1 is in use: pod default/a" in done.err
         both = image("rm", "web:1", "other:1")
         assert both.code == 1 and f"Deleted: {other.image_id}" in both.out
+        assert both.err.startswith("hatchway: the image web:1 is in use: pod default/a\n  ")
         assert image("rm", "--force", "web:1").code == 0
     assert store.images() == []
 

@@ -95,6 +95,8 @@ def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Groups:
         written(path, text)
 
     monkeypatch.setattr(cgroups, "_write", write)
+    # A machine with systemd.
+    monkeypatch.setattr(cgroups, "_SYSTEMD", tmp_path)
     return found
 
 
@@ -158,6 +160,17 @@ def test_a_machine_without_the_second_version(proc: Path) -> None:
     assert cgroups.why_none(OSError(errno.EROFS, "Read-only file system", "/x/y")).endswith(
         ": /x/y: Read-only file system"
     )
+
+
+def test_no_command_of_systemd_is_recommended_where_it_does_not_run(
+    groups: Groups, proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "_SYSTEMD", tmp_path / "none")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    groups.fill(groups.root, "cpu memory")
+    with pytest.raises(NoGroups, match="not delegated to this user; systemd does not run here") as caught:
+        find_base(proc)
+    assert "systemd-run" not in str(caught.value)
 
 
 @pytest.fixture

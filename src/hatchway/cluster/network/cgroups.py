@@ -39,6 +39,8 @@ _OWN = "hatchway-main"
 # (cgroup_vet_subtree_control_enable).
 _HAS_PROCESSES = frozenset({errno.EBUSY, errno.EOPNOTSUPP})
 _DELEGATE = "`systemd-run --user --scope -p Delegate=yes hatchway up -d` starts the cluster where they are enforced"
+# It exists where systemd is the machine's init system (sd_booted(3)).
+_SYSTEMD = Path("/run/systemd/system")
 _ADMINISTRATOR = "the machine's administrator can delegate them with `Delegate=cpu memory pids` for user@.service"
 _REMOVE_SECONDS = 1.0
 _SAFE = re.compile(r"[A-Za-z0-9][-_.A-Za-z0-9]{0,200}\Z")
@@ -64,7 +66,7 @@ def find_base(proc: Path = Path("/proc/self")) -> Path:
     base = point if os.geteuid() == 0 or inside.startswith("..") else point / inside
     writable = all(os.access(base / name, os.W_OK) for name in (".", "cgroup.procs", "cgroup.subtree_control"))
     if not writable:
-        raise NoGroups(f"the control group {base} was not delegated to this user; {_DELEGATE}")
+        raise NoGroups(f"the control group {base} was not delegated to this user; {_delegation()}")
     missing = NEEDED - set(_read(base / "cgroup.controllers").split())
     if missing:
         hint = "" if os.geteuid() == 0 else f"; {_ADMINISTRATOR}"
@@ -161,6 +163,13 @@ def _enable(group: Path) -> None:
                 _write(group / "cgroup.subtree_control", f"+{name}")
 
 
+def _delegation() -> str:
+    """Return how a user gets a control group for the cluster on this machine."""
+    if _SYSTEMD.is_dir():
+        return _DELEGATE
+    return "systemd does not run here, so the administrator must give the cluster's user a control group of its own"
+
+
 def _move_own_processes(group: Path) -> None:
     """Move the processes of `group` to a group below it, if all of them are this process and its ancestors.
 
@@ -170,7 +179,7 @@ def _move_own_processes(group: Path) -> None:
     found = [int(line) for line in _read(group / "cgroup.procs").split() if line.isdecimal()]
     others = set(found) - set(_ancestors())
     if others:
-        raise NoGroups(f"the control group {group} has other processes than the cluster's; {_DELEGATE}")
+        raise NoGroups(f"the control group {group} has other processes than the cluster's; {_delegation()}")
     (group / _OWN).mkdir(exist_ok=True)
     for pid in found:
         with contextlib.suppress(ProcessLookupError):

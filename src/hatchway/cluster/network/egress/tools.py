@@ -22,7 +22,9 @@ NONE: Final = "none"
 TOOLS: Final = ("pasta", "slirp4netns")
 CHOICES: Final = (AUTO, NONE, *TOOLS)
 _PACKAGES: Final = {"pasta": "passt", "slirp4netns": "slirp4netns"}
+_DEVICE: Final = "/dev/net/tun"
 MISSING: Final = "pasta (`apt install passt`) connects them at the next start; slirp4netns does, too"
+REMEDY: Final = f"root gives access to it with `chmod 0666 {_DEVICE}` (after `modprobe tun`, if there is no such file)"
 # Networks that pods never reach: link-local addresses, where most clouds have their metadata services; the other
 # addresses of metadata services (Azure, Alibaba, Oracle); addresses that no host has.
 REFUSED: Final = (
@@ -36,7 +38,6 @@ REFUSED: Final = (
 # The interface in the namespace, and its MTU in bytes (the largest that the programs accept).
 INTERFACE: Final = "uplink"
 MTU: Final = 65520
-_DEVICE: Final = "/dev/net/tun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,16 @@ def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> Egre
     raise HatchwayError(
         f"--egress {mode}: {mode} is not installed", f"`apt install {package}` (or your system's package {package})"
     )
+
+
+def check(mode: str, device: str = _DEVICE) -> None:
+    """Raise HatchwayError when the program that is named with --egress cannot work on this machine.
+
+    mode: one of CHOICES; AUTO and NONE name no program. device: the device by which it creates its interface.
+    """
+    choose(mode)
+    if mode in TOOLS and (why := obstacle(device)):
+        raise HatchwayError(f"--egress {mode}: {why}", f"{REMEDY}; `--egress none` keeps pods inside the cluster")
 
 
 def obstacle(device: str = _DEVICE) -> str:
