@@ -108,7 +108,7 @@ def find_target(target: Target, cluster: ChosenCluster, *, port: bool) -> FoundT
 
 
 def read_state(target: Target, cluster: ChosenCluster) -> CatalogEntry | None:
-    """Return a target's entry as `hatchway ls` shows it; None when the cluster gives no answer or the target is absent."""
+    """Return a target's entry as `hatchway ls` shows it; None when it does not exist or the cluster gives no answer."""
     import asyncio
 
     from hatchway.kube.catalog import read_entry
