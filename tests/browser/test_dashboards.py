@@ -515,7 +515,7 @@ def test_the_first_samples_of_a_new_cluster(browser: Browser, tmp_path: Path) ->
         ), text
         # The add-on's own start is no problem.
         assert [line.split() for line in page.locator(".problems li").all_inner_texts()] == [
-            "Warning: shop Deployment web: 1 replica is not available".split()
+            ["Warning:", "shop", "Deployment", "web:", "1", "replica", "is", "not", "available"]
         ]
     # Another pod of that name may have the problem.
     with monitoring(tmp_path, INTERVAL="60") as other:
