@@ -18,6 +18,7 @@ from hatchway.images.layers.layerstore import LayerStore
 from hatchway.images.platforms import Platform
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
+from hatchway.images.pullservice.service import explain
 from hatchway.images.store.blobs import BlobWriter
 from hatchway.images.store.store import BlobOrigin, ImageStore
 from tests.images.making import BuiltImage, built, digest_of, index_of
@@ -469,6 +470,10 @@ async def test_the_registry_is_asked_when_its_mirrors_fail(puller: Puller) -> No
             await puller(f"{registry.address}/team/nope:1", registries=Registries(settings))
     assert empty.asked("manifests") and broken.asked("blobs")
     assert caught.value.hint.count("mirror 127.0.0.1:") == 2
+    # A pod's Event names them, too.
+    reasons = explain(caught.value)
+    assert reasons is not None and reasons.startswith(str(caught.value)) and "\n" not in reasons
+    assert all(f"; mirror {one.address}: " in reasons for one in (empty, broken))
 
 
 async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -105,12 +105,13 @@ async def pull(
 
 
 def _with_mirrors(error: PullError, failures: Sequence[tuple[RegistryServer, PullError]]) -> PullError:
-    """Return the registry's error, with the errors of its mirrors in the hint."""
+    """Return the registry's error, with the errors of its mirrors."""
     if not failures:
         return error
     lines = [f"mirror {endpoint.shown}: {failure.reason}" for endpoint, failure in failures]
     found = PullError(error.kind, error.reason, "\n  ".join([error.hint, *lines] if error.hint else lines))
     found.message = error.message
+    found.of_mirrors = tuple(lines)
     return found
 
 
