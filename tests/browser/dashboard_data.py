@@ -197,6 +197,25 @@ def _histogram(
         yield f"{name}_bucket", {**labels, "le": text}, _sum_of(lambda at, part=part: wave(at) * part)
 
 
+def fill_first(directory: Path, pod: str) -> None:
+    """Write the samples of the first scrape of a new cluster. pod: the add-on's own pod, which is not ready yet."""
+    store = TimeSeriesStore(directory=directory)
+    own, job = {"namespace": "kube-system", "pod": pod}, {"job": "kube-state-metrics"}
+    samples = [
+        ("kube_pod_status_ready", {**own, "condition": "false"}),
+        ("kube_pod_status_phase", {**own, "phase": "Running"}),
+        ("kube_deployment_status_replicas_unavailable", {"namespace": "kube-system", "deployment": "prometheus"}),
+        ("kube_deployment_status_replicas_unavailable", {"namespace": "shop", "deployment": "web"}),
+    ]
+    for metric, labels in samples:
+        series = store.series(make_labels({"__name__": metric, **labels, **job}.items()))
+        assert series is not None
+        store.append([(series, int(time.time() * 1000), 1.0)])
+    for _ in store.compact():
+        pass
+    store.close()
+
+
 def fill(directory: Path, *, many: int = 0) -> None:
     """Write the samples into a store's directory. many: the number of additional series of a metric `many`."""
     store = TimeSeriesStore(directory=directory)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatchway.addons.monitoring.promql.parser import parse_selector
-from tests.browser.dashboard_data import HOSTILE, fill
+from tests.browser.dashboard_data import HOSTILE, fill, fill_first
 from tests.integration.monitoring.programs import Monitoring, monitoring
 
 if TYPE_CHECKING:
@@ -497,6 +497,32 @@ def test_an_empty_store(browser: Browser, tmp_path: Path) -> None:
         )
         assert "Only half is known. Nothing has been scraped yet." in panel(page, "problems").inner_text()
         context.close()
+
+
+def test_the_first_samples_of_a_new_cluster(browser: Browser, tmp_path: Path) -> None:
+    fill_first(tmp_path, "prometheus-5d9c7-k2x8f")
+    context = browser.new_context()
+    page = context.new_page()
+    with monitoring(tmp_path, INTERVAL="60", POD="prometheus-5d9c7-k2x8f") as first:
+        # With so few samples the page does not wait for the interval of its refreshes.
+        with page.expect_response("**/facts.json", timeout=60_000):
+            page.goto(f"{first.dashboards}#/?refresh=300")
+        with page.expect_response("**/facts.json", timeout=60_000):
+            settled(page)
+        text = panel(page, "CPU by namespace").inner_text()
+        assert re.search(
+            r"Collection has just begun, at [^.]*\d:\d\d:\d\d[^.]*\. The first values come at about", text
+        ), text
+        # The add-on's own start is no problem.
+        assert [line.split() for line in page.locator(".problems li").all_inner_texts()] == [
+            ["Warning:", "shop", "Deployment", "web:", "1", "replica", "is", "not", "available"]
+        ]
+    # Another pod of that name may have the problem.
+    with monitoring(tmp_path, INTERVAL="60") as other:
+        page.goto(f"{other.dashboards}#/?refresh=0")
+        settled(page)
+        assert "Pod runs but is not ready" in panel(page, "problems").inner_text()
+    context.close()
 
 
 def test_the_store_restarts(browser: Browser, tmp_path: Path) -> None:

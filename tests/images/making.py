@@ -24,7 +24,7 @@ from typing import Any
 
 from hatchway.images.contents import Image, PullGrant
 from hatchway.images.reference import Reference, parse
-from hatchway.images.store.store import ImageStore
+from hatchway.images.store.store import BlobOrigin, ImageStore
 from tests.downloads import downloads
 
 OCI = "application/vnd.oci.image."
@@ -254,9 +254,10 @@ def make_image(store: ImageStore, name: str | None, *layers: Layer, **options: A
 def put_image(store: ImageStore, image: BuiltImage, grant: PullGrant | None = None) -> Image:
     """Put an image into a store. grant: the pod's Secret with which it was pulled."""
     reference: Reference | None = parse(image.name) if image.name else None
+    origin = BlobOrigin(reference.name, is_private=True) if reference is not None and grant is not None else None
     with store.keep():
         for digest, blob in image.blobs.items():
-            with store.begin_blob(digest, len(blob)) as writer:
+            with store.begin_blob(digest, len(blob), origin) as writer:
                 writer.restart()
                 writer.write(blob)
                 writer.commit()

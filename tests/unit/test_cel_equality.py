@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.equality import equal
 from hatchway.cluster.api.cel.expression import compile_expression
 from hatchway.cluster.api.cel.mapkeys import MISSING, constant_members, entries, find, is_member, put
+from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import UInt
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
 
@@ -25,6 +27,10 @@ ENVIRONMENT = CelEnvironment(kubernetes_functions(), {"any": t.DYN, "m": t.map_o
 def evaluate(text: str) -> Outcome:
     program = compile_expression(text, ENVIRONMENT).program
     return program.evaluate({"any": ANY, "m": {"k": 1}}, 1_000_000, time.thread_time() + 30)
+
+
+def _unlimited() -> Evaluation:
+    return Evaluation({}, 0, 1_000_000, math.inf)
 
 
 TRUE_KEYS = [
@@ -165,6 +171,17 @@ def test_false_comparisons(text: str) -> None:
         ("{1.0: 'd'}[dyn(1)]", "no such key: 1"),
         ("{true: 'a'}[false]", "no such key: false"),
         ("{1.5: 'a'}[2.5]", "no such key: 2.5"),
+        ("dyn({1: 'a'})[dyn(int)]", "no such key: int"),
+        ("dyn({1: 'a'})[dyn(type(duration('1s')))]", "no such key: google.protobuf.Duration"),
+        (
+            "dyn({1: 'a'})[dyn([dyn(1), dyn('b'), dyn(null), dyn(b'hi'), dyn(true), dyn(1.5)])]",
+            "no such key: [1, b, null, [104 105], true, 1.5]",
+        ),
+        ("dyn({1: 'a'})[dyn({dyn('k'): dyn([int]), dyn(2): dyn({})})]", "no such key: {k: [int], 2: {}}"),
+        ("dyn({1: 'a'})[dyn(optional.of(2))]", "no such key: optional(2)"),
+        ("dyn({1: 'a'})[dyn(optional.none())]", "no such key: optional.none()"),
+        ("dyn({1: 'a'})[dyn(quantity('1'))]", "no such key: kubernetes.Quantity"),
+        ("[1, 1].transformMapEntry(i, v, {int: v})", "insert failed: key int already exists"),
         ("any[any.yes]", "no such key: true"),
         ("any.one[dyn(1)]", "no such key: 1"),
         ("any.text[0]", "no such key: 0"),
@@ -248,7 +265,7 @@ def test_a_key_finds_an_entry_only_if_they_are_equal(first: Any, second: Any) ->
     found: dict[Any, Any] = {}
     put(found, second, "value")
     # A double that is a key is found only by doubles.
-    is_found = equal(first, second) and (type(first) is type(second) or not isinstance(second, float))
+    is_found = equal(first, second, _unlimited()) and (type(first) is type(second) or not isinstance(second, float))
     assert (find(found, first) is not MISSING) is is_found
 
 
@@ -256,4 +273,4 @@ def test_a_key_finds_an_entry_only_if_they_are_equal(first: Any, second: Any) ->
 def test_a_value_is_a_member_of_constants_if_it_is_equal_to_one(value: Any, values: list[Any]) -> None:
     members = constant_members(values)
     assert members is not None
-    assert is_member(members, value) is any(equal(value, one) for one in values)
+    assert is_member(members, value) is any(equal(value, one, _unlimited()) for one in values)

@@ -23,6 +23,7 @@ _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 _COMMAND = re.compile(r"\bhatchway ([a-z]+)((?: [^`|;&()\n#]*)?)")
 # Options of other programs that the documents name on their own.
 _OTHERS_OPTIONS = {
+    "--cpu",
     "--cpu-percent",
     "--previous",
     "--server-side",
@@ -116,6 +117,22 @@ def test_commands_and_options_exist(document: Path) -> None:
             continue
         known = options_of(command)
         wrong += [f"hatchway {name} {option}" for option in options if option not in known]
+    assert not wrong
+
+
+def _stays(command: str) -> bool:
+    """Return True if a command stays in the foreground."""
+    words = command.partition("#")[0].split()
+    detached = {"-d", "--detach", "--dry-run", "--exec", "--list", "--print"} & set(words)
+    return words[:2] in (["hatchway", "up"], ["hatchway", "proxy"], ["hatchway", "socks"]) and not detached
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
+def test_a_command_that_stays_in_the_foreground_is_the_last_of_its_block(document: Path) -> None:
+    wrong = []
+    for block in re.findall(r"^```(?:console|sh)?\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
+        commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+        wrong += [command for command in commands[:-1] if _stays(command)]
     assert not wrong
 
 

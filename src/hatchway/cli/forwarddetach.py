@@ -166,7 +166,7 @@ def print_list(output: str) -> None:
         for line in as_env([one for record in records for one in record["forwards"]]):
             print(line)
         return
-    rows = [("ID", "LOCAL", "TARGET", "NAMESPACE")]
+    rows = [("ID", "LOCAL", "TARGET", "NAMESPACE", "STATUS")]
     for record in records:
         for one in record["forwards"]:
             local = one.get("unixSocket") or f"{one['address']}:{one['localPort']}"
@@ -174,7 +174,8 @@ def print_list(output: str) -> None:
             port = one.get("portName") or one.get("port")
             protocol = "/udp" if one.get("protocol") == "UDP" else ""
             named = f"{short}/{one['name']}:{port}{protocol}"
-            rows.append((str(record["pid"]), local, named, one.get("namespace", "")))
+            state = "cluster is away" if one.get("clusterAway") else "running"
+            rows.append((str(record["pid"]), local, named, one.get("namespace", ""), state))
     if len(rows) == 1:
         print("no forwards run in the background", file=sys.stderr)
         return

@@ -149,6 +149,7 @@ class _ForwardRun:
             end = self._connection.subscribe(self._connection_follower())
             try:
                 with self._record(forwards) as self._record_again:
+                    self._record_state()
                     self._announce(forwards)
                     async with asyncio.TaskGroup() as group:
                         following = group.create_task(self._follow_services(), name="services of the namespace")
@@ -164,6 +165,12 @@ class _ForwardRun:
         if self._chosen.ready_fd is not None:
             return recorded(as_json(forwards))
         return contextlib.nullcontext(lambda found: None)
+
+    def _record_state(self) -> None:
+        """Record the present forwards, and whether their cluster can be reached, for `hatchway forward --list`."""
+        trouble = self._connection.trouble
+        away = {"clusterAway": trouble.reason} if trouble is not None else {}
+        self._record_again([{**one, **away} for one in as_json(self._forwarder.forwards)])
 
     # Beginning
 
@@ -319,6 +326,7 @@ class _ForwardRun:
             if connection.label != served:
                 served = connection.label
                 self._print(f"Now forwarding to {served}: the kubeconfig has changed")
+            self._record_state()
 
         return changed
 
@@ -362,7 +370,7 @@ class _ForwardRun:
                 for line in changed.left_out:
                     self._print(line)
                 if changed.opened or changed.closed:
-                    self._record_again(as_json(self._forwarder.forwards))
+                    self._record_state()
 
     def _say_forward(self, line: str) -> None:
         """Print a line about a forward to the same stream as `_announce`, or else on standard error."""

@@ -49,9 +49,13 @@ def pull(names: tuple[str, ...], platform: str, quiet: bool, registries: Registr
     """
     import asyncio
 
+    from hatchway.cluster.node.hostprograms import why_not_pulled
     from hatchway.images.platforms import parse_platform
 
     references = list(dict.fromkeys(parse_name(name, "NAME") for name in names))
+    for name in names:
+        if reserved := why_not_pulled(name):
+            raise click.BadParameter(f'"{name}" cannot be pulled: {reserved}', param_hint="NAME")
     try:
         wanted = parse_platform(platform) if platform else None
     except ValueError as error:

@@ -15,7 +15,7 @@ from hatchway.cli.usage import GoFlagsCommand, Seconds, Text
 from hatchway.errors import HatchwayError
 from hatchway.kube.overrides import ChosenCluster
 from hatchway.printable import printable
-from hatchway.target import Target, format_door_url, format_host_name, parse_qualified_argument
+from hatchway.target import Target, format_arguments, format_door_url, format_host_name, parse_qualified_argument
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -68,7 +68,7 @@ def open_target(
         print(url)
         return
     _check(found, cluster)
-    _wait(found, port, domain, as_rest(path), timeout)
+    _wait(found, cluster, port, domain, as_rest(path), timeout)
     say(url)
     import webbrowser
 
@@ -93,11 +93,11 @@ def _check(target: Target, cluster: ChosenCluster) -> None:
         note(describe_choice(found.links))
 
 
-def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> None:
+def _wait(target: Target, cluster: ChosenCluster, port: int, domain: str, rest: str, timeout: float) -> None:
     """Wait until the target answers through the door.
 
     Raises:
-        HatchwayError: it does not answer in time, or no door is open (raised at once).
+        HatchwayError: it does not answer in time; or, at once, no door is open, or no door can reach the target.
     """
     deadline = time.monotonic() + timeout
     told = False
@@ -109,11 +109,31 @@ def _wait(target: Target, port: int, domain: str, rest: str, timeout: float) -> 
             hint = "`hatchway ls` shows why the target is not ready"
             if "not found" in problem:
                 hint += f"; http://{domain}:{port}/ says which context the door leads to"
-            raise HatchwayError(f"{target} does not answer after {timeout:g} s: {problem}", hint)
+            problem = _reason(target, cluster) or problem
+            raise HatchwayError(f"{target} does not answer after {timeout:g} s: {printable(problem)}", hint)
         if not told:
+            problem = _reason(target, cluster) or problem
             click.echo(f"waiting for {target}: {printable(problem)}", err=True)
             told = True
         time.sleep(_PAUSE)
+
+
+def _reason(target: Target, cluster: ChosenCluster) -> str:
+    """Return why the target is not ready, from its objects; "" when these do not show it.
+
+    The API server's own words are only "no endpoints available". Raises HatchwayError if the door will never reach it.
+    """
+    from hatchway.cli.targets import read_state
+
+    entry = read_state(target, cluster)
+    if entry is None:
+        return ""
+    if entry.out_of_reach:
+        raise HatchwayError(
+            f"{target} is out of reach: {entry.out_of_reach}",
+            f"`hatchway forward --relay {format_arguments(target)}` makes a pod that connects to it",
+        )
+    return entry.status if entry.endpoints.known and entry.endpoints.ready == 0 else ""
 
 
 def _ask(target: Target, port: int, domain: str, rest: str, timeout: float) -> str:

@@ -16,6 +16,7 @@ from hatchway.target import WORDS, Target, TargetError, format_argument, format_
 
 if TYPE_CHECKING:
     from hatchway.kube.api import Object
+    from hatchway.kube.catalog import CatalogEntry
     from hatchway.kube.lookup import ObjectLookup
     from hatchway.kube.portlinks import PortLink
 
@@ -104,6 +105,28 @@ def find_target(target: Target, cluster: ChosenCluster, *, port: bool) -> FoundT
         what = "which port to use" if port else f"if {target} exists"
         note(f"cannot find out {what}: {error.message}")
         return FoundTarget(target)
+
+
+def read_state(target: Target, cluster: ChosenCluster) -> CatalogEntry | None:
+    """Return a target's entry as `hatchway ls` shows it; None when it does not exist or the cluster gives no answer."""
+    import asyncio
+
+    from hatchway.kube.catalog import read_entry
+    from hatchway.kube.connection import Connection
+    from hatchway.kube.lookup import ObjectLookup
+
+    async def read() -> CatalogEntry | None:
+        connection = Connection.load(*cluster)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await read_entry(target, ObjectLookup(connection))
+        finally:
+            await connection.aclose()
+
+    try:
+        return asyncio.run(read())
+    except (HatchwayError, TimeoutError):
+        return None
 
 
 def _choice(found: list[PortLink]) -> tuple[PortLink, ...]:

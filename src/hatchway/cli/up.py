@@ -117,7 +117,8 @@ class _AddonList(click.ParamType):  # type: ignore[type-arg]
     "--host-programs/--no-host-programs",
     default=None,
     show_default="only that of hatchway/host",
-    help="Run the `command` of any image with this machine's programs, for machines without a registry.",
+    help="Run each container that has the field `command` with this machine's programs, whatever its image is; for "
+    "machines without a registry.",
 )
 @click.option(
     "--egress",

@@ -12,17 +12,21 @@ from typing import Any
 from hatchway.errors import HatchwayError
 from hatchway.kube.api import Object
 from hatchway.kube.connection import Connection
+from hatchway.kube.lookup import ObjectLookup
 from hatchway.kube.objects import is_finished, is_ready
 from hatchway.kube.portlinks import PortLink, links
 from hatchway.kube.readyendpoints import (
     Endpoints,
     NotReady,
+    format_selector,
     ready_endpoints,
+    selector_of,
     why_node_not_ready,
     why_not_ready,
     why_out_of_reach,
 )
 from hatchway.kube.view import View
+from hatchway.kube.wellknown import ENDPOINT_SLICES, SERVICE_NAME
 from hatchway.target import Target, format_argument
 
 # Seconds to wait until everything has been listed.
@@ -108,6 +112,25 @@ def entries(view: View) -> list[CatalogEntry]:
             entry.target.name,
         ),
     )
+
+
+async def read_entry(target: Target, lookup: ObjectLookup) -> CatalogEntry | None:
+    """Read a target's objects and return its entry; None when it does not exist or may not be read.
+
+    Raises:
+        ApiError: as `ObjectLookup.get`.
+    """
+    found = (await lookup.get(target.kind, target.namespace, target.name)).object
+    if found is None:
+        return None
+    if target.kind == "pods":
+        return pod_entry(found)
+    if target.kind == "nodes":
+        return node_entry(found)
+    slices = await lookup.list_if_allowed(ENDPOINT_SLICES, target.namespace, f"{SERVICE_NAME}={target.name}")
+    selector = format_selector(selector_of(found))
+    pods = await lookup.list_if_allowed("pods", target.namespace, selector) if selector else []
+    return service_entry(found, slices, pods)
 
 
 def service_entry(service: Object, slices: Iterable[Object] | None, pods: Iterable[Object] | None) -> CatalogEntry:

@@ -66,7 +66,7 @@ def test_without_metrics_kubectl_and_autoscalers_say_so(small: Cluster) -> None:
     assert "metrics" not in small.kubectl("get", "apiservices", "-o", "name")
     assert "Metrics API not available" in small.kubectl("top", "nodes", check=False)
     small.kubectl("create", "deployment", "web", "--image=hatchway/host", "--", "sleep", "1000")
-    small.kubectl("autoscale", "deployment", "web", "--min=1", "--max=2", "--cpu=50%")
+    small.kubectl("autoscale", "deployment", "web", "--min=1", "--max=2", "--cpu-percent=50")
 
     def reasons() -> set[str]:
         events = small.get("/api/v1/namespaces/default/events").json["items"]

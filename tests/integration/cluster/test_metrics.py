@@ -101,7 +101,7 @@ def test_an_autoscaler_of_kubectl(measured: Cluster) -> None:
     measured.kubectl("create", "namespace", "scaled")
     try:
         measured.kubectl("create", "deployment", "web", "--image=hatchway/echo", "-n", "scaled")
-        measured.kubectl("autoscale", "deployment", "web", "--min=2", "--max=4", "--cpu=50%", "-n", "scaled")
+        measured.kubectl("autoscale", "deployment", "web", "--min=2", "--max=4", "--cpu-percent=50", "-n", "scaled")
         # Each load exceeds the target below, so the maximum is reached at once.
         wait = ("wait", "--for=jsonpath={.spec.replicas}=2", "deployment/web", "-n", "scaled", "--timeout=60s")
         measured.kubectl(*wait)

@@ -482,6 +482,33 @@ def test_open_waits_until_the_target_answers(browser: tuple[Path, dict[str, str]
     assert door.asked == [(f"web.reach.svc.localhost:{port}", "/a?b")] * 3
 
 
+def test_open_says_why_a_target_is_not_ready(reach: Cluster) -> None:
+    with serving(Door(refusal(503, 'no endpoints available for service "web"'))) as door:
+        options = ("--port", str(door.server_port), "--timeout", "0.5")
+        service = reach.hatchway("open", "web", "-n", "reach", *options, check=False)
+        pod = reach.hatchway("open", "pod/web-0", "-n", "reach", *options, check=False)
+        door.shutdown()
+    assert "waiting for svc/web in namespace reach: web-0: CrashLoopBackOff: " in service.stderr
+    assert "does not answer after 0.5 s: web-0: CrashLoopBackOff: " in service.stderr
+    assert "waiting for pod/web-0 in namespace reach: CrashLoopBackOff: " in pod.stderr
+
+
+def test_open_does_not_wait_for_a_target_that_no_door_reaches(reach: Cluster) -> None:
+    reach.kubectl("create", "service", "externalname", "elsewhere", "--external-name=db.example", "-n", "reach")
+    reasons = {
+        ("kubernetes", "default"): "its endpoints are not pods",
+        ("elsewhere", "reach"): "it is a name for db.example outside the cluster",
+    }
+    with serving(Door(refusal(503, "no endpoints available"))) as door:
+        for (name, namespace), reason in reasons.items():
+            done = reach.hatchway("open", name, "-n", namespace, "--port", str(door.server_port), check=False)
+            assert f"svc/{name} in namespace {namespace} is out of reach: {reason}" in done.stderr
+            assert "waiting for" not in done.stderr
+        asked = len(door.asked)
+        door.shutdown()
+    assert asked == len(reasons)
+
+
 def test_open_gives_up(browser: tuple[Path, dict[str, str]]) -> None:
     opened, env = browser
     with serving(Door(refusal(503, "no endpoints available"))) as door:

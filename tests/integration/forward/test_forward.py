@@ -255,6 +255,31 @@ async def test_in_the_background_it_is_listed_and_stopped(cluster: PretendCluste
         await _ask(int(found[1]))
 
 
+async def _in_background(tmp_path: Path, *words: str) -> bytes:
+    """Run `hatchway forward` with an option that needs no cluster; return its output."""
+    process = await asyncio.create_subprocess_exec(
+        BIN / "hatchway", "forward", *words, stdout=-1, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    )
+    return (await asyncio.wait_for(process.communicate(), 30))[0]
+
+
+async def test_the_list_says_when_the_cluster_is_away(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(_in_background, tmp_path, "--stop", "all")
+        async with PretendCluster() as cluster:
+            await cluster.add_service("svc-a", "a", await cluster.add_pod("a", speaks("a"), app="svc-a"))
+            async with _forward(cluster, tmp_path, "svc-a", ":80", "--detach") as command:
+                _, errors = await asyncio.wait_for(command.process.communicate(), 30)
+                assert command.process.returncode == 0, errors
+            assert b"running" in await _in_background(tmp_path, "--list")
+        listed = b""
+        async with asyncio.timeout(60):
+            while b"cluster is away" not in listed:
+                listed = await _in_background(tmp_path, "--list")
+        (record,) = json.loads(await _in_background(tmp_path, "--list", "-o", "json"))
+        assert [bool(one["clusterAway"]) for one in record["forwards"]] == [True]
+
+
 async def test_in_the_background_a_failure_is_told_in_its_own_words(cluster: PretendCluster, tmp_path: Path) -> None:
     async with _forward(cluster, tmp_path, "nothing", ":80", "--detach") as command:
         _, errors = await command.process.communicate()

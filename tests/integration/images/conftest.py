@@ -47,9 +47,9 @@ class Puller:
         return list(dict.fromkeys(one.state for one in self.seen if one.digest == digest))
 
     def leftovers(self) -> list[str]:
-        """Return the names of files of unfinished downloads."""
+        """Return the hexadecimal parts of the digests of unfinished downloads."""
         partial = self.store.path / "partial"
-        return sorted(path.name for path in partial.iterdir()) if partial.is_dir() else []
+        return sorted(path.name.partition("-")[0] for path in partial.iterdir()) if partial.is_dir() else []
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from hatchway.images.platforms import Platform
 from hatchway.images.pulling import download, registryauth
-from hatchway.images.pulling.credentials import Credential
 from hatchway.images.pulling.destinations import Reach
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
@@ -19,7 +18,7 @@ from hatchway.images.pulling.registryhttp import Host, RegistryHttp
 from tests.images.making import built, digest_of
 from tests.images.registrystub import Answer, Request, StubRegistry, endless, index_with, redirect, serving
 from tests.integration.images.conftest import Puller
-from tests.integration.images.test_pull import AMD64, LARGE, WEB, stub_with
+from tests.integration.images.test_pull import LARGE, WEB, stub_with
 
 
 async def refused(puller: Puller, stub: StubRegistry, words: str, name: str = "team/web:1") -> PullError:
@@ -98,6 +97,67 @@ async def test_a_slow_blob(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> N
     async with serving(stub), asyncio.timeout(60):
         error = await refused(puller, stub, "failed to copy: less than 16384 bytes in 0.2 s")
     assert error.retryable
+
+
+def _slowly(content: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+    async def write(writer: asyncio.StreamWriter) -> None:
+        for start in range(0, len(content), 1000):
+            writer.write(content[start : start + 1000])
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    return write
+
+
+async def test_a_blob_whose_end_is_hours_away(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each span of PATIENCE brings enough bytes, but the average is too low. The next pull continues."""
+    layer = LARGE.layers[1]
+    content = LARGE.blobs[layer]
+    stub = stub_with(LARGE)
+    stub.handler = answering(layer, Answer(200, {}, _slowly(content), len(content)))  # type: ignore[assignment]
+    async with serving(stub), asyncio.timeout(60):
+        with monkeypatch.context() as patch:
+            patch.setattr(download, "_SPAN", 0.3)
+            error = await refused(puller, stub, "failed to copy: the registry has sent [0-9]{4,} bytes in [0-9]+ s")
+        assert error.retryable
+        assert layer.removeprefix("sha256:") in puller.leftovers()
+        stub.handler = None
+        await puller(f"{stub.address}/team/web:1")
+        assert int(stub.asked(layer)[-1].fields["range"].removeprefix("bytes=").removesuffix("-")) > 0
+
+
+async def test_a_slow_connection_reaches_the_end(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_SPAN", 0.05)
+    monkeypatch.setattr(download, "_LEAST", 500)
+    image = built("web:1", {"noise": random.Random(2).randbytes(30_000)})
+    stub = stub_with(image)
+    content = image.blobs[image.layers[0]]
+    stub.handler = answering(image.layers[0], Answer(200, {}, _slowly(content), len(content)))  # type: ignore[assignment]
+    async with serving(stub):
+        await puller(f"{stub.address}/team/web:1")
+    assert len(stub.asked(image.layers[0])) == 1
+
+
+async def test_a_slow_registry_delays_no_pull_from_another_one(puller: Puller) -> None:
+    """Also not when it names the other one's layers."""
+    good, evil = stub_with(), StubRegistry()
+    evil.add_manifest("web", WEB.blobs[WEB.manifest], "1")
+    ended = asyncio.Event()
+
+    async def wait(writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+
+    evil.handler = lambda request: Answer(404, {}, wait) if "/blobs/" in request.path else None
+    async with serving(good, evil):
+        waiting = asyncio.create_task(Puller(puller.store)(f"{evil.address}/web:1"))
+        while not evil.asked("/blobs/"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        async with asyncio.timeout(30):
+            await puller(f"{good.address}/team/web:1")
+        assert not waiting.done()
+        ended.set()
+        with pytest.raises(PullError, match="not found"):
+            await waiting
 
 
 @pytest.mark.parametrize("path", ["/v2/team/web/manifests/1", "/token"])
@@ -378,127 +438,3 @@ async def test_challenges_that_are_no_challenges(puller: Puller) -> None:
         stub.handler = handler
         async with serving(stub):
             await refused(puller, stub, "pull access denied")
-
-
-def _private_registry() -> tuple[StubRegistry, Callable[[], Credential]]:
-    """Return a registry that only ann may use, and what makes the credential of a pod's Secret."""
-    private = stub_with()
-    private.auth, private.users = "basic", {"ann": "right"}
-    return private, lambda: Credential(private.address, "ann", "right", secret="uid-1")
-
-
-def _thief(*has: str) -> StubRegistry:
-    """Return a registry that names the blobs of the private image, and has only some of them."""
-    evil = StubRegistry()
-    evil.add_manifest("web", WEB.blobs[WEB.manifest], "1")
-    evil.blobs |= {digest: WEB.blobs[digest] for digest in has}
-    return evil
-
-
-@pytest.mark.parametrize("secret", ["", "uid-2"])
-async def test_a_registry_that_names_blobs_of_an_unfinished_private_pull(puller: Puller, secret: str) -> None:
-    """Blobs that no image of the store has yet are not given to other repositories without a download either."""
-    private, ann = _private_registry()
-    first, second = WEB.layers
-
-    async def late(writer: asyncio.StreamWriter) -> None:
-        # The failure of one download cancels the others.
-        while not puller.store.has_blob(first):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-
-    private.handler = lambda request: Answer(404, {}, late) if second in request.path else None
-    evil = _thief(WEB.config, second)
-    async with serving(private, evil):
-        with pytest.raises(PullError, match="not found"):
-            await puller(f"{private.address}/team/web:1", ann())
-        assert puller.store.has_blob(first)
-        own = [Credential(evil.address, "eve", "x", secret=secret)] if secret else []
-        for _ in range(2):
-            with pytest.raises(PullError, match="not found"):
-                await puller(f"{evil.address}/web:1", *own)
-        assert puller.store.images() == []
-        # The pull of the private image uses what it has fetched before.
-        private.handler = None
-        await puller(f"{private.address}/team/web:1", ann())
-        assert puller.states(first) == ["waiting", "exists"]
-        # Also when the first pull of the other repository ends before: it must have served the blobs itself.
-        evil.blobs |= WEB.blobs
-        await puller(f"{evil.address}/web:1", *own)
-        assert puller.states(first) == ["waiting", "downloading", "complete"]
-
-
-async def test_a_registry_that_names_blobs_of_a_removed_private_image(puller: Puller) -> None:
-    private, ann = _private_registry()
-    evil = _thief(WEB.config)
-    async with serving(private, evil):
-        image = await puller(f"{private.address}/team/web:1", ann())
-        use = puller.store.use(image, "pod default/web")
-        puller.store.remove(image)
-        assert all(puller.store.has_blob(digest) for digest in WEB.layers)
-        with pytest.raises(PullError, match="not found"):
-            await puller(f"{evil.address}/web:1")
-        # A registry that has them makes them public.
-        evil.blobs |= WEB.blobs
-        await puller(f"{evil.address}/web:1")
-        other = _thief(WEB.config)
-        async with serving(other):
-            await puller(f"{other.address}/web:1")
-        assert puller.states(WEB.layers[0]) == ["waiting", "exists"]
-        use.close()
-
-
-async def test_a_registry_that_has_only_the_rest_of_a_private_blob(puller: Puller) -> None:
-    """The beginning of a private pull's download is not continued for another repository."""
-    private, ann = _private_registry()
-    private.blobs |= LARGE.blobs
-    private.add_manifest("team/web", LARGE.blobs[LARGE.manifest], "1")
-    large = max(LARGE.layers, key=lambda digest: len(LARGE.blobs[digest]))
-    content = LARGE.blobs[large]
-    evil = StubRegistry()
-    evil.add("web", LARGE, "1")
-    known = len(content) - 100
-
-    def cut(request: Request) -> Answer | None:
-        if large in request.path and request.authorization and "range" not in request.fields:
-            return Answer(200, {}, content[:known], length=len(content))
-        return Answer(404) if large in request.path else None
-
-    def rest(request: Request) -> Answer | None:
-        if large not in request.path:
-            return None
-        if request.fields.get("range") != f"bytes={known}-":
-            return Answer(404)
-        span = f"bytes {known}-{len(content) - 1}/{len(content)}"
-        return Answer(206, {"Content-Range": span}, content[known:])
-
-    private.handler, evil.handler = cut, rest
-    async with serving(private, evil):
-        with pytest.raises(PullError):
-            await puller(f"{private.address}/team/web:1", ann())
-        assert large.removeprefix("sha256:") in puller.leftovers()
-        with pytest.raises(PullError, match="not found"):
-            await puller(f"{evil.address}/web:1")
-        assert puller.store.images() == []
-
-
-@pytest.mark.parametrize("what", ["manifest", "layers"])
-async def test_a_registry_that_names_the_private_image_of_another_one(puller: Puller, what: str) -> None:
-    """Blobs of an image that was pulled with a pod's Secret are not given to other repositories without a download."""
-    private, evil = stub_with(), StubRegistry()
-    private.auth, private.users = "basic", {"ann": "right"}
-    if what == "manifest":
-        evil.add_manifest("web", index_with([{**WEB.descriptor, "platform": AMD64}]), "1")
-    else:
-        evil.add_manifest("web", WEB.blobs[WEB.manifest], "1")
-        evil.blobs[WEB.config] = WEB.blobs[WEB.config]
-    async with serving(private, evil):
-        await puller(f"{private.address}/team/web:1", Credential(private.address, "ann", "right", secret="uid-1"))
-        with pytest.raises(PullError, match="not found"):
-            await puller(f"{evil.address}/web:1", platform=Platform("linux", "amd64"))
-        assert [one.tags for one in puller.store.images()] == [(f"{private.address}/team/web:1",)]
-        # One that has the blobs may have the image, too; and the private one stays whole and private.
-        evil.blobs |= WEB.blobs
-        evil.add("web", WEB)
-        image = await puller(f"{evil.address}/web:1", platform=Platform("linux", "amd64"))
-        assert image.may_use(f"{evil.address}/web", []) and not image.may_use(f"{private.address}/team/web", [])
-        assert puller.leftovers() == []

@@ -18,8 +18,9 @@ from hatchway.images.layers.layerstore import LayerStore
 from hatchway.images.platforms import Platform
 from hatchway.images.pulling.pull import PullError
 from hatchway.images.pulling.registries import Registries, RegistrySettings
+from hatchway.images.pullservice.service import explain
 from hatchway.images.store.blobs import BlobWriter
-from hatchway.images.store.store import ImageStore
+from hatchway.images.store.store import BlobOrigin, ImageStore
 from tests.images.making import BuiltImage, built, digest_of, index_of
 from tests.images.registrystub import Answer, Request, StubRegistry, error, redirect, serving
 from tests.integration.images.conftest import Puller
@@ -281,10 +282,11 @@ async def test_a_damaged_file_is_fetched_again(puller: Puller, what: str, damage
 
 async def test_a_damaged_part_is_fetched_again(puller: Puller) -> None:
     layer = LARGE.layers[1]
-    with puller.store.begin_blob(layer, len(LARGE.blobs[layer])) as writer:
-        writer.write(b"not the beginning of this layer")
     stub = stub_with(LARGE)
     async with serving(stub):
+        origin = BlobOrigin(f"{stub.address}/team/web", is_private=False)
+        with puller.store.begin_blob(layer, len(LARGE.blobs[layer]), origin) as writer:
+            writer.write(b"not the beginning of this layer")
         await puller(f"{stub.address}/team/web:1")
     assert [one.fields.get("range") for one in stub.asked(layer)] == ["bytes=31-", None]
 
@@ -468,6 +470,10 @@ async def test_the_registry_is_asked_when_its_mirrors_fail(puller: Puller) -> No
             await puller(f"{registry.address}/team/nope:1", registries=Registries(settings))
     assert empty.asked("manifests") and broken.asked("blobs")
     assert caught.value.hint.count("mirror 127.0.0.1:") == 2
+    # A pod's Event names them, too.
+    reasons = explain(caught.value)
+    assert reasons is not None and reasons.startswith(str(caught.value)) and "\n" not in reasons
+    assert all(f"; mirror {one.address}: " in reasons for one in (empty, broken))
 
 
 async def test_disk_full(puller: Puller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,6 +22,7 @@ from hatchway.proxy.routing import Forward, Peer, RequestHead, Respond
 from tests.integration.api.world import World, world
 
 INGRESSES, CLASSES = "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io"
+SLICES = "endpointslices.discovery.k8s.io"
 SERVICE = ("kube-system", manifests.INGRESS)
 BALANCER = [{"ip": "127.16.0.1"}]
 Json = dict[str, Any]
@@ -101,9 +102,28 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+def own_endpoint(*, ready: bool) -> Json:
+    """Return the EndpointSlice of the controller's own Service."""
+    labels = {"kubernetes.io/service-name": SERVICE[1]}
+    return {
+        "metadata": {"name": "own", "namespace": SERVICE[0], "labels": labels},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080}],
+        "endpoints": [{"addresses": ["10.1.0.9"], "conditions": {"ready": ready}}],
+    }
+
+
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
+    async with serving(ready=True) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def serving(*, ready: bool) -> AsyncIterator[Served]:
+    """Run a controller. ready: whether clients reach it by its Service."""
     async with world() as api:
+        await api.client.create(SLICES, own_endpoint(ready=ready))
         for resource, obj in manifests.ingress_class():
             await api.client.create(resource, obj)
         service = dict(manifests.manifests())["services"]
@@ -115,7 +135,7 @@ async def served() -> AsyncIterator[Served]:
             "services", {"metadata": {"name": "web", "namespace": "default"}, "spec": {"ports": ports}}
         )
         await api.client.create(
-            "endpointslices.discovery.k8s.io",
+            SLICES,
             {
                 "metadata": {
                     "name": "web-1",
@@ -158,7 +178,7 @@ async def test_endpoints_that_change(served: Served) -> None:
     await served.client.create(INGRESSES, ingress("a", "a.example"))
     await until(lambda: served.answer("a.example") == "10.1.0.1")
     change = {"endpoints": [{"addresses": ["10.1.0.2"]}]}
-    await served.client.patch("endpointslices.discovery.k8s.io", "web-1", change, "default")
+    await served.client.patch(SLICES, "web-1", change, "default")
     await until(lambda: served.answer("a.example") == "10.1.0.2")
     await served.client.delete("services", "web", "default")
     await until(lambda: served.answer("a.example") == 503)
@@ -174,6 +194,23 @@ async def test_address_follows_the_service(served: Served) -> None:
         return await served.addresses("a") == [{"ip": "127.16.0.2"}]
 
     await until(moved)
+
+
+async def test_ingresses_have_an_address_only_when_the_controller_is_reached_there() -> None:
+    async with serving(ready=False) as served:
+        await served.client.create(INGRESSES, ingress("a", "a.example"))
+        await until(lambda: served.answer("a.example") == "10.1.0.1")
+        # A write of the address would come before this Event, which is reported after the next change.
+        await served.client.create(INGRESSES, ingress("b", "a.example"))
+        await until(lambda: served.events("b"))
+        assert await served.addresses("a") == []
+        await served.client.update(SLICES, own_endpoint(ready=True))
+        await until(lambda: served.addresses("a"))
+        # An address that clients know is not withdrawn while the controller is replaced.
+        await served.client.update(SLICES, own_endpoint(ready=False))
+        await served.client.create(INGRESSES, ingress("c", "c.example"))
+        await until(lambda: served.addresses("c"))
+        assert await served.addresses("a") == BALANCER
 
 
 async def test_status_of_others_is_put_right(served: Served) -> None:

@@ -223,6 +223,22 @@ async def test_an_invalid_image_name(node: Node) -> None:
     assert await node.events("web", 2) == [("InspectFailed", message), ("Failed", "Error: InvalidImageName")]
 
 
+async def test_a_mistyped_name_of_an_own_image_is_not_pulled(node: Node) -> None:
+    await node.world.create("web", image="hatchway/hots:1")
+    pod = await node.world.pod("web", waiting("InvalidImageName"))
+    message = container(pod)["state"]["waiting"]["message"]
+    assert message.startswith(
+        'There is no image "hatchway/hots:1": Hatchway\'s own images are hatchway/dns, hatchway/echo, '
+    )
+    assert message.endswith("An image of this name at Docker Hub is docker.io/hatchway/hots:1")
+    assert await node.events("web", 2) == [("InspectFailed", message), ("Failed", "Error: InvalidImageName")]
+    assert node.registry.requests == []
+    # With its registry the name is one like any other.
+    await node.world.create("hub", image="docker.io/hatchway/hots:1")
+    await node.world.pod("hub", ready)
+    assert [str(request.reference) for request in node.registry.requests] == ["docker.io/hatchway/hots:1"]
+
+
 async def test_a_store_that_cannot_be_read(node: Node) -> None:
     node.store.path.mkdir()
     (node.store.path / "names.json").write_text("{")

@@ -21,7 +21,7 @@ from hatchway.images.archives.loading import LoadedImage, load_archive, load_dir
 from hatchway.images.contents import BadImage, PullGrant
 from hatchway.images.platforms import Platform
 from hatchway.images.reference import parse
-from hatchway.images.store.store import ImageStore
+from hatchway.images.store.store import BlobOrigin, ImageStore
 from tests.images.making import (
     ARCHITECTURE,
     BuiltImage,
@@ -208,8 +208,7 @@ def test_what_names_the_layers_of_a_private_image_must_have_them(
 
     layer = _WEB.layers[1]
     with store.keep():
-        store.begin_private(layer, "registry.example/team/web")
-        store.put_blob(_WEB.blobs[layer])
+        store.put_blob(_WEB.blobs[layer], BlobOrigin("registry.example/team/web", is_private=True))
         if state == "in the store":
             put_image(store, dataclasses.replace(_WEB, name="registry.example/team/web:1"), PullGrant("uid-1", "hash"))
         files = oci_files(dataclasses.replace(_WEB, name="mine:1"))

@@ -349,39 +349,3 @@ for number in range(8):
     }
     assert files_of(store) == {digest for image in images for digest in blobs_of(image)}
     assert list((store.path / "uses").iterdir()) == []
-
-
-def test_records_of_private_blobs_are_deleted_with_the_blobs(store: ImageStore) -> None:
-    def age() -> None:
-        for path in (store.path / "origins").iterdir():
-            os.utime(path, (1, 1))
-
-    one, two, part = b"one", b"two", b"part"
-    with store.keep():
-        for content in (one, two, part):
-            store.begin_private(digest_of(content), "registry.example/web")
-        store.put_blob(one)
-        writer = store.begin_blob(digest_of(part), 100)
-        writer.write(part)
-        writer.abandon()
-        store.collect_garbage()
-        # That of a pull which has just begun stays.
-        assert len(list((store.path / "origins").iterdir())) == 3
-        age()
-        store.collect_garbage()
-        assert store.is_withheld(digest_of(one), "other") and store.is_withheld(digest_of(part), "other")
-        assert not store.is_withheld(digest_of(two), "other")
-        assert not store.is_withheld(digest_of(one), "registry.example/web")
-    store.collect_garbage()
-    store.collect_garbage()
-    assert not store.has_blob(digest_of(one)) and not store.is_withheld(digest_of(one), "other")
-
-
-def test_a_damaged_record_withholds_the_blob_from_everyone(store: ImageStore) -> None:
-    digest = store.put_blob(b"x")
-    store.begin_private(digest, "registry.example/web")
-    for path in (store.path / "origins").iterdir():
-        path.write_bytes(b"[")
-    assert store.is_withheld(digest, "registry.example/web") and store.is_withheld(digest, "")
-    store.fetched(digest, "other", private=False)
-    assert not store.is_withheld(digest, "registry.example/web")

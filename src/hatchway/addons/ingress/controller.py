@@ -14,7 +14,8 @@ from hatchway.addons.ingress.reports import INGRESSES, AddressWriter, IngressPro
 from hatchway.kube.api import Client, Object
 from hatchway.kube.events import EventRecorder
 from hatchway.kube.informer import Informer
-from hatchway.kube.objects import Key, key_of
+from hatchway.kube.objects import Key, endpoint_is_ready, key_of
+from hatchway.kube.wellknown import SERVICE_NAME
 
 __all__ = ["CONTROLLER", "IngressController"]
 
@@ -36,7 +37,8 @@ _MAX_TLS_HOSTS = 50_000
 class IngressController:
     """Serves the Ingresses of the classes whose controller is CONTROLLER.
 
-    service: the Service by which clients reach this program. Its load balancer's addresses are published in Ingresses.
+    service: the Service by which clients reach this program. Its load balancer's addresses are published in Ingresses,
+        from the time on when the Service has a ready endpoint.
 
     Attributes:
         router: routes the requests of this program's listeners. certificates: chooses their certificates.
@@ -62,10 +64,11 @@ class IngressController:
         self._classes_of: dict[Key, str] = {}
         self._used_secrets: set[Key] = set()
         self._dirty = asyncio.Event()
+        self._reachable = asyncio.Event()
         self._ingresses.subscribe(self._ingress_changed)
         self._classes.subscribe(lambda _kind, _object: self._dirty.set())
         self._services.subscribe(self._service_changed)
-        self._slices.subscribe(self._backends.slice_changed)
+        self._slices.subscribe(self._slice_changed)
         self._secrets.subscribe(self._secret_changed)
 
     async def run(self) -> None:
@@ -79,7 +82,7 @@ class IngressController:
                     await informer.synced()
                 await self._rebuild()
                 self.synced.set()
-                group.create_task(self._addresses.run(), name="statuses")
+                group.create_task(self._write_addresses(), name="statuses")
                 while True:
                     await self._dirty.wait()
                     await asyncio.sleep(_COLLECT)
@@ -107,6 +110,18 @@ class IngressController:
         self._backends.service_changed(kind, service)
         if key_of(service) == self._service:
             self._publish()
+
+    def _slice_changed(self, kind: str, piece: Object) -> None:
+        self._backends.slice_changed(kind, piece)
+        labels = piece["metadata"].get("labels") or {}
+        owner = (key_of(piece)[0], str(labels.get(SERVICE_NAME) or ""))
+        if kind != "DELETED" and owner == self._service and any(map(endpoint_is_ready, piece.get("endpoints") or ())):
+            self._reachable.set()
+
+    async def _write_addresses(self) -> None:
+        # Clients that wait for an address use it at once. The readiness probe, and so the endpoint, need the listeners.
+        await self._reachable.wait()
+        await self._addresses.run()
 
     def _publish(self) -> None:
         service = self._services.items.get(self._service) or {}

@@ -118,7 +118,8 @@ async def run(settings: MonitoringSettings) -> None:
         app = App(api)
         server = await serve(lambda head: app, host=settings.address, port=settings.port, error_body=error_body)
         stack.push_async_callback(server.close, grace=2.0)
-        site = DashboardSite(api, lambda: {"interval": settings.scrape.interval, "oldest": store.begin})
+        known = {"interval": settings.scrape.interval, "started": int(time.time() * 1000), "pod": settings.pod}
+        site = DashboardSite(api, lambda: {**known, "oldest": store.begin})
         dashboards = await serve(site.route, host=settings.address, port=settings.dashboards_port)
         stack.push_async_callback(dashboards.close, grace=2.0)
         message = "serving on %s:%d, dashboards on port %d, samples in %s"

@@ -40,6 +40,7 @@ class MonitoringSettings:
         dashboards_port: the port of the dashboards (HATCHWAY_MONITORING_DASHBOARDS_PORT; 3000 if not set).
         targets: more targets than those of the cluster: `JOB=URL`, separated by blanks (HATCHWAY_MONITORING_TARGETS).
         in_cluster: True when KUBERNETES_SERVICE_HOST is set: the cluster's targets are scraped.
+        pod: the name of this program's pod (HATCHWAY_MONITORING_POD; HOSTNAME in a cluster if not set; "" elsewhere).
         root: the directory that contains the pod's volumes, on machines that cannot mount them (HATCHWAY_ROOT).
     """
 
@@ -51,6 +52,7 @@ class MonitoringSettings:
     dashboards_port: int
     targets: tuple[StaticTarget, ...]
     in_cluster: bool
+    pod: str
     root: Path
 
     @classmethod
@@ -60,6 +62,7 @@ class MonitoringSettings:
         root = Path(environment.get("HATCHWAY_ROOT", "/"))
         # Without a private network all pods share loopback, and each pod has its own address to listen on.
         default_address = pod_ip if pod_ip.startswith("127.") else "0.0.0.0"
+        in_cluster = bool(environment.get("KUBERNETES_SERVICE_HOST"))
         interval = _seconds(environment, "HATCHWAY_MONITORING_INTERVAL", 15.0)
         return cls(
             data=Path(environment.get("HATCHWAY_MONITORING_DATA") or root / "var/lib/hatchway-monitoring"),
@@ -72,7 +75,8 @@ class MonitoringSettings:
             port=_number(environment, "HATCHWAY_MONITORING_PORT", 9090, least=0),
             dashboards_port=_number(environment, "HATCHWAY_MONITORING_DASHBOARDS_PORT", 3000, least=0),
             targets=tuple(_target(text) for text in environment.get("HATCHWAY_MONITORING_TARGETS", "").split()),
-            in_cluster=bool(environment.get("KUBERNETES_SERVICE_HOST")),
+            in_cluster=in_cluster,
+            pod=environment.get("HATCHWAY_MONITORING_POD") or (environment.get("HOSTNAME", "") if in_cluster else ""),
             root=root,
         )
 

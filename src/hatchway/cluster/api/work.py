@@ -187,6 +187,11 @@ def too_many_values() -> ApiError:
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: it holds more than {MAX_VALUES} values")
 
 
+def object_too_large() -> ApiError:
+    """Return the error for an object that would have more than MAX_OBJECT bytes of JSON: 413."""
+    return ApiError(413, "RequestEntityTooLarge", f"the object would become too large: limit is {MAX_OBJECT} bytes")
+
+
 # Parses a text without creating values from it.
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
@@ -245,7 +250,7 @@ def check_object(data: bytes, managed: object = None) -> None:
     managed: its managed fields. They are counted separately, because the server writes them.
     """
     if len(data) > MAX_OBJECT:
-        raise ApiError(413, "RequestEntityTooLarge", f"the object would become too large: limit is {MAX_OBJECT} bytes")
+        raise object_too_large()
     if _estimate(data) <= MAX_VALUES:
         return
     limit = _MAX_WITH_MANAGED

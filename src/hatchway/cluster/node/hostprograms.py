@@ -52,6 +52,21 @@ def repository(image: str) -> str:
     return name.removeprefix("docker.io/")
 
 
+def why_not_pulled(image: str) -> str:
+    """Return why an image with this name is never pulled; "" when it may be.
+
+    Names below `hatchway/` without a registry mean Hatchway's own images. At Docker Hub these names may belong to
+    somebody else, so a mistyped name must not be looked up there.
+    """
+    if not image.startswith("hatchway/"):
+        return ""
+    known = ", ".join(sorted((HOST, *SHIPPED)))
+    return (
+        f"Hatchway's own images are {known}; they are not pulled. An image of this name at Docker Hub is "
+        f"docker.io/{image}"
+    )
+
+
 def is_host_image(
     image: str, command: Sequence[str], extra: Mapping[str, Sequence[str]], *, host_programs: bool
 ) -> bool:

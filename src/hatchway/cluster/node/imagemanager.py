@@ -9,6 +9,7 @@ import asyncio
 
 from hatchway.cluster.node.backoff import FIRST, PullDelay
 from hatchway.cluster.node.containersecurity import CreateError
+from hatchway.cluster.node.hostprograms import why_not_pulled
 from hatchway.cluster.node.imagestock import ImageStock, UnpackedImage
 from hatchway.cluster.node.podcontext import PodContext
 from hatchway.cluster.node.pullsecrets import may_use, pull_credentials
@@ -45,6 +46,9 @@ async def get_image(context: PodContext, container: Object) -> UnpackedImage:
     """
     text: str = container.get("image") or ""
     reference = parse_image(context, container)
+    if reserved := why_not_pulled(text):
+        message = f'There is no image "{text}": {reserved}'
+        raise _refusal(context, container, "InspectFailed", "InvalidImageName", message)
     stock = context.node.images
     if stock is None or stock.why_not:
         return await _pull(context, stock, container, reference)

@@ -111,8 +111,10 @@ def unknown_host(host: str, domain: str, similar: Iterable[tuple[str, str]] = ()
         facts=(
             ("A service", f"NAME.NAMESPACE.svc.{domain}"),
             ("One of its ports", f"PORT.NAME.NAMESPACE.svc.{domain}"),
-            ("A pod", f"PORT.NAME.NAMESPACE.pod.{domain}"),
+            ("A pod", f"NAME.NAMESPACE.pod.{domain}"),
+            ("One of its ports", f"PORT.NAME.NAMESPACE.pod.{domain}"),
             ("A node", f"NAME.node.{domain}"),
+            ("A host of an Ingress", f"HOST.ingress.{domain}"),
         ),
         facts_title="Forms of host names",
         links=tuple(similar),

@@ -122,7 +122,7 @@ class ArchiveFiles:
     def store_blob(self, digest: str, size: int) -> None:
         """Make sure that the store has the blob. Raises BadImage when neither the store nor the archive has it."""
         is_here = f"blobs/{digest.replace(':', '/')}" in self._files
-        if not self._store.has_blob(digest) or (not is_here and self._store.is_withheld(digest, "")):
+        if not (self._store.has_blob(digest) if is_here else self._store.has_blob_for(digest, "")):
             raise BadImage(f"the archive has no blob {digest}")
 
     def _first_entry(self) -> LayerEntry | None:
@@ -168,7 +168,7 @@ class ArchiveFiles:
 
     def _write(self, digest: str, size: int) -> None:
         """Write the current entry's content as the blob that its name (blobs/ALGORITHM/HEX) denotes."""
-        if self._store.has_blob(digest) and not self._store.is_withheld(digest, ""):
+        if self._store.has_blob_for(digest, ""):
             # The store's blob was verified, so the entry's content is not needed.
             return
         _write_whole(self._store.begin_blob(digest, size), iter(self._tar.read_piece, b""))
@@ -216,7 +216,7 @@ class DirectoryFiles:
 
     def store_blob(self, digest: str, size: int) -> None:
         """Copy a blob into the store, unless the store has it already. Raises BadImage, OSError."""
-        if self._store.has_blob(digest) and not self._store.is_withheld(digest, ""):
+        if self._store.has_blob_for(digest, ""):
             return
         path = f"blobs/{digest.replace(':', '/')}"
         with self._open(path) as file:

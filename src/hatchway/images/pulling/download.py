@@ -14,7 +14,7 @@ from hatchway.images.pulling.pullerror import PullError
 from hatchway.images.pulling.registryclient import RepositoryClient
 from hatchway.images.pulling.registryhttp import PATIENCE, delay_before
 from hatchway.images.store.blobs import BlobWriter
-from hatchway.images.store.store import ImageStore
+from hatchway.images.store.store import BlobOrigin, ImageStore
 from hatchway.kube.http import HttpAnswer
 from hatchway.proxy.routing import ProxyError
 
@@ -25,24 +25,31 @@ _INTERRUPTIONS = 5
 _PROGRESS = 1 << 20
 # A download that receives fewer bytes than this in PATIENCE seconds counts as interrupted.
 _SLOWEST = 16 * 1024
+# A download that receives fewer bytes than `_LEAST` in `_SPAN` seconds fails: about 1.2 kB/s, with all interruptions.
+# Otherwise a registry that sends a few bytes now and then would occupy one of the few pulls at a time for days. The
+# part stays, so that later pulls over a slow connection still reach the end.
+_LEAST = 1 << 20
+_SPAN = 15 * 60.0
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
-# The locks of this process's downloads, by store and digest: a layer that two images share is downloaded once.
-_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+# The locks of this process's downloads, by store, digest and registry: a layer that two images of a registry share is
+# downloaded once. A download from another registry does not wait: a hostile one could delay it as long as it likes.
+_locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
 
 # Called with the number of bytes present, and the reason of an interruption ("" for none).
 Report = Callable[[int, str], None]
 
 
 async def download(
-    store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report, repository: str
+    store: ImageStore, client: RepositoryClient, blob: Descriptor, report: Report, origin: BlobOrigin
 ) -> bool:
     """Download a blob into the store.
 
-    Continues an earlier, incomplete download. When cancelled, keeps the bytes received so far for the next call.
+    Continues an earlier, incomplete download from the same repository. When cancelled, keeps the bytes received so far
+    for the next call.
 
-    repository: the image's registry and repository. A blob in the store, or a part of one, is downloaded again if it
-    belongs only to private images of other repositories.
+    origin: the image's repository. A blob in the store is downloaded again if it belongs only to private images of
+    other repositories.
 
     Returns:
         False when the store already had the blob.
@@ -51,19 +58,13 @@ async def download(
         PullError: the registry does not serve the blob, or serves other content.
         OSError: the store cannot be written.
     """
-    lock = _locks.setdefault((str(store.path), blob.digest), asyncio.Lock())
+    registry = origin.repository.partition("/")[0]
+    lock = _locks.setdefault((str(store.path), blob.digest, registry), asyncio.Lock())
     async with lock:
-        is_withheld = store.is_withheld(blob.digest, repository)
-        if store.has_blob(blob.digest) and not is_withheld:
+        if await asyncio.to_thread(store.has_blob_for, blob.digest, origin.repository):
             return False
-        if client.grant is not None:
-            await asyncio.to_thread(store.begin_private, blob.digest, repository)
         for is_last in (False, True):
-            async with _writer(store, blob) as writer:
-                if is_withheld:
-                    # The existing bytes come from a private image of another repository. They are discarded: this
-                    # registry must show that it has the whole blob.
-                    await asyncio.to_thread(writer.restart)
+            async with _writer(store, blob, origin) as writer:
                 began_at = writer.offset
                 await _fill(client, writer, blob, report)
                 try:
@@ -73,20 +74,18 @@ async def download(
                     if is_last or not began_at:
                         raise PullError("invalid", str(error)) from error
                 else:
-                    is_private = client.grant is not None
-                    await asyncio.to_thread(store.fetched, blob.digest, repository, private=is_private)
                     return True
     raise AssertionError("the last attempt returns or raises")
 
 
 @asynccontextmanager
-async def _writer(store: ImageStore, blob: Descriptor) -> AsyncIterator[BlobWriter]:
+async def _writer(store: ImageStore, blob: Descriptor, origin: BlobOrigin) -> AsyncIterator[BlobWriter]:
     """Open the blob's writer. On every exit, close the writer, but do not delete the written part.
 
     The writer is opened in a thread, because it hashes the existing part. If the task is cancelled meanwhile, the
     writer is closed when the thread has ended.
     """
-    opening = asyncio.create_task(asyncio.to_thread(store.begin_blob, blob.digest, blob.size))
+    opening = asyncio.create_task(asyncio.to_thread(store.begin_blob, blob.digest, blob.size, origin))
     try:
         writer = await asyncio.shield(opening)
     except asyncio.CancelledError:
@@ -104,16 +103,34 @@ def _close_late(opening: asyncio.Task[BlobWriter]) -> None:
         opening.result().abandon()
 
 
+class _Average:
+    """Checks the average speed of a download over long spans."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._received = 0
+
+    def add(self, received: int) -> None:
+        """Count bytes. Raises PullError when too few have arrived in the present span."""
+        self._received += received
+        if (now := time.monotonic()) - self._began > _SPAN:
+            if self._received < _LEAST:
+                said = f"failed to copy: the registry has sent {self._received} bytes in {now - self._began:.0f} s"
+                raise PullError("unavailable", said, "try again: the next pull continues the download")
+            self._began, self._received = now, 0
+
+
 async def _fill(client: RepositoryClient, writer: BlobWriter, blob: Descriptor, report: Report) -> None:
     """Download the missing bytes; after an interruption, send another request."""
     interruptions = 0
     before = writer.offset
+    average = _Average()
     while writer.offset < blob.size:
         report(writer.offset, "")
         try:
             async with client.open_blob(blob.digest, writer.offset) as answer:
                 await _position(answer, writer)
-                await _copy(answer, writer, blob, report)
+                await _copy(answer, writer, blob, report, average)
                 if writer.offset < blob.size:
                     raise ProxyError("read", "unexpected EOF")
         except ProxyError as error:
@@ -121,6 +138,7 @@ async def _fill(client: RepositoryClient, writer: BlobWriter, blob: Descriptor, 
             before = writer.offset
             if interruptions >= _INTERRUPTIONS:
                 raise PullError("unavailable", f"failed to copy: {error.message}", "try again") from error
+            average.add(0)
             report(writer.offset, error.message)
             await asyncio.sleep(delay_before(interruptions) or 0)
 
@@ -139,7 +157,7 @@ async def _position(answer: HttpAnswer, writer: BlobWriter) -> None:
         raise ProxyError("protocol", f"the server cannot continue a download (status {answer.status})")
 
 
-async def _copy(answer: HttpAnswer, writer: BlobWriter, blob: Descriptor, report: Report) -> None:
+async def _copy(answer: HttpAnswer, writer: BlobWriter, blob: Descriptor, report: Report, average: _Average) -> None:
     """Write the body. Hashing and writing happen in a thread, with at most 2 MiB in memory."""
     encoding = (answer.field(b"content-encoding") or b"identity").strip().lower()
     if encoding != b"identity":
@@ -149,7 +167,8 @@ async def _copy(answer: HttpAnswer, writer: BlobWriter, blob: Descriptor, report
     while True:
         try:
             piece = await answer.read(PATIENCE)
-        except ProxyError:
+            average.add(len(piece))
+        except (ProxyError, PullError):
             await _write(writer, batch, blob)
             raise
         batch += piece

@@ -30,7 +30,7 @@ from hatchway.images.pulling.registries import Registries, RegistryServer
 from hatchway.images.pulling.registryclient import ManifestDocument, RepositoryClient
 from hatchway.images.pulling.registryhttp import RegistryHttp
 from hatchway.images.reference import Reference
-from hatchway.images.store.store import ImageStore
+from hatchway.images.store.store import BlobOrigin, ImageStore
 
 __all__ = ["Progress", "PullError", "pull"]
 
@@ -105,12 +105,13 @@ async def pull(
 
 
 def _with_mirrors(error: PullError, failures: Sequence[tuple[RegistryServer, PullError]]) -> PullError:
-    """Return the registry's error, with the errors of its mirrors in the hint."""
+    """Return the registry's error, with the errors of its mirrors."""
     if not failures:
         return error
     lines = [f"mirror {endpoint.shown}: {failure.reason}" for endpoint, failure in failures]
     found = PullError(error.kind, error.reason, "\n  ".join([error.hint, *lines] if error.hint else lines))
     found.message = error.message
+    found.of_mirrors = tuple(lines)
     return found
 
 
@@ -185,7 +186,10 @@ class _Pull:
         check_config(config, manifest, self._platform)
         await self._fetch_layers(client, manifest)
         for document in [found] if index is None else [index, found]:
-            await self._put(document, private=client.grant is not None)
+            if document.is_served:
+                # Only what this registry has sent shows that it has the document.
+                algorithm = document.digest.partition(":")[0]
+                await asyncio.to_thread(self._store.put_blob, document.content, self._origin(client), algorithm)
         return await asyncio.to_thread(
             self._store.add, self._reference, found.digest, "" if index is None else index.digest, client.grant
         )
@@ -231,35 +235,19 @@ class _Pull:
         raise PullError("unsupported", f"more than {_DEEPEST} indexes lead to the manifest")
 
     async def _find_or_fetch(self, client: RepositoryClient, digest: str) -> ManifestDocument:
-        found = None
-        if not self._store.is_withheld(digest, self._reference.name):
-            found = await self._read_from_store(digest)
-        return found or await client.fetch_manifest(digest)
+        return await self._read_from_store(digest) or await client.fetch_manifest(digest)
 
     async def _read_from_store(self, digest: str) -> ManifestDocument | None:
-        if not self._store.has_blob(digest):
+        if not await asyncio.to_thread(self._store.has_blob_for, digest, self._reference.name):
             return None
         try:
             content = await asyncio.to_thread(self._store.read_blob, digest, MANIFEST_LIMIT)
         except BadImage:
             return None  # The blob is damaged: download it again.
-        return ManifestDocument(content, digest)
+        return ManifestDocument(content, digest, is_served=False)
 
-    async def _put(self, document: ManifestDocument, *, private: bool) -> None:
-        """Store a document that the registry has served, or that was in the store and is not withheld."""
-
-        def write() -> None:
-            if private and not self._store.has_blob(document.digest):
-                self._store.begin_private(document.digest, self._reference.name)
-            self._store.fetched(document.digest, self._reference.name, private=private)
-            self._store.delete_if_damaged(document.digest)
-            if not self._store.has_blob(document.digest):
-                with self._store.begin_blob(document.digest, len(document.content)) as writer:
-                    writer.restart()
-                    writer.write(document.content)
-                    writer.commit()
-
-        await asyncio.to_thread(write)
+    def _origin(self, client: RepositoryClient) -> BlobOrigin:
+        return BlobOrigin(self._reference.name, client.grant is not None)
 
     async def _fetch_layers(self, client: RepositoryClient, manifest: Manifest) -> None:
         """Fetch all layers, several at a time. The first failure cancels the other downloads."""
@@ -279,7 +267,7 @@ class _Pull:
 
         async with self._slots:
             try:
-                is_new = await download(self._store, client, blob, report, self._reference.name)
+                is_new = await download(self._store, client, blob, report, self._origin(client))
             except PullError as error:
                 raise error.while_doing(f'failed to copy {blob.digest} of "{self._reference}"') from None
         self._report(Progress(blob.digest, "complete" if is_new else "exists", blob.size, blob.size))

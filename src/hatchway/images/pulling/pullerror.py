@@ -38,13 +38,15 @@ class PullError(HatchwayError):
     """An image cannot be pulled.
 
     message: begins with the failed operation, in containerd's words. reason: the last part of the message: the reason
-    that the registry or the system reported. kind: the kind of failure.
+    that the registry or the system reported. kind: the kind of failure. of_mirrors: why the registry's mirrors, which
+    were asked first, have not given the image; a text for each. The hint contains these, too.
     """
 
     def __init__(self, kind: Kind, reason: str, hint: str = "", *, doing: str = "") -> None:
         super().__init__(f"{doing}: {reason}" if doing else reason, hint)
         self.kind = kind
         self.reason = reason
+        self.of_mirrors: tuple[str, ...] = ()
         self.passing = self.retryable
 
     @property

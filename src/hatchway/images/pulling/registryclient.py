@@ -47,10 +47,14 @@ _CHALLENGES = 4
 
 @dataclass(frozen=True, slots=True)
 class ManifestDocument:
-    """A manifest or an index, as a registry sent it. digest: of `content`, with its algorithm."""
+    """A manifest or an index, as a registry sent it.
+
+    digest: of `content`, with its algorithm. is_served: False when it was read from the store.
+    """
 
     content: bytes
     digest: str
+    is_served: bool = True
 
 
 class RepositoryClient:

@@ -37,7 +37,7 @@ from hatchway.images.pullservice.pullmessages import (
 )
 from hatchway.images.store.store import ImageStore
 
-__all__ = ["PullService", "serve_pulls"]
+__all__ = ["PullService", "explain", "serve_pulls"]
 
 log = logging.getLogger("hatchway.images.pullservice.service")
 
@@ -164,12 +164,15 @@ async def serve_pulls(store: ImageStore, sock: socket.socket) -> None:
             progress=progress,
         )
 
-    board = PullBoard(pull_one, at_once=AT_ONCE, explain=_explain)
+    board = PullBoard(pull_one, at_once=AT_ONCE, explain=explain)
     await PullService(board).run(sock)
 
 
-def _explain(error: Exception) -> str | None:
-    if isinstance(error, PullError | HatchwayError):
+def explain(error: Exception) -> str | None:
+    """Return why a pull has failed, in one line for Events and statuses of pods; None for an unknown error."""
+    if isinstance(error, PullError):
+        return "; ".join((str(error), *error.of_mirrors))
+    if isinstance(error, HatchwayError):
         return str(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

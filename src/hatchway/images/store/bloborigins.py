@@ -1,10 +1,13 @@
 """Records from which repositories a store's private blobs are: those that were fetched only with Secrets of pods.
 
-origins/HEX    for one blob or the part of one: the repositories, as a JSON list; HEX is from the blob's digest
+origins/HEX    for one whole blob: the repositories, as a JSON list; HEX is from the blob's digest
 
 The index (storenames.py) says which images are private. These files say it for blobs that no image of the index has:
-those of a pull that has not ended, and those of a removed image. A file is written before the first byte of its blob.
-A blob without a file may be used by everyone.
+those of a pull that has not ended, and those of a removed image. A blob without a file may be used by everyone. Earlier
+releases wrote no files: for their images, the files are written when the index loses them.
+
+A repository is recorded only after it has served the whole blob, when the blob's digest is verified. A request for a
+blob proves nothing: a manifest may name any digest. The file is written just before the blob becomes visible.
 """
 
 from __future__ import annotations
@@ -12,17 +15,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from hatchway.files import write_private
-from hatchway.images.store.blobs import KEPT_SECONDS
+from hatchway.images.store.blobs import sync_directory
+from hatchway.images.store.storenames import NamedImage
 
 # The most repositories that are recorded for one blob. A further one has to fetch the blob each time.
 _MOST = 100
 # In place of the repositories of a damaged file. It is no name of a repository.
 _UNKNOWN = "?"
+
+
+class BlobOrigin(NamedTuple):
+    """From where a blob comes.
+
+    repository: the registry and the path, as in images' names. is_private: True when a pod's Secret is needed there.
+    """
+
+    repository: str
+    is_private: bool
 
 
 class BlobOrigins:
@@ -45,24 +59,56 @@ class BlobOrigins:
         except (OSError, ValueError, TypeError):
             return frozenset([_UNKNOWN])
 
-    def add(self, digest: str, repository: str) -> None:
-        """Record that a blob is private, and from this repository. Raises OSError."""
-        names = [*dict.fromkeys([*sorted(self.read(digest)), repository])]
+    def is_recorded(self, digest: str, origin: BlobOrigin | None) -> bool:
+        """Return True when `record` would change nothing for a blob that the store has."""
+        known = self.read(digest)
+        return not known or (origin is not None and origin.is_private and origin.repository in known)
+
+    def record(self, digest: str, origin: BlobOrigin | None, *, is_new: bool) -> None:
+        """Record that a whole blob has come from somewhere. Raises OSError.
+
+        Args:
+            digest: the blob's digest, which is verified.
+            origin: None for this machine's user (archives and built images).
+            is_new: True when the store does not have the blob yet. What was recorded for a deleted file is discarded.
+        """
+        if origin is None or not origin.is_private:
+            self._file(digest).unlink(missing_ok=True)
+        elif is_new:
+            self.write(digest, [origin.repository])
+        elif not self.is_recorded(digest, origin):
+            self.write(digest, [*sorted(self.read(digest)), origin.repository])
+
+    def write(self, digest: str, repositories: Iterable[str]) -> None:
+        """Record that a blob is private, and from these repositories. Synced to disk. Raises OSError."""
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(self._file(digest), json.dumps(names[:_MOST]).encode())
+        write_private(self._file(digest), json.dumps([*repositories][:_MOST]).encode())
+        sync_directory(self._path)
 
-    def remove(self, digest: str) -> None:
-        """Record that everyone may use a blob. Raises OSError."""
-        self._file(digest).unlink(missing_ok=True)
+    def record_removal(self, before: Iterable[NamedImage], after: Iterable[NamedImage]) -> None:
+        """Record the repositories of blobs that leave the index with private images, unless they have a record.
 
-    def sweep(self, needed: Container[str]) -> None:
-        """Remove the records that are a day old, except those of `needed`: the hexadecimal parts of digests."""
-        oldest = time.time() - KEPT_SECONDS
+        A blob that everyone could use by one of the removed images has none. before, after: the images of the index.
+
+        Raises OSError.
+        """
+        kept = {digest for image in after for digest in image.blobs()}
+        leaving: dict[str, list[NamedImage]] = {}
+        for image in before:
+            for digest in image.blobs():
+                if digest not in kept:
+                    leaving.setdefault(digest, []).append(image)
+        for digest, images in leaving.items():
+            if not any(image.is_open() for image in images) and not self.read(digest):
+                self.write(digest, sorted({name for image in images for name in image.private}))
+
+    def sweep(self, blobs: Container[str]) -> None:
+        """Remove the records of blobs that the store does not have. blobs: the hexadecimal parts of its digests."""
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(self._path):
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.name not in needed and entry.stat(follow_symlinks=False).st_mtime < oldest:
-                        os.unlink(entry.path)
+                # This also removes the temporary files that killed writers have left.
+                if entry.name not in blobs:
+                    os.unlink(entry.path)
 
     def _file(self, digest: str) -> Path:
         return self._path / digest.partition(":")[2]

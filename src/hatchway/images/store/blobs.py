@@ -1,8 +1,10 @@
 """The blobs of an image store, as files named by their digests, and the parts of unfinished downloads.
 
 blobs/ALGORITHM/HEX    whole and verified; such a file never changes
-partial/HEX            the beginning of a blob, left when its download was interrupted; locked while it is written
-partial/HEX.RANDOM     the same, written while another process had partial/HEX locked; it is never continued
+partial/HEX-OWNER      the beginning of a blob, left when its download was interrupted; locked while it is written.
+                       OWNER is the SHA-256 of the repository that has sent the bytes. Only this repository continues it
+partial/HEX            the same without a repository: from an archive
+partial/*.RANDOM       the same, written while another process had the first file locked; it is never continued
 partial/new.RANDOM     a blob whose digest is not known yet
 """
 
@@ -28,6 +30,8 @@ from hatchway.images.reference import is_digest
 KEPT_SECONDS = 24 * 3600
 # Bytes that are read at once.
 _CHUNK = 1 << 20
+# publish(digest, show): called for a blob that is whole and verified; calls `show`, which makes the blob visible.
+Publish = Callable[[str, Callable[[], None]], None]
 
 
 class BlobFiles:
@@ -86,12 +90,6 @@ class BlobFiles:
                     if is_digest(found := f"{algorithm}:{entry.name}"):
                         yield found
 
-    def parts(self) -> Iterator[str]:
-        """Yield the hexadecimal parts of the digests of unfinished downloads."""
-        with contextlib.suppress(FileNotFoundError):
-            for entry in os.scandir(self._partial):
-                yield entry.name.partition(".")[0]
-
     def delete(self, digest: str) -> int:
         """Delete a blob; return its size in bytes."""
         path = self.path(digest)
@@ -113,14 +111,16 @@ class BlobFiles:
         path.unlink(missing_ok=True)
         return True
 
-    def begin(self, digest: str, size: int, committed: Callable[[str], None]) -> BlobWriter:
+    def begin(self, digest: str, size: int, publish: Publish, owner: str = "") -> BlobWriter:
         """Return the writer of a blob; see `ImageStore.begin_blob`.
 
-        digest: "" when it is not known. committed: called with the digest of a new blob.
+        digest: "" when it is not known. owner: the repository from which the blob is fetched; "" for none.
         """
         if size < 0:
             raise BadImage(f"the blob {digest} cannot have {size} bytes")
         name = self.path(digest).name if digest else "new"
+        if owner:
+            name += f"-{hashlib.sha256(owner.encode()).hexdigest()}"
         self._partial.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._partial / name
         descriptor = _open_locked(path) if digest else None
@@ -129,7 +129,7 @@ class BlobFiles:
             descriptor = _open_locked(path)
         try:
             _check_room(descriptor, size, path)
-            return BlobWriter(descriptor, path, self.path, digest, size, committed)
+            return BlobWriter(descriptor, path, self.path, digest, size, publish)
         except BaseException:
             os.close(descriptor)
             raise
@@ -161,7 +161,7 @@ class BlobWriter:
         path_of: Callable[[str], Path],
         digest: str,
         size: int,
-        committed: Callable[[str], None],
+        publish: Publish,
     ) -> None:
         self._descriptor = descriptor
         self._path = path
@@ -169,7 +169,7 @@ class BlobWriter:
         self._digest = digest
         self._algorithm = digest.partition(":")[0] or "sha256"
         self._size = size
-        self._committed = committed
+        self._publish = publish
         self._hash = hashlib.new(self._algorithm)
         self.offset = 0
         if os.fstat(descriptor).st_size > size:
@@ -239,9 +239,7 @@ class BlobWriter:
             if not target.parent.is_dir():
                 _make_directories(target.parent)
             os.fsync(self._descriptor)
-            # Mark the blob as used before it is visible. Otherwise a garbage collection in between would delete it.
-            self._committed(found)
-            os.replace(self._path, target)
+            self._publish(found, lambda: os.replace(self._path, target))
             sync_directory(target.parent)
         except OSError as error:
             raise self._failed(error) from error

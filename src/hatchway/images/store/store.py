@@ -18,8 +18,9 @@ loop runs, except `find` and `images`, which only read small files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -27,8 +28,8 @@ from typing import BinaryIO
 from hatchway.files import state_home
 from hatchway.images.contents import BadImage, Image, PullGrant
 from hatchway.images.reference import Reference
-from hatchway.images.store.bloborigins import BlobOrigins
-from hatchway.images.store.blobs import BlobFiles, BlobWriter
+from hatchway.images.store.bloborigins import BlobOrigin, BlobOrigins
+from hatchway.images.store.blobs import BlobFiles, BlobWriter, hash_of
 from hatchway.images.store.garbage import Garbage
 from hatchway.images.store.layerplaces import USERS_WAYS, LayerPlaces
 from hatchway.images.store.ownuses import OwnUses
@@ -45,7 +46,7 @@ from hatchway.images.store.storenames import (
 )
 from hatchway.images.store.storeuses import ImageUse
 
-__all__ = ["BlobWriter", "Garbage", "ImageStore", "ImageUse", "StoreError", "store_path"]
+__all__ = ["BlobOrigin", "BlobWriter", "Garbage", "ImageStore", "ImageUse", "StoreError", "store_path"]
 
 
 def store_path(state_dir: str | None = None) -> Path:
@@ -106,8 +107,16 @@ class ImageStore:
         """Return True when the store has this blob. Within `keep`, also protect it from deletion."""
         return self._uses.has_blob(digest)
 
+    def has_blob_for(self, digest: str, repository: str) -> bool:
+        """Return True when the store has this blob, and it is not withheld from a repository (`is_withheld`).
+
+        Within `keep`, also protect the blob from deletion. repository: as in `is_withheld`.
+        """
+        # The order matters: a private blob is recorded before it becomes visible.
+        return self.has_blob(digest) and not self.is_withheld(digest, repository)
+
     def is_withheld(self, digest: str, repository: str) -> bool:
-        """Return True when a blob, or the part of one, belongs only to private images of other repositories.
+        """Return True when a blob belongs only to private images of other repositories.
 
         A pull from `repository` must download such a blob, although the store has it. Otherwise a registry that does
         not have a private image could name the image's blobs, and pods could use the image by the registry's name.
@@ -119,30 +128,6 @@ class ImageStore:
             return not any(entry.is_open_to(repository) for entry in holders)
         origins = self._origins.read(digest)
         return bool(origins) and repository not in origins
-
-    def begin_private(self, digest: str, repository: str) -> None:
-        """Record that a blob is private, before it is fetched from a repository with a pod's Secret.
-
-        Nothing is recorded for a blob that is withheld from the repository: it has to be fetched first (`fetched`).
-
-        Raises OSError, StoreError.
-        """
-        with self._lock.held(shared=False):
-            if not self.is_withheld(digest, repository):
-                self._origins.add(digest, repository)
-
-    def fetched(self, digest: str, repository: str, *, private: bool) -> None:
-        """Record that a repository has served a whole blob. private: only with a pod's Secret.
-
-        Raises OSError, StoreError.
-        """
-        if not private and not self._origins.read(digest):
-            return
-        with self._lock.held(shared=False):
-            if not private:
-                self._origins.remove(digest)
-            elif self.is_withheld(digest, repository):
-                self._origins.add(digest, repository)
 
     def blob_size(self, digest: str) -> int:
         """Return a blob's size in bytes. Raises BadImage when it is not in the store."""
@@ -183,10 +168,13 @@ class ImageStore:
         with self._uses.keep():
             yield
 
-    def begin_blob(self, digest: str, size: int) -> BlobWriter:
+    def begin_blob(self, digest: str, size: int, origin: BlobOrigin | None = None) -> BlobWriter:
         """Begin to write a blob. The part that an earlier writer left is continued; it is read to compute its digest.
 
-        digest: the expected digest. size: the expected size in bytes.
+        Only a part from the same origin is continued. When the blob is committed, its origin is recorded.
+
+        digest: the expected digest. size: the expected size in bytes. origin: the repository that serves the blob;
+        None for this machine's user, whose blobs everyone may use.
 
         Raises:
             BadImage: the digest or the size is invalid.
@@ -194,24 +182,31 @@ class ImageStore:
         """
         self._blobs.path(digest)
         self._lock.create_store()
-        return self._blobs.begin(digest, size, self._uses.pin)
+        owner = origin.repository if origin is not None else ""
+        return self._blobs.begin(digest, size, functools.partial(self._publish, origin), owner)
 
     def begin_new_blob(self, size: int) -> BlobWriter:
         """Begin to write a blob whose digest (SHA-256) is not known; `commit` returns it. Raises OSError."""
         self._lock.create_store()
-        return self._blobs.begin("", size, self._uses.pin)
+        return self._blobs.begin("", size, functools.partial(self._publish, None))
 
-    def put_blob(self, data: bytes) -> str:
-        """Add a blob that is in memory; return its digest. Raises OSError."""
-        from hashlib import sha256
+    def put_blob(self, data: bytes, origin: BlobOrigin | None = None, algorithm: str = "sha256") -> str:
+        """Add a blob that is in memory; return its digest.
 
-        digest = f"sha256:{sha256(data).hexdigest()}"
-        self._blobs.delete_if_damaged(digest, len(data))
+        origin: as in `begin_blob`. algorithm: of the digest.
+
+        Raises OSError, StoreError.
+        """
+        digest = hash_of(f"{algorithm}:", data)
+        self._blobs.delete_if_damaged(digest)
         if not self.has_blob(digest):
-            with self.begin_blob(digest, len(data)) as writer:
+            with self.begin_blob(digest, len(data), origin) as writer:
                 writer.restart()
                 writer.write(data)
                 writer.commit()
+        elif not self._origins.is_recorded(digest, origin):
+            with self._lock.held(shared=False):
+                self._origins.record(digest, origin, is_new=not self._blobs.has(digest))
         return digest
 
     def add(
@@ -365,6 +360,14 @@ class ImageStore:
 
     # -- private methods -----------------------------------------------------------------------------------------------
 
+    def _publish(self, origin: BlobOrigin | None, digest: str, show: Callable[[], None]) -> None:
+        """Make a verified blob visible. show: makes its file visible."""
+        # Mark the blob as used first. Otherwise a garbage collection in between would delete it.
+        self._uses.pin(digest)
+        with self._lock.held(shared=False):
+            self._origins.record(digest, origin, is_new=not self._blobs.has(digest))
+            show()
+
     def _with_config(self, images: tuple[NamedImage, ...], config: str) -> Image | None:
         """Return the image of the last entry with a configuration, if its files are whole."""
         for entry in reversed(images):
@@ -386,7 +389,7 @@ class ImageStore:
                 garbage.size += self._blobs.delete(digest)
                 garbage.blobs += 1
         garbage.size += self._blobs.delete_broken_downloads()
-        self._origins.sweep({*(one.partition(":")[2] for one in self._blobs.digests()), *self._blobs.parts()})
+        self._origins.sweep({one.partition(":")[2] for one in self._blobs.digests()})
         return garbage
 
     def _remove_layers(self, garbage: Garbage) -> None:
@@ -401,6 +404,7 @@ class ImageStore:
 
     def _write(self, images: tuple[NamedImage, ...]) -> None:
         try:
+            self._origins.record_removal(self._names.read(), images)
             self._names.write(images)
         except OSError as error:
             raise unusable(error, self.path) from error

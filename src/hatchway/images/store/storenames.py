@@ -50,14 +50,20 @@ class NamedImage:
         """Return the digests of all its blobs."""
         return (self.manifest, self.config, *self.layers, *([self.index] if self.index else []))
 
+    def is_open(self) -> bool:
+        """Return True when everyone may use the image by one of its names."""
+        return not self.private or not self._repositories() <= set(self.private)
+
     def is_open_to(self, repository: str) -> bool:
         """Return True when a pull from this repository may use the image's blobs without downloading them.
 
         This is so when everyone may use the image by one of its names, or when the image is from this repository.
         """
-        names = {*self.private, *(name.rpartition(":")[0] for name in self.tags)}
-        names.update(name.partition("@")[0] for name in self.digests)
-        return not self.private or repository in names or not names <= set(self.private)
+        return self.is_open() or repository in self._repositories()
+
+    def _repositories(self) -> set[str]:
+        tags = (name.rpartition(":")[0] for name in self.tags)
+        return {*self.private, *tags, *(name.partition("@")[0] for name in self.digests)}
 
 
 class NameIndex:

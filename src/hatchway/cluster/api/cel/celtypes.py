@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "DYN",
     "ERROR",
     "INT",
+    "LARGEST_TYPE",
     "NULL",
     "STRING",
     "TIMESTAMP",
@@ -23,6 +25,7 @@ __all__ = [
     "Bindings",
     "CelType",
     "Overload",
+    "TypesTooLarge",
     "describe_call",
     "list_of",
     "map_of",
@@ -35,6 +38,19 @@ __all__ = [
 ]  # fmt: skip
 
 
+# The most parts of one type, and the most parts that the checks of one expression may read.
+LARGEST_TYPE = 500
+_MOST_STEPS = 1_000_000
+
+
+class TypesTooLarge(Exception):
+    """Raised for an expression whose types have too many parts.
+
+    A small expression can make a type of any size: with `cel.bind(b, {a: a}, ...)`, the type of `b` has more than twice
+    as many parts as the type of `a`.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class CelType:
     """A type.
@@ -44,11 +60,17 @@ class CelType:
             dyn, error or parameter.
         name: the name in messages and in results of `type()`.
         parameters: the types of its parts, such as the elements of a list or the keys and values of a map.
+        size: the number of types in it, including itself.
     """
 
     kind: str
     name: str
     parameters: tuple[CelType, ...] = ()
+    size: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Set the size."""
+        object.__setattr__(self, "size", 1 + sum(one.size for one in self.parameters))
 
     def __str__(self) -> str:
         """Return the type for error messages (cel-go `checker/format.go`)."""
@@ -119,6 +141,8 @@ class Overload:
         is_member: True for a method. The first of `arguments` is then the object.
         call: computes the result from the values of the arguments. Raises EvaluationError.
         cost: computes the cost of a call from the values of the arguments and the result; None if the cost is 1.
+        counts_steps: True if `call` gets the Evaluation as an additional first argument, and counts the parts of
+            values that it reads with `Evaluation.walk`. Then `cost` gets the Evaluation as the first value, too.
     """
 
     id: str
@@ -128,14 +152,24 @@ class Overload:
     result: CelType
     call: Callable[..., Any]
     cost: Callable[[tuple[Any, ...], Any], int] | None = None
+    counts_steps: bool = False
 
 
 class Bindings:
-    """The values of type parameters that have been inferred. Signatures and empty lists have type parameters."""
+    """The values of type parameters that have been inferred. Signatures and empty lists have type parameters.
+
+    The methods raise TypesTooLarge when they have read too many parts of types.
+    """
 
     def __init__(self) -> None:
         self._bound: dict[str, CelType] = {}
         self._count = 0
+        self._steps = 0
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise TypesTooLarge
 
     def fresh(self) -> CelType:
         """Return a new type parameter."""
@@ -144,6 +178,7 @@ class Bindings:
 
     def resolve(self, given: CelType, *, final: bool = False) -> CelType:
         """Return a type with its parameters replaced. final: True to replace unknown parameters by dyn."""
+        self._step()
         if given.kind == "parameter":
             bound = self._bound.get(given.name)
             if bound is not None:
@@ -152,7 +187,12 @@ class Bindings:
         if not given.parameters:
             return given
         parts = tuple(self.resolve(one, final=final) for one in given.parameters)
-        return given if parts == given.parameters else CelType(given.kind, given.name, parts)
+        if all(map(operator.is_, parts, given.parameters)):
+            return given
+        found = CelType(given.kind, given.name, parts)
+        if found.size > LARGEST_TYPE:
+            raise TypesTooLarge
+        return found
 
     def accepts(self, wanted: CelType, found: CelType) -> bool:
         """Return True if type `wanted` accepts values of type `found`. In this case, bind type parameters."""
@@ -183,6 +223,7 @@ class Bindings:
             self._collect(one, names)
 
     def _matches(self, wanted: CelType, found: CelType) -> bool:
+        self._step()
         wanted, found = self._follow(wanted), self._follow(found)
         if wanted == found:
             return True
@@ -213,6 +254,7 @@ class Bindings:
         return True
 
     def _occurs(self, name: CelType, value: CelType) -> bool:
+        self._step()
         value = self._follow(value)
         return value == name or any(self._occurs(name, one) for one in value.parameters)
 

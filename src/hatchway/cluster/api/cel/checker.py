@@ -11,12 +11,14 @@ from hatchway.cluster.api.cel.celtypes import (
     DYN,
     ERROR,
     INT,
+    LARGEST_TYPE,
     NULL,
     STRING,
     UINT,
     Bindings,
     CelType,
     Overload,
+    TypesTooLarge,
     describe_call,
     list_of,
     map_of,
@@ -55,6 +57,9 @@ def check(root: SyntaxNode, environment: CelEnvironment, issues: Issues) -> CelT
         checker.visit(root)
         for node in checker.checked:
             node.type = checker.bindings.resolve(node.type, final=True)
+    except TypesTooLarge:
+        issues.add(0, "the types of the expression are too large")
+        return ERROR
     except RecursionError:
         issues.add(0, "expression recursion limit exceeded: 100")
         return ERROR
@@ -73,6 +78,8 @@ class _ExpressionChecker(TreeWalk[CelType]):
         self._formatted = 0
 
     def finish(self, node: SyntaxNode, found: CelType) -> CelType:
+        if found.size > LARGEST_TYPE:
+            raise TypesTooLarge
         node.type = found
         self.checked.append(node)
         return found

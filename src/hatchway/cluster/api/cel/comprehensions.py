@@ -171,6 +171,7 @@ def _mapped(rounds: _Rounds, body: Step, filter: Step | None, *, with_key: bool)
             if len(found) + len(value) > MAX_MADE:
                 raise CostExceeded
             for inner, one in entries(value):
+                state.walk(1)
                 insert(found, inner, one)
         state.add(1)
         return found

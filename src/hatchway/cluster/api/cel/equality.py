@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import repeat
 
 from hatchway.cluster.api.cel.mapkeys import MISSING, entries, find
+from hatchway.cluster.api.cel.state import STEPS, Evaluation
 from hatchway.cluster.api.cel.values import Duration, EvaluationError, Optional, Timestamp, Value
 
 __all__ = ["compare", "equal"]
+
+_PLAIN = frozenset((str, int, bool, float, bytes))
+# Comparing this many characters or bytes takes as long as comparing two numbers.
+_LONG = 256
 
 
 def _is_number(value: Value) -> bool:
@@ -25,38 +31,59 @@ def _numbers(first: Value, second: Value) -> tuple[Value, Value]:
     return first, second
 
 
-def equal(first: Value, second: Value) -> bool:
-    """Return True for equal values. Only numbers can be equal to values of another type."""
+def equal(first: Value, second: Value, state: Evaluation) -> bool:
+    """Return True for equal values. Only numbers can be equal to values of another type.
+
+    state: the evaluation, which counts the compared parts. Raises CostExceeded when its processor time is used up.
+    """
     kind = type(first)
-    if kind is type(second) and kind in (str, int, bool, float, bytes):
+    if kind is type(second) and kind in _PLAIN:
+        if (kind is str or kind is bytes) and len(first) > _LONG:
+            state.walk(len(first) // _LONG)
         return bool(first == second)
     if _is_number(first) and _is_number(second):
         first, second = _numbers(first, second)
         return bool(first == second)
     if isinstance(first, list):
-        return isinstance(second, list) and _equal_lists(first, second)
+        return isinstance(second, list) and _equal_lists(first, second, state)
     if isinstance(first, dict):
-        return isinstance(second, dict) and _equal_maps(first, second)
-    if isinstance(first, Optional) and isinstance(second, Optional):
-        return first.has_value == second.has_value and (not first.has_value or equal(first.value, second.value))
-    return kind is type(second) and bool(first == second)
+        return isinstance(second, dict) and _equal_maps(first, second, state)
+    if kind is not type(second):
+        return False
+    state.walk(1)
+    if isinstance(first, Optional):
+        return first.has_value is second.has_value and (not first.has_value or equal(first.value, second.value, state))
+    compare_with = getattr(first, "equal_to", None)
+    return bool(first == second if compare_with is None else compare_with(second, state))
 
 
-def _equal_lists(first: Sequence[Value], second: Sequence[Value]) -> bool:
+def _equal_lists(first: list[Value], second: list[Value], state: Evaluation) -> bool:
     compare_with = getattr(first, "equal_to", None) or getattr(second, "equal_to", None)
     if compare_with is not None:
-        return bool(compare_with(second if hasattr(first, "equal_to") else first))
-    return len(first) == len(second) and all(map(equal, first, second))
+        return bool(compare_with(second if hasattr(first, "equal_to") else first, state))
+    if len(first) != len(second):
+        return False
+    if len(first) <= STEPS:
+        state.walk(1 + len(first))
+        return all(map(equal, first, second, repeat(state)))
+    for start in range(0, len(first), STEPS):
+        part, other = first[start : start + STEPS], second[start : start + STEPS]
+        state.walk(len(part))
+        if not all(map(equal, part, other, repeat(state))):
+            return False
+    return True
 
 
-def _equal_maps(first: Mapping[Value, Value], second: Mapping[Value, Value]) -> bool:
+def _equal_maps(first: Mapping[Value, Value], second: Mapping[Value, Value], state: Evaluation) -> bool:
     """Return True if the maps have the same number of entries, and each key of `first` finds an equal value."""
     if len(first) != len(second):
         return False
+    state.walk(1)
     for key, value in entries(first):
+        state.walk(1)
         other = find(second, key)
         # NaN is a key that finds no entry, not even in the same map.
-        if other is MISSING or not equal(value, other):
+        if other is MISSING or not equal(value, other, state):
             return False
     return True
 

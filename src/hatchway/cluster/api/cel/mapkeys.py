@@ -12,6 +12,7 @@ a lookup by a list or a map never finds an entry.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
+from itertools import islice
 
 from hatchway.cluster.api.cel.values import (
     MAX_INT,
@@ -19,17 +20,21 @@ from hatchway.cluster.api.cel.values import (
     MIN_INT,
     Duration,
     EvaluationError,
+    Optional,
     Timestamp,
     TypeValue,
     UInt,
     Value,
     show_double,
+    type_name,
 )
 
 __all__ = ["MISSING", "constant_members", "entries", "find", "insert", "is_member", "keys", "put", "remove", "show_key"]
 
 # What `find` returns for a key that a map does not have.
 MISSING: Value = object()
+# The most parts of a list or a map that an error shows, and the most characters of a text in them.
+_MOST_SHOWN, _LONGEST_PART = 200, 1000
 _PRIMITIVE = frozenset((bool, int, UInt, float, str))
 _TYPES = frozenset((bool, int, UInt, float, type(None), Duration, Timestamp, TypeValue))
 
@@ -118,12 +123,54 @@ def entries(mapping: Mapping[Value, Value]) -> Iterator[tuple[Value, Value]]:
 
 
 def show_key(key: Value) -> str:
-    """Return the text of a key for the message of an error."""
-    if key is None:
+    """Return the text of a key for the message of an error. The text of a long list or map is cut off.
+
+    Any value can be used to look up an entry. The format is Go's `%v` of cel-go's values.
+    """
+    if isinstance(key, str):
+        return key
+    found: list[str] = []
+    for part in islice(_shown(key), _MOST_SHOWN):
+        found.append(part[:_LONGEST_PART])
+    return "".join(found) + ("..." if len(found) == _MOST_SHOWN else "")
+
+
+def _shown(value: Value) -> Iterator[str]:
+    """Yield the parts of the text of a value."""
+    if isinstance(value, list):
+        yield "["
+        for at, one in enumerate(value):
+            if at:
+                yield ", "
+            yield from _shown(one)
+        yield "]"
+    elif isinstance(value, dict):
+        yield "{"
+        for at, (key, one) in enumerate(entries(value)):
+            yield f", {show_key(key)}: " if at else f"{show_key(key)}: "
+            yield from _shown(one)
+        yield "}"
+    elif isinstance(value, Optional):
+        yield "optional(" if value.has_value else "optional.none()"
+        if value.has_value:
+            yield from _shown(value.value)
+            yield ")"
+    else:
+        yield _show_scalar(value)
+
+
+def _show_scalar(value: Value) -> str:
+    if value is None:
         return "null"
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    return show_double(key) if isinstance(key, float) else str(key)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return show_double(value)
+    if isinstance(value, bytes):
+        return f"[{' '.join(map(str, value[:_MOST_SHOWN]))}]"
+    if isinstance(value, TypeValue):
+        return value.name
+    return str(value) if isinstance(value, str | int | Duration | Timestamp) else type_name(value)
 
 
 def constant_members(values: list[Value]) -> frozenset[Hashable] | None:

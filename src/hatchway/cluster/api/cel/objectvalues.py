@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hatchway.cluster.api.cel.equality import equal
+from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import EvaluationError, UInt, Value
 
 __all__ = ["UNSET", "ObjectValue", "PatchOperation"]
@@ -25,13 +26,9 @@ class ObjectValue:
     type_name: str
     fields: dict[str, Value]
 
-    def __eq__(self, other: object) -> bool:
-        """Return True for an object of the same type with equal fields."""
-        if not isinstance(other, ObjectValue) or self.type_name != other.type_name:
-            return False
-        return equal(self.fields, other.fields)
-
-    __hash__ = None  # type: ignore[assignment]
+    def equal_to(self, other: ObjectValue, state: Evaluation) -> bool:
+        """Return True for an object of the same type with equal fields. Raises CostExceeded."""
+        return self.type_name == other.type_name and equal(self.fields, other.fields, state)
 
 
 # Stands for the value of an operation without a value.
@@ -67,15 +64,11 @@ class PatchOperation:
             return None if self.value is UNSET else self.value
         return {"op": self.op, "path": self.path, "from": self.source}.get(field, "")
 
-    def __eq__(self, other: object) -> bool:
-        """Return True for an operation with equal fields."""
-        if not isinstance(other, PatchOperation):
-            return False
+    def equal_to(self, other: PatchOperation, state: Evaluation) -> bool:
+        """Return True for an operation with equal fields. Raises CostExceeded."""
         if (self.op, self.path, self.source) != (other.op, other.path, other.source):
             return False
-        return equal(self.value, other.value)
-
-    __hash__ = None  # type: ignore[assignment]
+        return equal(self.value, other.value, state)
 
 
 _GO_TYPES: dict[type, str] = {

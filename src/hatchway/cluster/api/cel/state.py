@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 
 from hatchway.cluster.api.cel.values import CostExceeded, Value
 
-__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STRUCT_COST", "Evaluation", "Step"]
+__all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STEPS", "STRUCT_COST", "Evaluation", "Step"]
 
 # The number of iterations after which the processor time is checked (apiserver `pkg/apis/cel/config.go`).
 _ROUNDS = 100
+# The number of parts of values after which the processor time is checked.
+STEPS = 500
 # The most elements of lists, entries of maps and characters of strings that one evaluation may create.
 MAX_MADE = 4 * 1024 * 1024
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
@@ -27,7 +29,7 @@ class Evaluation:
         deadline: when the evaluation ends, as processor time of this thread in seconds (`time.thread_time`).
     """
 
-    __slots__ = ("_made", "_rounds", "cost", "deadline", "limit", "slots", "variables")
+    __slots__ = ("_made", "_rounds", "_steps", "cost", "deadline", "limit", "slots", "variables")
 
     def __init__(self, variables: Mapping[str, Value], slots: int, limit: int, deadline: float) -> None:
         self.variables = variables
@@ -36,6 +38,7 @@ class Evaluation:
         self.limit = limit
         self.deadline = deadline
         self._rounds = 0
+        self._steps = 0
         self._made = 0
 
     def made(self, size: int) -> None:
@@ -58,9 +61,19 @@ class Evaluation:
         if self._rounds >= _ROUNDS:
             self.watch()
 
+    def walk(self, steps: int) -> None:
+        """Count parts of values that a function is about to read. Raises CostExceeded when processor time is used up.
+
+        Every function that reads nested values must call this. A small expression can create values that contain the
+        same list many times, so neither the cost nor the memory of a value limits the time that reading it takes.
+        """
+        self._steps += steps
+        if self._steps >= STEPS:
+            self.watch()
+
     def watch(self) -> None:
         """Raise CostExceeded when the processor time is used up."""
-        self._rounds = 0
+        self._rounds = self._steps = 0
         if time.thread_time() > self.deadline:
             raise CostExceeded
 

@@ -228,11 +228,8 @@ def equality(first: Step, second: Step, *, wanted: bool) -> Step:
     def run(state: Evaluation) -> Value:
         one, other = first(state), second(state)
         # As in cel-go, the cost depends on the sizes of texts, lists and maps. Other values have the size 1.
-        size = min(size_of(one), size_of(other))
-        state.add(-(-size // 10))
-        if size > 1000:
-            state.watch()
-        return equal(one, other) is wanted
+        state.add(-(-min(size_of(one), size_of(other)) // 10))
+        return equal(one, other, state) is wanted
 
     return run
 
@@ -256,9 +253,11 @@ def membership(item: Step, container: Step) -> Step:
         if not isinstance(found, list):
             raise no_overload()
         state.add(len(found))
-        if len(found) > 1000:
-            state.watch()
-        return any(equal(value, one) for one in found)
+        for one in found:
+            state.walk(1)
+            if equal(value, one, state):
+                return True
+        return False
 
     return run
 
@@ -266,6 +265,8 @@ def membership(item: Step, container: Step) -> Step:
 def direct(overload: Overload, args: list[Step]) -> Step:
     """Return the step of a call whose overload the checker has chosen."""
     call, cost = overload.call, overload.cost
+    if overload.counts_steps:
+        return lambda state: _apply(state, call, cost, (state, *[one(state) for one in args]))
 
     def run(state: Evaluation) -> Value:
         values = tuple([one(state) for one in args])
@@ -302,7 +303,8 @@ def dispatched(overloads: list[Overload], args: list[Step]) -> Step:
         values = tuple([one(state) for one in args])
         for overload in overloads:
             if all(map(_fits, values, overload.arguments)):
-                return _apply(state, overload.call, overload.cost, values)
+                given = (state, *values) if overload.counts_steps else values
+                return _apply(state, overload.call, overload.cost, given)
         raise no_overload()
 
     return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hatchway.cluster.api.registry.custom.convertedobjects import ConvertedObjects
@@ -34,7 +34,15 @@ values = st.recursive(
 )
 
 
+_EMBEDDED = {"type": "object", "x-kubernetes-embedded-resource": True}
+
+
 @given(schemas, values)
+@example({**_EMBEDDED, "properties": {"apiVersion": {"type": "string"}}}, {"apiVersion": None})
+@example(
+    {**_EMBEDDED, "properties": {"metadata": {"type": "object", "properties": {"a": {"type": "string"}}}}},
+    {"metadata": {"a": None}},
+)
 def test_what_fits_is_not_changed(schema: dict[str, Any], value: Any) -> None:
     node = parse_schema(schema)
     changed = copy.deepcopy(value)

@@ -9,9 +9,9 @@ import pytest
 
 from hatchway.cluster.api.admission.policies.patchvalues import configuration_of, operations_of
 from hatchway.cluster.api.cel.compiler import Outcome
-from hatchway.cluster.api.cel.values import EvaluationError
+from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError
 from hatchway.cluster.api.registry.policyexpressions import PolicyCompiler, policy_environment
-from hatchway.cluster.api.work import MAX_VALUES
+from hatchway.cluster.api.work import MAX_OBJECT, MAX_VALUES
 from hatchway.errors import ApiError
 
 OBJECT = {"spec": {"names": ["a", "b"], "map": {"k": 1}}, "flag": True}
@@ -125,3 +125,62 @@ def test_what_only_mutations_know() -> None:
     compiler = PolicyCompiler(policy_environment(has_params=False))
     for text in ("Object{} == Object{}", "JSONPatch{op: 'a'}.op == 'a'", "jsonpatch.escapeKey('a') == 'a'"):
         assert "undeclared reference to" in compiler.validation(text).error
+
+
+# A value with 2**41 elements: each list contains the previous list twice.
+ENDLESS = "dyn([['x']]" + ".map(x, [x, x])" * 40 + ")"
+
+
+@pytest.mark.parametrize("value", [ENDLESS, f"{{'k': {ENDLESS}}}", f"{ENDLESS}.map(x, Object.a{{b: x}})"])
+def test_a_value_that_contains_the_same_list_many_times_is_refused(value: str) -> None:
+    for made in (lambda: configuration(f"Object{{a: {value}}}"), lambda: operations(f"[JSONPatch{{value: {value}}}]")):
+        with pytest.raises(ApiError) as caught:
+            made()
+        assert caught.value.code == 413
+
+
+# 80,000 characters, and a list that contains them 100 times.
+LONG = "dyn(['xxxxxxxxxx']" + ".map(x, x + x)" * 13 + "[0])"
+_HUNDRED = f"map(x, [{', '.join('x' * 100)}])"
+MANY, MANY_BYTES = f"[{LONG}].{_HUNDRED}", f"[{LONG}].map(x, dyn(bytes(string(x)))).{_HUNDRED}"
+
+
+@pytest.mark.parametrize("value", [MANY, f"{MANY}[0].map(x, {{x: 1}})", MANY_BYTES])
+def test_the_texts_of_a_patch_are_limited_before_they_are_written(value: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        operations(f"[JSONPatch{{value: {value}}}]")
+    assert caught.value.code == 413
+    assert caught.value.message == f"the object would become too large: limit is {MAX_OBJECT} bytes"
+
+
+def test_the_texts_of_an_apply_configuration_are_limited_before_they_are_written() -> None:
+    with pytest.raises(ApiError) as caught:
+        configuration(f"Object{{a: {MANY}}}")
+    assert caught.value.code == 413
+
+
+def test_the_paths_of_a_patch_are_limited_before_they_are_written() -> None:
+    for field in ("path", "from", "op"):
+        with pytest.raises(ApiError) as caught:
+            operations(f"{MANY}[0].map(x, JSONPatch{{{field}: x}})")
+        assert caught.value.code == 413
+
+
+def test_a_patch_with_very_many_operations_is_refused_before_they_are_written() -> None:
+    with pytest.raises(EvaluationError, match="JSON Patch: there are more than 10000 operations"):
+        operations("lists.range(10001).map(x, JSONPatch{op: 'add'})")
+
+
+def test_an_error_names_at_most_a_hundred_misplaced_objects() -> None:
+    with pytest.raises(EvaluationError) as caught:
+        configuration("Object{a: lists.range(1000).map(x, Object.b{})}")
+    assert str(caught.value).count("unexpected type name") == 100
+
+
+def test_objects_and_patches_are_compared_within_the_processor_time() -> None:
+    values = [f"Object{{a: {ENDLESS}}}", f"JSONPatch{{value: {ENDLESS}}}"]
+    for value in values:
+        text = f"{value} == {value} ? Object{{}} : Object{{}}"
+        compiled = PolicyCompiler(policy_environment(has_params=False)).mutation("ApplyConfiguration", text)
+        assert compiled.program is not None, compiled.error
+        assert isinstance(compiled.program.evaluate({"object": OBJECT}, 1_000_000, 0.0).error, CostExceeded)

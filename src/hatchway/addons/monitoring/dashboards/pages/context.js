@@ -5,7 +5,7 @@ import { facts } from "./prometheus.js";
 import { timeOf } from "./promql.js";
 import { range, state } from "./state.js";
 
-let known = { interval: 15, oldest: null, proxied: false };
+let known = { interval: 15, oldest: null, started: 0, pod: "", proxied: false };
 
 /** The context of one refresh: {time, facts, signal}. */
 export async function contextOf(signal) {

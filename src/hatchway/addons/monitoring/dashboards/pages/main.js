@@ -10,6 +10,7 @@ import { setUpTheme } from "./themebutton.js";
 import { QUICK, isRelative } from "./time.js";
 import { setUpTimes, showTime } from "./timemenu.js";
 import { BAR, viewOf } from "./views.js";
+import { isNew } from "./why.js";
 
 const RANGES = QUICK.filter(([from]) => from !== "all" && from !== "now-30d");
 const refreshText = (seconds) => (seconds ? (seconds < 60 ? `${seconds} s` : `${seconds / 60} min`) : "Off");
@@ -18,6 +19,9 @@ let view = null,
   key = null;
 let running = null; // the AbortController of the refresh that is under way
 let timer = 0;
+let early = false; // true while the store has hardly any samples
+// Seconds between two refreshes during this time.
+const EARLY_REFRESH = 5;
 
 function parts() {
   return view ? view.sections.flatMap((section) => section.parts) : [];
@@ -118,6 +122,7 @@ async function refresh({ quiet = false } = {}) {
   if (!quiet) byId("page").setAttribute("aria-busy", "true");
   try {
     const context = await contextOf(signal);
+    early = isNew(context.facts);
     title();
     await Promise.all(parts().map((part) => part.refresh(context)));
     sections();
@@ -148,7 +153,10 @@ function problem(error) {
 function plan() {
   clearTimeout(timer);
   if (state.refresh && isRelative(state.to))
-    timer = setTimeout(() => (document.hidden ? plan() : refresh({ quiet: true })), state.refresh * 1000);
+    timer = setTimeout(
+      () => (document.hidden ? plan() : refresh({ quiet: true })),
+      (early ? Math.min(state.refresh, EARLY_REFRESH) : state.refresh) * 1000,
+    );
 }
 
 /** Double the time range around its middle; a range that ends at the present still ends there. */

@@ -3,7 +3,7 @@
 import { h, icon } from "./dom.js";
 import { shown } from "./plain.js";
 import { instant } from "./clusterquery.js";
-import { matchers } from "./promql.js";
+import { isPresent, matchers } from "./promql.js";
 import { address } from "./state.js";
 import { words } from "./time.js";
 import { counted, digits } from "./units.js";
@@ -115,6 +115,13 @@ const RULES = {
   },
 };
 
+/** Return true for a problem that only says that this add-on has just been started. */
+function isOwnStart({ problem, namespace, pod, deployment }, { interval, started, pod: own }) {
+  // Until the next samples of its state, which has changed meanwhile.
+  if (!own || namespace !== "kube-system" || Date.now() - started > interval * 4000) return false;
+  return (problem === "unready" && pod === own) || (problem === "deployment" && own.startsWith(`${deployment}-`));
+}
+
 /** The list of problems. scope: the labels of the page's object; {} for the cluster. */
 export class Problems {
   constructor(scope = {}) {
@@ -144,10 +151,10 @@ export class Problems {
     const query = this.rules
       .map(([name, rule]) => `label_replace(${rule.q(this.scope)}, "problem", "${name}", "", "")`)
       .join("\nor ");
-    this.title.textContent =
-      Date.now() - time.now < 60_000 ? "What is wrong now" : `What was wrong at ${words(time.now)}`;
+    this.title.textContent = isPresent(time) ? "What is wrong now" : `What was wrong at ${words(time.now)}`;
     try {
-      const { rows, truncated } = await instant(query, time.now, signal, 200);
+      const { rows: all, truncated } = await instant(query, time.now, signal, 200);
+      const rows = all.filter(({ labels }) => !(isPresent(time) && isOwnStart(labels, context.facts)));
       if (!rows.length) {
         const { rows: state } = await instant("count(kube_pod_status_phase)", time.now, signal);
         const unknown = state.length ? null : await whyNothing(this.spec, context);

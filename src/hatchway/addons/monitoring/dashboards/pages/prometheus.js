@@ -156,7 +156,8 @@ export const labelValues = async (name, match, signal) =>
 export const metadata = async (signal) => (await ask("metadata", {}, signal)).data;
 
 /**
- * Return the facts of the store: interval (seconds between two scrapes), oldest (milliseconds or null), proxied.
+ * Return the facts of the store: interval (seconds between two scrapes), oldest (milliseconds or null), started, pod,
+ * proxied.
  */
 export async function facts(signal) {
   try {
@@ -165,10 +166,12 @@ export async function facts(signal) {
     return {
       interval: found.interval > 0 ? found.interval : 15,
       oldest: found.oldest ?? null,
+      started: Number(found.started) || 0,
+      pod: String(found.pod ?? ""),
       proxied: found.proxied === true,
     };
   } catch (error) {
     if (signal?.aborted) throw error;
-    return { interval: 15, oldest: null, proxied: false };
+    return { interval: 15, oldest: null, started: 0, pod: "", proxied: false };
   }
 }

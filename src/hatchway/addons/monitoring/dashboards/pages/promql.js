@@ -37,6 +37,9 @@ export function timeOf({ from, to }, interval) {
   };
 }
 
+/** Return true when a time range (of `timeOf`) ends at the present. */
+export const isPresent = (time) => Date.now() - time.now < 60_000;
+
 // Matches containers of pods, without the additional series of each pod's sandbox.
 const CONTAINERS = 'container!="",container!="POD"';
 

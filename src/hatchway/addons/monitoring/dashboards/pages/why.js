@@ -1,7 +1,8 @@
-// Explains why there is nothing to show: the store has just started, the range is before the oldest sample, or no target
+// Explains why there is nothing to show: collection has just begun, the range is before the oldest sample, or no target
 // exports the series.
 
 import { instant } from "./prometheus.js";
+import { isPresent } from "./promql.js";
 import { words } from "./time.js";
 
 // The source of a metric, by the beginning of the metric's name.
@@ -14,12 +15,22 @@ const GIVERS = [
   ["hatchway_proxy_", 'job="apiserver"', "the API server's /metrics", ""],
 ];
 
+/** Return true while the store has so few samples that most charts are empty. */
+export const isNew = ({ oldest, interval }) => oldest === null || Date.now() - oldest < interval * 4000;
+
 /** Return a sentence. spec: of a panel or a table: `needs`, a metric; `empty`, the sentence when its series exist. */
 export async function whyNothing(spec, { time, facts, signal }) {
   const needed = [spec.needs].flat().filter(Boolean);
   if (facts.oldest === null)
     return `Nothing has been scraped yet. The first samples come after ${facts.interval} seconds.`;
-  if (time.to * 1000 < facts.oldest)
+  const early = time.to * 1000 < facts.oldest;
+  if (isPresent(time) && (early || isNew(facts))) {
+    // A rate needs two samples, and charts have values only at multiples of the step.
+    const first = Math.ceil((facts.oldest / 1000 + facts.interval) / time.step) * time.step * 1000;
+    const when = first > Date.now() ? `at about ${words(first)}` : "in a moment";
+    return `Collection has just begun, at ${words(facts.oldest)}. The first values come ${when}.`;
+  }
+  if (early)
     return `The store's oldest sample is from ${words(facts.oldest)}, after this time range.`;
   for (const metric of needed) {
     const giver = GIVERS.find(([beginning]) => metric.startsWith(beginning));
@@ -28,7 +39,5 @@ export async function whyNothing(spec, { time, facts, signal }) {
     if (!rows.length) return `${giver[2]} is not among the targets that are scraped${giver[3] ? `: ${giver[3]}` : ""}.`;
     if (rows[0].value !== 1) return `${giver[2]} cannot be scraped at the moment.`;
   }
-  if (Date.now() - facts.oldest < facts.interval * 3000)
-    return "The first samples have just come. A rate needs two of them.";
   return spec.empty || "No series matches in this time range.";
 }

@@ -26,7 +26,7 @@ from hatchway.cluster.api.cel.values import EvaluationError, Value
 from hatchway.cluster.api.fields.atoms import Atom
 from hatchway.cluster.api.fields.comparison import BadItem
 from hatchway.cluster.api.fields.merging import errors_in, merge
-from hatchway.cluster.api.patch.jsonpatch import MOST_OPERATIONS, PatchRejected, PatchTestFailed, apply_operations
+from hatchway.cluster.api.patch.jsonpatch import PatchRejected, PatchTestFailed, apply_operations
 from hatchway.cluster.api.registry.policyexpressions import CompiledPolicy, CompiledText
 from hatchway.cluster.api.registry.resource import Resource
 from hatchway.cluster.api.registry.schema import ShapeError
@@ -144,8 +144,6 @@ def _atomic_places(atom: Atom, value: Value, at: str) -> Iterator[str]:
 
 
 def _patched(operations: list[Object], live: Object, target: MutationTarget) -> tuple[Object, int]:
-    if len(operations) > MOST_OPERATIONS:
-        raise MutationFailed(f"JSON Patch: there are more than {MOST_OPERATIONS} operations")
     try:
         patched = apply_operations(live, operations)
     except PatchTestFailed:

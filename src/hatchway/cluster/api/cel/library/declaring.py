@@ -60,8 +60,10 @@ def _split(text: str) -> Iterator[str]:
         yield text[start:]
 
 
-def declare(id: str, signature: str, call: Callable[..., Any], cost: Cost | None = None) -> Overload:
-    """Return an overload.
+def declare(
+    id: str, signature: str, call: Callable[..., Any], cost: Cost | None = None, *, counts_steps: bool = False
+) -> Overload:
+    """Return an overload. call, cost, counts_steps: as in `Overload`.
 
     id: the overload's name in cel-go.
     signature: `string.startsWith(string) bool` for a method; `size(list(A)) int` for a function;
@@ -76,7 +78,7 @@ def declare(id: str, signature: str, call: Callable[..., Any], cost: Cost | None
     arguments = [parse_type(one) for one in _split(match["args"])]
     if target:
         arguments.insert(0, parse_type(target))
-    return Overload(id, name, bool(target), tuple(arguments), parse_type(match["result"]), call, cost)
+    return Overload(id, name, bool(target), tuple(arguments), parse_type(match["result"]), call, cost, counts_steps)
 
 
 def no_cost(args: tuple[Value, ...], result: Value) -> int:

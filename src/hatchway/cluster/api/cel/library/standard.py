@@ -12,6 +12,7 @@ from hatchway.cluster.api.cel.library.conversions import conversions
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made, no_cost, regex_cost
 from hatchway.cluster.api.cel.library.regexes import compile_regex
 from hatchway.cluster.api.cel.library.times import time_functions
+from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import (
     MAX_INT,
     MAX_UINT,
@@ -73,11 +74,11 @@ def _joined_texts(first: Any, second: Any) -> Any:
     return first + second
 
 
-def _joined_lists(first: list[Value], second: list[Value]) -> Value:
+def _joined_lists(state: Evaluation, first: list[Value], second: list[Value]) -> Value:
     limit_made(len(first) + len(second))
     merge = getattr(first, "merged_with", None)
     if merge is not None:
-        return merge(second)
+        return merge(second, state)
     # If one list is empty, the other list is returned without a copy. This is safe, because lists are never changed.
     return second if not first else first if not second else [*first, *second]
 
@@ -112,7 +113,7 @@ def _arithmetic() -> Iterator[Overload]:
     yield declare("add_double", "_+_(double, double) double", lambda a, b: a + b)
     yield declare("add_string", "_+_(string, string) string", _joined_texts, _sum_size)
     yield declare("add_bytes", "_+_(bytes, bytes) bytes", _joined_texts, _sum_size)
-    yield declare("add_list", "_+_(list(A), list(A)) list(A)", _joined_lists)
+    yield declare("add_list", "_+_(list(A), list(A)) list(A)", _joined_lists, counts_steps=True)
     yield declare("add_duration_duration", "_+_(duration, duration) duration",
                   lambda a, b: checked_duration(a.nanoseconds + b.nanoseconds))  # fmt: skip
     yield declare("add_duration_timestamp", "_+_(duration, timestamp) timestamp",

@@ -9,6 +9,7 @@ from hatchway.cluster.api.cel.celtypes import Overload
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made, regex_cost, traversal, twice_traversal
 from hatchway.cluster.api.cel.library.formatting import format_text
 from hatchway.cluster.api.cel.library.regexes import compile_regex
+from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import EvaluationError, Value, size_of
 
 if TYPE_CHECKING:
@@ -83,8 +84,12 @@ def _substring(text: str, start: int, end: int | None = None) -> str:
     return text[start:end]
 
 
-def _joined(parts: list[str], separator: str = "") -> str:
-    limit_made(sum(map(len, parts)) + len(separator) * len(parts))
+def _joined(state: Evaluation, parts: list[str], separator: str = "") -> str:
+    size = len(separator) * len(parts)
+    for one in parts:
+        state.walk(1)
+        size += len(one)
+    limit_made(size)
     return separator.join(parts)
 
 
@@ -111,6 +116,10 @@ def _result_cost(args: tuple[Value, ...], result: Value) -> int:
     return -(-size_of(result) // 5)
 
 
+def _format_cost(args: tuple[Value, ...], result: Value) -> int:
+    return traversal(args[1:], result)
+
+
 def _includes_cost(args: tuple[Value, ...], result: Value) -> int:
     return size_of(args[0]) // 10
 
@@ -133,10 +142,10 @@ def text_library() -> Iterator[Overload]:
     yield declare("string_substring_int", "string.substring(int) string", _substring, traversal)
     yield declare("string_substring_int_int", "string.substring(int, int) string", _substring, traversal)
     yield declare("string_trim", "string.trim() string", lambda text: text.strip(_SPACE), traversal)
-    yield declare("list_join", "list(string).join() string", _joined, _result_cost)
-    yield declare("list_join_string", "list(string).join(string) string", _joined, _result_cost)
+    yield declare("list_join", "list(string).join() string", _joined, _result_cost, counts_steps=True)
+    yield declare("list_join_string", "list(string).join(string) string", _joined, _result_cost, counts_steps=True)
     yield declare("strings_quote", ".strings.quote(string) string", _quote, traversal)
-    yield declare("string_format", "string.format(list(dyn)) string", format_text, traversal)
+    yield declare("string_format", "string.format(list(dyn)) string", format_text, _format_cost, counts_steps=True)
     yield declare("string_find_string", "string.find(string) string", _find, regex_cost)
     yield declare("string_find_all_string", "string.findAll(string) list(string)", _find_all, regex_cost)
     yield declare("string_find_all_string_int", "string.findAll(string, int) list(string)", _find_all, regex_cost)

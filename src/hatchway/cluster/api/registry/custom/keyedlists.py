@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hatchway.cluster.api.cel.equality import equal
+from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import Value
 
 __all__ = ["KeyedList", "SetList"]
@@ -21,20 +22,22 @@ class SetList(list[Value]):
 
     __slots__ = ()
 
-    def equal_to(self, other: list[Value]) -> bool:
-        """Return True when `other` has the same elements."""
+    def equal_to(self, other: list[Value], state: Evaluation) -> bool:
+        """Return True when `other` has the same elements. Raises CostExceeded."""
         if len(self) != len(other):
             return False
+        state.walk(len(self))
         known = {_token(one) for one in other}
-        return all(_token(one) in known and (_token(one) is not None or _contains(other, one)) for one in self)
+        return all(_token(one) in known and (_token(one) is not None or _contains(other, one, state)) for one in self)
 
-    def merged_with(self, other: list[Value]) -> SetList:
-        """Return the union: this list, then the elements that only `other` has."""
+    def merged_with(self, other: list[Value], state: Evaluation) -> SetList:
+        """Return the union: this list, then the elements that only `other` has. Raises CostExceeded."""
+        state.walk(len(self) + len(other))
         known = {_token(one) for one in self}
         found = SetList(self)
         for one in other:
             token = _token(one)
-            if token not in known or (token is None and not _contains(found, one)):
+            if token not in known or (token is None and not _contains(found, one, state)):
                 known.add(token)
                 found.append(one)
         return found
@@ -52,15 +55,20 @@ class KeyedList(list[Value]):
     def _key(self, item: Value) -> object:
         return tuple(_token(item.get(key)) if isinstance(item, dict) else None for key in self.keys)
 
-    def equal_to(self, other: list[Value]) -> bool:
-        """Return True when `other` has equal items for the same keys."""
+    def equal_to(self, other: list[Value], state: Evaluation) -> bool:
+        """Return True when `other` has equal items for the same keys. Raises CostExceeded."""
         if len(self) != len(other):
             return False
+        state.walk(len(self))
         known = {self._key(one): one for one in other}
-        return all(self._key(one) in known and equal(one, known[self._key(one)]) for one in self)
+        return all(self._key(one) in known and equal(one, known[self._key(one)], state) for one in self)
 
-    def merged_with(self, other: list[Value]) -> KeyedList:
-        """Return this list with the items of `other`. An item of `other` replaces the item with the same keys."""
+    def merged_with(self, other: list[Value], state: Evaluation) -> KeyedList:
+        """Return this list with the items of `other`. An item of `other` replaces the item with the same keys.
+
+        Raises CostExceeded.
+        """
+        state.walk(len(self) + len(other))
         places = {self._key(one): at for at, one in enumerate(self)}
         found = KeyedList(self, self.keys)
         for one in other:
@@ -73,5 +81,9 @@ class KeyedList(list[Value]):
         return found
 
 
-def _contains(values: list[Value], wanted: Value) -> bool:
-    return any(equal(one, wanted) for one in values)
+def _contains(values: list[Value], wanted: Value, state: Evaluation) -> bool:
+    for one in values:
+        state.walk(1)
+        if equal(one, wanted, state):
+            return True
+    return False

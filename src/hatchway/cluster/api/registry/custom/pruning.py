@@ -36,6 +36,22 @@ def drop_nulls(value: Json, node: SchemaNode | None) -> None:
             drop_nulls(one, inner)
 
 
+def _loses_nulls(value: Json, node: SchemaNode | None) -> bool:
+    """Return True when `drop_nulls` would change the value."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            inner = node.property(name) if node is not None else None
+            if one is None:
+                if inner is not None and not inner.nullable and inner.default is MISSING:
+                    return True
+            elif _loses_nulls(one, inner):
+                return True
+    elif isinstance(value, list):
+        items = node.items if node is not None else None
+        return any(_loses_nulls(one, items) for one in value)
+    return False
+
+
 class _DefaultBudget:
     """Limits the size of added defaults: large defaults in the items of a long list could fill the memory."""
 
@@ -141,6 +157,9 @@ def fits(value: Json, node: SchemaNode | None) -> bool:
         embedded, preserve = node is not None and node.embedded, node is not None and node.preserve
         for name, one in value.items():
             if embedded and name in META_FIELDS:
+                # `prune` leaves these fields, but `drop_nulls` treats them like all others.
+                if _loses_nulls({name: one}, node):
+                    return False
                 continue
             inner = node.properties.get(name) if node is not None else None
             if inner is None and node is not None:
