@@ -50,7 +50,7 @@ class LineCutter:
 
 
 class _Line(Enum):
-    """What a line is after an interruption: not read before, read to its end before, or read in part before."""
+    """The state of a line after an interruption: new, read to its end before, or read in part before."""
 
     NEW, REPEATED, CONTINUED = range(3)
 

@@ -32,7 +32,7 @@ _LONGEST: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpackRequest:
-    """What to unpack. store: the image store's directory. layers: the lowest first. parent: the requester's PID."""
+    """An image to unpack. store: the image store's directory. layers: the lowest first. parent: the requester's PID."""
 
     store: str
     users: UsersWay
