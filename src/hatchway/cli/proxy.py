@@ -56,7 +56,14 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 @click.option(
     "--www-prefix", "-P", metavar="PATH", default="/static/", show_default=True, help="Where --www is served."
 )
-@click.option("--api-prefix", metavar="PATH", default="/", show_default=True, help="Where the API is served.")
+@click.option(
+    "--api-prefix",
+    type=usage.Text(empty=True),
+    metavar="PATH",
+    default="/",
+    show_default=True,
+    help="Where the API is served.",
+)
 @click.option(
     "--accept-paths",
     type=usage.Text(empty=True),

@@ -22,6 +22,7 @@ _EMPTY_IS_A_VALUE = {
     "open PATH",
     "url PATH",
     "proxy --accept-paths",
+    "proxy --api-prefix",
     "proxy --reject-paths",
     "proxy --accept-hosts",
     "proxy --reject-methods",
