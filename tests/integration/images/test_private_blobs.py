@@ -323,7 +323,7 @@ async def test_a_registry_that_knows_only_digests_gets_nothing(puller: Puller, s
         await story.pull()
         again = story.private.asked(story.secret)[before:]
         assert bool(again) != had
-        if had_part:
+        if had_part and not had:
             assert again[0].fields["range"] == f"bytes={story.known}-"
         await story.steal()
         assert story.stolen == []
