@@ -1,4 +1,4 @@
-"""What `hatchway up` and `hatchway status` say about the settings that open a cluster, and about egress."""
+"""The lines of `hatchway up` and `hatchway status` about the settings that open a cluster, and about egress."""
 
 from __future__ import annotations
 

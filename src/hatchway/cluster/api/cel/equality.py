@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import repeat
 
 from hatchway.cluster.api.cel.mapkeys import MISSING, entries, find
 from hatchway.cluster.api.cel.state import STEPS, Evaluation
 from hatchway.cluster.api.cel.values import Duration, EvaluationError, Optional, Timestamp, Value
 
-__all__ = ["compare", "equal"]
+__all__ = ["compare", "contains", "equal"]
 
 _PLAIN = frozenset((str, int, bool, float, bytes))
 # Comparing this many characters or bytes takes as long as comparing two numbers.
@@ -99,3 +99,12 @@ def compare(first: Value, second: Value) -> int:
     elif not (type(first) is type(second) and isinstance(first, str | bytes | bool)):
         raise EvaluationError("no such overload")
     return -1 if first < second else 1 if first > second else 0
+
+
+def contains(values: Iterable[Value], wanted: Value, state: Evaluation) -> bool:
+    """Return True when a value of `values` equals `wanted`. Each comparison counts for the limits of `state`."""
+    for one in values:
+        state.walk(1)
+        if equal(one, wanted, state):
+            return True
+    return False

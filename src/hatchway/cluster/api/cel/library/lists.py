@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cmp_to_key, partial
 
 from hatchway.cluster.api.cel.celtypes import Overload
-from hatchway.cluster.api.cel.equality import compare, equal
+from hatchway.cluster.api.cel.equality import compare, contains, equal
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made
 from hatchway.cluster.api.cel.library.standard import checked_int, checked_uint
 from hatchway.cluster.api.cel.mapkeys import entries
@@ -107,14 +107,6 @@ def _extreme(name: str, sign: int) -> Callable[[Evaluation, list[Value]], Value]
     return find
 
 
-def _contains(values: Iterable[Value], wanted: Value, state: Evaluation) -> bool:
-    for one in values:
-        state.walk(1)
-        if equal(wanted, one, state):
-            return True
-    return False
-
-
 def _index_of(state: Evaluation, values: list[Value], wanted: Value) -> int:
     return _first_place(state, range(len(values)), values, wanted)
 
@@ -205,7 +197,7 @@ def _distinct(state: Evaluation, values: list[Value]) -> list[Value]:
             seen.add(key)
         else:
             _limit_compared(len(found), len(values))
-            if _contains(found, one, state):
+            if contains(found, one, state):
                 continue
         found.append(one)
     return found
@@ -217,7 +209,7 @@ def _limit_compared(first: int, second: int) -> None:
 
 def _contains_all(state: Evaluation, values: list[Value], wanted: list[Value]) -> bool:
     _limit_compared(len(values), len(wanted))
-    return all(_contains(values, one, state) for one in wanted)
+    return all(contains(values, one, state) for one in wanted)
 
 
 def _same_sets(state: Evaluation, first: list[Value], second: list[Value]) -> bool:
@@ -226,7 +218,7 @@ def _same_sets(state: Evaluation, first: list[Value], second: list[Value]) -> bo
 
 def _intersects(state: Evaluation, first: list[Value], second: list[Value]) -> bool:
     _limit_compared(len(first), len(second))
-    return any(_contains(second, one, state) for one in first)
+    return any(contains(second, one, state) for one in first)
 
 
 def _product(args: tuple[Value, ...], result: Value) -> int:

@@ -1,4 +1,4 @@
-"""What the conversions of all custom types share: the webhook client, the cache of converted objects, the metrics."""
+"""The shared parts of all custom types' conversions: the webhook client, the cache of objects, the metrics."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hatchway.cluster.api.cel.equality import equal
+from hatchway.cluster.api.cel.equality import contains, equal
 from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import Value
 
@@ -28,7 +28,7 @@ class SetList(list[Value]):
             return False
         state.walk(len(self))
         known = {_token(one) for one in other}
-        return all(_token(one) in known and (_token(one) is not None or _contains(other, one, state)) for one in self)
+        return all(_token(one) in known and (_token(one) is not None or contains(other, one, state)) for one in self)
 
     def merged_with(self, other: list[Value], state: Evaluation) -> SetList:
         """Return the union: this list, then the elements that only `other` has. Raises CostExceeded."""
@@ -37,7 +37,7 @@ class SetList(list[Value]):
         found = SetList(self)
         for one in other:
             token = _token(one)
-            if token not in known or (token is None and not _contains(found, one, state)):
+            if token not in known or (token is None and not contains(found, one, state)):
                 known.add(token)
                 found.append(one)
         return found
@@ -79,11 +79,3 @@ class KeyedList(list[Value]):
             else:
                 found[at] = one
         return found
-
-
-def _contains(values: list[Value], wanted: Value, state: Evaluation) -> bool:
-    for one in values:
-        state.walk(1)
-        if equal(one, wanted, state):
-            return True
-    return False
