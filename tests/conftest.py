@@ -40,6 +40,9 @@ settings.load_profile("untimed")
 
 BIN = Path(sys.executable).parent
 
+# No test reaches the clusters of the user who runs the tests: a command without a kubeconfig of its own finds none.
+os.environ["KUBECONFIG"] = os.devnull
+
 # kubectl and Helm run for a moment, and spend a quarter of their CPU time on the collection of garbage.
 os.environ.setdefault("GOGC", "800")
 
