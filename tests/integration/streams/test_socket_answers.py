@@ -1,7 +1,7 @@
-"""Logs and watches over WebSockets, read with a client library.
+"""Logs and watches over WebSockets, read with the asyncio client of the library websockets.
 
-The library's asyncio client is used, because its synchronous client reads and writes a TLS connection in two threads, which
-the `ssl` module of Python 3.11 does not lock: a request that is sent while session tickets (TLS 1.3) arrive can be lost.
+Its synchronous client reads and writes a TLS connection in two threads, which the `ssl` module of Python 3.11 does not
+lock: a request that is sent while session tickets (TLS 1.3) arrive can be lost.
 """
 
 from __future__ import annotations
