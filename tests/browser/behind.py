@@ -1,6 +1,6 @@
 """The application, the proxy verb and the real browser that tests of path-prefix mode share.
 
-The application is a `Site`: plain pages, or functions, by path. The proxy verb is the API server's own, without
+The application is a `Site`: a table of pages by path. The proxy verb is the API server's own, without
 authentication, on `http://prefix.localhost:PORT`, a secure context.
 """
 
@@ -101,7 +101,7 @@ def serving(site: Site) -> Iterator[None]:
                 self.wfile.write(data)
 
         def _echo(self) -> None:
-            """Accept a WebSocket; send one text message back, with the path in front (RFC 6455; messages are short)."""
+            """Accept a WebSocket; send its first text message back, after the path (RFC 6455; only short messages)."""
             key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
             self.send_response(101)
             self.send_header("Upgrade", "websocket")
@@ -140,7 +140,7 @@ def serving(site: Site) -> Iterator[None]:
 
 @dataclass
 class Front:
-    """A listener of the proxy verb."""
+    """The listener that `proxy_verb` has opened, and the URLs of an application behind it."""
 
     port: int
 
@@ -157,7 +157,7 @@ class Front:
 
 @contextmanager
 def proxy_verb(rewriting: Rewriting = "full", *, strays: bool = True) -> Iterator[Front]:
-    """Run the proxy verb. strays: whether to redirect requests without the prefix; False to find such requests."""
+    """Run the proxy verb. strays: whether to redirect requests without the prefix to it; if not, they get a 404."""
     cluster = FakeCluster()
     cluster.add_node("node-1", "127.0.0.1", "127.0.0.0/8")
     cluster.add_pod("default", "site", "127.0.0.1")

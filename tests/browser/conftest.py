@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Run a headless Chromium for one module: Playwright drives one at a time, and modules may need other arguments."""
+    """Run a headless Chromium for one module. Modules do not share it, because some start it with other arguments."""
     with chromium() as running:
         yield running
 

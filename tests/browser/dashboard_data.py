@@ -15,7 +15,7 @@ from hatchway.addons.monitoring.tsdb.labels import make_labels
 from hatchway.addons.monitoring.tsdb.store import TimeSeriesStore
 
 STEP = 15
-# Values are functions of the time since then, so that each run begins with the same values.
+# Values are functions of the time since this moment, so that each run begins with the same values.
 _BEGAN = time.time()
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp\x07\n\"'\\"
 NODES = ("control-plane", "node-1", "node-2")
@@ -96,7 +96,7 @@ def _pods(now: float) -> Iterator[tuple[str, dict[str, str], Value]]:
         whole = {**kubelet, **names, "id": f"/kubepods/{pod}", "interface": "eth0"}
 
         def alive(at: float, pod: str = pod) -> bool:
-            # One pod did not run for some time, which makes a gap. One pod restarts repeatedly.
+            # One pod did not run for 15 minutes, so its series have a gap. Another pod restarts repeatedly.
             if pod == "worker-6b-2":
                 return not now - 2400 < at < now - 1500
             return pod != "crasher-4f-zz" or at % 300 < 40

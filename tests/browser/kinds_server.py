@@ -1,12 +1,15 @@
-"""Kinds of applications that do not work behind simple proxies, in one server on 8080 (standard library only: a pod).
+"""Kinds of applications that do not work behind simple proxies, in one server on port 8080.
 
-/            a page with absolute addresses of the server itself, and a Content-Security-Policy with one
+A pod runs the server, so it uses only the standard library. Its paths:
+
+
+/            a page with absolute addresses of the server itself, and a policy (Content-Security-Policy) that names one
 /configured  a page whose script fetches its settings, which have absolute addresses of the server itself
 /composed    a page whose scripts join the page's host and the server's port; ?policy is its Content-Security-Policy
 /untold      a page without Content-Type that opens a WebSocket
 /dir         a redirect to the request's host with the server's port
 /form        a form that accepts only the configured address as Origin
-/ws          a WebSocket for pages of the forwarded host, which is parsed as by code-server
+/ws          a WebSocket that accepts only pages of the forwarded host; it reads the fields as code-server does
 """
 
 from __future__ import annotations

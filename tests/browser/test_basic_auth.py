@@ -19,7 +19,7 @@ HEALTH = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy/_c
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Run a full Chromium: only the program around the engine asks for passwords."""
+    """Run the full Chromium: the headless shell does not ask for passwords."""
     with chromium(windows=True) as running:
         yield running
 

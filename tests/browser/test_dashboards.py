@@ -103,7 +103,7 @@ def painted(page: Page, title: str) -> int:
     return int(panel(page, title).locator("canvas").evaluate(script))
 
 
-def test_the_cluster_at_a_glance(visit: Open) -> None:
+def test_the_overview_of_the_cluster(visit: Open) -> None:
     page = visit()
     assert (tile(page, "Nodes ready"), tile(page, "Pods running")) == ("3 / 3", "12 / 13")
     assert tile(page, "CPU").endswith("%") and tile(page, "Memory").endswith("%")
@@ -470,7 +470,7 @@ def test_any_value_makes_a_selector_and_a_line(visit: Open) -> None:
     check()
 
 
-def test_empty_places_say_why(visit: Open) -> None:
+def test_empty_charts_show_the_reason(visit: Open) -> None:
     page = visit("/pods/shop/never-was")
     assert "The pod did not run in this time range." in panel(page, "CPU").inner_text()
     page = visit("/pods/shop/web-7c9d-a1?from=2020-01-01T00:00:00.000Z&to=2020-01-01T01:00:00.000Z")
@@ -513,11 +513,11 @@ def test_the_first_samples_of_a_new_cluster(browser: Browser, tmp_path: Path) ->
         assert re.search(
             r"Collection has just begun, at [^.]*\d:\d\d:\d\d[^.]*\. The first values come at about", text
         ), text
-        # The add-on's own start is no problem.
+        # The add-on's own pod is still starting, which is not listed as a problem.
         assert [line.split() for line in page.locator(".problems li").all_inner_texts()] == [
             ["Warning:", "shop", "Deployment", "web:", "1", "replica", "is", "not", "available"]
         ]
-    # Another pod of that name may have the problem.
+    # If the pod with that name is not the add-on's own, its state is listed as a problem.
     with monitoring(tmp_path, INTERVAL="60") as other:
         page.goto(f"{other.dashboards}#/?refresh=0")
         settled(page)
@@ -597,7 +597,7 @@ def test_how_it_looks(visit: Open, width: int, name: str, tmp_path: Path) -> Non
     page = visit(address, viewport={"width": width, "height": 960}, color_scheme="light")
     for scheme in ("light", "dark"):
         if scheme == "dark":
-            # The charts are drawn again, as `test_colours_change_at_once` sees.
+            # The charts are drawn again in other colours (`test_colours_change_at_once`).
             drawn = page.evaluate("document.querySelector('canvas').toDataURL()")
             page.emulate_media(color_scheme="dark")
             page.wait_for_function("was => document.querySelector('canvas').toDataURL() !== was", arg=drawn)

@@ -118,7 +118,7 @@ def attempts(page: Page, tries: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def refused(learnt: str) -> bool:
-    """Return True if the text has nothing secret. A rebound page may read its refusal, which has its own origin."""
+    """Return True if the text has nothing secret. A rebound page may read the refusal of its own request."""
     return learnt in ("", "Forbidden\n") or "The door refuses this request" in learnt or '"refused: ' in learnt
 
 
@@ -142,8 +142,8 @@ def serve(name: str) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # The option simulates the attacker's DNS server. Newer Chromiums protect loopback addresses themselves, but not
-    # from pages on loopback, and not all browsers do; that protection is off here, because the door is tested.
+    # The first option simulates the attacker's DNS server. The second switches off the protection of loopback
+    # addresses in newer versions of Chromium: the door must be safe without it, because other browsers lack it.
     arguments = ["--host-resolver-rules=MAP *.example 127.0.0.1", "--disable-features=LocalNetworkAccessChecks"]
     with chromium(arguments) as running:
         yield running
@@ -151,7 +151,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    # Animations would be drawn sixty times a second, by this processor.
+    # Without this option, the processor would draw animations sixty times a second.
     made = browser.new_context(reduced_motion="reduce")
     yield made
     made.close()
@@ -261,7 +261,7 @@ def rebind(page: Page, url: str) -> None:
 
 
 def targets(door: Door, services: Services, hostile: Page, what: str) -> list[str]:
-    """Return URLs of the API or the victim that are attacked; for a rebound page, also with its own host name."""
+    """Return the attacked URLs of the API or the victim; for a rebound page, also those below its own host name."""
     if what == "api":
         paths = [
             f"{door.url}{API}",
@@ -422,7 +422,7 @@ def test_a_service_worker_keeps_to_its_service(context: BrowserContext, services
 def test_a_service_worker_keeps_to_its_service_under_the_prefix(
     context: BrowserContext, services: Services, door: Door
 ) -> None:
-    """Applications under one host name share an origin, but a worker for all of them would outlive its page."""
+    """All applications below one host name share an origin, but none may register a service worker for the others."""
     malice, victim = door.prefix("malice", NAMESPACE), door.prefix("victim", NAMESPACE)
     page = context.new_page()
     page.goto(malice)

@@ -91,7 +91,7 @@ def test_a_page_without_a_type_opens_a_websocket(page: Page, url: str) -> None:
     page.get_by_text("welcome").wait_for()
 
 
-def test_a_form_whose_origin_is_checked_is_taken_when_it_is_sent_again(page: Page, url: str) -> None:
+def test_a_form_whose_origin_is_checked_is_accepted_after_retries(page: Page, url: str) -> None:
     titles = []
     for _ in range(4):
         page.goto(url + "form")

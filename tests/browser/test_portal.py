@@ -205,7 +205,7 @@ def test_the_keyboard_alone(shop: Portal, visit: Open) -> None:
     assert not page.locator("dialog").is_visible()
 
 
-def test_enter_opens_the_first_that_was_found(shop: Portal, visit: Open) -> None:
+def test_enter_opens_the_first_search_result(shop: Portal, visit: Open) -> None:
     page = visit(shop.url)
     page.wait_for_selector("li.row")
     wanted = f"http://grafana.monitoring.svc.localhost:{shop.door.port}/"
@@ -301,7 +301,7 @@ def test_only_what_needs_attention(visit: Open) -> None:
     with portal(view) as served:
         page = visit(served.url)
         page.wait_for_selector('[data-key="services/shop/well"]')
-        # Its EndpointSlice may still follow, so this is not a problem yet.
+        # While the view still connects, a service without an EndpointSlice is not yet a problem: the slice may follow.
         assert page.locator("#attention").is_hidden()
         served.change(lambda: view.put(make_slice(well, make_pod("shop", "well-0", "well"))))
         served.change(lambda: view.become(State()))
@@ -373,7 +373,7 @@ def test_the_door_goes_and_comes_back(visit: Open) -> None:
         assert len(names(page)) == 19
 
 
-def test_a_forgotten_tab_gives_its_connection_back(shop: Portal, visit: Open) -> None:
+def test_a_hidden_tab_closes_its_connection(shop: Portal, visit: Open) -> None:
     """A hidden tab closes its event stream, since a browser has only six connections for an origin."""
     page = visit("about:blank")
     page.clock.install()

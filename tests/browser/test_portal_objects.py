@@ -131,7 +131,7 @@ def test_containers_and_the_run_before(door: Door, talker: str, page: Page) -> N
     page.wait_for_selector("#log >> text=prepared")
 
 
-def test_a_log_goes_on_after_a_break_without_doubling_lines(cluster: Cluster, talker: str, page: Page) -> None:
+def test_a_log_continues_after_a_lost_connection_without_duplicate_lines(cluster: Cluster, talker: str, page: Page) -> None:
     with door_of(cluster) as door:
         page.goto(url_of(door, talker, "logs"))
         page.wait_for_selector("#how-text >> text=Live")
@@ -146,7 +146,7 @@ def test_a_log_goes_on_after_a_break_without_doubling_lines(cluster: Cluster, ta
         assert page.locator("text=asked for /before-the-break").count() == 1
 
 
-def test_a_pod_that_goes_is_said_to_be_gone(cluster: Cluster, door: Door, talker: str, page: Page) -> None:
+def test_the_page_of_a_deleted_pod_says_so(cluster: Cluster, door: Door, talker: str, page: Page) -> None:
     cluster.kubectl(
         "-n",
         NAMESPACE,
@@ -163,7 +163,7 @@ def test_a_pod_that_goes_is_said_to_be_gone(cluster: Cluster, door: Door, talker
     page.wait_for_selector("#log >> text=here")
     cluster.kubectl("-n", NAMESPACE, "delete", "pod", "brief", "--grace-period=0", "--force", check=False)
     page.wait_for_selector("#log >> text=The pod is gone.")
-    # The page's header must no longer say "ready", and must not offer to open the pod.
+    # The page's header then does not say "ready", and does not offer to open the pod.
     page.wait_for_selector("#state >> text=Deleted")
     assert "ready" not in page.inner_text("header")
     assert page.locator("#open").count() == 0

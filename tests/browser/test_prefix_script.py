@@ -71,7 +71,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def fresh_tab(context: BrowserContext, front: Front, site: Site) -> Tab:
-    """A tab of a context of its own, for what stays after a page: cookies, service workers."""
+    """A tab of a new browser context, for tests that leave something behind: cookies, service workers."""
     tab = context.new_page()
     site.seen.clear()
     tab.goto(front.url(site))
@@ -87,11 +87,11 @@ def shared_tab(browser: Browser) -> Iterator[Tab]:
 
 @pytest.fixture
 def tab(shared_tab: Tab, front: Front, site: Site) -> Iterator[Tab]:
-    """A new page in the tab of this module: a tab for each test takes a process of the browser each."""
+    """The root page, loaded anew in one tab for all tests: each new tab would start a process of the browser."""
     site.seen.clear()
     shared_tab.goto(front.url(site))
     yield shared_tab
-    # Nothing stays: what does needs `fresh_tab`. No request of this page comes during the next test.
+    # The blank page ends all requests of this test. Tests that leave cookies or other tabs must use `fresh_tab`.
     shared_tab.goto("about:blank")
     assert shared_tab.context.pages == [shared_tab]
     assert not shared_tab.context.cookies()
@@ -190,7 +190,7 @@ def test_import_scripts(tab: Tab) -> None:
 
 
 @pytest.mark.parametrize("revoked", ["", "URL.revokeObjectURL(u);"])
-def test_a_worker_made_on_the_spot(tab: Tab, revoked: str) -> None:
+def test_a_worker_made_from_a_blob(tab: Tab, revoked: str) -> None:
     found = tab.evaluate(
         """new Promise((done, no) => { const u = URL.createObjectURL(new Blob(["importScripts('" + location.origin +
         "/lib.js'); fetch('" + location.origin + "/echo').then(r => r.text()).then(t => postMessage(lib + t))"],
@@ -231,7 +231,7 @@ def test_history(tab: Tab, front: Front, site: Site) -> None:
     assert tab.url == front.url(site, "/other?q")
 
 
-def test_location_is_what_the_application_believes(tab: Tab, front: Front, site: Site) -> None:
+def test_location_has_no_prefix(tab: Tab, front: Front, site: Site) -> None:
     tab.goto(front.url(site, "/deep/er/?q#h"))
     found = tab.evaluate(
         "(l => [l.href, l.pathname, String(l), l.search, l.hash, l.origin, l instanceof Location, document.URL,"
@@ -326,7 +326,7 @@ def test_scripts_read_back_the_values_that_they_have_written(tab: Tab) -> None:
     assert found == ["/x/y?z", plain, "/x/y", plain, "/a.png 2x", origin + "/q.js", "/q.js"]
 
 
-def test_an_observer_is_told_what_an_attribute_was(tab: Tab) -> None:
+def test_a_mutation_observer_gets_the_old_value_without_the_prefix(tab: Tab) -> None:
     found = tab.evaluate(
         """new Promise(done => { const a = document.createElement('a'); a.href = '/old';
         new MutationObserver(list => done([list[0].oldValue, a.getAttribute('href')]))
@@ -597,7 +597,7 @@ READS = (
         "import(URL.createObjectURL(new Blob(['/* ', '*/', code], {type: 'text/javascript'})))",
     ],
 )
-def test_code_that_comes_as_text(tab: Tab, front: Front, site: Site, statement: str) -> None:
+def test_code_that_is_made_from_text(tab: Tab, front: Front, site: Site, statement: str) -> None:
     tab.goto(front.url(site, "/deep/er/"))
     tab.evaluate("code => { " + statement + " }", READS)
     tab.wait_for_function("window.read")
@@ -622,7 +622,7 @@ def test_the_browser_rewrites_code_as_the_server_does(tab: Tab, front: Front, si
     }
 
 
-def test_such_code_is_changed_in_no_time(tab: Tab) -> None:
+def test_long_code_is_rewritten_quickly(tab: Tab) -> None:
     long = [
         "a" + "\n        .then" * 3000 + "\n;location.href",
         "{a, " * 20000 + "pathname",
@@ -637,7 +637,7 @@ def test_such_code_is_changed_in_no_time(tab: Tab) -> None:
         )
 
 
-def test_functions_are_what_they_were(tab: Tab) -> None:
+def test_function_objects_keep_their_properties(tab: Tab) -> None:
     assert tab.evaluate(
         """[(() => {}) instanceof Function, (() => {}).constructor === Function,
         Function.prototype === Object.getPrototypeOf(Function),
@@ -645,7 +645,7 @@ def test_functions_are_what_they_were(tab: Tab) -> None:
     ) == [True, True, True, 3, 3, "Function"]
 
 
-def test_the_location_of_what_a_function_gives(tab: Tab, front: Front, site: Site) -> None:
+def test_the_location_of_a_functions_result(tab: Tab, front: Front, site: Site) -> None:
     tab.goto(front.url(site, "/deep/er/"))
     assert tab.evaluate("Function('w', 'return (() => w)().location.pathname')(window)") == "/deep/er/"
     assert tab.evaluate("(() => ({location: {pathname: '/x'}}))().__hatchwayLocation.pathname") == "/x"

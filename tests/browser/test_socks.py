@@ -1,4 +1,4 @@
-"""A browser with the proxy's automatic configuration: names of the cluster work, but other pages cannot use them."""
+"""A browser with the proxy's automatic configuration: the cluster's names work, but not for pages of other sites."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def browser(port: int) -> Iterator[Browser]:
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """Serve an empty page of another site; yield its URL, which has an address that does not count as this machine."""
+    """Serve an empty page of another site; yield its URL. Its address, 127.0.0.2, does not count as this machine."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

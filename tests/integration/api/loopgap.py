@@ -30,12 +30,12 @@ def unit() -> float:
 
 
 def slowness() -> float:
-    """Return how many times slower this machine is at present than the one for which limits are written; at least 1."""
+    """Return how many times slower this machine is at present than the one of `_USUAL_UNIT`; at least 1."""
     return max(1.0, unit() / _USUAL_UNIT)
 
 
 class Gap:
-    """The longest time between two beats of the event loop, in seconds of CPU time (`worst`)."""
+    """The longest time between two calls of `beat` by the event loop (`worst`, in seconds of CPU time)."""
 
     def __init__(self) -> None:
         self.worst = 0.0
@@ -52,13 +52,13 @@ class Gap:
     async def least(self, act: Callable[[], Awaitable[None]], limit: float, tries: int = 5) -> float:
         """Repeat an action until it blocks the loop for less than `limit`.
 
-        A fault of the code blocks the loop each time; a garbage collection or a slow allocation of memory by the system
-        blocks it only once.
+        A fault of the code blocks the loop at each try. A garbage collection, or a slow allocation of memory by the
+        system, blocks it only at some.
 
         Args:
             act: The action.
             limit: Seconds of CPU time.
-            tries: The most times that the action is done.
+            tries: The largest number of tries.
 
         Returns:
             The longest block during the best try, in seconds of CPU time.
@@ -75,7 +75,7 @@ class Gap:
 
 @contextmanager
 def others_set_aside() -> Iterator[None]:
-    """Exclude the objects of other tests from garbage collections, whose time would be measured in this block."""
+    """Exclude the objects of other tests from garbage collections in this block, which would take longer with them."""
     gc.collect()
     gc.freeze()
     try:

@@ -173,7 +173,7 @@ async def test_expressions_ask_the_authorizer(world: World) -> None:
         (" && ".join(["authorizer.requestResource.check('get').allowed()"] * 3), "actual cost limit exceeded"),
     ],
 )
-async def test_wrong_questions_are_errors(world: World, expression: str, why: str) -> None:
+async def test_invalid_calls_of_the_authorizer_are_errors(world: World, expression: str, why: str) -> None:
     await bind(world, policy(validations=validations(expression)))
     reply = await create(world)
     assert reply.status == 422
@@ -247,7 +247,7 @@ async def test_selectors_and_exclusions_limit_a_binding(world: World) -> None:
     assert (await create(world, "free", labels={"checked": "yes"})).status == 201
 
 
-async def test_a_changed_policy_holds_at_once(world: World) -> None:
+async def test_a_changed_policy_applies_at_once(world: World) -> None:
     await bind(world, policy(validations=validations("false")))
     assert (await create(world)).status == 422
     await world.send("PATCH", f"{POLICIES}/p", {"spec": {"validations": validations("true")}}, headers=MERGE)

@@ -195,7 +195,7 @@ async def test_a_request_reaches_the_server_with_the_users_identity(world: World
     assert head.peer.certificate is not None
 
 
-async def test_a_user_without_rights_is_refused_here(world: World, tmp_path: Path) -> None:
+async def test_a_user_without_rights_is_refused_before_forwarding(world: World, tmp_path: Path) -> None:
     await world.register(caBundle=bundle(world.keys))
     await world.condition("Passed")
     asked = len(world.backend.heads)
@@ -311,7 +311,7 @@ def _discovery(**resource: Any) -> Respond:
     ids=["kind", "names", "verbs", "subresource", "long", "deep"],
 )
 async def test_a_hostile_server_does_not_reach_other_clients_discovery(world: World, answer: Respond) -> None:
-    """Clients decode the whole document at once: one field of another type would end discovery for all of them."""
+    """Clients decode the whole document at once, so one field of a wrong type would break discovery for all of them."""
     world.backend.answers[b"/apis"] = answer
     await world.register(caBundle=bundle(world.keys))
     await world.condition("Passed")

@@ -125,7 +125,7 @@ async def test_wrong_answers(world: ConversionWorld, handler: Callable[[Review],
     assert good(await world.get("a", "v2"))["spec"]["port"] == 1
 
 
-async def test_a_kept_conversion_counts_with_its_size_after_the_conversion(world: ConversionWorld) -> None:
+async def test_a_cached_conversion_counts_with_the_size_of_its_result(world: ConversionWorld) -> None:
     await world.define()
     good(await world.send("POST", V1, host("a", address="h:1")))
     world.answer(changed(meta_annotations={"a": "x" * 100_000}))

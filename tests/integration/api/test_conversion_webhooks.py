@@ -101,7 +101,7 @@ async def test_an_object_is_validated_in_the_version_of_the_request(world: Conve
 
 async def test_updates_and_patches_of_another_version(world: ConversionWorld) -> None:
     made = definition(world.config)
-    # A default without a field in the stored version would be a change at each write, as in Kubernetes.
+    # The field `extra` is removed: the stored version lacks it, so its default would count as a change at each write.
     del made["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["extra"]
     await world.define(made)
     good(await world.send("POST", V1, host("a", address="localhost:8080")))
@@ -196,7 +196,7 @@ async def test_a_watch_shows_its_own_version(world: ConversionWorld) -> None:
         last = await event(events)
         assert (last["type"], last["object"]["spec"]["port"]) == ("DELETED", 2)
         assert int(last["object"]["metadata"]["resourceVersion"]) > int(second["object"]["metadata"]["resourceVersion"])
-        # The deleted object was converted for an earlier event.
+        # An earlier event has shown the same object, so its conversion is cached.
         assert len(world.hooks.requests) == asked
 
 

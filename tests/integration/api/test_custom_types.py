@@ -252,7 +252,7 @@ async def test_selectable_fields(world: World) -> None:
     assert (await world.send("GET", f"{WIDGETS}?fieldSelector=spec.size%3D1")).status == 400
 
 
-async def test_deletion_takes_the_objects_and_ends_the_watches(world: World) -> None:
+async def test_deletion_of_a_definition_deletes_its_objects_and_ends_watches(world: World) -> None:
     await define(world, definition())
     await world.send("POST", WIDGETS, widget("w", size=1))
     async with world.watch(f"{WIDGETS}?watch=true") as events:
@@ -323,7 +323,7 @@ async def test_wrong_definitions(world: World, change: dict[str, Any], field: st
 
 
 @pytest.mark.parametrize(("plural", "kind"), [("roles", "Role"), ("otherroles", "Role"), ("roles", "Other")])
-async def test_a_built_in_type_cannot_be_taken(world: World, plural: str, kind: str) -> None:
+async def test_a_definition_cannot_replace_a_built_in_type(world: World, plural: str, kind: str) -> None:
     group, roles = "rbac.authorization.k8s.io", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles"
     assert (await world.send("POST", roles, {"metadata": {"name": "kept"}, "rules": []})).status == 201
     made = definition(plural, kind=kind, group=group)
@@ -408,7 +408,7 @@ async def test_versions_without_a_webhook_keep_what_both_have(world: World) -> N
     assert found["spec"] == {"both": "x", "new": "n"}
 
 
-async def test_a_version_that_is_left_shows_objects_of_a_removed_one(world: World) -> None:
+async def test_a_remaining_version_shows_objects_of_a_removed_version(world: World) -> None:
     both = [{**VERSION, "storage": True}, {**VERSION, "name": "v2", "storage": False}]
     await define(world, definition(versions=both))
     await world.send("POST", WIDGETS, widget("w", size=1))
@@ -447,7 +447,7 @@ async def test_a_small_object_cannot_make_endless_work(
     assert reply.status == 413, reply.body[:500]
 
 
-async def test_a_large_enumeration_is_looked_up(world: World) -> None:
+async def test_a_large_enumeration_is_checked_quickly(world: World) -> None:
     values = {"type": "integer", "enum": [*range(3000)]}
     root = {"type": "object", "properties": {"spec": {"type": "array", "items": values}}}
     await define(world, definition(versions=[{**VERSION, "schema": {"openAPIV3Schema": root}, "subresources": {}}]))
@@ -515,7 +515,7 @@ async def test_a_factor_of_zero_is_an_error(world: World) -> None:
 @pytest.mark.parametrize(
     "path", [".a[" + "9" * 900 + "]", ".a" * 600, ".a" + "[?(@" * 200], ids=["index", "long", "deep"]
 )
-async def test_columns_from_a_wrong_path_on_are_not_shown(world: World, path: str) -> None:
+async def test_columns_after_one_with_an_invalid_path_are_not_shown(world: World, path: str) -> None:
     columns = [{"name": name, "type": "string", "jsonPath": one} for name, one in (("A", ".kind"), ("B", path))]
     await define(world, definition(versions=[{**VERSION, "additionalPrinterColumns": columns}]))
     await world.send("POST", WIDGETS, widget("w", size=1))

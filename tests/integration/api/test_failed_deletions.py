@@ -25,12 +25,12 @@ from tests.integration.api.world import World
 
 _WIDGET_DEFINITION = f"{DEFINITIONS}/widgets.example.com"
 
-# What the controller calls of the client, and what it does then: `update` or `delete`, the object's name.
+# A function of a call's verb (`update` or `delete`) and the object's name. Returns the error to raise; None to pass on.
 Fault = Callable[[str, str], Exception | None]
 
 
 class FaultyClient:
-    """A client whose calls fail as `fault` says. calls: the calls that were made."""
+    """The controller's client; `fault` decides which calls fail. calls: verb and name of each call so far."""
 
     def __init__(self, client: Client, fault: Fault) -> None:
         self._client = client
@@ -53,7 +53,7 @@ class FaultyClient:
 
 
 async def deletes(fault: Fault, names: tuple[str, ...]) -> FaultyClient:
-    """Delete a definition with objects of these names; return the controller's client when all of it is gone."""
+    """Delete a definition with objects of these names; return the controller's client when all of them are gone."""
     async with worlds.world() as world:
         types = CustomTypes(world.store, world.registry, ConversionWebhooks(WebhookClient()))
         client = FaultyClient(world.client, fault)
@@ -105,7 +105,7 @@ async def test_a_failed_removal_of_the_finalizer_is_tried_again(caplog: pytest.L
     assert "RuntimeError: broken" in caplog.text
 
 
-async def test_an_object_that_cannot_be_deleted_does_not_keep_the_others() -> None:
+async def test_an_object_that_cannot_be_deleted_does_not_delay_the_others() -> None:
     # More objects than the controller deletes at once. The first one can be deleted when the others are gone.
     names = tuple(f"n{number:02}" for number in range(45))
     left = set(names[1:])
@@ -127,7 +127,10 @@ def _held(name: str) -> Object:
 
 @contextlib.asynccontextmanager
 async def _left_objects() -> AsyncIterator[tuple[World, DefinitionController]]:
-    """Yield a store with an object whose definition was removed by force, while the controller was emptying it."""
+    """Yield a world whose store still has an object of a deleted definition.
+
+    A user removed the definition's finalizer while the controller was deleting the objects.
+    """
     async with worlds.world() as world:
         types = CustomTypes(world.store, world.registry, ConversionWebhooks(WebhookClient()))
         controller = DefinitionController(world.store, world.client, types.prepare)
@@ -164,10 +167,10 @@ async def test_a_live_definition_is_not_emptied_for_the_finalizer_in_its_manifes
         assert "Terminating" not in [one["type"] for one in conditions]
 
 
-async def test_a_definition_whose_names_another_one_has_goes_without_its_objects() -> None:
+async def test_a_definition_that_was_never_served_is_deleted_although_objects_are_left() -> None:
     async with _left_objects() as (world, _):
         await define(world, definition("others"))
-        # The kind is that of the other definition, so this one is never served.
+        # Both definitions have the same kind. The other one is the older, so this one is never served.
         assert (await world.send("POST", DEFINITIONS, definition())).status == 201
         await _condition(world, "NamesAccepted", "False")
         assert (await world.send("DELETE", _WIDGET_DEFINITION)).status == 200

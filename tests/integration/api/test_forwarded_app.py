@@ -77,7 +77,7 @@ class Client:
         return b"".join(message.get("body", b"") for message in self.messages)
 
 
-async def test_the_upstream_is_asked_and_its_answer_ends_when_it_breaks_off() -> None:
+async def test_a_response_that_the_upstream_breaks_off_ends() -> None:
     async def answer(writer: asyncio.StreamWriter) -> None:
         writer.write(_HEAD + b"5\r\nhello\r\n")
         await writer.drain()
@@ -102,7 +102,7 @@ async def test_an_upstream_that_does_not_answer() -> None:
     assert client.body == b"read" and not client.messages[-1]["more_body"]
 
 
-async def test_a_slow_client_stops_the_upstream_and_one_that_goes_ends_it() -> None:
+async def test_a_slow_client_pauses_the_upstream_and_a_disconnect_ends_it() -> None:
     """Until the client reads, no more of 64 MiB is sent than the sockets and the client's buffer hold."""
     stuck, finished = asyncio.Event(), asyncio.Event()
 
@@ -133,7 +133,7 @@ async def test_a_slow_client_stops_the_upstream_and_one_that_goes_ends_it() -> N
         ends[1].cancel()
 
 
-async def test_a_client_that_goes_before_the_head_ends_the_request() -> None:
+async def test_a_client_that_disconnects_before_the_head_ends_the_request() -> None:
     asked = asyncio.Event()
 
     async def answer(writer: asyncio.StreamWriter) -> None:

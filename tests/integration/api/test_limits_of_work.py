@@ -185,7 +185,7 @@ async def test_time_grows_no_faster_than_the_request() -> None:
                 # Any request takes about two milliseconds on a slow machine.
                 ratio = min(after) / (min(before) + 0.002)
                 await made.send("DELETE", f"{small[name].target}/fuzz")
-                # More than 5, as large requests use the processor's caches less well; quadratic growth would be 25.
+                # The limit is above 5: large requests use the processor's caches less well. Quadratic growth gives 25.
                 if ratio < 12:
                     break
             else:
@@ -251,7 +251,7 @@ async def test_only_one_of_two_replacements_of_a_large_object_wins() -> None:
         assert sorted(reply.status for reply in replies) == [200, 409, 409, 409]
 
 
-async def test_a_large_service_does_not_take_an_address_that_is_just_given_away() -> None:
+async def test_a_large_service_does_not_get_an_address_that_another_one_is_getting() -> None:
     async with world() as made:
         target = "/api/v1/namespaces/default/services"
         ports = [{"name": f"p{index}", "port": index + 1} for index in range(600)]
@@ -265,7 +265,7 @@ async def test_a_large_service_does_not_take_an_address_that_is_just_given_away(
         assert sorted(reply.status for reply in replies) == [201, 422, 422]
 
 
-async def test_a_large_object_is_not_made_in_a_namespace_that_goes_meanwhile() -> None:
+async def test_a_large_object_is_not_created_in_a_namespace_that_is_deleted_meanwhile() -> None:
     async with world() as made:
         await made.namespace("going")
         creating = asyncio.create_task(made.send("POST", "/api/v1/namespaces/going/configmaps", _large("big")))

@@ -21,7 +21,7 @@ async def test_memory_is_bounded_by_the_request_and_given_back() -> None:
         chosen = random.Random(_SEED).sample(chosen, 12)
         for shape in chosen:
             await made.send("POST", _MAPS, shape.body[:-1], shape.headers)
-        # The collections must look at all objects: with some exempted, memory of refused requests is found left.
+        # Collections must include all objects. If some were exempt, freed memory of refused requests would seem in use.
         gc.unfreeze()
         gc.collect()
         tracemalloc.start()

@@ -117,7 +117,7 @@ async def test_all_other_reads_are_left_to_the_application(target: str, headers:
         assert plainly(made, target, headers) is None
 
 
-async def test_a_type_that_is_served_otherwise_by_now_is_left_to_the_application() -> None:
+async def test_a_type_that_has_changed_meanwhile_is_left_to_the_application() -> None:
     async with world() as made:
         await _fill(made)
         reads = [find(made, target) for target in (_MAPS, f"{_MAPS}/m1")]

@@ -36,9 +36,10 @@ POD = {"namespace": "shop", "name": "web", "uid": "uid-1"}
 
 
 class Networks:
-    """This machine's network as a cluster's. error: raised when a socket is taken. wait: no socket is ready at once.
+    """Gives sockets of this machine, in place of those of pods' networks.
 
-    narrow: sockets have small buffers.
+    error: raised when a socket is requested. wait: whether no socket is available at once.
+    narrow: whether the sockets have small buffers.
     """
 
     def __init__(self) -> None:
@@ -216,7 +217,7 @@ async def test_reset_of_the_client_reaches_the_pod(session: PortForwardSession) 
         assert await ended == "a reset"
 
 
-async def test_connections_of_which_some_are_aborted_arrive_whole(session: PortForwardSession) -> None:
+async def test_aborted_connections_do_not_affect_others(session: PortForwardSession) -> None:
     await check_aborted_connections(session)
 
 
@@ -271,7 +272,7 @@ async def test_data_before_both_ends_close_arrive(session: PortForwardSession) -
         assert await got == sent
 
 
-async def test_connection_that_takes_its_time(session: PortForwardSession) -> None:
+async def test_connection_that_is_accepted_late(session: PortForwardSession) -> None:
     """A listener whose backlog is full accepts the connection after room is made."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         listener.setblocking(False)
@@ -352,7 +353,7 @@ async def test_frames_on_the_connection(networks: Networks) -> None:
         await raw.lost.wait()
 
 
-async def test_stream_for_the_client_alone_is_refused(networks: Networks, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unidirectional_stream_is_refused(networks: Networks, caplog: pytest.LogCaptureFixture) -> None:
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(serving(networks))
         pod = await stack.enter_async_context(listening(echo))
@@ -367,7 +368,7 @@ async def test_stream_for_the_client_alone_is_refused(networks: Networks, caplog
         assert not networks.taken and not caplog.records
 
 
-async def test_end_of_a_stream_ends_its_connecting(networks: Networks) -> None:
+async def test_reset_of_a_stream_cancels_its_connection_attempt(networks: Networks) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         full = [socket.socket() for _ in range(3)]
         for sock in full:
@@ -381,7 +382,7 @@ async def test_end_of_a_stream_ends_its_connecting(networks: Networks) -> None:
             assert networks.taken[0].fileno() >= 0
             raw.session.reset(stream)
             raw.flush()
-            # Much less than the timeout of connecting.
+            # This deadline is far below the timeout of connections.
             async with asyncio.timeout(5):
                 await until(lambda: networks.taken[0].fileno() < 0)
             assert networks.quota.held == 0
@@ -410,7 +411,7 @@ async def test_connections_to_a_namespace_are_limited(
         await until(lambda: networks.quota.held == 0)
 
 
-async def test_little_is_kept_for_a_client_that_does_not_open_its_windows(networks: Networks) -> None:
+async def test_little_is_buffered_for_a_client_that_does_not_open_its_windows(networks: Networks) -> None:
     async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while True:

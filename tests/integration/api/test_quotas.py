@@ -108,7 +108,7 @@ async def test_creations_during_counts_and_deletions_never_exceed_a_quota(made: 
     await until(lambda: status(made)["used"] == {"count/configmaps": there, "configmaps": there, "pods": "0"})
 
 
-async def test_objects_that_come_with_a_quota_are_counted(made: World) -> None:
+async def test_objects_that_are_created_beside_a_new_quota_are_counted(made: World) -> None:
     """A new quota limits nothing before its first count; the count includes objects that are created meanwhile."""
     quotas = [
         made.send("POST", f"{CORE}/resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {"secrets": "30"}}}),
@@ -131,14 +131,14 @@ async def test_a_creation_that_fails_after_its_charge_is_not_counted_for_good(ma
     names = [{**service, "metadata": {"name": name}} for name in "ab"]
     replies = await asyncio.gather(*(made.send("POST", f"{CORE}/services", one) for one in names))
     assert sorted(reply.status for reply in replies) == [201, 422]
-    # A failed creation of an existing object is not charged either.
+    # A creation of an object that exists already fails, too, and is not charged.
     again = await made.send("POST", f"{CORE}/services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 1}]}})
     assert again.status == 409
     await used(made, {"services": "1", "services.nodeports": "1"})
 
 
 class _Meeting(AdmissionPlugin):
-    """Holds the first write until the second arrives, so that both continue together, as after slow webhooks."""
+    """Holds the first write until the second one arrives. Both then continue together, as after slow webhooks."""
 
     name = "ValidatingAdmissionWebhook"
 
@@ -249,7 +249,7 @@ async def test_a_large_object_is_charged_too(made: World) -> None:
     assert sorted(reply.status for reply in replies) == [201, 403, 403]
 
 
-async def test_the_status_survives_a_restart_and_wrong_ones_are_mended(tmp_path: Path) -> None:
+async def test_the_status_survives_a_restart_and_a_wrong_status_is_corrected(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     async with world(path) as first:
         await limit(first, {"configmaps": "3"})

@@ -113,7 +113,7 @@ async def test_an_expired_continue_offers_a_fresh_one(made: World, age: str) -> 
     assert [one["metadata"]["name"] for one in last["items"]] == ["c", "kube-root-ca.crt"]
 
 
-async def test_a_version_of_the_future_is_waited_for(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_waits_for_a_future_version(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hatchway.cluster.api.operations.verbs._FUTURE_WAIT", 0.05)
     now = made.store.revision
     for target in ("configmaps", "configmaps/kube-root-ca.crt", "configmaps?watch=1"):
@@ -148,7 +148,7 @@ async def test_invalid_continue_tokens(made: World, token: str, why: str) -> Non
     assert reply.json["message"] == f"invalid continue token: continue key is not valid: {why}"
 
 
-async def test_continue_and_a_version_exclude_each_other(made: World) -> None:
+async def test_continue_and_resource_version_exclude_each_other(made: World) -> None:
     token = continue_token(rv=made.store.revision, start="/a")
     reply = await made.send("GET", f"{NS}/configmaps?resourceVersion=1&continue={token}")
     assert reply.json["message"] == "specifying resource version is not allowed when using continue"
@@ -166,7 +166,7 @@ async def test_continue_and_a_version_exclude_each_other(made: World) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-async def test_paths_of_nothing_are_plain_pages(made: World, target: str, method: str) -> None:
+async def test_unknown_paths_get_a_404_in_plain_text(made: World, target: str, method: str) -> None:
     reply = await made.send(method, target)
     assert (reply.status, reply.body) == (404, b"404 page not found\n")
     assert reply.header("content-type") == "text/plain; charset=utf-8"
@@ -174,7 +174,7 @@ async def test_paths_of_nothing_are_plain_pages(made: World, target: str, method
 
 
 @pytest.mark.parametrize("token", ["x", "e30", "bnVsbA", "eyJydiI6IngiLCJzdGFydCI6ImEifQ", "%ff", "W10"])
-async def test_continue_tokens_that_are_none(made: World, token: str) -> None:
+async def test_malformed_continue_tokens(made: World, token: str) -> None:
     assert (await made.send("GET", f"{NS}/configmaps?limit=1&continue={token}")).status == 400
 
 
@@ -212,7 +212,7 @@ async def test_watch_from_a_version(made: World) -> None:
         assert int(deleted["object"]["metadata"]["resourceVersion"]) == made.store.revision
 
 
-async def test_watch_without_a_version_begins_with_what_is_there(made: World) -> None:
+async def test_watch_without_a_version_begins_with_the_existing_objects(made: World) -> None:
     for query in ("watch=1", "watch=1&resourceVersion=0"):
         async with made.watch(f"{NS}/configmaps?{query}") as events:
             assert await event(events) == ("ADDED", "kube-root-ca.crt")
@@ -321,7 +321,7 @@ async def test_events_come_in_order_whether_they_are_written_at_once_or_by_the_t
     assert {True, False} <= set(at_once)
 
 
-async def test_a_watch_from_before_the_history_expires(made: World) -> None:
+async def test_a_watch_from_before_the_history_gets_expired(made: World) -> None:
     made.store._histories["configmaps"] = History(made.store.revision, 8)
     old = await made.send("GET", f"{NS}/configmaps?watch=1&resourceVersion={made.store.revision - 1}")
     assert old.status == 200

@@ -150,7 +150,7 @@ def test_invalid_values_in_the_status_of_a_pod(status: dict[str, Any], field: st
         ({"dnsPolicy": "None"}, "spec.dnsConfig", "must provide `dnsConfig`"),
     ],
 )
-def test_addresses_that_become_lines_of_a_pods_files(spec: dict[str, Any], field: str, words: str) -> None:
+def test_addresses_that_are_written_to_files_of_a_pod(spec: dict[str, Any], field: str, words: str) -> None:
     async def run() -> None:
         async with world() as found:
             pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], **spec}}

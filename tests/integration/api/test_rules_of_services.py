@@ -150,14 +150,14 @@ async def put(made: World, name: str = "s", **spec: Any) -> dict[str, Any]:
 
 
 async def is_free(made: World, number: int) -> bool:
-    """Return True if another Service may have a node port; the test's Service is deleted at once."""
+    """Return True if a new Service can get this node port. The Service that tries it is deleted at once."""
     reply = await create(made, "probe", type="NodePort", ports=[{"port": 80, "nodePort": number}])
     if reply.status == 201:
         await made.send("DELETE", f"{SERVICES}/probe")
     return reply.status == 201
 
 
-async def test_node_ports_of_a_load_balancer_are_given_back_when_they_are_removed(made: World) -> None:
+async def test_removed_node_ports_of_a_load_balancer_are_released(made: World) -> None:
     first = (await create(made, type="LoadBalancer")).json["spec"]["ports"][0]["nodePort"]
     # Ports that were allocated are kept when allocation is switched off.
     kept = await change(made, {"allocateLoadBalancerNodePorts": False})
@@ -201,7 +201,7 @@ async def test_a_port_keeps_its_node_port_by_its_name(made: World) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ClusterIP", "ExternalName"])
-async def test_a_type_without_node_ports_gives_them_back(made: World, kind: str) -> None:
+async def test_node_ports_are_released_when_the_type_has_none(made: World, kind: str) -> None:
     made_spec = (await create(made, type="LoadBalancer", externalTrafficPolicy="Local")).json["spec"]
     number, health = made_spec["ports"][0]["nodePort"], made_spec["healthCheckNodePort"]
     more = {"externalName": "db.example"} if kind == "ExternalName" else {}
@@ -227,7 +227,7 @@ async def test_a_type_without_node_ports_gives_them_back(made: World, kind: str)
     assert (back["ipFamilies"], back["ipFamilyPolicy"]) == (["IPv4"], "SingleStack")
 
 
-async def test_a_new_node_port_is_no_reason_to_drop_them(made: World) -> None:
+async def test_a_new_node_port_is_refused_when_the_type_has_none(made: World) -> None:
     await create(made, type="NodePort", ports=[{"port": 80, "nodePort": 30100}])
     refused = await change(made, {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": 30101}]})
     assert refused.status == 422
@@ -245,7 +245,7 @@ async def test_a_number_belongs_to_one_service_whatever_the_protocol(made: World
     assert (await change(made, {"ports": both})).status == 200
 
 
-async def test_a_port_that_becomes_external_gets_a_number_of_its_own(made: World) -> None:
+async def test_each_port_of_a_service_that_becomes_external_gets_another_number(made: World) -> None:
     ports = [{"name": protocol.lower(), "port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     await create(made, ports=ports)
     found = (await change(made, {"type": "NodePort"})).json["spec"]["ports"]
@@ -253,7 +253,7 @@ async def test_a_port_that_becomes_external_gets_a_number_of_its_own(made: World
     assert found[0]["nodePort"] != found[1]["nodePort"]
 
 
-async def test_a_health_check_port_is_no_ports_node_port(made: World) -> None:
+async def test_a_health_check_port_is_not_a_node_port_of_a_port(made: World) -> None:
     health = (await create(made, type="LoadBalancer", externalTrafficPolicy="Local")).json["spec"][
         "healthCheckNodePort"
     ]

@@ -1,4 +1,4 @@
-"""PriorityClasses and RuntimeClasses, and what admission makes of them in pods (beside the recordings)."""
+"""PriorityClasses and RuntimeClasses, and the fields of pods that admission sets from them."""
 
 from __future__ import annotations
 

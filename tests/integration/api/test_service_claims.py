@@ -53,10 +53,10 @@ async def step(made: World, random_: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_nothing_is_given_out_twice(seed: int) -> None:
+async def test_no_address_or_node_port_is_allocated_twice(seed: int) -> None:
     random_ = random.Random(seed)
     async with world() as made:
-        # The index is built at the first Service, so that it must follow all later changes.
+        # The index of addresses is built at the first Service. From then on it must follow all changes.
         await made.client.create("services", service("first"))
         for _ in range(25):
             await asyncio.gather(*(step(made, random_) for _ in range(8)))

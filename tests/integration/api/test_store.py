@@ -56,7 +56,7 @@ async def test_readers_see_only_what_is_committed() -> None:
     heard: list[tuple[str, Any, Any]] = []
     stop = store.subscribe("configmaps", lambda *event: heard.append(event))
     writing = asyncio.ensure_future(store.create("configmaps", config_map("one")))
-    await asyncio.sleep(0)  # The write is under way; its thread cannot have reported the end yet.
+    await asyncio.sleep(0)  # The write has begun; its thread cannot have reported its end yet.
     assert store.get("configmaps", "ns", "one") is None
     assert store.latest("configmaps", "ns", "one") is not None
     assert not heard
@@ -91,7 +91,7 @@ async def test_conflicts_are_seen_before_they_are_committed() -> None:
     await store.close()
 
 
-async def test_deleting_and_making_again_in_one_breath() -> None:
+async def test_an_object_is_deleted_and_created_again_in_one_turn() -> None:
     store = Store.open(None)
     obj = await store.create("configmaps", config_map("one"))
     steps = [asyncio.ensure_future(store.delete("configmaps", obj))]
@@ -210,7 +210,7 @@ async def test_old_versions_expire(tmp_path: Path) -> None:
     await again.close()
 
 
-async def test_close_finishes_what_is_under_way_and_refuses_the_rest(tmp_path: Path) -> None:
+async def test_close_finishes_running_writes_and_refuses_new_ones(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "s")
     writes = [asyncio.ensure_future(store.create("configmaps", config_map(str(number)))) for number in range(20)]
     await asyncio.sleep(0)
@@ -224,7 +224,7 @@ async def test_close_finishes_what_is_under_way_and_refuses_the_rest(tmp_path: P
 
 
 @pytest.mark.parametrize("content", [b"this is no database, but long enough to be read as one" * 40, None])
-def test_files_that_are_no_store(tmp_path: Path, content: bytes | None) -> None:
+def test_files_that_are_not_a_store_are_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "s"
     if content is None:
         connection = sqlite3.connect(path)

@@ -98,7 +98,7 @@ async def test_concurrent_patches_all_count(made: World) -> None:
     assert len(stored["data"]) == 20
 
 
-async def test_of_concurrent_updates_from_one_version_one_wins(made: World) -> None:
+async def test_only_one_of_concurrent_updates_from_one_version_succeeds(made: World) -> None:
     obj = (await made.send("POST", f"{NS}/configmaps", {"metadata": {"name": "a"}})).json
     replies = await asyncio.gather(
         *(made.send("PUT", f"{NS}/configmaps/a", {**obj, "data": {"n": str(number)}}) for number in range(5))
@@ -139,7 +139,7 @@ async def test_quality_of_service(made: World, limits: Any, requests: Any, wante
     assert (await made.send("POST", f"{NS}/pods", sent)).json["status"]["qosClass"] == wanted
 
 
-async def test_of_a_pod_little_may_change(made: World) -> None:
+async def test_few_fields_of_a_pod_may_change(made: World) -> None:
     await made.send("POST", f"{NS}/pods", pod())
 
     async def change(spec: dict[str, Any]) -> Reply:
@@ -172,7 +172,7 @@ async def test_binding(made: World) -> None:
     assert "non-empty .spec.schedulingGates" in refused(await bind(made, name="gated"), 409, "Conflict")
 
 
-async def test_pods_on_nodes_go_gracefully_others_at_once(made: World) -> None:
+async def test_pods_on_nodes_are_deleted_gracefully_and_others_at_once(made: World) -> None:
     await made.send("POST", f"{NS}/pods", pod())
     assert (await made.send("DELETE", f"{NS}/pods/p")).json["metadata"]["deletionGracePeriodSeconds"] == 0
     assert made.store.list("pods") == []
@@ -261,7 +261,7 @@ async def test_the_end_of_a_namespace(made: World) -> None:
     refused(await made.send("DELETE", "/api/v1/namespaces/kube-system"), 403, "Forbidden")
 
 
-async def test_service_addresses_are_given_once(made: World) -> None:
+async def test_service_addresses_are_allocated_once(made: World) -> None:
     sent = [
         {"metadata": {"name": f"s{number}"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}}
         for number in range(30)

@@ -28,7 +28,7 @@ KINDS = {"mutating": "MutatingWebhookConfiguration", "validating": "ValidatingWe
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/{}webhookconfigurations"
 RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}
 
-# A function from the request of a review to the `response` of an AdmissionReview, or to a whole HTTP body.
+# Gets the `request` of a review. Returns the `response` of the AdmissionReview, bytes to send unchanged, or None.
 Handler = Callable[[dict[str, Any]], Any]
 
 
@@ -39,10 +39,10 @@ def patch(*operations: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 class WebhookServer:
-    """Answers each review by the handler for its path; records the requests of all reviews.
+    """Calls the handler for the path of each review, and sends its result; records the requests of all reviews.
 
-    A handler returns the `response`, to which the uid is added; bytes, a whole HTTP message, are sent unchanged;
-    after None nothing is sent.
+    A handler returns the `response` of the review (the server adds the uid), or bytes: a whole HTTP message, which is
+    sent unchanged. If a handler returns None, nothing is sent.
     """
 
     def __init__(self) -> None:

@@ -115,8 +115,9 @@ class World:
     ) -> AsyncIterator[asyncio.Queue[Any]]:
         """Watch during a block; yield a queue of the events. The client disconnects when the block ends.
 
-        full: the connection supports immediate writes, except while this returns True; None for one without them.
-        at_once: for each chunk, True is appended if it was written immediately, and False otherwise.
+        full: returns whether the simulated connection can write nothing immediately at present; None for a connection
+            that never writes immediately.
+        at_once: a list that gets True for each chunk that was written immediately, and False for each other chunk.
         """
         events: asyncio.Queue[Any] = asyncio.Queue()
         left = asyncio.Event()
