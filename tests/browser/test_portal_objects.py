@@ -131,7 +131,9 @@ def test_containers_and_the_run_before(door: Door, talker: str, page: Page) -> N
     page.wait_for_selector("#log >> text=prepared")
 
 
-def test_a_log_continues_after_a_lost_connection_without_duplicate_lines(cluster: Cluster, talker: str, page: Page) -> None:
+def test_a_log_continues_after_a_lost_connection_without_duplicate_lines(
+    cluster: Cluster, talker: str, page: Page
+) -> None:
     with door_of(cluster) as door:
         page.goto(url_of(door, talker, "logs"))
         page.wait_for_selector("#how-text >> text=Live")

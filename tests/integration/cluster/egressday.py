@@ -1,6 +1,6 @@
 """Run a cluster in the simulated host of `network/pretendhost.py`: python egressday.py DIRECTORY TOOL.
 
-What pods reached is written to DIRECTORY/result.json.
+Pods try to reach names and addresses; the results are written to DIRECTORY/result.json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.integration.network.egress import CLIENT
 
 BIN = Path(sys.executable).parent
 FAR, WEB = "192.0.2.1", "203.0.113.5"
-# The pods: without a policy, with a policy, with this machine's resolver, in its node's network.
+# Pods without a network policy, with one, with this machine's resolver, and in the network of its node.
 PODS: dict[str, dict[str, Any]] = {
     "free": {},
     "bound": {},

@@ -11,7 +11,7 @@ from tests.conftest import Cluster, find_kubectl
 
 @contextlib.contextmanager
 def kubectl_proxy(cluster: Cluster) -> Iterator[str]:
-    """Run it on a free port; yield its base URL."""
+    """Run `kubectl proxy` on a free port; yield its base URL."""
     with subprocess.Popen(
         [find_kubectl(), "--kubeconfig", cluster.kubeconfig, "proxy", "--port=0"], stdout=subprocess.PIPE, text=True
     ) as process:

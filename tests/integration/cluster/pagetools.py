@@ -13,7 +13,7 @@ from tests.conftest import Cluster
 
 
 def curl(*arguments: str, check: bool = True) -> str:
-    """Return the output of curl; skip the test if there is none. check: fail if curl fails; otherwise return ""."""
+    """Return the output of curl; skip the test if curl is not installed. check: if False, return "" when curl fails."""
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
     command = ["curl", "-sS", "--noproxy", "*", "--max-time", "20", *arguments]

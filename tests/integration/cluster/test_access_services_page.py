@@ -21,7 +21,7 @@ from tests.integration.cluster.pagetools import curl, serving, shown_addresses
 
 NS = "access-page"
 ELASTIC = "/api/v1/namespaces/kube-system/services/elasticsearch-logging/proxy"
-# The fields of the page's example of `_cluster/health`, with the type of each.
+# The fields that the page shows in the response of `_cluster/health`, and their types.
 HEALTH = {
     "cluster_name": str,
     "status": str,
@@ -115,7 +115,7 @@ def test_a_load_balancer_is_a_public_address(page: Cluster) -> None:
     wait_for(lambda: answering(f"{address}:8888") == set(pods(page)))
 
 
-def test_exposure_tells_to_whom_a_service_is_exposed(page: Cluster) -> None:
+def test_exposure_shows_who_can_reach_a_service(page: Cluster) -> None:
     page.kubectl(
         "expose", "deployment", "web", "-n", NS, "--type=NodePort", "--name=judged", "--port=80", "--target-port=8080"
     )
@@ -137,7 +137,7 @@ def _context(page: Cluster) -> tuple[str, str]:
     return ("--kubeconfig", str(page.kubeconfig))
 
 
-def test_one_pod_of_many_by_a_label_of_its_own(page: Cluster) -> None:
+def test_one_replica_is_exposed_by_a_label_of_its_own(page: Cluster) -> None:
     chosen, *_ = pods(page)
     page.kubectl("label", "pod", chosen, "-n", NS, "debug=this-one")
     page.kubectl(
@@ -147,13 +147,13 @@ def test_one_pod_of_many_by_a_label_of_its_own(page: Cluster) -> None:
     number = page.kubectl("get", "svc", "only-this", "-n", NS, "-o", "jsonpath={.spec.ports[0].nodePort}")
     wait_for(lambda: curl(f"http://127.0.0.1:{number}/", check=False))
     assert answering(f"127.0.0.1:{number}") == {chosen}
-    # The labelled pod is still a replica: it stays an endpoint of the Service of all pods.
+    # The labelled pod is still an endpoint of the Service `web`, which has all replicas.
     slices = page.kubectl("get", "endpointslices", "-n", NS, "-l", "kubernetes.io/service-name=web", "-o", "json")
     named = [end["targetRef"]["name"] for one in json.loads(slices)["items"] for end in one["endpoints"]]
     assert sorted(named) == pods(page)
 
 
-def test_one_pod_of_many_in_one_step(page: Cluster) -> None:
+def test_one_replica_is_exposed_by_one_command(page: Cluster) -> None:
     chosen = pods(page)[-1]
     target = (f"pod/{chosen}", "-n", NS, *_context(page))
     page.hatchway("expose", *target, "--only", "--port", "80", "--target-port", "8080", "--type", "NodePort")
@@ -297,7 +297,7 @@ def test_applications_that_know_no_prefix_work_at_the_proxy_verb(page: Cluster) 
     assert f'src="{prefix}/app.js"' in shown
 
 
-def test_programs_that_speak_no_http_get_a_local_port(page: Cluster) -> None:
+def test_programs_that_do_not_use_http_get_a_local_port(page: Cluster) -> None:
     command = [str(BIN / "hatchway"), "forward", "svc/web", "0:80", "-n", NS, *_context(page)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None

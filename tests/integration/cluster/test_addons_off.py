@@ -52,7 +52,7 @@ def test_without_dns_pods_have_this_machines_resolvers(small: Cluster) -> None:
     assert "10.96.0.10" not in said and "cluster.local" not in said
     host = [line for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver")][:3]
     if host and json.loads(small.hatchway("status", "-o", "json").stdout)["egress"]["tool"]:
-        # This address of the host answers the pods' DNS queries.
+        # With egress, the pods' DNS queries are sent to this address, where the host answers them.
         host = [f"nameserver {plan.HOST_NAMESERVER}"]
     assert [line for line in said.splitlines() if line.startswith("nameserver")] == [
         " ".join(one.split()) for one in host

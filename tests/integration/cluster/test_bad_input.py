@@ -1,7 +1,7 @@
 """Hostile and careless clients against a running cluster, on raw TLS sockets.
 
 Each request gets an HTTP response with a `Status` that says why, or the connection is closed. The server's
-log shows no traceback, and after all clients have disconnected it holds no more descriptors than before.
+log shows no traceback, and after all clients have disconnected the server has no more descriptors open than before.
 """
 
 from __future__ import annotations
@@ -279,13 +279,13 @@ def test_pipelining_keeps_the_order(target: Target) -> None:
 def test_a_half_closed_client_does_not_hang(target: Target) -> None:
     with Raw(target) as client:
         client.send(target.head("GET", "/version"))
-        # This shuts TCP down below TLS: no answer can be read here any more, but the end of the connection can.
+        # TCP is shut down below TLS, so the client cannot read the answer; it only sees the end of the connection.
         client.sock.shutdown(socket.SHUT_WR)
         assert client.closed()
 
 
 def test_clients_that_abort(target: Target) -> None:
-    """They abort in the middle of a head, a body, a response or a TLS handshake."""
+    """Clients abort in the middle of a head, a body, a response or a TLS handshake."""
     for data in (
         b"GET /rea",
         target.head("POST", MAPS, "Content-Type: application/json", "Content-Length: 1000") + b"{",
@@ -336,7 +336,7 @@ def test_a_watch_whose_client_never_reads_is_bounded(target: Target) -> None:
                 writer.send(target.head("PATCH", f"{MAPS}/unread", *fields) + body)
                 answer = writer.answer()
                 assert answer is not None and answer.status == 200
-        # 60 MB were written; the server keeps only its history, which is bounded, and some buffers.
+        # 60 MB were written. The server may keep only its bounded history and some buffers.
         assert target.resident() < before + 48 * 1024 * 1024
         assert target.ask("GET", "/readyz").status == 200
     assert target.ask("DELETE", f"{MAPS}/unread").status == 200
@@ -419,7 +419,7 @@ MAP_BOMB = b"a0: &a0 {k: v}\n" + b"".join(
     ],
     ids=range(56),
 )
-def test_bodies_that_are_no_config_map(target: Target, body: bytes, content_type: str) -> None:
+def test_bodies_that_are_not_a_config_map(target: Target, body: bytes, content_type: str) -> None:
     answer = target.ask("POST", MAPS, body, content_type)
     assert answer.status in (400, 413, 415, 422), answer
     assert len(answer.message) < 100_000
@@ -474,7 +474,7 @@ def test_bodies_that_are_no_config_map(target: Target, body: bytes, content_type
     ],
     ids=range(36),
 )  # fmt: skip
-def test_patches_that_make_no_config_map(target: Target, body: bytes, content_type: str) -> None:
+def test_patches_whose_result_is_not_a_config_map(target: Target, body: bytes, content_type: str) -> None:
     # Every cluster has this object.
     answer = target.ask("PATCH", f"{MAPS}/kube-root-ca.crt?dryRun=All", body, content_type)
     assert answer.status in (400, 413, 415, 422) or (answer.status == 200 and content_type == JSON_PATCH), answer

@@ -292,7 +292,7 @@ def test_a_name_that_no_cluster_has(cluster: Cluster, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command", [["url", "web"], ["url", "web", "--all"], ["info"], ["ls"], ["proxy", "--port", "0"]]
 )
-def test_without_a_cluster_the_reason_is_said_once(command: list[str], tmp_path: Path) -> None:
+def test_without_a_cluster_the_reason_is_printed_once(command: list[str], tmp_path: Path) -> None:
     done = run(*command, KUBECONFIG=str(tmp_path / "none"))
     assert done.returncode == 1
     assert done.stdout == ""
@@ -302,7 +302,7 @@ def test_without_a_cluster_the_reason_is_said_once(command: list[str], tmp_path:
     )
 
 
-def test_one_of_several_ports(cluster: Cluster) -> None:
+def test_urls_of_a_service_with_several_ports(cluster: Cluster) -> None:
     ports = [("http", 80, "TCP"), ("metrics", 9090, "TCP"), ("secure", 8443, "TCP"), ("dns", 53, "UDP")]
     spec = {"ports": [{"name": name, "port": port, "protocol": protocol} for name, port, protocol in ports]}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "several"}, "spec": spec}
@@ -329,6 +329,6 @@ def test_one_of_several_ports(cluster: Cluster) -> None:
     ]
     listed = json.loads(cluster.hatchway("url", "several", "--all", "-o", "json").stdout)
     assert [item["port"] for item in listed] == ["http", "metrics", "secure"]
-    # For a Service with one address, the output is a list of one item.
+    # If the argument names a port, the output is a list with one item.
     assert len(json.loads(cluster.hatchway("url", "several:http", "--all", "-o", "json").stdout)) == 1
     cluster.kubectl("delete", "service", "several")

@@ -1,7 +1,7 @@
 """Every recorded exchange against a running cluster: HTTPS, tokens, RBAC, controllers, and backends in real pods.
 
-The objects are those in the README of tests/conformance. Services find their pods by selectors, so that the replayed
-state was made by the scheduler, the kubelets and the EndpointSlice controller.
+The README of tests/conformance lists the objects. The Services have selectors, so the scheduler, the kubelets and the
+EndpointSlice controller bring about the state that was recorded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ PODS = {"b10": [("b10", 8080), ("b10alt", 8081), ("b10tls", 8443)], "b11": [("b1
 TLS_PORT = 8443
 BACKEND = Path(replay.__file__).with_name("backend.py")
 
-# Differences, because the recorded cluster had fewer controllers: id -> (reason, changes for `rest.compare`).
+# Exchanges that differ because the recorded cluster had fewer controllers: id -> (reason, changes for
+# `rest.compare`).
 _KUBELET = "what the scheduler and the kubelet have done by then"
 LIVE: dict[str, tuple[str, dict[str, Any]]] = {
     "109": ("there are nodes here", {"body": None}),
@@ -43,7 +44,7 @@ LIVE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def containers(name: str) -> list[Object]:
-    """Return containers. They declare no ports, as in the recording: the proxy verb would choose the first port."""
+    """Return the containers of a pod. As in the recording, they declare no ports, which the proxy verb would use."""
     found = []
     for backend, port in PODS[name]:
         command = ["python3", "-u", "/backend/backend.py", backend, "$(HATCHWAY_POD_IP)", str(port)]
@@ -77,7 +78,7 @@ def pod(namespace: str, name: str, labels: dict[str, str]) -> Object:
 
 
 def selected(slices: list[Object]) -> list[str]:
-    """Return the pods that a Service can select; none if no selector would give its endpoints."""
+    """Return the names of the pods in the slices of a Service; [] if no selector could give these endpoints."""
     found = []
     for one in slices:
         for endpoint in one["endpoints"]:

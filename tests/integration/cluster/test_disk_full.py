@@ -75,7 +75,7 @@ def small(make_cluster: MakeCluster) -> Iterator[Small]:
         pytest.skip("no file system can be made here")
     made = Small(make_cluster("full", up=False))
     yield made
-    # It ends as usual, although its disk was full.
+    # The cluster ends without an error, although its disk was full.
     assert made.close() == 0
 
 

@@ -134,7 +134,7 @@ def test_kubectl_get_raw_and_a_client_certificate(cluster: Cluster) -> None:
     assert json.loads(answer)["timed_out"] is False
 
 
-def test_basic_authentication_is_off_until_it_is_asked_for(cluster: Cluster) -> None:
+def test_basic_authentication_is_off_until_a_password_is_set(cluster: Cluster) -> None:
     path = ELASTIC.format("elasticsearch-logging") + "/_cluster/health"
     header = {"Authorization": "Basic " + base64.b64encode(b"ada:lovelace").decode()}
     assert cluster.get(path, token=None, headers=header).status == 401

@@ -51,7 +51,7 @@ def ending(make_cluster: MakeCluster) -> Cluster:
     return make_cluster("ending", "--no-addons", "--nodes", "1")
 
 
-def test_pods_end_as_they_were_promised(ending: Cluster) -> None:
+def test_pods_get_their_grace_period(ending: Cluster) -> None:
     """Pods get SIGTERM and their grace period; preStop hooks run; programs without a SIGTERM handler end at once."""
     stop = {"lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "sleep 1; echo hook > /proc/1/fd/1"]}}}}
     patient = "trap 'sleep 1.5; echo in time; exit' TERM; while :; do sleep 0.1; done"
@@ -72,7 +72,7 @@ def test_pods_end_as_they_were_promised(ending: Cluster) -> None:
         ending.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
     wait_for(lambda: "deleted" not in ending.kubectl("get", "pods", "-o", "name"))
     if not ending.run["limits"]:
-        # Without a private network a hook cannot write to its container's output.
+        # Not on loopback, where a hook cannot write to its container's output.
         assert "hook" in log(ending, "hooked")
     ending.hatchway("down", "--delete")
 

@@ -34,10 +34,11 @@ def test_pods_reach_other_networks_by_name(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "result.json").read_text())
-    # By name; by address; a Service; this machine's search domain; an ExternalName Service; a long answer (TCP).
+    # In the order of `egressday.day`: by name; by address; a Service; this machine's search domain; an ExternalName
+    # Service; a long DNS answer (TCP); a name that does not exist.
     assert found["free"] == [HOST, HOST, ["10.96.0.1"], [WEB], [WEB], 200, "gai -2"]
     assert found["bound"] == [HOST, "ECONNREFUSED", "EHOSTUNREACH"]
-    # This machine's resolver knows no name of the cluster.
+    # This machine's resolver does not resolve names of the cluster.
     assert found["plain"] == [HOST, "gai -2"]
     assert found["on-node"] == [HOST]
     assert found["resolv"]["free"].splitlines() == [

@@ -32,7 +32,7 @@ def waiting(lazy: Cluster) -> Cluster:
     lazy.kubectl("-n", "kube-system", "scale", "deployment/prometheus", "--replicas=0")
     lazy.kubectl("-n", "kube-system", "annotate", "--overwrite", "deployment/prometheus", f"{ANNOTATION}=true")
     wait_for(lambda: state_of(lazy, "prometheus") == "waiting" and not pods_of(lazy, "prometheus"))
-    # The service proxy learns of the annotation by a separate watch.
+    # The service proxy sees the annotation by another watch.
     wait_for(lambda: lazy.get(f"{SERVICES}/prometheus").json["metadata"]["annotations"][ANNOTATION] == "waiting")
     return lazy
 
@@ -95,10 +95,10 @@ def test_the_proxy_verb_starts_the_add_on(lazy: Cluster) -> None:
     assert run_python(lazy, "print('written before the first use')") == "written before the first use\n"
     answer = lazy.get(f"{SERVICES}/https:elasticsearch-logging:/proxy/_cluster/health")
     assert (answer.status, answer.json["status"]) == (200, "green")
-    # The log files still have lines from before the start, of a pod that is deleted.
+    # The add-on also finds lines that were written before its start, by a pod that is deleted now.
     search = f"{SERVICES}/elasticsearch-logging/proxy/_search?q=log:%22before%20the%20first%20use%22"
     wait_for(lambda: lazy.get(search).json["hits"]["total"]["value"] == 1)
-    # The second Service leads to the same program.
+    # The Service `kibana-logging` leads to the same program.
     assert "<html" in lazy.get(f"{SERVICES}/kibana-logging/proxy/").text
     wait_for(lambda: state_of(lazy, "elasticsearch-logging") == state_of(lazy, "kibana-logging") == "")
     deployment = lazy.get("/apis/apps/v1/namespaces/kube-system/deployments/elasticsearch-logging").json

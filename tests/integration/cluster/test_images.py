@@ -57,7 +57,7 @@ def messages(cluster: Cluster, pod: str) -> list[tuple[str, str]]:
     return [(event["reason"], event["message"]) for event in json.loads(found)["items"]]
 
 
-def test_a_loaded_image_is_run_and_looked_into(kube: Cluster, root: Path, tmp_path: Path) -> None:
+def test_a_loaded_image_runs_and_its_files_are_visible(kube: Cluster, root: Path, tmp_path: Path) -> None:
     archive = oci_archive(tmp_path / "web.tar", image("loaded:1", root, User="web"))
     kube.hatchway("image", "load", "--state-dir", str(kube.base), str(archive))
     kubectl(kube, "create", "deployment", "web", "--image=loaded:1", "--replicas=2")
@@ -191,7 +191,7 @@ def test_a_private_image_is_pulled_with_the_pods_secret(kube: Cluster, root: Pat
         assert any(text.startswith(f'Successfully pulled image "{name}" in ') for _, text in told)
         assert any(reason == "FailedToRetrieveImagePullSecret" and "(missing)" in text for reason, text in told)
         assert "blue in /tmp" in kubectl(kube, "logs", "private")
-        # Now that it is on the node, it is still only for pods with the Secret.
+        # The image is on the node now, but only pods with the Secret may use it.
         kubectl(kube, "run", "again", f"--image={name}", f"--overrides={json.dumps(overrides)}")
         kubectl(kube, "wait", "pod/again", "--for=condition=Ready", "--timeout=60s")
         present = f'Container image "{name}" already present on machine and can be accessed by the pod'

@@ -85,7 +85,7 @@ def test_a_killed_container_is_started_again(cluster: Cluster) -> None:
 
 
 def agents(cluster: Cluster) -> list[int]:
-    """Return the node agent's process id, if it runs. Without a private network it is the network's only process."""
+    """Return the process ids of the cluster's node agents: one while it runs, none otherwise."""
     lines, run = dict(command_lines()), cluster.run
     return [
         pid
@@ -117,7 +117,7 @@ def test_a_killed_node_agent_is_started_again_and_its_pods_with_it(killed: Clust
     assert json.loads(killed.hatchway("status", "-o", "json").stdout)["ready"]
 
 
-def test_a_node_agent_that_cannot_live_ends_its_cluster_which_says_why(killed: Cluster) -> None:
+def test_a_node_agent_that_is_killed_repeatedly_ends_the_cluster_with_a_reason(killed: Cluster) -> None:
     killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
 
     def ended() -> bool:
@@ -125,12 +125,12 @@ def test_a_node_agent_that_cannot_live_ends_its_cluster_which_says_why(killed: C
             for agent in agents(killed):
                 os.kill(agent, signal.SIGKILL)
         except (FileNotFoundError, ProcessLookupError):
-            # run.json is deleted, or its process has ended.
+            # The cluster has deleted run.json, or the agent has ended.
             pass
         return not running(killed)
 
     wait_for(ended)
-    # It writes its last lines of log after it no longer counts as running.
+    # The control plane still writes the last lines of its log when the cluster no longer counts as running.
     wait_for(lambda: not processes(killed))
     said = (killed.state / "server.log").read_text()
     assert "the cluster cannot go on: the node agent was killed by signal 9" in said, said
@@ -140,14 +140,14 @@ def test_a_node_agent_that_cannot_live_ends_its_cluster_which_says_why(killed: C
     assert json.loads(killed.hatchway("status", "-o", "json").stdout)["ready"]
 
 
-def test_without_its_network_a_cluster_ends_and_says_why(killed: Cluster) -> None:
+def test_a_cluster_whose_network_is_killed_ends_with_a_reason(killed: Cluster) -> None:
     killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
     if killed.run["limits"]:
         pytest.skip("on loopback there is none")
     run_pod(killed, "kept")
     os.kill(killed.run["network_pid"], signal.SIGKILL)
     wait_for(lambda: not running(killed))
-    # The last line is written after everything was removed.
+    # The last line of the log is written after all parts of the cluster have ended.
     wait_for(lambda: "the cluster cannot go on: " in (killed.state / "server.log").read_text())
     assert "killed" not in killed.kubeconfig.read_text()
     assert killed.hatchway("status", check=False).returncode == 3
@@ -159,7 +159,7 @@ def test_without_its_network_a_cluster_ends_and_says_why(killed: Cluster) -> Non
 
 
 @pytest.mark.parametrize("detached", [True, False])
-def test_the_command_is_killed_while_the_cluster_starts(killed: Cluster, detached: bool) -> None:
+def test_killing_the_command_while_the_cluster_starts(killed: Cluster, detached: bool) -> None:
     command = start(killed, *(["--detach"] if detached else []))
     wait_for(lambda: running(killed))
     command.kill()
@@ -173,7 +173,7 @@ def test_the_command_is_killed_while_the_cluster_starts(killed: Cluster, detache
     wait_for(lambda: not running(killed) and not processes(killed))
 
 
-def test_one_of_two_that_start_together_wins(killed: Cluster) -> None:
+def test_of_two_starts_at_once_only_one_creates_the_cluster(killed: Cluster) -> None:
     both = [start(killed, "--detach") for _ in range(2)]
     said = [command.communicate(timeout=60)[0] for command in both]
     codes = [command.returncode for command in both]
@@ -185,8 +185,8 @@ def test_one_of_two_that_start_together_wins(killed: Cluster) -> None:
     assert sum("-m hatchway.cluster /" in line for line in processes(killed)) == 1
 
 
-def test_a_process_that_has_a_stale_id_is_not_killed(killed: Cluster) -> None:
-    """The files of a killed cluster name a process id that another program may have now."""
+def test_another_process_with_a_stale_process_id_is_not_killed(killed: Cluster) -> None:
+    """The process ids in the files of a killed cluster may belong to other programs now."""
     bystander = subprocess.Popen(["sleep", "1000"])
     try:
         killed.state.mkdir(mode=0o700)
@@ -203,7 +203,7 @@ def test_a_process_that_has_a_stale_id_is_not_killed(killed: Cluster) -> None:
         bystander.wait()
 
 
-def test_a_cluster_that_was_frozen_goes_on(killed: Cluster) -> None:
+def test_a_cluster_continues_after_sigstop_and_sigcont(killed: Cluster) -> None:
     killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
     run_pod(killed, "before")
     control_plane = killed.run["pid"]

@@ -51,7 +51,7 @@ def kubectl(cluster: Cluster) -> Iterator[NamespacedKubectl]:
 
 
 def managers(kubectl: NamespacedKubectl, name: str) -> set[str]:
-    """Return the field managers without the controllers, which may write at any time."""
+    """Return the field managers of an object, except controllers, because these may write at any time."""
     found = kubectl("get", name, "--show-managed-fields", "-o", MANAGERS).split()
     return {one for one in found if not one.startswith("kube-controller-manager")}
 
@@ -79,7 +79,7 @@ def test_upgrade_from_client_side_apply(kubectl: NamespacedKubectl) -> None:
     def body(value: str) -> str:
         return f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: old}}\ndata: {{a: {value}}}\n"
 
-    # A type that no controller writes, because kubectl gives up after a concurrent write.
+    # The object has a type that no controller writes, because kubectl gives up after a concurrent write.
     kubectl("apply", "-f", "-", stdin=body("one"))
     assert managers(kubectl, "configmap/old") == {"kubectl-client-side-apply/Update"}
     kubectl("apply", "--server-side", "-f", "-", stdin=body("two"))

@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_status_tells_what_runs(cluster: Cluster) -> None:
+def test_status_lists_the_parts_that_run(cluster: Cluster) -> None:
     found = json.loads(cluster.hatchway("status", "-o", "json").stdout)
     assert found["ready"]
     assert {node["name"] for node in found["nodes"]} == {"control-plane", "node-1", "node-2"}
@@ -49,7 +49,7 @@ def test_status_tells_what_runs(cluster: Cluster) -> None:
     assert cluster.server in cluster.hatchway("status").stdout
 
 
-def test_status_tells_whose_the_users_are_and_whether_limits_are_enforced(cluster: Cluster) -> None:
+def test_status_shows_the_kind_of_user_map_and_whether_limits_are_enforced(cluster: Cluster) -> None:
     found = json.loads(cluster.hatchway("status", "-o", "json").stdout)
     way = found["users"].partition(":")[0]
     assert way in (("real", "one") if os.geteuid() == 0 else ("mapped", "one"))
@@ -100,7 +100,7 @@ def test_down_and_up_keep_everything_and_restore_the_kubeconfig(make_cluster: Ma
     assert not cluster.state.exists()
 
 
-def test_kill_9_takes_everything_along_and_loses_nothing(make_cluster: MakeCluster) -> None:
+def test_kill_9_ends_all_processes_and_loses_no_objects(make_cluster: MakeCluster) -> None:
     from hatchway.cluster.statusreport import family
 
     cluster = make_cluster("killed", "--nodes", "1", "--no-addons")
@@ -250,7 +250,7 @@ def test_errors_are_one_line_and_a_hint(tmp_path: Path, arguments: tuple[str, ..
     assert "Traceback" not in done.stderr
 
 
-def test_a_cluster_that_there_is_not(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_exist(cluster: Cluster, tmp_path: Path) -> None:
     for command, code in (("status", 3), ("down", 0), ("token", 1)):
         done = cluster.hatchway(command, "--name", "nosuch", check=False)
         said = done.stdout + done.stderr
@@ -351,14 +351,14 @@ def test_options_that_a_cluster_cannot_start_with_are_not_remembered(
     if before is not None:
         state.create()
         state.save_config(before)
-    # A control plane that ends at once, as after `up --network private` where no private network is possible.
+    # /bin/false takes the place of a control plane that ends at once because no private network is possible.
     monkeypatch.setattr(lifecycle.sys, "executable", "/bin/false")
     with pytest.raises(HatchwayError, match="ended while it was starting"):
         lifecycle.start(state, Options(network="private"), attached=False, progress=lambda _: None)
     assert state.load_config() == (before or ClusterConfig(name="c"))
 
 
-def test_a_kept_port_that_is_taken_later_is_given_up(make_cluster: Callable[..., Cluster]) -> None:
+def test_a_stored_port_that_another_program_uses_is_replaced(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster("moved", "--no-addons", "--nodes", "0", "--network", "loopback")
     port = int(cluster.server.rpartition(":")[2])
     cluster.hatchway("down")
@@ -372,7 +372,7 @@ def test_a_kept_port_that_is_taken_later_is_given_up(make_cluster: Callable[...,
 
 
 def test_help_is_quick() -> None:
-    """Imports are what makes help slow, so they are counted in place of seconds."""
+    """Help is slow only if it imports much, so the test counts imports and measures no time."""
     program = "import sys; from hatchway.cli.app import app; app.get_help.__name__; print(*sys.modules)"
     done = subprocess.run([BIN / "python", "-c", program], capture_output=True, text=True, check=True, timeout=30)
     heavy = {"cryptography", "uvloop", "starlette", "pyroute2", "tantivy", "rich", "ssl"}
@@ -389,7 +389,7 @@ def test_a_start_that_is_interrupted_ends_as_shells_expect(
         *("--api-port", "0", "--nodes", "0", "--no-addons"),
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        # The control plane has been started, and is not ready yet, because its network is not.
+        # The control plane has been started, but cannot be ready yet.
         wait_for(lambda: (cluster.base / "cut" / "server.log").exists() or process.poll() is not None)
         process.send_signal(number)
         assert process.wait(60) == status
@@ -398,8 +398,8 @@ def test_a_start_that_is_interrupted_ends_as_shells_expect(
     assert cluster.hatchway("status", check=False).returncode == 3
 
 
-def test_starts_and_ends_that_meet(make_cluster: MakeCluster) -> None:
-    """Two starts at once make one cluster; `down` during a start ends it; `up` during a stop waits for its end."""
+def test_concurrent_starts_and_stops(make_cluster: MakeCluster) -> None:
+    """Two starts at once make one cluster; `down` ends a cluster that starts; `up` waits for a cluster that stops."""
     cluster = make_cluster("meeting", up=False)
     command = [
         *(BIN / "hatchway", "up", "--name", "meeting", "--state-dir", cluster.base, "--kubeconfig", cluster.kubeconfig),
@@ -420,23 +420,23 @@ def test_starts_and_ends_that_meet(make_cluster: MakeCluster) -> None:
     told = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("runs already" in text for text in told) == 1
-    # Processes that are stopped by SIGSTOP are continued, so that they can end.
+    # `down` continues processes that are stopped by SIGSTOP, so that they can end.
     for pid in (cluster.run["network_pid"], cluster.run["pid"]):
         os.kill(pid, signal.SIGSTOP)
-    # For some time the control plane does not get the signal, and still seems to run.
+    # The stopped control plane does not get the signal of `down` at once, and seems to run while `up` is called.
     with subprocess.Popen([*command[:1], "down", *command[2:6]], stdout=subprocess.DEVNULL) as ending:
         wait_for((cluster.base / ".meeting.stop").exists)
         again = cluster.hatchway("up", "--detach")
         assert ending.wait(60) == 0
     assert "runs already" not in again.stdout
     assert json.loads(cluster.hatchway("status", "-o", "json").stdout)["ready"]
-    # The context that `down` removed from the kubeconfig exists again.
+    # `up` has written the context again that `down` removed from the kubeconfig.
     assert "hatchway-meeting" in cluster.kubeconfig.read_text()
     cluster.hatchway("down", "--delete")
     assert not list(cluster.base.glob(".meeting.*"))
 
 
-def test_the_end_of_a_command_leaves_a_cluster_alone_that_was_started_again(make_cluster: MakeCluster) -> None:
+def test_a_foreground_command_does_not_end_a_newer_run_of_its_cluster(make_cluster: MakeCluster) -> None:
     """`up` in the foreground ends when another command stops its cluster, and removes only its own files."""
     cluster = make_cluster("again", up=False)
     command = [

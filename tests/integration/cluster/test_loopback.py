@@ -198,7 +198,7 @@ def test_the_name_server_answers_where_it_may_listen(loopback: Cluster) -> None:
 
 
 def test_without_user_namespaces_a_cluster_falls_back_and_later_moves(make_cluster: MakeCluster) -> None:
-    """Namespaces are forbidden at first; later they are allowed, and the same cluster gets a private network."""
+    """While namespaces are forbidden, the cluster uses loopback. Once they are allowed, it gets a private network."""
     if sys.platform != "linux" or shutil.which("unshare") is None or launcher.why_unavailable():
         pytest.skip("no user namespace can be made, in which others could be forbidden")
     moving = make_cluster("moving", up=False)
@@ -221,7 +221,7 @@ def test_without_user_namespaces_a_cluster_falls_back_and_later_moves(make_clust
     moving.hatchway("down")
 
     moving.hatchway("up", "--detach")
-    # `status` reports an error until the pods of the add-ons have moved, too.
+    # `status` reports an error until the pods of the add-ons have addresses in the private network, too.
     status = wait_for(lambda: json.loads(moving.hatchway("status", "-o", "json").stdout))
     assert status["network"].startswith("private: ")
     assert [node["address"] for node in status["nodes"]] == ["172.18.0.2", "172.18.0.3", "172.18.0.4"]

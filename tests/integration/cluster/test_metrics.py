@@ -15,7 +15,7 @@ LEAST = {"nodes": 3, "pods": 2}
 
 @pytest.fixture(scope="module")
 def measured(cluster: Cluster) -> Cluster:
-    """Return the cluster when there are metrics of its own pods, a few seconds after its start."""
+    """Return the cluster once there are metrics of its own pods, a few seconds after its start."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         # The pods of kube-dns and of the metrics server always run.
@@ -79,7 +79,7 @@ def test_metrics_need_rights(measured: Cluster) -> None:
         measured.kubectl("delete", "rolebinding", "metrics-reader", "-n", "kube-system")
 
 
-def test_nobody_reaches_the_metrics_server_past_the_api(measured: Cluster) -> None:
+def test_the_metrics_server_refuses_requests_that_bypass_aggregation(measured: Cluster) -> None:
     service = "/api/v1/namespaces/kube-system/services/https:metrics-server:https/proxy"
     answer = measured.get(f"{service}{ROOT}/nodes", token=measured.token())
     assert (answer.status, answer.json["reason"]) == (401, "Unauthorized")

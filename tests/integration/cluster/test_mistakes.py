@@ -57,7 +57,7 @@ def test_the_status_of_a_stopped_cluster_says_how_it_is_started(tmp_path: Path) 
 
 
 def test_a_hint_names_the_state_directory_of_the_cluster(tmp_path: Path) -> None:
-    """Without the directory, the hint's command would create another cluster in the default place."""
+    """Without `--state-dir`, the hint's command would create another cluster in the default directory."""
     kept = tmp_path / "a place/kept"
     kept.mkdir(parents=True)
     (kept / "cluster.json").write_text("{}")

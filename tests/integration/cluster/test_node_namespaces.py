@@ -79,7 +79,7 @@ def test_pods_with_host_network_have_their_nodes_address_and_ports(private: Clus
         assert all(pod["status"]["podIP"] == pod["status"]["hostIP"] for pod in pods)
         first = pods[0]["metadata"]["name"]
         assert private.kubectl("logs", first).splitlines()[0] == pods[0]["spec"]["nodeName"]
-        # A node has the port only once, so a further pod has no place.
+        # The port of each node is used already, so no node has room for a further pod.
         one_more = {
             "apiVersion": "v1",
             "kind": "Pod",

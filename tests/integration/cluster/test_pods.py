@@ -196,7 +196,7 @@ def test_the_environment_and_files_of_a_pod(pods: Cluster) -> None:
     ]  # fmt: skip
 
 
-def test_a_host_name_may_be_a_whole_one_of_64_characters(pods: Cluster) -> None:
+def test_a_host_name_may_be_a_fully_qualified_name_of_64_characters(pods: Cluster) -> None:
     ended(pods, "whole")
     assert pods.kubectl("-n", NAMESPACE, "logs", "whole") == "h.ring.pods.svc.cluster.local\n"
     assert "is too long (64 characters is the max, 83 characters requested)" in events(
@@ -263,7 +263,7 @@ def test_the_kubelets_paths_through_the_node_proxy(pods: Cluster) -> None:
 
 
 def test_a_right_to_a_nodes_metrics_is_no_right_to_its_pods(pods: Cluster) -> None:
-    """The kubelet is asked directly, as by Prometheus in a pod."""
+    """The request goes to the kubelet directly, like those of Prometheus in a pod."""
     pods.kubectl("create", "clusterrole", "metrics-only", "--verb=get", "--resource=nodes/metrics,nodes/healthz")
     pods.kubectl(
         "create",

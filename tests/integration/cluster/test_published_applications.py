@@ -54,7 +54,7 @@ def test_the_guestbook(kube: Cluster) -> None:
         entry = lambda pod=replica: kube.kubectl("-n", GUESTBOOK, "exec", pod, "--", "redis-cli", "get", "messages")  # noqa: E731
         assert wait_for(lambda entry=entry: entry().strip()) == ",hello from a test"
     assert kube.get(f"{page}guestbook.php?cmd=get&key=messages").json == {"data": ",hello from a test"}
-    # The Service is a NodePort, which is open on this machine's loopback address.
+    # The Service has a node port, which is open on this machine's loopback address.
     port = json.loads(kube.kubectl("-n", GUESTBOOK, "get", "service", "frontend", "-o", "json"))["spec"]["ports"][0]
     url = f"http://127.0.0.1:{port['nodePort']}/guestbook.php?cmd=get&key=messages"
     with urllib.request.urlopen(url, timeout=30) as answer:
@@ -68,7 +68,7 @@ def test_emojivoto(kube: Cluster) -> None:
     web = "/api/v1/namespaces/emojivoto/services/web-svc:http/proxy"
     # The values come from the ConfigMap of kustomize, whose name has a hash.
     assert kube.get(f"{web}/api/list").json == ["tada", "joy"]
-    # The bot votes at web; web asks emoji and voting. Each Service is found by its name.
+    # The bot sends votes to `web`, which calls `emoji` and `voting`. Each Service is found by its name.
     found = wait_for(lambda: len(votes := kube.get(f"{web}/api/leaderboard").json) == 2 and votes)
     assert set(found) == {"tada", "joy"}
     assert kube.get(f"{web}/api/vote?choice=unknown").status == 404

@@ -147,7 +147,7 @@ def test_ls_says_what_to_do_when_there_is_nothing(reach: Cluster) -> None:
     assert 'nothing with "zzz" in its name' in reach.hatchway("ls", "zzz", "-A").stderr
 
 
-def test_ls_knows_a_namespace_that_does_not_exist(reach: Cluster, tmp_path: Path) -> None:
+def test_ls_reports_a_namespace_that_does_not_exist(reach: Cluster, tmp_path: Path) -> None:
     for options, hint in (
         (("-n", "kube-sistem"), "did you mean `hatchway ls -n kube-system`"),
         (("-n", "zzz", "web"), "`hatchway ls -A` looks everywhere"),
@@ -189,7 +189,7 @@ def test_ls_without_rights_prints_the_rule_that_is_missing(reach: Cluster, tmp_p
     reach.kubectl("delete", "rolebinding", "hatchway-list-targets", "-n", "reach")
 
 
-def test_ls_tells_what_may_not_be_seen(reach: Cluster, tmp_path: Path) -> None:
+def test_ls_names_the_types_that_the_user_may_not_list(reach: Cluster, tmp_path: Path) -> None:
     user = "reach-some"
     reach.kubectl("create", "role", user, "--verb=list,watch", "--resource=services", "-n", "reach")
     reach.kubectl("create", "rolebinding", user, f"--role={user}", f"--user={user}", "-n", "reach")
@@ -264,7 +264,7 @@ def test_ls_watch_draws_a_terminal_anew(reach: Cluster) -> None:
     assert [line.split()[0] for line in last.splitlines() if line][:4] == ["NAME", "svc/drawn", "svc/web", "pod/web-0"]
 
 
-def test_ls_names_the_server_that_is_away(tmp_path: Path) -> None:
+def test_ls_names_a_server_that_cannot_be_reached(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     config = tmp_path / "config"
@@ -306,7 +306,7 @@ def test_url_says_the_port_that_the_door_would_choose(reach: Cluster, tmp_path: 
     assert path("web:metrics", "x") == "services/web:metrics/proxy/x"
     assert path("pod/web-0") == "pods/web-0:8080/proxy/"
     assert reach.hatchway("url", "web", "-n", "reach").stdout.strip().endswith("/services/https:web:https/proxy/")
-    # Without a cluster, only the given words are used.
+    # Without a cluster, only the arguments are used.
     done = reach.hatchway("url", "web", "--path", "--kubeconfig", str(tmp_path / "none"))
     assert done.stdout == "/api/v1/namespaces/default/services/web/proxy/\n"
     assert "note: cannot find out which port to use" in done.stderr and "no cluster to talk to" in done.stderr
@@ -339,7 +339,7 @@ def test_url_says_the_port_that_the_door_would_choose(reach: Cluster, tmp_path: 
         ),
     ],
 )
-def test_url_of_what_is_not_there_says_what_is(
+def test_url_of_a_missing_target_lists_the_existing_ones(
     reach: Cluster, arguments: tuple[str, ...], message: str, hint: str
 ) -> None:
     done = reach.hatchway("url", *arguments, check=False)
@@ -360,7 +360,7 @@ def test_url_takes_the_namespace_behind_the_name(reach: Cluster) -> None:
     assert "web-0:9999" in reach.hatchway("url", "pod/web-0:9999", "-n", "reach", "--path").stdout
 
 
-def test_url_lists_the_ports_when_none_of_them_is_meant(reach: Cluster) -> None:
+def test_url_lists_the_ports_if_none_of_them_speaks_http(reach: Cluster) -> None:
     reach.kubectl("create", "service", "clusterip", "database", "--tcp=5432:5432", "--tcp=6379:6379", "-n", "reach")
     try:
         done = reach.hatchway("url", "database", "-n", "reach", check=False)
@@ -396,7 +396,7 @@ def test_explain_takes_every_spelling(
     assert expected.items() <= found.items()
 
 
-def test_explain_says_what_it_would_take(cluster: Cluster) -> None:
+def test_explain_of_an_invalid_url_lists_the_accepted_forms(cluster: Cluster) -> None:
     for text in ("https://www.example.com/", "web.reach.svc.d.test", "shop.example.ingress.localhost"):
         done = cluster.hatchway("url", "--explain", text, "--domain", "other.test", check=False)
         assert done.returncode == 1
@@ -421,7 +421,7 @@ def test_the_namespace_of_the_context_is_the_default(reach: Cluster, tmp_path: P
 
 
 class Door(http.server.ThreadingHTTPServer):
-    """Gives the `answers`, one for each request; the last one is repeated."""
+    """Answers requests with `answers`, in order; further requests get the last one."""
 
     def __init__(self, *answers: tuple[int, Any]) -> None:
         self.answers = list(answers)

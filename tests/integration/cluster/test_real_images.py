@@ -23,7 +23,7 @@ NAMESPACE = "real-images"
 _PRIVATELY = 'mount --bind "$1" /etc/subuid && mount --bind "$1" /etc/subgid; shift; exec "$@"'
 _SUBIDS = {"mapped": f"{NOBODY}:300000:65536\n", "one": ""}
 
-# What the images serve at their Services: name, port, and a part of the answer.
+# Image -> (port of its Service, a part of the page that it serves there).
 PAGES = {
     "nginx": (80, "Welcome to nginx!"),
     "python": (8000, "owned"),
@@ -32,7 +32,7 @@ PAGES = {
     "layers": (80, "59"),
     "changed": (80, "first"),
 }
-# Run in the image of Python: asks each server by the name of its Service.
+# A program for a container of the image `python`: it sends a request to each server by the name of its Service.
 _ASK = """
 import json, socket, sys, urllib.request
 found = {}
@@ -67,7 +67,7 @@ class OrdinaryUsersCluster(Cluster):
 
 
 def _ordinary(way: str, base: Path) -> OrdinaryUsersCluster:
-    """Return a cluster of an ordinary user, not started."""
+    """Return a cluster of an ordinary user, not started. way: "mapped" or "one", the kind of its user map."""
     if os.geteuid() != 0:
         pytest.skip("only root can be each of the users")
     if way == "real":
@@ -126,7 +126,7 @@ def archive() -> Iterator[Path]:
 
 @pytest.fixture(scope="module", params=["real", "mapped", "one"])
 def kube(request: pytest.FixtureRequest, archive: Path) -> Iterator[Cluster]:
-    """Return a cluster for each way to map users, with the images; the shared cluster if it has that way."""
+    """Yield a cluster with the images, for each kind of user map; the shared cluster if it has that kind."""
     way: str = request.param
     shared: Cluster = request.getfixturevalue("cluster")
     base: Path | None = None

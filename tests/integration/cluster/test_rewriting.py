@@ -67,7 +67,7 @@ def test_the_applications_own_credentials(pod: Cluster) -> None:
     assert "authorization" not in {name.lower() for name, _ in json.loads(pod.get(PREFIX + "/x").body)[2]}
 
 
-def test_a_request_that_lost_its_prefix(pod: Cluster) -> None:
+def test_a_request_without_the_prefix_is_redirected(pod: Cluster) -> None:
     referer = {"Referer": pod.server + PREFIX + "/page"}
     answer = pod.get("/logo.png?x", token=None, headers=referer)
     assert (answer.status, answer.headers["Location"]) == (307, PREFIX + "/logo.png?x")

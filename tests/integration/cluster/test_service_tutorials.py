@@ -1,8 +1,8 @@
 """The documentation's tutorials about Services, with stock kubectl and curl.
 
 "Use a Service to Access an Application in a Cluster", "Connecting Applications with Services" and "Exposing an External
-IP Address to Access an Application in a Cluster". Pods run this machine's programs, so the containers have commands;
-their servers listen on ports that need no privileges.
+IP Address to Access an Application in a Cluster". The pods run this machine's programs, so
+their containers have commands, and their servers listen on ports that need no privileges.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def test_secure_the_service_and_expose_it(cluster: Cluster, tmp_path: Path) -> N
     kubectl(cluster, "create", "-f", "-", stdin="\n---\n".join(map(json.dumps, secure_app())))
     kubectl(cluster, "rollout", "status", "deployment", "my-nginx", "--timeout=60s")
 
-    # A pod that has the certificate of the Secret asks by the Service's name, which is in the certificate.
+    # A pod with the Secret's certificate sends a request to the Service's name, which the certificate contains.
     volumes = [{"name": "secret-volume", "secret": {"secretName": "nginxsecret"}}]
     client = serving("curl-deployment", HELLO, replicas=1, labels={"app": "curlpod"}, volumes=volumes)
     mounts = [{"mountPath": "/etc/nginx/ssl", "name": "secret-volume"}]

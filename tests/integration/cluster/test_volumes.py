@@ -108,7 +108,8 @@ def test_data_stays_until_its_claim_is_deleted(make_cluster: MakeCluster) -> Non
     cluster.kubectl("delete", "statefulset", "db")
     cluster.kubectl("wait", "--for=delete", "pod/db-0", "--timeout=60s")
     assert directories(cluster) == [name]
-    # Files of a pod that could disturb the deletion: directories without rights, a link to files of this machine.
+    # Files as a pod could leave them, which could disturb the deletion: a directory without permissions, a link that
+    # leads out of the volume.
     volume = next(cluster.state.glob(f"nodes/*/var/local-path-provisioner/{name}"))
     kept = cluster.base / "outside"
     kept.mkdir()
