@@ -21,7 +21,7 @@ from hatchway.cluster.auth import pki
 from hatchway.cluster.state import StateDir
 from tests.integration.dns.test_server import udp
 
-# A separate address, because the ports of the probes are fixed.
+# The program has an address of its own, because the ports of its probes are fixed.
 ADDRESS = f"127.{os.getpid() % 250 + 2}.53.{os.getpid() // 250 % 250 + 2}"
 
 

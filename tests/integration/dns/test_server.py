@@ -67,7 +67,7 @@ async def tcp(port: int, *queries: bytes) -> list[bytes]:
         await writer.wait_closed()
 
 
-async def test_udp_and_tcp_tell_the_same(server: DnsServer) -> None:
+async def test_udp_and_tcp_give_the_same_answers(server: DnsServer) -> None:
     query = DNSRecord.question("web.d.svc.cluster.local").pack()
     for answer in (await udp(server.port, query), *(await tcp(server.port, query, query))):
         found = DNSRecord.parse(answer)
@@ -109,7 +109,7 @@ async def test_other_names_without_a_resolver_fail_at_once(server: DnsServer) ->
 
 
 class Outside(asyncio.DatagramProtocol):
-    """A resolver outside the cluster. Before each answer it sends one to another question, as an attacker would.
+    """A resolver outside the cluster. Before each answer it sends the answer to another question, as an attacker would.
 
     It does not listen on TCP, and never answers questions for `slow.example`.
     """
@@ -130,7 +130,7 @@ class Outside(asyncio.DatagramProtocol):
         self.transport.sendto(reply.pack(), addr)
 
 
-async def test_other_names_are_handed_on() -> None:
+async def test_other_names_are_forwarded() -> None:
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
         closed.bind(("127.0.0.1", 0))
@@ -202,7 +202,7 @@ async def test_queries_for_a_silent_resolver_fail(server: DnsServer) -> None:
         assert str(DNSRecord.parse(probe).q.qname) == "."
 
 
-async def test_a_mistyped_service_is_not_there(server: DnsServer) -> None:
+async def test_the_name_of_a_missing_service_does_not_exist(server: DnsServer) -> None:
     found = DNSRecord.parse(await udp(server.port, DNSRecord.question("wbe").pack()))
     assert found.header.rcode == 3
 
@@ -235,7 +235,7 @@ async def test_probes(request_bytes: bytes, status: int) -> None:
     await writer.wait_closed()
     server.close()
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    # A browser that opens the port gets a page that explains it.
+    # A browser that opens the port gets a page that says what the port is for.
     assert (b"DNS server" in answer) == request_bytes.startswith(b"GET / ")
     assert answer.endswith(b"OK") == (status == 200 and request_bytes.startswith(b"GET"))
 

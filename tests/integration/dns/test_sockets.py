@@ -30,7 +30,7 @@ def open_sockets() -> int:
 
 @pytest.mark.parametrize("most", [2, 100])
 async def test_connections_of_clients_that_do_not_read_are_closed(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With too many of them the oldest one is closed at once; the others when they have read nothing for a while."""
+    """If there are too many, the oldest one is closed at once; the others when they read nothing for some time."""
     monkeypatch.setattr(dnssockets, "_IDLE_SECONDS", 30.0 if most == 2 else 0.3)
     server = DnsSockets(lambda *_: None, answer, most)
     port = await server.listen("127.0.0.1", 0)

@@ -1,6 +1,6 @@
-"""An application for the door's tests, with the standard library only, since it runs as a pod.
+"""An application for the door's tests, with the standard library only, because it runs as a pod.
 
-`application.py [--strict]` listens on 8080, and on 8443 with TLS when a certificate lies beside it:
+`application.py [--strict]` listens on 8080, and on 8443 with TLS if its directory has a certificate:
 
     /headers      the request's fields as JSON
     /to?URL       a redirect to URL          /cookie?VALUE   Set-Cookie: VALUE

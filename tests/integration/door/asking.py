@@ -30,7 +30,7 @@ class Answer:
 def ask(
     door: Door, host: str, path: str = "/", method: str = "GET", body: bytes | None = None, **headers: str
 ) -> Answer:
-    """Send one request to a host name. fields: header fields, with _ in place of -."""
+    """Send one request. host: the host name without `.localhost`. headers: header fields, with _ in place of -."""
     connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=30)
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     fields.setdefault("Host", f"{host}.localhost:{door.port}" if host else f"localhost:{door.port}")

@@ -1,9 +1,8 @@
 """A server in this process that behaves like a kube-apiserver: objects, reviews, and the proxy verb of Kubernetes 1.36.
 
-The proxy verb is the embedded cluster's with Kubernetes' rewriting, which is compared with the recordings of
-tests/conformance. Where the embedded cluster differs on purpose, this server behaves as recorded: a Service without
-endpoints is `not found`; `Authorization`, Hatchway's own fields and the query of an upgrade are lost; deflated HTML is
-a 500.
+The proxy verb is the embedded cluster's with Kubernetes' rewriting; tests/conformance compares it with recordings.
+Where the embedded cluster differs on purpose, this server behaves as recorded: a Service without endpoints is
+`not found`; `Authorization`, Hatchway's own fields and the query of an upgrade are removed; deflated HTML is a 500.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ _KINDS = {"services": "Service", "pods": "Pod", "nodes": "Node", "namespaces": "
 class Kubernetes:
     """The server. cluster: its objects. unreadable: types that the user may not get or list. seen: proxied requests.
 
-    says: (resource, name) -> (code, message), the answer of a target's proxy verb in place of a connection to it, as
-    with the messages of another release.
+    says: (resource, name) of a target -> (code, message), the answer of its proxy verb. Without an entry, the server
+    connects to the target.
     """
 
     def __init__(self) -> None:
@@ -125,7 +124,7 @@ class _Broken:
 
 
 def _without_deflate(forward: Forward) -> Forward:
-    """kube-apiserver reads `deflate` as raw deflate, and fails on the zlib format, which servers send."""
+    """Let deflated HTML fail: kube-apiserver expects raw deflate, and servers send the zlib format."""
 
     def edit(head: ResponseHead) -> Transform | None:
         html = (head.header(b"content-type") or b"").startswith(b"text/html")
@@ -169,7 +168,7 @@ class Front:
     async def ask(
         self, host: str, path: str = "/", method: str = "GET", *, page: bool = True, body: bytes = b"", **fields: str
     ) -> Answer:
-        """Send a request. page: as a browser's navigation, otherwise as a tool. fields: header fields, with _ for -."""
+        """Send a request. page: as a browser's navigation, not as a tool. fields: header fields, with _ for -."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: {host}.localhost:{self.port}", "Connection: close"]
         if page:
             lines += [

@@ -101,7 +101,10 @@ def start(program: str, arguments: list[str], errors: TextIO, cwd: Path) -> subp
 
 @contextlib.contextmanager
 def running(program: str, kubeconfig: Path, *flags: str, cwd: Path) -> Iterator[Proxy]:
-    """Start a proxy; wait for its first line of output. Raises AssertionError with its output if it ends instead."""
+    """Run a proxy during a block, which begins after its first line of output.
+
+    Raises AssertionError with its standard error if the proxy ends before that line.
+    """
     if not any(flag.startswith(("--port", "-p", "--unix-socket", "-u")) for flag in flags):
         flags = ("--port=0", *flags)
     log = cwd / f"{program}.log"

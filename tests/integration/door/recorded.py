@@ -1,12 +1,12 @@
 """The answers of `kubectl proxy`, recorded from kubectl 1.37 with raw sockets; tests compare both proxies with them.
 
-A case's `kubectl` has the format of `outcome()` below:
+The attribute `kubectl` of a `Case` is the answer in the format of `outcome()` below:
 
 - `200 → GET /api`: the API server received this request line, and answered 200;
 - `307 /x/z`: the proxy itself redirects;
 - `403 Forbidden`: the proxy itself answers with this text.
 
-`hatchway` is the door's answer where it differs on purpose, and `why` is the reason.
+If the door differs on purpose, `hatchway` is its answer, and `why` is the reason.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NO_HOST = (
 
 @dataclass(frozen=True)
 class Group:
-    """Requests to proxies that were started with the same flags. server_path: of the kubeconfig's server URL."""
+    """Requests to proxies with the same flags. server_path: the path of the server's URL in the kubeconfig."""
 
     name: str
     flags: tuple[str, ...]
@@ -87,7 +87,7 @@ PLAIN = Group(
             ("http://localhost:8001/absolute", "200 → GET /absolute"),
             (f"{POD}/proxy", f"200 → GET {POD}/proxy"),
             (f"{POD}/proxy/", f"200 → GET {POD}/proxy/"),
-            # Go's ServeMux cleans paths before anything else looks at them.
+            # Go's ServeMux cleans a path before its handlers get the request.
             ("/x//y/../z", "307 /x/z"),
             ("//x", "307 /x"),
             ("/x/.", "307 /x"),

@@ -30,7 +30,10 @@ class Seen:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """`/redirect`, `/cookies`, `/status/NNN`; an upgrade is accepted and echoed, except at the path `refused`."""
+    """Answers requests: paths with `/redirect`, `/cookies` or `/status/NNN` get that kind of response, others a 200.
+
+    An upgrade is accepted, and its bytes are sent back, unless the path has `refused`.
+    """
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -131,7 +134,7 @@ def recorder(directory: Path) -> Iterator[Recorder]:
     context.load_cert_chain(certificate, key)
     server = _Server(("127.0.0.1", 0), _Handler)
     server.seen = []
-    # The thread of the connection makes the handshake: a client that sends nothing must not block the others.
+    # Each connection has its own thread, which makes the handshake, so that a silent client does not block others.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

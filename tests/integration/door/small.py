@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.conformance.cluster import endpoint
 from tests.integration.door.kubernetes import Front, front
 
-# Status, header fields, body.
+# A response: status, header fields, body.
 Reply = tuple[int, dict[str, str], str | bytes]
 
 
@@ -30,7 +30,7 @@ class Asked:
 
     @property
     def browser_address(self) -> str:
-        """Return host and port of Origin, or else of Referer, as an application compares them; "" without both."""
+        """Return host and port of Origin, or of Referer if there is no Origin; "" if there is neither."""
         value = self.headers.get("origin") or self.headers.get("referer") or ""
         return value.partition("://")[2].partition("/")[0]
 
@@ -85,7 +85,7 @@ class Small:
         writer.close()
 
     async def page(self, path: str = "/", **fields: str) -> tuple[int, dict[str, str], bytes]:
-        """Request a page, as by a browser's navigation."""
+        """Request a page like a browser's navigation; return status, header fields and body."""
         found = await self.made.ask("app.shop.svc", path, **fields)
         return (
             found.status,
@@ -94,7 +94,7 @@ class Small:
         )
 
     async def script(self, method: str, path: str = "/", body: bytes = b"", **fields: str) -> int:
-        """Send a request as from a page's script; return the status."""
+        """Send a request like a script of a page; return the status."""
         origin = f"http://{self.outer}"
         own = {"Origin": origin} if method not in ("GET", "HEAD") else {}
         own |= {"Referer": origin + "/", "Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors"} | fields
@@ -102,7 +102,7 @@ class Small:
         return found.status
 
     async def connect(self, path: str = "/ws", host: str = "") -> int:
-        """Open a WebSocket as from a page's script, at `host` (by default the page's host name); return the status."""
+        """Open a WebSocket like a script of a page; return the status. host: by default the page's host name."""
         host = host or self.outer
         reader, writer = await asyncio.open_connection("127.0.0.1", self.made.port)
         lines = [f"GET {path} HTTP/1.1", f"Host: {host}", f"Origin: http://{host}"]

@@ -116,7 +116,7 @@ async def test_a_target_that_does_not_exist_is_not_found(made: Front) -> None:
     assert tool.problem == ""
 
 
-async def test_all_ports_are_named_in_place_of_one_that_is_not_there(made: Front) -> None:
+async def test_the_page_of_a_missing_port_lists_all_ports(made: Front) -> None:
     ports = [HTTP, {"name": "db", "port": 5432}, {"name": "dns", "port": 53, "protocol": "UDP"}]
     made.kubernetes.cluster.add_service("shop", "many", *ports, selector=LABELS)
     found = [endpoint("127.0.0.1", "web-1", "shop")]
@@ -129,8 +129,8 @@ async def test_all_ports_are_named_in_place_of_one_that_is_not_there(made: Front
 
 
 @pytest.mark.parametrize("number", [7000, 7001, 5432])
-async def test_a_port_of_a_number_that_is_usually_no_http_is_tried(made: Front, number: int) -> None:
-    """The number proves nothing, and the error of an attempt tells more than a guess."""
+async def test_a_port_whose_number_is_usual_for_another_protocol_is_tried(made: Front, number: int) -> None:
+    """The number does not prove the protocol, and the error of a real attempt says more than a guess."""
     made.kubernetes.cluster.add_service("shop", "own", {"port": number}, selector=LABELS)
     found = [endpoint("127.0.0.1", "web-1", "shop")]
     made.kubernetes.cluster.add_slice("shop", "own", [{"port": 1}], found)
@@ -138,7 +138,7 @@ async def test_a_port_of_a_number_that_is_usually_no_http_is_tried(made: Front, 
     assert page.problem == "dial-refused" and "connection refused" in page.text
 
 
-async def test_a_port_whose_description_names_another_protocol_is_not_tried(made: Front) -> None:
+async def test_a_port_whose_name_is_that_of_another_protocol_is_not_tried(made: Front) -> None:
     made.kubernetes.cluster.add_service("shop", "db", {"name": "postgres", "port": 5432}, selector=LABELS)
     made.kubernetes.cluster.add_slice("shop", "db", [{"port": 1}], [endpoint("127.0.0.1", "web-1", "shop")])
     page = await made.ask("db.shop.svc")
@@ -146,7 +146,7 @@ async def test_a_port_whose_description_names_another_protocol_is_not_tried(made
     assert "its name, &quot;postgres&quot;, is that of another protocol" in page.text
 
 
-async def test_a_service_that_has_come_to_life_is_reached_at_once(made: Front) -> None:
+async def test_a_service_is_reached_at_once_when_it_gets_endpoints(made: Front) -> None:
     assert (await made.ask("bare.shop.svc")).problem == "no-endpoints"
     found = [endpoint("127.0.0.1", "web-1", "shop")]
     made.kubernetes.cluster.add_slice("shop", "bare", [HTTP | {"port": 1}], found)

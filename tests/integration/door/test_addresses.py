@@ -22,7 +22,10 @@ async def app(tmp_path: Path) -> AsyncIterator[Small]:
 async def answered(
     app: Small, host: str, fields: dict[str, str], path: str = "/dir", status: int = 301
 ) -> dict[str, str]:
-    """Let the application answer with `fields` (HOST, PORT: its own); return the fields that the door sends."""
+    """Let the application answer with `fields`; return the header fields that the door sends.
+
+    The words HOST and PORT in `fields` become the host name and the port that the application has received.
+    """
 
     def reply(asked: Asked) -> Reply:
         own = {"HOST": asked.headers["host"].partition(":")[0], "PORT": str(app.port)}
@@ -53,7 +56,7 @@ OWN = [
 
 
 @pytest.mark.parametrize("location", OWN)
-async def test_redirects_with_ports_of_its_own_come_back(app: Small, location: str) -> None:
+async def test_redirects_to_addresses_of_the_application_lead_to_the_door(app: Small, location: str) -> None:
     found = await answered(app, "app.shop.svc", {"Location": location})
     assert found["location"] == f"http://{app.outer}/dir/?a=b"
     found = await answered(app, "prefix", {"Location": location})
@@ -87,14 +90,14 @@ async def test_other_fields_with_addresses(app: Small, name: str, value: str, ex
     )
 
 
-async def test_a_policy_lets_its_own_address_be_asked_at_the_door(app: Small) -> None:
+async def test_a_policy_names_the_door_in_place_of_the_application(app: Small) -> None:
     found = await answered(
         app, "app.shop.svc", {"Content-Security-Policy": "connect-src ws://localhost:PORT"}, status=200
     )
     assert found["content-security-policy"] == f"connect-src ws://{app.outer}"
 
 
-async def test_destinations_are_told_as_the_host_is(app: Small) -> None:
+async def test_destination_has_the_host_that_the_application_receives(app: Small) -> None:
     app.reply = lambda asked: (200, {}, "") if asked.headers["host"].startswith("localhost") else (403, {}, "bad host")
     await app.page()
     origin = f"http://{app.outer}"
@@ -127,7 +130,7 @@ async def test_an_application_that_demands_https_is_told_that_the_request_used_i
     assert app.seen[-1].headers["origin"].startswith("https://")
 
 
-async def test_an_application_that_always_redirects_to_https_is_not_asked_without_end(app: Small) -> None:
+async def test_an_application_that_always_redirects_to_https_causes_no_loop(app: Small) -> None:
     app.reply = lambda asked: (301, {"Location": f"https://{asked.headers['host']}{asked.path}"}, "")
     statuses = [(await app.made.ask("app.shop.svc", "/a")).status for _ in range(4)]
     assert statuses.count(301) >= 1 and len(app.seen) <= 5

@@ -26,9 +26,10 @@ HEAD = b"HTTP/1.1 %b\r\nContent-Type: text/plain\r\n"
 
 
 class ApiServer:
-    """Answers its API; for the proxy verb it sends `says` and closes the connection (with `resets`, by a TCP reset).
+    """Answers requests to the API; for the proxy verb, it sends `says` and closes the connection.
 
-    gone: it accepts connections and closes them, as a load balancer without an API server behind it does.
+    resets: whether to close it by a TCP reset. gone: whether to close each connection without an answer, as a load
+    balancer without an API server does.
     """
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class Made:
         self.port = port
 
     async def ask(self, route: str, what: str) -> Answer:
-        """Send a request. route: a key of ROUTES. what: GET (except to the API: a navigation), POST or WebSocket."""
+        """Send a request. route: a key of ROUTES. what: POST, WebSocket, or GET (a navigation, except to the API)."""
         host, path = ROUTES[route]
         method = "POST" if what == "POST" else "GET"
         fields = UPGRADE if what == "WebSocket" else "Content-Length: 2\r\n" if what == "POST" else ""
@@ -109,7 +110,7 @@ EVERY = [(route, what) for route in ROUTES for what in ("GET", "POST", "WebSocke
         (HEAD % b"200 OK" + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", "malformed"),
     ],
 )
-async def test_no_answer_does_not_make_the_cluster_away(
+async def test_a_missing_or_invalid_answer_does_not_mean_that_the_cluster_is_away(
     made: Made, route: str, what: str, says: bytes, problem: str
 ) -> None:
     for made.server.resets in (False, True):
@@ -171,7 +172,7 @@ async def test_a_head_that_is_too_large_is_named(made: Made) -> None:
 
 
 @pytest.mark.parametrize(("route", "what"), EVERY)
-async def test_an_answer_that_breaks_off_is_passed_on_as_far_as_it_goes(made: Made, route: str, what: str) -> None:
+async def test_the_received_part_of_a_broken_off_answer_is_passed_on(made: Made, route: str, what: str) -> None:
     status = 404 if what == "WebSocket" else 200
     made.server.says = HEAD % (b"%d It" % status) + b"Content-Length: 100\r\n\r\nhalf of"
     answer = await made.ask(route, what)
@@ -194,7 +195,7 @@ async def test_an_api_server_that_answers_nothing_is_away(made: Made, route: str
 
 
 @pytest.mark.parametrize("value", ["a b", "x\r\nX-Injected: y", "name:99999", "n\u00e4me", "x" * 1000])
-async def test_an_annotation_that_cannot_be_is_named(tmp_path: Path, value: str) -> None:
+async def test_an_invalid_annotation_is_named(tmp_path: Path, value: str) -> None:
     async with front(tmp_path) as found:
         cluster = found.kubernetes.cluster
         cluster.add_service("shop", "app", {"name": "http", "port": 80, "protocol": "TCP"})
@@ -247,7 +248,7 @@ def _service(found: Front, port: int) -> None:
     cluster.add_slice("shop", "app", [declared | {"port": port}], [endpoint("127.0.0.1", "app-1", "shop")])
 
 
-async def test_more_cookies_than_any_browser_sends_are_not_looked_at(tmp_path: Path) -> None:
+async def test_more_cookies_than_any_browser_sends_are_refused(tmp_path: Path) -> None:
     async with front(tmp_path) as found:
         page = await found.ask("app.shop.svc", Cookie="a=b; " * 5000)
         assert (page.status, page.problem) == (431, "request") and "too many cookies" in page.text.lower()

@@ -91,11 +91,11 @@ def test_the_list_has_addresses_and_lines_for_etc_hosts(cluster: Cluster, door: 
     assert all(re.fullmatch(r"127\.0\.0\.1 [a-z0-9.-]+\.localhost", line) for line in hosts)
 
 
-def test_output_for_people_and_for_scripts(cluster: Cluster, door: Door) -> None:
+def test_hints_are_only_printed_to_terminals(cluster: Cluster, door: Door) -> None:
     shown = cluster.hatchway("url", *SERVICE, "--clients").stdout
     assert "http_proxy=http://127.0.0.1:8001 wget" in shown
     assert max(len(line.split("  ")[0]) for line in shown.splitlines()) < 18
-    # Scripts get one line only; hints are for terminals.
+    # Here the output is not a terminal, so there is one line and no hint.
     done = cluster.hatchway("url", *SERVICE, "--host")
     assert done.stdout == "http://elasticsearch-logging.kube-system.svc.localhost:8001/\n"
     assert done.stderr == ""

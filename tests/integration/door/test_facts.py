@@ -34,13 +34,13 @@ def test_the_host_that_a_target_takes(cluster: Cluster) -> None:
         before = wait_for(lambda: facts(door))
         assert "Route" not in before
         assert "Host header" not in before
-        # No page of this port was shown: the door knows which Host it sends, not whether that is correct.
+        # No page of this port was requested yet: the door knows which Host it sends, but not whether it is accepted.
         ask(door, "9200.elasticsearch-logging.kube-system.svc.localhost", "/", **{"Sec-Fetch-Mode": "cors"})
         tried = facts(door)
         assert tried is not None
         assert tried["Host header"] == "the host name in the address bar"
         assert tried["Route"] == "the API server's proxy, since it changes nothing on the way in this cluster"
-        # The facts about the default port are shown for the service.
+        # After a page of the default port, its facts are those of the service.
         ask(door, "elasticsearch-logging.kube-system.svc.localhost", "/", **{"Sec-Fetch-Mode": "navigate"})
         after = facts(door)
         assert after is not None

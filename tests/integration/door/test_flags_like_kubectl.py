@@ -99,7 +99,7 @@ def test_flags(flags: tuple[str, ...], sent: dict[str, str], api: Recorder, plac
 
 @pytest.mark.parametrize("flag", ["--token", "--password"])
 def test_secrets_of_the_command_line_are_not_printed(flag: str, place: Path) -> None:
-    """It is neither in errors nor in the log."""
+    """They are neither in errors nor in the log."""
     flags = ("-v=6", "--username=me") if flag == "--password" else ("-v=6",)
     with running("hatchway", place / "config", f"{flag}=top-secret", *flags, cwd=place) as proxy:
         answer = proxy.ask(Ask("/api/v1/x"))

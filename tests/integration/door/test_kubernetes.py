@@ -1,6 +1,7 @@
 """The door in front of a Kubernetes API server: what its proxy verb loses, and how the door corrects that.
 
-It is the embedded API server behind a proxy that removes Hatchway's own fields and asks for Kubernetes' rewriting.
+The embedded API server takes its place, behind a proxy that removes Hatchway's own fields and demands Kubernetes'
+rewriting.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Seen = list[list[tuple[bytes, bytes]]]
 
 @pytest.fixture(scope="module")
 def seen() -> Seen:
-    """Return a list, which gets the fields of the requests that reach the API server."""
+    """Return a list to which the header fields of each request to the API server are added."""
     return []
 
 
@@ -117,7 +118,7 @@ def test_hatchways_own_fields_are_not_sent(door: Door, seen: Seen) -> None:
 
 
 def test_a_password_that_cannot_arrive_is_explained(door: Door) -> None:
-    # First the browser is asked for credentials, as usual.
+    # The first answer is a 401, so that the browser asks for a password.
     assert ask(door, "app.door.svc", "/secret", **HTML).status == 401
     credentials = base64.b64encode(b"ada:lovelace").decode()
     page = ask(door, "app.door.svc", "/secret", **HTML, Authorization=f"Basic {credentials}")

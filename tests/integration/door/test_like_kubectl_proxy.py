@@ -80,14 +80,14 @@ def place(tmp_path: Path) -> Path:
         (files / name).write_text(text)
         os.utime(files / name, (1_700_000_000, 1_700_000_000))
     (files / "link").symlink_to("a.txt")
-    # The answers to a directory say when it was changed.
+    # The responses for a directory contain its modification time.
     for changed in (files / "folder", files / "index", files):
         os.utime(changed, (1_700_000_000, 1_700_000_000))
     return tmp_path
 
 
 def run(program: str, api: Recorder, group: Group, place: Path) -> list[tuple[Got, Seen | None]]:
-    """Send a group's requests; return the responses, each with the requests that reached the API server."""
+    """Send a group's requests; return each response with the request that reached the API server, or None."""
     found = []
     kubeconfig = api.kubeconfig(place, path=group.server_path)
     with running(program, kubeconfig, *group.flags, cwd=place) as proxy:
@@ -100,7 +100,7 @@ def run(program: str, api: Recorder, group: Group, place: Path) -> list[tuple[Go
 
 
 def wrong(cases: list[Case], found: list[tuple[Got, Seen | None]], program: str) -> list[str]:
-    """Return the cases whose outcome is not the recorded one."""
+    """Return a line for each case whose outcome differs from the recording."""
     problems = []
     for case, (got, seen) in zip(cases, found, strict=True):
         expected = case.hatchway if program == "hatchway" and case.hatchway else case.kubectl
@@ -121,7 +121,7 @@ def compared(got: Got, seen: Seen | None) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def kubectls() -> dict[str, list[tuple[Got, Seen | None]]]:
-    """Return the cache of kubectl's answers by the name of their group of requests; two tests use it."""
+    """Return the cache of kubectl's answers, which two tests share: name of the group -> answers."""
     return {}
 
 
@@ -384,7 +384,7 @@ def test_prefixes_with_and_without_slashes(api: Recorder, place: Path, program: 
     flags = ("--www=files", f"-P={slashes.format('some/files')}", f"--api-prefix={slashes.format('some')}")
     with running(program, api.kubeconfig(place), *flags, cwd=place) as proxy:
         found = [proxy.ask(Ask(path)).status for path in ("/some/files/a.txt", "/some/api", "/api")]
-    # kubectl takes a prefix that does not begin with a slash for the name of a host.
+    # In kubectl, a prefix without a slash at its beginning is the name of a host.
     assert found == ([404, 404, 404] if program == "kubectl" and slashes[0] != "/" else [200, 200, 404])
 
 

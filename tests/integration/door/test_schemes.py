@@ -122,7 +122,7 @@ def add(made: Front, number: int, **described: object) -> None:
 
 
 def asked(made: Front) -> list[str]:
-    """Return the names of the target in the proxy verb's requests since the last call."""
+    """Return how the requests to the proxy verb since the last call have named the target."""
     found = [head.path.decode().split("/services/")[1].split("/proxy")[0] for head in made.kubernetes.seen]
     made.kubernetes.seen.clear()
     return found
@@ -138,7 +138,7 @@ NGINX = (
 
 @pytest.mark.parametrize("greeting", [b"", b"reset", ALERT, GO, NGINX], ids=["close", "reset", "alert", "go", "nginx"])
 @pytest.mark.parametrize("page", [True, False], ids=["page", "tool"])
-async def test_tls_that_is_said_nowhere_is_found_and_remembered(
+async def test_tls_that_is_not_declared_is_found_and_remembered(
     made: Front, application: Application, greeting: bytes, page: bool
 ) -> None:
     await application.start_closing(b"" if greeting == b"reset" else greeting, reset=greeting == b"reset")
@@ -150,7 +150,7 @@ async def test_tls_that_is_said_nowhere_is_found_and_remembered(
     assert asked(made) == ["https:app:main"]
 
 
-async def test_an_application_that_changes_is_found_out_again(made: Front, application: Application) -> None:
+async def test_a_change_of_the_scheme_is_found(made: Front, application: Application) -> None:
     await application.start()
     add(made, application.port)
     for tls, spelled in (
@@ -200,7 +200,7 @@ async def test_a_request_that_may_have_had_an_effect_is_not_repeated(made: Front
     assert asked(made) == ["app:main", "app:main"]
 
 
-async def test_a_scheme_that_was_said_stays(made: Front, application: Application) -> None:
+async def test_a_scheme_in_the_host_name_is_not_replaced(made: Front, application: Application) -> None:
     await application.start_closing(b"")
     add(made, application.port)
     page = await made.ask("http.main.app.shop.svc")
@@ -236,7 +236,7 @@ async def test_a_scheme_that_was_said_stays(made: Front, application: Applicatio
         ("dial tcp 10.0.0.2:80: i/o timeout", "time-out", "i/o timeout"),
     ],
 )  # fmt: skip
-async def test_pages_for_what_go_says(made: Front, message: str, problem: str, words: str) -> None:
+async def test_pages_for_error_messages_of_go(made: Front, message: str, problem: str, words: str) -> None:
     add(made, 1)
     made.kubernetes.says["services", "app"] = (503, f"error trying to reach service: {message}")
     page = await made.ask("app.shop.svc")
@@ -245,7 +245,7 @@ async def test_pages_for_what_go_says(made: Front, message: str, problem: str, w
     assert ("Nothing listens" in page.text) == (problem == "dial-refused")
 
 
-async def test_an_upgrade_finds_tls_too(made: Front, application: Application) -> None:
+async def test_an_upgrade_also_finds_tls(made: Front, application: Application) -> None:
     """kube-apiserver has other messages for failures of upgrades, without its usual prefix."""
 
     async def websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -51,7 +51,7 @@ def test_every_spelling_of_a_host_name(door: Door, host: str) -> None:
     assert ask(door, host, "/x?y=1").json == {"path": "/x?y=1"}
 
 
-def test_a_port_that_speaks_tls_is_found_out(door: Door) -> None:
+def test_a_port_that_speaks_tls_is_recognized(door: Door) -> None:
     for path in ("/a", "/b"):
         assert ask(door, "surprise.door.svc", path).json == {"path": path}
 
@@ -68,7 +68,7 @@ def test_a_node(door: Door) -> None:
 
 
 @pytest.mark.parametrize("host", ["nothing.here", "a.b.c.d.e.svc", "app.svc"])
-def test_host_names_of_no_target(door: Door, host: str) -> None:
+def test_host_names_that_name_no_target(door: Door, host: str) -> None:
     answer = ask(door, host, **HTML)
     assert answer.status == 404
     assert "No target has this host name" in answer.text
@@ -128,7 +128,7 @@ def test_a_host_that_is_refused_is_replaced_and_remembered(door: Door) -> None:
     assert answer.headers["Location"] == origin + "/back"
 
 
-def test_an_annotation_says_the_host(door: Door) -> None:
+def test_an_annotation_sets_the_host(door: Door) -> None:
     assert fields(ask(door, "annotated.door.svc", "/headers"))["host"] == "app.example"
 
 
@@ -184,8 +184,10 @@ def test_websockets_with_query_and_subprotocol(door: Door) -> None:
         ("prefix", "/api/v1/namespaces/door/services/app/proxy/local"),
     ],
 )
-def test_a_refused_websocket_teaches_the_host(cluster: Cluster, namespace: str, host: str, path: str) -> None:
-    # A door that knows nothing of the target yet; a client that does not retry.
+def test_the_door_tries_other_hosts_for_a_refused_websocket(
+    cluster: Cluster, namespace: str, host: str, path: str
+) -> None:
+    # A new door has not cached a Host for the target, and this client does not retry.
     with door_of(cluster) as fresh:
         outer = f"{host}.localhost:{fresh.port}"
         for _ in range(2):
@@ -208,7 +210,7 @@ def test_a_websocket_that_is_refused_by_every_name_stays_refused(door: Door) -> 
         assert (answer.status_code, answer.body) == (403, b'{"said": "by the application"}')
 
 
-def test_cookies_keep_what_browsers_take(door: Door) -> None:
+def test_cookies_keep_the_attributes_that_browsers_accept(door: Door) -> None:
     answer = ask(door, "app.door.svc", "/cookie?sid=1; Domain=svc.localhost; Path=/; Secure; HttpOnly; SameSite=None")
     assert answer.headers["Set-Cookie"] == "sid=1; Path=/; Secure; HttpOnly; SameSite=None"
 
@@ -452,14 +454,14 @@ def test_a_switch_of_contexts_is_reported(cluster: Cluster, tmp_path: Path) -> N
             )
             assert door.process.stdout.readline() == said
         assert ask(door, "", "/version").status == 200
-        # A new current context has no effect on a door whose context was chosen; a new server of that context does.
+        # A door with `--context` ignores a new current context, but follows a new server of its own context.
         document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
         own.write_text(yaml.safe_dump(document))
         said = 'Now serving context "other" (https://127.0.0.1:1): the kubeconfig has another server for it\n'
         assert pinned.process.stdout.readline() == said
 
 
-def test_flags_hold_for_host_names(cluster: Cluster, namespace: str) -> None:
+def test_flags_apply_to_host_names(cluster: Cluster, namespace: str) -> None:
     flags = ("--reject-methods=POST", "--accept-paths=^/api/v1/namespaces/door/services/app", "--domain=dev.example")
     with door_of(cluster, *flags) as door:
 

@@ -97,7 +97,7 @@ async def test_websockets_whose_origin_is_compared(
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-async def test_changes_whose_origin_is_compared(app: Small, reader: Callable[[Asked], str], method: str) -> None:
+async def test_writes_whose_origin_is_compared(app: Small, reader: Callable[[Asked], str], method: str) -> None:
     def reply(asked: Asked) -> Reply:
         if asked.method == "GET":
             return OK
@@ -127,8 +127,13 @@ async def test_changes_whose_origin_is_compared(app: Small, reader: Callable[[As
     ids=["silent", "gorilla", "nosurf", "django", "json"],
 )
 @pytest.mark.parametrize("field", ["origin", "referer"])
-async def test_a_refused_change_teaches_the_next_one(app: Small, configured: str, refusal: Reply, field: str) -> None:
-    """Pages are served for every Host, writes only for one: Django's CSRF_TRUSTED_ORIGINS, SvelteKit's ORIGIN."""
+async def test_a_refused_write_changes_the_fields_of_the_next_one(
+    app: Small, configured: str, refusal: Reply, field: str
+) -> None:
+    """The application serves pages for every Host, but accepts writes only from one origin.
+
+    Examples: Django's CSRF_TRUSTED_ORIGINS, SvelteKit's ORIGIN.
+    """
 
     def reply(asked: Asked) -> Reply:
         if asked.method == "GET":
@@ -146,7 +151,7 @@ async def test_a_refused_change_teaches_the_next_one(app: Small, configured: str
     assert app.seen[-1].headers["host"] == app.outer
 
 
-async def test_a_change_without_a_body_that_was_refused_for_its_origin_is_sent_again(app: Small) -> None:
+async def test_a_write_without_a_body_that_was_refused_for_its_origin_is_sent_again(app: Small) -> None:
     def reply(asked: Asked) -> Reply:
         ours = asked.headers["host"].startswith("localhost")
         return OK if asked.method == "GET" or ours else refuses(403, "Cross-origin request blocked")
@@ -168,7 +173,7 @@ async def test_a_change_without_a_body_that_was_refused_for_its_origin_is_sent_a
         refuses(404, "no such item"),
     ],
 )
-async def test_a_refusal_for_another_reason_teaches_nothing(app: Small, refusal: Reply) -> None:
+async def test_a_refusal_for_another_reason_changes_nothing(app: Small, refusal: Reply) -> None:
     app.reply = lambda asked: OK if asked.method == "GET" else refusal
     await app.page()
     for _ in range(3):
@@ -176,7 +181,7 @@ async def test_a_refusal_for_another_reason_teaches_nothing(app: Small, refusal:
     assert {asked.headers["host"] for asked in app.seen} == {app.outer}
 
 
-async def test_an_application_that_took_changes_is_told_the_same_though_it_refuses_one(app: Small) -> None:
+async def test_one_refused_write_does_not_change_the_fields_that_were_accepted_before(app: Small) -> None:
     app.reply = lambda asked: refuses(403) if asked.path == "/admin" else OK
     assert await app.script("POST", "/save", b"a=1") == 200
     assert await app.script("POST", "/admin", b"a=1") == 403
@@ -184,7 +189,7 @@ async def test_an_application_that_took_changes_is_told_the_same_though_it_refus
     assert {asked.headers["host"] for asked in app.seen} == {app.outer}
 
 
-async def test_tools_teach_nothing(app: Small) -> None:
+async def test_refusals_of_requests_by_tools_change_nothing(app: Small) -> None:
     app.reply = lambda asked: refuses(403)
     for _ in range(2):
         assert (await app.made.ask("app.shop.svc", "/", "POST", page=False, body=b"x")).status == 403

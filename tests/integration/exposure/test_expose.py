@@ -1,4 +1,4 @@
-"""`hatchway expose` compared with `kubectl expose` on the same objects; and a single pod, exposed and unexposed."""
+"""`hatchway expose` compared with `kubectl expose` on the same objects; `--only`, which exposes a single pod."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_same_service_as_kubectl(shop: Cluster, case: tuple[str, ...]) -> No
     assert ours["metadata"]["namespace"] == theirs["metadata"]["namespace"] == NAMESPACE
 
 
-def test_a_stored_service_is_the_same_too(shop: Cluster) -> None:
+def test_a_created_service_is_the_same(shop: Cluster) -> None:
     def stored(text: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(text)
         spec = found["spec"]
@@ -157,7 +157,7 @@ def test_nothing_is_created_by_a_dry_run(shop: Cluster) -> None:
     assert "exposed-pod" not in shop.kubectl("-n", NAMESPACE, "get", "pod", "web-1", "-o", "yaml")
 
 
-def test_one_pod_alone_and_back(shop: Cluster) -> None:
+def test_one_pod_is_exposed_alone_and_unexposed(shop: Cluster) -> None:
     def kubectl(*arguments: str) -> str:
         return shop.kubectl("-n", NAMESPACE, *arguments)
 
@@ -191,19 +191,19 @@ def test_one_pod_alone_and_back(shop: Cluster) -> None:
     assert "has made nothing for pod web-0" in nothing.stderr
 
 
-def test_the_label_is_taken_back_when_the_service_is_refused(shop: Cluster) -> None:
+def test_the_label_is_removed_when_the_service_is_refused(shop: Cluster) -> None:
     done = expose(shop, "pod/web-1", "--only", "--port=99999", check=False)
     assert done.returncode == 1
     assert shop.kubectl("-n", NAMESPACE, "get", "pods", "-l", "hatchway.dev/exposed-pod", "-o", "name") == ""
 
 
-def test_a_service_of_a_pod_that_is_gone_is_taken_back(shop: Cluster) -> None:
+def test_the_service_is_removed_when_its_pod_is_gone(shop: Cluster) -> None:
     expose(shop, "pod/web-1", "--only", "-o", "name")
     shop.kubectl("-n", NAMESPACE, "delete", "pod", "web-1")
     assert expose(shop, "web-1", "--undo").stdout == "service/web-1 deleted\n"
 
 
-def test_only_one_pod_can_be_alone(shop: Cluster) -> None:
+def test_only_takes_a_single_pod(shop: Cluster) -> None:
     done = expose(shop, "svc/foreign", "--only", check=False)
     assert done.returncode == 1
     assert "is not one pod" in done.stderr

@@ -1,4 +1,4 @@
-"""`hatchway exposure` against a real cluster with seeded faults, those of types that the cluster serves."""
+"""`hatchway exposure` against a real cluster that contains faults, in objects of all types that it serves."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Seeder:
 
 @pytest.fixture(scope="module")
 def seeded(make_cluster: Callable[..., Cluster]) -> Seeder:
-    """Yield a separate cluster, since other tests' pods must not be scheduled to nodes that exist only in the API."""
+    """Yield a cluster with the faults. It is not shared, because some of its nodes exist only in the API."""
     cluster = make_cluster("exposure", "--nodes", "0")
     seeder = Seeder(cluster)
     for node in NODES:
         seeder.create({**node, "spec": {"unschedulable": True}})
-    # The load balancer of a controller is recognized by Ingresses or Gateways with its address.
+    # A load balancer belongs to a controller if Ingresses or Gateways have its address.
     for name, kind in (("ingress", "Ingress"), ("gateways", "Gateway")):
         if kind in seeder.served:
             cluster.kubectl("create", "namespace", name)
@@ -161,7 +161,7 @@ def test_the_proposed_command_removes_the_finding(seeded: Seeder) -> None:
         assert after.returncode == 0, after.stdout
 
 
-def test_a_load_balancer_of_this_machine_is_asked(cluster: Cluster) -> None:
+def test_a_load_balancer_of_this_machine_is_probed(cluster: Cluster) -> None:
     """The addresses that `hatchway expose` makes answer, and `--probe` finds what answers."""
     space = ("-n", "probed", "--kubeconfig", str(cluster.kubeconfig))
     cluster.kubectl("create", "namespace", "probed")

@@ -145,7 +145,7 @@ async def test_http_where_tls_was_expected(world: World) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_servers_that_say_that_they_want_tls(world: World) -> None:
-    """The plain-HTTP answer of Go's TLS server to a request without TLS does not count as a page of the application."""
+    """If a server answers plain HTTP only to demand TLS, as in Go, that answer is not a page of the application."""
     text = "Client sent an HTTP request to an HTTPS server."
     port = await world.serve(html(text, status="400 Bad Request"))
     (answer,) = await ask(at(port))
@@ -169,7 +169,7 @@ async def test_redirects_are_followed_at_the_same_address_only(world: World) -> 
     assert [head.split()[1] for head in world.requests] == [b"/", b"/ui/"]
 
 
-async def test_redirects_to_what_is_no_url_end_there(world: World) -> None:
+async def test_redirects_to_invalid_urls_are_not_followed(world: World) -> None:
     port = await world.serve(lambda head: html("", "Location: http://[::", status="302 Found"))
     (answer,) = await ask(at(port))
     assert answer.kind == "other"
@@ -192,7 +192,7 @@ async def test_long_and_hostile_answers_are_bounded(world: World) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_what_is_no_http(world: World) -> None:
+async def test_servers_that_do_not_speak_http(world: World) -> None:
     port = await world.serve(b"-ERR unknown command\r\n")
     (answer,) = await ask(at(port))
     assert (answer.kind, answer.told) == ("no-http", "accepts connections, and does not speak HTTP")
@@ -206,7 +206,7 @@ async def test_an_unreachable_address_is_not_called_safe(world: World) -> None:
     assert "cannot be reached from this machine: " in answer.told
 
 
-async def test_addresses_that_mean_something_of_this_machine_are_not_asked(world: World) -> None:
+async def test_addresses_of_this_machine_are_not_contacted(world: World) -> None:
     port = await world.serve(html("private"))
 
     async def resolve(host: str, port: int) -> list[str]:
@@ -221,7 +221,7 @@ async def test_addresses_that_mean_something_of_this_machine_are_not_asked(world
     assert world.connections == 0
 
 
-async def test_loopback_addresses_of_nodes_are_not_asked(world: World) -> None:
+async def test_loopback_addresses_of_nodes_are_not_contacted(world: World) -> None:
     port = await world.serve(html("mine"))
     way = Exposure("Pod", "shop", "p", "hostPort", (at(port),), "machine", "machine")
     (found,) = await Prober(on_this_machine=True).probe([way])
@@ -229,7 +229,7 @@ async def test_loopback_addresses_of_nodes_are_not_asked(world: World) -> None:
     assert world.connections == 0
 
 
-async def test_names_that_would_change_the_request_are_not_asked(world: World) -> None:
+async def test_names_that_would_change_the_request_are_not_contacted(world: World) -> None:
     port = await world.serve(html("x"))
     for host in ("a\r\nX-Evil: 1", "a b", "http://x/", "x:1"):
         (answer,) = await ask(at(port, host=host))
@@ -237,7 +237,7 @@ async def test_names_that_would_change_the_request_are_not_asked(world: World) -
     assert world.connections == 0
 
 
-async def test_only_one_address_of_each_port_is_asked(world: World) -> None:
+async def test_only_one_address_of_each_port_is_contacted(world: World) -> None:
     port = await world.serve(html("x"))
     answers = await ask(at(port), at(port, address="127.0.0.2"), Location("127.0.0.1", port, "UDP"))
     assert len(answers) == 1

@@ -18,9 +18,9 @@ _GROUPS = {"discovery.k8s.io": "endpointslices.discovery.k8s.io"}
 
 
 class PretendCluster(StreamServer):
-    """Serves `/portforward` as a kubelet does, other paths from `world`, whose pods listen on ports of loopback.
+    """An API server. It serves `/portforward` like a kubelet, and the objects of `world`; its pods listen on loopback.
 
-    requests: the requests for port-forward. others: the paths of other requests.
+    requests: the requests for port-forward. others: the paths of all other requests.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -54,7 +54,7 @@ class PretendCluster(StreamServer):
         await self.world.client.update(key[0], {**self.world.client.objects[key], "ports": ports})
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The head is put back, because the stream server reads it, too.
+        # A new reader begins with the head, because the stream server must read it, too.
         head = await reader.readuntil(b"\r\n\r\n")
         target = head.split(b" ", 2)[1].decode()
         if urlsplit(target).path.endswith("/portforward"):

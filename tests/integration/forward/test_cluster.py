@@ -1,4 +1,4 @@
-"""Forwards and the door by port-forward in front of an embedded cluster, whose pods end while they are used."""
+"""`hatchway forward`, and the door by port-forward, in front of an embedded cluster whose pods end while in use."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _ask(port: int, host: str = "localhost", method: str = "GET") -> str:
 
 
 def _ask_again(port: int) -> str:
-    """Send a request; send it again if the pod ended meanwhile, as HTTP clients do for GET."""
+    """Send a request; repeat it if the connection fails because its pod ended, as HTTP clients do for GET."""
     try:
         return _ask(port)
     except (OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""The door over port-forward: fields that a kube-apiserver's proxy would lose arrive; refusals are explained."""
+"""The door over port-forward: header fields arrive that a kube-apiserver's proxy removes; refusals are explained."""
 
 from __future__ import annotations
 

@@ -126,14 +126,14 @@ async def test_connections_go_on_after_the_api_server_has_cut_all(cluster: Prete
         (port,) = await command.ports()
         assert await _ask(port) == b"a x\n"
         cluster.cut()
-        # A connection to the ended pod may be reset; the next one works.
+        # A connection over the ended session may be reset; the next one works.
         with contextlib.suppress(ConnectionResetError):
             await _ask(port)
         assert await _ask(port) == b"a x\n"
         assert command.process.returncode is None
 
 
-async def test_another_cluster_in_the_kubeconfig_is_followed(cluster: PretendCluster, tmp_path: Path) -> None:
+async def test_a_change_of_the_cluster_in_the_kubeconfig_is_followed(cluster: PretendCluster, tmp_path: Path) -> None:
     async with PretendCluster() as other, _forward(cluster, tmp_path, "svc-a", ":80") as command:
         await other.add_service("svc-a", "other", await other.add_pod("other", speaks("other"), app="svc-a"))
         (port,) = await command.ports()
@@ -146,7 +146,7 @@ async def test_another_cluster_in_the_kubeconfig_is_followed(cluster: PretendClu
             f'Now forwarding to context "work" (http://127.0.0.1:{other.port}): the kubeconfig has changed'
         )
         assert await _ask(port) == b"other x\n"
-        # A connection that was opened before stays with its pod.
+        # A connection that was opened before continues with its pod.
         writer.write(b"2\n")
         assert await reader.readline() == b"a 2\n"
         writer.close()
@@ -167,8 +167,8 @@ async def test_a_client_that_does_not_read_holds_up_no_new_connection_to_its_pod
         port, flooded = await command.ports()
         reader, writer = await asyncio.open_connection("127.0.0.1", flooded, limit=1)
         await reader.read(1)
-        # The server has no flow control, as kubelets have none: data that is not read fills the session up to its
-        # limit.
+        # Like a kubelet, the server has no flow control: data that the client does not read fills the session up to
+        # its limit.
         for _ in range(5):
             assert await _ask(port) == b"a x\n"
             await asyncio.sleep(0.2)
@@ -177,9 +177,7 @@ async def test_a_client_that_does_not_read_holds_up_no_new_connection_to_its_pod
     server.close()
 
 
-async def test_a_target_that_is_not_there_is_an_error_with_what_there_is(
-    cluster: PretendCluster, tmp_path: Path
-) -> None:
+async def test_the_error_of_a_missing_target_lists_the_existing_ones(cluster: PretendCluster, tmp_path: Path) -> None:
     async with _forward(cluster, tmp_path, "svc-c", "80") as command:
         assert await command.error() == f"hatchway: there is no svc/svc-c in namespace shop in {_label(cluster)}"
         assert "svc-a" in await command.error()
@@ -204,7 +202,7 @@ async def test_with_wait_the_command_waits_for_a_missing_target(cluster: Pretend
         assert await _ask(local) == b"c x\n"
 
 
-# The command line with a timeout of half a second for a pod to become ready, in place of many seconds.
+# Runs the command line, and waits only half a second (usually many seconds) for a pod to become ready.
 _IMPATIENT = """
 from hatchway.cli import main
 from hatchway.forward import forwarder
@@ -280,16 +278,14 @@ async def test_the_list_says_when_the_cluster_is_away(tmp_path: Path) -> None:
         assert [bool(one["clusterAway"]) for one in record["forwards"]] == [True]
 
 
-async def test_in_the_background_a_failure_is_told_in_its_own_words(cluster: PretendCluster, tmp_path: Path) -> None:
+async def test_in_the_background_the_reason_of_a_failure_is_printed(cluster: PretendCluster, tmp_path: Path) -> None:
     async with _forward(cluster, tmp_path, "nothing", ":80", "--detach") as command:
         _, errors = await command.process.communicate()
     assert command.process.returncode == 1
     assert errors.startswith(b"hatchway: there is no svc/nothing in namespace shop")
 
 
-async def test_all_services_are_forwarded_and_those_that_come_later_too(
-    cluster: PretendCluster, tmp_path: Path
-) -> None:
+async def test_all_services_are_forwarded_including_later_ones(cluster: PretendCluster, tmp_path: Path) -> None:
     async with _forward(cluster, tmp_path, "--all", "--own-address") as command:
         await command.ports()
         await cluster.add_service("late", "c", await cluster.add_pod("c", speaks("c"), app="late"))
@@ -309,7 +305,7 @@ async def test_all_services_are_forwarded_and_those_that_come_later_too(
             await asyncio.open_connection(found[1], int(found[2]))
 
 
-async def test_with_another_format_later_services_are_told_on_the_other_stream(
+async def test_with_another_format_later_services_are_printed_to_standard_error(
     cluster: PretendCluster, tmp_path: Path
 ) -> None:
     async with _forward(cluster, tmp_path, "--all", "--output", "env") as command:

@@ -23,7 +23,7 @@ from tests.integration.remote.conftest import Terminal
 
 _NAMESPACE = "relayed"
 _SELECTOR = "app.kubernetes.io/managed-by=hatchway,app.kubernetes.io/component=relay"
-# The command line with a relay pod that ends two seconds after its last renewal.
+# Runs the command line with a relay pod that ends two seconds after the last renewal.
 _IMPATIENT = """
 from hatchway.route import relaypod
 relaypod.ORPHAN_SECONDS, relaypod.RENEW_SECONDS = 2, 0.5
@@ -174,7 +174,7 @@ def test_a_pod_that_is_deleted_is_replaced(world: Cluster) -> None:
     assert not _relays(world)
 
 
-def test_a_command_that_was_killed_leaves_a_pod_that_ends_by_itself_and_the_next_one_removes(world: Cluster) -> None:
+def test_the_relay_of_a_killed_command_ends_and_the_next_command_removes_it(world: Cluster) -> None:
     with _forwarding(world, "manual", ":80", program=[sys.executable, "-c", _IMPATIENT]) as (process, ports):
         # The relay pod exists as long as the command runs.
         (relay,) = _relays(world)
@@ -190,7 +190,7 @@ def test_a_command_that_was_killed_leaves_a_pod_that_ends_by_itself_and_the_next
         _kubectl(world, "delete", "pod", pod["metadata"]["name"], "--wait=false")
 
 
-def test_nobody_else_may_use_the_relay(world: Cluster) -> None:
+def test_only_the_command_may_use_its_relay(world: Cluster) -> None:
     with _forwarding(world, "manual", ":80") as (process, _):
         (relay,) = _relays(world)
         port = int(relay["spec"]["containers"][0]["command"][-3])
@@ -238,7 +238,7 @@ def test_a_person_is_asked_before_a_pod_is_made(world: Cluster) -> None:
         assert not _relays(world)
 
 
-def test_ways_that_do_not_reach_a_target_name_the_one_that_does(world: Cluster) -> None:
+def test_errors_name_the_option_that_reaches_the_target(world: Cluster) -> None:
     for words in (["svc/alias", "80"], ["node/node-1", "10250"], ["host/example.org", "80"], ["svc/manual", "80"]):
         done = commands.run_text(_words(world, "forward", *words))
         assert done.returncode == 1
@@ -248,7 +248,7 @@ def test_ways_that_do_not_reach_a_target_name_the_one_that_does(world: Cluster) 
     assert "only TCP is carried this way\n  --relay carries UDP" in done.stderr
 
 
-def test_the_proxy_reaches_what_no_pod_stands_behind(world: Cluster) -> None:
+def test_the_proxy_reaches_targets_without_pods(world: Cluster) -> None:
     address = _kubectl(world, "get", "endpointslice", "manual-1", "-o", "jsonpath={.endpoints[0].addresses[0]}")
     program = "import sys, urllib.request as r; [print(r.urlopen(u).read().decode().strip()) for u in sys.argv[1:]]"
     urls = ["http://alias/", f"http://manual.{_NAMESPACE}/", f"http://{address}:8080/", "http://127.0.0.1.nip.io/"]

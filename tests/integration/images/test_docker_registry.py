@@ -78,7 +78,7 @@ async def test_tls_with_another_ca(secured: DockerRegistry, puller: Puller, tmp_
     assert f'ca-file of [registry."{secured.address}"]' in caught.value.hint
 
 
-async def test_a_registry_that_must_have_tls_and_has_none(
+async def test_a_registry_without_tls_that_must_have_it(
     registry: DockerRegistry, puller: Puller, tmp_path: Path
 ) -> None:
     ca, _ = self_signed(tmp_path, ["127.0.0.1"])

@@ -139,7 +139,7 @@ async def test_a_slow_connection_reaches_the_end(puller: Puller, monkeypatch: py
 
 
 async def test_a_slow_registry_delays_no_pull_from_another_one(puller: Puller) -> None:
-    """Also not when it names the other one's layers."""
+    """Pulls from other registries are not delayed even if the slow one names the same layers."""
     good, evil = stub_with(), StubRegistry()
     evil.add_manifest("web", WEB.blobs[WEB.manifest], "1")
     ended = asyncio.Event()
@@ -203,8 +203,8 @@ async def test_a_manifest_with_another_digest(puller: Puller) -> None:
         await refused(puller, stub, "unexpected commit digest")
 
 
-async def test_a_registry_cannot_name_what_it_does_not_have(puller: Puller) -> None:
-    """HEAD names the digest of an image from elsewhere in the store, which the registry does not have."""
+async def test_a_registry_cannot_name_an_image_that_it_does_not_have(puller: Puller) -> None:
+    """The answer to HEAD names the digest of a stored image of another registry."""
     secret = stub_with(repository="secret")
     stub = stub_with(built("", {"a": "public"}))
     async with serving(secret, stub):
@@ -289,7 +289,7 @@ async def test_redirects_in_a_circle(puller: Puller) -> None:
         "http://127.0.0.1/" + "x" * 20_000,
     ],
 )
-async def test_redirects_to_what_is_no_url(puller: Puller, location: str) -> None:
+async def test_redirects_to_invalid_urls(puller: Puller, location: str) -> None:
     stub = stub_with()
     stub.handler = lambda request: redirect(location) if "/manifests/" in request.path else None
     async with serving(stub):
@@ -321,11 +321,11 @@ async def test_a_redirect_to_this_machine(puller: Puller, monkeypatch: pytest.Mo
 
 
 async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Puller) -> None:
-    """The registry may be a pod, behind a node port, and pods may not reach metadata services of clouds."""
+    """The registry may be a pod behind a node port. Pods must not reach clouds' metadata services through Hatchway."""
     stub = stub_with()
     location = "http://169.254.169.254/latest/meta-data/"
     stub.handler = lambda request: redirect(location) if "/manifests/" in request.path else None
-    # With a proxy no request is sent to that address, even if this test fails.
+    # The proxy is set so that no request reaches that address even if this test fails.
     async with serving(stub), Tunnel(stub.address) as proxy:
         with pytest.raises(PullError, match=r"leads to 169[.]254[.]169[.]254, an address of this machine or its link"):
             await puller(f"{stub.address}/team/web:1", environment={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url})
@@ -333,8 +333,8 @@ async def test_a_registry_on_this_machine_names_a_link_local_address(puller: Pul
 
 
 @pytest.mark.parametrize("way", ["redirect", "realm", "name"])
-async def test_a_registry_on_this_machine_leads_to_another_port(puller: Puller, way: str) -> None:
-    """It may be a pod behind a node port, which must not reach this machine's other servers through Hatchway."""
+async def test_a_registry_on_this_machine_redirects_to_another_port(puller: Puller, way: str) -> None:
+    """The registry may be a pod behind a node port. It must not reach this machine's other servers through Hatchway."""
     victim, stub = StubRegistry(), stub_with()
     async with serving(victim, stub):
         port = victim.address.rpartition(":")[2]
@@ -353,7 +353,7 @@ async def test_a_registry_on_this_machine_leads_to_another_port(puller: Puller, 
         assert victim.requests != []
 
 
-async def test_a_registry_whose_name_comes_to_mean_this_machine() -> None:
+async def test_a_registry_whose_name_later_resolves_to_this_machine() -> None:
     stub = stub_with()
     async with serving(stub):
         http = RegistryHttp(Registries(), {})
@@ -428,7 +428,7 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
     target.close()
 
 
-async def test_challenges_that_are_no_challenges(puller: Puller) -> None:
+async def test_malformed_challenges(puller: Puller) -> None:
     stub = stub_with()
     for value in ("", "Bearer", "Bearer realm", '"', "Bearer " + 'a="b",' * 2000, "Basic", "Digest x", "," * 9000):
 

@@ -82,7 +82,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def store_path() -> Iterator[Path]:
-    # Not below pytest's directory, which other users may not enter.
+    # The directory is not below pytest's, which other users may not enter.
     path = Path(tempfile.mkdtemp(prefix="hatchway-layers-"))
     os.chown(path, int(NOBODY), int(NOBODY))
     yield path
@@ -122,7 +122,7 @@ def test_a_range_of_subuid_gives_files_their_owners_and_the_user_can_remove_them
     assert (found["removed"], found["left"]) == (2, [])
 
 
-def test_with_one_user_all_files_are_its_own(store_path: Path) -> None:
+def test_with_one_user_all_files_belong_to_that_user(store_path: Path) -> None:
     found = _unpacked("one", "", store_path)
     assert (found["d"], found["d/f"], found["l"]) == ([0, 0], [0, 0], [0, 0])
     assert found["outside"] == int(NOBODY)

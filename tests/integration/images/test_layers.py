@@ -66,8 +66,8 @@ async def test_images_share_their_lower_layers(store: ImageStore, layers: LayerS
     assert first[1] == second[1] and first[0] != second[0]
 
 
-async def test_the_same_layer_above_another_one_is_another_layer(store: ImageStore, layers: LayerStore) -> None:
-    """It is unpacked again, because a hard link may lead to a file of the layer below."""
+async def test_a_layer_is_unpacked_again_above_other_layers(store: ImageStore, layers: LayerStore) -> None:
+    """A hard link in the layer may lead to a file of the layer below, so the result differs."""
     link = [hardlink("link", "a")]
     one, two = make_image(store, "one", {"a": "1"}, link), make_image(store, "two", {"a": "2"}, link)
     contents = [Path(found[0], "link").read_text() for found in (await layers.unpack(one), await layers.unpack(two))]
@@ -81,7 +81,7 @@ async def test_layers_that_are_hidden_entirely_are_left_out(store: ImageStore, l
     assert layers.directories(image) == found
 
 
-async def test_nobody_else_can_enter_the_layers_cve_2021_41091(store: ImageStore, layers: LayerStore) -> None:
+async def test_other_users_cannot_enter_the_layers_cve_2021_41091(store: ImageStore, layers: LayerStore) -> None:
     await layers.unpack(make_image(store, "web", [file("su", mode=0o4755)]))
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (store.path / "layers").glob("**") if "fs" not in path.parts}
     assert modes == {0o700}
@@ -98,7 +98,7 @@ async def test_a_bad_layer_leaves_nothing(store: ImageStore, layers: LayerStore)
     assert layers.directories(image) is None
 
 
-async def test_a_layer_with_another_digest_than_the_configuration_says(store: ImageStore, layers: LayerStore) -> None:
+async def test_a_layer_whose_digest_differs_from_the_configuration(store: ImageStore, layers: LayerStore) -> None:
     image = make_image(
         store, "web", {"a": "1"}, whole_config={"rootfs": {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}}
     )
@@ -108,7 +108,7 @@ async def test_a_layer_with_another_digest_than_the_configuration_says(store: Im
 
 
 async def test_an_image_that_claims_the_layers_of_another_one(store: ImageStore, layers: LayerStore) -> None:
-    """Else a pod could read the files of a private image whose configuration it knows."""
+    """The layers must be refused: a pod could read the files of a private image whose configuration it knows."""
     image = make_image(store, "private", {"secret": "1"}, {"more": "2"})
     claims = {"rootfs": {"type": "layers", "diff_ids": image.config.diff_ids}}
     thief = make_image(store, "thief", {"a": ""}, {"b": ""}, whole_config=claims)
@@ -170,7 +170,7 @@ async def test_two_processes_unpack_the_same_image_at_once(store: ImageStore, la
 
 
 class _Blocked:
-    """An unpacking process whose blob is a pipe, so that it waits in the middle of the layer."""
+    """An unpacking process that waits in the middle of a layer, because the layer's blob is a pipe."""
 
     def __init__(self, store: ImageStore, image: Image) -> None:
         blob = store.path / "blobs" / image.layers[0].digest.replace(":", "/")
@@ -249,7 +249,7 @@ async def test_a_process_that_is_stopped_removes_what_it_has_written(store: Imag
     assert _left(store) == []
 
 
-async def test_the_process_ends_with_the_one_that_has_started_it(store: ImageStore) -> None:
+async def test_the_unpacking_process_ends_with_its_parent(store: ImageStore) -> None:
     request = UnpackRequest(store=str(store.path), users=WAY, layers=(), limits=UnpackLimits(), parent=os.getpid() + 1)
     command = [sys.executable, "-m", "hatchway.images.layers.unpack"]
     done = await asyncio.to_thread(subprocess.run, command, input=request.encode(), capture_output=True)
@@ -368,7 +368,7 @@ def test_a_full_disk_leaves_nothing(store: ImageStore, tmp_path: Path) -> None:
     assert "the disk has room for" in lines[0] and lines[2] == "[]"
 
 
-async def test_copied_layers_are_what_an_overlay_of_them_shows(store: ImageStore, tmp_path: Path) -> None:
+async def test_copied_layers_equal_an_overlay_of_them(store: ImageStore, tmp_path: Path) -> None:
     layers = LayerStore(store.path, WAY)
     image = make_image(
         store,

@@ -1,4 +1,4 @@
-"""Blobs of images that were pulled with a pod's Secret, and registries that only know the digests of these blobs."""
+"""Blobs of images that were pulled with a pod's Secret; other registries know their digests, but lack the blobs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.integration.images.test_pull import AMD64, LARGE, WEB, stub_with
 
 
 def _private_registry() -> tuple[StubRegistry, Callable[[], Credential]]:
-    """Return a registry that only ann may use, and what makes the credential of a pod's Secret."""
+    """Return a registry that only ann may use, and a function that makes her credential, from a pod's Secret."""
     private = stub_with()
     private.auth, private.users = "basic", {"ann": "right"}
     return private, lambda: Credential(private.address, "ann", "right", secret="uid-1")
 
 
 def _thief(*has: str) -> StubRegistry:
-    """Return a registry that names the blobs of the private image, and has only some of them."""
+    """Return a registry whose manifest names the blobs of the private image. has: the digests of blobs that it has."""
     evil = StubRegistry()
     evil.add_manifest("web", WEB.blobs[WEB.manifest], "1")
     evil.blobs |= {digest: WEB.blobs[digest] for digest in has}
@@ -35,12 +35,12 @@ def _thief(*has: str) -> StubRegistry:
 
 @pytest.mark.parametrize("secret", ["", "uid-2"])
 async def test_a_registry_that_names_blobs_of_an_unfinished_private_pull(puller: Puller, secret: str) -> None:
-    """Blobs that no image of the store has yet are not given to other repositories without a download either."""
+    """Blobs that belong to no complete image yet must be downloaded by other repositories, too."""
     private, ann = _private_registry()
     first, second = WEB.layers
 
     async def late(writer: asyncio.StreamWriter) -> None:
-        # The failure of one download cancels the others.
+        # A failed download cancels the others, so it fails only when the first layer is stored.
         while not puller.store.has_blob(first):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -55,11 +55,11 @@ async def test_a_registry_that_names_blobs_of_an_unfinished_private_pull(puller:
             with pytest.raises(PullError, match="not found"):
                 await puller(f"{evil.address}/web:1", *own)
         assert puller.store.images() == []
-        # The pull of the private image uses what it has fetched before.
+        # The next pull of the private image uses the layer that was fetched before.
         private.handler = None
         await puller(f"{private.address}/team/web:1", ann())
         assert puller.states(first) == ["waiting", "exists"]
-        # Also when the first pull of the other repository ends before: it must have served the blobs itself.
+        # The other repository must still serve each blob itself.
         evil.blobs |= WEB.blobs
         await puller(f"{evil.address}/web:1", *own)
         assert puller.states(first) == ["waiting", "downloading", "complete"]
@@ -75,7 +75,7 @@ async def test_a_registry_that_names_blobs_of_a_removed_private_image(puller: Pu
         assert all(puller.store.has_blob(digest) for digest in WEB.layers)
         with pytest.raises(PullError, match="not found"):
             await puller(f"{evil.address}/web:1")
-        # A registry that has them makes them public.
+        # After a registry without users has served the blobs, other repositories get them without a download.
         evil.blobs |= WEB.blobs
         await puller(f"{evil.address}/web:1")
         other = _thief(WEB.config)
@@ -85,8 +85,8 @@ async def test_a_registry_that_names_blobs_of_a_removed_private_image(puller: Pu
         use.close()
 
 
-async def test_a_registry_that_has_only_the_rest_of_a_private_blob(puller: Puller) -> None:
-    """The beginning of a private pull's download is not continued for another repository."""
+async def test_a_registry_that_has_only_the_second_part_of_a_private_blob(puller: Puller) -> None:
+    """The received part of a private download is not completed by a download from another repository."""
     private, ann = _private_registry()
     private.blobs |= LARGE.blobs
     private.add_manifest("team/web", LARGE.blobs[LARGE.manifest], "1")
@@ -121,7 +121,7 @@ async def test_a_registry_that_has_only_the_rest_of_a_private_blob(puller: Pulle
 
 @pytest.mark.parametrize("what", ["manifest", "layers"])
 async def test_a_registry_that_names_the_private_image_of_another_one(puller: Puller, what: str) -> None:
-    """Blobs of an image that was pulled with a pod's Secret are not given to other repositories without a download."""
+    """For an image of another repository, stored blobs of a private image are downloaded again."""
     private, evil = stub_with(), StubRegistry()
     private.auth, private.users = "basic", {"ann": "right"}
     if what == "manifest":
@@ -134,7 +134,7 @@ async def test_a_registry_that_names_the_private_image_of_another_one(puller: Pu
         with pytest.raises(PullError, match="not found"):
             await puller(f"{evil.address}/web:1", platform=Platform("linux", "amd64"))
         assert [one.tags for one in puller.store.images()] == [(f"{private.address}/team/web:1",)]
-        # One that has the blobs may have the image, too; and the private one stays whole and private.
+        # If the other registry has all blobs, the pull succeeds, and the private image stays complete and private.
         evil.blobs |= WEB.blobs
         evil.add("web", WEB)
         image = await puller(f"{evil.address}/web:1", platform=Platform("linux", "amd64"))
@@ -143,9 +143,9 @@ async def test_a_registry_that_names_the_private_image_of_another_one(puller: Pu
 
 
 class _Story:
-    """Steps of a private image's owner (ann) and of a registry that only knows its digests (eve). The store is shared.
+    """Steps of the owner of a private image (ann), and of a registry that only knows its digests (eve).
 
-    Each method is a step. stolen: the names of eve's images.
+    Both use the same store. Each public method is a step. stolen: the images that eve could pull.
     """
 
     def __init__(self, puller: Puller) -> None:
@@ -159,7 +159,7 @@ class _Story:
         self.stolen: list[str] = []
 
     def _rest(self, request: Request) -> Answer | None:
-        """Send only the second half of the secret layer."""
+        """Answer requests for the second half of the secret layer; None for all others."""
         content, known = WEB.blobs[self.secret], self.known
         if self.secret not in request.path or request.fields.get("range") != f"bytes={known}-":
             return None
@@ -178,7 +178,7 @@ class _Story:
         return True
 
     async def claim(self) -> None:
-        """Ask for every blob under many of eve's names, with eve's Secret, before ann's pull."""
+        """Pull images of eve that name each of the blobs, in two repositories, with eve's Secret, before ann's pull."""
         for digest in WEB.blobs:
             manifest = json.loads(WEB.blobs[WEB.manifest])
             manifest["config"]["digest"] = digest
@@ -199,10 +199,10 @@ class _Story:
             await self.puller(f"{self.evil.address}/web2:1", self.eve(), platform=Platform("linux", "amd64"))
 
     async def first_layer(self) -> None:
-        """End ann's pull after its first layer."""
+        """Let ann's pull fail after its first layer."""
 
         async def late(writer: asyncio.StreamWriter) -> None:
-            # The failure of one download cancels the others.
+            # A failed download cancels the others, so it fails only when the first layer is stored.
             while not self.puller.store.has_blob(self.secret):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
@@ -212,7 +212,7 @@ class _Story:
         self.private.handler = None
 
     async def half_layer(self) -> None:
-        """End ann's pull within its first layer."""
+        """Let ann's pull fail in the middle of its first layer."""
         content = WEB.blobs[self.secret]
 
         def cut(request: Request) -> Answer | None:
@@ -228,7 +228,7 @@ class _Story:
         assert self.puller.leftovers()
 
     async def cancel(self) -> None:
-        """Cancel ann's pull when the first half of its first layer has arrived."""
+        """Cancel ann's pull when half of its first layer has arrived; eve tries to steal before."""
         content, arrived = WEB.blobs[self.secret], asyncio.Event()
 
         async def body(writer: asyncio.StreamWriter) -> None:
@@ -249,7 +249,7 @@ class _Story:
         self.private.handler = None
 
     async def at_once(self) -> None:
-        """Let eve's pull wait for its registry until ann's has ended."""
+        """Begin eve's pull before ann's; eve's registry answers only after the end of ann's pull."""
         ended = asyncio.Event()
 
         async def wait(writer: asyncio.StreamWriter) -> None:
@@ -280,7 +280,7 @@ class _Story:
         self.puller.store.prune(every=True)
 
     async def upgrade(self) -> None:
-        """Make the store as releases without records of origins have left it."""
+        """Make the store like one of an earlier release, which did not record the origins of blobs."""
         shutil.rmtree(self.puller.store.path / "origins")
         self.puller.store = ImageStore(self.puller.store.path)
 
@@ -316,7 +316,7 @@ async def test_a_registry_that_knows_only_digests_gets_nothing(puller: Puller, s
         for step in steps.split():
             await getattr(story, step)()
             assert story.stolen == [], step
-        # What ann's pulls have fetched before is not fetched again, whatever eve has asked for.
+        # Eve's requests do not make ann's pull fetch again what it has fetched before.
         before = len(story.private.asked(story.secret))
         had = puller.store.has_blob(story.secret)
         had_part = story.secret.removeprefix("sha256:") in puller.leftovers()
@@ -327,7 +327,7 @@ async def test_a_registry_that_knows_only_digests_gets_nothing(puller: Puller, s
             assert again[0].fields["range"] == f"bytes={story.known}-"
         await story.steal()
         assert story.stolen == []
-        # A registry that has the whole image may have it, too.
+        # When the other registry has the whole image, its image may be pulled.
         story.evil.handler = None
         story.evil.blobs |= WEB.blobs
         await story.steal()
@@ -335,7 +335,7 @@ async def test_a_registry_that_knows_only_digests_gets_nothing(puller: Puller, s
 
 
 async def test_two_repositories_of_one_registry_at_the_same_time(puller: Puller) -> None:
-    """The second download waits for the first one; then it must show that it has the blob."""
+    """The second download of a blob waits for the first one, and is then still requested from its own repository."""
     private, ann = _private_registry()
     private.add_manifest("eve/web", WEB.blobs[WEB.manifest], "1")
     private.users["eve"] = "x"

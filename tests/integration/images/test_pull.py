@@ -206,7 +206,7 @@ async def test_a_broken_download_continues_where_it_was(puller: Puller) -> None:
     assert puller.leftovers() == []
 
 
-async def test_a_server_without_ranges_is_asked_for_all_again(puller: Puller) -> None:
+async def test_a_server_without_ranges_sends_the_whole_blob_again(puller: Puller) -> None:
     stub = stub_with(LARGE)
     ranges, stub.handler = cutting(LARGE, 1_000_000)  # type: ignore[assignment]
     stub.ranges = False
@@ -323,7 +323,7 @@ async def test_cancelling_keeps_the_part_and_the_store_clean(puller: Puller) -> 
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-async def test_passing_faults_are_tried_again(puller: Puller, status: int) -> None:
+async def test_temporary_faults_are_retried(puller: Puller, status: int) -> None:
     stub = stub_with()
     faults = {"/v2/": 1, "/v2/team/web/manifests/1": 2, f"/v2/team/web/blobs/{WEB.layers[0]}": 3}
 
@@ -339,7 +339,7 @@ async def test_passing_faults_are_tried_again(puller: Puller, status: int) -> No
     assert not any(faults.values())
 
 
-async def test_the_pull_limit_is_not_waited_for(puller: Puller) -> None:
+async def test_a_pull_limit_is_reported_at_once(puller: Puller) -> None:
     stub = stub_with()
     said = "You have reached your unauthenticated pull rate limit."
     stub.handler = lambda request: (

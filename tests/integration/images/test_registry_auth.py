@@ -80,7 +80,7 @@ async def test_a_wrong_password(puller: Puller) -> None:
             await puller(f"{stub.address}/team/web:1", ann(stub, "wrong"))
         assert "wrong" not in caught.value.message + caught.value.hint
         assert "are not accepted" in caught.value.hint
-        # The next credential that matches is tried, as by the kubelet.
+        # Like the kubelet, the pull tries the next credential that matches.
         await puller(f"{stub.address}/team/web:1", ann(stub, "wrong"), ann(stub))
 
 
@@ -167,7 +167,7 @@ async def test_who_may_use_what_was_pulled_is_remembered(puller: Puller) -> None
         image = await puller(f"{name}:1", second)
         assert set(image.private[name]) == {first.grant, second.grant}
         assert (puller.store.path / "names.json").read_text().count("right") == 0, "no password is stored"
-        # The user's own credentials: for all pods, also after later pulls.
+        # An image that was pulled with the user's own credentials is for all pods, also after later pulls.
         image = await puller(f"{name}:1", ann(stub))
         assert not image.private and image.may_use(name, [])
         assert not (await puller(f"{name}:1", first)).private
@@ -206,7 +206,7 @@ async def test_a_realm_without_tls_on_another_host_gets_no_credentials(puller: P
 
 
 def leading(stub: StubRegistry, other: StubRegistry) -> Registries:
-    """Return settings that allow a registry to lead to another host on this machine."""
+    """Return settings that allow a registry to redirect to another host on this machine."""
     return Registries({stub.address: RegistrySettings(redirects_to=(other.address,))})
 
 
@@ -277,7 +277,7 @@ async def test_blobs_elsewhere_get_no_token(puller: Puller) -> None:
         "http://127.0.0.1:1/" + "x" * 20_000,
     ],
 )
-async def test_realms_that_are_no_urls(puller: Puller, realm: str) -> None:
+async def test_realms_that_are_not_urls(puller: Puller, realm: str) -> None:
     stub = hub()
     stub.realm = realm
     async with serving(stub):
@@ -301,7 +301,7 @@ async def test_realms_that_are_no_urls(puller: Puller, realm: str) -> None:
         (b" " * 2_000_000, "longer than 131072 bytes"),
     ],
 )
-async def test_answers_that_are_no_tokens(puller: Puller, body: bytes, words: str) -> None:
+async def test_answers_without_a_valid_token(puller: Puller, body: bytes, words: str) -> None:
     stub = hub()
     stub.handler = lambda request: Answer(body=body) if request.path == "/token" else None
     async with serving(stub):

@@ -200,20 +200,20 @@ async def test_ingresses_have_an_address_only_when_the_controller_is_reached_the
     async with serving(ready=False) as served:
         await served.client.create(INGRESSES, ingress("a", "a.example"))
         await until(lambda: served.answer("a.example") == "10.1.0.1")
-        # A write of the address would come before this Event, which is reported after the next change.
+        # The controller would write the address of `a` before the Event of the next Ingress.
         await served.client.create(INGRESSES, ingress("b", "a.example"))
         await until(lambda: served.events("b"))
         assert await served.addresses("a") == []
         await served.client.update(SLICES, own_endpoint(ready=True))
         await until(lambda: served.addresses("a"))
-        # An address that clients know is not withdrawn while the controller is replaced.
+        # An address that was published is not removed while the controller is replaced.
         await served.client.update(SLICES, own_endpoint(ready=False))
         await served.client.create(INGRESSES, ingress("c", "c.example"))
         await until(lambda: served.addresses("c"))
         assert await served.addresses("a") == BALANCER
 
 
-async def test_status_of_others_is_put_right(served: Served) -> None:
+async def test_a_status_that_another_writer_changed_is_corrected(served: Served) -> None:
     await served.client.create(INGRESSES, ingress("a", "a.example"))
     await until(lambda: served.addresses("a"))
     status = {"status": {"loadBalancer": {"ingress": [{"ip": "10.9.9.9"}]}}}
@@ -250,7 +250,7 @@ async def test_other_classes_are_left_alone(served: Served) -> None:
     await until(lambda: served.answer("a.example") == "10.1.0.1")
 
 
-async def test_conflict_is_told_to_the_newer_one(served: Served) -> None:
+async def test_the_newer_ingress_gets_an_event_about_a_conflict(served: Served) -> None:
     await served.client.create(INGRESSES, ingress("b-old", "a.example"))
     await until(lambda: served.answer("a.example") == "10.1.0.1")
     # If both were created in the same second, the first name wins.
@@ -349,7 +349,7 @@ async def test_certificate_of_another_namespace_is_not_replaced(served: Served) 
 
 
 async def test_thousands_of_rules(served: Served) -> None:
-    """Other requests are routed while the table is made, since the event loop is not blocked."""
+    """While the table of rules is made, the event loop is not blocked, and other requests are routed."""
     backend = {"service": {"name": "web", "port": {"number": 80}}}
     for number in range(8):
         rules = [

@@ -1,4 +1,4 @@
-"""Hosts of Ingresses behind `hatchway proxy`: asked by curl, in the portal's list, and in `hatchway ls`."""
+"""Hosts of Ingresses behind `hatchway proxy`: requests by curl, the portal's list, and `hatchway ls`."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ def answer(door: Door, host: str, path: str = "/") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("host", ["shop.example", "secure.example", "a.wild.example", "foreign.example"])
-def test_a_host_opens_without_any_name_to_resolve(door: Door, host: str) -> None:
+def test_a_host_opens_without_dns(door: Door, host: str) -> None:
     found = answer(door, host, "/api?x=1")
     assert (found["Host"], found["path"]) == (host, "/api?x=1")
 
 
-def test_the_applications_own_name_becomes_the_doors(door: Door) -> None:
+def test_the_applications_host_name_is_replaced_by_the_doors(door: Door) -> None:
     answer(door, "shop.example")
     home = f"http://shop.example.ingress.localhost:{door.port}"
     fields = ask(door, "shop.example", "/away", "-D", "-", "-o", "/dev/null")
@@ -129,7 +129,7 @@ def test_other_hosts_are_explained(door: Door) -> None:
         assert "X-Hatchway-Problem: unknown-host" in text
 
 
-def test_pages_of_other_origins_may_not_ask(door: Door) -> None:
+def test_requests_by_pages_of_other_origins_are_refused(door: Door) -> None:
     fields = ("-H", "Origin: http://evil.example", "-H", "Sec-Fetch-Site: cross-site", "-H", "Sec-Fetch-Mode: cors")
     assert ask(door, "shop.example", "/", *fields, "-o", "/dev/null", "-w", "%{http_code}") == "403"
 

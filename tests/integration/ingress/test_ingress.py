@@ -251,7 +251,7 @@ def test_tls(world: World, tmp_path: Path) -> None:
     wait_for(lambda: world.curl("https://tls.example/", "--cacert", renewed, check=False).startswith("{"))
 
 
-def test_pod_that_goes_and_comes(world: World) -> None:
+def test_a_pod_that_is_replaced(world: World) -> None:
     """No request fails after a pod ended, even while its address is still an endpoint."""
     world.kubectl("create", "ingress", "going", "--rule=going.example/*=going:80")
     going = {"app": "going"}
@@ -272,7 +272,7 @@ def test_pod_that_goes_and_comes(world: World) -> None:
     assert "has no endpoint that is ready" in world.curl("http://going.example/")
 
 
-def test_conflict_is_said_in_an_event(world: World) -> None:
+def test_a_conflict_is_reported_by_an_event(world: World) -> None:
     world.kubectl("create", "ingress", "late", "--rule=web.example/*=nothing:80", "--rule=late.example/*=nothing:80")
     world.served("http://late.example/", 503)
     assert "does not exist" in world.curl("http://late.example/")

@@ -47,6 +47,6 @@ def plugin(tmp_path: Path) -> FakePlugin:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check files often, and renew credentials at each request to do so."""
+    """Check files every 20 ms, and allow the renewal of credentials without a pause between renewals."""
     monkeypatch.setattr(connection, "_POLL", 0.02)
     monkeypatch.setattr(connection, "_PAUSE", 0.0)

@@ -69,7 +69,7 @@ def soon(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
-async def test_a_token_and_impersonation_travel(config: Path, cluster: dict[str, Any], api: ApiServer) -> None:
+async def test_a_token_and_impersonation_are_sent(config: Path, cluster: dict[str, Any], api: ApiServer) -> None:
     user = {"token": "secret", "as": "jane", "as-groups": ["a", "b"]}
     connection = made(config, cluster, user, namespace="team")
     await connection.client.list("pods")
@@ -145,7 +145,7 @@ async def test_insecure_and_tls_server_name(config: Path, cluster: dict[str, Any
         await connection.aclose()
 
 
-async def test_files_that_are_no_certificates(config: Path, cluster: dict[str, Any], tmp_path: Path) -> None:
+async def test_files_that_are_not_certificates(config: Path, cluster: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "ca").write_text("no PEM")
     with pytest.raises(HatchwayError, match="certificates or key cannot be used"):
         made(config, {**cluster, "certificate-authority": str(tmp_path / "ca")}, {})
@@ -197,7 +197,7 @@ async def test_a_401_asks_the_plugin_once_more(
     await connection.aclose()
 
 
-async def test_a_plugin_with_nothing_new_leaves_a_401(
+async def test_a_401_remains_if_the_plugin_has_no_new_credentials(
     config: Path, cluster: dict[str, Any], api: ApiServer, plugin: FakePlugin
 ) -> None:
     plugin.answer(token="same")
@@ -213,7 +213,7 @@ async def test_a_plugin_with_nothing_new_leaves_a_401(
     await connection.aclose()
 
 
-async def test_credentials_that_are_about_to_end_are_renewed(
+async def test_credentials_are_renewed_before_they_expire(
     config: Path, cluster: dict[str, Any], plugin: FakePlugin, impatient: None
 ) -> None:
     plugin.answer(token="short", expirationTimestamp=soon(5))
@@ -232,7 +232,7 @@ async def test_credentials_that_are_about_to_end_are_renewed(
     await connection.aclose()
 
 
-async def test_credentials_that_have_ended_are_waited_for(
+async def test_requests_wait_for_the_renewal_of_expired_credentials(
     config: Path, cluster: dict[str, Any], plugin: FakePlugin, impatient: None
 ) -> None:
     plugin.answer(token="gone", expirationTimestamp=soon(-1))
@@ -296,7 +296,7 @@ async def test_plugins_that_fail(
     await connection.aclose()
 
 
-async def test_a_plugin_that_fails_later_leaves_what_is_still_good(
+async def test_valid_credentials_are_used_when_their_renewal_fails(
     config: Path, cluster: dict[str, Any], plugin: FakePlugin, impatient: None
 ) -> None:
     plugin.answer(token="good", expirationTimestamp=soon(8))
@@ -313,7 +313,7 @@ async def test_a_plugin_that_fails_later_leaves_what_is_still_good(
     await connection.aclose()
 
 
-async def test_a_plugin_that_is_not_installed_says_how_to(
+async def test_a_missing_plugin_is_reported_with_its_install_hint(
     config: Path, cluster: dict[str, Any], plugin: FakePlugin
 ) -> None:
     plugin.script.unlink()
@@ -399,7 +399,7 @@ async def test_a_proxy_of_a_stranger_is_refused(config: Path, cluster: dict[str,
     await proxy.stop()
 
 
-async def test_much_passes_a_proxy_by_tls(
+async def test_large_responses_pass_a_proxy_over_tls(
     config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
 ) -> None:
     """Ten connections at once carry ten megabytes each; afterwards all tunnels are closed."""
@@ -417,7 +417,7 @@ async def test_much_passes_a_proxy_by_tls(
     await proxy.stop()
 
 
-async def test_a_proxy_by_tls_that_goes_is_seen(
+async def test_the_end_of_a_proxy_over_tls_is_noticed(
     config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
 ) -> None:
     from hatchway.kube import tunnel
@@ -544,7 +544,7 @@ async def test_a_401_reads_the_token_file_at_once(
     await connection.aclose()
 
 
-async def test_another_plugin_in_the_kubeconfig_is_asked(
+async def test_a_new_plugin_in_the_kubeconfig_is_used(
     config: Path, cluster: dict[str, Any], plugin: FakePlugin, impatient: None
 ) -> None:
     plugin.answer(token="one")
@@ -560,7 +560,7 @@ async def test_another_plugin_in_the_kubeconfig_is_asked(
         assert (plugin.directory / "given").read_text() == "more other\n"
 
 
-async def test_the_answer_of_a_plugin_that_is_no_longer_meant_is_not_used(
+async def test_the_answer_of_a_plugin_that_the_kubeconfig_no_longer_names_is_not_used(
     config: Path, cluster: dict[str, Any], plugin: FakePlugin, impatient: None
 ) -> None:
     plugin.answer(token="one")
@@ -606,14 +606,14 @@ async def test_in_a_pod(
 
 
 def test_the_import_of_the_client_is_light() -> None:
-    """Imports take most of the time of a start, so they are checked in place of seconds."""
+    """Imports take most of the time of a start. So the test looks at the imports, and measures no time."""
     program = "import sys, hatchway.kube.connection, hatchway.kube.client, hatchway.kube.view; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     heavy = {"cryptography", "starlette", "typer", "anyio", "email.message"}
     assert not heavy & set(done.stdout.split())
 
 
-async def test_a_server_that_goes_and_comes(
+async def test_a_server_that_stops_and_starts(
     config: Path, cluster: dict[str, Any], api: ApiServer, authority: Authority
 ) -> None:
     connection = made(config, cluster, {})
@@ -634,14 +634,14 @@ async def test_a_server_that_goes_and_comes(
 
 
 async def test_a_closed_client_leaves_no_socket(config: Path, cluster: dict[str, Any], api: ApiServer) -> None:
-    """The sockets are closed by `aclose`, not later by the loop, which may end right after it, as in a command."""
+    """`aclose` itself closes the sockets. Later would be too late: in a command, the event loop ends right after it."""
     connection = made(config, cluster, {})
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
             group.create_task(connection.client.list("pods"))
     before = open_descriptors()["socket"]
     await connection.aclose()
-    # The server's ends of the connections are in this process, too.
+    # This process also has the server's sockets, which may close later, so only the client's three are expected.
     assert open_descriptors()["socket"] <= before - 3
 
 
@@ -685,7 +685,10 @@ async def test_after_sleep_everything_is_connected_anew(
 
 
 class Unsteady:
-    """Speaks plain HTTP; answers the first request of each connection, and at the next closes or sends nothing."""
+    """An HTTP server that answers only the first request of a connection, and closes it at the second.
+
+    silent: whether not to answer the first request either.
+    """
 
     def __init__(self, silent: bool = False) -> None:
         self.requests = 0
@@ -710,7 +713,7 @@ class Unsteady:
         writer.close()
 
 
-async def test_a_kept_connection_that_is_closed_under_a_request_is_no_error(config: Path) -> None:
+async def test_a_request_on_an_idle_connection_that_is_closed_is_sent_again(config: Path) -> None:
     async with Unsteady() as server:
         connection = made(config, {"server": server.url}, {})
         await connection.client.list("pods")

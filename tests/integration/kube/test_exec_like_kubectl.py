@@ -45,7 +45,7 @@ class World:
         (self.place / "bin/answer").write_text(text)
 
     async def both(self, plugin: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return (the result of kubectl, the result of this project)."""
+        """Run the plugin by kubectl and by Hatchway; return both results."""
         config = self.place / "config"
         document = {
             "current-context": "work",

@@ -110,7 +110,7 @@ CASES: dict[str, str | bytes] = {
 
 
 def view(path: Path) -> dict[str, Any] | None:
-    """Return the kubeconfig as kubectl reads it; None if it cannot. Empty lists are left out: kubectl writes null."""
+    """Return the kubeconfig as kubectl reads it, without empty values; None if kubectl cannot read it."""
     done = subprocess.run(
         [find_kubectl(), "config", "view", "--raw", "-o", "json", f"--kubeconfig={path}"],
         capture_output=True,
@@ -129,7 +129,7 @@ def _bare(found: Any) -> Any:
 
 
 def ours(path: Path) -> dict[str, Any] | None:
-    """Return the kubeconfig as this project's loader reads it; None if it cannot."""
+    """Return the kubeconfig as Hatchway's loader reads it; None if the loader cannot read it."""
     try:
         found = kubeconfig._load(path)[1]
     except HatchwayError:
@@ -138,7 +138,7 @@ def ours(path: Path) -> dict[str, Any] | None:
 
 
 def there_and_back(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Add our cluster to a file and remove it; return the rest, as kubectl reads it, at both times."""
+    """Add a cluster to a file, then remove it; return the other entries, as kubectl reads them, at both times."""
     before = kubeconfig.merge(path, ENTRY)
     during = view(path)
     assert during is not None
@@ -150,7 +150,7 @@ def there_and_back(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | 
     return _bare({**during, "current-context": before}), view(path)
 
 
-def test_the_same_is_read_and_kept(tmp_path: Path) -> None:
+def test_files_are_read_like_kubectl_and_their_entries_kept(tmp_path: Path) -> None:
     def tried(item: tuple[str, str | bytes]) -> str:
         name, text = item
         path = tmp_path / name.encode().hex()
@@ -185,7 +185,7 @@ FIELDS = st.dictionaries(
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """Return kubeconfigs as people and programs write them; some are not readable."""
+    """Return kubeconfigs like those that people and programs write; some of them are invalid."""
     flow = draw(st.booleans())
     lines = ["x-own: &x {server: merged}" if draw(st.booleans()) else "x-own: &x anchored", "clusters:"]
     for index in range(draw(st.integers(0, 3))):

@@ -32,9 +32,10 @@ def jwt(seconds: float, name: str = "") -> str:
 
 
 class Issuer:
-    """An OpenID Connect provider. answer: (status, document) to a refresh. asked: (Authorization, form) of refreshes.
+    """An OpenID Connect provider. answer: its response to a refresh request, as (status, document).
 
-    header: whether it accepts the client's credentials in the Authorization field.
+    asked: (Authorization, form) of each refresh request. header: whether the provider accepts the client's credentials
+    in the Authorization field.
     """
 
     def __init__(self) -> None:
@@ -128,7 +129,7 @@ class World:
             await connection.aclose()
 
     async def both(self, **config: str) -> list[dict[str, Any]]:
-        """The results of kubectl and of Hatchway for the same kubeconfig."""
+        """Run kubectl and Hatchway with the same kubeconfig; return both results."""
         found = []
         for name, run in (("kubectl", self.kubectl), ("hatchway", self.hatchway)):
             path = self.write(name, **config)

@@ -71,7 +71,7 @@ class Issued:
 
 
 class Chain:
-    """root, middle, leaf: the server's chain. context: the server's, which presents leaf and middle."""
+    """The server's certificate chain (`root`, `middle`, `leaf`), and certificates that do not belong to it."""
 
     def __init__(self, directory: Path) -> None:
         self.root = Issued("root", ca=True)
@@ -194,7 +194,7 @@ async def test_names(settings: dict[str, Any], good: bool, chain: Chain, tmp_pat
     assert (theirs, ours) == (good, good), why
 
 
-async def test_a_common_name_is_no_name(chain: Chain, tmp_path: Path) -> None:
+async def test_a_common_name_does_not_count_as_a_name(chain: Chain, tmp_path: Path) -> None:
     server = ApiServer()
     await server.start(chain.context(Issued("localhost", chain.root, san=False)))
     (tmp_path / "ca.crt").write_bytes(chain.root.pem)
@@ -221,7 +221,7 @@ CLIENTS: dict[str, tuple[Callable[[Issued], tuple[bytes, bytes]], bool]] = {
 
 
 async def client_tried(tmp_path: Path, chain: Chain, shown: bytes, key: bytes) -> tuple[bool, bool, str]:
-    """Connect to a server that demands a client certificate and trusts the root only; return the results."""
+    """Connect to a server that demands a client certificate and trusts only `chain.root`; return the results."""
     context = chain.context()
     context.load_verify_locations(cadata=chain.root.pem.decode())
     context.verify_mode = ssl.CERT_REQUIRED

@@ -157,7 +157,7 @@ async def test_to_list_without_to_watch_is_not_enough(cluster: Cluster, tmp_path
         assert view.scopes["services"].namespaces == ()
 
 
-async def test_without_any_right_there_is_a_rule_to_ask_for(cluster: Cluster, tmp_path: Path) -> None:
+async def test_without_any_right_the_missing_rules_are_named(cluster: Cluster, tmp_path: Path) -> None:
     async with seen(kubeconfig_for(cluster, "nobody", tmp_path / "config", "kview-x")) as view:
         await asyncio.wait_for(view.complete(), 20)
         assert all(scope.namespaces == () for scope in view.scopes.values())
@@ -170,7 +170,7 @@ async def test_without_any_right_there_is_a_rule_to_ask_for(cluster: Cluster, tm
         assert allowed == {("", "services"), ("", "pods"), ("", "nodes"), ("discovery.k8s.io", "endpointslices")}
 
 
-async def test_one_namespace_when_only_that_is_asked_for(cluster: Cluster) -> None:
+async def test_only_the_requested_namespace_is_read(cluster: Cluster) -> None:
     async with seen(cluster.kubeconfig, ["kube-system"]) as view:
         await asyncio.wait_for(view.complete(), 20)
         assert {where for where, _ in view.services} == {"kube-system"}
@@ -203,7 +203,7 @@ async def test_a_cluster_that_is_stopped_and_started_again(
     assert states[-1] == "live"
 
 
-async def test_a_cluster_that_is_made_anew_is_another_one(make_cluster: Callable[..., Cluster]) -> None:
+async def test_a_new_cluster_of_the_same_name_replaces_the_old_objects(make_cluster: Callable[..., Cluster]) -> None:
     """The new cluster has the same name and port, and its resource versions begin at 1 again."""
     own = make_cluster("kview-anew", *SMALL)
     port = own.server.rpartition(":")[2]
@@ -226,7 +226,7 @@ async def test_a_cluster_that_is_made_anew_is_another_one(make_cluster: Callable
     await connection.aclose()
 
 
-async def test_another_cluster_in_the_kubeconfig_is_another_view(
+async def test_a_change_of_the_cluster_in_the_kubeconfig_empties_the_view(
     cluster: Cluster, tmp_path: Path, api: ApiServer, authority: Authority
 ) -> None:
     config = tmp_path / "config"
@@ -238,7 +238,7 @@ async def test_another_cluster_in_the_kubeconfig_is_another_view(
         tasks = [group.create_task(view.run()), group.create_task(connection.watch_files())]
         await eventually(lambda: view.services and view.state.name == "live")
         states: list[str] = []
-        # This subscriber runs after the view's; when it learns of another cluster, the old one's objects must be gone.
+        # This subscriber runs after that of the view, so the view must have removed the old cluster's objects by then.
         connection.subscribe(lambda: states.append(view.state.name))
         there = {"server": f"https://127.0.0.1:{api.port}", "certificate-authority": str(authority.file)}
         write_kubeconfig(config, there, {})
@@ -295,7 +295,7 @@ async def test_credentials_that_are_refused_are_a_state_and_an_error_of_commands
     await connection.aclose()
 
 
-async def test_a_plugin_that_fails_is_no_refusal_of_the_server(
+async def test_a_failed_plugin_does_not_count_as_a_refusal_by_the_server(
     api: ApiServer, authority: Authority, tmp_path: Path, plugin: FakePlugin
 ) -> None:
     plugin.fail(3, "the smart card is missing")

@@ -22,7 +22,7 @@ V1 = "client.authentication.k8s.io/v1"
 
 
 async def eventually(what: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait until `what` returns something true."""
+    """Wait until `what` returns a true value; return that value."""
     async with asyncio.timeout(seconds):
         while not (found := what()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -30,9 +30,10 @@ async def eventually(what: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 class ApiServer:
-    """Answers every path with an empty list. accepts: the values of Authorization that get no 401; None for all.
+    """Answers every request with an empty list, unless `answers` has its path: path -> (status, document).
 
-    seen: the heads of requests, in order. answers: path -> (status, document), in place of the empty list.
+    accepts: values of Authorization; requests with another one get a 401; None to accept all. seen: the heads of all
+    requests, in order.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class ApiServer:
             return Respond(401, [(b"Content-Type", b"application/json")], json.dumps(status).encode())
         page = {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": []}
         status, document = self.answers.get(head.path.decode(), (200, page))
-        # A watch ends at once; clients then send it again.
+        # Each watch ends at once, and clients send the request again.
         watch = status == 200 and b"watch=1" in (head.query or b"")
         body = b"" if watch else json.dumps(document).encode()
         return Respond(status, [(b"Content-Type", b"application/json")], body)
@@ -184,7 +185,7 @@ class FakePlugin:
         (self.directory / "answer").write_text(json.dumps(document))
 
     def say(self, text: str) -> None:
-        """Set the output of the plugin."""
+        """Set the output that the plugin prints."""
         (self.directory / "answer").write_text(text)
 
     def fail(self, code: int, message: str = "") -> None:
@@ -193,7 +194,7 @@ class FakePlugin:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """Return the input of each run."""
+        """Return the input of each run so far."""
         path = self.directory / "runs"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

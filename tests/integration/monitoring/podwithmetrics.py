@@ -1,4 +1,4 @@
-"""A pod that serves metrics, and has the annotation for them."""
+"""A pod that serves metrics, and has the annotations that let Prometheus scrape it."""
 
 from __future__ import annotations
 

@@ -44,12 +44,12 @@ class Monitoring:
         return result
 
     def wait_for(self, query: str, seconds: float = 30) -> list[dict[str, Any]]:
-        """Wait until a query has a result, and return it."""
+        """Wait until a query has a result; return the result."""
         return eventually(lambda: self.vector(query), seconds)
 
 
 def eventually(function: Callable[[], Any], seconds: float = 30) -> Any:
-    """Call a function until it returns something true, and return that."""
+    """Call a function until it returns a true value; return that value."""
     deadline = time.monotonic() + seconds
     while True:
         found = function()

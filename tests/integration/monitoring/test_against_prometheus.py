@@ -1,4 +1,4 @@
-"""Prometheus itself, where it is installed, gives the recorded answers, and the same answers as this store."""
+"""If Prometheus is installed: it gives the recorded answers, and the same answers as this store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_prometheus_and_this_store_give_the_same_answers(tmp_path: Path) -> None
 # topk's choice among equal values is undefined. The last digits of a sum depend on the order of its summands, and
 # count_values and differences of near numbers amplify them. Go computes logarithms of the smallest numbers wrongly.
 _LEFT_OUT = ("topk", "bottomk", "count_values", "ln(", "log2(", "predict_linear", "deriv")
-# Prometheus 2.42 moves a window with `@` from step to step for these functions, and evaluates a subquery without steps.
+# With `@`, Prometheus 2.42 moves the window of these functions at each step, and evaluates subqueries without steps.
 _AT_IN_RANGE = re.compile(r"quantile_over_time|holt_winters|\[15s:")
 
 
@@ -50,7 +50,7 @@ def _random_queries(count: int) -> list[str]:
 
 
 def _without_examples(answer: Any) -> Any:
-    """Remove the two series that an error names, because they may be any two of several."""
+    """Remove the two series that an error names as examples: Prometheus chooses any two of several."""
     if answer["status"] == "error":
         return {**answer, "error": re.sub(r"group \{.*\[\{.*\}\]", "", answer["error"])}
     return answer
@@ -67,7 +67,7 @@ def test_random_queries_have_the_same_answers(tmp_path: Path) -> None:
             for query, answer in theirs.items():
                 found = answers.ours(store, kind, query)
                 if kind == "range" and answer["status"] == found["status"] == "error":
-                    # Several steps may have errors, and the response has any one of them.
+                    # If several steps have errors, the response has any one of them.
                     continue
                 what = difference(_without_examples(found), _without_examples(answer))
                 if what:

@@ -97,7 +97,7 @@ async def test_requests_of_grafana_are_answered() -> None:
             assert (status, json.loads(body)["status"]) == (200, "success")
 
 
-async def test_other_requests_get_an_error_and_not_more() -> None:
+async def test_unknown_and_too_large_requests_get_an_error() -> None:
     async with _serving(TimeSeriesStore()) as url:
         assert (await asyncio.to_thread(_fetch, f"{url}/api/v1/nothing")) == (404, b"404 page not found\n")
         assert (await asyncio.to_thread(_fetch, f"{url}/api/v1/label/a/values", b"x=1"))[0] == 405

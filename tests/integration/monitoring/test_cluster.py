@@ -41,7 +41,7 @@ def test_the_api_server_and_the_kubelets_are_scraped(monitored: Cluster) -> None
     assert _ask(monitored, 'container_cpu_usage_seconds_total{namespace="kube-system"}')
 
 
-def test_a_pod_with_the_annotation_is_scraped_until_it_goes(monitored: Cluster) -> None:
+def test_a_pod_with_the_annotation_is_scraped_until_it_is_deleted(monitored: Cluster) -> None:
     with pod_with_metrics(monitored, _NAMESPACE):
         (found,) = wait_for(lambda: _ask(monitored, "visits_total"))
         labels = found["metric"]

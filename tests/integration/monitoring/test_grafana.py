@@ -41,7 +41,7 @@ def test_save_and_test_succeeds(source: Monitoring, form: bool) -> None:
 
 
 @pytest.mark.parametrize("form", [True, False], ids=["POST", "GET"])
-def test_panels_ask_for_ranges(source: Monitoring, form: bool) -> None:
+def test_requests_of_panels(source: Monitoring, form: bool) -> None:
     end = time.time()
     # Grafana sends fractional times, a step in seconds, and sometimes a timeout.
     asked = {"start": f"{end - 60:.3f}", "end": f"{end:.3f}", "step": "15", "timeout": "30s"}
@@ -54,7 +54,7 @@ def test_panels_ask_for_ranges(source: Monitoring, form: bool) -> None:
     assert exemplars == {"status": "success", "data": []}
 
 
-def test_the_query_editor_asks_what_there_is(source: Monitoring) -> None:
+def test_the_query_editor_lists_metrics_and_labels(source: Monitoring) -> None:
     end = int(time.time()) + 60
     span = {"start": end - 3600, "end": end, "limit": 40000}
     names = source.ask("/api/v1/label/__name__/values", **span)["data"]

@@ -41,7 +41,7 @@ def test_samples_survive_kill_9(tmp_path: Path) -> None:
         assert after[: len(before)] == before
 
 
-def test_a_target_that_sends_for_ever_is_left_and_memory_stays(tmp_path: Path) -> None:
+def test_a_scrape_of_an_endless_response_ends_and_memory_is_bounded(tmp_path: Path) -> None:
     def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.end_headers()
@@ -66,7 +66,7 @@ def test_a_target_that_sends_for_ever_is_left_and_memory_stays(tmp_path: Path) -
 _HEAVY = "quantile_over_time(0.5, (m @ {now:.0f})[1h:1s])"
 
 
-def test_queries_end_when_their_clients_go(tmp_path: Path) -> None:
+def test_queries_end_when_their_clients_disconnect(tmp_path: Path) -> None:
     body = b"".join(b'm{n="%d"} %d\n' % (n, n) for n in range(20))
     with metrics_server(body) as server, monitoring(tmp_path, f"big=http://{server.address}/") as program:
         program.wait_for("m")
@@ -79,7 +79,7 @@ def test_queries_end_when_their_clients_go(tmp_path: Path) -> None:
                 client.settimeout(0.5)
                 with pytest.raises(TimeoutError):
                     client.recv(1)
-        # Both threads are free again long before the abandoned queries could have ended.
+        # The disconnects have freed both threads long before the queries could have ended.
         started = time.monotonic()
         assert program.ask("/api/v1/query", query="1 + 1")["data"]["result"][1] == "2"
         assert time.monotonic() - started < 20

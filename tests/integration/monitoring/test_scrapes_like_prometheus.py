@@ -1,4 +1,4 @@
-"""Prometheus and this program scrape the same server; after each of its answers they have the same series."""
+"""Prometheus and this program scrape the same server. After each of its answers, both have the same series."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.addons.monitoring import prometheus
 pytestmark = pytest.mark.skipif(not prometheus.is_at_hand(), reason="Prometheus 2.4x is not installed")
 
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-# The server's successive answers, content type and body: series appear and disappear between them.
+# The server's successive answers: (content type, body). Series appear and disappear between them.
 _ANSWERS: list[tuple[str, str]] = [
     ("text/plain", 'a 1\nb{x="1"} 2\nb{x="2"} 3\n'),
     ("text/plain", 'a 1\nb{x="2"} 4\n'),
@@ -82,7 +82,7 @@ def test_both_have_the_same_series_after_each_answer(tmp_path: Path) -> None:
                 state.update(kind=kind, body=body)
                 before = dict(answered)
                 deadline = time.monotonic() + 60
-                # Wait for two scrapes by each, since the first may have begun before the change.
+                # Wait for two scrapes by each program, because the first may have begun before the change.
                 while any(answered.get(who, 0) < before.get(who, 0) + 2 for who in ("prometheus", "ours")):
                     assert time.monotonic() < deadline, answered
                     time.sleep(0.02)

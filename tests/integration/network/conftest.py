@@ -26,7 +26,7 @@ _SECONDS = 60
 
 
 class Run:
-    """A control plane with its network. directory: where it and the scenario write files."""
+    """A control plane with its network. directory: for the files of the control plane and the scenario."""
 
     def __init__(self, directory: Path, mode: str, scenario: str, prefix: list[str], env: dict[str, str]) -> None:
         self.directory = directory
@@ -54,7 +54,7 @@ class Run:
         try:
             self.process.wait(_SECONDS + more_seconds)
         except subprocess.TimeoutExpired as error:
-            # The process of a failed scenario may go on, because of a thread that waits.
+            # After a failure, a thread that still waits may keep the scenario's process running.
             known = path.read_text() if path.exists() else "no result"
             raise AssertionError(f"has not ended: {known}\n{self.logs()}") from error
         assert path.exists(), self.logs()
@@ -88,7 +88,7 @@ def why_not_private() -> str:
 
 @functools.cache
 def nobody() -> tuple[list[str], dict[str, str]] | str:
-    """Return a command that runs Python as an ordinary user, and its environment; or why that is impossible."""
+    """Return a command that runs Python as an ordinary user, and its environment; or the reason why it cannot run."""
     if os.geteuid() != 0:
         return "the tests run as an ordinary user already"
     if shutil.which("setpriv") is None:
@@ -97,7 +97,7 @@ def nobody() -> tuple[list[str], dict[str, str]] | str:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": "/nonexistent"}
     for python in (sys.executable, "/usr/bin/python3"):
         prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", python]
-        # The user may be able to run Python, but not to open its path, which starts of further processes need.
+        # Some users can run Python but not access its path, which is necessary to start further processes.
         needed = "import hatchway.cluster.network.launcher, uvloop, msgspec, os, sys; os.stat(sys.executable)"
         check = [*prefix, "-c", needed]
         if subprocess.run(check, env=env, cwd="/", capture_output=True).returncode == 0:
@@ -107,7 +107,7 @@ def nobody() -> tuple[list[str], dict[str, str]] | str:
 
 @pytest.fixture(params=["self", "ordinary user"])
 def user(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str], bool]:
-    """Return how the control plane is run: command, environment, and whether as another user."""
+    """Return how to run the control plane: command, environment, and whether it is another user's process."""
     if request.param == "self":
         path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
         return [sys.executable], {**os.environ, "PYTHONPATH": path}, False
@@ -121,7 +121,7 @@ def user(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str], boo
 def make_run(user: tuple[list[str], dict[str, str], bool]) -> Iterator[Callable[..., Run]]:
     """Return a function that starts a scenario: make(mode, scenario, files, before).
 
-    files: name -> content, or "-> " and the target of a link. before: a command in front of the control plane's.
+    files: name -> content, or "-> " and the target of a link. before: a command that runs the control plane's command.
     """
     prefix, env, other = user
     made: list[Run] = []
@@ -129,7 +129,7 @@ def make_run(user: tuple[list[str], dict[str, str], bool]) -> Iterator[Callable[
     def make(mode: str, scenario: str, files: dict[str, str] | None = None, before: Sequence[str] = ()) -> Run:
         if mode == "private" and why_not_private():
             pytest.skip(f"{why_not_private()}")
-        # Not below pytest's directory, which other users may not enter.
+        # The directory is not below pytest's, which other users may not enter.
         directory = Path(tempfile.mkdtemp(prefix="hatchway-net-"))
         for name, text in (files or {}).items():
             path = directory / name

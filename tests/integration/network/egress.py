@@ -1,4 +1,4 @@
-"""The scenario of connections to other networks, in the simulated host of `pretendhost.py`."""
+"""Scenarios with connections to other networks, in the simulated host of `pretendhost.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hatchway.cluster import plan
 from hatchway.cluster.runtime import Runtime
 from tests.integration.network.inside import GREETER, config, run, sandbox, until
 
-# Makes the connections of its argument, a JSON list of [kind, ...]; prints a list of results, with names of errors.
+# Gets a JSON list of attempts: [name of a function below, its arguments]. Prints the results, or names of errors.
 CLIENT = """
 import errno, json, socket, sys, threading, time
 def connect(ip, port, family=socket.AF_INET):
@@ -72,7 +72,7 @@ async def attempts(pod: Any, wanted: list[list[Any]]) -> Any:
 
 
 async def egress(runtime: Runtime, directory: Path) -> Any:
-    """Return what pods reach at first, after the egress program was killed, and after it was started again."""
+    """Return the results of a pod's attempts: at first, while the egress program is killed, and after it runs again."""
     wanted = json.loads((directory / "wanted").read_text())
     await until(directory / "up 1")
     pod = await sandbox(runtime, **{"resolv.conf": f"search corp.test\nnameserver {plan.HOST_NAMESERVER}\n"})
@@ -85,7 +85,7 @@ async def egress(runtime: Runtime, directory: Path) -> Any:
             break
     program = next((directory / "bin").iterdir())
     target = program.readlink()
-    # Without its file the program cannot be started again.
+    # Without its file, the killed program cannot be restarted.
     program.unlink()
     os.kill(_program(), signal.SIGKILL)
     await until(directory / "down 1")

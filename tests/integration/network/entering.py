@@ -1,4 +1,4 @@
-"""Containers that attack processes which are started in them; and the descriptors that init keeps."""
+"""Containers that attack processes that are started in them; the descriptors that init keeps."""
 
 # ruff: noqa: ASYNC110  conditions change in other processes
 
@@ -72,9 +72,10 @@ async def own_mounts(runtime: Runtime, directory: Path) -> Any:
 
 
 async def stopped_starts(runtime: Runtime, directory: Path) -> Any:
-    """Start processes that the container stops before their program runs; return the errors, and what is left of them.
+    """Start processes in a container that sends SIGSTOP to them before their program runs.
 
-    The last part of the result is what the container saw of such processes.
+    Returns the error of the start, the result of a process in another pod, the signal that has ended the container, and
+    the command lines of the stopped processes that the container saw.
     """
     pod = await sandbox(runtime)
     seen = directory / "seen"
@@ -103,9 +104,10 @@ async def stopped_starts(runtime: Runtime, directory: Path) -> Any:
 
 
 async def kept_descriptors(runtime: Runtime, directory: Path) -> Any:
-    """Start and end containers in rounds: the file `N.all` says that one is left in each pod, `N.none` that none is.
+    """Start and end containers in two rounds, with the number N.
 
-    It continues after the control plane has removed that file.
+    Write the file `N.all` when one container is left in each pod, and `N.none` when none is left. After each file, wait
+    until the test has removed it.
     """
 
     async def tell(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Containers that try to escape from their pods; they report the results."""
+"""Containers that try to escape from their pods, and report the results."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ print(json.dumps(found))
 
 
 async def hostile(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of a hostile container, and of processes in it that were started before and after."""
+    """Return the results of attacks by a container, by a process that joins a container, and by a pod on its node."""
     facts = json.loads((directory / "facts.json").read_text())
     secret = directory / "secret"
     secret.mkdir()
@@ -96,7 +96,7 @@ async def hostile(runtime: Runtime, directory: Path) -> Any:
     pod = await sandbox(runtime, "attacker")
     argv = ["python3", "-c", ATTACK, json.dumps(facts)]
     _, started = await run(pod, argv)
-    # A pod with all the namespaces that it can share with its node, where it sees the victim's processes.
+    # This pod shares all possible namespaces with its node, so it sees the victim's processes.
     on_node = await shared(runtime, "on-node", 1, Sharing(network=True, ipc=True, processes="node"))
     _, node = await run(on_node, argv)
     waiting = await pod.start(config(["sleep", "1000"], 2, name="waiting"))
@@ -111,7 +111,7 @@ async def hostile(runtime: Runtime, directory: Path) -> Any:
 
 
 async def inherited(runtime: Runtime, directory: Path) -> Any:
-    """Return the targets of the descriptors of a container's process, whose output is a file of the scenario."""
+    """Return the targets of the open descriptors of a container's process, except its output and /dev/null."""
     script = """
 import json, os
 open_ones = [f"/proc/self/fd/{number}" for number in range(1024) if os.path.lexists(f"/proc/self/fd/{number}")]

@@ -161,7 +161,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
         "layers": await images.text("ls / | grep -c ^layer", layers=many),
         "etc": await images.text("cat /etc/hosts /etc/hostname /etc/resolv.conf; hostname"),
         "linked": await images.text("cat /etc/resolv.conf; ls -l /etc/resolv.conf", layers=[resolved]),
-        # These files are this machine's own, so only changes to their present values are tried.
+        # These files belong to this machine, so the attempts only set the values that the files already have.
         "kept devices": await images.text(
             "for path in /dev/null /dev/full /proc/self/fd/0; do chmod 666 $path; chown 0:0 $path; done 2>&1; true"
         ),
@@ -204,7 +204,7 @@ async def image_root(runtime: Runtime, directory: Path) -> Any:
 
 
 def _mounted_by_an_old_kernel(layers: list[Path], directory: Path) -> int:
-    """Mount an overlay as on a kernel without fsopen(2); return how many layers are visible in it."""
+    """Mount an overlay as on a kernel that lacks the option lowerdir+; return the number of layers that are visible."""
     place = directory / "old"
     for name in ("changes", "mounted"):
         (place / name).mkdir(parents=True)
@@ -397,7 +397,7 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
     return found
 
 
-# Tries to overwrite init's program file, which a container can make a process of itself execute.
+# Tries to overwrite the program file of init, which the container lets its own process execute (/proc/self/exe).
 OVERWRITE = r"""
 import os
 found = []
@@ -409,7 +409,8 @@ for path, flags in (("/proc/self/exe", os.O_RDWR), (f"/proc/self/fd/{os.open('/p
         found.append(error.strerror)
 print(found)
 """
-# Tries to open the program file, memory and descriptors of every process that it sees, until it is told to stop.
+# Until /stop exists: tries to write to the program file of each visible process, and to read its environment and
+# descriptors.
 OVERWRITE_OTHERS = """
 touch /seen
 while [ ! -e /stop ]; do
@@ -423,7 +424,7 @@ done 2> /dev/null
 
 
 async def image_hostile(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of images that try to have an effect outside of their root."""
+    """Return the results of images that try to change something outside of their root."""
     images = await _open(runtime, directory)
     outside = directory / "outside"
     outside.mkdir()
@@ -496,20 +497,20 @@ async def _own_program(images: Images) -> str:
 async def _other_programs(images: Images) -> Any:
     program = Path(f"/proc/{os.getpid()}/exe").resolve()
     before = program.stat().st_mtime_ns
-    # Also a container with all rights in its namespaces.
+    # The container has all rights in its namespaces.
     rights = Privileges(capabilities=ALL_CAPABILITIES, seccomp="", unmasked_proc=True)
     container = await images.pod.start(images.config(["sh", "-c", OVERWRITE_OTHERS], 2, privileges=rights))
     for _ in range(20):
         await images.text("true", container)
     output = await images.text("cat /seen", container)
-    # The end of the container may kill this process.
+    # The container's end may kill the process that writes the file, so its exit code does not matter.
     await images.text("touch /stop", container)
     await container.wait()
     return [output, program.stat().st_mtime_ns != before]
 
 
 async def image_copied(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of a container whose changes lie on an overlay, which can be no layer of another overlay."""
+    """Return the results of a container whose changes are on an overlay, which cannot be a layer of another one."""
     images = await _open(runtime, directory)
     for name in ("below", "above", "changes"):
         (directory / name).mkdir()
@@ -528,7 +529,7 @@ async def image_copied(runtime: Runtime, directory: Path) -> Any:
 
 
 async def image_sharing(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of terminals, processes that join a container's PID namespace, and pods that share one."""
+    """Return the results of terminals, of processes in a container's PID namespace, and of pods that share one."""
     images = await _open(runtime, directory)
     container = await images.waiting(privileges=Privileges(user="web"))
     found = {"guest": await images.text("ps -o pid,comm | grep -c sleep; id -u", processes_of=container)}

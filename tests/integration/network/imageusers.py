@@ -121,7 +121,7 @@ class Servers:
 
 
 async def servers_of_images(runtime: Runtime, directory: Path) -> Any:
-    """Run three servers as their images start them; return the results."""
+    """Run three servers with the commands of their images; return the results."""
     pod = await sandbox(runtime, "db")
     at = Servers(directory, runtime, pod)
     found: dict[str, Any] = {"users": runtime.users}
@@ -189,7 +189,7 @@ async def changes_of_users(runtime: Runtime, directory: Path) -> Any:
 
 
 async def scripts_that_start_again(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of start scripts that run themselves again as another user, and check their user."""
+    """Return the results of start scripts that execute themselves again as another user."""
     pod = await sandbox(runtime)
     at = Servers(directory, runtime, pod)
     found: dict[str, Any] = {"users": runtime.users}
@@ -211,13 +211,13 @@ async def scripts_that_start_again(runtime: Runtime, directory: Path) -> Any:
             first = await at.start("exec /v/start.sh", user, **more)
         await until(script.parent / "ready")
         found["id"] = (await at.run("id", container=first))[1]
-        # A container that changes its user without end is delayed; other containers are not.
+        # A container that changes its user repeatedly is delayed, but other containers are not.
         asking = asyncio.ensure_future(
             at.run("i=0; while [ $i -lt 150 ]; do setpriv --reuid=1 --regid=1 --clear-groups true; i=$((i+1)); done")
         )
         found["beside"] = await at.run("echo started")
         found["asking"] = await asking
-        # Only a change of the first process counts; other processes are commands that a script runs as another user.
+        # Only a change of the first process sets `new_user`. A script may run other processes as any user.
         other = await at.start("setpriv --reuid=1 --clear-groups sleep 0.2; exec sleep 1000")
         await asyncio.sleep(0)
         found["later"] = await at.run("sleep 0.7; cat /proc/1/comm", container=other)

@@ -2,7 +2,8 @@
 
     python inside.py SCENARIO DIRECTORY
 
-The result is written to DIRECTORY/result.json; other files there coordinate the scenario and the control plane.
+The result is written to DIRECTORY/result.json; other files of the directory coordinate the
+scenario and the control plane.
 """
 
 # ruff: noqa: ASYNC110  conditions change in other processes
@@ -96,7 +97,7 @@ async def until(path: Path) -> None:
 
 
 async def dialed(runtime: Runtime, ip: str, port: int) -> str:
-    """Connect as soon as there is a listener; read to the end."""
+    """Connect as soon as the port is open; read to the end of the stream."""
     while True:
         try:
             sock = await runtime.dial(ip, port)
@@ -112,7 +113,7 @@ async def dialed(runtime: Runtime, ip: str, port: int) -> str:
 
 
 async def two_pods(runtime: Runtime, directory: Path) -> Any:
-    """Run two pods with the same port; the control plane dials them, and then lets this scenario end."""
+    """Run two pods with the same port until the control plane has dialed them (`two_pods` of outside.py)."""
     ips = []
     for name in ("one", "two"):
         pod = await sandbox(runtime, name)
@@ -167,7 +168,7 @@ async def surroundings(runtime: Runtime, directory: Path) -> Any:
 
 
 async def owners(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of changes of owners: by each system call, of missing files, by tar and install."""
+    """Run each system call that changes owners, also for missing files, and tar and install; return their output."""
     pod = await sandbox(runtime)
     code = """
 import io, os, tarfile
@@ -199,7 +200,7 @@ with tarfile.open("/tmp/t.tar", "w") as made:
 
 
 async def secrets(runtime: Runtime, directory: Path) -> Any:
-    """Return the paths that a container can read and must not, one a line."""
+    """Return the secret paths that a container can read, and the places and mounts that it can change."""
     pod = await sandbox(runtime)
     paths = json.loads((directory / "secrets.json").read_text())
     script = 'for p in "$@"; do if cat "$p" >/dev/null 2>&1 || ls "$p"/* >/dev/null 2>&1; then echo "$p"; fi; done'
@@ -214,7 +215,7 @@ async def secrets(runtime: Runtime, directory: Path) -> Any:
 
 
 async def writes(runtime: Runtime, directory: Path) -> Any:
-    """Return where a container can write, and what becomes of the files."""
+    """Return where a container can write, and whether the next container sees the files."""
     pod = await sandbox(runtime)
     places = [
         "/tmp/written-by-a-container",
@@ -347,7 +348,7 @@ async def many(runtime: Runtime, directory: Path) -> Any:
 
 
 async def written_bytes(runtime: Runtime, directory: Path) -> Any:
-    """Return how much containers have written outside of their volumes; one of them has changed its root."""
+    """Return how many bytes containers have written outside of their volumes; one of them has called chroot."""
     volume = directory / "volume"
     volume.mkdir()
     (volume / "file").write_bytes(b"x" * (4 << 20))
@@ -372,7 +373,7 @@ async def written_bytes(runtime: Runtime, directory: Path) -> Any:
 
 
 async def processes_of_nodes(runtime: Runtime, directory: Path) -> Any:
-    """Return what hostPath volumes of /proc and / show while containers run on two nodes."""
+    """Return the files in hostPath volumes of /proc and / while containers run on two nodes."""
     for node in (1, 2):
         await (await sandbox(runtime, f"pod-{node}", node=node)).start(config(["sleep", "1000"], 2))
     pod = await sandbox(runtime, "looking", node=1)
@@ -452,7 +453,7 @@ async def main() -> None:
         if running.done():
             try:
                 result = {"result": running.result()}
-            except Exception:  # noqa: BLE001  whatever went wrong is the test's to see
+            except Exception:  # noqa: BLE001  the test reports every error
                 result = {"error": traceback.format_exc()}
             (directory / "result.json").write_text(json.dumps(result))
         running.cancel()

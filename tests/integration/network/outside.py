@@ -1,9 +1,10 @@
 """The control plane of the network tests, a separate process: python outside.py MODE SCENARIO DIRECTORY.
 
-It starts the network with `inside.py` as the node agent, and waits until it ends. It writes its observations to
-DIRECTORY/outside.json. These files of DIRECTORY are optional: `start_seconds` is the most seconds of a start; `egress`
-says how pods reach other networks: the name of a program in DIRECTORY/bin, then `to-host` if they may reach this
-machine. The files `up N` and `down N` are written for the changes that the network reports.
+It starts the network with `inside.py` as the node agent, waits until the network ends, and writes its observations to
+DIRECTORY/outside.json. The directory may contain two files of settings: `start_seconds`, the timeout of the start; and
+`egress`, the name of a program in DIRECTORY/bin that connects pods to other networks, followed by `to-host` if they may
+reach this machine. When egress becomes available or unavailable for the Nth time, the file `up N` or `down N` is
+written.
 """
 
 # ruff: noqa: ASYNC110  conditions change in other processes
@@ -25,7 +26,7 @@ from hatchway.cluster.network import launcher
 from hatchway.cluster.network.egress.egresslink import EgressSettings
 from hatchway.cluster.network.egress.tools import EgressTool
 
-# A hidden directory below a directory that containers see.
+# A directory that is hidden from containers, although they see its parent directory.
 HIDDEN = Path(hatchway.__file__).with_name("rewrite")
 INSIDE = Path(__file__).with_name("inside.py")
 
@@ -99,7 +100,10 @@ def _absent(ip: str) -> str:
 
 
 def _greeting(ip: str) -> str:
-    """Return what the host itself reads at the address. Some networks have gateways that accept every connection."""
+    """Return the greeting at an address, read by the host itself; "" if there is none.
+
+    A connection alone proves nothing: the gateways of some networks accept every connection.
+    """
     try:
         with socket.create_connection((ip, 8080), timeout=0.3) as sock:
             return sock.recv(100).decode()

@@ -34,7 +34,7 @@ BYTES = 1 << 16
 
 
 class _Web(socketserver.BaseRequestHandler):
-    """Answers a line: `who`, `get BYTES`, `put BYTES` (reads them, answers the number), `wait` (for the close)."""
+    """Answers one line: `who`, `get BYTES`, `put BYTES` (reads them, returns the number), `wait` (until the close)."""
 
     def handle(self) -> None:
         file = self.request.makefile("rb")
@@ -116,7 +116,7 @@ def _in_thread(run: Callable[..., object], *arguments: object) -> None:
 
 
 def _fork(serve: Callable[[], None], namespace: int | None = None) -> None:
-    """Run servers in a child, which ends with this process; return when they listen."""
+    """Run servers in a child process, which ends with this process; return when the servers listen."""
     ready, listening = os.pipe()
     # The kernel's signal at the end of a parent (PR_SET_PDEATHSIG) does not reach a child of another user.
     parent = os.pidfd_open(os.getpid())

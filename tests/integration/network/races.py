@@ -1,4 +1,4 @@
-"""Containers that replace directories with links while other containers start and the node agent works on the files.
+"""Containers that replace directories with links, while other containers start and the node agent uses the files.
 
 One pod has a volume of every kind. In every writable volume, its attackers exchange the directory `x`
 with others: with links that lead to a directory outside, and with directories that hold links, a pipe or a
@@ -9,8 +9,8 @@ and read and write those files; the agent updates files, writes and rotates logs
 messages, and deletes volumes with deep, unreadable and oddly named directories. All of this runs at the same time.
 Nothing outside of the volumes may change.
 
-The race lasts `seconds` and until everything was tried once, but at most `_LATE` seconds longer. A step longer than
-`_HUNG` seconds fails the run; the error has its name and the processes.
+The race lasts `seconds`, and longer until each kind of attempt was made once, but at most `_LATE` seconds longer. An
+attempt that takes more than `_HUNG` seconds fails the run. The error has its name, and lists the processes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.integration.network.inside import config, run, sandbox
 SECRET = "what is outside"
 _WRITABLE = ("empty", "memory", "host", "nested")
 LANES = 4
-# Seconds that a run may take in addition on a busy machine, and the most seconds of one attempt.
+# Additional seconds that a run may take on a busy machine; the largest number of seconds of one attempt.
 _LATE = 60.0
 _HUNG = 40.0
 # Seconds for which volumes are removed while a container changes them.
@@ -168,7 +168,7 @@ def contents(directory: Path) -> dict[str, str]:
     return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
 
 
-# The name of an attempt, and the function that starts it.
+# The name of an attempt, and the function that makes the attempt.
 Attempt = tuple[str, Callable[[], Awaitable[None]]]
 
 
@@ -233,7 +233,7 @@ class _Race:
         try:
             _, output = await run(where, argv, mounts=mounts(name), name=name, **more)
         except (ConfigError, StartError, MountError, OSError):
-            # A refusal is correct as well: then the path led out of the volume.
+            # A refusal is correct, too: the path led out of the volume at that moment.
             return
         self.started[kind] = self.started.get(kind, 0) + 1
         if SECRET in output:
@@ -336,7 +336,7 @@ class _Race:
             )
             await self.attack(where, attack, mounts, ["/v/removed"])
             removing = asyncio.create_task(asyncio.to_thread(self._remove_again, removed))
-            # The removal may go on as long as the container makes files as fast as they are deleted.
+            # If the container makes files as fast as they are deleted, the removal does not end before the container.
             await asyncio.wait({removing}, timeout=_UNDER_ATTACK)
         finally:
             await where.remove()
@@ -361,7 +361,7 @@ class _Race:
         name = f"attacker-{next(self._numbers)}"
         process = await where.start(config(argv, writing, name=name, mounts=mounts))
         os.close(writing)
-        # Not in a thread, because a thread that waits without end could not be cancelled.
+        # No thread reads the pipe, because a thread that waits without end could not be cancelled.
         loop = asyncio.get_running_loop()
         readable = asyncio.Event()
         loop.add_reader(reading, readable.set)
@@ -379,7 +379,7 @@ def logs_of(directory: Path) -> Path:
 
 
 def _endless_rounds(race: _Race, where: Sandbox, running: ContainerProcess) -> Iterator[Attempt]:
-    """Yield the attempts of round after round, each round in another random order; count the rounds."""
+    """Yield the attempts of endless rounds, each in a random order of its own; count the rounds."""
     for number in itertools.count():
         attempts = list(race.attempts_of_a_round(where, running))
         random.Random(number).shuffle(attempts)
@@ -390,7 +390,7 @@ def _endless_rounds(race: _Race, where: Sandbox, running: ContainerProcess) -> I
 async def races(runtime: Runtime, directory: Path) -> Any:
     """Run the race for the seconds in `race.json`."""
     seconds = json.loads((directory / "race.json").read_text())
-    # If the loop itself is blocked, this writes the cause to the log.
+    # If the event loop itself is blocked, this call writes the cause to the log.
     faulthandler.dump_traceback_later(seconds + _LATE + _HUNG + 10)
     race = _Race(runtime, directory)
     (race.outside / "y").mkdir(parents=True)
@@ -403,7 +403,7 @@ async def races(runtime: Runtime, directory: Path) -> Any:
     where = await sandbox(runtime, "racing")
     places = [f"/v/{name}" for name in _WRITABLE]
     shared = race.mounts(*({"name": name, "mountPath": f"/v/{name}"} for name in _WRITABLE))
-    # Attackers do not share directories: two in one would soon leave no `x` there, so that nothing could start.
+    # Each attacker has its own directories: two in one would soon leave no `x` there, and nothing could start.
     attackers = [await race.attack(where, _ATTACK, shared, places[half::2]) for half in range(2)]
     root, inside = runtime.locate(1, plan.NODE_LOGS)
     await race._logs()
@@ -455,6 +455,6 @@ async def races(runtime: Runtime, directory: Path) -> Any:
         "rounds": race.rounds,
         "attempts": sum(race.attempts.values()),
         "kinds": len(race.attempts),
-        # "x/secret" exists only outside.
+        # The path "x/secret" exists only outside, so such mounts may never start.
         "never started": sorted(k for k in race.attempts if k not in race.started and "x/secret" not in k),
     }

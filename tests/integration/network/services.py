@@ -1,4 +1,4 @@
-"""Scenarios of the service proxy: `Services` takes the place of the API server, everything else is real."""
+"""Scenarios of the service proxy. Only the API server is simulated (`Services`)."""
 
 # ruff: noqa: ASYNC110  conditions change in other processes
 
@@ -26,7 +26,7 @@ from tests.integration.network.inside import GREETER, config, dialed, run, sandb
 
 WEB, DNS, NODE = "10.96.3.4", "10.96.0.10", plan.node_ip(1)
 
-# Answers with its name and the received data in upper case; over TCP, after the client has sent everything.
+# Answers with its name and the received data in upper case. Over TCP, the answer comes after the end of the data.
 ECHO = """
 import os, socket, sys, threading
 name = os.environ["NAME"].encode()
@@ -75,9 +75,9 @@ except OSError as error:
 
 
 class Services:
-    """A client of an API server that has Services and EndpointSlices. `set` changes an object; `delete` removes it.
+    """A client of a simulated API server with Services and EndpointSlices. Tests change them by `set` and `delete`.
 
-    events: the messages of the Events that were written, by reason.
+    events: reason -> messages of the Events that were written.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ def slices(name: str, pods: list[Sandbox], *ports: Object) -> Object:
 
 
 def service_proxy(runtime: Runtime, services: Services, **options: Any) -> ServiceProxy:
-    """Run a service proxy for the nodes of these tests."""
+    """Return a service proxy for the nodes of these tests."""
     loopback = runtime.isolation == "loopback"
     nodes = NodePlaces(
         NodePlace(name, plan.node_ip(index, loopback=loopback), plan.pod_cidr(index, loopback=loopback))
@@ -144,14 +144,14 @@ async def ask(pod: Sandbox, kind: str, ip: str, port: int, data: str = "hello", 
 
 
 async def eventually(pod: Sandbox, wanted: str, *arguments: Any) -> str:
-    """Ask until the answer is the wanted one, since the proxy follows the API with a delay; return it."""
+    """Send requests until the answer is the wanted one, because the proxy follows the API with a delay; return it."""
     while (answer := await ask(pod, *arguments)) != wanted:
         await asyncio.sleep(0.01)
     return answer
 
 
 async def until_dialed(runtime: Runtime, ip: str, port: int) -> socket.socket:
-    """Dial until there is a connection, since the proxy tries addresses that were taken again after a time."""
+    """Dial until there is a connection: the proxy retries only after some time to listen at an address in use."""
     while True:
         try:
             return await runtime.dial(ip, port)
@@ -211,7 +211,7 @@ async def service_addresses(runtime: Runtime, directory: Path) -> Any:
     return found
 
 
-# Opens connections, or UDP flows from different ports, and keeps them; prints at the end how many were answered.
+# Opens connections, or UDP flows from different ports; prints how many got an answer, and keeps them open.
 _GREEDY = """
 import socket, sys
 kind, ip, port, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -251,7 +251,7 @@ socketserver.UDPServer(("", 53), Udp).serve_forever()
 
 
 async def service_quotas(runtime: Runtime, directory: Path) -> Any:
-    """Let a pod take as many connections and flows as it can; another pod is still served."""
+    """Let a pod open as many connections and flows as it can; another pod must still be served."""
     client, one, two = [await sandbox(runtime, name, node=i) for i, name in enumerate(("client", "one", "two"))]
     await one.start(config(["python3", "-c", _PATIENT], 2))
     services = Services()
@@ -292,7 +292,7 @@ async def service_affinity(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_connections(runtime: Runtime, directory: Path) -> Any:
-    """Connections outlive changes of their Service; unreachable endpoints are skipped; used ports are not taken."""
+    """Return the results of connections: after changes of their Service, beside unreachable endpoints, at used ports."""
     client, one, two = await _echoes(runtime)
     services = Services()
     found: dict[str, Any] = {}
@@ -329,7 +329,7 @@ async def service_connections(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_on_node_ports(runtime: Runtime, directory: Path) -> Any:
-    """Without a private network there are no service addresses, only node ports at the nodes' addresses."""
+    """Return the answer of a node port at a node's address, as in a cluster without a private network."""
     pod = await sandbox(runtime)
     await pod.start(config(["python3", "-c", GREETER, "8080"], 2, env={"NAME": "one"}))
     await dialed(runtime, pod.ip, 8080)
@@ -342,7 +342,7 @@ async def service_on_node_ports(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_on_host(runtime: Runtime, directory: Path) -> Any:
-    """Serve node ports and load balancers on the machine outside until the file `done` exists."""
+    """Serve node ports and load balancers on this machine, outside of the network, until the file `done` exists."""
     pod = await sandbox(runtime)
     await pod.start(config(["python3", "-c", GREETER, "8080"], 2, env={"NAME": "one"}))
     await dialed(runtime, pod.ip, 8080)
@@ -371,7 +371,7 @@ async def service_on_host(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_sockets_of_others(runtime: Runtime, directory: Path) -> Any:
-    """Return the results for sockets that a cluster may not open on the machine outside."""
+    """Try to open sockets that a cluster may not open on this machine; return the results."""
     found = []
     for protocol, ip, port in (
         ("TCP", plan.HOST_IP, 8080),

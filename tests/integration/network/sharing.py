@@ -1,4 +1,4 @@
-"""Pods that share namespaces with their node: what they see of it, and what they cannot reach."""
+"""Pods that share namespaces with their node; they try to see and to reach more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READ = (
     "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); print(s.recv(99).decode())"
 )
 
-# Tries to leave the container by each process that it sees. Prints process name -> the attempts that succeeded.
+# Tries to leave the container through each process that it sees. Prints process name -> successful attempts.
 _LOOK = r"""
 import ctypes, json, os, signal
 libc = ctypes.CDLL(None, use_errno=True)
@@ -118,7 +118,7 @@ async def node_network(runtime: Runtime, directory: Path) -> Any:
 
 
 async def node_processes(runtime: Runtime, directory: Path) -> Any:
-    """Return what a pod with hostPID sees and does, and what is left after it."""
+    """Return what a pod with hostPID can see and do, and the processes that are left after its end."""
     neighbour, far = await shared(runtime, "near", 1, Sharing()), await shared(runtime, "far", 2, Sharing())
     sleeper = await neighbour.start(config(["sleep", "1001"], 2))
     await far.start(config(["sleep", "1002"], 2))

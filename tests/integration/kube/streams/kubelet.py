@@ -1,4 +1,4 @@
-"""A kubelet's port-forward with this project's implementation of SPDY, on a free port of loopback."""
+"""A server on loopback that forwards ports like a kubelet, with this project's implementation of SPDY."""
 
 from __future__ import annotations
 
@@ -151,7 +151,10 @@ class Http(asyncio.Protocol):
 
 
 class OwnServer:
-    """The server. upgrades: those requested by clients. offers: offer the one-stream protocol. spdy: accept SPDY."""
+    """The server. upgrades: the Upgrade fields of requests, in order.
+
+    offers: whether to offer the protocol with one stream per connection. spdy: whether to accept SPDY.
+    """
 
     def __init__(self, *, offers: bool = False, spdy: bool = True) -> None:
         self.upgrades: list[str] = []

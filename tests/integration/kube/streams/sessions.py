@@ -9,7 +9,7 @@ from tests.integration.kube.streams.peers import Client, count, listening, pour
 
 
 async def check_half_close(session: PortForwardSession) -> None:
-    """A client that has sent everything still gets the answer."""
+    """Check that a client that has closed its sending side still gets the answer."""
     async with listening(count) as port:
         transport, client = await session.create_connection(Client, port)
         for _ in range(100):
@@ -20,7 +20,7 @@ async def check_half_close(session: PortForwardSession) -> None:
 
 
 async def check_aborted_connections(session: PortForwardSession) -> None:
-    """Data of connections arrive completely while other connections of the session are aborted."""
+    """Check that the data of connections arrive completely while other connections of the session are aborted."""
     async with listening(pour) as port:
         size = 300_000
         opened = [await session.create_connection(Client, port) for _ in range(60)]
@@ -35,7 +35,7 @@ async def check_aborted_connections(session: PortForwardSession) -> None:
 
 
 async def check_pod_that_does_not_read(session: PortForwardSession) -> None:
-    """If a pod does not read, only its client is paused, and no data are lost."""
+    """Check that a pod that does not read pauses only its own client, and that no data are lost."""
     released = asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -80,7 +80,7 @@ async def test_refused_port_ends_its_connection_with_the_servers_text(server: St
         assert await client.has(10) == b"still here"
 
 
-async def test_many_connections_of_which_some_are_aborted_arrive_whole(server: StreamServer) -> None:
+async def test_aborted_connections_do_not_affect_others(server: StreamServer) -> None:
     async with session_with(server) as session:
         await check_aborted_connections(session)
         assert session.connection_count == 0
@@ -168,12 +168,12 @@ async def test_bytes_before_an_error_are_read_before_it(server: StreamServer) ->
         assert len(client.data) == 300_000
 
 
-async def test_sign_of_life(server: StreamServer) -> None:
+async def test_check_succeeds_if_the_server_answers_pings(server: StreamServer) -> None:
     async with session_with(server) as session:
         assert await session.check(5.0)
 
 
-async def test_session_that_gives_no_sign_of_life_is_cut(server: StreamServer) -> None:
+async def test_session_whose_server_answers_no_pings_is_closed(server: StreamServer) -> None:
     async with session_with(server) as session:
         await until(lambda: bool(server.sessions))
         server.sessions[0].answers_pings = False
@@ -190,7 +190,7 @@ async def test_server_that_knows_only_spdy_is_remembered() -> None:
         assert [method for method, _, _ in server.requests] == ["GET", "POST", "POST"]
 
 
-async def test_websocket_is_asked_for_first_as_kubectl_does() -> None:
+async def test_websocket_is_requested_first_like_kubectl() -> None:
     async with StreamServer() as server, session_with(server):
         ((method, path, headers),) = server.requests
         assert (method, path) == ("GET", "/api/v1/namespaces/default/pods/web/portforward")
@@ -198,7 +198,7 @@ async def test_websocket_is_asked_for_first_as_kubectl_does() -> None:
 
 
 @pytest.mark.parametrize("spdy", [False, True])
-async def test_offer_that_comes_to_nothing_does_no_harm(spdy: bool) -> None:
+async def test_a_refused_protocol_is_replaced_by_another(spdy: bool) -> None:
     """If the offered protocol is not accepted, another one is used: some proxies accept only WebSockets."""
     async with listening(echo) as port, OwnServer(offers=True, spdy=spdy).serving() as server:
         connection = Connection.fixed(Settings(server.url, context="", namespace="default", user=""))
@@ -247,7 +247,7 @@ async def test_session_through_a_proxy(server: StreamServer) -> None:
         await connection.aclose()
 
 
-async def test_server_that_is_away_is_an_error_that_may_pass() -> None:
+async def test_unreachable_server_is_a_temporary_error() -> None:
     async with StreamServer() as server:
         connection = connection_to(server)
     with pytest.raises(ApiError, match="connection refused") as caught:
@@ -256,7 +256,7 @@ async def test_server_that_is_away_is_an_error_that_may_pass() -> None:
     await connection.aclose()
 
 
-async def test_unknown_user_is_not_asked_for_again_by_another_protocol() -> None:
+async def test_a_401_is_not_followed_by_another_protocol() -> None:
     async with StreamServer() as server:
         server.refusals["GET", "/portforward"] = status(401, "Unauthorized", "Unauthorized")
         connection = connection_to(server)

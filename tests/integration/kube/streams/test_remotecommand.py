@@ -1,4 +1,4 @@
-"""Commands with an independent server: over v5 and v4 in WebSockets, and over SPDY."""
+"""Commands with an independent server: over WebSockets with the protocols v5 and v4, and over SPDY."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_success(server: StreamServer) -> None:
         assert (await command.result()).exit_code == 0
 
 
-async def test_streams_that_are_reset_are_no_success() -> None:
+async def test_reset_streams_do_not_count_as_success() -> None:
     async with StreamServer(**KINDS["spdy"]) as server:  # type: ignore[arg-type]
         server.resets_end = True
         async with running(server, ["true"], QUIET) as command:
@@ -108,7 +108,7 @@ async def test_long_input_and_output_arrive_whole() -> None:
             assert got.digest() == sent.digest()
 
 
-async def test_output_that_is_not_received_holds_the_command_up(server: StreamServer) -> None:
+async def test_output_that_the_client_does_not_receive_pauses_the_command(server: StreamServer) -> None:
     async with running(server, ["head", "-c", "120000000", "/dev/zero"], QUIET) as command:
         before = -1
         while before != server.output or not before:
@@ -129,7 +129,7 @@ async def test_terminal_has_a_size(server: StreamServer) -> None:
         assert server.sizes == [(120, 40)]
 
 
-async def test_lost_connection_is_no_exit_code(server: StreamServer) -> None:
+async def test_a_lost_connection_gives_no_exit_code(server: StreamServer) -> None:
     async with running(server, ["cat"], INPUT) as command:
         await command.write(b"x")
         assert await command.receive() == (STDOUT, b"x")
