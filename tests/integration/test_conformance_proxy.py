@@ -1,7 +1,7 @@
 """Every recorded exchange of the proxy verb, replayed over HTTPS against real backends.
 
-Here there is only `ProxyVerb` behind the engine. Exchanges that need authentication, authorization or the rest of the
-API server are listed by `needs_api_server`; test_conformance_server.py replays them with all others.
+In these tests, only `ProxyVerb` is behind the engine. Exchanges that need authentication, authorization or other parts
+of the API server (`needs_api_server`) are left out; test_conformance_server.py replays all exchanges.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from tests.conformance.cluster import decide, recorded_cluster
 from tests.conformance.deliberate import DELIBERATE, FULL, asked
 
 RECORDINGS = proxy.load()
-# Requests to the REST API, not to the proxy verb; and a malformed escape, which is refused before the path is parsed.
+# These requests are for the REST API. One has a malformed escape, which is refused before its path is parsed.
 _REST = {"069", "179", "269", "270", "271", "273", "274", "276"}
-# The content of the kubelet's list of pods is not compared, only that the kubelet answers.
+# The kubelet's list of pods. Its content is not compared.
 _KUBELET_LIST = "267"
 
 
@@ -111,7 +111,7 @@ async def test_recording(recording: replay.Recording, verb: Verb) -> None:
 
 
 @pytest.mark.parametrize("one", sorted(DELIBERATE))
-async def test_deliberate_differences_are_differences(one: str, verb: Verb) -> None:
+async def test_each_deliberate_difference_still_exists(one: str, verb: Verb) -> None:
     """An entry for an exchange that no longer differs must be removed."""
     recording = next(recording for recording in RECORDINGS if recording["id"] == one)
     answer = await replay.send(asked(recording), verb.port, verb.client_tls, real=verb.real)

@@ -36,7 +36,7 @@ RULES = [
         "verbs": ["get"],
     },
 ]
-# Responses with objects of the recorded cluster: only kind and name are compared.
+# Exchanges whose responses contain objects of the recorded cluster; only kind and name of these are compared.
 OBJECTS = {"179", "267"}
 
 

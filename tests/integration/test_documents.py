@@ -25,13 +25,16 @@ _ROOT = Path(__file__).parents[2]
 _DEBIAN_PYTHON = "/usr/bin/python3"
 _ORDINARY = 1000
 _SETUP_SECONDS = 300.0
-# Commands that only read.
+# Commands that only read, so they may be repeated.
 _REPEATED = ("curl", "kubectl get")
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A user with a clone, a home and an environment. user: arguments of Popen that make the user an ordinary one."""
+    """A user who follows a document in a clone of the repository.
+
+    user: arguments of `Popen` that run a command as an ordinary user; {} if the tests run as one.
+    """
 
     clone: Path
     environment: dict[str, str]
@@ -58,7 +61,7 @@ class Reader:
         return ended.stdout
 
     def save(self, path: str, text: str) -> None:
-        """Write a file below the clone that belongs to the reader."""
+        """Write a file as the reader. path: absolute, or relative to the clone."""
         command = 'mkdir -p "$(dirname "$0")" && cat >"$0"'
         arguments = ["sh", "-c", command, path]
         subprocess.run(arguments, input=text, text=True, cwd=self.clone, env=self.environment, check=True, **self.user)
@@ -127,10 +130,10 @@ def open_terminal(reader: Reader) -> Iterator[Callable[[], Terminal]]:
 def follow(
     document: str, reader: Reader, open_terminal: Callable[[], Terminal], *, again: float = 0.0
 ) -> tuple[list[Step], dict[str, str]]:
-    """Run the steps of a document; return them, and the output of each command.
+    """Run the steps of a document; return the steps, and command -> output.
 
-    again: seconds for which a command that only reads is repeated until it prints what the document shows. A
-        controller may not have seen the last change yet.
+    again: seconds for which a command that only reads is repeated until it prints the lines of the document. At first,
+        a controller may not have seen the last change yet.
     """
     steps = steps_of((_ROOT / document).read_text())
     port = free_port()
@@ -193,7 +196,7 @@ def test_a_reader_follows_the_tutorial(reader: Reader, open_terminal: Callable[[
 def test_a_reader_follows_the_pages_about_services(reader: Reader, open_terminal: Callable[[], Terminal]) -> None:
     subprocess.run(["scripts/setup"], cwd=reader.clone, env=reader.environment, check=True, **reader.user)
     reader.run("hatchway up --detach --api-port 0 --nodes 1")
-    # The Deployment of the README.
+    # The pages use the Deployment of the README.
     reader.run("kubectl create deployment web --image=hatchway/host --replicas=3 -- python3 -m http.server 8080")
     reader.run("kubectl rollout status deployment web --timeout=60s")
     for document in ("docs/services.md", "docs/ingress.md"):
@@ -225,6 +228,6 @@ def test_the_files_for_ci_work(reader: Reader) -> None:
         assert "Directory listing" in "".join(printed)
         assert "there are no clusters" in reader.run("hatchway list")
     reader.save(f"{reader.home}/project/test_web.py", files["test_web.py"])
-    # Only pytest: the clone's whole development group would take ten times as long.
+    # Only pytest is installed, because all development dependencies would take ten times as long.
     reader.run("pip install --no-compile --quiet --disable-pip-version-check pytest")
     assert "1 passed" in reader.run("cd ~/project && pytest -q")

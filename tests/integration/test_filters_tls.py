@@ -1,4 +1,4 @@
-"""The filters behind the real engine, over TLS, with every kind of credential."""
+"""The request filters of the API server behind the real engine, over TLS, with every kind of credential."""
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ async def test_certificates(running: Running) -> None:
     assert (status, body[0]) == (200, "system:node:node-1")
 
 
-async def test_certificates_of_others_end_the_handshake(running: Running, tmp_path: Path) -> None:
+async def test_certificates_that_are_not_accepted_end_the_handshake(running: Running, tmp_path: Path) -> None:
     other = pki.ensure(tmp_path / "other", cluster_name="c", node_names=[], node_ips=[])
-    # A certificate of another cluster, and one that is for servers only.
+    # One certificate is of another cluster; the other is only for servers.
     for pair in (other.admin, running.keys.apiserver):
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await running.get(cert=pair)

@@ -1,4 +1,4 @@
-"""A client with fixed settings, and an API server that answers, refuses, closes connections or stops."""
+"""The client with fixed settings, in front of an API server that answers, refuses, closes connections or stops."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_refusal_carries_the_servers_status() -> None:
     assert caught.value.details == {"name": "p"}
 
 
-async def test_an_answer_that_is_no_status_is_an_error_too() -> None:
+async def test_an_error_without_a_status_object_is_an_error_too() -> None:
     async def html(_: Request) -> Response:
         return Response("<h1>gateway</h1>", 502, media_type="text/html")
 
@@ -84,8 +84,8 @@ async def test_an_answer_that_is_no_status_is_an_error_too() -> None:
     assert "/api/v1/nodes/n" in caught.value.message
 
 
-async def test_a_server_that_is_away_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The client ignores a proxy that the environment names.
+async def test_an_unreachable_server_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The client must ignore this proxy of the environment.
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -108,7 +108,7 @@ async def test_a_list_is_read_page_by_page() -> None:
     assert {(item["apiVersion"], item["kind"]) for item in found} == {("v1", "Pod")}
 
 
-async def test_a_watch_finds_what_changed_while_it_was_away() -> None:
+async def test_a_watch_reports_changes_during_its_interruption() -> None:
     """The first watch is cut off and its version expires; a new list shows a deletion, a change and a new object."""
     lists = iter(
         [page([pod("gone", 1), pod("new", 2), pod("born", 3)], 5), page([pod("new", 7), pod("born", 8, "2")], 9)]
@@ -165,7 +165,7 @@ async def test_connections_that_break_off() -> None:
 
 
 async def test_only_newlines_end_the_lines_of_a_watch() -> None:
-    """JSON strings may contain characters that Unicode, and many libraries, regard as line ends."""
+    """JSON strings may contain characters that Unicode and many libraries treat as line ends."""
     text = "a\x85b\u2028c\u2029d\x7f"
     odd = pod("odd", 2)
     odd["metadata"]["annotations"] = {"text": text}
@@ -205,7 +205,7 @@ async def test_a_watch_that_cannot_be_read_lists_again() -> None:
     assert (found[2].type, found[2].object["metadata"]["name"]) == ("ADDED", "b")
 
 
-async def test_watches_that_end_at_once_are_not_asked_for_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watches_that_end_at_once_are_repeated_after_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 
     async def back_off(wait: float) -> float:
@@ -226,8 +226,8 @@ async def test_watches_that_end_at_once_are_not_asked_for_without_a_pause(monkey
     assert waits == [0.1, 0.2, 0.4]
 
 
-async def test_a_watch_that_has_been_silent_for_too_long_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It continues from the last version that it has received, as after every broken connection."""
+async def test_a_watch_that_is_silent_for_too_long_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new watch continues from the last version that was received, as after every broken connection."""
     monkeypatch.setattr(clients, "_WATCH_SILENCE", 0.2)
     hold = asyncio.Event()
     versions: list[str] = []
@@ -253,7 +253,7 @@ async def test_a_watch_that_has_been_silent_for_too_long_begins_anew(monkeypatch
     assert versions[:2] == ["1", "5"]
 
 
-async def test_an_informer_follows_and_tells() -> None:
+async def test_an_informer_follows_changes_and_calls_its_subscribers() -> None:
     hold = asyncio.Event()
 
     async def answer(request: Request) -> Response:

@@ -119,7 +119,7 @@ def test_bulk_and_tables(addon: Addon) -> None:
 
 
 def test_large_documents_and_many_searches_are_bounded(addon: Addon) -> None:
-    # One long word, because the limits are in bytes, and indexing a million words would take a second.
+    # The limits count bytes, so one long word is enough; indexing a million words would take a second.
     document = json.dumps({"text": "x" * 2_800_000}).encode()
     for number in range(18):
         assert addon.ask(f"/large/_doc/{number}", document, "PUT")[0] == 201
@@ -214,7 +214,7 @@ def test_container_logs_are_collected(addon: Addon) -> None:
     assert addon.ask("/logstash-*/_count", {"query": query})[1]["count"] == 1
 
 
-def test_the_node_that_a_pods_directory_names(addon: Addon) -> None:
+def test_the_node_is_read_from_a_pods_directory(addon: Addon) -> None:
     directory = addon.container("elsewhere")
     (directory.parent / ".node").write_text("node-2\n")
     append(directory / "0.log", line("from elsewhere"))
@@ -233,7 +233,7 @@ def test_an_incomplete_last_line_is_found_and_later_replaced_by_the_complete_lin
     path = addon.container("unended") / "0.log"
     query = "kubernetes.pod_name.keyword:unended"
     append(path, line("no newline", tag="P"))
-    # The last line has no newline, and the file has not changed for a minute.
+    # The file has not changed for a minute, so its last line counts although it is incomplete.
     os.utime(path, (path.stat().st_mtime - 60,) * 2)
     until(lambda: addon.logged(query), ["no newline"])
     append(path, line(" yet", 1))
@@ -301,7 +301,7 @@ def test_the_last_lines_of_a_deleted_pod(addon: Addon) -> None:
     until(lambda: addon.logged("kubernetes.pod_name.keyword:gone"), ["hello", "last words", "unfinished"])
 
 
-def test_files_that_are_no_logs_do_no_harm(stopped: Addon) -> None:
+def test_files_that_are_not_logs_do_no_harm(stopped: Addon) -> None:
     directory = stopped.container("odd")
     (directory / "0.log").write_bytes(os.urandom(700_000))
     (directory / "1.log").write_bytes(b"x" * 600_000)

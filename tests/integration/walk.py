@@ -1,7 +1,7 @@
 """Follow a document as a reader would: run its commands in their order on a terminal, and save its files.
 
-Commands are the lines after `$ ` in ```console blocks; the lines below a command are compared with its output. A block
-after a line that ends in "Save this as `PATH`:" is a file.
+In ```console blocks, lines that begin with `$ ` are commands, and the lines below a command are compared with its
+output. A block after a line that ends in "Save this as `PATH`:" is the content of that file.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _VARYING = (
 class Step:
     """A step of a document: a command to run, or a file to save.
 
-    command: a line for the terminal, or "". shown: the lines that the document shows below it.
-    path, text: a file to save, and its content.
+    command: a line for the terminal; "" if the step is a file. shown: the lines of the document below the command.
+    path, text: the path and the content of the file; "" if the step is a command.
     """
 
     command: str = ""
@@ -55,7 +55,7 @@ class Step:
 
 
 def steps_of(text: str) -> list[Step]:
-    """Return the steps of a document in order, with continued lines joined; comments are left to the shell."""
+    """Return the steps of a document in order. Continued lines are joined, and comments kept, which the shell ignores."""
     found: list[Step] = []
     for block in _BLOCK.finditer(text):
         language, body = block.groups()
@@ -97,7 +97,7 @@ def _comparable(line: str) -> str:
 
 
 class Terminal:
-    """A shell on its own terminal, run as the reader."""
+    """A shell on its own terminal. user: arguments of `Popen` that choose its user."""
 
     def __init__(self, directory: Path, environment: dict[str, str], user: dict[str, int]) -> None:
         self._master, slave = pty.openpty()
@@ -123,7 +123,7 @@ class Terminal:
         os.write(self._master, line.encode() + b"\n")
 
     def wait(self, pattern: str, seconds: float) -> re.Match[str]:
-        """Wait for `pattern` in the further output; return the first match, or fail after `seconds`."""
+        """Wait until new output matches `pattern`; return the first match. Fails after `seconds`."""
         deadline = time.monotonic() + seconds
         begin = len(self.output)
         while not (found := re.compile(pattern).search(self.output, begin)):
@@ -146,7 +146,7 @@ class Terminal:
         return int(found[1]), self.output[begin : found.start()]
 
     def close(self) -> None:
-        """End the shell and its commands; with job control, each command is a separate process group."""
+        """End the shell and its commands, which are in process groups of their own because of job control."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in [*members(self.session), self.session]:
                 with contextlib.suppress(ProcessLookupError):

@@ -292,7 +292,7 @@ async def service_affinity(runtime: Runtime, directory: Path) -> Any:
 
 
 async def service_connections(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of connections: after changes of their Service, beside unreachable endpoints, at used ports."""
+    """Return results of connections after changes of their Service, with unreachable endpoints, and at used ports."""
     client, one, two = await _echoes(runtime)
     services = Services()
     found: dict[str, Any] = {}

@@ -85,7 +85,7 @@ async def _greeter(where: Sandbox, name: str, port: int = 8080) -> ContainerProc
 
 
 async def node_network(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of pods at their nodes' addresses, beside the nodes' other listeners."""
+    """Return the results of pods in their nodes' networks, where the kubelet and other pods listen, too."""
     on_node = Sharing(network=True)
     one, two = await shared(runtime, "one", 1, on_node), await shared(runtime, "two", 1, on_node)
     other = await shared(runtime, "other", 2, on_node)
@@ -125,7 +125,7 @@ async def node_processes(runtime: Runtime, directory: Path) -> Any:
     host = await shared(runtime, "host", 1, Sharing(network=True, ipc=True, processes="node"))
     _, output = await run(host, ["python3", "-c", _LOOK])
     found: dict[str, Any] = {"seen": json.loads(output)}
-    # All processes that a container has started end with it, even detached ones.
+    # When a container ends, all processes that it has started end, too, even detached ones.
     leave = "for i in 1 2 3; do setsid sh -c 'sleep 1003 & sleep 1003' & done; unshare -Um sleep 1003 & sleep 0.3"
     await shell(host, leave)
     found["left"] = await _count(host, "sleep 1003")
@@ -145,7 +145,7 @@ async def node_processes(runtime: Runtime, directory: Path) -> Any:
 
 
 async def _count(where: Sandbox, line: str) -> int:
-    """Return how many processes with this command line a pod sees."""
+    """Return the number of processes with this command line that a pod sees."""
     script = (
         "import os, sys; print(sum(open(f'/proc/{n}/cmdline').read().replace(chr(0), ' ').strip() == sys.argv[1]"
         " for n in os.listdir('/proc') if n.isdigit() and os.path.exists(f'/proc/{n}/cmdline')))"
@@ -155,7 +155,7 @@ async def _count(where: Sandbox, line: str) -> int:
 
 
 async def pod_processes(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of containers that share the processes of their pod only."""
+    """Return the results of containers that share a PID namespace with their pod, and not with their node."""
     pod = await shared(runtime, "sharing", 1, Sharing(processes="pod"))
     other = await shared(runtime, "other", 1, Sharing())
     await other.start(config(["sleep", "1001"], 2))

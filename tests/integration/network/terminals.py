@@ -1,4 +1,4 @@
-"""Processes with a terminal or an open standard input: their environment, and their ends."""
+"""Processes with a terminal or an open standard input: what they can do, and how they end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.integration.network.inside import config, sandbox, shell
 
 
 class Screen:
-    """The other end of a process's terminal."""
+    """The master side of a process's terminal: reads what a screen would show, and types."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.text = ""
 
     async def until(self, wanted: str) -> str:
-        """Read until `wanted` has come or the terminal is closed."""
+        """Read until the text contains `wanted`, or the terminal is closed; return the text so far."""
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         while wanted not in self.text:
             readable.clear()
@@ -55,7 +55,7 @@ def with_terminal(argv: list[str], size: tuple[int, int] | None = None) -> Conta
 async def terminals(runtime: Runtime, directory: Path) -> Any:
     """Return the results of a container with a terminal, and of an exec in it with another terminal."""
     pod = await sandbox(runtime)
-    # The first process of a PID namespace gets SIGHUP only if it handles that; its terminal is closed in any case.
+    # The first process of a PID namespace gets SIGHUP only if it handles that signal, so the script handles it.
     script = "trap 'stty size' WINCH; trap 'exit 9' HUP; echo ready; while :; do sleep 0.02; done"
     container = await pod.start(with_terminal(["sh", "-c", script]))
     screen = Screen(container.terminal)
@@ -113,7 +113,7 @@ async def _start_error(pod: Sandbox, container: ContainerProcess) -> str:
 
 
 async def replaced_terminals(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of a container that has mounted something else over /dev/pts."""
+    """Return the results of a container that has replaced /dev, and with it /dev/pts."""
     pod = await sandbox(runtime)
     script = "mv /dev /old && mkdir -p /dev/pts && mknod /dev/pts/ptmx p && echo moved; exec sleep 1000"
     reading, writing = os.pipe()
@@ -130,7 +130,7 @@ async def replaced_terminals(runtime: Runtime, directory: Path) -> Any:
 
 
 async def standard_input(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of a pipe as standard input, for a container and an exec, and of the default."""
+    """Return the results of processes whose standard input is a pipe, and of one without standard input."""
     pod = await sandbox(runtime)
     reading, writing = os.pipe()
     container = await pod.start(config(["cat"], 2, stdin=reading))
@@ -176,7 +176,7 @@ while True:
 
 
 async def loopback_ports(runtime: Runtime, directory: Path) -> Any:
-    """Return the results of dialing ports that listen only on a pod's own loopback."""
+    """Return the results of connections to ports that are open only on a pod's own loopback."""
     found: dict[str, Any] = {}
     pods = []
     for name in ("one", "two"):

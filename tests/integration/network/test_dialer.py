@@ -1,4 +1,4 @@
-"""The dialer's two ends over a socket pair: every request gets an answer, successful or not."""
+"""The two ends of the dialer over a socket pair: every request gets an answer, a socket or an error."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def dialer() -> AsyncIterator[PrivateDialer]:
         await server.close()
 
 
-async def test_sockets_come_out() -> None:
+async def test_sockets_of_the_network_arrive_outside() -> None:
     async with dialer() as outside:
         with await outside.listen("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
@@ -101,7 +101,7 @@ async def test_all_waiting_requests_fail_if_the_pod_has_no_network() -> None:
         assert [error.errno for error in found if isinstance(error, OSError)] == [errno.ENETDOWN] * 9
 
 
-async def test_network_that_ends_fails_what_waits_for_sockets() -> None:
+async def test_requests_for_sockets_fail_when_the_network_ends() -> None:
     outer, inner = channel.pair()
     outside = PrivateDialer(outer)
     assert outside.pods is not None

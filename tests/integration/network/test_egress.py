@@ -31,18 +31,18 @@ FIRST: list[tuple[list[Any], object]] = [
     (["tcp", WEB, 8080], HOST),
     (["tcp", FAR, 8080], HOST),
     (["udp", WEB, 9000, 100], 100),
-    # Longer than a packet can be between pods.
+    # This datagram is longer than the largest packet between pods.
     (["udp", WEB, 9000, 9000], 9000),
     (["many", WEB, 8080, 100], [HOST]),
     (["get", WEB, 8080, 32 * MEGABYTE], 32 * MEGABYTE),
     (["put", WEB, 8080, 8 * MEGABYTE], str(8 * MEGABYTE)),
-    # Names from this machine's resolver, which listens on its loopback: UDP, this machine's search domain, TCP.
+    # Names are resolved by this machine's resolver on its loopback: over UDP, with its search domain, over TCP.
     (["name", "web.example.test"], [WEB]),
     (["name", "inner"], [WEB]),
     (["count", "long.example.test"], 200),
     (["name", "absent.example.test"], "gai -2"),
     (["tcp", WEB, 81], "ECONNREFUSED"),
-    # This machine: a server on all addresses, and a server on its loopback.
+    # These addresses are this machine's: port 9092 is open on all of them, port 9091 only on its loopback.
     (["tcp", HOST, 9092], "EHOSTUNREACH"),
     (["tcp", HOST, 9091], "EHOSTUNREACH"),
     (["tcp", plan.EGRESS_NEXT_HOP, 9091], "EHOSTUNREACH"),
@@ -66,7 +66,11 @@ def tool(request: pytest.FixtureRequest) -> str:
 
 @functools.cache
 def why_no_tun(*, other_user: bool) -> str:
-    """Return why a test's user cannot make a TAP interface; "" if it can (root of the simulated host permits all)."""
+    """Return why the test's user cannot make a TAP interface; "" if it can.
+
+    other_user: whether another user than that of the tests is meant. The simulated host lets all users open
+        /dev/net/tun if root runs the tests.
+    """
     if other_user and os.geteuid() == 0:
         return "" if os.path.exists("/dev/net/tun") else "there is no /dev/net/tun"
     try:

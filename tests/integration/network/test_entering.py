@@ -1,4 +1,4 @@
-"""Processes that are started in hostile containers, and the descriptors that init keeps of a container for that."""
+"""Processes that are started in hostile containers, and the descriptor that init keeps of each container for this."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.network.conftest import Run
 MakeRun = Callable[..., Run]
 
 
-def test_a_process_enters_the_mounts_that_its_container_was_started_with(make_run: MakeRun) -> None:
+def test_a_process_gets_the_mounts_of_the_start_of_its_container(make_run: MakeRun) -> None:
     found = make_run("private", "own_mounts").result()
     assert sorted(found) == ["file alone", "file shared", "pipe alone", "pipe shared"]
     for name, result in found.items():
@@ -25,7 +25,7 @@ def test_a_start_that_a_container_stops_fails_in_time(make_run: MakeRun) -> None
     assert message == "cannot start a process: its program did not run within 2 seconds"
     assert others == [0, "runs\n"]
     assert container == 9
-    # The command line of the starting process tells nothing about this machine.
+    # The command line of a process that is being started contains nothing about this machine.
     assert "''" in seen
     assert set(seen) <= {"''", repr("sleep\x001000")}
 
@@ -42,12 +42,12 @@ def test_one_descriptor_is_kept_of_each_container_that_runs(make_run: MakeRun) -
     assert run.result() == "done"
     (some, first), (none, second), (again, third), (nothing, fourth) = kept
     assert (some, none, again, nothing) == (2, 0, 2, 0)
-    # init has descriptors for its messages, and none of starts that have ended.
+    # The other descriptors of init are those for its messages. None is left of starts that have ended.
     assert first == third and second == fourth
 
 
 def _mount_namespaces(pid: int) -> tuple[int, int]:
-    """Return how many descriptors of mount namespaces, and how many in all, a process has."""
+    """Return the number of a process's descriptors of mount namespaces, and the number of all its descriptors."""
     links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
     return sum(link.startswith("mnt:") for link in links), len(links)
 

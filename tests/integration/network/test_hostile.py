@@ -26,7 +26,7 @@ _WRITTEN = (
 )
 
 
-def test_a_container_does_not_get_out(make_run: MakeRun) -> None:
+def test_a_container_cannot_escape(make_run: MakeRun) -> None:
     name = f"hatchway-test-{os.getpid()}"
     with (
         tempfile.TemporaryDirectory() as outside,
@@ -55,15 +55,15 @@ def test_a_container_does_not_get_out(make_run: MakeRun) -> None:
     for how, processes in (("started", 1), ("joined", 2), ("on node", 4)):
         result = found[how]
         assert result.pop("descriptors") == [0, 1, 2]
-        # On a node: the reaper of the namespace, the two containers and this process.
+        # "on node" sees four processes: the reaper of the namespace, two containers and itself.
         assert len(result.pop("processes")) <= processes
         assert result.pop("variables") == []
         assert len(result) > 50
         assert {what: outcome for what, outcome in result.items() if outcome == "yes"} == {}
-        # The attempts failed because they were refused, not because of a mistake in them.
+        # An outcome with an error other than a refusal would show a mistake in the attempt itself.
         assert not any("Error(" in outcome for outcome in result.values()), result
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_on_loopback_a_process_inherits_nothing_either(make_run: MakeRun) -> None:
+def test_on_loopback_a_process_inherits_no_descriptors(make_run: MakeRun) -> None:
     assert make_run("loopback", "inherited").result() == []

@@ -52,7 +52,7 @@ def address(ip: str) -> Answer:
 
 
 class Place:
-    """A `HostNames` and its resolvers. resolvers: their ports, in the order of resolv.conf."""
+    """A `HostNames`, the resolvers that it uses, and a client of it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -90,7 +90,7 @@ class Place:
         return str(answer.rr[0].rdata) if answer.rr else str(RCODE.get(answer.header.rcode))
 
     async def until(self, name: str, wanted: str) -> None:
-        """Ask until the answer is the wanted one, since on a busy machine the first queries may fail."""
+        """Resolve a name until the address is the wanted one, because the first queries may fail on a busy machine."""
         async with asyncio.timeout(60):
             while await self.address_of(name) != wanted:
                 await asyncio.sleep(0.01)
@@ -107,14 +107,14 @@ async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     def read(path: Path) -> list[tuple[str, int]]:
         return [("127.0.0.1", int(line)) for line in path.read_text().split()] if path.exists() else []
 
-    # resolv.conf cannot have ports, so they are added here.
+    # Each line of this file is the port of a resolver, because a real resolv.conf cannot contain ports.
     monkeypatch.setattr(hostnames, "read_servers", read)
     made = Place(tmp_path / "resolv.conf")
     yield made
     await made.close()
 
 
-async def test_names_are_those_of_the_present_resolvers(place: Place) -> None:
+async def test_changes_of_the_resolvers_are_followed(place: Place) -> None:
     first, second = await place.resolver(address("203.0.113.1")), await place.resolver(address("203.0.113.2"))
     place.use(first)
     place.start()
@@ -126,7 +126,7 @@ async def test_names_are_those_of_the_present_resolvers(place: Place) -> None:
 async def test_without_a_resolver_names_fail(place: Place) -> None:
     place.start()
     assert await place.address_of("www.example.com") == "SERVFAIL"
-    # A port on which no resolver listens.
+    # Now the only resolver's port is closed.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -146,7 +146,7 @@ async def test_forged_answers_do_not_count(place: Place) -> None:
         right = address("203.0.113.66")(data)
         if DNSRecord.parse(data).q.qtype != QTYPE.A:
             return right
-        # Forged answers: one with another id, one to another question.
+        # By the query's id, either the answer has another id, or it answers another question.
         return bytes([right[0] ^ 1]) + right[1:] if right[1] & 1 else right.replace(b"example", b"evilone")
 
     honest = await place.resolver(address("203.0.113.2"))
@@ -155,7 +155,7 @@ async def test_forged_answers_do_not_count(place: Place) -> None:
     await place.until("www.example.com", "203.0.113.2")
 
 
-async def test_other_bytes_get_no_answer_and_do_no_harm(place: Place) -> None:
+async def test_malformed_queries_get_no_answer_and_do_no_harm(place: Place) -> None:
     place.use(await place.resolver(address("203.0.113.1")))
     place.start()
     query = bytes(DNSRecord.question("www.example.com").pack())

@@ -39,14 +39,14 @@ def find(make_run: Callable[..., Run], user: tuple[list[str], dict[str, str], bo
     return run
 
 
-def test_a_container_sees_its_image(find: Find) -> None:
+def test_the_root_of_a_container(find: Find) -> None:
     found = find("image_root")
     assert "of the top layer" in found["top"].splitlines()
     assert found["layers"] == "126" and found["old kernel"] == 126
     own = "nameserver 10.96.0.10"
     assert found["etc"].splitlines() == ["127.0.0.1\tlocalhost", "10.244.1.2\tweb-0", "web-0", own, "web-0"]
     assert found["linked"].splitlines()[0] == own
-    # The container's root may be this machine's root. Some versions of chmod(1) change nothing here.
+    # The user root in the container may be root of this machine. Some versions of chmod(1) skip equal permissions.
     refusals = found["kept devices"].splitlines()
     assert len(refusals) >= 3 and all("Read-only file system" in line for line in refusals)
     assert found["devices"].split() == (
@@ -132,7 +132,7 @@ def test_a_container_has_the_user_of_its_spec(find: Find) -> None:
     assert found["no user"] == "-1: unable to find user foo: no matching entries in passwd file"
     assert found["no group"] == "-1: unable to find group foo: no matching entries in group file"
     assert found["too large"] == found["negative"] == "-1: uids and gids must be in range 0-2147483647"
-    # An /etc/passwd of a gigabyte, and one that links to this process's environment, name no user; a FIFO has no group.
+    # An /etc/passwd of a gigabyte, or one that links to this process's environment, is not read. Neither is a FIFO.
     assert found["big passwd"] == found["environ"] == found["no user"]
     assert found["fifo"] == "-1: unable to find group staff: no matching entries in group file"
     assert found["not executable"] == [-1, 'exec: "/etc/passwd": permission denied']
@@ -161,7 +161,7 @@ def test_a_container_has_the_rights_of_its_spec(find: Find) -> None:
     assert int(rights("added")["CapEff"], 16) == 1 << 12 | 1 << 0
     assert rights("no privileges")["NoNewPrivs"] == "1"
     assert rights("root")["Seccomp"] == "2"
-    # Only the filter that forbids cgroup namespaces is left; `test_system_calls...` tries the calls.
+    # This filter only forbids cgroup namespaces (`test_system_calls_are_forbidden_as_container_engines_do`).
     assert rights("unconfined")["Seccomp"] == "2"
     if found["users"] != "one":
         # A setuid program runs as root, unless allowPrivilegeEscalation is false.
@@ -169,7 +169,8 @@ def test_a_container_has_the_rights_of_its_spec(find: Find) -> None:
     assert found["setuid without new privileges"] == "Uid:\t1000\t1000\t1000\t1000"
 
 
-# System calls, arguments, and results under container engines' default profile; -1 is a bad descriptor.
+# Name -> (number of the system call by machine, arguments, result under the default profile of container engines).
+# The argument -1 is an invalid descriptor.
 CALLS: dict[str, tuple[dict[str, int], list[int], str]] = {
     "mount": ({"x86_64": 165, "aarch64": 40}, [0, 0, 0, 0, 0], "EPERM"),
     "umount2": ({"x86_64": 166, "aarch64": 39}, [0, 0], "EPERM"),
@@ -210,40 +211,39 @@ def test_system_calls_are_forbidden_as_container_engines_do(find: Find) -> None:
     wanted = {name: CALLS[name][2] for name in calls}
     assert found["default"] == wanted
     assert found["no new privileges"] == wanted
-    # With the capability the profile allows its calls, so that the kernel checks their arguments.
+    # With the capability, the profile allows mount and umount2, so the kernel checks their arguments.
     assert (found["admin"]["mount"], found["admin"]["umount2"]) == ("EFAULT", "EFAULT")
     assert found["admin"]["keyctl"] == found["admin"]["io_uring_setup"] == "EPERM"
     assert found["unconfined"]["keyctl"] != "EPERM"
-    # The root of the new cgroup namespace could be the cgroup of the cluster's own processes.
+    # A new user namespace is allowed, but no new cgroup namespace: its root could be the cgroup of the cluster itself.
     assert found["nested"] == ["done", "EPERM"]
 
 
 def test_a_privileged_container_may_do_anything_in_its_own_namespaces(find: Find) -> None:
     found = find("image_privileged")
-    # A container whose root is this machine's root cannot change what the kernel would let that root change.
+    # If root of the container is root of this machine, it still cannot change what the kernel lets that user change.
     never = ("write ", "new cgroup", "own cgroup", "make all of /sys", "make /usr", "uncover what")
     if found["users"] == "real":
         never += ("uncover ", "make ", "new /", "enter ")
     for how in ("privileged", "admin", "privileged on node", "admin on node"):
         result = found[how]
         assert result.pop("descriptors") == [0, 1, 2]
-        # Settings that the kernel keeps for each user namespace (binfmt_misc) do not affect the cluster's own
-        # processes.
+        # The container has its own user namespace, so settings of a namespace (binfmt_misc) do not affect the cluster.
         assert result.pop("user namespace") not in ("", found["user namespace"])
         assert result["new tmpfs"] == result["own mounts"] == "yes"
         assert {name for name in result if name.startswith(never) and result[name] == "yes"} == set(), how
         assert len([name for name in result if name.startswith(never)]) >= 7
-        # The attempts failed because they were refused, not because of a mistake in them.
+        # An error other than a refusal would show a mistake in the attempt itself.
         assert "Error(" not in str(result)
     assert re.fullmatch(r"CapEff:\s+[0-9a-f]+", found["privileged exec"]), found["privileged exec"]
     assert int(found["privileged exec"].split()[1], 16) & 1 << 21
 
 
-def test_a_hostile_image_has_nothing_done_outside_of_its_root(find: Find) -> None:
+def test_a_hostile_image_changes_nothing_outside_of_its_root(find: Find) -> None:
     found = find("image_hostile")
     assert found["outside"] == []
     assert found["changed layers"] is False
-    # Links are followed inside of the root.
+    # Links are resolved below the root of the container.
     for name in ("etc is /proc/1/root", "etc leads out"):
         assert found[name] == "127.0.0.1\tlocalhost"
     assert found["dev is a link"] == "dev -> /tmp/d"
@@ -272,7 +272,7 @@ def test_a_hostile_image_has_nothing_done_outside_of_its_root(find: Find) -> Non
         assert re.fullmatch(f'-1: error mounting .* to rootfs at "[^"]*": {re.escape(why)}', found[name]), found[name]
 
 
-def test_a_container_gets_at_no_descriptor_or_program_of_the_machine(find: Find) -> None:
+def test_a_container_reaches_no_descriptor_or_program_of_the_machine(find: Find) -> None:
     found = find("image_hostile")
     assert all(text.startswith("-1: mkdir cwd (") for text in found["working directories"]), found
     assert found["exec in a descriptor"].startswith('-1: chdir to cwd ("/proc/self/fd/5") set in config.json failed')
@@ -282,9 +282,9 @@ def test_a_container_gets_at_no_descriptor_or_program_of_the_machine(find: Find)
     assert found["others' programs"] == ["", False]
 
 
-def test_terminals_guests_and_shared_processes(find: Find) -> None:
+def test_terminals_and_shared_process_namespaces(find: Find) -> None:
     found = find("image_sharing")
-    # A process of another image, with its own user, sees the container whose PID namespace it joins.
+    # A container of another user that joins the PID namespace of the first one sees its process.
     assert found["guest"] == "1\n0"
     for how in ("start", "exec"):
         assert found[f"terminal of {how}"].split() == ["/dev/pts/0", "xterm", "all", "x", "1000"]
@@ -296,7 +296,7 @@ def test_without_an_overlay_the_image_is_copied(find: Find) -> None:
     found = find("image_copied")
     lines = found["text"].splitlines()
     assert lines[:3] == ["of the top layer", "127.0.0.1\tlocalhost", "touch: /x: Read-only file system"]
-    # First only mount points were made in the container's copy; then a file of 100,000 bytes was written.
+    # Before, the container's copy had only mount points in addition; then a file of 100,000 bytes was written.
     before, after = found["written"]
     assert before < 100_000 <= after - before < 200_000
     assert found["user"] == "1000\n1000"

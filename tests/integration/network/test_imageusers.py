@@ -1,4 +1,4 @@
-"""The three ways to map users of images: servers of Debian, changes of users, and the deletion of their files."""
+"""The three kinds of user maps: servers of Debian, changes of users, and the deletion of files of other users."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ Make = Callable[[str], Run]
 
 
 class Way:
-    """A way to map users of images. name: as in `Runtime.users`. subids: the content of /etc/subuid."""
+    """A kind of user map. name: as in `Runtime.users`. subids: the content of /etc/subuid; None not to replace it."""
 
     def __init__(self, name: str, subids: str | None, root: str) -> None:
         self.name = name
@@ -113,7 +113,7 @@ class Way:
         return found
 
     def command(self, directory: Path) -> tuple[list[str], dict[str, str]]:
-        """Return the command that runs Python in this way, and its environment."""
+        """Return a command that runs Python with this kind of user map, and its environment."""
         if self.name == "real":
             prefix, env = [sys.executable], {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
         else:
@@ -149,7 +149,7 @@ def debian() -> str:
 
 
 def _needs(name: str) -> None:
-    """Skip the test if this machine does not support the way."""
+    """Skip the test if this machine does not support this kind of user map."""
     if why_not_private():
         pytest.skip(why_not_private())
     if os.geteuid() != 0:
@@ -177,7 +177,7 @@ def test_servers_of_images_run_as_their_users(way: Way) -> None:
     assert found["users"] == way.name
     one = way.name == "one"
     assert found["nginx"].endswith("hello")
-    # The workers run as another user, if there are several.
+    # If there are several users, the workers run as user 33.
     assert found["nginx users"].count("33") == (0 if one else 2)
     assert found["redis"] == "+OK\r\n+OK\r\n"
     assert found["redis file"] == ("0:0" if one else "101:101")
@@ -192,7 +192,7 @@ def test_servers_of_images_run_as_their_users(way: Way) -> None:
     assert found["by itself"] == [0, "0" if one else "999"]
 
 
-def test_a_script_that_runs_itself_again_as_another_user_comes_to_an_end(way: Way) -> None:
+def test_a_script_that_executes_itself_as_another_user_ends(way: Way) -> None:
     found = way.run("scripts_that_start_again").result()
     assert found.get("user") == ("101:999" if way.name == "one" else None)
     # Without a change of the user such a script would run itself again without end.
@@ -262,7 +262,7 @@ def test_a_range_that_newuidmap_refuses_leaves_one_user(debian: str, tmp_path: P
     made = Way("mapped", f"{NOBODY}:300000:65536\n", debian)
     directory = made.directory()
     command, env = made.command(directory)
-    # The program is made to use a range that does not belong to this user.
+    # The code below replaces the range by one that does not belong to this user.
     code = (
         "from hatchway import usermaps; usermaps.find_range = lambda path: range(400000, 465536); "
         "found = usermaps.enter(); print(found.way, found.reason, open('/proc/self/uid_map').read().split())"

@@ -53,7 +53,7 @@ def test_the_environment_of_a_process_on_loopback(make_run: MakeRun) -> None:
     assert found["gone"]
 
 
-def test_why_a_process_does_not_start(make_run: MakeRun) -> None:
+def test_errors_of_the_start_of_a_process(make_run: MakeRun) -> None:
     found = make_run("loopback", "loopback_errors").result()
     assert found["no such program"] == 'exec: "no-such-program": executable file not found in $PATH'
     assert found["not executable"] == 'exec: "/etc/passwd": permission denied'
@@ -62,7 +62,7 @@ def test_why_a_process_does_not_start(make_run: MakeRun) -> None:
     assert found["image"].startswith("containers of images need user namespaces, which this machine does not allow")
 
 
-def test_processes_end_as_they_should(make_run: MakeRun) -> None:
+def test_exit_codes_and_signals(make_run: MakeRun) -> None:
     found = make_run("loopback", "processes").result()
     assert found["exit 3"] == 3
     assert found["exec"] == [4, "x\n/tmp\n"]

@@ -1,4 +1,4 @@
-"""Mounts of host files: read-only without mount_setattr(2), and of files that were replaced."""
+"""Mounts of host files: read-only mounts without mount_setattr(2), and mounts of files that were replaced."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ print(open("again").read(), os.path.isdir("again-directory"))
 
 
 def test_a_host_file_that_was_replaced_can_still_be_mounted(tmp_path: Path) -> None:
-    """Pods can start after the installation of a package on the host has replaced /etc/group."""
+    """After an installation on the host has replaced a file such as /etc/group, pods can still start."""
     command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", _REPLACED]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     if "unshare" in done.stderr:

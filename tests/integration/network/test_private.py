@@ -58,7 +58,7 @@ def test_a_container_sees_its_pod(make_run: MakeRun) -> None:
     effective = int(found["capabilities"].split()[1], 16)
     assert effective & (1 << 10), "CAP_NET_BIND_SERVICE"
     assert not effective & (1 << 21), "CAP_SYS_ADMIN"
-    # Below a home directory, only the path of the interpreter may be visible.
+    # Of the home directories, only the path to the Python interpreter may be visible.
     assert set(found["home"].split()) <= {
         "/home:",
         "/root:",
@@ -69,7 +69,7 @@ def test_a_container_sees_its_pod(make_run: MakeRun) -> None:
     }
 
 
-def test_secrets_of_the_machine_are_not_there(make_run: MakeRun) -> None:
+def test_secrets_of_the_machine_are_not_visible(make_run: MakeRun) -> None:
     home = Path(os.path.expanduser("~"))
     paths = ["/etc/gshadow", "/etc/ssh", "/etc/ssl/private", "/etc/sudoers", "/etc/kubernetes"]
     paths += [str(home / name) for name in (".ssh", ".kube", ".kube/config", ".aws", ".bash_history", ".profile")]
@@ -118,7 +118,7 @@ def test_a_change_of_a_file_s_owner_succeeds_and_changes_nothing(make_run: MakeR
     assert found == [0, "0 0 0\n" + 4 * "missing\n" + "xinstalled\n"]
 
 
-def test_volumes_are_where_they_belong(make_run: MakeRun) -> None:
+def test_mounts_of_volumes(make_run: MakeRun) -> None:
     run = make_run("private", "volumes")
     found = run.result()
     assert found["lines"] == ["content" * 5, "secretcontentcontentsecret", "refused", "refused", "siblings"]
@@ -133,7 +133,7 @@ def test_volumes_are_where_they_belong(make_run: MakeRun) -> None:
     assert found["kind"].endswith('to rootfs at "/tmp": is a directory')
 
 
-def test_why_a_container_does_not_start(make_run: MakeRun) -> None:
+def test_errors_of_the_start_of_a_container(make_run: MakeRun) -> None:
     run = make_run("private", "errors")
     found = run.result()
     assert found["no such program"] == 'exec: "no-such-program": executable file not found in $PATH'
@@ -149,7 +149,7 @@ def test_why_a_container_does_not_start(make_run: MakeRun) -> None:
     assert found["too large"].endswith("argument list too long")
 
 
-def test_processes_end_as_they_should(make_run: MakeRun) -> None:
+def test_exit_codes_and_signals(make_run: MakeRun) -> None:
     found = make_run("private", "processes").result()
     assert found["exit 3"] == 3
     assert found["exec"] == [4, "x\n/tmp\n"]

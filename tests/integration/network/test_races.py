@@ -1,7 +1,7 @@
-"""Changes by a container while others start cannot make files outside of its volumes reachable (`races.py`).
+"""Containers that change their volumes while others start reach no files outside of the volumes (`races.py`).
 
-HATCHWAY_RACE_SECONDS: seconds for each user. By default a few, in which each kind of start is tried about once. With
-`pytest -k races` and 600 this is the long run of the release.
+HATCHWAY_RACE_SECONDS: seconds of the race for each user. In the default of 2 seconds, each kind of start is tried about
+once. Before a release, `pytest -k races` is run with 600.
 """
 
 from __future__ import annotations
@@ -25,6 +25,6 @@ def test_races_stay_inside(make_run: Callable[..., Run], user: tuple[list[str], 
     assert found["escaped"] == []
     assert found["tampered"] == "[]"
     assert found["same"]
-    # There was a race: most kinds that are refused while there is a link were started at another time. In a few
-    # seconds, not all of them.
+    # A kind of start is refused while `x` is a link. At least half of the kinds must have started at another time;
+    # a race of a few seconds does not start all of them.
     assert len(found["never started"]) <= found["kinds"] / 2, found["never started"]

@@ -40,12 +40,12 @@ def test_session_affinity(make_run: MakeRun) -> None:
 def test_no_pod_takes_all_connections(make_run: MakeRun) -> None:
     found = make_run("private", "service_quotas").result()
     assert found["tcp"] == 20
-    # Over the limit, a new flow replaces the client's oldest flow.
+    # Each new UDP flow over the limit replaces the client's oldest flow, so all of them got an answer.
     assert found["udp"] == 40
     assert found["tcp of another pod"] == found["udp of another pod"] == found["again"] == "one True"
 
 
-def test_connections_live_on(make_run: MakeRun) -> None:
+def test_connections_continue_after_changes_of_their_service(make_run: MakeRun) -> None:
     found = make_run("private", "service_connections").result()
     assert found["kept"] == "one BEFORE AFTER"
     assert found["passed over"] == ["two True"]

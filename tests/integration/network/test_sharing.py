@@ -29,7 +29,7 @@ def test_a_pod_sees_its_nodes_processes_and_no_others(make_run: MakeRun) -> None
     assert seen.pop("mounts") == ["/"]
     assert seen.pop("connections") == 0
     assert set(seen) == {"1 node-1", "sleep 1001"}
-    # The reaper gives access to nothing; a container of the node only to what every container has.
+    # Nothing can be reached through the reaper, and through a container only what every container has.
     assert seen["1 node-1"] == []
     assert "above root" in seen["sleep 1001"]
     assert found["left"] == found["left beside another"] == 0
@@ -50,6 +50,6 @@ def test_a_pod_has_its_nodes_ipc(make_run: MakeRun) -> None:
     assert make_run("private", "node_ipc").result() == ["True", "False", "False"]
 
 
-def test_no_pod_speaks_as_another_one(make_run: MakeRun) -> None:
+def test_no_pod_can_use_the_address_of_another(make_run: MakeRun) -> None:
     found = make_run("private", "spoofing").result()
     assert found == {"received": ["honest\n"] * 2, "other": "other", "dialed": "other", "service": "10.96.0.1"}

@@ -31,7 +31,7 @@ def test_a_terminal_controls_its_process_and_is_resized(make_run: MakeRun, mode:
     assert found["container hung up"] == 9
 
 
-def test_a_container_cannot_pass_a_file_off_as_a_terminal(make_run: MakeRun) -> None:
+def test_a_container_cannot_replace_the_terminal_by_a_file(make_run: MakeRun) -> None:
     moved, message = make_run("private", "replaced_terminals").result()
     assert moved == "moved\n"
     assert message == "cannot make the process's terminal: inappropriate ioctl for device"

@@ -1,4 +1,4 @@
-"""A real kubelet with simulated control groups: the test records their limits, and nothing is enforced."""
+"""A real kubelet with simulated control groups, which only record their limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from tests.integration.node.world import container, open_world, ready
 
 
 class Notes:
-    """Simulated control groups, by their names. refusing: whether new limits are too low for a container's usage."""
+    """Simulated control groups. They record limits by the groups' names.
+
+    refusing: whether a container uses more memory than each new limit, which is then refused.
+    """
 
     def __init__(self) -> None:
         self.pods: dict[str, tuple[QosClass, list[GroupLimits]]] = {}
@@ -65,7 +68,7 @@ async def test_a_pods_groups_from_its_start_to_its_end(tmp_path: Path) -> None:
             (group,) = notes.containers
             assert group == f"/groups/{uid}/{running['containerID'].removeprefix('hatchway://')}"
             assert notes.containers[group] == [small]
-            # The measured usage is the group's.
+            # The measured usage is that of the control group.
             measures = Measures(Meter(), kubelet.workers, kubelet.shared.logs)
             (measured,) = (await asyncio.to_thread(measures.take)).pods[0].containers
             assert (measured.usage.cpu, measured.usage.memory) == (12.5, 123456789)

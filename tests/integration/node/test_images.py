@@ -1,7 +1,7 @@
 """Containers of images on a real kubelet: pulls, statuses and Events, and the settings of started containers.
 
-The store is real. The tests answer pulls, and a container's program runs on the loopback runtime with this
-machine's files; the use of the image's root is tested with a private network.
+The store is real, but no registry is contacted: the tests answer pulls. Containers run on the loopback runtime with
+this machine's files. Tests with a private network (tests/integration/network) use the roots of images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LATEST = "docker.io/library/web:latest"
 
 
 class Registry:
-    """Answers pulls with an image that it makes in the store, or with an error."""
+    """Answers each pull by an image, which it puts into the store, or by an error."""
 
     def __init__(self, store: ImageStore) -> None:
         self.store = store
@@ -54,7 +54,7 @@ class Registry:
 
 
 class Unpacker:
-    """Reports layers as unpacked without doing it."""
+    """Reports layers as unpacked, but does not unpack them. failure: the error of unpacking; "" for none."""
 
     def __init__(self) -> None:
         self.failure = ""
@@ -145,7 +145,7 @@ async def test_changes_of_a_pod_do_not_disturb_a_pull_and_another_image_replaces
     assert len(node.started) == 2 and node.started[1].root is None
 
 
-async def test_the_policy_always_asks_the_registry_again(node: Node) -> None:
+async def test_the_policy_always_sends_a_request_to_the_registry(node: Node) -> None:
     make_image(node.store, "web", {"a": "b"}, Cmd=list(SERVE))
     # The tag `latest` implies the pull policy Always.
     await node.world.create("web", image="web")
@@ -297,7 +297,7 @@ async def test_a_private_image_is_only_for_pods_with_the_credentials(node: Node)
     await node.world.create("first", imagePullSecrets=[{"name": "mine"}], **options)
     await node.world.pod("first", ready)
     assert len(node.registry.requests) == 1
-    # The same Secret, and the same credential in another one: no request.
+    # The same Secret, or another Secret with the same credential: no request to the registry.
     await node.world.create("same", imagePullSecrets=[{"name": "mine"}], **options)
     await node.world.create("copy", imagePullSecrets=[{"name": "copy"}], **options)
     await node.world.pod("same", ready)
@@ -307,7 +307,7 @@ async def test_a_private_image_is_only_for_pods_with_the_credentials(node: Node)
         "Pulled",
         'Container image "ghcr.io/team/web:1" already present on machine and can be accessed by the pod',
     ) in (await node.events("copy", 3))
-    # Other credentials: the registry decides, and they are remembered, too.
+    # Other credentials: the registry decides.
     await node.world.create("other", imagePullSecrets=[{"name": "other"}], **options)
     await node.world.pod("other", ready)
     assert len(node.registry.requests) == 2
@@ -457,7 +457,7 @@ async def test_a_nodes_status_has_its_images(node: Node) -> None:
     assert {"names": [*small.digests, *small.tags], "sizeBytes": small.size} in found
 
 
-async def test_all_images_with_a_command_may_stand_for_host_programs(tmp_path: Path) -> None:
+async def test_with_host_programs_every_image_with_a_command_runs_them(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         node = Node(world, ImageStore(tmp_path / ".images"))
         make_image(node.store, "web:1", {"a": "b"}, Cmd=list(SERVE))
@@ -465,13 +465,13 @@ async def test_all_images_with_a_command_may_stand_for_host_programs(tmp_path: P
             await world.create("host", *SERVE, image="any")
             pod = await world.pod("host", ready)
             assert container(pod)["imageID"] == "hatchway://host-programs" and node.started[0].root is None
-            # Without a command, the name is taken for a container image's.
+            # Without a command, the name is that of a container image.
             await world.create("image", image="web:1")
             await world.pod("image", ready)
             assert node.started[1].root is not None
 
 
-async def test_a_container_that_ran_with_host_programs_is_told_where_they_have_gone(tmp_path: Path) -> None:
+async def test_an_event_explains_that_host_programs_are_switched_off(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         node = Node(world, ImageStore(tmp_path / ".images"))
         async with world.node(node.stock, host_programs=True):

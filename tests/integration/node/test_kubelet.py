@@ -187,7 +187,7 @@ async def test_crash_loop_and_previous_logs(world: World, monkeypatch: pytest.Mo
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 1
     assert pod["status"]["phase"] == "Running"
     assert "restarting failed container=c pod=crash_default(" in container(pod)["state"]["waiting"]["message"]
-    # While a container waits for its restart, the last run counts as the current one and as the previous one.
+    # While a container waits for its restart, its last run is both the current and the previous one.
     assert (await world.ask("/containerLogs/default/crash/c?previous=true"))[1] == "attempt 3\n"
     assert any(
         message.startswith("Back-off restarting failed container c in pod crash_default(")
@@ -236,7 +236,7 @@ async def test_unsupported_settings_of_a_pod_are_reported_as_events(world: World
     assert sorted(message.split()[0] for _, message in found) == ["hostPID", "privileged"]
 
 
-async def test_a_worker_that_breaks_is_replaced_and_others_go_on(
+async def test_a_failed_worker_is_replaced_and_others_continue(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = Volumes.set_up
@@ -392,7 +392,7 @@ async def test_a_pod_within_its_limits_stays(world: World, monkeypatch: pytest.M
     assert (await world.client.get("pods", "small", "default"))["status"]["phase"] == "Running"
 
 
-async def test_a_container_starts_when_the_hook_of_the_one_before_is_done(world: World) -> None:
+async def test_a_container_starts_after_the_hook_of_the_previous_one(world: World) -> None:
     mounts = [{"name": "v", "mountPath": "/v"}]
     second = {"name": "d", "image": "hatchway/host", "command": ["sh", "-c", "touch $HATCHWAY_ROOT/v/second; sleep 60"]}
     hook = "touch $HATCHWAY_ROOT/v/hook; until test -e $HATCHWAY_ROOT/v/go; do sleep 0.05; done"
@@ -415,7 +415,7 @@ async def test_a_container_starts_when_the_hook_of_the_one_before_is_done(world:
     await eventually((volume / "second").exists)
 
 
-async def test_a_hook_that_fails_ends_its_container_and_tells_no_secret(world: World) -> None:
+async def test_a_failed_hook_ends_its_container_and_its_output_is_not_shown(world: World) -> None:
     await world.create(
         "hooked",
         *SERVE,
@@ -428,13 +428,13 @@ async def test_a_hook_that_fails_ends_its_container_and_tells_no_secret(world: W
     ]
 
 
-async def test_a_failed_liveness_probe_restarts_what_ends_well(world: World) -> None:
+async def test_a_failed_liveness_probe_restarts_a_container_that_exits_with_0(world: World) -> None:
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
     await world.create("on-failure", *SERVE, livenessProbe=probe, restartPolicy="OnFailure")
     await world.create("never", *SERVE, livenessProbe=probe, restartPolicy="Never")
     pod = await world.pod("on-failure", lambda pod: container(pod).get("restartCount"))
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 0
-    # A container that fails soon after its start waits as after a crash, but not if a new image may repair it.
+    # A container that fails soon after its start waits for its restart, as after a crash. A new image ends the wait.
     pod = await world.pod("on-failure", waiting("CrashLoopBackOff"))
     assert container(pod)["restartCount"] == 1
     mended = [{**pod["spec"]["containers"][0], "image": "docker.io/hatchway/host"}]
@@ -444,7 +444,7 @@ async def test_a_failed_liveness_probe_restarts_what_ends_well(world: World) -> 
     assert await world.events("never", reason="Killing") == [("Killing", "Container c failed liveness probe")]
 
 
-async def test_a_pod_that_is_deleted_is_probed_to_its_end_and_ends_as_its_containers_did(world: World) -> None:
+async def test_a_deleted_pod_is_probed_to_its_end_and_gets_the_phase_of_its_containers(world: World) -> None:
     phases: list[str] = []
     world.pods.subscribe(lambda _, pod: phases.append((pod.get("status") or {}).get("phase", "")))
     files = "$HATCHWAY_ROOT/v"
@@ -476,7 +476,7 @@ async def test_a_pod_that_is_deleted_is_probed_to_its_end_and_ends_as_its_contai
     assert phases[-1] == "Succeeded"
 
 
-async def test_sidecars_have_what_is_left_of_their_pods_grace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sidecars_get_the_rest_of_their_pods_grace_period(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     graces: dict[str, float] = {}
     stop = ContainerWorker.stop
 
@@ -594,7 +594,7 @@ def label(name: str, line: str) -> str:
     return line.partition(f'{name}="')[2].partition('"')[0]
 
 
-async def test_tokens_are_judged_by_the_api_over_http(world: World) -> None:
+async def test_the_kubelet_authenticates_tokens_by_requests_to_the_api(world: World) -> None:
     async with world.over_http() as client:
         access = Access(client, NODE.name)
         request = {"metadata": {}, "spec": {"audiences": [], "expirationSeconds": 600}}

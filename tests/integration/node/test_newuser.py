@@ -14,7 +14,7 @@ from tests.integration.node.test_kubelet import SERVE
 from tests.integration.node.world import container, open_world, ready
 
 
-async def test_a_container_begins_again_as_the_user_that_it_wants(
+async def test_a_container_is_restarted_as_the_user_that_it_switches_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users: list[str] = []
@@ -38,7 +38,7 @@ async def test_a_container_begins_again_as_the_user_that_it_wants(
         assert users == ["", "999:998"]
 
 
-async def test_after_a_restart_of_the_cluster_it_begins_as_this_user(
+async def test_after_a_restart_of_the_cluster_the_container_keeps_this_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users: list[str] = []

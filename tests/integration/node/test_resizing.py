@@ -70,7 +70,7 @@ async def test_a_container_is_restarted_when_its_policy_says_so(tmp_path: Path) 
         assert ("Killing", "Container c resize requires restart") in await world.events("web", 1, "Killing")
 
 
-async def test_a_resize_waits_for_room_also_over_a_restart_of_the_agent(tmp_path: Path) -> None:
+async def test_a_resize_waits_for_room_even_after_a_restart_of_the_agent(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         async with world.node():
             node = await world.client.get("nodes", NODE.name)
@@ -101,7 +101,7 @@ def pod_of(priority: int, kind: str = "Burstable") -> Object:
     return {"spec": {"priority": priority}, "status": {"qosClass": kind}}
 
 
-def test_pods_that_wait_are_asked_in_kubernetes_order() -> None:
+def test_waiting_pods_are_retried_in_kubernetes_order() -> None:
     ledger, asked = NodeLedger({"cpu": "1"}), []
     for uid, pod in (("a", pod_of(0)), ("b", pod_of(0, "Guaranteed")), ("c", pod_of(9)), ("d", pod_of(0))):
         ledger.wait(uid, pod, lambda uid=uid: asked.append(uid))  # type: ignore[misc]
@@ -112,7 +112,7 @@ def test_pods_that_wait_are_asked_in_kubernetes_order() -> None:
     assert asked == ["c", "b", "a"]
 
 
-def test_less_is_always_granted() -> None:
+def test_a_smaller_request_is_always_granted() -> None:
     ledger = NodeLedger({"cpu": "1", "pods": "1"})
     ledger.reserve("a", {"cpu": Amount.parse("2")})
     assert ledger.shortage("a", {"cpu": Amount.parse("1500m")}) is None
@@ -121,7 +121,7 @@ def test_less_is_always_granted() -> None:
 
 
 async def test_a_pod_that_the_node_cannot_run_is_rejected(tmp_path: Path) -> None:
-    """The pod names its node itself, so that the scheduler has not checked it."""
+    """The pods name their node themselves, so the scheduler has not checked them."""
     port = {"ports": [{"containerPort": 8080, "hostPort": 21017}]}
     async with open_world(tmp_path) as world, world.node():
         await world.create("first", *SERVE, **port)
@@ -145,7 +145,7 @@ def is_failed(pod: Object) -> bool:
 
 
 @pytest.mark.parametrize("memory", ["64Mi", "0.0625Gi"])
-async def test_the_same_amount_in_other_words_is_no_resize(tmp_path: Path, memory: str) -> None:
+async def test_the_same_amount_in_another_notation_is_not_a_resize(tmp_path: Path, memory: str) -> None:
     async with open_world(tmp_path) as world, world.node():
         await world.create("web", *SERVE, resources={"requests": {"memory": "65536Ki"}})
         await world.pod("web", ready)

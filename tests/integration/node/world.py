@@ -32,7 +32,7 @@ PATIENCE = 20.0
 
 
 class Runtime(LoopbackRuntime):
-    """The loopback runtime; kubelets use free ports, because another cluster's kubelet may have the usual one."""
+    """The loopback runtime. Kubelets listen on free ports, because the usual port may be another cluster's."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -130,7 +130,7 @@ class World:
             raise AssertionError(f"{name} did not get there: {get()}") from None
 
     async def events(self, name: str, count: int = 1, reason: str = "") -> list[tuple[str, str]]:
-        """Wait until a pod has at least `count` events (with the reason, if given); return their (reason, message)."""
+        """Wait until a pod has `count` events with the reason ("" for any); return (reason, message) of each."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 found = [
@@ -144,7 +144,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def over_http(self) -> AsyncIterator[ConnectionClient]:
-        """Yield the node's client, as the agent has it. After the block its requests fail."""
+        """Yield a client like that of the node agent, over HTTPS. After the block, its requests fail."""
         sock = socket.create_server(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{sock.getsockname()[1]}"
         route, context = self.server.filters.route, self.keys.server_context()
@@ -164,7 +164,7 @@ class World:
     async def ask(
         self, path: str, *, cert: KeyPair | None = None, token: str = "", method: str = "GET"
     ) -> tuple[int, str]:
-        """Send a request to the kubelet, as the API server or with other credentials; return (status, body)."""
+        """Send a request to the kubelet; return (status, body). Without cert and token, it is one of the API server."""
         reader, writer = await asyncio.open_connection(
             NODE.ip,
             self.runtime.ports[-1],

@@ -1,7 +1,7 @@
 """A typical operator with the `kubernetes` client. Arguments: its name, and its namespace.
 
-Only the process that holds the Lease works. It lists and watches Greetings, and gives each one a finalizer,
-a ConfigMap that the Greeting owns, and a status. It prints one line for each step.
+Only the process that holds the Lease works. It lists and watches Greetings. Each Greeting gets a finalizer, a status,
+and a ConfigMap that the Greeting owns. It prints one line for each step.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def lead() -> None:
     say("leads")
     try:
         work()
-    except Exception as error:  # noqa: BLE001  whatever it is, this process must not go on as the leader
+    except Exception as error:  # noqa: BLE001  after any error, this process must not continue as the leader
         say("failed", repr(error))
         os._exit(1)
 

@@ -69,7 +69,7 @@ async def until(world: World, status: int, path: str) -> None:
 
 # Argo CD's ApplicationSet has 1.4 MiB of YAML, and 24,000 values.
 @pytest.mark.parametrize("kind", ["application/yaml", "application/apply-patch+yaml"])
-async def test_a_definition_of_more_than_a_mebibyte_comes_as_yaml(world: World, kind: str) -> None:
+async def test_a_yaml_definition_of_more_than_a_mebibyte_is_accepted(world: World, kind: str) -> None:
     made = yaml.dump(definition(9000), Dumper=_Plain).encode()
     assert len(made) > 1024 * 1024
     if kind == "application/yaml":
@@ -89,8 +89,8 @@ class _Plain(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mis
         return True
 
 
-async def test_a_policy_about_definitions_does_not_keep_a_deleted_one(world: World) -> None:
-    # The Gateway API's policy `safe-upgrades` denies every update of definitions with some annotations.
+async def test_a_policy_about_definitions_does_not_block_their_deletion(world: World) -> None:
+    # An example is the Gateway API's policy `safe-upgrades`: it denies updates of definitions with some annotations.
     assert (await world.send("POST", DEFINITIONS, definition())).status == 201
     await until(world, 200, "/apis/ships.example.com/v1")
     rule = {"apiGroups": ["apiextensions.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"]}

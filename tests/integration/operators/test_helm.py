@@ -18,15 +18,15 @@ from tests.conftest import Cluster
 from tests.kubectllayers import tool_of
 
 _CHART = Path(__file__).parent / "chart"
-# The packages for Kubernetes 1.32 and 1.37 contain Helm 3.17 and Helm 4.3.
+# Numbers of the packages (`tests/kubectllayers.py`) with Helm 3.17 and Helm 4.3.
 _RELEASES = ("32", "37")
 _NUMBERS = itertools.count(1)
-# Both releases install the same custom type, and Helm does not wait until an existing type is served.
+# Taken while a release installs: both install the same custom type, and Helm does not wait for an existing type.
 _INSTALLING = threading.Lock()
 
 
 class Helm:
-    """Helm for one namespace of a cluster, with separate files."""
+    """Helm for one namespace of a cluster. Its cache, configuration and data are in the cluster's directory."""
 
     def __init__(self, program: Path, cluster: Cluster, namespace: str) -> None:
         self._program, self._cluster, self.namespace = program, cluster, namespace
@@ -46,7 +46,7 @@ class Helm:
         return self._cluster.kubectl("-n", self.namespace, *arguments)
 
     def web(self) -> tuple[int, int, str]:
-        """Return the Deployment's replicas and ready replicas, and its pods' page."""
+        """Return the Deployment's replicas, its ready replicas, and the page in the ConfigMap of its pods."""
         found: dict[str, Any] = json.loads(self.kubectl("get", "deployment", "shop-web", "-o", "json"))
         page = self.kubectl("get", "configmap", "shop-page", "-o", "jsonpath={.data.index\\.html}")
         return found["spec"]["replicas"], found["status"].get("readyReplicas", 0), page
@@ -60,20 +60,20 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(scope="module")
 def programs(pool: ThreadPoolExecutor) -> dict[str, Future[Path]]:
-    """Download Helm's programs concurrently; return release -> program."""
+    """Start the download of both Helm programs; return release -> future of the program's path."""
     return {release: pool.submit(tool_of, "helm", release) for release in _RELEASES}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def custom_type(cluster: Cluster) -> Iterator[None]:
-    """Delete the type of the chart's `crds/` at the end, which Helm keeps."""
+    """Delete the chart's custom type (`crds/`) at the end, because Helm does not delete it."""
     yield
     cluster.kubectl("delete", "crd", "coupons.shop.example.com", "--ignore-not-found", "--timeout=60s")
 
 
 @pytest.fixture(scope="module")
 def lives(programs: dict[str, Future[Path]], pool: ThreadPoolExecutor, cluster: Cluster) -> dict[str, Future[None]]:
-    """Run the lifecycle of a release with each Helm, concurrently, because Helm mostly waits."""
+    """Run the lifecycle of a release with each Helm. Both run at the same time, because Helm mostly waits."""
     return {release: pool.submit(_live, programs[release], cluster) for release in _RELEASES}
 
 
@@ -94,7 +94,7 @@ def _live(program: Future[Path], cluster: Cluster) -> None:
 
     helm("upgrade", "shop", chart, "--set", "page=second,replicas=1", *wait)
     assert helm.web() == (1, 1, "second")
-    # The pod of the test asks the Service and logs the page.
+    # The pod of `helm test` requests the page from the Service, and logs it.
     tested = helm("test", "shop", "--logs")
     assert "Succeeded" in tested and "second" in tested
 
@@ -116,12 +116,12 @@ def _live(program: Future[Path], cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("release", _RELEASES)
-def test_a_release_lives_and_ends(lives: dict[str, Future[None]], release: str) -> None:
+def test_the_lifecycle_of_a_release(lives: dict[str, Future[None]], release: str) -> None:
     lives[release].result()
 
 
 @pytest.mark.parametrize("release", _RELEASES)
-def test_a_wrong_object_is_refused_and_upgraded_over(
+def test_a_failed_install_is_repaired_by_an_upgrade(
     programs: dict[str, Future[Path]], cluster: Cluster, release: str
 ) -> None:
     helm = Helm(programs[release].result(), cluster, f"helm-{next(_NUMBERS)}")

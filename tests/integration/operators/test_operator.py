@@ -49,7 +49,7 @@ _DEFINITION: dict[str, Any] = {
 
 
 class Operator:
-    """One process of the operator, and the lines that it has printed."""
+    """One process of the operator (`greeter.py`), and the lines that it has printed."""
 
     def __init__(self, cluster: Cluster, identity: str) -> None:
         self.identity = identity
@@ -102,7 +102,7 @@ def operators(cluster: Cluster) -> Iterator[list[Operator]]:
     cluster.kubectl("delete", "namespace", NS, "--wait=false")
 
 
-def test_another_process_takes_the_work_over(cluster: Cluster, operators: list[Operator]) -> None:
+def test_another_process_becomes_the_leader(cluster: Cluster, operators: list[Operator]) -> None:
     def kubectl(*arguments: str, **more: Any) -> str:
         return cluster.kubectl("-n", NS, *arguments, **more)
 

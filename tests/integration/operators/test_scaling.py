@@ -1,4 +1,4 @@
-"""Autoscalers and disruption budgets of custom types, and metrics of other APIs, at the API in process.
+"""Autoscalers and disruption budgets of custom types, and metrics of other APIs, with an API server in this process.
 
 Expected texts are those of kube-controller-manager (`pkg/controller/podautoscaler`, `pkg/controller/disruption`).
 """
@@ -210,7 +210,7 @@ async def test_a_metric_of_an_object_scales_by_its_value(scaling: Scaling) -> No
     assert hpa["status"]["currentMetrics"][0]["object"]["current"] == {"value": "2k"}
 
 
-async def test_an_external_metric_scales_by_its_share_for_each_pod(scaling: Scaling) -> None:
+async def test_an_external_metric_scales_by_its_average_per_pod(scaling: Scaling) -> None:
     scaling.apis.answers["/namespaces/default/queue"] = [value("12"), value("4500m")]
     await scaling.scale(external(type="AverageValue", averageValue="5"))
     found = await scaling.until(FARMS, "f", lambda one: one["spec"]["size"] != 2)
@@ -277,7 +277,7 @@ async def test_a_metric_that_cannot_be_read_is_named(
     await scaling.until(RESOURCE, "h", lambda _: ("FailedComputeMetricsReplicas", first) in scaling.recorder.events)
 
 
-async def test_hostile_values_of_a_metric_scale_nothing(scaling: Scaling) -> None:
+async def test_hostile_values_of_a_metric_have_a_limited_effect(scaling: Scaling) -> None:
     path = "/namespaces/default/queue"
     scaling.apis.answers[path] = [value("9" * 400)]
     await scaling.scale(external(type="Value", value="1"))
@@ -341,7 +341,7 @@ async def budget(scaling: Scaling, app: str) -> Object:
     return dict(found["status"])
 
 
-async def test_a_budget_counts_what_a_custom_type_wants(scaling: Scaling) -> None:
+async def test_a_budget_uses_the_replicas_of_a_custom_types_scale(scaling: Scaling) -> None:
     await scaling.world.client.patch(FARMS, "f", {"spec": {"size": 3}}, "default")
     status = await budget(scaling, "farm")
     assert (status["expectedPods"], status["desiredHealthy"], status["disruptionsAllowed"]) == (3, 2, 0)

@@ -97,7 +97,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def insecure() -> ssl.SSLContext:
-    """Return a client's context that verifies no certificate, as the API server's for services."""
+    """Return a client's context that verifies no certificate, like that of the API server for services."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,6 +1,7 @@
 """A backend that resets connections by a request's path: `python -m tests.integration.proxy.resetting [CERTIFICATE]`.
 
-It is a separate process, so that its descriptors are not counted as the engine's. It prints its port.
+It is a separate process, so that tests which count the descriptors of the engine do not count its own. It prints its
+port.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import threading
 
 BIG = 16 * 1024 * 1024
 LONG = 1024 * 1024
-# The most seconds for which a connection is not read.
+# Milliseconds after which the path `/deaf`, which does not read, gives up.
 DEAF = 3000
 
 
 def reset(sock: socket.socket) -> None:
-    """Close the connection by a reset; data that were not sent yet are lost."""
+    """Close the connection by a reset. Data that have not been sent are lost."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
@@ -36,7 +37,7 @@ def serve(sock: socket.socket, context: ssl.SSLContext | None) -> None:
 
 
 def answer(sock: socket.socket) -> bool:
-    """Read a head, and do what its path says; return False if the connection has ended."""
+    """Read a request's head, and behave as its path demands. Return False when the connection has ended."""
     head = b""
     while b"\r\n\r\n" not in head:
         piece = sock.recv(65536)

@@ -52,7 +52,10 @@ class Echo(asyncio.Protocol):
 
 
 class Accepting:
-    """A routing function that accepts every upgrade. protocols: those that it has made. done: how exchanges ended."""
+    """A routing function that accepts every upgrade.
+
+    protocols: the protocols that it has made. done: the arguments of `on_complete` of each exchange.
+    """
 
     def __init__(self, make: Callable[[], Echo] = Echo, headers: Headers = FIELDS) -> None:
         self._make = make
@@ -69,7 +72,7 @@ class Accepting:
         return AcceptUpgrade(b"websocket", self._headers, self.make)
 
 
-async def test_a_101_as_it_was_decided_and_early_bytes(world: World) -> None:
+async def test_the_101_has_the_decisions_fields_and_early_bytes_arrive(world: World) -> None:
     route = Accepting(lambda: Echo(b"hello"))
     server = await world.serve(route)
     client = await world.client(server)
@@ -145,7 +148,7 @@ async def test_a_client_that_resets(world: World, paused: bool) -> None:
     assert len(watch) == 0
 
 
-async def test_a_client_that_has_gone_before(world: World) -> None:
+async def test_a_client_that_disconnects_before_the_decision(world: World) -> None:
     """No protocol is made for a client that disconnects before the routing function has decided."""
     decide = asyncio.Event()
     asked = asyncio.Event()
@@ -185,7 +188,7 @@ async def test_a_client_whose_loss_is_not_reported_yet(world: World) -> None:
 @pytest.mark.parametrize(
     "ask", [GET, ASK.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nhi"), ASK.replace(b"websocket", b"h2c")]
 )
-async def test_a_request_that_is_no_upgrade_cannot_be_accepted_as_one(world: World, ask: bytes) -> None:
+async def test_a_request_that_is_not_an_upgrade_cannot_be_accepted_as_one(world: World, ask: bytes) -> None:
     route = Accepting()
     client = await world.client(await world.serve(route))
     assert (await client.ask(ask)).status == 500

@@ -44,7 +44,7 @@ async def test_a_listener_without_descriptors_tries_again_after_a_pause(
     assert sock.asked <= 5  # The engine does not retry in a busy loop.
 
 
-async def test_one_address_has_only_so_many_connections(world: World) -> None:
+async def test_connections_of_one_address_are_limited(world: World) -> None:
     server = await world.serve(lambda head: Respond(200, [], b"here"), limits=Limits(connections_per_address=3))
     clients = [await world.client(server) for _ in range(3)]
     for client in clients:

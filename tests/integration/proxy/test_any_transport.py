@@ -1,4 +1,4 @@
-"""An upstream that is not a socket, but a stream inside another connection, which a route has opened."""
+"""Upstreams that are not sockets, but streams inside another connection, like those of some routes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LARGE = 4 * LONG + 123
 
 
 class Stream(asyncio.Transport):
-    """A transport over another one that inverts every byte, which shows if the engine bypasses this transport.
+    """A transport over another one. It inverts every byte, so that tests notice if the engine bypasses it.
 
-    It holds data until the next turn of the loop, which shows if the engine reuses a buffer before it was written.
+    It writes data only in the next turn of the loop, so that tests notice if the engine reuses a buffer too early.
     """
 
     def __init__(self, below: asyncio.Transport) -> None:
@@ -86,7 +86,7 @@ INVERTED = bytes(255 - number for number in range(256))
 
 
 class Below(asyncio.Protocol):
-    """Passes the data of the connection below to the stream's protocol."""
+    """The protocol of the connection below a stream. It passes the data and events to the stream's protocol."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         below = cast(asyncio.Transport, transport)
@@ -157,12 +157,12 @@ async def test_requests_share_a_stream(world: World) -> None:
     client = await world.client(await world.serve(forward(way.upstream())))
     assert [(await client.ask(GET)).body for _ in range(3)] == [b"ok"] * 3
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
-    assert (await client.ask(post)).body == b"ok"  # A request that must not be sent twice may use a kept stream, too.
+    assert (await client.ask(post)).body == b"ok"  # A request that must not be sent twice may use an idle stream, too.
     assert (len(way.streams), backend.requests[-1].body) == (1, b"hi")
 
 
 async def test_long_bodies_both_ways(world: World) -> None:
-    """The engine's buffers are not reused before the stream has written them."""
+    """The engine does not reuse a buffer before the stream has written it."""
     body = bytes(range(251)) * (LARGE // 251 + 1)
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     way = await tunnel(world, backend)
@@ -172,7 +172,7 @@ async def test_long_bodies_both_ways(world: World) -> None:
     assert backend.requests[0].body == body
 
 
-async def test_a_client_that_does_not_read_holds_the_stream(world: World) -> None:
+async def test_a_client_that_does_not_read_pauses_the_stream(world: World) -> None:
     size = 30_000_000
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (size, b"x" * size))
     way = await tunnel(world, backend)
@@ -274,7 +274,7 @@ async def test_a_stream_that_breaks(world: World, after: bytes) -> None:
     assert got.endswith(b"half") if after else got.startswith(b"read: ")
 
 
-async def test_a_client_that_goes_takes_the_stream_along(world: World) -> None:
+async def test_a_client_that_disconnects_ends_the_stream(world: World) -> None:
     def silent(backend: Backend) -> Script:
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await backend.read(reader)

@@ -71,7 +71,7 @@ async def test_bodies_both_ways(world: World, sent: bytes) -> None:
         assert (answer.body, answer.get(b"content-length")) == (b"HELLO", b"5")
 
 
-async def test_pieces_written_at_once_keep_their_place_until_the_client_is_full(world: World) -> None:
+async def test_immediate_writes_keep_their_order_and_are_refused_when_the_client_is_full(world: World) -> None:
     expected = bytearray()
     refused = asyncio.Event()
 
@@ -96,7 +96,7 @@ async def test_pieces_written_at_once_keep_their_place_until_the_client_is_full(
     assert answer.body == bytes(expected) + b"end"
 
 
-async def test_nothing_is_written_at_once_after_a_head(world: World) -> None:
+async def test_no_immediate_write_in_the_answer_to_a_head_request(world: World) -> None:
     tried: list[bool] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -150,7 +150,7 @@ async def test_expect_is_answered_when_the_application_reads(world: World) -> No
     assert (answer.body, answer.get(b"connection"), answer.interim) == (b"no", b"close", [])
 
 
-async def test_failures_are_500_or_a_cut(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failures_are_a_500_or_a_closed_connection(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/late":
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -167,7 +167,7 @@ async def test_failures_are_500_or_a_cut(world: World, caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("body", [b"toolong", b"s"])
-async def test_a_body_that_breaks_its_length_is_never_relayed_as_whole(
+async def test_a_body_that_differs_from_its_content_length_is_not_relayed_as_complete(
     world: World, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -231,7 +231,7 @@ async def test_send_waits_for_a_slow_client(world: World) -> None:
     assert len((await client.response()).body) == 65536 * 1000
 
 
-async def test_receive_holds_a_fast_client(world: World) -> None:
+async def test_receive_pauses_a_fast_client(world: World) -> None:
     total = 64 * 1024 * 1024
     gate = asyncio.Event()
 
@@ -304,7 +304,7 @@ async def test_asynchronous_routing_and_immediate_answers(world: World) -> None:
     assert answers[0].get(b"date") is not None
 
 
-async def test_a_client_that_goes_cancels_its_routing(world: World) -> None:
+async def test_a_client_that_disconnects_cancels_its_routing(world: World) -> None:
     events: list[str] = []
 
     async def never(head: RequestHead) -> Decision:

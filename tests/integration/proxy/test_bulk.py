@@ -1,4 +1,4 @@
-"""Long bodies of known length, which are read into one buffer: every byte arrives, and the following data, too."""
+"""Long bodies of known length, which are read into one buffer. All their bytes arrive, and the data after them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.integration.proxy.conftest import Authority
 from tests.integration.proxy.wire import GET, OK, Backend, Script, World, forward
 
 _SIZE = 12 * 1024 * 1024 + 1
-BODY = random.Random(1).randbytes(_SIZE)  # All parts differ, so that overwritten or moved data are noticed.
+BODY = random.Random(1).randbytes(_SIZE)  # The bytes are random, so that overwritten or moved data are noticed.
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % _SIZE + BODY
 UPLOAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % _SIZE + BODY
 
 
 @pytest.fixture
 def pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list, which gets the sizes of bulk reads."""
+    """Return a list to which the size of each bulk read is added."""
     seen: list[int] = []
     original = BulkReader.buffer_updated
 
@@ -50,7 +50,7 @@ def tls(authority: Authority, wanted: bool) -> tuple[ssl.SSLContext | None, ssl.
 
 
 class _Dawdler(asyncio.Protocol):
-    """A slow client: reads a little, pauses, reads on. It uses no streams, which pause their transport themselves."""
+    """A client that pauses after each read. It is a protocol, because streams pause their transport themselves."""
 
     def __init__(self, ask: bytes, size: int) -> None:
         self._ask = ask
@@ -197,7 +197,7 @@ def test_nothing_is_read_beyond_the_end_of_the_body() -> None:
 
 
 async def test_data_after_the_body_belong_to_the_connection() -> None:
-    """A transport may ask for another buffer before it notices that its protocol was changed."""
+    """After a change of its protocol, a transport may still request one more buffer from the old protocol."""
     connection = _Connection(5)
     reader = BulkReader(connection)
     reader.get_buffer(-1)[:] = b"12345"
@@ -210,7 +210,7 @@ async def test_data_after_the_body_belong_to_the_connection() -> None:
 
 
 class _Transport:
-    """A transport that accepts all data, and asks to pause after `room` bytes."""
+    """A transport that accepts all data. Once, after `room` bytes, it calls `pause_writing`; never if room is None."""
 
     def __init__(self, room: int | None = None) -> None:
         self.protocol: asyncio.BaseProtocol | None = None
@@ -257,7 +257,7 @@ class _Transport:
 
 @dataclass
 class Ends:
-    """A client's connection and an idle upstream connection, on transports that act only when a test calls them."""
+    """The engine's connections to a client and to an idle upstream. Tests call their transports directly."""
 
     context: Context
     client: ClientConnection
@@ -295,7 +295,7 @@ def read_in_bulk(transport: _Transport, size: int) -> None:
         size -= got
 
 
-async def test_an_answer_whose_last_piece_fills_the_client_does_not_silence_the_upstream() -> None:
+async def test_an_answer_whose_last_piece_fills_the_client_leaves_no_paused_upstream() -> None:
     size = 2 * LONG
     async with ends(_Transport(room=size), _Transport()) as world:
         for _ in range(2):
@@ -309,7 +309,7 @@ async def test_an_answer_whose_last_piece_fills_the_client_does_not_silence_the_
         assert world.behind.written.count(b"GET") == 2
 
 
-async def test_an_answer_while_the_last_of_an_upload_still_waits_does_not_silence_the_client() -> None:
+async def test_an_answer_before_the_end_of_an_upload_is_written_leaves_no_paused_client() -> None:
     """The last chunk of the upload fills the upstream's buffer, which does not drain before the response comes."""
     size = 2 * LONG
     async with ends(_Transport(), _Transport(room=size)) as world:

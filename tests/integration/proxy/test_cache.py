@@ -25,7 +25,7 @@ OTHERS = [
 
 
 class Again(CachedDecision):
-    """A cached decision that answers "again". kept: a set of the existing ones."""
+    """A cached decision that answers "again". kept: the ids of all existing decisions."""
 
     def __init__(self, head: RequestHead, kept: set[int]) -> None:
         self._known = (head.method, head.target, head.http_version, head.headers[:])
@@ -42,7 +42,7 @@ class Again(CachedDecision):
 
 
 def kept_by(kept: set[int]) -> Callable[[RequestHead], Decision]:
-    """Return a routing function that answers "new"."""
+    """Return a routing function that answers "new" and caches an `Again`. kept: see `Again`."""
 
     def route(head: RequestHead) -> Respond:
         head.cached = Again(head, kept)
@@ -78,7 +78,7 @@ async def test_listeners_do_not_share_cached_decisions(world: World) -> None:
         assert [(await client.ask(A)).body for _ in range(2)] == [b"new", b"again"]
 
 
-async def test_a_decision_that_comes_later_is_kept_too(world: World) -> None:
+async def test_a_decision_of_an_asynchronous_routing_function_is_cached(world: World) -> None:
     async def route(head: RequestHead) -> Decision:
         return kept_by(set())(head)
 
@@ -87,7 +87,7 @@ async def test_a_decision_that_comes_later_is_kept_too(world: World) -> None:
 
 
 async def test_cached_decisions_are_bounded_by_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound is for all connections of all listeners, also those that were open before a decision was discarded."""
+    """The bound applies to all connections of all listeners together, also after decisions were discarded."""
     kept: set[int] = set()
     before = len(DECISIONS), DECISIONS.size
     monkeypatch.setattr(DECISIONS, "limit", DECISIONS.size + 100 * DECISIONS.BASE)
@@ -108,7 +108,7 @@ async def test_cached_decisions_are_bounded_by_bytes(world: World, monkeypatch: 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 503])
 async def test_a_refused_decision_is_not_cached(world: World, status: int) -> None:
-    """Refused by the routing function, an application or an upstream; a decision cached earlier is discarded."""
+    """The routing function, an application or an upstream refuses; an earlier cached decision is then discarded."""
     kept: set[int] = set()
     allowed = True
     before = DECISIONS.size
@@ -148,7 +148,7 @@ async def test_a_refused_decision_is_not_cached(world: World, status: int) -> No
 
 
 async def test_nothing_waits_for_the_garbage_collector(world: World) -> None:
-    """A decision that refers to its own head, as the door's do, is freed with its client's connection."""
+    """A decision that refers to its own head, like those of the door, is freed when its client disconnects."""
     kept: set[int] = set()
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 

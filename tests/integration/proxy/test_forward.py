@@ -86,7 +86,7 @@ async def test_trailers_pass_both_ways(world: World) -> None:
         (b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi", b"hi", "GET", 1),
     ],
 )
-async def test_answers_end_where_they_end(
+async def test_the_end_of_an_answer_is_found(
     world: World, answer: bytes, body: bytes, method: str, connections: int
 ) -> None:
     """After a response of any form, the next response on the same client connection is read correctly."""
@@ -378,7 +378,7 @@ async def test_answers_that_are_not_http_are_an_error_of_the_protocol(world: Wor
         await backend.ended.wait()
 
 
-async def test_bytes_after_an_answer_are_not_taken_for_the_next_one(world: World) -> None:
+async def test_bytes_after_an_answer_are_not_part_of_the_next_one(world: World) -> None:
     backend = await world.answering(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
     client = await world.client(await world.serve(forward(backend.upstream())))
     for _ in range(2):
@@ -386,7 +386,7 @@ async def test_bytes_after_an_answer_are_not_taken_for_the_next_one(world: World
     assert backend.connections == 2
 
 
-async def test_a_client_that_goes_takes_the_upstream_connection_along(world: World) -> None:
+async def test_a_client_that_disconnects_ends_the_upstream_connection(world: World) -> None:
     def script(backend: Backend) -> Script:
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await backend.read(reader)
@@ -413,7 +413,7 @@ async def test_a_client_that_goes_takes_the_upstream_connection_along(world: Wor
     await until(lambda: server.connections == 0)
 
 
-async def test_a_client_that_goes_while_connecting_ends_the_attempt(world: World) -> None:
+async def test_a_client_that_disconnects_while_connecting_ends_the_attempt(world: World) -> None:
     cancelled = asyncio.Event()
     started = asyncio.Event()
 
@@ -514,7 +514,7 @@ class _Numbered(CachedDecision):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-async def test_a_field_is_put_into_the_answer(world: World, keep: bool) -> None:
+async def test_a_decision_adds_a_field_to_the_answer(world: World, keep: bool) -> None:
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-ID: theirs\r\nX-Other: o\r\n\r\nok")
     numbers = iter([b"0", b"1", None, b"3", b"4", b"5\r\nSet-Cookie: evil=1", b"6"])
 
@@ -533,7 +533,7 @@ async def test_a_field_is_put_into_the_answer(world: World, keep: bool) -> None:
     assert (await client.ask(GET)).get(b"x-id") == b"6"
 
 
-async def test_a_transform_leaves_heads_without_a_length_of_the_other_body(world: World) -> None:
+async def test_the_length_is_removed_from_a_head_response_of_a_transformed_body(world: World) -> None:
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", OK)
     client = await world.client(await world.serve(forward(backend.upstream(), edit_response=lambda head: _Upper())))
     found = await client.ask(GET.replace(b"GET", b"HEAD"), "HEAD")
@@ -559,7 +559,7 @@ async def test_a_header_that_would_break_its_line_is_refused(world: World) -> No
     assert (await client.ask(GET)).status == 500
 
 
-async def test_events_pass_without_delay(world: World) -> None:
+async def test_server_sent_events_pass_without_delay(world: World) -> None:
     gate = asyncio.Event()
 
     def script(backend: Backend) -> Script:
@@ -648,7 +648,7 @@ async def test_a_slow_upstream_slows_the_client_down(world: World) -> None:
 
 
 async def _settled(value: object) -> None:
-    """Wait until a number has stopped growing."""
+    """Wait until the number that `value` returns has stopped growing."""
     last, same = -1, 0
     while same < 20:
         await asyncio.sleep(0.01)

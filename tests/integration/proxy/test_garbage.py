@@ -1,7 +1,7 @@
 """The objects of an exchange are freed at its end, without the garbage collector.
 
-A TLS connection uses some fifty kilobytes that Python does not count; the collector, which counts objects, would run
-too late, and a process that exempts old objects (`gc.freeze`) would never free them.
+A TLS connection uses about fifty kilobytes that Python does not count. The collector counts only objects, so it would
+run too late; and it never frees the old objects that a process exempts (`gc.freeze`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _TIMES = 3
 def circles() -> Iterator[Counter[str]]:
     """Count the objects of the engine and its transports that only the collector can free, after `gc.collect`.
 
-    Existing objects are exempted. A collection might not free them: if a finalizer fails, pytest keeps
-    the exception, and with it the object, until the test's setup has ended.
+    Objects that exist before are exempted, because a collection may not be able to free them: if a finalizer fails,
+    pytest keeps the exception, and with it the object, until the setup of the test has ended.
     """
     found: Counter[str] = Counter()
     gc.collect()

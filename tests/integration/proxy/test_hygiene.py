@@ -130,7 +130,7 @@ async def test_bad_chunks_are_refused(world: World, body: bytes) -> None:
     assert backend.requests == []
 
 
-async def test_a_smuggled_request_is_a_body(world: World) -> None:
+async def test_a_request_inside_a_body_is_not_read_as_a_request(world: World) -> None:
     """With an `Upgrade` field, or a GET with a body, llhttp would miss the body's end; it is still read as a body."""
     seen: list[bytes] = []
 
@@ -171,7 +171,7 @@ async def test_a_silent_connection_is_closed(world: World) -> None:
     assert await idle.rest() == b""
 
 
-async def test_an_unread_body_is_thrown_away_up_to_a_bound(world: World) -> None:
+async def test_an_unread_body_is_discarded_up_to_a_limit(world: World) -> None:
     server = await world.serve(lambda head: Respond(403, []), limits=Limits(drain=1000))
     client = await world.client(server)
     small = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n"
@@ -183,7 +183,7 @@ async def test_an_unread_body_is_thrown_away_up_to_a_bound(world: World) -> None
     assert await client.rest() == b""
 
 
-async def test_the_listener_words_its_errors(world: World) -> None:
+async def test_a_listener_can_set_the_text_of_its_errors(world: World) -> None:
     def word(status: int, message: str) -> Respond:
         return Respond(status, [(b"X-Mine", b"1")], b"mine")
 
@@ -194,6 +194,6 @@ async def test_the_listener_words_its_errors(world: World) -> None:
     assert (await client.ask(GET)).status == 500
 
 
-async def test_one_of_host_and_port_or_a_socket_is_needed() -> None:
+async def test_a_listener_needs_host_and_port_or_a_socket() -> None:
     with pytest.raises(ValueError, match="host and port"):
         await serve(lambda head: Respond(204, []))

@@ -1,4 +1,4 @@
-"""Joined connections, one of which has sent data, or has ended, before the join."""
+"""Two connections that are joined after one of them has sent data or has ended."""
 
 from __future__ import annotations
 

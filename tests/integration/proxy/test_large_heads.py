@@ -1,4 +1,4 @@
-"""Heads as large as Go's servers and clients accept are forwarded; their sum is bounded for the process."""
+"""Heads as large as Go's servers and clients accept are forwarded. The memory of all heads of a process is limited."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_response_head_that_is_too_large_is_an_error(world: World) -> No
     await until(lambda: budget.HEADS.taken == 0)
 
 
-async def test_heads_that_do_not_end_are_bounded_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_total_size_of_incomplete_heads_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget.HEADS, "limit", 4_000_000)
     server = await world.serve(lambda head: Respond(200, []))
     clients = [await world.client(server) for _ in range(12)]
@@ -95,7 +95,7 @@ async def test_heads_that_do_not_end_are_bounded_together(world: World, monkeypa
     await until(lambda: budget.HEADS.taken == 0)
 
 
-async def test_many_small_fields_weigh_more_than_their_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_small_fields_count_as_more_than_their_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget.HEADS, "limit", 2_000_000)
     server = await world.serve(lambda head: Respond(200, []))
     client = await world.client(server)
@@ -119,7 +119,7 @@ async def test_large_heads_that_a_client_does_not_read_are_counted(world: World)
     await until(lambda: budget.HEADS.taken == 0)
 
 
-async def test_requests_of_a_client_that_does_not_read_are_not_answered_on_and_on(world: World) -> None:
+async def test_answers_are_paused_for_a_client_that_does_not_read(world: World) -> None:
     server = await world.serve(lambda head: Respond(404, [], b"x" * 1000))
     client = await world.client(server)
     await until(lambda: server.connections == 1)
@@ -143,7 +143,7 @@ async def _send(client: Client, data: bytes) -> None:
     await client.writer.drain()
 
 
-async def test_an_upstream_that_has_not_taken_a_head_is_not_used_again(world: World) -> None:
+async def test_an_upstream_that_has_not_read_the_whole_head_is_not_used_again(world: World) -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -159,12 +159,12 @@ async def test_an_upstream_that_has_not_taken_a_head_is_not_used_again(world: Wo
         upstream, _ = await loop.sock_accept(listener)
         with upstream:
             await loop.sock_recv(upstream, 1)
-            await loop.sock_sendall(upstream, OK)  # It answers without reading more.
+            await loop.sock_sendall(upstream, OK)  # The upstream answers without reading the rest of the head.
             assert (await client.response()).body == b"ok"
             assert len(server._context.pool) == 0
 
 
-async def test_exchanges_with_large_heads_are_bounded_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_total_size_of_heads_of_exchanges_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget.HEADS, "limit", 7_000_000)
     waiting = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Bodies are streamed, so memory does not grow with them. `bench/memory.py` does the same with a gibibyte."""
+"""Bodies are streamed, so memory does not grow with them. `bench/memory.py` measures the same with 1 GiB."""
 
 from __future__ import annotations
 

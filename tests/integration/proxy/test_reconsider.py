@@ -38,14 +38,14 @@ async def test_reconsider_may_forward_to_another_upstream(world: World, refusal:
         assert (await client.ask(GET)).status == 200
     assert seen == [b"no!"] * 3
     assert second.requests[0].start == b"GET /other HTTP/1.1"
-    # A body that was sent cannot be sent again.
+    # The body of a POST is not stored, so the request cannot be sent again.
     answer = await client.ask(POST)
     assert (answer.status, answer.body, answer.get(b"x-why")) == (403, b"no!", b"host")
     assert (await client.ask(GET)).status == 200
 
 
 @pytest.mark.parametrize("refusal", [REFUSED, CHUNKED])
-async def test_a_refused_upgrade_is_tried_another_way(world: World, refusal: bytes) -> None:
+async def test_a_refused_upgrade_is_sent_to_another_upstream(world: World, refusal: bytes) -> None:
     first = await world.answering(refusal)
     second = await world.backend(switching(echo))
     seen: list[bytes] = []
@@ -123,7 +123,7 @@ async def test_a_decision_that_fails_relays_the_response(world: World, caplog: p
     assert "reconsidering a response failed" in caplog.text
 
 
-async def test_a_client_that_goes_ends_the_decision(world: World) -> None:
+async def test_a_client_that_disconnects_ends_the_decision(world: World) -> None:
     backend = await world.answering(REFUSED)
     cancelled = asyncio.Event()
     begun = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Repeated heads are forwarded as before, without a call of the routing function; responses may differ."""
+"""Repeated heads are forwarded by a cached decision, without a call of the routing function; responses may differ."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def asked_three_times(client: Client, method: str = "GET") -> list[Message
     return [await client.ask(GET.replace(b"GET", method.encode()), method) for _ in range(3)]
 
 
-async def test_the_routing_function_is_asked_once_while_its_decision_holds(world: World) -> None:
+async def test_the_routing_function_is_called_once_while_its_decision_is_valid(world: World) -> None:
     backend = await world.answering(OK)
     route = Routed(backend)
     server = await world.serve(route)
@@ -71,7 +71,7 @@ async def test_heads_of_all_kinds_are_decided_on_once(world: World, head: bytes)
     assert [message.body for message in backend.requests] == [b"hi" if body else b""] * 2
 
 
-async def test_a_decision_that_is_not_kept_is_taken_each_time(world: World) -> None:
+async def test_the_routing_function_is_called_each_time_if_its_decision_is_not_cached(world: World) -> None:
     backend = await world.answering(OK)
     asked = 0
 
@@ -131,7 +131,7 @@ async def test_pipelined(world: World) -> None:
     route = Routed(backend)
     client = await world.client(await world.serve(route))
     await client.ask(GET)
-    client.send(GET)  # The head alone; the next data come while its request is under way.
+    client.send(GET)  # This piece is one whole head; the next data come while its request is in progress.
     for _ in range(14):
         client.send(GET * 2)
     assert [int((await client.response()).body) for _ in range(29)] == list(range(1, 30))
@@ -203,7 +203,7 @@ async def test_an_answer_that_breaks_off(world: World) -> None:
         await client.ask(GET)
 
 
-async def test_a_client_that_goes_takes_the_upstream_along(world: World) -> None:
+async def test_a_client_that_disconnects_ends_the_upstream(world: World) -> None:
     def script(backend: Backend) -> Script:
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await backend.read(reader)

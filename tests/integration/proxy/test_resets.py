@@ -134,7 +134,7 @@ async def ground(backend: tuple[int, bool], world: World, authority: Authority) 
 
 
 async def _settled(ground: Ground, client: socket.socket, sent: bytes, wait_for: str) -> None:
-    """Wait until the exchange is in the wanted phase."""
+    """Wait until the exchange is in the wanted phase ("answer" or "more" of CLIENT_PHASES)."""
     if wait_for == "answer":
         await asyncio.to_thread(client.recv, 12)
     elif wait_for == "more":
@@ -143,7 +143,7 @@ async def _settled(ground: Ground, client: socket.socket, sent: bytes, wait_for:
 
 async def _run(one: Callable[[], Awaitable[None]], ground: Ground) -> None:
     """Run a function TIMES times, then wait until the server has no more objects and descriptors than before."""
-    await one()  # The first run makes objects that are kept.
+    await one()  # The first run may make objects that exist until the end of the process.
     watch = ResetWatch.of(asyncio.get_running_loop())
     await until(lambda: ground.server.connections == 0)
     await until(lambda: not engine_tasks())
@@ -250,7 +250,7 @@ UPSTREAM_PHASES = {
 
 @pytest.mark.parametrize("path", UPSTREAM_PHASES)
 async def test_an_upstream_that_resets_ends_the_exchange(ground: Ground, path: str) -> None:
-    """The part of an answer before the reset is relayed if it arrived; the client's connection ends or continues."""
+    """The client gets the part of the answer before the reset, if the engine has received that part, or an error."""
     status, _ = UPSTREAM_PHASES[path]
     extra = UPGRADE if status == 101 else b"Connection: close\r\n\r\n"
 
@@ -270,7 +270,7 @@ async def test_an_upstream_that_resets_ends_the_exchange(ground: Ground, path: s
 
         found = await asyncio.to_thread(read)
         client.close()
-        # The reset may arrive before the data that were sent earlier; then the client gets an error.
+        # The reset may discard data that the engine has not read yet; then the client gets an error.
         assert found.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.1 503 ")), found
 
     await _run(one, ground)
@@ -287,7 +287,9 @@ async def test_an_upstream_that_resets_during_an_upload_ends_it(ground: Ground) 
     await _run(one, ground)
 
 
-async def test_an_upstream_that_resets_in_its_handshake_is_said_at_once(world: World, insecure: ssl.SSLContext) -> None:
+async def test_an_upstream_that_resets_in_its_handshake_is_reported_at_once(
+    world: World, insecure: ssl.SSLContext
+) -> None:
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"\x16\x03\x03\x00\x50")  # The header of a TLS record that never follows.
         await asyncio.sleep(0)
@@ -313,7 +315,7 @@ async def test_an_upstream_that_resets_in_its_handshake_is_said_at_once(world: W
 
 
 async def test_a_complete_response_before_a_reset_reaches_a_slow_client(world: World) -> None:
-    """If a server closes with unread input, a reset follows its complete response; the response is relayed."""
+    """A server that closes with unread input sends its complete response, then a reset. The response is relayed."""
     size = 2 * 1024 * 1024
     sent = asyncio.Event()
 
@@ -360,7 +362,7 @@ def _outstanding(sock: socket.socket) -> int:
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_the_watch_of_a_loop_goes_with_it(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_the_reset_watch_of_a_loop_is_freed_with_the_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def answer_once() -> None:
         world = World()
         server = await world.serve(lambda _: Respond(204, [], b""))

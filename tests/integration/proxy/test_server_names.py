@@ -20,7 +20,7 @@ def scheme(head: RequestHead) -> Decision:
 
 
 class Chooser:
-    """Records the names; for `other` it chooses the certificate of another authority."""
+    """Chooses the certificate: for the name `other`, that of another authority. Records the names."""
 
     def __init__(self, context: ssl.SSLContext, other: ssl.SSLContext) -> None:
         self._context, self._other = context, other
@@ -61,7 +61,7 @@ async def ask(server: Server, context: ssl.SSLContext, name: str) -> bytes:
 
 
 async def end_of(reader: asyncio.StreamReader) -> bytes:
-    """Return the data up to the end of a connection; the end may be a reset, because the first message was not read."""
+    """Return the data up to the end of a connection; b"" if it was reset, because the server left data unread."""
     try:
         return await asyncio.wait_for(reader.read(), 20)
     except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""The results do not depend on the chunks in which the bytes of a connection arrive."""
+"""The results of a connection do not depend on the chunks in which its bytes arrive."""
 
 from __future__ import annotations
 
@@ -83,7 +83,10 @@ def _client(context: Context) -> tuple[ClientConnection, Wire]:
 
 
 def _requests(loop: asyncio.AbstractEventLoop, data: list[bytes]) -> tuple[list[Any], bytes, bool]:
-    """Return the requests at the routing function with the sizes of their bodies, and the responses to the client."""
+    """Feed chunks to a client's connection; return its requests, the bytes of its responses, and whether it is closed.
+
+    A request has its method, target, fields, status and the size of its body.
+    """
     seen: list[Any] = []
 
     def route(head: RequestHead) -> Decision:
@@ -116,7 +119,7 @@ def test_requests(requests: list[bytes], broken: bytes | None, cuts: list[int]) 
     finally:
         loop.close()
 
-    # If the response came before the whole body was read, the size depends on the chunks.
+    # The size of a body is left out: if the response came before its end, the size depends on the chunks.
     def plain(result: Any) -> Any:
         return [entry[:4] for entry in result[0]], _messages(result[1]), result[2]
 
@@ -125,7 +128,7 @@ def test_requests(requests: list[bytes], broken: bytes | None, cuts: list[int]) 
 
 
 def _messages(data: bytes) -> list[Any]:
-    """Return responses without error texts, which may name any of several errors."""
+    """Return responses without the texts of errors: if there are several errors, the text may name any of them."""
     found: list[Any] = []
     for part in data.split(b"HTTP/1.1 ")[1:]:
         head, _, body = part.partition(b"\r\n\r\n")

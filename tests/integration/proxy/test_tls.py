@@ -19,7 +19,7 @@ def who(head: RequestHead) -> Decision:
     return Respond(200, [], f"{head.peer.scheme} {len(certificate) if certificate else 0}".encode())
 
 
-async def test_a_client_certificate_is_handed_to_the_routing_function(world: World, authority: Authority) -> None:
+async def test_the_routing_function_gets_the_client_certificate(world: World, authority: Authority) -> None:
     context = authority.server()
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_verify_locations(authority.file)
@@ -63,7 +63,7 @@ async def test_a_shared_port_survives_garbage(world: World, authority: Authority
     assert (await (await world.client(server)).ask(GET)).status == 200
 
 
-async def test_sniffing_without_tls_makes_no_sense(world: World) -> None:
+async def test_both_protocols_on_a_port_need_a_tls_context(world: World) -> None:
     with pytest.raises(ValueError, match="needs ssl"):
         await world.serve(who, sniff_tls=True)
 
@@ -103,7 +103,7 @@ async def _hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-async def test_a_tls_client_that_goes_takes_the_upstream_along(world: World, authority: Authority) -> None:
+async def test_a_tls_client_that_disconnects_ends_the_upstream(world: World, authority: Authority) -> None:
     backend = await world.answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na")
     server = await world.serve(forward(backend.upstream()), ssl=authority.server())
     client = await world.client(server, authority.client())

@@ -207,7 +207,7 @@ async def test_tls_on_both_sides(world: World, authority: Authority, insecure: s
 
 
 class _Draining(asyncio.Transport):
-    """A transport with unsent data. It fails if it is aborted after it was closed, as asyncio's does."""
+    """A transport with unsent data whose `abort` fails, like that of asyncio after the connection was lost."""
 
     def close(self) -> None: ...
 
@@ -218,7 +218,7 @@ class _Draining(asyncio.Transport):
         raise AssertionError("aborted after it was lost")
 
 
-async def test_a_side_that_closed_after_flushing_is_not_touched_again() -> None:
+async def test_a_side_that_is_closed_already_is_not_aborted() -> None:
     limits = Limits()
     context = Context(asyncio.get_running_loop(), lambda head: Respond(204, []), limits, Pool(limits), status_body)
     client, upstream = _Draining(), _Draining()

@@ -23,13 +23,13 @@ from hatchway.proxy.routing import (
 )
 from hatchway.proxy.server import Server, serve
 
-# The most bytes of a head that tests read.
+# The largest size of a head that tests read, in bytes.
 LIMIT = 16 * 1024 * 1024
 
 
 @dataclass
 class Message:
-    """A request or a response as it was sent. start: its first line. headers: names in lower case."""
+    """A request or a response. start: its first line. headers: fields with lower-case names."""
 
     start: bytes
     headers: list[tuple[bytes, bytes]]
@@ -117,7 +117,10 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Backend:
-    """A server that runs a script for every connection. requests: read by `read`. connections: their number."""
+    """A server that runs a script for each connection.
+
+    requests: the requests that scripts have read (`read`). connections: the number of connections so far.
+    """
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -142,8 +145,8 @@ class Backend:
         try:
             await self._script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # The proxy has closed the connection; tests check that elsewhere.
-        except Exception as error:  # noqa: BLE001  re-raised where the test ends
+            pass  # The engine has closed the connection, which tests check in another way.
+        except Exception as error:  # noqa: BLE001  `close` raises it at the end of the test
             self.failure = error
         finally:
             writer.close()
@@ -183,7 +186,7 @@ def refuse(error: ProxyError) -> Respond:
 
 
 class Kept(CachedDecision):
-    """A cached decision that forwards all requests alike, while `valid` is true. begun: the number of uses."""
+    """A cached decision that forwards all requests alike, while `valid` returns true. begun: the number of uses."""
 
     def __init__(self, forward: Forward, valid: Callable[[], bool] = lambda: True) -> None:
         self._forward = forward
@@ -231,7 +234,7 @@ class World:
         return backend
 
     async def answering(self, *answers: bytes, context: ssl.SSLContext | None = None) -> Backend:
-        """Return the script of a backend that answers each request with the next answer; the last one is repeated."""
+        """Start a backend that answers each request by the next of `answers`; further requests get the last one."""
         left = list(answers)
 
         def script(backend: Backend) -> Script:

@@ -23,7 +23,10 @@ from tests.podserver import V5, PodServer, make_pod
 
 @pytest.fixture
 def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PodServer]:
-    """Run an API server with the pods `one`, and `two` (containers a and b). param: the protocols of commands."""
+    """Run an API server with the pods `one`, and `two` (containers a and b).
+
+    param: the WebSocket protocols that the server accepts for commands.
+    """
     found = PodServer(tmp_path, getattr(request, "param", (V5,)))
     found.add(make_pod("one"))
     found.add(make_pod("two", "a", "b", annotations={"kubectl.kubernetes.io/default-container": "b"}))
@@ -37,12 +40,15 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 @pytest.fixture
 def hatchway(server: PodServer) -> Run:
-    """Run the command line against the server. quick: False to make `exec` use the full command line."""
+    """Return a function that runs the command line with the server.
+
+    quick: whether `exec` may use its quicker implementation (`remote/quickpod.py`).
+    """
 
     def run(*arguments: str, stdin: bytes = b"", quick: bool = True) -> subprocess.CompletedProcess[bytes]:
         command, *rest = arguments
         environment = {**os.environ, "KUBECONFIG": str(server.directory / "kubeconfig")}
-        # The plain exec does not support this flag, so the full command line is used.
+        # The quicker implementation does not support this flag.
         own = [] if quick else ["--request-timeout", "0"]
         return commands.run([command, *own, *rest], input=stdin, env=environment)
 
@@ -67,7 +73,7 @@ class Terminal:
         os.write(self.descriptor, text.encode())
 
     def expect(self, text: str, seconds: float = 30) -> None:
-        """Wait for a text after the last text that was found."""
+        """Wait until the output contains a text, after the previously expected text."""
         wanted, until = text.encode(), time.monotonic() + seconds
         while (at := self.output.find(wanted, self._seen)) < 0:
             assert time.monotonic() < until, f"no {text!r} in {self.output[self._seen :]!r}"
@@ -108,7 +114,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(server: PodServer) -> Iterator[Callable[..., Terminal]]:
-    """Start a program on a terminal; its PATH contains `hatchway`."""
+    """Return a function that starts a program on a terminal; its PATH contains `hatchway`."""
     opened: list[Terminal] = []
 
     def start(*arguments: str, **more: str) -> Terminal:

@@ -30,7 +30,7 @@ def make_tree(root: Path) -> Path:
 
 
 def described(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Return path -> mode, time and content, for a tree."""
+    """Return path -> (mode, time, content) of every file and directory of a tree."""
     found = {}
     for path in [root, *root.rglob("*")]:
         info = os.lstat(path)
@@ -92,7 +92,7 @@ def test_a_source_that_is_a_link_is_followed(hatchway: Run, tmp_path: Path, resu
     assert not (tmp_path / "back/gone").is_symlink()
 
 
-def test_a_link_that_a_pod_insists_on_is_an_error(hatchway: Run, server: PodServer, tmp_path: Path) -> None:
+def test_a_link_in_place_of_its_target_is_an_error(hatchway: Run, server: PodServer, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     with tarfile.open(tmp_path / "archive", "w") as archive:
@@ -109,7 +109,7 @@ def test_a_link_that_a_pod_insists_on_is_an_error(hatchway: Run, server: PodServ
 
 
 @pytest.mark.parametrize("cut", [1, 70_000, 3_000_000])
-def test_a_download_goes_on_where_it_broke_off(hatchway: Run, server: PodServer, tmp_path: Path, cut: int) -> None:
+def test_an_interrupted_download_continues(hatchway: Run, server: PodServer, tmp_path: Path, cut: int) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "large").write_bytes(os.urandom(6 << 20))
     server.cut_after = cut
@@ -120,7 +120,7 @@ def test_a_download_goes_on_where_it_broke_off(hatchway: Run, server: PodServer,
 
 
 @pytest.mark.parametrize("cut", [1, 70_000, 3_000_000, 7_000_000])
-def test_an_upload_goes_on_where_it_broke_off(hatchway: Run, server: PodServer, tmp_path: Path, cut: int) -> None:
+def test_an_interrupted_upload_continues(hatchway: Run, server: PodServer, tmp_path: Path, cut: int) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "large").write_bytes(os.urandom(9 << 20))
     (tree / "later").write_bytes(b"later")
@@ -130,7 +130,7 @@ def test_an_upload_goes_on_where_it_broke_off(hatchway: Run, server: PodServer, 
     assert done.returncode == 0, done.stderr
     assert not server.cut_input_after
     assert described(tmp_path / "there") == described(tree)
-    # After an interruption, the part of a large file that the pod has written already is not sent again.
+    # After an interruption in the large file, the part that the pod has written is not sent again.
     appended = any("cat+" in path for path in server.requests)
     assert not appended if cut < 3_000_000 else appended or cut < 7_000_000
 
@@ -144,7 +144,7 @@ def both(tmp_path: Path, down: bool) -> tuple[str, str]:
 
 
 @BOTH_WAYS
-def test_a_second_run_goes_on_from_what_the_first_has_left(
+def test_a_second_run_continues_an_incomplete_copy(
     hatchway: Run, server: PodServer, tmp_path: Path, down: bool
 ) -> None:
     tree, copy = make_tree(tmp_path / "tree"), tmp_path / "copy"
@@ -157,7 +157,10 @@ def test_a_second_run_goes_on_from_what_the_first_has_left(
         os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
     assert hatchway("cp", *both(tmp_path, down)).returncode == 0
     os.truncate(copy / "broken", 5 << 20)
-    (copy / "other").write_bytes(b"another beginning" * 300_000)  # Perhaps an earlier version.
+    (copy / "other").write_bytes(
+        b"another beginning" * 300_000
+        # The beginning differs, like that of an earlier version.
+    )
     (copy / "changed").write_text("as it was by")
     (copy / "dir/sub/a file").unlink()
     (copy / "later/b\\s").unlink()
@@ -173,13 +176,13 @@ def test_a_second_run_goes_on_from_what_the_first_has_left(
 
 
 @BOTH_WAYS
-def test_a_second_run_sends_no_content_of_what_is_complete(
+def test_a_second_run_sends_no_content_of_complete_files(
     hatchway: Run, server: PodServer, tmp_path: Path, down: bool
 ) -> None:
     tree, copy = make_tree(tmp_path / "tree"), tmp_path / "copy"
     assert hatchway("cp", "--resume", *both(tmp_path, down)).returncode == 0
     assert described(copy) == described(tree)
-    # A file with the same time and size is not compared by content, as with rsync.
+    # Like rsync, cp does not compare the content of files with the same time and size.
     (copy / "dir/run").write_bytes(b"#?/bin/sh\n")
     os.utime(copy / "dir/run", (1_000_000_000, 1_000_000_000))
     assert hatchway("cp", "--resume", *both(tmp_path, down)).returncode == 0
@@ -191,7 +194,7 @@ def test_a_second_run_sends_no_content_of_what_is_complete(
 
 @BOTH_WAYS
 @pytest.mark.parametrize("cut", [100, 2_000_000])
-def test_a_second_run_may_break_off_as_well(
+def test_an_interrupted_second_run_continues(
     hatchway: Run, server: PodServer, tmp_path: Path, down: bool, cut: int
 ) -> None:
     tree = make_tree(tmp_path / "tree")
@@ -271,7 +274,7 @@ def test_a_pod_that_sends_another_archive_writes_nowhere_else(hatchway: Run, ser
 
 
 def send(server: PodServer, directory: Path, members: list[tarfile.TarInfo]) -> None:
-    """Make the pod's tar write an archive with these members, without content."""
+    """Let the pod's tar write an archive with these members, which have no content."""
     bare = directory / "bin"
     bare.mkdir()
     with tarfile.open(directory / "archive", "w", format=tarfile.PAX_FORMAT) as archive:
@@ -289,7 +292,7 @@ def member(path: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     return info
 
 
-def test_a_pod_that_moves_a_link_by_a_hard_link_to_it(hatchway: Run, server: PodServer, tmp_path: Path) -> None:
+def test_a_hard_link_to_a_symbolic_link_is_left_out(hatchway: Run, server: PodServer, tmp_path: Path) -> None:
     deep = "data/" + "d/" * 60 + "s"
     (tmp_path / "secret").write_text("secret")
     members = [
@@ -305,14 +308,14 @@ def test_a_pod_that_moves_a_link_by_a_hard_link_to_it(hatchway: Run, server: Pod
     assert not os.path.lexists(tmp_path / "here/secret")
 
 
-def test_a_file_of_a_time_that_no_disk_can_keep(hatchway: Run, server: PodServer, tmp_path: Path) -> None:
+def test_a_file_with_a_time_that_no_file_system_can_store(hatchway: Run, server: PodServer, tmp_path: Path) -> None:
     members = [member("data", tarfile.DIRTYPE), member("data/f"), member("data/l", tarfile.SYMTYPE, "f")]
     for one in members:
         one.pax_headers = {"mtime": "9999999999999999999"}
     send(server, tmp_path, members)
     done = hatchway("cp", "one:/data", str(tmp_path / "here"))
     assert (done.returncode, done.stderr) == (0, b"")
-    # At least the latest time of a 32-bit file system, if this disk cannot store later ones.
+    # The time is the latest one that the file system can store, at least that of 32 bits.
     assert os.stat(tmp_path / "here/f").st_mtime >= 2**31 - 1
 
 

@@ -1,4 +1,4 @@
-"""`hatchway exec` with an independent API server, by the plain exec and by the full command line."""
+"""`hatchway exec` with an independent API server, by both implementations (`remote/quickpod.py`, the full one)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_command_that_is_not_there(hatchway: Run, quick: bool) -> None:
 def test_the_default_container_is_the_annotated_one(hatchway: Run, server: PodServer) -> None:
     assert hatchway("exec", "two", "--", "true").returncode == 0
     assert "container=b" in server.requests[-1]
-    # The plain exec sends its request at once, and reads the pod only after a refusal.
+    # The quicker implementation sends its request at once. Only after a refusal, it reads the pod.
     paths = [path.partition("?")[0].rpartition("/")[2] for path in server.requests]
     assert paths == ["exec", "two", "exec"]
     assert hatchway("exec", "pod/two", "-c", "a", "--", "true").returncode == 0
@@ -70,7 +70,7 @@ def test_errors_name_the_missing_pod_or_command(hatchway: Run, server: PodServer
     assert b"there is no command" in hatchway("exec", "one").stderr
 
 
-def test_a_command_that_may_run_is_not_asked_for_again(hatchway: Run, server: PodServer) -> None:
+def test_a_command_that_may_have_started_is_not_requested_again(hatchway: Run, server: PodServer) -> None:
     server.dropped.add("/api/v1/namespaces/default/pods/one/exec")
     done = hatchway("exec", "one", "--", "true")
     assert done.returncode == 1
@@ -92,7 +92,7 @@ def test_a_server_with_an_untrusted_certificate_gets_no_data(
 
 @both
 def test_a_server_with_another_name_is_sent_nothing(hatchway: Run, server: PodServer, quick: bool) -> None:
-    # The same address in a form that is no name of the certificate.
+    # This form of 127.0.0.1 is not a name in the certificate.
     server.kubeconfig(host="127.1")
     done = hatchway("exec", "one", "--", "true", quick=quick)
     assert done.returncode == 1
@@ -102,7 +102,7 @@ def test_a_server_with_another_name_is_sent_nothing(hatchway: Run, server: PodSe
 
 @pytest.mark.parametrize("server", [("v4.channel.k8s.io",)], indirect=True)
 @both
-def test_a_server_of_the_protocol_before(hatchway: Run, server: PodServer, quick: bool) -> None:
+def test_a_server_with_the_previous_protocol(hatchway: Run, server: PodServer, quick: bool) -> None:
     assert hatchway("exec", "one", "--", "sh", "-c", "echo out; exit 3", quick=quick).returncode == 3
 
 
@@ -147,8 +147,8 @@ def test_a_terminal_with_its_size_and_every_key(terminal: Callable[..., Terminal
     shell.resize(77, 11)
     shell.type("until stty size | grep -q '11 77'; do sleep 0.05; done; echo re'sized'\n")
     shell.expect("resized")
-    # Ctrl-C is sent to the remote program.
-    # Wait until the command prints this: a Ctrl-C before the command is in the foreground would go to the shell.
+    # Ctrl-C is sent to the remote program. The test waits for its output first, because an earlier Ctrl-C would reach
+    # the shell.
     shell.type("sh -c \"echo sl'eep'ing; exec sleep 100\"\n")
     shell.expect("sleeping")
     shell.type("\x03")

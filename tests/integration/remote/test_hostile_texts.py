@@ -17,7 +17,7 @@ POD = "/api/v1/namespaces/default/pods/one"
 
 
 def lines(text: bytes) -> list[bytes]:
-    """Return the lines that a terminal shows: not only line feeds begin a line there."""
+    """Return the lines of an output, which must have no control characters except line feeds."""
     assert not set(text) & (set(range(32)) - {10})
     assert len(text) < 8192
     return text.splitlines()
@@ -30,7 +30,7 @@ def test_a_refusal(hatchway: Run, server: PodServer, quick: bool) -> None:
     assert done.returncode == 1
     first, *hint = lines(done.stderr)
     assert first.startswith(b"hatchway: you may not run commands in pod one") and SHOWN in first
-    # The hint has the rule that would allow the request, and no text of the server.
+    # The hint has the rule that allows the request, but no text of the server.
     assert hint[:2] == [
         b"  an administrator of the cluster can allow it with:",
         b"apiVersion: rbac.authorization.k8s.io/v1",
@@ -39,7 +39,7 @@ def test_a_refusal(hatchway: Run, server: PodServer, quick: bool) -> None:
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_a_command_that_a_runtime_quotes(hatchway: Run, quick: bool) -> None:
+def test_the_name_of_a_command_in_an_error_of_the_runtime(hatchway: Run, quick: bool) -> None:
     done = hatchway("exec", "one", "--", "no\x1b]0;pwned\x07\nhatchway: all well", quick=quick)
     assert done.returncode == 1
     (line,) = lines(done.stderr)
@@ -86,7 +86,7 @@ def test_names_in_an_archive(hatchway: Run, server: PodServer, tmp_path: Path) -
             (tarfile.SYMTYPE, evil, "/etc\x1b[2J\nwarning: none"),
             (tarfile.LNKTYPE, evil, "data/none"),
             (tarfile.REGTYPE, evil, ""),
-            # A member below a file, which is an error.
+            # This member is below a file, so it causes an error.
             (tarfile.REGTYPE, f"{evil}/x", ""),
         ):
             info = tarfile.TarInfo(path)

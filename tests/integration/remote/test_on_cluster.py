@@ -64,7 +64,7 @@ def run(cluster: Cluster, *arguments: str, stdin: bytes = b"") -> subprocess.Com
 
 @pytest.fixture
 def follow(pods: Cluster, tmp_path: Path) -> Iterator[Callable[..., Callable[[], str]]]:
-    """Start a command whose output grows; return a function that returns the output until now."""
+    """Return a function that starts a command, and returns a function that reads its output so far."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> Callable[[], str]:
@@ -86,7 +86,9 @@ def test_logs_of_one_pod_to_its_end(pods: Cluster) -> None:
     assert run(pods, "logs", "pod/short", "--prefix", "--tail", "1").stdout == b"[short/c] four\n"
 
 
-def test_logs_of_all_pods_and_of_those_that_come(pods: Cluster, follow: Callable[..., Callable[[], str]]) -> None:
+def test_logs_of_all_pods_of_a_deployment_including_new_ones(
+    pods: Cluster, follow: Callable[..., Callable[[], str]]
+) -> None:
     names = pods.kubectl("-n", SPACE, "get", "pods", "-l", "app=web", "-o", "name").split()
     output = follow("logs", "deploy/web", "-f")
     wait_for(lambda: output().count("begun on") == 2)
@@ -110,7 +112,7 @@ def test_exec_and_cp(pods: Cluster, tmp_path: Path) -> None:
     assert run(pods, "exec", "-i", pod, "--", "cat", stdin=data).stdout == data
 
 
-def test_a_shell_in_a_pod_and_in_one_of_its_own(pods: Cluster) -> None:
+def test_a_shell_in_an_existing_pod_and_in_a_new_one(pods: Cluster) -> None:
     done = run(pods, "shell", "web", stdin=b"echo $((40+2)); exit 8\n")
     assert (done.returncode, done.stdout) == (8, b"42\n")
     done = run(pods, "shell", stdin=b"echo $((40+2)); hostname; exit 9\n")
@@ -129,7 +131,7 @@ def test_an_ephemeral_container_with_a_shell(pods: Cluster) -> None:
     assert added == "web"
 
 
-def test_a_killed_shells_pod_ends_at_its_deadline_and_is_removed_by_the_next_one(
+def test_the_pod_of_a_killed_shell_ends_at_its_deadline_and_the_next_shell_removes_it(
     pods: Cluster, terminal: Callable[..., Terminal]
 ) -> None:
     shell = terminal(*command(pods, "shell", "--deadline", "3s"))

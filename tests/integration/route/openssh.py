@@ -24,7 +24,7 @@ _PACKAGES = ("openssh-server", "libwrap0")
 
 @functools.cache
 def sshd() -> tuple[str, dict[str, str]]:
-    """Return the server's program and its environment; skip the test if it is neither installed nor downloadable."""
+    """Return the path of sshd and its environment variables. If it is not installed, download it, or skip the test."""
     for place in (shutil.which("sshd"), "/usr/sbin/sshd"):
         if place and Path(place).exists():
             return place, {}
@@ -46,7 +46,7 @@ def sshd() -> tuple[str, dict[str, str]]:
 
 @dataclass(frozen=True)
 class Node:
-    """A machine to log in to.
+    """A running SSH server, as a machine to log in to.
 
     user: the user who may log in. home: the client's home, whose `.ssh` has its key and the node's host key.
     authorized_keys: the file of the public keys that may log in.
@@ -70,12 +70,12 @@ async def running(directory: Path, *options: str, port: int = 0) -> AsyncIterato
     """Run a server.
 
     Args:
-        directory: for the server's keys and the client's home; may exist from an earlier run.
+        directory: for the server's keys and the client's home, which a further run in the directory uses again.
         options: further lines of its configuration.
         port: 0 for any free one.
     """
     program, environment = sshd()
-    # sshd as root needs a system account that does not exist where the package is not installed.
+    # sshd does not run as root here: for that it needs an account that only the installed package has.
     account = pwd.getpwnam("daemon") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     home, keys = directory / "home", directory / "keys"
     if not keys.exists():
@@ -84,7 +84,7 @@ async def running(directory: Path, *options: str, port: int = 0) -> AsyncIterato
         keygen(home / ".ssh/id_ed25519")
         keygen(keys / "host")
     with tempfile.TemporaryDirectory() as text:
-        etc = Path(text)  # Other users can enter this directory, but not the test's own.
+        etc = Path(text)  # The account of sshd can enter this directory, but not that of the test.
         etc.chmod(0o755)
         shutil.copy(home / ".ssh/id_ed25519.pub", etc / "authorized_keys")
         shutil.copy(keys / "host", etc / "host")

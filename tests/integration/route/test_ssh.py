@@ -31,7 +31,7 @@ WEB = Target("services", "web", "shop", port="http")
 
 
 class World:
-    """A node, objects with loopback addresses, and programs that listen there."""
+    """A node, objects with loopback addresses, and programs that listen on these addresses."""
 
     def __init__(self, node: Node, client: Client) -> None:
         self.node = node
@@ -52,7 +52,7 @@ class World:
         return route
 
     async def program(self, handler: Handler) -> int:
-        """Run a program; return its port."""
+        """Start a server with this handler, in place of a program in a pod; return its port."""
 
         async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
@@ -67,7 +67,7 @@ class World:
         return int(server.sockets[0].getsockname()[1])
 
     async def serve(self, port: int, **spec: object) -> None:
-        """Make the Service `web` lead to a port."""
+        """Create the Service `web` with this port."""
         service = {
             "metadata": {"name": "web", "namespace": "shop"},
             "spec": {"clusterIP": "127.0.0.1", "ports": [{"name": "http", "port": port}], **spec},
@@ -116,7 +116,9 @@ async def _until(collector: Collector, condition: Callable[[], bool]) -> None:
         while not condition():
             collector.changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(collector.changed.wait(), 0.2)  # An end of one direction does not set it.
+                await asyncio.wait_for(
+                    collector.changed.wait(), 0.2
+                )  # The end of one direction does not set `changed`, so the condition is checked again.
 
 
 async def test_a_service_with_half_close_both_ways(world: World) -> None:
@@ -129,7 +131,7 @@ async def test_a_service_with_half_close_both_ways(world: World) -> None:
     assert bytes(collector.data) == data + b" the end"
 
 
-async def test_an_address_that_no_object_has(world: World) -> None:
+async def test_an_address_that_belongs_to_no_object(world: World) -> None:
     host = Target("hosts", "127.0.0.1", port=str(await world.program(echo)))
     stream, collector = await _open(world.route(), host)
     stream.write(b"hello")
@@ -150,7 +152,7 @@ async def test_many_streams_share_one_login(world: World) -> None:
         await _until(collector, lambda collector=collector, number=number: collector.data == b"%d" % number)  # type: ignore[misc]
 
 
-async def test_a_reader_that_is_slow_holds_its_own_stream_only(world: World) -> None:
+async def test_a_slow_reader_pauses_only_its_own_stream(world: World) -> None:
     sent = 0
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -207,7 +209,7 @@ async def test_nothing_listens(world: World) -> None:
     assert f"port {port}" in raised.value.message
 
 
-async def test_the_login_comes_back_after_the_node(world: World, tmp_path: Path) -> None:
+async def test_the_login_is_repeated_after_a_restart_of_the_node(world: World, tmp_path: Path) -> None:
     await world.serve(await world.program(echo))
     route = world.route()
     stream, collector = await _open(route)
@@ -215,7 +217,7 @@ async def test_the_login_comes_back_after_the_node(world: World, tmp_path: Path)
     await _until(collector, lambda: collector.data == b"before")
     world.node.process.kill()
     await world.node.process.wait()
-    # The process of a login continues after the end of the listening server; end it, too.
+    # The end of the listening server does not end the process of this login, so the test ends it, too.
     stream.abort()
     await collector.lost
     await route._link.aclose()
@@ -228,7 +230,7 @@ async def test_the_login_comes_back_after_the_node(world: World, tmp_path: Path)
         await _until(collector, lambda: collector.data == b"after")
 
 
-async def test_a_key_that_is_not_known(world: World) -> None:
+async def test_an_unknown_host_key(world: World) -> None:
     await world.serve(await world.program(echo))
     (world.node.home / ".ssh/known_hosts").write_text("")
     with pytest.raises(TargetUnreached) as raised:

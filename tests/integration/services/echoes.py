@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conftest import Cluster
 
-# Answers with its pod's name: HTTP on 8080, TCP on 9090 (then echoes), UDP on 5353.
+# A server that answers with its pod's name: HTTP on 8080, TCP on 9090 (then it echoes), UDP on 5353.
 ECHO = """
 import http.server, os, socket, socketserver, threading
 name, ip = socket.gethostname(), os.environ.get("HATCHWAY_POD_IP", "")
@@ -41,7 +41,7 @@ for server in servers[1:]:
 servers[0].serve_forever()
 """
 
-# Connects to each [kind, host, port] of its argument; prints the answers, or the names of errors.
+# A client that connects to each [kind, host, port] of its argument; prints the answers, or the names of errors.
 ASK = """
 import errno, json, socket, sys
 def ask(kind, host, port):
@@ -75,14 +75,14 @@ Question = tuple[str, str, int]
 
 
 def ask_from_pod(cluster: Cluster, namespace: str, pod: str, questions: Iterable[Question]) -> list[str]:
-    """Ask from inside a pod; return the answers."""
+    """Send requests from inside a pod; return the answers, or the names of errors."""
     arguments = ("exec", "-n", namespace, pod, "--", "python3", "-c", ASK, json.dumps(list(questions)))
     found: list[str] = json.loads(cluster.kubectl(*arguments))
     return found
 
 
 def ask_from_host(kind: str, host: str, port: int) -> str:
-    """Ask from this machine; return the answer, or the error's name."""
+    """Send a request from this machine; return the answer, or the error's name."""
     found: dict[str, Any] = {"__name__": "ask"}
     exec(ASK.rpartition("print(")[0], found)
     answer: str = found["ask"](kind, host, port)

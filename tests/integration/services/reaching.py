@@ -11,9 +11,9 @@ from typing import Any
 from tests.conftest import Cluster, wait_for
 from tests.integration.services.echoes import apply
 
-# Answers with its pod's name on TCP 80 and 81, and UDP 80. Requests at 7000 order it to connect to others,
-# concurrently; to open a connection and keep it; to use it again; to send a datagram to UDP 80 from any address;
-# or to report the received datagrams.
+# The program of a pod. It answers with the pod's name on TCP 80 and 81, and on UDP 80. HTTP requests to port 7000 are
+# orders (the keys of WORK): `ask` connects to other pods; `open` opens connections and keeps them; `use` uses these
+# again; `forge` sends a datagram with any source address; `seen` returns the received datagrams.
 REACH = """
 import errno, http.server, json, os, socket, socketserver, struct, threading, urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +105,7 @@ WAYS: tuple[Way, ...] = (("tcp", 80), ("tcp", 81), ("udp", 80))
 
 @dataclass
 class Reach:
-    """Pods in some namespaces, with names `NAMESPACE/POD`. ips: their addresses, by these names."""
+    """Pods in several namespaces. Their names here are `NAMESPACE/POD`. ips: name -> address."""
 
     cluster: Cluster
     ips: dict[str, str] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class Reach:
                 self.ips[f"{namespace}/{item['metadata']['name']}"] = item["status"]["podIP"]
 
     def order(self, pod: str, what: str, *arguments: tuple[object, ...]) -> list[Any]:
-        """Send an order to a pod (see REACH) through the API server; the connection comes from the pod's node."""
+        """Send an order to a pod (see REACH); return the results. The proxy verb connects to the pod from its node."""
         namespace, name = pod.split("/")
         query = urllib.parse.quote(json.dumps([what, arguments]))
         found: list[Any] = self.cluster.get(f"/api/v1/namespaces/{namespace}/pods/{name}:7000/proxy/?{query}").json
@@ -136,7 +136,7 @@ class Reach:
         for source in sources or list(self.ips):
             answers = self.order(source, "ask", *((way[0], self.ips[target], way[1]) for target, way in targets))
             for (target, way), answer in zip(targets, answers, strict=True):
-                # The kernel limits the rate of its answers to forbidden datagrams, so that some of them time out.
+                # The kernel limits the rate of errors for forbidden datagrams, so some datagrams get no error and time out.
                 refusals = ("ECONNREFUSED", "EHOSTUNREACH", *(("timed out",) if way[0] == "udp" else ()))
                 assert answer in (target, *refusals), (source, target, way, answer)
                 if answer == target:
@@ -150,7 +150,7 @@ class Reach:
         sources: Iterable[str] = (),
         ways: Iterable[Way] = WAYS,
     ) -> None:
-        """Wait until exactly the allowed connections work; a pod always reaches itself."""
+        """Wait until only the allowed connections work, and those of each pod to itself, which are always allowed."""
         ways, sources = list(ways), list(sources or self.ips)
         wanted = {
             (source, target, way)
@@ -197,7 +197,7 @@ def pod(namespace: str, name: str, node: str, *, host_network: bool = False) -> 
             "nodeName": node,
             "hostNetwork": host_network,
             "terminationGracePeriodSeconds": 0,
-            # Lookups without an answer fail soon.
+            # With these options, lookups without an answer fail soon.
             "dnsConfig": {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "1"}]},
             "containers": [container],
         },

@@ -1,4 +1,4 @@
-"""Services whose endpoints are addresses of the service proxy itself: connections do not go in a circle."""
+"""Services whose endpoints are addresses of the service proxy itself: connections must not form a loop."""
 
 # ruff: noqa: ASYNC110  the proxy reports no events
 
@@ -47,13 +47,13 @@ async def test_a_service_that_leads_to_itself() -> None:
         while await _outcome(node_ports["TCP"]) == "refused":
             await asyncio.sleep(0.01)
         assert await _outcome(node_ports["TCP"]) == "reset"
-        # The UDP port is open if another program cannot bind it.
+        # The proxy has opened the UDP port once the test cannot bind it.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.setblocking(False)
             while _is_free(node_ports["UDP"]):
                 await asyncio.sleep(0.01)
             client.connect((HOST, node_ports["UDP"]))
-            # In a circle, this datagram would come back as an answer, and take a flow on each turn.
+            # In a loop, this datagram would come back as its own answer, and use a flow each time.
             for _ in range(20):
                 await loop.sock_sendall(client, b"round and round")
                 await asyncio.sleep(0)

@@ -15,7 +15,7 @@ OTHER = "127.0.0.77"
 
 
 @pytest.mark.parametrize("network", ["private", "loopback"])
-def test_addresses_stay_the_same(make_cluster: Callable[..., Cluster], network: str) -> None:
+def test_addresses_survive_a_restart(make_cluster: Callable[..., Cluster], network: str) -> None:
     if network == "private" and launcher.why_unavailable():
         pytest.skip(f"{launcher.why_unavailable()}")
     options = ("--nodes", "1", "--no-addons", "--network", network)

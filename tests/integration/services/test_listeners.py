@@ -33,7 +33,7 @@ HOST = "127.0.0.1"
 
 @pytest.fixture(params=[sys.platform, "other"])
 def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run on this platform, and as on one without epoll(7)."""
+    """Run the test as on this platform, and as on a platform without epoll(7)."""
     monkeypatch.setattr(socketpoll, "sys", SimpleNamespace(platform=request.param))
 
 
@@ -105,7 +105,7 @@ async def test_a_paused_client_that_ends_costs_no_processor_time() -> None:
     release = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # This direction ends first.
+        # The direction to the client ends first.
         writer.write_eof()
         await release.wait()
         received = 0
@@ -126,7 +126,7 @@ async def test_a_paused_client_that_ends_costs_no_processor_time() -> None:
                 full += 1
             await asyncio.sleep(0)
         sock.close()
-        # A busy loop uses CPU time in every round; other work of this process only in some.
+        # A busy loop would use CPU time in every round, other work of this process only in some.
         for _ in range(5):
             before = time.process_time()
             await asyncio.sleep(0.3)
@@ -141,7 +141,7 @@ async def test_a_paused_client_that_ends_costs_no_processor_time() -> None:
 
 
 @pytest.mark.usefixtures("platform")
-async def test_resets_go_through_and_abort_resets() -> None:
+async def test_resets_are_forwarded_and_abort_resets_connections() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(1)
         sock = writer.get_extra_info("socket")
@@ -179,7 +179,7 @@ async def test_without_a_listening_endpoint_the_client_is_reset() -> None:
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_clients_that_come_and_go_give_their_places_back(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_clients_that_reset_free_their_quota(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Clients reset before, while or after they are joined with an endpoint."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -214,7 +214,7 @@ def test_clients_that_come_and_go_give_their_places_back(new_loop: Callable[[], 
         runner.run(run())
 
 
-async def test_datagram_flows_end_when_idle_and_move_when_their_endpoint_goes() -> None:
+async def test_datagram_flows_end_when_idle_and_get_a_new_endpoint_after_a_removal() -> None:
     loop = asyncio.get_running_loop()
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
@@ -251,7 +251,7 @@ async def test_many_clients_that_do_not_read_cost_little_memory(monkeypatch: pyt
     release = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # More than the kernel's buffers hold.
+        # This is more than the buffers of the kernel can hold.
         writer.write(b"x" * (8 << 20))
         await release.wait()
         writer.close()
@@ -268,7 +268,7 @@ async def test_many_clients_that_do_not_read_cost_little_memory(monkeypatch: pyt
         while still < 200:
             still, last = (still + 1, last) if joinedsockets.leftovers() == last else (0, joinedsockets.leftovers())
             await asyncio.sleep(0)
-        # One read of a whole buffer may exceed the limit; afterwards only a little is read for each client.
+        # The limit may be exceeded by one whole buffer, and after that by 4096 bytes for each client.
         assert 0 < last < (1 << 16) + (1 << 17) + 40 * 4096
         for sock in clients:
             sock.close()

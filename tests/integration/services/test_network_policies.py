@@ -32,7 +32,7 @@ def _pods(**labels: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def world(cluster: Cluster) -> Iterator[Reach]:
-    """Pods a, b and c in each namespace, on different nodes."""
+    """Yield pods a, b and c in each namespace; b is on another node than a and c."""
     if not cluster.run["private"]:
         pytest.skip("on loopback there are no networks of pods")
     for namespace in NAMESPACES:
@@ -80,7 +80,7 @@ def test_policies_of_ingress_by_selectors(reach: Reach) -> None:
             or (target == f"{X}/a" and (source.startswith(Z) or source in (f"{X}/b", f"{Y}/b")))
         )
     )
-    # Changes of labels of pods and namespaces have an effect, and so has the deletion of a policy.
+    # Changes of the labels of pods and namespaces, and the deletion of a policy, have an effect.
     _exchange_labels(reach)
     reach.cluster.kubectl("label", "namespace", Z, "team=other", "--overwrite")
     reach.cluster.kubectl("delete", "networkpolicy", "-n", X, "same")
@@ -136,8 +136,8 @@ def test_policies_of_egress(reach: Reach) -> None:
         return source != f"{X}/a" or target.startswith(Z) or (target == f"{Y}/b" and way == TCP_80)
 
     reach.expect(out)
-    # policyTypes default to Ingress, with egress rules also to Egress; the server's policy forbids a further
-    # connection.
+    # Without policyTypes, a policy is one of Ingress; if it has egress rules, also of Egress. Here the policy of the
+    # target forbids connections, too.
     _write(reach, Z, policy("in", {"pod": "b"}, ingress=[{"from": [{"ipBlock": {"cidr": f"{ip[f'{X}/b']}/32"}}]}]))
     reach.expect(lambda source, target, way: out(source, target, way) and (target != f"{Z}/b" or source == f"{X}/b"))
     _write(reach, X, policy("both", {"pod": "a"}, egress=[{}]))
@@ -167,25 +167,25 @@ def test_connections_through_services(reach: Reach) -> None:
     _write(reach, X, policy("some", {"pod": "a"}, ingress=[{"from": [{**_in(Y), **_pods(pod="b")}]}]))
     refused = {"ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "closed", "timed out"}
     wait_for(lambda: asked(f"{Y}/a") <= refused)
-    # Wait for allowed datagrams, because a busy machine may answer late.
+    # The test waits for the allowed answers, because datagrams may be late on a busy machine.
     wait_for(lambda: asked(f"{Y}/b") == {target})
-    # A pod reaches itself also by its Service.
+    # A pod always reaches itself, also through its Service.
     wait_for(lambda: asked(target) == {target})
-    # Connections from this machine count as from 127.0.0.1, no matter which pod they reach.
+    # Policies see 127.0.0.1 as the source of connections from this machine, for any pod.
     assert ask_from_host(*outside[0]) != target
     assert ask_from_host(*outside[2]) != target
     _write(reach, X, policy("outside", {"pod": "a"}, ingress=[{"from": [{"ipBlock": {"cidr": "127.0.0.0/8"}}]}]))
     wait_for(lambda: {ask_from_host(*one) for one in outside} == {target})
     assert asked(f"{Y}/a") <= refused
-    # Egress policies check the endpoint behind a Service, also of DNS: without an egress rule for it, names do not
-    # resolve.
+    # Egress policies are checked against the endpoint behind a Service. This includes DNS: without a rule for its pods,
+    # names do not resolve.
     cluster.kubectl("delete", "networkpolicy", "-n", X, "--all")
     to_a = {"to": [{**_in(X), **_pods(pod="a")}]}
     _write(reach, Y, policy("out", {"pod": "a"}, policyTypes=["Egress"], egress=[to_a]))
     by_name = "tcp", f"web.{X}.svc.cluster.local", 8000
     wait_for(lambda: reach.order(f"{Y}/a", "ask", by_name) == ["no such name"])
     wait_for(lambda: reach.order(f"{Y}/a", "ask", questions[4], questions[5]) == [target, target])
-    # Pods reach their own node, and by its node ports the allowed pods; they may not reach another node.
+    # Pods always reach their own node, and through its node ports the allowed pods, but no other node.
     wait_for(lambda: reach.order(f"{Y}/a", "ask", questions[0], questions[2]) == [target, target])
     assert target not in reach.order(f"{Y}/a", "ask", questions[1], questions[3])
     dns = {"to": [_in("kube-system")], "ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
@@ -222,7 +222,7 @@ def test_the_node_always_reaches_its_pods(reach: Reach) -> None:
     types = ["Ingress", "Egress"]
     _write(reach, X, policy("nothing", {}, policyTypes=types))
     reach.expect(lambda source, target, way: X not in source and X not in target)
-    # `reach` itself sends its orders through the proxy verb. The readiness probes run once a second.
+    # `reach.expect` has used the proxy verb for its orders. Readiness probes run once a second.
     assert cluster.kubectl("exec", "-n", X, "a", "--", "echo", "works") == "works\n"
     ready = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
     assert cluster.kubectl("get", "pods", "-n", X, "-o", ready) == "True True True"
@@ -262,7 +262,7 @@ def test_a_pod_on_its_nodes_network_is_its_node(reach: Reach) -> None:
     reach.cluster.kubectl("delete", "pod", "-n", Z, "host", "--wait=false")
 
 
-def test_a_forged_address_passes_no_policy(reach: Reach) -> None:
+def test_a_forged_source_address_does_not_pass_a_policy(reach: Reach) -> None:
     """A container may send any packet (CAP_NET_RAW), but not with the address of a pod that is allowed."""
     target, allowed, other = f"{X}/a", f"{Y}/a", f"{Z}/a"
     ip = reach.ips
@@ -279,8 +279,8 @@ def test_a_forged_address_passes_no_policy(reach: Reach) -> None:
     assert found == [f"from {allowed} as the allowed one"]
 
 
-def test_a_new_pod_starts_under_the_policies_that_there_are(reach: Reach) -> None:
-    """No connection of a new pod is allowed before its policies are in effect, not even the first one."""
+def test_policies_apply_to_a_new_pod_from_its_start(reach: Reach) -> None:
+    """The policies of a new pod are in effect before its first connection."""
     # The pod connects at once, and prints only the result of that first attempt.
     script = f"""
 import socket

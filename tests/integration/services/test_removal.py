@@ -17,13 +17,13 @@ from tests.integration.network.services import Services, proxied
 from tests.integration.services.echoes import free_node_ports
 
 SLICES = "endpointslices.discovery.k8s.io"
-# Addresses of this machine, for endpoints.
+# Loopback addresses of this machine, for the endpoints.
 ONE, TWO = "127.66.0.201", "127.66.0.202"
 _CLIENTS = 32
 
 
 class Backend:
-    """An endpoint that answers each line with its address while `open` is set."""
+    """An endpoint that answers each line with its address. While `open` is not set, answers wait."""
 
     def __init__(self, ip: str) -> None:
         self.ip = ip
@@ -57,7 +57,7 @@ def endpoint(ip: str, **conditions: bool) -> dict[str, Any]:
     return {"addresses": [ip], "conditions": conditions}
 
 
-async def test_an_endpoint_that_goes_under_load() -> None:
+async def test_an_endpoint_that_is_removed_under_load() -> None:
     node_port, port = free_node_ports(2)
     one, two = Backend(ONE), Backend(TWO)
     services = Services()
@@ -92,7 +92,7 @@ async def test_an_endpoint_that_goes_under_load() -> None:
             for _ in range(_CLIENTS):
                 group.create_task(load())
             await _until(lambda: {ONE, TWO} <= set(answers))
-            # Some requests are under way at the endpoint that is removed.
+            # When the endpoint is removed, it has unanswered requests.
             one.open.clear()
             before = one.accepted
             await _until(lambda: one.accepted > before)
@@ -105,7 +105,7 @@ async def test_an_endpoint_that_goes_under_load() -> None:
             one.open.set()
             await _until(lambda: ONE in answers[known:])
             ended.set()
-        # Every request was answered (otherwise the group would have failed), and no connection came after the removal.
+        # The removed endpoint got no further connection. All requests were answered, or the group would have failed.
         assert one.accepted == accepted
         # If no endpoint is ready, one that is terminating but still serving is used.
         ending = {"ready": False, "serving": True, "terminating": True}

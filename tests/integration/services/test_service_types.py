@@ -33,7 +33,7 @@ HTTP = {"name": "http", "port": 80, "targetPort": "web"}
 
 @pytest.fixture(scope="module")
 def world(cluster: Cluster) -> Iterator[Cluster]:
-    """The pods `one` on node-1 and `two` on node-2; each has a label `only` with its own name."""
+    """Create the pods `one` on node-1 and `two` on node-2. The label `only` of each has its name."""
     if not cluster.run["private"]:
         pytest.skip("on loopback there are no service addresses")
     cluster.kubectl("create", "namespace", NS)
@@ -60,7 +60,7 @@ def inside(world: Cluster, pod: str, *questions: Question) -> list[str]:
 
 
 def eventually(answers: set[str], *question: object) -> None:
-    """Ask from this machine until all of the expected answers, and no others, have come."""
+    """Send requests from this machine until all expected answers have come. After the first of them, no other may come."""
     kind, host, port = question
     assert isinstance(kind, str)
     assert isinstance(host, str)
@@ -103,7 +103,7 @@ def _own_addresses() -> list[str]:
         return [sock.getsockname()[0]]
 
 
-def test_a_port_that_another_program_has_is_reported_and_tried_again(world: Cluster) -> None:
+def test_a_port_that_another_program_uses_is_reported_and_retried(world: Cluster) -> None:
     (port,) = free_node_ports(1)
     with socket.create_server((HOST, port)):
         apply(world, NS, service("taken", {**HTTP, "nodePort": port}, selector=WEB, type="NodePort"))
@@ -136,7 +136,7 @@ def test_load_balancers_have_an_address_of_their_own(world: Cluster) -> None:
     eventually({"200 one", "200 two"}, "http", first, 8001)
     eventually({"200 two"}, "http", second, 8001)
     assert FINALIZER in get(world, NS, "lb")["metadata"]["finalizers"]
-    # Its node port works, too, at the nodes and on this machine.
+    # The node port of the Service works, too.
     port = get(world, NS, "lb")["spec"]["ports"][0]["nodePort"]
     assert inside(world, "one", ("http", NODE_1, port))[0].startswith("200 ")
     # After a change of the type, the address is released, and the Service still works.
@@ -214,7 +214,7 @@ def test_traffic_policies_local(world: Cluster) -> None:
         ("http", NODE_1, node_port),
         ("http", NODE_2, node_port),
     ]
-    # The node port of a pod's own node uses all endpoints; the ports of other nodes use only endpoints on those nodes.
+    # On the pod's own node, the node port leads to all endpoints; on other nodes, only to those on that node.
     assert inside(world, "one", *asked) == ["ECONNRESET", "ECONNRESET", "200 two", "200 two"]
     assert inside(world, "two", *asked) == ["200 two", "ECONNRESET", "ECONNRESET", "200 two"]
     script = (
@@ -235,7 +235,7 @@ def test_traffic_policies_local(world: Cluster) -> None:
     world.kubectl("delete", "service", "-n", NS, "local", "--timeout=20s")
 
 
-def test_pods_that_are_not_ready_are_published_where_that_is_asked_for(world: Cluster) -> None:
+def test_pods_that_are_not_ready_with_publish_not_ready_addresses(world: Cluster) -> None:
     never = {"exec": {"command": ["false"]}, "periodSeconds": 1}
     port = {"port": 80, "targetPort": "web"}
     apply(

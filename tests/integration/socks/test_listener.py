@@ -28,7 +28,7 @@ from tests.unit.socks.test_resolver import service
 
 
 class LocalRoute:
-    """Connects each target to a server on this machine. ports: the target's name -> port; 0 for a refusal."""
+    """Connects targets to servers on this machine. ports: name of the target -> port; 0 to refuse the connection."""
 
     def __init__(self) -> None:
         self.ports: dict[str, int] = {}
@@ -46,7 +46,7 @@ class LocalRoute:
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Read until the client's end of data, then send everything back."""
+    """Read until the client ends its data, then send everything back."""
     writer.write(await reader.read())
     with contextlib.suppress(ConnectionError):
         await writer.drain()
@@ -60,7 +60,7 @@ def described(head: RequestHead) -> Respond:
 
 
 class World:
-    """A proxy; the Services web (HTTP), echo and closed (which refuses); the Service other in the namespace shop."""
+    """A proxy, and the Services `web`, `other` (HTTP), `echo` and `closed` (which refuses) in the namespace `shop`."""
 
     def __init__(self, *, allow_outside: bool = False) -> None:
         self.route = LocalRoute()
@@ -116,7 +116,7 @@ def socks(host: str, port: int = 80) -> bytes:
     return b"\x05\x01\x00\x05\x01\x00\x03" + bytes([len(host)]) + host.encode() + port.to_bytes(2, "big")
 
 
-async def test_bytes_pass_both_ways_with_an_end_of_their_own(world: World) -> None:
+async def test_bytes_pass_both_ways_and_each_direction_ends_by_itself(world: World) -> None:
     sent = bytes(range(256)) * 20_000
     found = await world.ask(socks("echo.shop") + sent, end=True)
     assert found == b"\x05\x00" + b"\x05\x00\x00\x01\0\0\0\0\0\0" + sent
@@ -220,16 +220,14 @@ async def test_each_request_on_a_connection_goes_to_its_own_host(world: World) -
         ("http://localhost:3000", 200),
     ],
 )
-async def test_pages_of_other_sites_may_not_send_requests_in_their_users_name(
-    world: World, origin: str, status: int
-) -> None:
+async def test_requests_by_pages_of_other_sites_are_refused(world: World, origin: str, status: int) -> None:
     head = f"POST http://web.shop/ HTTP/1.1\r\nHost: web.shop\r\nOrigin: {origin}\r\nConnection: close\r\n"
     answer = await world.ask(f"{head}Content-Length: 0\r\n\r\n".encode())
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
 
 
 def tunneled(kind: str, host: str) -> tuple[bytes, bytes]:
-    """Return the bytes that ask for a tunnel to a host, and the proxy's answer."""
+    """Return the request for a tunnel to a host, and the proxy's answer. kind: "connect" or "socks"."""
     if kind == "connect":
         return f"CONNECT {host}:80 HTTP/1.1\r\n\r\n".encode(), b"HTTP/1.1 200 Connection established\r\n\r\n"
     return socks(host), b"\x05\x00" + b"\x05\x00\x00\x01" + bytes(6)
@@ -240,7 +238,7 @@ def tunneled(kind: str, host: str) -> tuple[bytes, bytes]:
     ("host", "fields", "status"),
     [
         ("web.shop", "Host: web.shop", 200),
-        ("web.shop", "Host: shop.example.com", 200),  # The host name that the application has outside of the cluster.
+        ("web.shop", "Host: shop.example.com", 200),  # This is the application's host name outside of the cluster.
         ("web.shop", "Host: web.shop\r\nOrigin: http://web.shop", 200),
         ("web.shop", "Host: web.shop\r\nOrigin: http://other.shop.svc", 200),
         ("web.shop", "Host: web.shop\r\nOrigin: http://localhost:3000", 200),
@@ -257,7 +255,7 @@ async def test_requests_in_a_tunnel_are_checked(world: World, kind: str, host: s
     opening, accepted = tunneled(kind, host)
     found = await world.ask(opening + f"GET /x HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n".encode())
     assert found.startswith(accepted + b"HTTP/1.1 %d " % status)
-    assert len(world.route.connected) == 1  # The connection that was made for the tunnel is used.
+    assert len(world.route.connected) == 1  # The request uses the connection that the tunnel has opened.
 
 
 async def test_each_request_in_a_tunnel_is_checked_and_all_go_to_its_target(world: World) -> None:
@@ -266,7 +264,7 @@ async def test_each_request_in_a_tunnel_is_checked_and_all_go_to_its_target(worl
     writer.write(opening)
     assert await reader.readexactly(len(accepted)) == accepted
     for fields, status in (("", 200), ("Origin: http://evil.example\r\n", 403), ("", 200)):
-        # In two chunks: the protocol is not known after the first one.
+        # The request comes in two chunks, and the first one does not show the protocol yet.
         writer.write(b"GE")
         await writer.drain()
         writer.write(f"T /a HTTP/1.1\r\nHost: other.shop\r\n{fields}\r\n".encode())
@@ -295,7 +293,7 @@ async def test_a_page_s_websocket_is_refused_and_others_pass(world: World) -> No
     server.close()
 
 
-async def test_a_server_that_speaks_first_is_heard_before_its_client_says_anything(world: World) -> None:
+async def test_a_server_may_send_data_before_its_client(world: World) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail\r\n")
         writer.write(b"got " + await reader.readline())
@@ -348,7 +346,7 @@ async def test_a_server_that_closes_at_once_ends_the_tunnel(world: World) -> Non
     server.close()
 
 
-async def test_clients_that_leave_without_a_word_leave_nothing_behind(world: World) -> None:
+async def test_clients_that_abort_leave_nothing_behind(world: World) -> None:
     reader, writer = await world.connect()
     writer.write(socks("echo.shop"))
     await reader.readexactly(12)

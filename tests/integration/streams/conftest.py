@@ -13,8 +13,7 @@ from tests.integration.streams.clients import NAMES, Kubectl, kubectl_of
 
 _NAMESPACE = "streams"
 
-# Reads each connection to its end of data, answers with what it has read, and closes: a test of half-closed
-# connections.
+# Reads each connection to the end of its data, then answers with the number of bytes, over the half-closed connection.
 _COUNT = """
 import socket, sys
 server = socket.create_server(("127.0.0.1", 9000), backlog=256)
@@ -26,9 +25,9 @@ while True:
     connection.sendall(b"%d bytes" % size)
     connection.close()
 """
-# Listens only on the pod's loopback, as many programs do.
+# A server that listens only on the pod's loopback, like many programs.
 _WEB = ["python3", "-m", "http.server", "--bind", "127.0.0.1", "8080"]
-# Listens only on `localhost` of IPv6, as development servers of Node do.
+# A server that listens only on IPv6 loopback, like development servers of Node.
 _WEB_IPV6 = ["python3", "-m", "http.server", "--bind", "::1", "8082"]
 _OPEN = ["python3", "-m", "http.server", "8081"]
 

@@ -20,7 +20,7 @@ POD = "/api/v1/namespaces/streams/pods/pod"
 
 
 def command_path(kind: str, *command: str, container: str = "main", **flags: bool) -> str:
-    """Return the path of an exec or attach; it asks for stdout and stderr unless these are switched off."""
+    """Return the path of an exec or attach. flags: stdin, tty ...; stdout and stderr are on unless set to False."""
     wanted = {"stdout": True, "stderr": True, **flags}
     pairs = [("container", container), *((name, "true") for name, value in wanted.items() if value)]
     return f"{POD}/{kind}?{urlencode([*pairs, *(('command', part) for part in command)])}"
@@ -36,7 +36,7 @@ class Refusal(Exception):
 
 
 class Upgraded:
-    """A connection after a 101, which is closed at the end of a block. head: the head of the 101."""
+    """An upgraded connection, which is closed at the end of a block. head: the head of the 101."""
 
     def __init__(
         self, cluster: Cluster, method: str, path: str, fields: Sequence[tuple[str, str]], token: str = "admin"
@@ -108,7 +108,7 @@ def websocket_fields(*protocols: str) -> list[tuple[str, str]]:
 
 
 class WebSocketClient(Upgraded):
-    """A WebSocket."""
+    """A client of a WebSocket."""
 
     def __init__(self, cluster: Cluster, path: str, *protocols: str, token: str = "admin") -> None:
         super().__init__(cluster, "GET", path, websocket_fields(*protocols), token)
@@ -133,7 +133,7 @@ class WebSocketClient(Upgraded):
             self.flush()
 
     def collect(self) -> dict[int, bytes]:
-        """Read to the end; return channel -> data, of binary messages."""
+        """Read binary messages until the server closes; return channel -> data."""
         found: dict[int, bytes] = {}
         for message in self.messages():
             found[message.data[0]] = found.get(message.data[0], b"") + message.data[1:]
@@ -141,7 +141,7 @@ class WebSocketClient(Upgraded):
 
 
 class SpdyClient(Upgraded):
-    """A SPDY session, directly or in a WebSocket."""
+    """A client of a SPDY session. tunnel: whether the session is inside a WebSocket."""
 
     def __init__(self, cluster: Cluster, path: str, *versions: str, tunnel: bool = False) -> None:
         fields = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")]

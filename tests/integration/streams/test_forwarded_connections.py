@@ -1,4 +1,4 @@
-"""The number of connections in a kubelet's port-forward over SPDY; servers on this machine take the place of pods."""
+"""Limits on connections in a kubelet's port-forward over SPDY; servers on this machine take the place of pods."""
 
 from __future__ import annotations
 

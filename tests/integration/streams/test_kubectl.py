@@ -75,7 +75,7 @@ def test_attach_reaches_the_first_process(kubectl: Kubectl) -> None:
     assert word in kubectl.must("logs", "pod", "-c", "shell")
 
 
-def test_attached_input_reaches_a_container_that_goes_on(kubectl: Kubectl) -> None:
+def test_attached_input_reaches_a_running_container(kubectl: Kubectl) -> None:
     word = uuid.uuid4().hex
     kubectl.must("attach", "-i", "pod", "-c", "reader", stdin=f"{word}\n".encode())
     wait_for(lambda: f"got {word}" in kubectl.must("logs", "pod", "-c", "reader"))
@@ -111,7 +111,7 @@ def test_debug_sees_the_processes_of_its_target(kubectl: Kubectl) -> None:
         assert terminal.wait() == 0
 
 
-def test_cp_of_a_directory_there_and_back(kubectl: Kubectl, tmp_path: Path) -> None:
+def test_cp_of_a_directory_to_a_pod_and_back(kubectl: Kubectl, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "below").mkdir(parents=True)
     for index in range(20):
@@ -160,7 +160,7 @@ def test_port_forward_to_a_pod_a_service_and_a_deployment(kubectl: Kubectl) -> N
             assert "Directory listing" in _get(local)
 
 
-def test_port_forward_reaches_what_listens_on_the_pods_loopback(kubectl: Kubectl) -> None:
+def test_port_forward_reaches_ports_on_the_pods_loopback(kubectl: Kubectl) -> None:
     for port in ("8080", "8082"):
         with _forwarded(kubectl, "pod/pod", port) as local:
             assert "Directory listing" in _get(local)

@@ -30,7 +30,7 @@ def pods(stream_cluster: Cluster) -> None:
     """Create the pods, which all tests of this file need."""
 
 
-def test_versions_4_and_5_tell_the_end_as_a_status(cluster: Cluster) -> None:
+def test_versions_4_and_5_end_with_a_status(cluster: Cluster) -> None:
     for protocol in ("v4.channel.k8s.io", "v5.channel.k8s.io"):
         with WebSocketClient(cluster, _ECHO, protocol) as client:
             assert f"sec-websocket-protocol: {protocol}".encode() in client.head.lower()
@@ -43,7 +43,7 @@ def test_versions_4_and_5_tell_the_end_as_a_status(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["", "channel.k8s.io"])
-def test_the_first_version_tells_failures_as_text(cluster: Cluster, protocol: str) -> None:
+def test_the_first_version_reports_failures_as_text(cluster: Cluster, protocol: str) -> None:
     with WebSocketClient(cluster, _ECHO, *filter(None, [protocol])) as client:
         found = client.collect()
         assert found[channels.STDOUT] == b"out\n"
@@ -93,14 +93,14 @@ def test_every_version_over_spdy(cluster: Cluster, version: str) -> None:
             assert told.endswith(b"command terminated with exit code 3")
 
 
-def test_streams_that_were_not_asked_for_end_the_connection(cluster: Cluster) -> None:
+def test_unexpected_streams_end_the_connection(cluster: Cluster) -> None:
     with SpdyClient(cluster, command_path("exec", "cat"), "v4.channel.k8s.io") as client:
         client.spdy.open_stream([(b"streamtype", b"stdin")])
         client.flush()
         assert not [event for event in client.events() if isinstance(event, StreamOpened)]
 
 
-def test_arguments_need_not_be_text(cluster: Cluster) -> None:
+def test_arguments_may_be_invalid_utf8(cluster: Cluster) -> None:
     path = command_path("exec", "printf", "%s") + "&command=%FF%C3%A9%00"
     with WebSocketClient(cluster, path.removesuffix("%00"), "v4.channel.k8s.io") as client:
         assert client.collect()[channels.STDOUT] == b"\xff\xc3\xa9"
@@ -121,7 +121,7 @@ def test_refusals_before_the_upgrade(cluster: Cluster) -> None:
     nothing = command_path("exec", "true", stdout=False, stderr=False)
     assert refused(cluster, nothing, v5) == (400, "you must specify at least 1 of stdin, stdout, stderr")
     status, message = refused(cluster, f"{POD}/exec?command=true&stdout=1", v5)
-    # Then follow the names of containers that other tests have added to the pod.
+    # The names of containers that other tests have added to the pod may follow.
     begins = "a container name must be specified for pod pod, choose one of: [main reader shell web open count"
     assert (status, message[: len(begins)]) == (400, begins)
     assert refused(cluster, command_path("exec", "true"), "nope")[0] == 403
@@ -154,7 +154,7 @@ def test_a_container_that_does_not_run_is_not_found(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def tokens(stream_cluster: Cluster) -> Iterator[dict[str, str]]:
-    """Return verb -> a token with the right to it for exec, attach and portforward of pods and for nodes/proxy."""
+    """Return verb -> a token that has this verb for exec, attach and portforward of pods, and for nodes/proxy."""
     found = {}
     for verbs in ("get", "create", "create,get"):
         name = f"may-{verbs.replace(',', '-')}"
@@ -180,7 +180,7 @@ def test_a_websocket_needs_create_and_get(cluster: Cluster, tokens: dict[str, st
         assert exit_code(one.collect()) == 0
 
 
-def test_nodes_proxy_is_no_way_round(cluster: Cluster, tokens: dict[str, str]) -> None:
+def test_nodes_proxy_does_not_bypass_these_rights(cluster: Cluster, tokens: dict[str, str]) -> None:
     node = cluster.kubectl("-n", "streams", "get", "pod", "pod", "-o", "jsonpath={.spec.nodeName}")
     proxy = f"/api/v1/nodes/{node}/proxy"
     exec_path = f"{proxy}/exec/streams/pod/main?command=true&output=1"
@@ -222,8 +222,8 @@ def test_streams_of_a_port_forward(cluster: Cluster, tunnel: bool) -> None:
         assert refused_data != data
 
 
-def test_one_connection_holds_up_no_other(cluster: Cluster) -> None:
-    """With flow control, neither a stream that is not read nor a pod that does not read delays others."""
+def test_one_connection_does_not_delay_another(cluster: Cluster) -> None:
+    """With flow control, a stream whose client or pod does not read does not delay other streams."""
     with SpdyClient(cluster, f"{POD}/portforward", portforwardstreams.SPDY_PROTOCOL) as client:
         # This web server reads only the head of a request.
         choked, _ = client.forward(8081, 1)
@@ -255,8 +255,8 @@ def test_hundreds_of_connections_in_one_session(cluster: Cluster) -> None:
         assert found == wanted
 
 
-def test_one_stream_for_a_connection_past_the_kubelet(cluster: Cluster) -> None:
-    """Hatchway's own protocol with one stream for a connection, which is used if the client lists it first."""
+def test_a_connection_in_one_stream_that_bypasses_the_kubelet(cluster: Cluster) -> None:
+    """If the client offers Hatchway's own protocol first, each forwarded connection uses one stream."""
     versions = (portforwardstreams.SINGLE_STREAM_PROTOCOL, portforwardstreams.SPDY_PROTOCOL)
     chosen = portforwardstreams.SINGLE_STREAM_PROTOCOL.encode()
     with SpdyClient(cluster, f"{POD}/portforward", tunnel=True) as client:
@@ -291,7 +291,7 @@ def test_one_stream_needs_the_same_rights(cluster: Cluster, tokens: dict[str, st
     assert caught.value.status == 403
 
 
-def test_streams_that_make_no_sense_are_reset_alone(cluster: Cluster) -> None:
+def test_invalid_streams_are_reset_and_others_continue(cluster: Cluster) -> None:
     with SpdyClient(cluster, f"{POD}/portforward", portforwardstreams.SPDY_PROTOCOL) as client:
         bad = client.spdy.open_stream([(b"streamtype", b"data"), (b"port", b"99999"), (b"requestid", b"1")])
         client.flush()
@@ -303,7 +303,7 @@ def test_streams_that_make_no_sense_are_reset_alone(cluster: Cluster) -> None:
 
 
 def test_ports_of_a_websocket_without_spdy(cluster: Cluster) -> None:
-    """The older protocol without SPDY, which kr8s uses."""
+    """kr8s uses the older protocol, which has the ports in the URL and no SPDY."""
     with WebSocketClient(
         cluster, f"{POD}/portforward?ports=8080,9", "v5.channel.k8s.io", "v4.channel.k8s.io"
     ) as client:
@@ -334,7 +334,7 @@ def test_a_client_that_does_not_read_stops_the_process_and_nothing_else(cluster:
             return before != "" and before == written()
 
         wait_for(settled)
-        # The limit is what the buffers of kernels, TLS and three programs on the way hold.
+        # The buffers of the kernel, of TLS and of three programs on the way can hold less than 60 MB.
         assert int(written()) < 60
 
 
@@ -350,14 +350,14 @@ def test_a_process_that_does_not_read_stops_its_client_and_nothing_else(cluster:
         assert exit_code(client.collect()) == 0
 
 
-def test_a_background_process_does_not_keep_exec(cluster: Cluster) -> None:
+def test_a_background_process_does_not_delay_the_end_of_exec(cluster: Cluster) -> None:
     script = "sleep 1000 & echo started"
     with WebSocketClient(cluster, command_path("exec", "sh", "-c", script), "v4.channel.k8s.io") as client:
         found = client.collect()
     assert (found[channels.STDOUT], exit_code(found)) == (b"started\n", 0)
 
 
-def test_sizes_that_are_none_are_passed_over(cluster: Cluster) -> None:
+def test_invalid_terminal_sizes_are_ignored(cluster: Cluster) -> None:
     path = command_path("exec", "sh", "-c", "read x; stty size", tty=True, stdin=True)
     with WebSocketClient(cluster, path, "v5.channel.k8s.io") as client:
         for size in (b'{"Width":70000,"Height":-1}', b"[" * 5000, b"", b'{"Width":65535,"Height":65535}', b"null"):
@@ -394,7 +394,7 @@ def test_an_exec_in_a_container_that_is_killed_ends(cluster: Cluster) -> None:
 # Watches
 
 
-def test_a_watch_over_a_websocket_is_one_event_a_message(cluster: Cluster) -> None:
+def test_a_watch_over_a_websocket_has_one_event_per_message(cluster: Cluster) -> None:
     path = "/api/v1/namespaces/streams/configmaps?watch=1&fieldSelector=metadata.name%3Dwatched"
     with WebSocketClient(cluster, path, "v1.example") as client:
         cluster.kubectl("-n", "streams", "create", "configmap", "watched")
@@ -414,8 +414,8 @@ def test_a_watch_over_a_websocket_is_one_event_a_message(cluster: Cluster) -> No
         assert client.closed is not None and client.closed.code == 1000
 
 
-def test_the_kubelet_wants_create_for_commands(cluster: Cluster, tokens: dict[str, str]) -> None:
-    """A pod may send requests to a kubelet with its own token, without the API server."""
+def test_the_kubelet_requires_create_for_commands(cluster: Cluster, tokens: dict[str, str]) -> None:
+    """A pod can send requests directly to a kubelet, with its own token."""
     pod = json.loads(cluster.kubectl("-n", "streams", "get", "pod", "pod", "-o", "json"))
     url = f"https://{pod['status']['hostIP']}:10250/exec/streams/pod/main?command=true&output=1"
     script = (

@@ -1,4 +1,4 @@
-"""The stream helpers of Python clients. Clients that are no development dependency are tested only if installed."""
+"""The stream helpers of Python clients. Clients that are not development dependencies are tested only if installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]
 
 @pytest.fixture(autouse=True)
 def kubeconfig(stream_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the variable by which all clients find the cluster."""
+    """Set $KUBECONFIG, by which all clients find the cluster."""
     monkeypatch.setenv("KUBECONFIG", str(stream_cluster.kubeconfig))
 
 
@@ -24,7 +24,7 @@ def core(kubeconfig: None) -> Any:
     """Return the official client."""
     from kubernetes import client, config
 
-    # The module reads the variable at its import, which may have happened before, so the file is given here.
+    # The file is named here because the module reads $KUBECONFIG when it is imported, which may have been earlier.
     config.load_kube_config(config_file=os.environ["KUBECONFIG"])
     return client.CoreV1Api()
 

@@ -1,7 +1,7 @@
 """Logs and watches over WebSockets, read with the asyncio client of the library websockets.
 
-Its synchronous client reads and writes a TLS connection in two threads, which the `ssl` module of Python 3.11 does not
-lock: a request that is sent while session tickets (TLS 1.3) arrive can be lost.
+The synchronous client of that library reads and writes a TLS connection in two threads. The `ssl` module of Python 3.11
+does not lock the connection, so a request that is sent while session tickets (TLS 1.3) arrive can be lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ echo last
 
 @pytest.fixture(scope="module")
 def talking(stream_cluster: Cluster) -> Iterator[Cluster]:
-    """Return the cluster with a pod that logs `first`, and `last` after the file /tmp/go exists."""
+    """Yield the cluster with the pod `talker`. It logs `first` and 5,000 x, and `last` once the file /tmp/go exists."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

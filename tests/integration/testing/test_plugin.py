@@ -18,7 +18,7 @@ _ROOT = Path(__file__).parents[3]
 
 
 class Project:
-    """A user's project. temporary: the directory of its clusters' files."""
+    """A user's project, in a directory of its own. temporary: the directory of its clusters' files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -176,7 +176,7 @@ def test_nothing_is_set(cluster):
 
 
 def test_in_a_cluster_of_a_context(project: Project, cluster: Cluster) -> None:
-    """The methods of `cluster`, with a cluster that runs already; afterwards it is unchanged."""
+    """The methods of `cluster` with a cluster that already runs, which the tests leave as it was."""
     project.save("test_methods.py", _METHODS)
     project.save("test_fresh.py", "def test_fresh(fresh_cluster): pass")
     context = cluster.kubectl("config", "current-context").strip()
@@ -190,8 +190,8 @@ def test_in_a_cluster_of_a_context(project: Project, cluster: Cluster) -> None:
     assert [path for path in project.temporary.rglob("kubeconfig*") if path.is_file()] == []
 
 
-def test_what_a_failed_test_tells_with_xdist(project: Project) -> None:
-    """Each of two workers has a cluster; the state of failed tests is kept only where an option asks for it."""
+def test_the_report_of_a_failed_test_with_xdist(project: Project) -> None:
+    """Each of two workers has its own cluster. With --hatchway-keep, the cluster of a failed test is kept."""
     project.save(
         "test_failing.py",
         """
@@ -290,7 +290,7 @@ def test_errors_of_the_plugin_are_one_line(project: Project, options: list[str],
     config = project.path / "config"
     config.write_text("apiVersion: v1\nkind: Config\ncontexts: []\nclusters: []\nusers: []\n")
     if not options:
-        # No cluster can start here.
+        # In this project, every start of a cluster fails.
         project.save(
             "conftest.py",
             "from hatchway.cluster import lifecycle\nfrom hatchway.errors import HatchwayError\n"
@@ -303,7 +303,7 @@ def test_errors_of_the_plugin_are_one_line(project: Project, options: list[str],
     assert not project.left()
 
 
-def test_the_page_s_examples_work(project: Project) -> None:
+def test_the_examples_of_the_documentation_work(project: Project) -> None:
     """The examples of docs/testing.md: an operator with kopf, an application, and Python clients."""
     saved = [step for step in steps_of((_ROOT / "docs/testing.md").read_text()) if step.path]
     assert [step.path for step in saved] == [
