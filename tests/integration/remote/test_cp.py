@@ -157,10 +157,8 @@ def test_a_second_run_continues_an_incomplete_copy(
         os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
     assert hatchway("cp", *both(tmp_path, down)).returncode == 0
     os.truncate(copy / "broken", 5 << 20)
-    (copy / "other").write_bytes(
-        b"another beginning" * 300_000
-        # The beginning differs, like that of an earlier version.
-    )
+    # The beginning differs, like that of an earlier version.
+    (copy / "other").write_bytes(b"another beginning" * 300_000)
     (copy / "changed").write_text("as it was by")
     (copy / "dir/sub/a file").unlink()
     (copy / "later/b\\s").unlink()

@@ -115,10 +115,9 @@ async def _until(collector: Collector, condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not condition():
             collector.changed.clear()
+            # The end of one direction does not set `changed`, so the condition is checked again.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(
-                    collector.changed.wait(), 0.2
-                )  # The end of one direction does not set `changed`, so the condition is checked again.
+                await asyncio.wait_for(collector.changed.wait(), 0.2)
 
 
 async def test_a_service_with_half_close_both_ways(world: World) -> None:
