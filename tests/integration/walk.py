@@ -55,7 +55,7 @@ class Step:
 
 
 def steps_of(text: str) -> list[Step]:
-    """Return the steps of a document in order. Continued lines are joined, and comments kept, which the shell ignores."""
+    """Return the steps of a document in order. Continued lines are joined; comments are kept for the shell."""
     found: list[Step] = []
     for block in _BLOCK.finditer(text):
         language, body = block.groups()

@@ -136,7 +136,7 @@ class Reach:
         for source in sources or list(self.ips):
             answers = self.order(source, "ask", *((way[0], self.ips[target], way[1]) for target, way in targets))
             for (target, way), answer in zip(targets, answers, strict=True):
-                # The kernel limits the rate of errors for forbidden datagrams, so some datagrams get no error and time out.
+                # The kernel limits the rate of errors for forbidden datagrams, so some get no error and time out.
                 refusals = ("ECONNREFUSED", "EHOSTUNREACH", *(("timed out",) if way[0] == "udp" else ()))
                 assert answer in (target, *refusals), (source, target, way, answer)
                 if answer == target:

@@ -60,7 +60,7 @@ def inside(world: Cluster, pod: str, *questions: Question) -> list[str]:
 
 
 def eventually(answers: set[str], *question: object) -> None:
-    """Send requests from this machine until all expected answers have come. After the first of them, no other may come."""
+    """Send requests from this machine until all expected answers have come. After the first, no others may come."""
     kind, host, port = question
     assert isinstance(kind, str)
     assert isinstance(host, str)

@@ -103,7 +103,7 @@ class Terminal:
         return self.text
 
     def repeat(self, text: str, wanted: str) -> None:
-        """Type `text` repeatedly until the output contains `wanted`: a change of the terminal's size may arrive late."""
+        """Type `text` repeatedly until the output contains `wanted`. A change of the terminal's size may be late."""
         wait_for(lambda: (self.type(text), self.until(wanted, 1)))
 
     def wait(self) -> int:
