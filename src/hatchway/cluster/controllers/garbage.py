@@ -114,7 +114,7 @@ class GarbageCollector(Controller):
         self._unblock(owner, item)
 
     def _unblock(self, owner: str, item: ObjectIdentity) -> None:
-        """Queue an owner that waits for its dependents, because none may be left now."""
+        """Queue an owner that waits for its dependents: perhaps no dependent is left."""
         if _discard(self._blocking, owner, item) and owner in self._by_uid:
             self.queue.add(self._by_uid[owner])
 

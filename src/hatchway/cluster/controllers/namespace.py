@@ -14,7 +14,7 @@ from hatchway.kube.objects import Key
 
 RESOURCE = "namespaces"
 FINALIZER = "kubernetes"
-# Seconds until the next check while objects are left. Not every deletion is watched: those of Events are not.
+# Seconds until the next check while objects are left. Deletions of Events, for example, are not watched.
 _LOOK_AGAIN = 0.5
 # The most objects that are deleted at the same time.
 _AT_ONCE = 100

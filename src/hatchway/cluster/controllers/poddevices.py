@@ -46,7 +46,7 @@ class ClaimsChanged(ApiError):
 
 @dataclass(slots=True)
 class DevicesOfPod:
-    """The claims of a pod before it has a node, as they are at one moment.
+    """The state, at one moment, of the claims of a pod that has no node yet.
 
     problem: why the pod can run on no node; "" when it may run.
     is_early: True when a claim from a template does not exist yet. The pod's status changes when the claim is created.
@@ -137,7 +137,7 @@ class PodDevices:
     def _claim_changed(self, kind: str, claim: Object, before: Object | None) -> None:
         self._changed(self._pods.index(by_device_claim).get(key_of(claim)))
         if before is not None and (kind == "DELETED" or _devices_of(before) != _devices_of(claim)):
-            # Other claims may get the former devices of this claim.
+            # The devices that this claim had before are free now, so other claims may get them.
             self._devices_changed(kind, claim, before)
 
     def _devices_changed(self, _kind: str, _obj: Object, _before: Object | None) -> None:

@@ -59,7 +59,7 @@ class LocalPathProvisioner(Controller):
 
     name = "rancher.io/local-path"
     workers = 2
-    # Seconds. Deleting a volume with very many files takes long.
+    # In seconds. Deleting a volume with very many files takes long.
     deadline = 3600.0
 
     def __init__(self, context: ControllerContext) -> None:

@@ -187,9 +187,9 @@ class Scheduler(Controller):
         now = asyncio.get_running_loop().time()
         self._waiting.add(key, decision.plugins, now, cost)
         if changes != self._changes:
-            # The cluster changed during the decision. The decision does not include these changes, and they did not
-            # queue the pod, because it was not yet waiting. Only this pod is queued: if each such decision also queued
-            # other pods, the decisions would repeat each other forever.
+            # The cluster changed during the decision. The decision does not include these changes. The changes did not
+            # queue the pod, because it was not yet in `_waiting`. Only this pod is queued: if each such decision also
+            # queued other pods, the decisions would repeat each other forever.
             self.queue.add_after(key, self._waiting.left(key, now))
         await self._refuse(info, decision)
         await self.devices.free_unavailable(devices, pod)
@@ -200,7 +200,7 @@ class Scheduler(Controller):
     ) -> tuple[Decision | None, float]:
         """Return (the decision about a pod, or None if it took long and is out of date; its cost).
 
-        The cost is in seconds of processor time, so that a pod does not wait longer because the machine is busy.
+        The cost is in seconds of processor time, not of real time, so a busy machine does not make a pod wait longer.
         """
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
@@ -224,7 +224,8 @@ class Scheduler(Controller):
             decision = choose_node(cluster=cluster)
             return decision, thread_time() - began
 
-        # Expressions that select devices may take long.
+        # A pod with unallocated devices is always decided on a thread: the expressions that select devices may take
+        # long.
         if work_of(info, self._cluster) <= _MUCH_WORK and not devices.unallocated:
             return decide(self._cluster)
         async with self._long_decision:

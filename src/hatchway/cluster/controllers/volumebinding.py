@@ -277,7 +277,7 @@ class VolumeBindingController(Controller):
                 volume = await self._write_volume_phase(volume, "Released")
             await self._reclaim(volume)
         elif not claim["spec"].get("volumeName"):
-            # The claim is processed next; it is bound to the volume that is reserved for it.
+            # The worker processes the claim next, and binds it to this volume, which is reserved for the claim.
             self.queue.add((_CLAIM, *key_of(claim)))
         elif claim["spec"]["volumeName"] == volume["metadata"]["name"]:
             await self._write_volume_phase(volume, "Bound")
@@ -290,7 +290,7 @@ class VolumeBindingController(Controller):
             await self._unbind(volume)
 
     async def _claim_of(self, reference: Object) -> Object | None:
-        """Return the claim that a reference means, if it still exists with the same uid.
+        """Return the claim with the reference's name and uid; None when it no longer exists.
 
         If the cache does not have it, the API server is asked, because a volume must not be released by mistake.
         """
