@@ -91,13 +91,13 @@ class Resource:
 
     @property
     def weight(self) -> int:
-        """Return the least size (bytes of JSON) to assume for an object; above 0 for types whose checks take long."""
+        """Return the size (bytes of JSON) that a small object counts as: above 0 for types whose checks take long."""
         if self.strategy.is_costly:
             return HEAVY
         return self.own_schema.weight if self.own_schema is not None else 0
 
     def weight_of(self, size: int) -> int:
-        """Return the size (bytes of JSON) to assume for an object. For a large size, `work.run_sized` uses a thread.
+        """Return the size (bytes of JSON) that an object counts as. For a large size, `work.run_sized` uses a thread.
 
         size: the object's bytes of JSON, 0 for a small object.
         """

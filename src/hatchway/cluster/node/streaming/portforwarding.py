@@ -175,7 +175,8 @@ class PortForwardServer:
         self._pairs = StreamPairs()
         self._link: ClientLink | None = None
         self._connections: dict[int, PodConnection] = {}
-        # Connections whose reading is paused because the client's connection is full. They are resumed in this order.
+        # The pods' connections that are not read at present, because the client reads too slowly. They are resumed in
+        # this order.
         self._waiting: deque[PodConnection] = deque()
         self._resuming = False
         self._untaken = 0
