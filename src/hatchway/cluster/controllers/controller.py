@@ -236,7 +236,7 @@ class Controller:
 async def supervise(
     name: str, run: Callable[[], Awaitable[None]], problems: MutableMapping[str, str] | None = None
 ) -> None:
-    """Run a function that should never end. When it ends, log that and start it again with back-off; until cancelled.
+    """Run a function that should never end, until cancelled. When it ends, log that, and start it again with back-off.
 
     problems: while the function does not run, `problems[name]` is the reason.
     """

@@ -89,7 +89,7 @@ class NamespaceController(Controller):
         return remaining, problems
 
     async def _delete_all(self, resource: str, objects: list[Object]) -> list[ApiError]:
-        """Delete several objects at the same time, so that a deletion does not wait until another one is stored.
+        """Delete several objects at the same time, so that a deletion does not wait until another deletion is stored.
 
         Returns the errors.
         """

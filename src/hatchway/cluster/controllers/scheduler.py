@@ -36,8 +36,8 @@ NAME = "default-scheduler"
 _AGAIN = 300.0
 # A decision with more comparisons than this is made on another thread. A comparison takes about 4 µs.
 _MUCH_WORK = 5_000
-# If a long decision is out of date when it ends, it is repeated after `_SOON` seconds, or after `_REST` times its cost
-# if that is longer.
+# If a long decision is out of date when it ends, it is repeated after the longer of two times: `_SOON` seconds, or
+# `_REST` times its cost.
 _SOON = 0.1
 _REST = 4
 _WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
@@ -94,7 +94,7 @@ class Scheduler(Controller):
             self._cluster.remove_node(node["metadata"]["name"])
         else:
             self._cluster.set_node(node)
-        # Most changes are heartbeats.
+        # Most changes of nodes are heartbeats, which cannot make room for a pod.
         if kind == "DELETED" or before is None or _schedulable_facts(node) != _schedulable_facts(before):
             self._retry(_NOTHING, others=True)
 
@@ -176,7 +176,7 @@ class Scheduler(Controller):
             return None
         decision, cost = await self._decide(info, volumes, devices)
         if decision is None or self.pods.get(key) is not pod:
-            # The cluster has changed during a long decision, so the pod must be decided again.
+            # The cluster or the pod has changed during a long decision, so the decision must be made again.
             return max(_SOON, cost * _REST) if self.pods.get(key) is not None else None
         if decision.node and volumes.unbound:
             # The pod is bound after its claims. Changes of the claims queue the pod again.

@@ -121,7 +121,7 @@ class VolumeBindingController(Controller):
         name = class_of(claim)
         storage_class = self.classes.get(("", name)) if name else None
         delayed = waits_for_consumer(storage_class) and not annotations_of(claim).get(SELECTED_NODE)
-        # A reserved volume may be of any class.
+        # A volume that is reserved for the claim may be of any class.
         reserved = self.volumes.index(by_claim_reference).get(key_of(claim))
         volume = find_match(claim, [*reserved, *self.volumes.index(by_free_class).get(name)], delayed=delayed)
         if volume is not None:

@@ -16,7 +16,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["DeviceProblem", "SelectDevice", "allocate_claims"]
 
-# Returns True when a CEL expression selects a device: expression, driver, device. Raises ValueError when it fails.
+# Returns True when a CEL expression selects a device. Arguments: expression, driver, device. Raises ValueError.
 SelectDevice = Callable[[str, str, Object], bool]
 
 # The most devices of one claim, and the most choices that are tried for a pod on a node.

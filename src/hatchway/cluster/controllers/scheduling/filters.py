@@ -113,8 +113,8 @@ def node_refusal(info: PodInfo, state: NodeState) -> NodeRefusal | None:
         return NodeRefusal("NodeUnschedulable", ("node(s) were unschedulable",), False)
     if untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute")) is not None:
         return NodeRefusal("TaintToleration", (_TAINTED,), False)
-    # Kubernetes checks only the taint, which the node lifecycle controller adds slightly after spec.unschedulable is
-    # set.
+    # Kubernetes checks only the taint, which the node lifecycle controller adds slightly after the node becomes not
+    # ready.
     if not is_ready(node) and not tolerated(_NOT_READY_TAINT, tolerations):
         return NodeRefusal("TaintToleration", (_TAINTED,), False)
     if not node_selected(spec, node):
