@@ -24,7 +24,7 @@ PodGroup = tuple[str, frozenset[tuple[str, str]], bool]
 # Returns a namespace's labels.
 NamespaceLabels = Callable[[str], Mapping[str, str]]
 
-# The amounts (milli-cpu, bytes) that a container without requests counts as (`GetNonzeroRequests` of kube-scheduler's
+# The amounts (milli-cpu, bytes) that a pod without requests counts as (`GetNonzeroRequests` of kube-scheduler's
 # `util/pod_resources.go`).
 _USUAL = {"cpu": 100, "memory": 200 * 1024 * 1024}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
