@@ -144,7 +144,10 @@ class Scheduler(Controller):
             self._retry(NODE_FILTERS, others=True)
 
     def _retry(self, plugins: frozenset[str], *, others: bool = False) -> None:
-        """Queue the pods that these filters have refused. others: True to queue the pods that other filters refused."""
+        """Queue the pods that these filters have refused.
+
+        others: True to queue, instead, the pods that any other filter has refused.
+        """
         self._changes += 1
         if len(self._waiting):
             now = asyncio.get_running_loop().time()

@@ -15,8 +15,7 @@ __all__ = ["AffinityCounts", "affinity_scores"]
 AFFINITY = "node(s) didn't match pod affinity rules"
 ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"
 EXISTING_ANTI_AFFINITY = "node(s) didn't satisfy existing pods anti-affinity rules"
-# If a required affinity term of another pod selects the new pod, it has this weight in scores
-# (`HardPodAffinityWeight`).
+# The weight, in scores, of another pod's required affinity term that selects the new pod (`HardPodAffinityWeight`).
 _HARD_WEIGHT = 1
 
 # A topology key and its value on a node.
