@@ -1,7 +1,7 @@
 """Serves port-forward over SPDY: each connection to a port of a pod is a pair of streams in the client's session.
 
 It behaves like the kubelet (`pkg/cri/streaming/portforward/httpstream.go`), with two differences: connections can be
-half-closed in both directions, and the stream of a connection that was reset is reset without an error text. (kubectl
+half-closed in both directions; and when a connection was reset, its stream is reset without an error text. (kubectl
 ends the whole session after an error text.)
 """
 

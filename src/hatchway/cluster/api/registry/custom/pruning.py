@@ -1,7 +1,7 @@
 """Makes an object fit its custom type: sets defaults and removes unknown fields.
 
 As in apiextensions-apiserver's `pkg/apiserver/schema/defaulting` and `pruning`. The functions change the object in
-place. They never read or change apiVersion, kind and metadata of an object.
+place. `prune` does not change apiVersion, kind and metadata of an object.
 """
 
 from __future__ import annotations
