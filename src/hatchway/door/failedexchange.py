@@ -12,7 +12,7 @@ from hatchway.route.contract import TargetUnreached
 
 
 async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: ProxyError) -> Respond | Forward:
-    """Record the failure. Return an attempt with the other scheme if that may help, else a page with the reason."""
+    """Record the failure. Return an attempt with the other scheme if this may help, else an answer with the reason."""
     knowledge, diagnosis = context.knowledge, context.diagnosis
     target = replace(knowledge.current_target, scheme=attempt.scheme)
     html = attempt.sender.navigates

@@ -227,7 +227,7 @@ class HostChoice:
         return self.value != sent
 
     def record_accepted(self, sent: SentHost) -> bool:
-        """Record that a request with `sent` was accepted. Return True when this is new."""
+        """Record that a request with `sent` was accepted. Return True if no earlier request has shown this."""
         if self._configured or self._state is HostState.ACCEPTED or self.value != sent:
             return False
         self._state = HostState.ACCEPTED
@@ -238,7 +238,7 @@ class HostChoice:
         """Send this Host from now on, because the application has redirected a browser to it.
 
         Returns:
-            True when it is a candidate other than the present one.
+            True when `host` is a candidate, and not the present one.
         """
         hosts = [one.host for one in self._candidates]
         if self._configured or host not in hosts or host == self.value.host:

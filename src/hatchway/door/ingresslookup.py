@@ -53,7 +53,7 @@ class IngressLookup:
         return host.url(self._address.port, self._address.domain, self._address.scheme)
 
     async def find(self, name: str) -> IngressHost | None:
-        """Return the entry for a host name; None when no Ingress with a known controller has it.
+        """Return the entry for a host name; None when no Ingress with a known controller has this host.
 
         Raises:
             HatchwayError: the request to the API server has failed.

@@ -177,7 +177,7 @@ class TargetKnowledge:
             self._change()
 
     def record_accepted(self, sent: SentHost, head: RequestHead) -> None:
-        """Record that a request (of a page, an upgrade or a write) with the Host `sent` was accepted."""
+        """Record that a request (for a page, an upgrade or a write) with the Host `sent` was accepted."""
         choice = self._own_choice_for(head)
         if choice.record_accepted(sent) and choice is self.host_choice:
             self._on_change(self.target)

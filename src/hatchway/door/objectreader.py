@@ -75,7 +75,7 @@ class ObjectReader:
         return prefix + _path(target) + "/log"
 
     async def problem(self, error: HatchwayError, target: Target) -> DoorProblem:
-        """Return the problem of a call that failed."""
+        """Turn the error of a failed call into a problem for a page."""
         found = from_error(error if isinstance(error, ApiError) else ApiError(400, "BadRequest", str(error)))
         if isinstance(error, ApiError):
             if error.code == 404:

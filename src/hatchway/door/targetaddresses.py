@@ -103,7 +103,7 @@ class TargetAddresses:
         self._service_start = b""
         if target.kind == "services":
             own += [f"{target.name}.{target.namespace}", f"{target.name}.{target.namespace}.svc"]
-            # Names of pods may precede this text, and any cluster domain may follow it.
+            # In a host name, a pod's name may precede this text, and any cluster domain may follow this text.
             self._service_start = f"{target.name}.{target.namespace}.svc.".encode()
         self._service = frozenset(map(_host, (*own, *service)))
         self._pods = frozenset(map(_host, pods))

@@ -43,7 +43,7 @@ class TargetAttempt:
     host_value: the resulting value of Host.
     without_forwarded: True when X-Forwarded-* fields are left out although `sent_host.forwarded` is True.
     renewed: True when the credentials were renewed for this attempt.
-    failed_attempt: the attempt with the other scheme before this one; None without one.
+    failed_attempt: the attempt with the other scheme before this one; None if there was none.
     authorization: the client's Authorization.
     """
 

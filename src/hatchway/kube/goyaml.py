@@ -273,7 +273,7 @@ def plain(text: str) -> str | int | float | bool | None:
         sign, *groups = match.groups()
         number = next(int(group or "0", base) for group, base in zip(groups, _BASES, strict=True) if group is not None)
         number = -number if sign == "-" else number
-        # As in Go: without a sign up to 64 bits are allowed, with a sign 63; a larger number becomes a float.
+        # As in Go: 64 bits are allowed without a sign, and 63 bits with a sign; a larger number becomes a float.
         if -(1 << 63) <= number < (1 << (63 if sign else 64)):
             return number
     if _FLOAT.fullmatch(digits) and math.isfinite(found := float(digits)):
@@ -365,7 +365,7 @@ def put_mapping(node: MappingNode, key: str, meant: Any) -> MappingNode:
 
     If `node` itself has no such mapping, one is added: a copy of the mapping that `<<` merges, or an empty mapping.
 
-    meant: the result of `value(node)`.
+    meant: the value of `node`, merges included (`value(node)`).
     """
     found = get(node, key)
     if not isinstance(found, MappingNode):

@@ -82,7 +82,7 @@ class Acceptor:
                     tls = await self._choose_tls(connection) if first == _TLS_HANDSHAKE else None
                     await transports.accept(lambda: make(tls is not None), connection, context.limits, tls)
                     return
-        except (OSError, EOFError) as error:  # caused by this client, so it is not logged as a warning
+        except (OSError, EOFError) as error:  # the client has caused the error, so this is no warning
             logger.debug("a connection failed before its first request: %s", error)
         except BaseException:
             connection.close()

@@ -2,9 +2,9 @@
 
     ClientConnection  →  Dispatcher  →  an exchange  →  UpstreamConnection
 
-A call to the right uses the class itself; exchanges are called as `Exchange`. A call to the left uses an interface:
-`ConnectionControl` for ClientConnection, `ExchangeClient` for Dispatcher, `Consumer` for an exchange. Because of these
-interfaces, no two files import each other.
+Each part calls the part on its right directly, but knows exchanges only as `Exchange`. It calls the part on its left
+through an interface: ClientConnection as `ConnectionControl`, Dispatcher as `ExchangeClient`, an exchange as
+`Consumer`. Because of these interfaces, no two files import each other.
 """
 
 from __future__ import annotations

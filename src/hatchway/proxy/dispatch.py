@@ -88,12 +88,12 @@ class Dispatcher:
         self.head: RequestHead | None = None
         self.body_begun = False
         self._bytes_in = 0
-        # `_cached` is the cached decision about the current request, or a new one that will be cached after the
-        # response. `_kept` is True if it came from the cache.
+        # `_cached` is the decision about the current request that came from the cache (`_kept` is True), or that will
+        # be cached after the response (`_kept` is False).
         self._cached: CachedHead | None = None
         self._kept = False
-        # The exchange object of the last forwarded request; `_spare` is the same object while another request may use
-        # it.
+        # The exchange object of the last forwarded request. While another request may use this object, `_spare` is the
+        # same object; otherwise `_spare` is None.
         self._forwarder: ForwardExchange | None = None
         self._spare: ForwardExchange | None = None
         self._routing: asyncio.Task[None] | None = None

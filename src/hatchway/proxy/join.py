@@ -120,8 +120,8 @@ def join(
 
     Args:
         near: the protocol of one transport.
-        far: the protocol of the other transport, or that transport itself. A transport that is passed itself must not
-            have read yet. If it has ended, it must still call `connection_lost` of a protocol that is set later.
+        far: the protocol of the other transport, or the other transport itself. Such a transport must not have begun
+            to read. If it has already ended, it must still call `connection_lost` of the protocol that `join` sets.
         ended: called once both are closed, with the error of the transport that failed, or None.
 
     Returns:

@@ -34,7 +34,7 @@ _REASONS = {
 
 
 def status_body(status: int, message: str) -> Respond:
-    """Return a Kubernetes `Status` as the response for an error that the engine has found. Default in `serve`."""
+    """Return a Kubernetes `Status` for an error that the engine has found. The default `error_body` of `serve`."""
     body = json.dumps(ApiError(status, _REASONS.get(status, ""), message).status()).encode()
     return Respond(status, [(b"Content-Type", b"application/json")], body)
 

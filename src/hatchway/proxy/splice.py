@@ -100,7 +100,7 @@ def switch(context: Context, client: ExchangeClient, upstream: asyncio.Transport
         client: the exchange's client.
         upstream: the transport on which the upstream has sent its 101.
         fields: the end-to-end field lines of that 101, and `Upgrade`.
-        rest: the bytes that came after its head.
+        rest: the bytes that came after the head of that 101.
     """
     early = client.hand_over(b"Connection: Upgrade\r\n" + fields, rest)
     if early:

@@ -41,7 +41,7 @@ def service_address(service: Object, port: str, slices: Iterable[Object], protoc
         protocol: TCP or UDP.
 
     Raises:
-        NoAddress: the Service has none.
+        NoAddress: the Service has no such address.
     """
     spec = service.get("spec") or {}
     declared = ports(service)
@@ -107,7 +107,7 @@ def pod_address(pod: Object, port: str, protocol: str = "TCP") -> DialAddress:
 
 
 def node_address(node: Object, port: str) -> DialAddress:
-    """Return the address to dial for a node: the internal one. port: a number; "" for the kubelet's.
+    """Return the address to dial for a node: the internal one. port: a number; "" for the kubelet's port.
 
     Raises:
         NoAddress: the node has no address, or the port is not a number.

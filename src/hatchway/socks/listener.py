@@ -24,7 +24,7 @@ from hatchway.wire.socks import Reply
 
 log = logging.getLogger(__name__)
 
-# The most clients at the same time; a further one is closed at once.
+# The most clients at the same time; the connections of further clients are closed at once.
 MOST_CLIENTS: Final = 2048
 # How long a client may take to send its request (seconds).
 _OPENING_SECONDS: Final = 20.0
@@ -71,7 +71,7 @@ class ProxyListener:
 
         Args:
             route: carries bytes to services and pods.
-            resolver: finds them.
+            resolver: finds the services and pods by their names.
             report: called for each connection that could not be opened.
             domain: the cluster's DNS domain, for the PAC file.
             allow_outside: True to connect to hosts outside the cluster, from this machine.

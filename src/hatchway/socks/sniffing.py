@@ -73,7 +73,7 @@ async def sniff(near: EarlyReceiver, far: asyncio.Transport) -> SniffedTunnel:
     far.set_write_buffer_limits(high=_BUFFER)
     near.transport.set_write_buffer_limits(high=_BUFFER)
     far.resume_reading()
-    # Set `eof` before calling `data_received`, because that may set the result, which contains `eof`.
+    # Set `eof` before calling `data_received`, because that call may set the result, which contains `eof`.
     pair.client.eof = near.eof
     if near.early:
         pair.client.data_received(near.early)

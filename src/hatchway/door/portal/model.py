@@ -212,7 +212,7 @@ def pod_item(pod: Object, door: DoorInfo) -> Item:
 
 
 def bare_item(service: Object, door: DoorInfo) -> Item:
-    """Return the item of a service without facts about its pods: only names and links."""
+    """Return an item with only the names and links of a service, without facts about its pods."""
     item = _head("services", service)
     item["ports"] = [_port_item(link, door, "") for link in links("services", service)]
     item["summary"] = (service.get("spec") or {}).get("type") or "ClusterIP"

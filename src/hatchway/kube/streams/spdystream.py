@@ -210,7 +210,7 @@ class SpdyStream(asyncio.Transport):
         self._lose(None)
 
     def hold(self, count: int) -> None:
-        """Count `count` received bytes that the protocol buffers as unread; a negative `count` subtracts them."""
+        """Count `count` bytes, which the protocol has received and buffers, as unread; subtract a negative `count`."""
         self._owner.count_unread(count)
 
     def may_write(self) -> bool:
