@@ -24,7 +24,7 @@ async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: P
         problem = await diagnosis.of_unreached(cause, target)
         return diagnosis.answer(problem, attempt.head, html=html)
     if attempt.failed_attempt is not None:
-        # The error of the first attempt is more informative than that of the second.
+        # The error of the first attempt is more informative than the error of the second attempt.
         knowledge.scheme.record_failure()
         return attempt.failed_attempt.answer
     both = knowledge.scheme.both_failed

@@ -5,8 +5,8 @@ The outer name is the host name in the browser's address bar. Some applications 
 Verdaccio). Others refuse unexpected X-Forwarded-* fields, or interpret them in an unusual way. So the outer name with
 these fields is tried first. When a candidate is refused, the next one is tried. The accepted candidate is remembered.
 
-Some applications check only the Origin of WebSockets (Bokeh) or only that of forms (Django, SvelteKit). So there are
-separate choices for pages, for upgrades, and for requests that change something (writes).
+Some applications check only the Origin of WebSockets (Bokeh), or only the Origin of forms (Django, SvelteKit). So there
+are separate choices for pages, for upgrades, and for requests that change something (writes).
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class HostChoice:
         return True
 
     def prefer(self, host: bytes) -> bool:
-        """Send this Host from now on, because the application has redirected a browser to it.
+        """Send the Host `host` from now on, because the application has redirected a browser to this host.
 
         Returns:
             True when `host` is a candidate, and not the present one.

@@ -208,7 +208,7 @@ class TargetKnowledge:
         return True
 
     def prefer_host(self, host: bytes) -> bool:
-        """Send this Host from now on, because the application redirects to it. Return True if the Host has changed."""
+        """Send `host` as Host from now on, because the application redirects to it. Return True if this is a change."""
         if not self.host_choice.prefer(host):
             return False
         self._upgrade_choice = None

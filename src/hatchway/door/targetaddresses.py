@@ -62,7 +62,8 @@ class PortSpellings:
     def spelling(self, number: str, *, of_service: bool) -> str | None:
         """Return the spelling of the port with this number; None when there is no such port.
 
-        of_service: True when the address names the service; its numbers then take precedence over those of the pods.
+        of_service: True when the address names the service. The service's port numbers then take precedence over port
+            numbers of its pods.
         """
         first, second = (self.service, self.pods) if of_service else (self.pods, self.service)
         return next((ports[number] for ports in (first, second, self.nodes) if number in ports), None)

@@ -82,7 +82,7 @@ class _PythonLoader(Reader, _TabScanner, Parser):
         Parser.__init__(self)
 
 
-# libyaml's parser, if PyYAML was built with it: Go's parser is a translation of libyaml.
+# If PyYAML was built with libyaml, use libyaml's parser, because Go's parser is a translation of libyaml.
 _Loader: Any = getattr(yaml, "CSafeLoader", _PythonLoader)
 
 
@@ -209,7 +209,7 @@ class _Values:
         return made
 
     def _fill(self, into: dict[str, Any], node: MappingNode) -> None:
-        """Add a mapping's entries in the order of the text. A later value of a key, also a merged one, wins."""
+        """Add a mapping's entries in the order of the text. The last value of a key wins, even a merged one (`<<`)."""
         for key, content in node.value:
             if isinstance(key, ScalarNode) and key.value == _MERGE and key.tag in (_PLAIN, f"{_TAG}merge"):
                 sources = reversed(content.value) if isinstance(content, SequenceNode) else [content]
@@ -365,7 +365,7 @@ def put_mapping(node: MappingNode, key: str, meant: Any) -> MappingNode:
 
     If `node` itself has no such mapping, one is added: a copy of the mapping that `<<` merges, or an empty mapping.
 
-    meant: the value of `node`, merges included (`value(node)`).
+    meant: the value of `node`, merges included (the result of `value(node)`).
     """
     found = get(node, key)
     if not isinstance(found, MappingNode):

@@ -28,7 +28,7 @@ class Acceptor:
     """Makes a bound socket listen, and serves the clients that it accepts, until `close`.
 
     ssl: the TLS context, or a function that chooses it; None for plain HTTP.
-    sniff: with `ssl`, serve plain HTTP, too. The first byte of a connection shows which of the two the client uses.
+    sniff: with `ssl`, serve plain HTTP, too. The first byte of a connection shows whether the client uses TLS.
     """
 
     def __init__(

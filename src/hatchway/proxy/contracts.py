@@ -148,7 +148,7 @@ class ExchangeClient(Protocol):
         """Reserve memory for a response's head until the exchange ends. Return False when the budget is used up."""
 
     def release_heads(self) -> None:
-        """Give back the memory that was reserved for heads, when none of them is in memory any more."""
+        """Give back the memory that was reserved for heads. Call this when none of the heads is in memory any more."""
 
     def send_whole(self, status: int, head: bytes, body: bytes) -> None:
         """Send a complete response, and end a forwarded exchange. The `Exchange` object may then be used again.

@@ -338,7 +338,7 @@ class Dispatcher:
         return self._reader.share.add(head)
 
     def release_heads(self) -> None:
-        """Give back the memory that was reserved for heads, when none of them is in memory any more."""
+        """Give back the memory that was reserved for heads. Call this when none of the heads is in memory any more."""
         self._reader.share.release()
 
     def complete(self, trailers: Headers | None = None) -> None:
@@ -370,7 +370,7 @@ class Dispatcher:
         self._spare = self._forwarder
         self.exchange = None
         if self.head is None and self._kept and status < 400:
-            # The writer is bypassed, because nothing reads its state for this response later. So it stays `fresh`.
+            # The writer is bypassed and stays `fresh`, because nothing reads its state for this response later.
             self._context.write(self.transport, head + body)
             return
         writer.write_whole(status, head, body)

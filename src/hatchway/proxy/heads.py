@@ -42,7 +42,7 @@ _PLAIN_PATH: Final = 16 * 1024
 _PIECES: Final = 8 * 1024
 _VERSIONS: Final = {(b"1", b"1"): "1.1", (b"1", b"0"): "1.0"}
 
-# Members of `Connection` that are not names of fields. Requests with only these need no further checks.
+# Members of `Connection` that are not names of fields. A `Connection` with only such members needs no further checks.
 _USUAL_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
 # Fields that identify the client and its origin. Without one of them, a request could have more rights.
 _SECURITY_FIELDS: Final = frozenset({b"authorization", b"cookie", b"origin", b"host"})

@@ -1,6 +1,6 @@
 """The contract between the engine and its routing functions.
 
-The engine (`proxy/server.py`) parses the head of a request once, and calls the listener's routing function with it. The
+The engine (`proxy/server.py`) parses the head of a request once, and passes it to the listener's routing function. The
 function returns a decision: `Respond` (a response), `App` (an ASGI application), `Forward` (an upstream) or
 `AcceptUpgrade` (a protocol for the connection). The API server's proxy verb, the kubelet's API and the door are routing
 functions of this engine.

@@ -17,7 +17,7 @@ from hatchway.route.podport import PodPort
 # The most streams of a session without flow control for single streams; the most streams of a session with such flow
 # control; the most sessions with one pod.
 _STREAMS, _CONTROLLED_STREAMS, _SESSIONS = 64, 1024, 64
-# A session that has carried this many streams gets no new ones, because the numbers of streams are limited.
+# A session that has carried this many streams gets no new streams, because the numbers of streams are limited.
 _LIFETIME = 100_000
 # A session without streams is closed after this many seconds.
 _IDLE_SECONDS = 60.0
@@ -129,8 +129,8 @@ class PooledSession:
     async def is_alive(self) -> bool:
         """Return True if data has arrived a short while ago; if not, send a ping and wait for the answer.
 
-        A session that does not answer in time gets no new streams until it answers. It is closed only after a longer
-        silence, because its streams end with it.
+        A session that does not answer in time gets no new streams until it answers. The session is closed only after
+        a longer silence, because this also ends its streams.
         """
         if time.monotonic() - self.heard_at < _TRUSTED_SECONDS:
             return True

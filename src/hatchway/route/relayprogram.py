@@ -181,7 +181,7 @@ class End(asyncio.BufferedProtocol):
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the other side: with a reset when this one ended with an error."""
+        """Close the other side, with a reset if this side has ended with an error."""
         other, self.other = self.other, None
         if other is not None:
             if exc is not None:

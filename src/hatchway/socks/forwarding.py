@@ -144,7 +144,7 @@ class RequestForwarding:
     async def _is_origin_allowed(self, head: RequestHead, hosts: set[str]) -> bool:
         """Return True for a request without `Origin`, or from a page of these hosts, of the cluster or of this machine.
 
-        In a browser that uses this proxy, every page can send requests into the cluster. Those from pages of the
+        In a browser that uses this proxy, every page can send requests into the cluster. Requests from pages of the
         Internet are refused (Fetch standard, `Origin` header).
         """
         origin = head.header(b"origin")

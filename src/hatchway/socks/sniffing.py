@@ -103,7 +103,7 @@ class _Pair:
         self.known.set_result(SniffedTunnel(near, far, http, self.server.answered))
 
     def lost(self, other: asyncio.Transport, error: Exception | None) -> None:
-        """Close the other side: at once when this one ended with an error, else after the buffered bytes were sent."""
+        """Close the other side: at once if this side ended with an error, else when the buffered bytes were sent."""
         if error is not None:
             reset(other)
         else:

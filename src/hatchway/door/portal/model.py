@@ -106,8 +106,8 @@ class ClusterView(Protocol):
 class TargetFacts:
     """The facts that the door has learned about a target from its answers.
 
-    host_header: the Host that is sent to it, and why; "" before the first attempt.
-    route: the name of the route to it.
+    host_header: the Host that is sent to the target, and why; "" before the first attempt.
+    route: the name of the route to the target.
     unmet_need: what the application needs and the route cannot carry; "" for nothing.
     """
 

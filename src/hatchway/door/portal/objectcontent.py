@@ -40,7 +40,7 @@ class ObjectSource(Protocol):
         """Return a target's object.
 
         Raises:
-            HatchwayError: it cannot be read.
+            HatchwayError: the object cannot be read.
         """
         ...
 
@@ -48,7 +48,7 @@ class ObjectSource(Protocol):
         """Return the events of an object, in any order.
 
         Raises:
-            HatchwayError: they cannot be read.
+            HatchwayError: the events cannot be read.
         """
         ...
 
