@@ -45,7 +45,7 @@ class IngressLookup:
         return time.monotonic() - self._read_at < _FRESH and self._generation == self._connection.generation
 
     def known(self, name: str) -> IngressHost | None:
-        """Return the entry for a host name from the last list: an exact host, else a wildcard for its first label."""
+        """Return the entry for a host name in the last list: the exact host, else `*.` and the rest of the name."""
         return self._hosts.get(name) or self._hosts.get("*." + name.partition(".")[2])
 
     def url_of(self, host: IngressHost) -> str:

@@ -109,7 +109,7 @@ class Dispatcher:
         del self._connection
 
     def begin(self, request: Request, known: CachedHead | None) -> None:
-        """Start the exchange of a request. known: the cached decision about its head; None without one."""
+        """Start the exchange of a request. known: the cached decision about its head; None if there is none."""
         self.request = request
         self.head = None
         if self.body_begun:
@@ -213,9 +213,9 @@ class Dispatcher:
         return head
 
     def _take_cached(self, head: RequestHead) -> CachedHead | None:
-        """Return what the routing function has set as `head.cached`, and remove it from the head.
+        """Return the value that the routing function has assigned to `head.cached`, and remove it from the head.
 
-        The decision may refer to the head. Without the removal, only the garbage collector could free such a cycle.
+        The value may refer to the head. Without the removal, only the garbage collector could free such a cycle.
         """
         found, head.cached = head.cached, None
         request = self.request
@@ -280,8 +280,8 @@ class Dispatcher:
         """Cache the decision for the next request with this head, or remove it after a status of 400 or above."""
         share = self._reader.share
         if share.taken:
-            # A head of this exchange was large. While the client reads slowly, the response stays in the write buffer.
-            # Then the reserved memory is released later, in `ClientConnection.resume_writing`.
+            # A head of this exchange was large. If the client reads slowly, the response stays in the write buffer, and
+            # the reserved memory is released later, in `ClientConnection.resume_writing`.
             self._context.flush()
             if not self._connection.is_full():
                 share.release()

@@ -11,7 +11,7 @@ from typing import cast
 
 
 class JoinEnd(asyncio.Protocol):
-    """The protocol of one of two joined transports: writes what it receives to the other one.
+    """The protocol of one of two joined transports: writes the received bytes to the other transport.
 
     Backpressure: while one transport's write buffer is full, reading from the other transport is paused.
 

@@ -10,7 +10,7 @@ from hatchway.proxy.contracts import ExchangeClient
 
 
 class _End(asyncio.Protocol):
-    """The protocol of one of the two transports: writes what it receives to the other one.
+    """The protocol of one of the two transports: writes the received bytes to the other transport.
 
     When one transport ends, both are closed. After a reset by the client, the upstream's transport is closed at once.
     After an end of the upstream, the client still gets the bytes that were written before.

@@ -73,7 +73,7 @@ def _endpoint(port: Port, slices: Iterable[Object]) -> DialAddress:
 
 
 def _checked(host: str, port: int) -> DialAddress:
-    """Return an address that a Service's author has chosen, unless it could mean the node or pod that dials it.
+    """Return an address that a Service's author has chosen, unless it may lead to the node or pod that dials it.
 
     Programs that listen on a node's loopback address trust all local clients, and the author of a Service may have no
     right to use the node.

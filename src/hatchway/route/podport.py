@@ -114,7 +114,7 @@ def pod_port(pod: Object, port: str) -> ReadyPods:
 
 
 def workload_pods(workload: Object, port: str, pods: Iterable[Object]) -> ReadyPods:
-    """Return the ready pods of a Deployment, a StatefulSet, a Job and the like.
+    """Return the ready pods of a workload (a Deployment, a StatefulSet, a Job ...).
 
     The selector finds the pods, as for `kubectl port-forward`, so during a rollout both old and new pods count.
 

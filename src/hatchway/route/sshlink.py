@@ -209,7 +209,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         return True
 
     def write_eof(self) -> None:
-        """End this direction, after what was written."""
+        """End this direction, after the bytes that were written."""
         if self._channel is not None and not self._closing:
             self._channel.write_eof()
 
@@ -248,7 +248,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         return self._closing
 
     def close(self) -> None:
-        """End the stream after what was written has been sent."""
+        """End the stream after the written bytes were sent."""
         if not self._closing:
             self._closing = True
             if self._channel is not None:

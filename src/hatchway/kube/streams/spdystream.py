@@ -191,7 +191,7 @@ class SpdyStream(asyncio.Transport):
         self._end_if_over()
 
     def close(self) -> None:
-        """Send what was written, then close. When more bytes arrive, the stream is reset."""
+        """Send the bytes that were written, then close. When more bytes arrive, the stream is reset."""
         if self._closing:
             return
         self._closing = True
