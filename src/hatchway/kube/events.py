@@ -26,8 +26,8 @@ V = TypeVar("V")
 # The most events that wait to be sent, and the most entries of each table.
 _QUEUE = 1000
 _REMEMBERED = 4096
-# The `_SIMILAR`th different message with the same reason, and all later ones, are combined into one event. This ends
-# after `_SIMILAR_SECONDS` without a message.
+# The `_SIMILAR`th different message with the same reason, and all later messages, are combined into one event, until
+# no such message has come for `_SIMILAR_SECONDS`.
 _SIMILAR = 10
 _SIMILAR_SECONDS = 600.0
 # `_BURST` events about one object may be reported at once; after that, one every `_REFILL_SECONDS`.
@@ -220,7 +220,7 @@ class EventRecorder:
 
 
 def _name_for(name: str) -> str:
-    """Return the name of a new Event: the object's name and the time, or a UUID when no Event may be named so.
+    """Return the name of a new Event: the object's name and the time, or a UUID when that name would not be valid.
 
     This is client-go's `GenerateEventName` (`tools/record/util/util.go`). Names of objects may be too long for this, or
     contain characters that are not allowed in names of Events (`system:node`).

@@ -1,4 +1,4 @@
-"""Joins two transports: the bytes of each are written to the other one. Each direction may end (FIN) separately."""
+"""Joins two transports: bytes from each are written to the other. Each direction may end (FIN) separately."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def join(
 ) -> tuple[JoinEnd, JoinEnd]:
     """Join two transports: write the bytes that have arrived already, and read both.
 
-    If one of them is closed already, the other one is reset.
+    If one of the transports is closed already, the other transport is reset.
 
     Args:
         near: the protocol of one transport.

@@ -130,7 +130,7 @@ class Relay:
 
 
 class End(asyncio.BufferedProtocol):
-    """One of two joined connections: writes received bytes to the other one. Each direction may end separately."""
+    """One of two joined connections: writes received bytes to the other side. Each direction may end separately."""
 
     transport: asyncio.Transport
 

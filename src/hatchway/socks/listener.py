@@ -281,7 +281,7 @@ class _WaitingClient(asyncio.Protocol):
         return self.release(first)
 
     def release(self, first: bytes) -> EarlyReceiver:
-        """Return the client's side, to be joined with the other one. first: the first bytes for the other side."""
+        """Return the client's side, to be joined with the other side. first: the first bytes for the other side."""
         near = self._late
         near.transport, near.early = self.transport, first + near.early
         return near
@@ -289,7 +289,7 @@ class _WaitingClient(asyncio.Protocol):
     def join(
         self, near: EarlyReceiver, far: asyncio.Transport | EarlyReceiver, ended: Callable[[], None] = lambda: None
     ) -> None:
-        """Join the client's side with the other one. ended: called when both are closed."""
+        """Join the client's side with the other side. ended: called when both sides are closed."""
         if near.transport.is_closing():
             (far.transport if isinstance(far, EarlyReceiver) else far).abort()
             self._listener.clients.discard(self)

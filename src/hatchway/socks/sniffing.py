@@ -61,7 +61,7 @@ class SniffedTunnel:
 async def sniff(near: EarlyReceiver, far: asyncio.Transport) -> SniffedTunnel:
     """Wait until the client's bytes show its protocol, and pass the server's bytes on to the client meanwhile.
 
-    When one side closes its connection, the other one is closed, too, and the call raises CancelledError.
+    When one side closes its connection, the other side is closed, too, and the call raises CancelledError.
 
     Args:
         near: the client's side, with its first bytes; reading is paused.
