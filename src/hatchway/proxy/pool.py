@@ -65,7 +65,7 @@ class Pool:
         """Close the connections that have been idle for too long. now: by the coarse clock."""
         self._now = now
         for key, idle in list(self._idle.items()):
-            # Connections are taken from the end and put back there, so the oldest ones are at the beginning.
+            # Connections are taken from the end and put back at the end, so the oldest connections come first.
             while idle and idle[0].idle_until <= now:
                 self._count -= 1
                 idle.pop(0).transport.close()
