@@ -141,7 +141,7 @@ def _open(parent: int, name: str, make: Make | None) -> int | _SymbolicLink:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(name, flags, 0o644, dir_fd=parent))
     except FileExistsError:
-        # Another process was faster; what it has made is examined like everything else.
+        # Another process has made the name meanwhile. `_look` opens it like every other name.
         pass
     except OSError as error:
         if error.errno == errno.EROFS:

@@ -105,7 +105,7 @@ class ApiError(HatchwayError):
 class NoCredentials(ApiError):
     """No request was sent to the API server, because its client got no credentials for it.
 
-    A credential plugin has failed, for example. The status is 401, which stops everything that would try again.
+    A credential plugin has failed, for example. The status is 401, so that callers do not retry the request.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:

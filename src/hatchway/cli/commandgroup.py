@@ -13,7 +13,7 @@ from hatchway.cli import interrupts, usage
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command only when it is used, because importing all takes longer than most commands."""
+    """A group that imports a command only when it is used, because importing all of them takes long."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Set the command's context in usage errors for which click's parser has not set it."""
+        """Run the command. A usage error that has no context gets the command's context."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "-o",
     metavar="FILE",
     show_default="standard output",
-    help="The file to write. It is replaced at the end.",
+    help="The file to write. An existing file is replaced when the archive is complete.",
 )
 @options.state_dir
 def save(images: tuple[str, ...], output: str | None, state_dir: str | None) -> None:

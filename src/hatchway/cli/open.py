@@ -97,7 +97,8 @@ def _wait(target: Target, cluster: ChosenCluster, port: int, domain: str, rest: 
     """Wait until the target answers through the door.
 
     Raises:
-        HatchwayError: it does not answer in time; or, at once, no door is open, or no door can reach the target.
+        HatchwayError: it does not answer in time. Raised at once if no door is open, or if no door can reach the
+            target.
     """
     deadline = time.monotonic() + timeout
     told = False
@@ -119,7 +120,7 @@ def _wait(target: Target, cluster: ChosenCluster, port: int, domain: str, rest: 
 
 
 def _reason(target: Target, cluster: ChosenCluster) -> str:
-    """Return why the target is not ready, from its objects; "" when these do not show it.
+    """Return why the target is not ready, from its objects; "" when they do not show the reason.
 
     The API server's own words are only "no endpoints available". Raises HatchwayError if the door will never reach it.
     """

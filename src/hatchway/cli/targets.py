@@ -60,8 +60,8 @@ def find_target(target: Target, cluster: ChosenCluster, *, port: bool) -> FoundT
     """Look a target up. If the cluster gives no answer, print a note and return the target unchanged.
 
     Args:
-        port: True to fill in the port and the scheme that the door would choose. Without a port in the URL, an API
-            server uses only a port that has no name.
+        port: True to fill in the port and the scheme that the door would choose. URLs at the API server need this:
+            without a port they mean the service's port without a name.
 
     Raises:
         Missing: the target, or its port, does not exist.
@@ -130,7 +130,10 @@ def read_state(target: Target, cluster: ChosenCluster) -> CatalogEntry | None:
 
 
 def _choice(found: list[PortLink]) -> tuple[PortLink, ...]:
-    """Return the ports that may speak HTTP, if several do. The first is the chosen one: its target names no port."""
+    """Return the ports that may speak HTTP; nothing if there is only one. The first is the port that is chosen.
+
+    The chosen port is the one whose target has no port: such a target leads to it.
+    """
     able = [link for link in found if link.http is not False]
     return tuple(sorted(able, key=lambda link: bool(link.target.port))) if len(able) > 1 else ()
 

@@ -54,7 +54,7 @@ class Text(click.types.StringParamType):
     """Any text; an empty value on the command line is refused unless it has a meaning.
 
     An empty value is nearly always a shell variable that is not set. As a path it would be the current directory, and
-    as a name or a credential it would choose something else than the caller named.
+    as a name or a credential it would select something that the caller did not name.
 
     empty: True where an empty value has a meaning of its own, such as a filter that matches everything.
     """

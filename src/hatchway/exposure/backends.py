@@ -169,7 +169,7 @@ class ClusterFacts:
         Args:
             pods: the pods behind the port; without pods, no NetworkPolicy counts.
             audience: the addresses from which connections arrive.
-            port: the port's number outside. target: the pods' port, by number or name.
+            port: the number of the port to which clients connect. target: the pods' port, by number or name.
             protocol: "TCP", "UDP" or "SCTP".
             replaces_clients: True when pods may see a node's address instead of the client's.
         """

@@ -173,13 +173,13 @@ def _is(controller: str, kind: str) -> bool:
 
 
 def _knows(controller: str, kind: str) -> bool:
-    """Return True when a controller is of a kind, and so knows its annotations, or when the controller is not known."""
+    """Return True when a controller may evaluate a kind's annotations: it is of this kind, or it is not known."""
     return not controller or _is(controller, kind)
 
 
 def _is_internal(annotations: Mapping[str, str], called: str, *, is_alb: bool) -> bool:
     if is_alb:
-        # AWS' controller makes internal load balancers unless the annotation says otherwise.
+        # AWS' controller makes an internal load balancer when the annotation is missing.
         return annotations.get("alb.ingress.kubernetes.io/scheme", "internal") == "internal"
     return called == "gce-internal" or annotations.get("appgw.ingress.kubernetes.io/use-private-ip") == "true"
 

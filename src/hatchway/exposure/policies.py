@@ -53,7 +53,8 @@ class PolicyIndex:
     def __init__(self, policies: Iterable[Object], namespaces: Mapping[str, Mapping[str, str]]) -> None:
         """Make the index. namespaces: the labels of the known namespaces."""
         self._namespaces = namespaces
-        # Policies by (namespace, key, value) of one label in their selectors; the other policies by their namespace.
+        # Policies by (namespace, key, value) of one label in their selectors; policies without such a label by
+        # namespace.
         self._by_label: dict[tuple[str, str, str], list[Object]] = defaultdict(list)
         self._others: dict[str, list[Object]] = defaultdict(list)
         self._spaces: set[str] = set()

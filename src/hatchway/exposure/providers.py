@@ -119,7 +119,7 @@ def is_funnel(obj: Object) -> bool:
 def host_audience(hosts: Iterable[str], *, internal: bool, funnel: bool = False) -> AddressSet:
     """Return the clients that can reach load balancers' addresses and host names.
 
-    internal: True when they are marked as internal; this decides for host names that do not show it themselves.
+    internal: True when they are marked as internal. It is used only for host names that do not show this themselves.
     funnel: True when Tailscale publishes the names to the Internet.
     """
     found: AddressSet = NOWHERE

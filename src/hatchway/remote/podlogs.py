@@ -23,7 +23,7 @@ _SILENCE: Final = 4 * 3600.0
 # The most logs that are followed at the same time. Each needs a connection.
 MOST: Final = 100
 _FIRST_RETRY, _LAST_RETRY = 0.1, 2.0
-# The failed attempts before a message is printed. A node that restarts is usually back by then.
+# The number of failed attempts before a message is printed. A node that restarts is usually back by then.
 _QUIET_ATTEMPTS: Final = 5
 
 
