@@ -1,8 +1,7 @@
 """A running cluster with many objects: real processes, real HTTP clients.
 
 The benchmark starts a new cluster and makes ConfigMaps and Services in one namespace, over several connections at once.
-It
-prints:
+It prints:
 
 - the rate at which the last thousand objects are made, beside the rate of the first thousand;
 - whether the first, the last and a new Service can be reached from a pod by address and by DNS name;

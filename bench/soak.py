@@ -110,7 +110,7 @@ async def _answer(reader: asyncio.StreamReader) -> int:
 
 
 def _kinds(route: Route) -> list[tuple[int, bytes, int]]:
-    """Return (how often it is sent, its bytes, its expected status) of each request. Upgrades end their connection."""
+    """Return the kinds of requests: (times sent, its bytes, its expected status). Upgrades end a connection."""
     small, big = b"hello", b"y" * 100_000
     length = b"Content-Length: %d\r\n\r\n"
     post = b"Content-Type: application/octet-stream\r\n"
@@ -368,8 +368,8 @@ async def soak(found: Cluster, kubeconfig: Path, args: argparse.Namespace) -> bo
             _print_states(when, processes)
 
         note("at first")
-        # The warm-up has as many of everything at the same time as the measured part, so that its memory is in use
-        # already.
+        # The warm-up has as many connections at the same time as the measured part, so that the memory for them is
+        # already in use.
         await mixed(routes, max(2000, args.requests // 10), {})
         note("warm-up: requests")
         await resets(routes, min(args.resets, 200))

@@ -1,6 +1,6 @@
 """Starts and ends a cluster that belongs to a test process.
 
-It is an attached cluster, like that of `hatchway up` in the foreground. When the process that has started it ends for
+The cluster is attached to the process, like the cluster of `hatchway up` in the foreground: when the process ends for
 any reason, the cluster ends and deletes its own files.
 """
 
