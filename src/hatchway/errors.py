@@ -240,5 +240,5 @@ def out_of_time() -> ApiError:
 
 
 def service_unavailable(message: str) -> ApiError:
-    """Return 503: the server, or what it needs for its answer, cannot be reached now."""
+    """Return 503: the server, or another server that it needs, cannot be reached now."""
     return ApiError(503, "ServiceUnavailable", message)

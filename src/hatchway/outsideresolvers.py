@@ -16,7 +16,7 @@ from pathlib import Path
 
 _UDP_SECONDS, _TCP_SECONDS = 1.5, 3.0
 _PROBE_AGAIN_SECONDS = 5.0
-# Seconds that a query waits for a probe when no resolver has answered its last one.
+# Seconds that a query waits for a probe when no resolver has answered its last probe.
 _PROBE_WAIT_SECONDS = 0.3
 _AT_ONCE = 200
 # A query for the root's name servers, which every resolver knows.

@@ -85,7 +85,7 @@ def measure_tree(directory: int) -> int:
                 if len(levels) < _MEASURE_DEPTH:
                     levels.append(_Level(os.open(entry.name, _DIRECTORY, dir_fd=levels[-1].descriptor)))
             except (FileNotFoundError, NotADirectoryError, PermissionError):
-                # It has been removed or replaced since its name was read, or its directory is closed to everyone.
+                # The file has been removed or replaced since its name was read, or a directory has no permissions.
                 continue
     finally:
         for level in levels:
@@ -153,7 +153,7 @@ class _Remover:
             try:
                 os.rename(name, f".removed-{self._moved}", src_dir_fd=parent, dst_dir_fd=self._top)
             except OSError as error:
-                # This name is used by another file.
+                # Another file has this name.
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise
                 continue

@@ -1,7 +1,7 @@
 """Starts, lists and stops forwards in the background.
 
-Each background process keeps a file, its record, locked while it runs. So a lock shows that the process still runs. Its
-process ID does not show that: another process may have the same ID later.
+Each background process has a file, its record, which it locks while it runs. The lock shows that the process still
+runs. Its process ID would not show that, because another process may have the same ID later.
 """
 
 from __future__ import annotations

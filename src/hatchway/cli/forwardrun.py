@@ -77,7 +77,7 @@ class ForwardOptions:
 
 
 def run(chosen: ForwardOptions, cluster: ChosenCluster) -> None:
-    """Forward until SIGINT or SIGTERM. Raises HatchwayError when it cannot begin."""
+    """Forward until SIGINT or SIGTERM. Raises HatchwayError when the forwards cannot begin."""
     _raise_descriptors()
     if not chosen.unix_socket and chosen.address not in ("127.0.0.1", "::1"):
         warn(f"everyone who can reach {chosen.address} can reach what is forwarded")

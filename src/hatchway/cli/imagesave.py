@@ -59,7 +59,7 @@ def save(images: tuple[str, ...], output: str | None, state_dir: str | None) -> 
     try:
         with os.fdopen(descriptor, "wb") as file:
             write_archive(store, list(wanted.values()), file)
-        # Use the umask's mode; mkstemp makes private files.
+        # mkstemp gives the file mode 0600. Give it the mode of an ordinary new file.
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)

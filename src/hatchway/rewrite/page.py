@@ -162,7 +162,7 @@ class PageRewriter(HtmlRewriter):
             group = match.lastindex
             value = b"" if group is None or group == 1 else match[group]
             if attribute in given:
-                continue  # only the first one counts
+                continue  # of attributes with the same name only the first counts
             given[attribute] = value
             if attribute == b"integrity" and name in _WITH_INTEGRITY:
                 integrity = (match.start(), match.end())
