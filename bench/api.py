@@ -61,7 +61,7 @@ def fill(found: Cluster) -> None:
 
 
 class Measured:
-    """One contender: the load that each kind of request makes on its API server."""
+    """One contender: measures the load that each kind of request makes on its API server."""
 
     def __init__(self, found: Cluster, directory: Path, label: str, *, connections: int, seconds: float) -> None:
         self._found, self._directory, self._label = found, directory, label

@@ -239,7 +239,7 @@ def audience_of_all(addresses: Iterable[str]) -> AddressSet:
 
 
 def shield_of(verdicts: Sequence[PortVerdict]) -> Literal["none", "partial", "full"]:
-    """Return whether NetworkPolicies shield several ports: "full" or "none" only if this is true of all ports."""
+    """Return how NetworkPolicies shield several ports: "full" or "none" if this is true of all, else "partial"."""
     shields = {verdict.shield for verdict in verdicts}
     return next(iter(shields)) if len(shields) == 1 else "partial" if shields else "none"
 

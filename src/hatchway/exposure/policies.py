@@ -27,7 +27,7 @@ _PodTest = Callable[[ObservedPod], bool]
 class Admission:
     """Who may connect to a port of a pod.
 
-    sources: addresses outside the cluster. pods: tests; a pod for which one of them is true may connect.
+    sources: addresses outside the cluster. pods: functions; a pod may connect if one of them returns True for it.
     policies: the names of the policies that select the pod; () when no policy does, so that all may connect.
     """
 
@@ -110,7 +110,7 @@ class PolicyIndex:
         return Admission(sources, tuple(tests), tuple(sorted(key(policy)[1] for policy in selecting)))
 
     def _peer(self, peer: Mapping[str, Any], own: str) -> _PodTest:
-        """Return a test for the pods that a peer with selectors admits. own: the policy's namespace."""
+        """Return a function that tests whether a peer with selectors admits a pod. own: the policy's namespace."""
 
         def admits(pod: ObservedPod) -> bool:
             if "podSelector" in peer and not _matches(peer["podSelector"], pod.labels, unsure=True):

@@ -222,7 +222,7 @@ async def _dial(address: str, port: int) -> socket.socket:
 
 
 def _trusting_context() -> ssl.SSLContext:
-    """Return a context that accepts any certificate and old versions of TLS, because answers are not trusted."""
+    """Return a TLS context that accepts any certificate and old versions. The probe only looks; it sends no secrets."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

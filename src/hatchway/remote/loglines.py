@@ -75,7 +75,7 @@ class LogReader:
         self._cutter = LineCutter()
         self._last = b""
         self._last_time = 0
-        # The number of lines with the same time as the last line: all such lines, and such lines since the last
+        # Two numbers of lines with the same time as the last line: of all such lines, and of those since the last
         # `restart`.
         self._seen = self._again = 0
         self._replaying = False
@@ -83,7 +83,8 @@ class LogReader:
         self._passed: int | None = None
         # How many of these bytes are still to be left out of the line that is being read.
         self._skip = 0
-        # True inside a line whose end has not arrived; when that line is left out; and when it is the last line.
+        # `_inside`: True while the end of a line has not arrived. `_dropping`: True when this line is left out.
+        # `_is_last`: True when this line has a time, so that `_passed` counts its bytes.
         self._inside = self._dropping = self._is_last = False
 
     @property
