@@ -151,11 +151,11 @@ def _open(parent: int, name: str, make: Make | None) -> int | _SymbolicLink:
 
 
 def _look(parent: int, name: str) -> int | _SymbolicLink:
-    """Open a name; return a descriptor, or the target if it is a link."""
+    """Open a name; return its descriptor, or the target of the link if the name is a link."""
     try:
         found = os.open(name, _COMPONENT, dir_fd=parent)
     except OSError as error:
-        # Without O_PATH a link cannot be opened at all.
+        # ELOOP: the name is a link, which cannot be opened without O_PATH.
         if error.errno != errno.ELOOP:
             raise
         return _SymbolicLink(os.readlink(name, dir_fd=parent))

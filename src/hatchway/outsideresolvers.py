@@ -89,7 +89,7 @@ class OutsideResolvers:
                         answer = await _ask_udp(server.address, query, self._udp_seconds)
                 except (OSError, EOFError, TimeoutError):
                     # Only a probe decides whether the resolver is up. Otherwise one client could disable it for all
-                    # others, by a name whose own servers are slow, or by TCP where the resolver does not accept it.
+                    # others, by a name whose servers are slow, or by TCP queries to a resolver that refuses TCP.
                     self._probe_soon(server)
                     continue
                 return query[:2] + answer[2:]

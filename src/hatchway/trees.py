@@ -44,7 +44,7 @@ def remove_tree(parent: int, name: str) -> None:
     with closing(top):
         os.fchmod(top, 0o700)
         remover = _Remover(top)
-        # Repeated, because deeper directories may have been moved here, and new files made, meanwhile.
+        # Repeated, because meanwhile deeper directories may have been moved into `top`, and new files made in it.
         while remover.empty(top, 1):
             continue
     os.rmdir(name, dir_fd=parent)
@@ -54,8 +54,8 @@ def measure_tree(directory: int) -> int:
     """Return the bytes on disk of everything below an open directory, as du(1) counts them.
 
     A file with several names counts once. To limit memory, only the first `_MEASURE_LINKED` such files are remembered.
-    For further ones, each name counts as the file's size divided by the number of its names. Files that lie more than
-    `_MEASURE_DEPTH` directories deep, and files that cannot be read, are left out.
+    Each name of a further file counts as the file's size divided by the number of its names. Files that lie more than
+    `_MEASURE_DEPTH` directories deep, that cannot be read, or that are on other file systems, are left out.
     """
     total = 0
     linked: set[int] = set()

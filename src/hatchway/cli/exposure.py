@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hatchway.exposure.snapshot import Unread
     from hatchway.kube.connection import Connection
 
-# Exit codes in addition to those of every command (1: it failed, 2: the command line is not valid).
+# Exit codes in addition to those of every command (1: the command failed, 2: the command line is not valid).
 _FOUND, _INCOMPLETE = 3, 4
 # The most findings that the table prints; JSON has all.
 _MOST_FINDINGS = 100

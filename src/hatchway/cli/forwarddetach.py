@@ -37,7 +37,7 @@ def _directory() -> Path:
 
 
 def start(output: str, more: Sequence[str] = ()) -> None:
-    """Run the same command line in the background, and print what it forwards once it is ready.
+    """Run the same command line in the background, and print its forwards when they are ready.
 
     more: additional options for the background process.
 
@@ -186,7 +186,7 @@ def stop(identity: str) -> None:
     """Stop the forwards with this ID, or "all".
 
     Raises:
-        HatchwayError: there are none with this ID.
+        HatchwayError: no forwards in the background have this ID.
     """
     records = _running()
     chosen = [record for record in records if identity in ("all", str(record["pid"]))]

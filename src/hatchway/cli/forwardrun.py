@@ -257,7 +257,7 @@ class _ForwardRun:
     def _places(
         self, planned: list[PlannedForward]
     ) -> tuple[Callable[[PlannedForward], str], Callable[[PlannedForward], str] | None]:
-        """Return two functions: one returns the local address of a forward, one the path of its Unix socket.
+        """Return two functions of a forward: the first returns its local address, the second its Unix socket's path.
 
         The second is None when no Unix sockets are used.
         """
@@ -355,7 +355,7 @@ class _ForwardRun:
             await self._redraw_until(stop, min(max(_LOOK_SECONDS, _LOOK_PART * (loop.time() - began)), _LATEST_LOOK))
 
     async def _follow_services(self) -> None:
-        """With --all, forward services that appear, and stop forwarding those that are deleted."""
+        """With --all, forward new services, and stop forwarding deleted services."""
         if not self._chosen.every:
             return
         forwards = ServiceForwards(self._forwarder, *self._of_services, with_pods=self._with_pods)

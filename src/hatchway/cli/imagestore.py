@@ -43,7 +43,7 @@ def find_image(store: ImageStore, text: str) -> tuple[Image, Reference | None]:
     A name is preferred to the beginning of an ID, as in Docker.
 
     Raises:
-        HatchwayError: there is none.
+        HatchwayError: there is no such image.
     """
     from hatchway.images.reference import ImageNameError, parse
 

@@ -79,7 +79,7 @@ def open_target(
 def _check(target: Target, cluster: ChosenCluster) -> None:
     """Raise Missing when the target does not exist. Print which port the door will choose if there are several.
 
-    When the target cannot be looked up, this does nothing, because the door may be able to reach it.
+    If the target cannot be looked up, do nothing, because the door may still be able to reach the target.
     """
     from hatchway.cli.targets import Missing, describe_choice, find_target
 
@@ -138,7 +138,7 @@ def _reason(target: Target, cluster: ChosenCluster) -> str:
 
 
 def _ask(target: Target, port: int, domain: str, rest: str, timeout: float) -> str:
-    """Return why the target does not answer yet; "" when it answers. Raises HatchwayError if it never will."""
+    """Return why the target does not answer yet; "" when it answers. Raises HatchwayError if it will never answer."""
     import http.client
 
     host = format_host_name(target, domain)

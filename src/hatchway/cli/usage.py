@@ -89,7 +89,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]
     """A whole number in ASCII digits, from `least` to `most`.
 
     least, most: both included.
-    what: what the number is, for the message.
+    what: the word for the number in the message, such as `port`.
     """
 
     name = "number"

@@ -87,7 +87,7 @@ class ClusterFacts:
         self.knows_nodes = snapshot.has_read("nodes")
 
     def knows_policies(self, namespace: str) -> bool:
-        """Return True when the NetworkPolicies of a namespace were read; otherwise there may be unknown ones."""
+        """Return True when the NetworkPolicies of a namespace were read; otherwise there may be more."""
         return self.snapshot.has_read("networkpolicies", namespace)
 
     @cached_property
@@ -103,7 +103,8 @@ class ClusterFacts:
     def node_addresses(self, names: Iterable[str] | None = None) -> list[str]:
         """Return the addresses at which node ports are open from outside, public ones first.
 
-        names: the nodes' names; None for all nodes. For an embedded cluster, the addresses are those of its machine.
+        names: the nodes' names; None for all nodes. For nodes of an embedded cluster, the addresses of the machine that
+            runs the cluster are returned.
         """
         return self._all_addresses if names is None else self._published(self._nodes(names))
 

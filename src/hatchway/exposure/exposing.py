@@ -96,7 +96,7 @@ async def count_selected(client: Client, service: Object) -> tuple[int, int] | N
 async def wait_for_address(client: Client, service: Object, patience: float) -> Object:
     """Wait until a Service of type LoadBalancer has an address; return the Service.
 
-    patience: the longest wait in seconds. After it the Service is returned without an address.
+    patience: the longest wait in seconds. After this time the Service is returned without an address.
     """
     metadata = service["metadata"]
     found = service

@@ -30,8 +30,8 @@ _CONTROLLERS: Final = {
     _HAPROXY_INGRESS: ("haproxy-ingress",),
     _TRAEFIK: ("traefik",),
 }
-# Annotations with the ranges of clients that are let in, and annotations for logins, each with the controllers that
-# know it.
+# Annotations with the ranges of clients that are let in, and annotations for logins, each with the controller that
+# evaluates it.
 _ALLOWLISTS: Final = {
     "nginx.ingress.kubernetes.io/allowlist-source-range": _NGINX,
     "nginx.ingress.kubernetes.io/whitelist-source-range": _NGINX,

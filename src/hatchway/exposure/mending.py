@@ -72,7 +72,7 @@ def _removals(paths: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def describe_command(kind: str, namespace: str, name: str) -> str:
-    """Return `kubectl describe` for an object, for findings for which a person must decide what to do."""
+    """Return `kubectl describe` for an object, for findings that need a person's decision."""
     return f"kubectl describe {_object(kind, namespace, name)}"
 
 

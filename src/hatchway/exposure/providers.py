@@ -52,7 +52,7 @@ _TAGS: Final = {"internet": EVERYWHERE, "virtualnetwork": PRIVATE, "azureloadbal
 # A stand-in for the public addresses of any other service tag, which are not known.
 _A_FEW: Final = AddressSet.parse(("198.51.100.0",))
 # Host names of AWS' application and classic load balancers. The names of internal load balancers begin with
-# "internal-". Names of network load balancers do not show this; they have "elb" before the region.
+# "internal-". Names of network load balancers do not show whether they are internal; they have "elb" before the region.
 _AWS_NAME: Final = re.compile(r"\.elb\.amazonaws\.(?:com(?:\.cn)?|eu)$")
 _INTERNAL_NAME: Final = "internal-"
 # A name inside the cluster, such as `gateway-istio.shop.svc.cluster.local`.

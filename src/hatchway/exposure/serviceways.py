@@ -31,8 +31,8 @@ from hatchway.kube.api import Object
 def service_ways(service: Object, facts: ClusterFacts, controller_hosts: Collection[str]) -> list[Exposure]:
     """Return the ways into the cluster that a Service opens.
 
-    controller_hosts: the addresses and names at which Ingresses and Gateways are published. A load balancer with one of
-        them belongs to their controller.
+    controller_hosts: the addresses and names at which Ingresses and Gateways are published. A load balancer with such
+        an address belongs to the controller of the Ingresses or Gateways.
     """
     spec = mapping(service.get("spec"))
     kind = text(spec.get("type"))

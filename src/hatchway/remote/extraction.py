@@ -92,7 +92,7 @@ class Extraction:
         path = self._path(member.path)
         self.current = "/".join(path)
         self._member = member
-        # If an earlier member of the archive had this path, its file is replaced now, or will be.
+        # If an earlier member of the archive had this path, its file counts as replaced from now on.
         self._made.pop(path, None)
         match member.kind:
             case Kind.DIRECTORY:

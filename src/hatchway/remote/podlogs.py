@@ -118,7 +118,7 @@ class LogFollower:
         """
         found = await self._list()
         if self._pods.is_one_pod:
-            # This raises an error when there is no such container, before any log is followed.
+            # Raises an error when there is no such container, before any log is followed.
             self._containers(found[0])
         for pod in in_order(found):
             self._known[key_of(pod)] = pod

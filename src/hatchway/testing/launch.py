@@ -110,7 +110,7 @@ class OwnCluster:
         return f"the cluster has ended (exit code {code}){log_tail(self._state)}"
 
     def end(self) -> None:
-        """End the cluster, and remove everything of it. Raises HatchwayError when the kernel does not end it."""
+        """End the cluster, and remove all its files. Raises HatchwayError when the kernel does not end the process."""
         if self._running.process.poll() is None:
             self._process.send(signal.SIGTERM)
             if not self._process.wait(_END_SECONDS):
