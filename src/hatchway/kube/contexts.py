@@ -311,7 +311,7 @@ def _impersonation(user: dict[str, Any]) -> tuple[tuple[bytes, bytes], ...]:
 
 def _check_field(name: str, value: str) -> None:
     if any(character in value for character in "\r\n\0"):
-        raise _Unusable(f"its {name} contains a line break")
+        raise _Unusable(f"its {name} contains a line break or a NUL character")
 
 
 def _text(item: dict[str, Any], key: str) -> str:

@@ -360,8 +360,7 @@ class Dispatcher:
             head: its status line and field lines, Content-Length included, and the empty line.
             body: its body.
         """
-        request, writer = self.request, self.writer
-        assert request is not None
+        writer = self.writer
         if not writer.fresh or len(body) >= LARGE or not self._connection.answered_at_once():
             writer.begin(status, head[:-2], b"", True)
             writer.send(body)
@@ -375,8 +374,8 @@ class Dispatcher:
             return
         writer.write_whole(status, head, body)
         self._report()
-        if status >= 400 or not self._kept:
-            self._remember(request)
+        if (status >= 400 or not self._kept) and self.request is not None:
+            self._remember(self.request)
 
     def answer(self, respond: Respond, close: bool = False) -> None:
         """Send a complete response. close: close the connection afterwards."""

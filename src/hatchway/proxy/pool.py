@@ -50,7 +50,7 @@ class Pool:
         if self._count >= limits.idle_upstreams or len(idle) >= limits.idle_upstreams_per_key:
             connection.transport.close()
             return
-        connection.idle_until = self._now + self.limits.upstream_idle_timeout
+        connection.idle_until = self._now + limits.upstream_idle_timeout
         idle.append(connection)
         self._count += 1
 
