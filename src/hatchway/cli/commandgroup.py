@@ -37,7 +37,7 @@ class LazyGroup(click.Group):
         return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command with this name; None when there is none. Empty values are refused (`usage.Text`)."""
+        """Return the command with this name, or None. Its parameters refuse empty values (`usage.Text`)."""
         if cmd_name not in self._table:
             return None
         file, name = self._table[cmd_name]

@@ -171,7 +171,7 @@ def namespace_of(cluster: ChosenCluster) -> str:
     try:
         return contexts.load(*cluster).namespace
     except HatchwayError:
-        # Host names can be made without a cluster. Code that needs the cluster will report this error itself.
+        # Host names can be made without a kubeconfig. Code that needs the kubeconfig will report this error itself.
         return "default"
 
 

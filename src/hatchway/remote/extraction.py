@@ -37,7 +37,7 @@ class UnsafeMember(HatchwayError):
 
 
 class Extraction:
-    """Writes one archive.
+    """Writes the members of one archive to this machine's disk.
 
     files, size: the number of files and bytes that were written.
     current: the path that is being written.
