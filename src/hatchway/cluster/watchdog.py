@@ -48,7 +48,7 @@ class HeldLoop(Exception):
 class _Guard:
     """The guarded work that now runs on the loop's thread.
 
-    what: its name, "" while none runs. step: how many steps there were.
+    what: its name; "" while none runs. step: the number of steps that have begun.
     """
 
     __slots__ = ("frame", "step", "what")

@@ -35,7 +35,7 @@ AUTHENTICATED_GROUP = "system:authenticated"
 BEARER_PROTOCOL = b"base64url.bearer.authorization.k8s.io."
 
 _log = logging.getLogger(__name__)
-# The most credentials that are cached.
+# The maximum number of credentials that are cached.
 _CACHE_SIZE = 1024
 _CHALLENGE = (b"www-authenticate", b'Basic realm="hatchway", charset="UTF-8"')
 

@@ -25,7 +25,7 @@ from hatchway.kube.objects import Key, key_of
 
 PRIVILEGED_GROUP = "system:masters"
 GROUP = "rbac.authorization.k8s.io"
-# The most decisions that are cached, and the most characters of the request in each of them.
+# The maximum number of decisions that are cached, and the maximum number of characters of the request in each of them.
 _CACHE_SIZE = 8192
 _LONGEST = 512
 

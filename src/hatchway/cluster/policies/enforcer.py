@@ -31,7 +31,7 @@ _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
 # two checks.
 _FRESH_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 0.02
-# The most new pods for which policies are listed at the same time.
+# The maximum number of new pods for which policies are listed at the same time.
 _ASK_AT_ONCE = 4
 _TOO_MANY = (
     "There is no room for this policy: the policies of its namespace, or of the cluster, have too many rules. Its pods "

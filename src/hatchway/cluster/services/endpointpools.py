@@ -19,7 +19,7 @@ PortName = tuple[str, str]
 # The name, the protocol and the number of each port of a slice.
 PortKey = frozenset[tuple[PortName, int]]
 
-# The most endpoints that are tried for one client.
+# The maximum number of endpoints that are tried for one client.
 _MOST_TRIED = 64
 
 

@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 # The share of this process's file descriptors for listening sockets; one namespace's share of these.
 _SHARE = 0.3
 _OF_NAMESPACE = 0.5
-# The most frontends that are opened in one turn of the event loop. The kubelets use the same loop.
+# The maximum number of frontends that are opened in one turn of the event loop. The kubelets use the same loop.
 _AT_ONCE = 50
 # After a change of network policies, other tasks may run after this many UDP flows have been checked.
 _FLOWS_AT_ONCE = 500
@@ -69,7 +69,7 @@ class ServiceProxy:
 
     Attributes:
         quotas: limits of connections ("TCP") and flows ("UDP").
-        most: the most frontends.
+        most: the maximum number of frontends.
     """
 
     def __init__(

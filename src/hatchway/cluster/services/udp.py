@@ -21,7 +21,7 @@ IDLE_SECONDS = 30.0
 # The share of the process's descriptors for UDP flows.
 SHARE = 0.2
 _MAX_DATAGRAM = 65535
-# The most datagrams of a socket that are read in one iteration of the event loop.
+# The maximum number of datagrams of a socket that are read in one iteration of the event loop.
 _BURST = 64
 
 ClientAddress = tuple[str, int]

@@ -105,7 +105,7 @@ def compile_steps(root: SyntaxNode) -> Program:
 
 
 def _converted(node: CallNode, value: Value) -> tuple[Value] | None:
-    """Return the converted value of a constant in a tuple; None if the conversion fails."""
+    """Convert a constant. Return a tuple with the value (which may be None); None if the conversion fails."""
     try:
         return (node.overloads[0].call(value),)
     except EvaluationError:

@@ -13,7 +13,7 @@ __all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STEPS", "STRUCT_COST", "Evaluat
 _ROUNDS = 100
 # The number of parts of values after which the processor time is checked.
 STEPS = 500
-# The most elements of lists, entries of maps and characters of strings that one evaluation may create.
+# The maximum number of elements of lists, entries of maps and characters of strings that one evaluation may create.
 MAX_MADE = 4 * 1024 * 1024
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 

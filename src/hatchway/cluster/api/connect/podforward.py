@@ -32,7 +32,7 @@ from hatchway.wire.spdyevents import SpdyLimits
 log = logging.getLogger(__name__)
 
 _SPDY: Final = SpdyLimits(streams=4096, window=256 * 1024)
-# The most bytes that may wait for pods that read too slowly, for one client and for all clients together.
+# The maximum number of bytes that may wait for pods that read too slowly, for one client and for all clients together.
 _KEPT: Final = 64 << 20
 _KEPT_OF_ALL: Final = 256 << 20
 # The most seconds that a disconnected client's last bytes wait for pods that read too slowly.
@@ -131,7 +131,7 @@ class PodForwarding:
         self._spawn(self._connect_later(stream, port))
 
     async def _connect_later(self, stream: SpdyStream, port: int) -> bool:
-        """Wait for a socket, and connect it. Return False if no connection was made that counts for the limit."""
+        """Wait for a socket, and begin to connect it. Return False if there is no connection to count for the limit."""
         try:
             sock = await self._networks.take(self._uid)
         except OSError as error:

@@ -32,7 +32,8 @@ from hatchway.target import TargetError, split_scheme_name_port
 
 DialBackend = Callable[[str, int], Awaitable[socket.socket]]
 
-# The most services whose endpoints are cached, and the most cached endpoints. An endpoint needs half a kilobyte.
+# The maximum number of services whose endpoints are cached, and the maximum number of cached endpoints. An endpoint
+# needs half a kilobyte.
 _REMEMBERED = 1024
 _REMEMBERED_ENDPOINTS = 16 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -63,7 +64,7 @@ class BackendEndpoint:
     host: its address in URLs, `ip:port`; without the port when the request has none.
     dialed: the address and port to which connections are made.
     pod: the name of the pod that must still have the address; "" for none.
-    owner: the pod object of the last check that the pod has the address; None before the first check.
+    owner: the pod object that was checked last to have the address; None before the first check.
     """
 
     address: str

@@ -19,7 +19,8 @@ __all__ = ["PolicyStatusController"]
 _POLICIES = "validatingadmissionpolicies.admissionregistration.k8s.io"
 # Processor time, in seconds, that the check of one policy may take.
 _SECONDS = 2.0
-# The longest pause, in seconds, before a check that fails again and again: as client-go's, because it takes that time.
+# The longest pause after a failed check, in seconds. It is client-go's. It is long, because each check takes up to
+# `_SECONDS`.
 _LONGEST_PAUSE = 1000.0
 
 

@@ -18,7 +18,7 @@ from hatchway.errors import ApiError
 # Seconds between two bookmarks of a watch, and between its last bookmark and its end.
 BOOKMARK_INTERVAL = 60.0
 _BEFORE_END = 2.0
-# The most existing objects in one batch.
+# The maximum number of existing objects in one batch.
 _BATCH = 256
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 

@@ -46,7 +46,8 @@ class History:
     """The events of one resource after the revision `floor`.
 
     limit: the number of latest events that are always kept, unless they are large.
-    weight: the most bytes of JSON that are kept. In memory, an event takes several times the size of its JSON.
+    weight: the maximum number of bytes of JSON that are kept. In memory, an event takes several times the size of its
+        JSON.
     """
 
     def __init__(self, floor: int, limit: int, weight: int = 8 * 1024 * 1024) -> None:

@@ -45,7 +45,7 @@ __all__ = ["MutatingPolicies"]
 _encode = msgspec.json.Encoder().encode
 # Processor time, in seconds, that all policies may take for one write.
 _SECONDS = 5.0
-# The most failures in a Status, and the most characters of each failure.
+# The maximum number of failures in a Status, and the maximum number of characters of each failure.
 _MOST_FAILURES, _LONGEST_FAILURE = 50, 8 * 1024
 
 

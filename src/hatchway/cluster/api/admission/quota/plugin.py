@@ -25,7 +25,8 @@ from hatchway.kube.api import Object
 
 __all__ = ["MAX_NAMES", "ResourceQuotaAdmission"]
 
-# The most resources that all quotas of one namespace may limit. Each resource is compared with every new object.
+# The maximum number of resources that all quotas of one namespace may limit. Each resource is compared with every new
+# object.
 MAX_NAMES = 1000
 _IGNORED = frozenset(("events", "events.events.k8s.io"))
 
