@@ -74,7 +74,7 @@ class WallClock:
     def next_after(self, moment: datetime) -> datetime | None:
         """Return the next run after `moment`, in UTC and whole seconds; None if there is no run within five years."""
         if not (self.minutes and self.hours and self.months):
-            # A field without values: `,`.
+            # A field may have no values: `,`.
             return None
         start = moment.astimezone(UTC).replace(microsecond=0) + _SECOND
         day = start.astimezone(self.zone).date()

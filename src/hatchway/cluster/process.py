@@ -51,8 +51,8 @@ class Process:
         except ProcessLookupError:
             return False
         except PermissionError:
-            # Another user's process has this ID now. This object never describes such a process. So if its start time
-            # is known, the described process has ended.
+            # The ID belongs to another user's process, which this object never describes. So if the start time is
+            # known, the described process has ended.
             return not self.started
         found = _started(self.pid)
         return found == self.started if found and self.started else bool(found)

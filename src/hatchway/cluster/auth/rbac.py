@@ -117,7 +117,7 @@ class Authorizer:
         if PRIVILEGED_GROUP in user.groups:
             return _PRIVILEGED
         if NODES_GROUP in user.groups and (node := node_of(user)) is not None:
-            # Not cached, because the decision depends on the node's pods.
+            # This decision is not cached, because it depends on the node's pods.
             problem = self._nodes.problem(node, asked)
             if not problem:
                 return AccessDecision(True)

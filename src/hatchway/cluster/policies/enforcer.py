@@ -27,8 +27,8 @@ NETWORK_POLICIES = "networkpolicies.networking.k8s.io"
 _SLICE = 0.005
 # After an error, the filter is made again after a pause: the first and the longest pause, in seconds.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
-# The most seconds for which a new pod waits until the watch has reported all current policies, and the seconds between
-# two checks.
+# Seconds for which a new pod waits until the watch has reported all current policies, at most; seconds between two
+# checks.
 _FRESH_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 0.02
 # The maximum number of new pods for which policies are listed at the same time.
@@ -196,7 +196,7 @@ class PolicyEnforcer:
     async def _follow_policies(self, namespace: str) -> None:
         """Wait until the watch has reported the current policies of a namespace, or later versions of them."""
         while True:
-            # Policies may be large, and many pods may start at once.
+            # Limit the simultaneous lists, because policies may be large, and many pods may start at once.
             async with self._asking:
                 if all(map(self._knows, await self._client.list(NETWORK_POLICIES, namespace))):
                     return

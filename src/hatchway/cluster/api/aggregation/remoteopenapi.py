@@ -1,4 +1,4 @@
-"""Reads the part of a remote API's OpenAPI v2 document that describes it (kube-aggregator `openapi/aggregator`).
+"""Reads the part of a server's OpenAPI v2 document that describes a remote API (kube-aggregator `openapi/aggregator`).
 
 The part becomes part of this server's `/openapi/v2`. Clients refuse a document that has any error. Therefore only
 fields of the expected types are used, only the server of a group may describe its kinds, and a document with a

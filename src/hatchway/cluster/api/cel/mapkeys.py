@@ -31,7 +31,7 @@ from hatchway.cluster.api.cel.values import (
 
 __all__ = ["MISSING", "constant_members", "entries", "find", "insert", "is_member", "keys", "put", "remove", "show_key"]
 
-# What `find` returns for a key that a map does not have.
+# The result of `find` for a key that a map does not have.
 MISSING: Value = object()
 # The maximum number of parts of a list or a map that an error shows, and the maximum number of characters of a text in
 # them.

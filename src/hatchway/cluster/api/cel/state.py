@@ -25,7 +25,7 @@ class Evaluation:
         variables: the values of the environment's variables.
         slots: the values of the variables of comprehensions.
         cost: the units of cost used so far.
-        limit: the most units of cost.
+        limit: the maximum cost, in units of cost.
         deadline: when the evaluation ends, as processor time of this thread in seconds (`time.thread_time`).
     """
 

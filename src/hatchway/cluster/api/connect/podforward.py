@@ -35,7 +35,7 @@ _SPDY: Final = SpdyLimits(streams=4096, window=256 * 1024)
 # The maximum number of bytes that may wait for pods that read too slowly, for one client and for all clients together.
 _KEPT: Final = 64 << 20
 _KEPT_OF_ALL: Final = 256 << 20
-# The most seconds that a disconnected client's last bytes wait for pods that read too slowly.
+# Seconds for which a disconnected client's last bytes wait for pods that read too slowly, at most.
 _LAST_SECONDS: Final = 30.0
 # The part of this process's descriptors for forwarded connections. The pods of one namespace may use half of it.
 _SHARE: Final = 0.6

@@ -141,7 +141,7 @@ class Locator:
     def _held_endpoint(self, service: Object, raw: str) -> BackendEndpoint | None:
         """Return an endpoint for a Service that starts on first use; None for other Services.
 
-        A connection to it waits until the Service has a ready endpoint. Its address is the cluster IP.
+        A connection to this endpoint waits until the Service has a ready endpoint. The address is the cluster IP.
         """
         deployment, first_start = deployment_to_start(service), self._first_start
         scheme, name, port = _split("service", raw)

@@ -63,7 +63,7 @@ class FilteredRequest:
         self._requests = requests
         self.over = False
         self.counted = False
-        # Before the policy for this request is known, every answer is a refusal, and refusals are always recorded.
+        # Refusals are always recorded. Other requests are answered only after `recorded` has its final value.
         self.recorded = True
         self.kind: RequestKind | None = None
         self.head = head

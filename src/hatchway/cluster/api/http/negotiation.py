@@ -108,7 +108,7 @@ def not_acceptable(*, streams: bool = False) -> ApiError:
 
 
 def asks_for_layout(user_agent: str) -> bool:
-    """Return True if JSON for this user agent gets line breaks and indentation, because people read it."""
+    """Return True if JSON for this user agent gets line breaks and indentation: people read its output."""
     return user_agent.startswith(("curl", "Wget", "Mozilla/5.0"))
 
 

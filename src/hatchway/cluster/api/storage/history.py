@@ -99,7 +99,7 @@ class History:
         self._wake()
 
     def _wake(self) -> None:
-        # Scheduled, so that a watch is woken only once for all changes of a transaction.
+        # The call is scheduled, so that a watch is woken only once for all changes of a transaction.
         if self._waiting and not self._wake_scheduled:
             self._wake_scheduled = True
             asyncio.get_running_loop().call_soon(self._call_waiting)

@@ -115,7 +115,7 @@ def evaluate_policy(
         spec: the policy's spec.
         variables: the values that expressions use: object, request, params ...
         fails_open: True if errors do not refuse the write.
-        seconds: the most processor time of the evaluation.
+        seconds: the maximum processor time of the evaluation, in seconds.
     """
     deadline = time.thread_time() + seconds
     result = PolicyResult()

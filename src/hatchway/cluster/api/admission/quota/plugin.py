@@ -77,7 +77,8 @@ class ResourceQuotaAdmission(AdmissionPlugin):
             return
         quotas, loop = latest_of(self._store, QUOTAS, namespace), asyncio.get_running_loop()
         if not all(map(is_counted, quotas)):
-            # A quota without a count is not charged for the object. The count in the next turn includes the object.
+            # Quotas that were not counted yet are not charged for the object. The count that begins in the next turn
+            # includes it.
             loop.call_soon(self._recount.recount, namespace)
         try:
             changed = charged(quotas, resource, obj, used, old, formerly)
