@@ -147,7 +147,7 @@ _beginnings = _Beginnings()
 async def begin_request() -> None:
     """Return at once, or in a later turn of the event loop if other requests have used up this turn.
 
-    A small write does most of its work in the turn in which it begins.
+    The number of requests that begin in one turn is limited, because a small write does most of its work in that turn.
     """
     await _beginnings.next()
 
@@ -245,7 +245,7 @@ def _refused(body: bytes) -> ApiError:
 
 
 def check_object(data: bytes, managed: object = None) -> None:
-    """Raise ApiError 413 when an object is too large as JSON, even if it grew only by small changes.
+    """Raise ApiError 413 when an object is too large as JSON. (Many small changes can make an object too large, too.)
 
     managed: its managed fields. They are counted separately, because the server writes them.
     """

@@ -170,7 +170,7 @@ class PolicyEnforcer:
     async def admit(self, uid: str, ip: str) -> None:
         """Wait until the policies that select the pod with this uid are in effect for its address.
 
-        These are all policies that were in the API when the pod got its address. Their events may still be on the way.
+        All policies that were in the API when the pod got its address count, even if their events have not arrived yet.
 
         Raises:
             OSError: the kernel refuses the rules, the API does not answer, or the pod does not exist.

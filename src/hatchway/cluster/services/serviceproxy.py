@@ -4,8 +4,8 @@ Each ClusterIP and port with endpoints has a listening socket in the network nam
 default range of cluster addresses is local (`network/topology.py`), and addresses of added ServiceCIDRs are made local.
 Each node port has a listening socket in each node's namespace. Node ports and load balancers also have listening
 sockets on addresses of this machine. For a Service without endpoints there is no listening socket, so clients are
-refused at once, as with kube-proxy. Services that start on first use are an exception. If another program listens on an
-address, the proxy tries again later.
+refused at once, as with kube-proxy. Services that start on first use always have a listening socket. If another program
+listens on an address, the proxy tries again later.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class ForwardedSocket(asyncio.Protocol):
     # From the pod to the client
 
     def _readable(self) -> None:
-        """Read the data that has arrived. If the end has arrived, too, send data and end together.
+        """Read the data that has arrived. If the pod has also ended its direction, send the data and the end together.
 
         Always read until nothing is left, because uvloop reports a broken connection only once.
         """

@@ -37,7 +37,8 @@ async def watch(
 
     The watch of a custom type ends when its version is no longer served.
 
-    pace: pauses long work. The consumer of the batches uses the same Pace. It is reset after each wait for changes.
+    pace: pauses long work. The consumer of the batches uses the same Pace. `watch` resets the Pace after each wait for
+        changes.
     deliver: called with a batch while the iterator waits for changes, so that the watch's task need not run. Returns
         False for a batch that the iterator must yield.
     in_place: True to yield objects of custom types in the versions in which they are stored.
