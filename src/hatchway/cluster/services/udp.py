@@ -15,8 +15,8 @@ from hatchway.cluster.services.endpointpools import ServiceEndpoint
 
 _log = logging.getLogger(__name__)
 
-# The seconds after which an unused flow ends. This is conntrack's default for flows without an answer
-# (net.netfilter.nf_conntrack_udp_timeout), but it is used for all flows.
+# The seconds after which an unused flow ends. Conntrack has this default for flows without an answer
+# (net.netfilter.nf_conntrack_udp_timeout). The proxy uses it for all flows.
 IDLE_SECONDS = 30.0
 # The share of the process's descriptors for UDP flows.
 SHARE = 0.2

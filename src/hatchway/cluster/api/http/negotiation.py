@@ -379,7 +379,7 @@ def encode(value: Any, view: AnswerFormat) -> bytes:
 
 
 def dump_yaml(value: Any) -> bytes:
-    """Encode a value as a YAML document; keys keep their order. This is slow: about a megabyte per second."""
+    """Encode a value as a YAML document with sorted keys. This is slow: about a megabyte per second."""
     text: str = yaml.dump(
         value, Dumper=_YamlDumper, default_flow_style=False, allow_unicode=True, sort_keys=True, width=10**6
     )
