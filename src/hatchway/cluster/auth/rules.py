@@ -211,7 +211,7 @@ def _combinations(parts: tuple[_Masks, _Masks, _Masks, _Masks]) -> int:
 
 
 def _missing(parts: tuple[_Masks, _Masks, _Masks, _Masks], limit: int) -> list[Rule]:
-    """Return the combinations of verb, group and resource that no owned rule covers as a whole.
+    """Return the combinations of verb, group and resource that no single owned rule covers.
 
     limit: the maximum number of combinations to return.
     """

@@ -1,10 +1,10 @@
 """Finds the addresses to dial for services, pods and nodes in a URL.
 
-The rules are those of Kubernetes' `ResourceLocation` functions: `pkg/registry/core/service/storage/storage.go` (read
-through EndpointSlices, as in the present apiserver `pkg/util/proxy/proxy.go`), `pod/strategy.go` and `node/strategy.go`
-with `pkg/kubelet/client/kubelet_client.go`. Two deviations are deliberate. Only the addresses of a node are used, and
-its names are never resolved, so that the checked address is always the dialed address (CVE-2020-8562). A pod's port may
-be the name of a container port.
+The rules are those of Kubernetes' `ResourceLocation` functions: `pkg/registry/core/service/storage/storage.go` (with
+EndpointSlices, as in apiserver's `pkg/util/proxy/proxy.go`), `pod/strategy.go` and `node/strategy.go` with
+`pkg/kubelet/client/kubelet_client.go`. Two deviations are deliberate. Only the addresses of a node are used, and its
+names are never resolved, so that the checked address is always the dialed address (CVE-2020-8562). A pod's port may be
+the name of a container port.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Locator:
         return service, [endpoint for endpoint in known.endpoints if self._is_owned(namespace, endpoint)]
 
     def _remember(self, key: tuple[str, str], known: _KnownService) -> None:
-        """Cache the endpoints of a service, unless it has none, and remove the oldest entries."""
+        """Cache the endpoints of a service, unless it has none or too many, and remove the oldest entries."""
         before = self._known.pop(key, None)
         self._size -= len(before.endpoints) if before is not None else 0
         if not known.endpoints or len(known.endpoints) > _REMEMBERED_ENDPOINTS:

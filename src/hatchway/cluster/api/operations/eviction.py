@@ -75,7 +75,7 @@ async def _take(api: Api, pod: Object, budget: Object, *, dry_run: bool) -> None
     metadata = budget["metadata"]
     name, status = metadata["name"], budget.get("status") or {}
     if not is_ready(pod):
-        # In these cases, the eviction of a pod that is not healthy does not count as a disruption.
+        # In the next two cases, the eviction of a pod that is not ready does not count as a disruption.
         desired = status.get("desiredHealthy", 0)
         if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
             return
