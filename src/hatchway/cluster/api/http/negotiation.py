@@ -212,7 +212,7 @@ class _Loader(_Base):  # type: ignore[misc]
     _merged = 0
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        """Return the tag of a node. A long scalar is always a string, so the patterns are not tried on it."""
+        """Return the tag of a node. No pattern is tried on a long scalar: it is a string, or a refused number."""
         if kind is yaml.ScalarNode and implicit[0] and len(value) > _MAX_DIGITS:
             if ":" not in value and not value.strip("+-.0123456789_eExXoabcdfABCDF"):
                 raise ValueError("a number is too long")

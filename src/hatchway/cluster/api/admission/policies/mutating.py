@@ -65,7 +65,7 @@ class MutatingPolicies(AdmissionPlugin):
         self._decide = decide
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for all writes except deletions, and writes of webhook configurations and policies."""
+        """Return True unless the write is a deletion, or a write of webhook configurations or policies."""
         return operation != "DELETE" and not is_exempt(resource)
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:
