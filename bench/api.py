@@ -7,7 +7,8 @@ and the ratio to the other checkout's. Other work of the machine changes CPU tim
 
     .venv/bin/python bench/api.py [--other CHECKOUT] [--rounds 5] [--seconds 2] [--watchers 200] [--only PUT]
 
-The other checkout needs a `.venv` of its own, which `scripts/setup dev` makes. Without it, only this one is measured.
+The other checkout needs a `.venv` of its own, which `scripts/setup dev` makes. Without --other, only this checkout is
+measured.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def fill(found: Cluster) -> None:
 
 
 class Measured:
-    """One contender: the load that each kind of request makes on its API server."""
+    """One contender: measures the load that each kind of request makes on its API server."""
 
     def __init__(self, found: Cluster, directory: Path, label: str, *, connections: int, seconds: float) -> None:
         self._found, self._directory, self._label = found, directory, label

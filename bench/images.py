@@ -146,7 +146,7 @@ def _podman(command: list[str], base: Path, rounds: int) -> list[float]:
     packed = subprocess.run(["tar", "-C", str(base), "-c", "."], capture_output=True, check=True).stdout
     if subprocess.run([command[0], "import", "-", _IMAGE], input=packed, capture_output=True).returncode:
         return []
-    # Higher limits than this process has are refused where it may not raise its own.
+    # podman's default limits may be higher than this process's own. Without the right to raise limits, podman fails.
     limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
     run = [*command, "run", "--rm", "--network", "none", *limits, _IMAGE, "true"]
     seconds = []

@@ -2,8 +2,7 @@
 
 Both serve TLS to the client (without TLS if --plain is given), and proxy to the same backend with upstream keep-alive,
 in interleaved rounds under wrk. The controller's table has --ingresses hosts with ten paths each; nginx has one server.
-In
-`new connections` each connection ends after one request, so with TLS this measures handshakes, including the reading of
+In `new connections` each connection ends after one request. With TLS this measures handshakes, including the reading of
 the server name that the client sends.
 """
 

@@ -6,7 +6,7 @@ measurement includes authentication, authorization, the choice of an endpoint an
 proxies to the same kind of backend with upstream keep-alive. The rounds are interleaved in one run. The goal is half of
 nginx's requests per second.
 
-nginx's backend is on the loopback interface. The goal is for the pod of the first cluster. This pod is in a network
+nginx's backend is on the loopback interface. The goal applies to the pod of the first cluster. This pod is in a network
 namespace behind a bridge, so its connections cost both ends more. The pod of the second cluster (`--network loopback`)
 is on the loopback interface, like nginx's backend.
 """

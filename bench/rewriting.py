@@ -3,8 +3,7 @@
     .venv/bin/python bench/rewriting.py
 
 A pod of an embedded cluster serves the scripts. One client requests them from the door in interleaved rounds of one
-run: by
-host name, and under `prefix.localhost`, where they are rewritten.
+run: by host name, and under `prefix.localhost`, where they are rewritten.
 
     time            until the last byte has arrived
     rewriting       processor time of the rewriter alone

@@ -120,7 +120,7 @@ KINDS: dict[str, list[tuple[str, Callable[[int], Object]]]] = {
 
 
 async def cost(found: World, kind: str, first: int, count: int) -> float:
-    """Return the microseconds of processor time for each of `count` further changes, the first one number `first`."""
+    """Return the microseconds of processor time for one change, over `count` new objects numbered from `first`."""
     await found.rest()
     began = time.process_time()
     for resource, make in KINDS[kind]:

@@ -8,8 +8,7 @@ Then it prints:
   receives it;
 - the share of one core that the API server uses afterwards;
 - for each phase, the longest wait of a small request on a separate connection, and the CPU time of the API server's
-process
-  in this time (in steps of 10 ms). In the rest of the wait, the machine did other work.
+  process in this time (in steps of 10 ms). In the rest of the wait, the machine did other work.
 
     .venv/bin/python bench/scale_api.py [--pods 200] [--services 2000] [--configmaps 5000] [--claims 2000]
         [--watchers 300] [--updates 1000]

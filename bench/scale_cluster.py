@@ -1,12 +1,11 @@
 """A running cluster with many objects: real processes, real HTTP clients.
 
 The benchmark starts a new cluster and makes ConfigMaps and Services in one namespace, over several connections at once.
-It
-prints:
+It prints:
 
 - the rate at which the last thousand objects are made, beside the rate of the first thousand;
-- whether the first, the last and a new Service can be reached from a pod by address and by DNS name;
-- the share of one core that all processes of the cluster together use after one minute without requests;
+- whether the first, a middle, the last and a new Service can be reached from a pod by DNS name;
+- the share of one core that all processes of the cluster together use after --rest seconds without requests;
 - how long the deletion of the namespace takes.
 
     .venv/bin/python bench/scale_cluster.py [--configmaps 5000] [--services 2000] [--rest 60]

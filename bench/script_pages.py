@@ -6,8 +6,7 @@ The files are scripts. Without files, two well-known scripts are downloaded from
 minified) and Plotly twice (9 MB, minified).
 
 A pod of an embedded cluster serves the scripts, plain and as gzip. The benchmark measures the time for which a user
-waits:
-from the beginning of the navigation to the end of the script's run, in a browser with an empty cache. Rounds are
+waits: from the beginning of the navigation to the end of the script's run, in a browser with an empty cache. Rounds are
 interleaved; a ratio is the median of the quotients of the same rounds.
 """
 

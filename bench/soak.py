@@ -7,7 +7,7 @@ otherwise), its door (`hatchway proxy`) and an application in a pod (`soak_serve
 After a warm-up of the same kinds, and again at the end, the memory (RSS) and the descriptors of the control plane and
 of the door are recorded at rest. The goal is a growth of at most 10 MB, and no additional descriptor. Both numbers are
 also printed after each tenth of the requests and each kind of reset. Memory that grows each time is a leak. Memory that
-stays the same is the memory that the load needs at one time.
+grows once, and then stays the same, is not.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ async def _answer(reader: asyncio.StreamReader) -> int:
 
 
 def _kinds(route: Route) -> list[tuple[int, bytes, int]]:
-    """Return (how often it is sent, its bytes, its expected status) of each request. Upgrades end their connection."""
+    """Return (how often it is sent, bytes, expected status) for each kind of request. Upgrades end a connection."""
     small, big = b"hello", b"y" * 100_000
     length = b"Content-Length: %d\r\n\r\n"
     post = b"Content-Type: application/octet-stream\r\n"
@@ -179,10 +179,10 @@ async def mixed(
 
 
 def _phases(route: Route) -> dict[str, tuple[bytes, str]]:
-    """Return, for each phase of an exchange, (the bytes that a client sends, its wait before one side resets).
+    """Return, for each phase of an exchange, (the bytes that the client sends, its wait before one side resets).
 
-    The wait is "" for none, a "moment", until the first bytes of an "answer" arrive, until the "end" of the connection,
-    or until no more bytes can be sent ("flood").
+    The waits: "": none. "moment": a short time. "answer": until the first bytes of an answer arrive. "end": until the
+    connection ends. "flood": until no more bytes can be sent.
     """
     silent, upgrade = route.head(b"GET", b"silent", b"\r\n"), route.head(b"GET", b"ws", _UPGRADE)
     post = route.head(b"POST", b"silent", b"Content-Length: %d\r\n\r\n" % (16 * soak_server.DOWNLOAD))
@@ -368,8 +368,8 @@ async def soak(found: Cluster, kubeconfig: Path, args: argparse.Namespace) -> bo
             _print_states(when, processes)
 
         note("at first")
-        # The warm-up has as many of everything at the same time as the measured part, so that its memory is in use
-        # already.
+        # The warm-up has as many connections at the same time as the measured part, so that the memory for them is
+        # already in use.
         await mixed(routes, max(2000, args.requests // 10), {})
         note("warm-up: requests")
         await resets(routes, min(args.resets, 200))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-# Underscores are accepted, because some host names have them although RFC 952 does not allow that.
+# Underscores are accepted: RFC 952 does not allow them, but some host names have them.
 _LABEL = r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\Z")
 

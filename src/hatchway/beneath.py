@@ -141,7 +141,7 @@ def _open(parent: int, name: str, make: Make | None) -> int | _SymbolicLink:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(name, flags, 0o644, dir_fd=parent))
     except FileExistsError:
-        # Another process was faster; what it has made is examined like everything else.
+        # Another process has made the name meanwhile. `_look` opens it like every other name.
         pass
     except OSError as error:
         if error.errno == errno.EROFS:
@@ -151,11 +151,11 @@ def _open(parent: int, name: str, make: Make | None) -> int | _SymbolicLink:
 
 
 def _look(parent: int, name: str) -> int | _SymbolicLink:
-    """Open a name; return a descriptor, or the target if it is a link."""
+    """Open a name; return its descriptor, or the target of the link if the name is a link."""
     try:
         found = os.open(name, _COMPONENT, dir_fd=parent)
     except OSError as error:
-        # Without O_PATH a link cannot be opened at all.
+        # ELOOP: the name is a link, which cannot be opened without O_PATH.
         if error.errno != errno.ELOOP:
             raise
         return _SymbolicLink(os.readlink(name, dir_fd=parent))

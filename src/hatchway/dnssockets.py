@@ -20,7 +20,7 @@ class DnsSockets:
     Args:
         on_datagram: called with each UDP datagram and its sender's address; it answers by `send`, now or later.
         answer_tcp: returns the answer to a message that came by TCP; None closes the connection.
-        connections: the most TCP connections; a new one then closes the oldest one.
+        connections: the most TCP connections; each one beyond this number closes the oldest.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class DnsSockets:
         assert task is not None
         self._tasks.add(task)
         if len(self._connections) >= self._most_connections:
-            # A client may keep many connections open without a query. Other connections are answered and closed soon.
+            # The oldest connection is probably an idle one that its client keeps open. Other connections end soon.
             oldest = next(iter(self._connections))
             del self._connections[oldest]
             oldest.cancel()
@@ -103,7 +103,7 @@ class DnsSockets:
             # The server is closing, or has too many connections. asyncio would log a cancelled handler as an error.
             log.debug("a connection is closed by the server")
         finally:
-            # `close` would keep the socket open, uncounted, until the client has read all answers.
+            # `close` would keep the socket open until the client has read all answers, and nothing would count it.
             writer.transport.abort()
             self._connections.pop(task, None)
             self._tasks.discard(task)

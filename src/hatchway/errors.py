@@ -105,7 +105,7 @@ class ApiError(HatchwayError):
 class NoCredentials(ApiError):
     """No request was sent to the API server, because its client got no credentials for it.
 
-    A credential plugin has failed, for example. The status is 401, which stops everything that would try again.
+    A credential plugin has failed, for example. The status is 401, so that callers do not retry the request.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -240,5 +240,5 @@ def out_of_time() -> ApiError:
 
 
 def service_unavailable(message: str) -> ApiError:
-    """Return 503: the server, or what it needs for its answer, cannot be reached now."""
+    """Return 503: the server, or another server that it needs, cannot be reached now."""
     return ApiError(503, "ServiceUnavailable", message)

@@ -23,7 +23,7 @@ def state_home(chosen: str | None = None) -> Path:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a 0600 file so that readers see either the old or the new content, both whole (write, fsync, rename).
+    """Write a 0600 file so that readers see the whole old content or the whole new content (write, fsync, rename).
 
     Raises OSError, which names the file.
     """

@@ -12,7 +12,7 @@ from typing import Any
 
 import re2
 
-# Bytes; Go's limit is a program of 128 MiB. This limit is enough for every repetition (up to 1000) that people write.
+# The most bytes of a compiled program. Go allows 128 MiB; this limit is enough for repetitions in practice (`{1000}`).
 _MEMORY = 64 << 20
 _NAME = re.compile("[0-9A-Za-z_]+")
 _INVALID_UTF8 = re.compile("[\ud800-\udfff]")
@@ -32,7 +32,7 @@ _ALIASES = {
     "Spaceseparator": "Zs", "Spacingmark": "Mc", "Surrogate": "Cs", "Symbol": "S", "Titlecaseletter": "Lt",
     "Unassigned": "Cn", "Uppercaseletter": "Lu",
 }  # fmt: skip
-# RE2's messages: (Go's message, True if Go shows the whole expression).
+# Maps RE2's messages to (Go's message, True if Go's message shows the whole expression).
 _GO_WORDS = {
     "missing )": ("missing closing )", True),
     "unexpected )": ("unexpected )", True),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _UDP_SECONDS, _TCP_SECONDS = 1.5, 3.0
 _PROBE_AGAIN_SECONDS = 5.0
-# Seconds that a query waits for a probe when no resolver has answered its last one.
+# Seconds that a query waits for a probe when no resolver has answered its last probe.
 _PROBE_WAIT_SECONDS = 0.3
 _AT_ONCE = 200
 # A query for the root's name servers, which every resolver knows.
@@ -89,7 +89,7 @@ class OutsideResolvers:
                         answer = await _ask_udp(server.address, query, self._udp_seconds)
                 except (OSError, EOFError, TimeoutError):
                     # Only a probe decides whether the resolver is up. Otherwise one client could disable it for all
-                    # others, by a name whose own servers are slow, or by TCP where the resolver does not accept it.
+                    # others, by a name whose servers are slow, or by TCP queries to a resolver that refuses TCP.
                     self._probe_soon(server)
                     continue
                 return query[:2] + answer[2:]

@@ -73,7 +73,7 @@ _BRACKETED = re.compile(r"\[([^\]]*)\](?::(.+))?\Z")
 _SEGMENT_SAFE = ":@!$&'()*+,;="
 _HYPHENS = re.compile("-+")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
-# A port name has no two hyphens in a row (IANA_SVC_NAME), so this prefix cannot be the beginning of one.
+# A port name has no two hyphens in a row (IANA_SVC_NAME), so no port name begins with this prefix.
 _PORT_ESCAPE = "port--"
 
 
@@ -384,8 +384,8 @@ def parse_qualified_argument(text: str, namespace: str | None, default: str, *, 
 
     Args:
         text: the argument.
-        namespace: the namespace that was given beside it; None for none.
-        default: the namespace that is used when none was given.
+        namespace: the value of the option -n; None without that option.
+        default: the namespace to use when neither the option nor the argument names one.
         workloads: True to accept workloads, too, such as `deploy/web`.
 
     Raises:

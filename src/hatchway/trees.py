@@ -44,7 +44,7 @@ def remove_tree(parent: int, name: str) -> None:
     with closing(top):
         os.fchmod(top, 0o700)
         remover = _Remover(top)
-        # Repeated, because deeper directories may have been moved here, and new files made, meanwhile.
+        # Repeated, because meanwhile deeper directories may have been moved into `top`, and new files made in it.
         while remover.empty(top, 1):
             continue
     os.rmdir(name, dir_fd=parent)
@@ -54,8 +54,8 @@ def measure_tree(directory: int) -> int:
     """Return the bytes on disk of everything below an open directory, as du(1) counts them.
 
     A file with several names counts once. To limit memory, only the first `_MEASURE_LINKED` such files are remembered.
-    For further ones, each name counts as the file's size divided by the number of its names. Files that lie more than
-    `_MEASURE_DEPTH` directories deep, and files that cannot be read, are left out.
+    Each name of a further file counts as the file's size divided by the number of its names. Files that lie more than
+    `_MEASURE_DEPTH` directories deep, that cannot be read, or that are on other file systems, are left out.
     """
     total = 0
     linked: set[int] = set()
@@ -85,7 +85,7 @@ def measure_tree(directory: int) -> int:
                 if len(levels) < _MEASURE_DEPTH:
                     levels.append(_Level(os.open(entry.name, _DIRECTORY, dir_fd=levels[-1].descriptor)))
             except (FileNotFoundError, NotADirectoryError, PermissionError):
-                # It has been removed or replaced since its name was read, or its directory is closed to everyone.
+                # The file has been removed or replaced since its name was read, or a directory has no permissions.
                 continue
     finally:
         for level in levels:
@@ -153,7 +153,7 @@ class _Remover:
             try:
                 os.rename(name, f".removed-{self._moved}", src_dir_fd=parent, dst_dir_fd=self._top)
             except OSError as error:
-                # This name is used by another file.
+                # Another file has this name.
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise
                 continue

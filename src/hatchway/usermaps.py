@@ -65,7 +65,7 @@ class Extent:
 class UserMap:
     """The users and groups of a namespace.
 
-    way: the kind of map; see the module. users, groups: the maps of both.
+    way: the kind of map; see the module. users, groups: the map of user numbers and the map of group numbers.
     reason: why this is not a wider map, and how to get one; "" for `real` and `mapped`.
     """
 

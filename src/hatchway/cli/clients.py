@@ -58,7 +58,7 @@ def _in_shell(url: str) -> str:
 
 
 def door_address(path: str, port: int) -> str:
-    """Return the URL of a proxy path at the door, which has an IP address in place of a host name."""
+    """Return the URL of a proxy path at the door. The URL has the door's IP address, so that it needs no resolver."""
     return f"http://127.0.0.1:{port}{path}" if path else ""
 
 

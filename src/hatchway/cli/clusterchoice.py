@@ -11,7 +11,7 @@ from hatchway.kube.overrides import ChosenCluster, Overrides
 from hatchway.numerals import is_digits
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-# Options that choose a cluster. With one of them the environment variable HATCHWAY_NAME is ignored.
+# Options that choose a cluster. If one is given, the environment variable HATCHWAY_NAME is ignored.
 _CHOOSING = ("kubeconfig", "context", "cluster", "server")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 

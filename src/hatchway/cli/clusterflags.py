@@ -82,7 +82,7 @@ def _effective(*, named: bool) -> list[Callable[[Any], Any]]:
     ]
 
 
-# The type of options without an effect. An empty value has none either.
+# The type of options without an effect: an empty value is accepted, too.
 _ANY = Text(empty=True)
 # kubectl's options without an effect here. They are accepted, so that command lines with them work.
 _WITHOUT_EFFECT = (

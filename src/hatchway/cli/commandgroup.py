@@ -13,7 +13,7 @@ from hatchway.cli import interrupts, usage
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command only when it is used, because importing all takes longer than most commands."""
+    """A group that imports a command only when it is used, because importing all of them takes long."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class LazyGroup(click.Group):
         return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command with this name; None when there is none. Empty values are refused (`usage.Text`)."""
+        """Return the command with this name, or None. Its parameters refuse empty values (`usage.Text`)."""
         if cmd_name not in self._table:
             return None
         file, name = self._table[cmd_name]
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Set the command's context in usage errors for which click's parser has not set it."""
+        """Run the command. A usage error that has no context gets the command's context."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:

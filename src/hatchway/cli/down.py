@@ -21,7 +21,7 @@ from hatchway.cli import options
 @options.state_dir
 @click.option("--delete", is_flag=True, help="Also delete its objects and data.")
 def down(name: str, state_dir: str | None, delete: bool) -> None:
-    """Stop a cluster. Its objects and data are kept for the next `up`, unless that was started with --ephemeral."""
+    """Stop a cluster. Its objects and data are kept for the next `up`, unless it was started with --ephemeral."""
     from hatchway.cluster import commandorder, inventory, lifecycle, settingsreport
     from hatchway.cluster.cleanup import clean_up
     from hatchway.cluster.state import StateDir
@@ -34,8 +34,8 @@ def down(name: str, state_dir: str | None, delete: bool) -> None:
         return
     with commandorder.ending(state):
         ephemeral = False
-        # The cluster must be stopped or deleted even if this file is damaged. It is read first, because the control
-        # plane of an ephemeral cluster deletes it.
+        # The cluster must be stopped or deleted even if its configuration file is damaged. The file is read before the
+        # stop, because the control plane of an ephemeral cluster then deletes it.
         with contextlib.suppress(HatchwayError):
             ephemeral = (config := state.load_config()) is not None and config.ephemeral
         stopped = lifecycle.stop(state)

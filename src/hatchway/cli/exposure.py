@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hatchway.exposure.snapshot import Unread
     from hatchway.kube.connection import Connection
 
-# Exit codes in addition to those of every command (1: it failed, 2: the command line is not valid).
+# Exit codes in addition to those of every command (1: the command failed, 2: the command line is not valid).
 _FOUND, _INCOMPLETE = 3, 4
 # The most findings that the table prints; JSON has all.
 _MOST_FINDINGS = 100
@@ -114,7 +114,8 @@ async def _probe_all(connection: Connection, found: list[Exposure], *, embedded:
     from hatchway.exposure.assessment import in_order
     from hatchway.exposure.probing import Prober
 
-    # A loopback address may be the end of a tunnel to another machine, except for an embedded cluster.
+    # A loopback address of the API server shows that an embedded cluster runs on this machine. For another cluster
+    # it may be the end of a tunnel.
     prober = Prober(on_this_machine=embedded and is_loopback(urlsplit(connection.server).hostname or ""))
     answered = await prober.probe(found)
     if prober.left_out:

@@ -1,7 +1,7 @@
 """Starts, lists and stops forwards in the background.
 
-Each background process keeps a file, its record, locked while it runs. So a lock shows that the process still runs. Its
-process ID does not show that: another process may have the same ID later.
+Each background process has a file, its record, which it locks while it runs. The lock shows that the process still
+runs. Its process ID would not show that, because another process may have the same ID later.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _directory() -> Path:
 
 
 def start(output: str, more: Sequence[str] = ()) -> None:
-    """Run the same command line in the background, and print what it forwards once it is ready.
+    """Run the same command line in the background, and print its forwards when they are ready.
 
     more: additional options for the background process.
 
@@ -186,7 +186,7 @@ def stop(identity: str) -> None:
     """Stop the forwards with this ID, or "all".
 
     Raises:
-        HatchwayError: there are none with this ID.
+        HatchwayError: no forwards in the background have this ID.
     """
     records = _running()
     chosen = [record for record in records if identity in ("all", str(record["pid"]))]

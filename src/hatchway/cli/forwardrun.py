@@ -77,7 +77,7 @@ class ForwardOptions:
 
 
 def run(chosen: ForwardOptions, cluster: ChosenCluster) -> None:
-    """Forward until SIGINT or SIGTERM. Raises HatchwayError when it cannot begin."""
+    """Forward until SIGINT or SIGTERM. Raises HatchwayError when the forwards cannot begin."""
     _raise_descriptors()
     if not chosen.unix_socket and chosen.address not in ("127.0.0.1", "::1"):
         warn(f"everyone who can reach {chosen.address} can reach what is forwarded")
@@ -175,7 +175,7 @@ class _ForwardRun:
     # Beginning
 
     async def _plan(self) -> list[PlannedForward]:
-        """Wait until the targets exist, if the user wants that; return what to forward."""
+        """Return the forwards that the command line asks for. With --wait, wait until they can work."""
         until = asyncio.get_running_loop().time() + self._chosen.timeout if self._chosen.timeout else None
         told = ""
         while True:
@@ -257,7 +257,10 @@ class _ForwardRun:
     def _places(
         self, planned: list[PlannedForward]
     ) -> tuple[Callable[[PlannedForward], str], Callable[[PlannedForward], str] | None]:
-        """Return (a function from a forward to its local address, one to the path of its Unix socket or None)."""
+        """Return two functions of a forward: the first returns its local address, the second its Unix socket's path.
+
+        The second is None when no Unix sockets are used.
+        """
         chosen = self._chosen
         if chosen.own_address:
             return OwnAddresses().address_of, None
@@ -279,7 +282,7 @@ class _ForwardRun:
         """Print where each forward listens, and that all are ready."""
         chosen = self._chosen
         if chosen.ready_fd is not None:
-            # The command that has started this background process reads and prints this.
+            # The command that has started this background process reads this description and prints it.
             with os.fdopen(chosen.ready_fd, "w") as file:
                 described = as_json(forwards)
                 lines = list(map(as_line, forwards))
@@ -352,7 +355,7 @@ class _ForwardRun:
             await self._redraw_until(stop, min(max(_LOOK_SECONDS, _LOOK_PART * (loop.time() - began)), _LATEST_LOOK))
 
     async def _follow_services(self) -> None:
-        """With --all, forward services that appear, and stop forwarding those that are deleted."""
+        """With --all, forward new services, and stop forwarding deleted services."""
         if not self._chosen.every:
             return
         forwards = ServiceForwards(self._forwarder, *self._of_services, with_pods=self._with_pods)
@@ -373,7 +376,7 @@ class _ForwardRun:
                     self._record_state()
 
     def _say_forward(self, line: str) -> None:
-        """Print a line about a forward to the same stream as `_announce`, or else on standard error."""
+        """Print a line about a forward: after the lines of `_announce`, or on standard error if it printed none."""
         if self._chosen.output == "text" and self._table is None:
             say(line)
         else:

@@ -35,7 +35,8 @@ def render(
         known = pods.get(forward)
         if why := forward.problem or (known.why if known is not None else ""):
             found.append(f"    {why}")
-    # To draw the table again, the cursor must go back to its first line, so it must not be higher than the terminal.
+    # To draw the table again, the cursor must go back to the table's first line. So the table must not be higher than
+    # the terminal.
     if len(found) + 1 > lines:
         found = [*found[: lines - 2], f"... and {len(found) - lines + 2} lines more"]
     return [_cut(line, columns) for line in [*found, _HINT]]

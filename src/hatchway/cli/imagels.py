@@ -47,7 +47,8 @@ def ls(name: str, digests: bool, dangling: bool, output: str, state_dir: str | N
     store = open_store(state_dir)
     images = store.images()
     tagged = {one.image_id for one in images if one.tags}
-    # The same image may be stored twice, with differently compressed layers; only entries with tags are shown.
+    # The same image may be stored twice, with differently compressed layers. An entry without a tag is not shown if
+    # another entry of the image has one.
     found = [one for one in reversed(images) if (one.tags and not dangling) or one.image_id not in tagged]
     rows = [row for image in found for row in _rows(image) if _matches(row, wanted, has_tag)]
     if output == "name":

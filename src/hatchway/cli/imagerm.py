@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=complete_image)
 @click.option(
-    "--force", "-f", is_flag=True, help="Remove an image with several names by its ID, and one that containers use."
+    "--force", "-f", is_flag=True, help="Remove an image even if containers use it, or all names of an image by its ID."
 )
 @options.state_dir
 @click.pass_context

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "-o",
     metavar="FILE",
     show_default="standard output",
-    help="The file to write. It is replaced at the end.",
+    help="The file to write. An existing file is replaced when the archive is complete.",
 )
 @options.state_dir
 def save(images: tuple[str, ...], output: str | None, state_dir: str | None) -> None:
@@ -59,7 +59,7 @@ def save(images: tuple[str, ...], output: str | None, state_dir: str | None) -> 
     try:
         with os.fdopen(descriptor, "wb") as file:
             write_archive(store, list(wanted.values()), file)
-        # Use the umask's mode; mkstemp makes private files.
+        # mkstemp gives the file mode 0600. Give it the mode of an ordinary new file.
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)

@@ -38,12 +38,12 @@ def complete_image(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 
 
 def find_image(store: ImageStore, text: str) -> tuple[Image, Reference | None]:
-    """Return the image with this name, ID or beginning of an ID, and the name; None as name when it was found by ID.
+    """Return the image with this name, ID or beginning of an ID, and its name; the name is None when an ID found it.
 
     A name is preferred to the beginning of an ID, as in Docker.
 
     Raises:
-        HatchwayError: there is none.
+        HatchwayError: there is no such image.
     """
     from hatchway.images.reference import ImageNameError, parse
 

@@ -1,4 +1,4 @@
-"""`hatchway info`: what `kubectl cluster-info` prints, without kubectl, for any cluster."""
+"""`hatchway info`: prints the URLs of a cluster's built-in services, as `kubectl cluster-info` does."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Handles Ctrl-C while a command is still being imported.
 
-Python raises KeyboardInterrupt in whatever code runs. During an import this may be a callback, whose exceptions Python
-only prints. The command has not begun at that time, so the process can end at once.
+Python raises KeyboardInterrupt in whatever code runs. During an import this code may be a callback, whose exceptions
+Python only prints. The command has not begun at that time, so the process can end at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _quit(_number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def quitting() -> Iterator[None]:
-    """Let Ctrl-C end the process at once while the block runs, unless it is ignored (in a background job)."""
+    """Let Ctrl-C end the process at once while the block runs, unless Ctrl-C is ignored (in a background job)."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

@@ -111,7 +111,7 @@ def logs(
     asyncio.run(run())
 
 
-# Colours of a terminal that are readable on a dark and on a light ground.
+# Colours of a terminal that are readable on a dark and on a light background.
 _COLOURS = (36, 33, 32, 35, 34, 31)
 
 

@@ -79,7 +79,7 @@ def open_target(
 def _check(target: Target, cluster: ChosenCluster) -> None:
     """Raise Missing when the target does not exist. Print which port the door will choose if there are several.
 
-    When the target cannot be looked up, this does nothing, because the door may be able to reach it.
+    If the target cannot be looked up, do nothing, because the door may still be able to reach the target.
     """
     from hatchway.cli.targets import Missing, describe_choice, find_target
 
@@ -97,7 +97,8 @@ def _wait(target: Target, cluster: ChosenCluster, port: int, domain: str, rest: 
     """Wait until the target answers through the door.
 
     Raises:
-        HatchwayError: it does not answer in time; or, at once, no door is open, or no door can reach the target.
+        HatchwayError: it does not answer in time. Raised at once if no door is open, or if no door can reach the
+            target.
     """
     deadline = time.monotonic() + timeout
     told = False
@@ -119,7 +120,7 @@ def _wait(target: Target, cluster: ChosenCluster, port: int, domain: str, rest: 
 
 
 def _reason(target: Target, cluster: ChosenCluster) -> str:
-    """Return why the target is not ready, from its objects; "" when these do not show it.
+    """Return why the target is not ready, from its objects; "" when they do not show the reason.
 
     The API server's own words are only "no endpoints available". Raises HatchwayError if the door will never reach it.
     """
@@ -137,7 +138,7 @@ def _reason(target: Target, cluster: ChosenCluster) -> str:
 
 
 def _ask(target: Target, port: int, domain: str, rest: str, timeout: float) -> str:
-    """Return why the target does not answer yet; "" when it answers. Raises HatchwayError if it never will."""
+    """Return why the target does not answer yet; "" when it answers. Raises HatchwayError if it will never answer."""
     import http.client
 
     host = format_host_name(target, domain)

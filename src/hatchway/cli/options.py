@@ -96,7 +96,7 @@ def _complete_with_pods(ctx: click.Context, incomplete: str, alone: str) -> list
 def _complete_objects(
     ctx: click.Context, kind: str, prefix: str, incomplete: str, *, namespaced: bool
 ) -> list[CompletionItem]:
-    """Return `prefix` + NAME for each of a cluster's objects of one kind, if it begins with `incomplete`."""
+    """Return `prefix` + NAME for a cluster's objects of one kind; only texts that begin with `incomplete`."""
     import asyncio
 
     from click.shell_completion import CompletionItem

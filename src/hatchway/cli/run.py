@@ -58,7 +58,7 @@ def run() -> int:
             return 1
         if error.filename is None:
             raise
-        # This is no fault of Hatchway: the file was named on the command line, or is in one of the user's directories.
+        # This error is no fault of Hatchway: the file was named on the command line, or is in a directory of the user.
         _complain(f"cannot use {os.fsdecode(error.filename)}: {error.strerror}", _WHOSE_FILE.get(error.errno or 0, ""))
         return 1
     finally:

@@ -144,7 +144,7 @@ async def _serve(
 
 
 async def _begin(route: ByteRoute) -> None:
-    """Prepare the route (for example, make the relay pod). Ctrl-C and SIGTERM cancel this."""
+    """Prepare the route (for example, make the relay pod). Ctrl-C and SIGTERM cancel the preparation."""
     import asyncio
     import signal
 

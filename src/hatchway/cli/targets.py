@@ -27,7 +27,7 @@ _PATIENCE = 5.0
 
 
 class Missing(HatchwayError):
-    """The target, or its port, does not exist; the hint lists what exists."""
+    """The target, or its port, does not exist; the hint lists targets or ports that exist."""
 
 
 class NoHttp(HatchwayError):
@@ -48,7 +48,7 @@ class NoHttp(HatchwayError):
 class FoundTarget:
     """A target that was found in its cluster.
 
-    target: the target as it was given; with the chosen port, if the caller asked for one.
+    target: the target as it was given; with the chosen port, if the caller has requested a port.
     links: the target's ports that may speak HTTP, the chosen one first; empty if a port was given or there is only one.
     """
 
@@ -60,8 +60,8 @@ def find_target(target: Target, cluster: ChosenCluster, *, port: bool) -> FoundT
     """Look a target up. If the cluster gives no answer, print a note and return the target unchanged.
 
     Args:
-        port: True to fill in the port and the scheme that the door would choose. Without a port in the URL, an API
-            server uses only a port that has no name.
+        port: True to fill in the port and the scheme that the door would choose. URLs at the API server need this: a
+            URL without a port means the service's unnamed port.
 
     Raises:
         Missing: the target, or its port, does not exist.
@@ -130,7 +130,10 @@ def read_state(target: Target, cluster: ChosenCluster) -> CatalogEntry | None:
 
 
 def _choice(found: list[PortLink]) -> tuple[PortLink, ...]:
-    """Return the ports that may speak HTTP, if several do. The first is the chosen one: its target names no port."""
+    """Return the ports that may speak HTTP; nothing if there is only one. The first is the port that is chosen.
+
+    The target of the chosen port names no port: a target without a port leads to the chosen port.
+    """
     able = [link for link in found if link.http is not False]
     return tuple(sorted(able, key=lambda link: bool(link.target.port))) if len(able) > 1 else ()
 

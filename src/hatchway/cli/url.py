@@ -92,7 +92,7 @@ def url(
     if not by_name and not proxy_path:
         from hatchway.kube import contexts
 
-        # This comes first, because its error is the relevant one when there is no cluster.
+        # Load the kubeconfig before the target is looked up: without a cluster, this error is the helpful one.
         server = contexts.load(*cluster).server
     speller = _Speller(as_rest(path), port, domain or "localhost", server)
     # A host name needs no port: the door finds it.
@@ -171,7 +171,7 @@ def namespace_of(cluster: ChosenCluster) -> str:
     try:
         return contexts.load(*cluster).namespace
     except HatchwayError:
-        # Host names can be made without a cluster. Code that needs the cluster will report this error itself.
+        # Host names can be made without a kubeconfig. Code that needs the kubeconfig will report this error itself.
         return "default"
 
 

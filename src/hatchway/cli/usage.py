@@ -54,7 +54,7 @@ class Text(click.types.StringParamType):
     """Any text; an empty value on the command line is refused unless it has a meaning.
 
     An empty value is nearly always a shell variable that is not set. As a path it would be the current directory, and
-    as a name or a credential it would choose something else than the caller named.
+    as a name or a credential it would select something that the caller did not name.
 
     empty: True where an empty value has a meaning of its own, such as a filter that matches everything.
     """
@@ -89,7 +89,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]
     """A whole number in ASCII digits, from `least` to `most`.
 
     least, most: both included.
-    what: what the number is, for the message.
+    what: the word for the number in the message, such as `port`.
     """
 
     name = "number"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # What is imported stays, so it is not searched for garbage again and again meanwhile.
+    # Do not search for garbage during the imports, because imported modules stay in memory.
     gc.disable()
     from hatchway.cluster.server import main
 

@@ -98,7 +98,7 @@ class ControlPlane:
                 network = await starting
             finally:
                 starting.cancel()
-            # For errors before the second call of `stop` is registered below.
+            # Stops the network if an error occurs before the other call of `stop` is registered below.
             stack.push_async_callback(network.stop)
             on_network_started(network.pid)
             images = ImageService(self.state.image_socket, self.image_store, self.state.server_log)
@@ -234,7 +234,7 @@ class ControlPlane:
         with beneath.closing(beneath.open_directory(state.path)) as top:
             trees.remove_tree(top, state.memory.name)
         state.create()
-        # Pods must not see this directory, and only an existing directory can be hidden.
+        # The image store is hidden from pods. Only an existing directory can be hidden.
         self.image_store.mkdir(mode=0o700, parents=True, exist_ok=True)
         config_file = state.path / "agent.json"
         agent.save(config_file)
@@ -282,7 +282,7 @@ class ControlPlane:
         return ["0.0.0.0"] if "0.0.0.0" in self.config.publish else [plan.HOST_IP, *self.config.publish]
 
     async def _remove_old_nodes(self, client: Client, loopback: bool) -> None:
-        """Delete Node objects without a node, or with another pod range, because spec.podCIDR cannot be changed."""
+        """Delete Nodes that are no longer configured, and Nodes with another spec.podCIDR, which cannot be changed."""
         ranges = {name: str(plan.pod_cidr(index, loopback=loopback)) for index, name in enumerate(self.names)}
         for node in await client.list("nodes"):
             name, spec = node["metadata"]["name"], node.get("spec", {})
@@ -358,7 +358,7 @@ class ControlPlane:
         report("ready", **run, problems=self.problems)
 
     async def _await_ready(self, client: Client, network: ClusterNetwork, services: list[Any], idle: set[str]) -> None:
-        """Wait for nodes and built-in services. idle: services without pods, for which it does not wait."""
+        """Wait for nodes and built-in services. idle: names of services without pods, which need no waiting."""
         deadline = self.began + _READY_SECONDS
         names = sorted({service["metadata"]["name"] for service in services} - idle)
         async with asyncio.TaskGroup() as group:

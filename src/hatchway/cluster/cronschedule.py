@@ -36,7 +36,8 @@ _duration_part = re.compile(r"([0-9.]+)(ns|us|µs|μs|ms|s|m|h)")
 _zone_part = re.compile(r"[A-Za-z._0-9+][A-Za-z._0-9+-]{0,13}").fullmatch
 # The longest delay of `@every`, in seconds.
 _MAX_DELAY = 10**9
-# The most characters of a schedule. Kubernetes has no limit. Schedules are parsed often, so parsing must be quick.
+# The maximum number of characters of a schedule. Kubernetes has no limit. Schedules are parsed often, so parsing must
+# be quick.
 _MAX_LENGTH = 4096
 
 
@@ -73,7 +74,7 @@ class WallClock:
     def next_after(self, moment: datetime) -> datetime | None:
         """Return the next run after `moment`, in UTC and whole seconds; None if there is no run within five years."""
         if not (self.minutes and self.hours and self.months):
-            # A field without values: `,`.
+            # A field may have no values: `,`.
             return None
         start = moment.astimezone(UTC).replace(microsecond=0) + _SECOND
         day = start.astimezone(self.zone).date()
@@ -124,7 +125,7 @@ def latest_before(schedule: Schedule, first: datetime, now: datetime) -> datetim
     if isinstance(schedule, Every):
         return first + (now - first) // schedule.delay * schedule.delay
     low, high = first, now + _SECOND
-    # The next run after `low` is not later than `now`; the next run after `high` is.
+    # A binary search. The next run after `low` is always at or before `now`; the next run after `high` is later.
     found = first
     while high - low > _SECOND:
         middle = low + timedelta(seconds=(high - low) // _SECOND // 2)
@@ -236,7 +237,7 @@ def zone_of(name: str) -> tzinfo | None:
         return UTC
     if not all(_zone_part(part) and part not in (".", "..") for part in name.split("/")):
         return None
-    # Only CronJobs with a time zone need it.
+    # Imported here, because only CronJobs with a time zone need this module.
     from zoneinfo import ZoneInfo
 
     try:

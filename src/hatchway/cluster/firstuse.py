@@ -35,7 +35,7 @@ STARTED_ON_USE: Final = {
 }
 # The Deployment of each of these Services.
 DEPLOYMENT_OF: Final = {service: name for name, services in STARTED_ON_USE.items() for service in services}
-# The longest time (seconds) for which a client is held, and the most clients that one process holds.
+# The longest time (seconds) for which a client is held, and the maximum number of clients that one process holds.
 HELD_SECONDS: Final = 30.0
 HELD_AT_MOST: Final = 64
 # Seconds between two attempts to start one Deployment.

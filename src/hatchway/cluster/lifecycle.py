@@ -214,9 +214,9 @@ def end(state: StateDir, process: Process) -> None:
 
 
 def end_remains(state: StateDir) -> None:
-    """End the remaining processes of a killed control plane. A network that is not stopped (SIGSTOP) ends by itself.
+    """End the network's processes after the control plane was killed.
 
-    Raises HatchwayError when the kernel does not end it.
+    They end by themselves, unless they are stopped (SIGSTOP). Raises HatchwayError when the kernel does not end them.
     """
     holder = state.holder()
     if holder is None or holder.network is None or state.running():

@@ -119,7 +119,7 @@ class PacketFilter(Protocol):
         ...
 
     def apply(self, changes: list[FilterChange]) -> None:
-        """Apply changes in their order. Raises OSError; then only some may be applied: call `reset`."""
+        """Apply changes in their order. Raises OSError when only some changes may have been applied: call `reset`."""
         ...
 
     def release(self) -> None:

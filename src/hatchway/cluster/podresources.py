@@ -1,8 +1,8 @@
 """The requests and limits of a pod as a whole (component-helpers' `resource/helpers.go`). Pure.
 
-They are the sum of its containers, or the peak of its init containers if that is more. A sidecar (an init container
-that restarts always) is included from its start on. Amounts for the pod as a whole (`spec.resources`) replace these
-sums.
+The amounts of a pod are the sum for its containers, or the peak for its init containers if that is more. A sidecar (an
+init container that is always restarted) counts from its start on. Amounts for the pod as a whole (`spec.resources`)
+replace these sums.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ class Process:
         except ProcessLookupError:
             return False
         except PermissionError:
-            # The process with this ID belongs to another user, which this process never does. So if the start time of
-            # this process is known, it has ended, and another process has its ID.
+            # The ID belongs to another user's process, which this object never describes. So if the start time is
+            # known, the described process has ended.
             return not self.started
         found = _started(self.pid)
         return found == self.started if found and self.started else bool(found)
@@ -64,7 +64,8 @@ class Process:
         except OSError:
             return
         try:
-            # The descriptor refers to the process that has the ID now. Only after that, the start time is compared.
+            # The start time is compared after the descriptor was opened, so the descriptor refers to the compared
+            # process.
             if not self.alive():
                 return
             for one in (number, signal.SIGCONT):

@@ -35,8 +35,8 @@ def ceil_divide(value: Fraction, divisor: Fraction) -> int:
 def format_quantity(value: Fraction, like: str) -> str:
     """Return the canonical text of a number, rounded up to a whole number (`CanonicalizeBytes`).
 
-    like: a quantity that chooses the suffix of the result: a power of 1024 if its own suffix is one (`Mi`), otherwise a
-        power of 1000.
+    like: a quantity that chooses the suffix of the result: a power of 1024 if `like` has such a suffix (`Mi`),
+        otherwise a power of 1000.
     """
     number = ceil_divide(value, Fraction(1))
     binary = like.endswith("i") and abs(number) >= 1024

@@ -1,7 +1,7 @@
 """Describes the settings of a cluster that its users must know of: what it opens, and whether it keeps its data.
 
-The cluster keeps these settings, so that somebody who has not chosen them, or has forgotten them, may use it. Therefore
-`hatchway up` and `hatchway status` show each one that differs from its default.
+The settings are stored. A later user of the cluster may not have chosen them, or may have forgotten them. Therefore
+`hatchway up` and `hatchway status` show each setting that differs from its default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def settings(config: ClusterConfig) -> dict[str, Any]:
 
 
 def removed(state: StateDir) -> str:
-    """Return what a command prints that has ended an ephemeral cluster."""
+    """Return the text that a command prints after it has ended an ephemeral cluster."""
     return f"removed {state.path}: the cluster was ephemeral, so nothing of it is kept"
 
 

@@ -47,7 +47,7 @@ class Options:
             "host_programs": self.host_programs,
             "egress": self.egress,
             "egress_to_host": self.egress_to_host,
-            # A cluster is ephemeral when it was started so; the option cannot ask for the contrary.
+            # There is no option for the contrary, so False means that the option was not given.
             "ephemeral": self.ephemeral or None,
         }
         own_names = {"workers": "--nodes", "host_paths": "--host-path"}

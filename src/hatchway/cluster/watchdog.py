@@ -48,7 +48,7 @@ class HeldLoop(Exception):
 class _Guard:
     """The guarded work that now runs on the loop's thread.
 
-    what: its name, "" while none runs. step: how many steps there were.
+    what: its name; "" while none runs. step: the number of steps that have begun.
     """
 
     __slots__ = ("frame", "step", "what")
@@ -90,7 +90,7 @@ class WorkTime:
 
 @coroutine
 def guarded(work: Coroutine[Any, Any, T], what: str, spent: WorkTime | None = None) -> Generator[Any, Any, T]:
-    """Await `work`, and guard each of its steps. what: its name for the log. spent: the time of all steps is added."""
+    """Await `work`, and guard each of its steps. what: its name for the log. spent: gets the time of all steps."""
     error: BaseException | None = None
     while True:
         # No local variable holds the frame: that would be a reference cycle.
@@ -109,7 +109,7 @@ def guarded(work: Coroutine[Any, Any, T], what: str, spent: WorkTime | None = No
         error = None
         try:
             yield waits_for
-        except BaseException as caught:  # noqa: BLE001  the work gets a cancellation, too
+        except BaseException as caught:  # noqa: BLE001  the work must get cancellations, too
             error = caught
 
 

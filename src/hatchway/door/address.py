@@ -9,7 +9,7 @@ class DoorAddress:
     """The door's address as browsers use it.
 
     domain: the domain with which the host names of targets end.
-    scheme: "http" or "https", the scheme that browsers use to reach the door, or a proxy in front of it.
+    scheme: "http" or "https": the scheme by which browsers reach the door, or a proxy in front of the door.
     wire_scheme: `scheme` as bytes.
     default_port: the default port of the scheme, in digits.
     port: the TCP port; 0 on a Unix socket, and before the door listens.

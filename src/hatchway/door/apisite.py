@@ -205,7 +205,7 @@ def clean_path(head: RequestHead) -> Respond | None:
 def redirect(head: RequestHead, path: bytes) -> Respond:
     """Return a redirect 307 to another path with the same query, as Go's net/http sends it."""
     location = path + (b"?" + head.query if head.query is not None else b"")
-    if urlsplit(location).netloc:  # the URL would lead to another host; this is impossible for a clean path
+    if urlsplit(location).netloc:  # a URL like `//host/path` would lead to another host; a clean path never begins so
         return NOT_FOUND
     if head.method not in ("GET", "HEAD"):
         return Respond(307, [(b"Location", location)])

@@ -7,8 +7,8 @@ Set-Cookie, and a browser's cookie is sent on to an application only if one of t
 - The cookie was set by a Set-Cookie of this host name, or its name begins with `__Host-`, which browsers accept only
 from the host itself.
 - The cookie has survived a challenge. In a challenge, the door answers the request with a redirect to the same address,
-which deletes the cookies of this name from all parent domains, under every path of the request. If the browser still
-sends the cookie after that, the host's own pages have set it.
+which deletes the cookies of this name from all parent domains, for the request's path and each of its parent paths. If
+the browser still sends the cookie after that, the host's own pages have set it.
 
 The redirect is a 307, which keeps method and body. One challenge is needed for each cookie that a script sets. A marker
 shows that the browser has followed the redirect: a cookie with a random value, which no earlier request can have.
@@ -172,7 +172,7 @@ def _is_secure(name: bytes) -> bool:
 
 
 def _parent_paths(path: bytes) -> list[bytes]:
-    """Return each value of the Path attribute whose cookies browsers send to `path` (RFC 6265 section 5.1.4)."""
+    """Return the values of the attribute Path with which browsers send a cookie to `path` (RFC 6265 section 5.1.4)."""
     found = [b"/"]
     at = path.find(b"/", 1)
     while at > 0:

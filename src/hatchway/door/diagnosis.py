@@ -161,7 +161,7 @@ class Diagnosis:
         return self.answer(refused.refused_by_guard(why, hint), head, html=html)
 
     async def unknown_host(self, host: str, head: RequestHead, *, html: bool) -> Respond:
-        """Answer a request for a host name below the domain that no target has; most often the namespace is missing."""
+        """Answer a request for a host name of the door that means no target; often the namespace is missing in it."""
         domain = self._address.domain
         name, _, label = host.removesuffix(f".{domain}").rpartition(".")
         similar: list[tuple[str, str]] = []
@@ -263,7 +263,7 @@ class Diagnosis:
     def is_of_route(self, status: dict[str, Any], target: Target) -> bool:
         """Return True when a `Status` may be from the API server, not from an application that uses the same format.
 
-        A 403 or 404 of the API server is about the target.
+        A 403 or 404 counts only when its message is about the target, as in the API server's own answers.
         """
         code, message = status.get("code"), str(status.get("message") or "")
         if code == 404:

@@ -23,7 +23,7 @@ def default_filter() -> RequestFilter:
 
 
 def _unknown_addresses(server: str) -> Sequence[str]:
-    """Return the addresses to assume for any API server: node ports may be open on every network of this machine."""
+    """Return addresses that fit any API server: its node ports may be open on every network of this machine."""
     return "127.0.0.1", "0.0.0.0"
 
 

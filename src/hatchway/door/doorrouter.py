@@ -103,7 +103,7 @@ class DoorRouter:
             make_site: makes the site of a target, for a host name (without a port) and a path prefix (b"" for none).
             ingress: the sites of hosts of Ingresses.
             diagnosis: makes the door's own answers.
-            applications: the portal and the like.
+            applications: the portal, the list of targets, and the files of --www.
         """
         self._address = address
         self._domain = address.domain.encode()

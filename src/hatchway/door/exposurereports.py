@@ -100,7 +100,7 @@ class ExposureReports:
         self._kept.pop(self._key(namespace), None)
 
     def problem(self, error: HatchwayError) -> DoorProblem:
-        """Return the problem of an error of the API server."""
+        """Turn an error of the API server into a problem for a page."""
         label = self._connection.label
         if not isinstance(error, ApiError):
             error = ApiError(500, "InternalError", error.message, hint=error.hint)

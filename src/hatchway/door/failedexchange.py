@@ -12,7 +12,7 @@ from hatchway.route.contract import TargetUnreached
 
 
 async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: ProxyError) -> Respond | Forward:
-    """Record the failure. Return an attempt with the other scheme if that may help, else a page with the reason."""
+    """Record the failure. Return an attempt with the other scheme if this may help, else an answer with the reason."""
     knowledge, diagnosis = context.knowledge, context.diagnosis
     target = replace(knowledge.current_target, scheme=attempt.scheme)
     html = attempt.sender.navigates
@@ -24,7 +24,7 @@ async def explain_failure(context: SiteContext, attempt: TargetAttempt, error: P
         problem = await diagnosis.of_unreached(cause, target)
         return diagnosis.answer(problem, attempt.head, html=html)
     if attempt.failed_attempt is not None:
-        # The error of the first attempt is more informative than that of the second.
+        # The error of the first attempt is more informative than the error of the second attempt.
         knowledge.scheme.record_failure()
         return attempt.failed_attempt.answer
     both = knowledge.scheme.both_failed

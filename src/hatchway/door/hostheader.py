@@ -5,8 +5,8 @@ The outer name is the host name in the browser's address bar. Some applications 
 Verdaccio). Others refuse unexpected X-Forwarded-* fields, or interpret them in an unusual way. So the outer name with
 these fields is tried first. When a candidate is refused, the next one is tried. The accepted candidate is remembered.
 
-Some applications check only the Origin of WebSockets (Bokeh) or only that of forms (Django, SvelteKit). So there are
-separate choices for pages, for upgrades, and for requests that change something (writes).
+Some applications check only the Origin of WebSockets (Bokeh), or only the Origin of forms (Django, SvelteKit). So there
+are separate choices for pages, for upgrades, and for requests that change something (writes).
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class HostChoice:
         return self.value != sent
 
     def record_accepted(self, sent: SentHost) -> bool:
-        """Record that a request with `sent` was accepted. Return True when this is new."""
+        """Record that a request with `sent` was accepted. Return True if no earlier request has shown this."""
         if self._configured or self._state is HostState.ACCEPTED or self.value != sent:
             return False
         self._state = HostState.ACCEPTED
@@ -235,10 +235,10 @@ class HostChoice:
         return True
 
     def prefer(self, host: bytes) -> bool:
-        """Send this Host from now on, because the application has redirected a browser to it.
+        """Send the Host `host` from now on, because the application has redirected a browser to this host.
 
         Returns:
-            True when it is a candidate other than the present one.
+            True when `host` is a candidate, and not the present one.
         """
         hosts = [one.host for one in self._candidates]
         if self._configured or host not in hosts or host == self.value.host:

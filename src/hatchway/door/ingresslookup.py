@@ -45,7 +45,7 @@ class IngressLookup:
         return time.monotonic() - self._read_at < _FRESH and self._generation == self._connection.generation
 
     def known(self, name: str) -> IngressHost | None:
-        """Return the entry for a host name from the last list: an exact host, else a wildcard for its first label."""
+        """Return the entry for a host name in the last list: the exact host, else `*.` and the rest of the name."""
         return self._hosts.get(name) or self._hosts.get("*." + name.partition(".")[2])
 
     def url_of(self, host: IngressHost) -> str:
@@ -53,7 +53,7 @@ class IngressLookup:
         return host.url(self._address.port, self._address.domain, self._address.scheme)
 
     async def find(self, name: str) -> IngressHost | None:
-        """Return the entry for a host name; None when no Ingress with a known controller has it.
+        """Return the entry for a host name; None when no Ingress with a known controller has this host.
 
         Raises:
             HatchwayError: the request to the API server has failed.

@@ -177,7 +177,7 @@ class TargetKnowledge:
             self._change()
 
     def record_accepted(self, sent: SentHost, head: RequestHead) -> None:
-        """Record that a request (of a page, an upgrade or a write) with the Host `sent` was accepted."""
+        """Record that a request (for a page, an upgrade or a write) with the Host `sent` was accepted."""
         choice = self._own_choice_for(head)
         if choice.record_accepted(sent) and choice is self.host_choice:
             self._on_change(self.target)
@@ -208,7 +208,7 @@ class TargetKnowledge:
         return True
 
     def prefer_host(self, host: bytes) -> bool:
-        """Send this Host from now on, because the application redirects to it. Return True if the Host has changed."""
+        """Send `host` as Host from now on, because the application redirects to it. Return True if this is a change."""
         if not self.host_choice.prefer(host):
             return False
         self._upgrade_choice = None

@@ -31,9 +31,9 @@ _UNIX_HINTS = {
 def listen(options: DoorOptions) -> list[socket.socket]:
     """Return listening sockets, one for each address.
 
-    For 127.0.0.1 and "localhost" these are 127.0.0.1 and ::1, except one that this machine does not have. If another
-    program listens on one of them, the door must not use the other one alone. For `*.localhost`, Chromium tries ::1
-    first: that program would get requests, with cookies, that are meant for the door.
+    For 127.0.0.1 and "localhost" these are both 127.0.0.1 and ::1, unless this machine lacks one of them. If another
+    program listens on one of the two, the door must not listen on the other address alone. For `*.localhost`, Chromium
+    tries ::1 first, so a program on ::1 would get requests and cookies that are meant for the door.
 
     Raises:
         HatchwayError: the door cannot listen on the address.
@@ -54,7 +54,7 @@ def listen(options: DoorOptions) -> list[socket.socket]:
 
 
 def _listen_on(addresses: list[str], port: int) -> list[socket.socket]:
-    """Return listening sockets with the same port. Of several addresses, those that do not exist here are left out.
+    """Return listening sockets with the same port. Of several addresses, those that this machine lacks are left out.
 
     port: 0 for any free port.
 

@@ -46,7 +46,7 @@ class ObjectReader:
         """Return a target's object.
 
         Raises:
-            HatchwayError: it cannot be read.
+            HatchwayError: the object cannot be read.
         """
         check_read(self._filter, _path(target))
         found = await self._connection.client.get(target.kind, target.name, target.namespace or None)
@@ -56,7 +56,7 @@ class ObjectReader:
         """Return the events of a target's object, in any order.
 
         Raises:
-            HatchwayError: they cannot be read.
+            HatchwayError: the events cannot be read.
         """
         namespace = target.namespace or _CLUSTER_EVENTS
         check_read(self._filter, parse_resource("events").path(namespace))
@@ -75,7 +75,7 @@ class ObjectReader:
         return prefix + _path(target) + "/log"
 
     async def problem(self, error: HatchwayError, target: Target) -> DoorProblem:
-        """Return the problem of a call that failed."""
+        """Turn the error of a failed call into a problem for a page."""
         found = from_error(error if isinstance(error, ApiError) else ApiError(400, "BadRequest", str(error)))
         if isinstance(error, ApiError):
             if error.code == 404:

@@ -54,7 +54,7 @@ def listing(title: str, message: str, rows: str, portal: str) -> str:
     Args:
         title: its heading, as text.
         message: the sentence below it, as text.
-        rows: the rest, as HTML.
+        rows: the content below the message, as HTML.
         portal: the portal's URL; "" for no link.
     """
     name = "<span>Hatchway</span>"

@@ -1,6 +1,6 @@
 """Handles refused requests: makes another attempt, answers with a page, or passes the refusal on.
 
-It distinguishes refusals of the API server from those of the application. Both may be a reason for another attempt.
+A refusal may come from the API server or from the application. Both may be a reason for another attempt.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class RefusalHandler:
         return self._status in REFUSALS or (self._status == UNCHALLENGED and not self._challenged)
 
     def _may_be_about_the_host(self, body: bytes) -> bool:
-        """Return True when the Host that was sent, or the Origin made from it, may be the reason of the refusal.
+        """Return True when the Host that was sent, or the Origin made from this Host, may be the reason of the refusal.
 
         Return True for navigations of the user and for WebSockets. For other requests, the body must mention the host.
         """

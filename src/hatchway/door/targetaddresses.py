@@ -62,7 +62,8 @@ class PortSpellings:
     def spelling(self, number: str, *, of_service: bool) -> str | None:
         """Return the spelling of the port with this number; None when there is no such port.
 
-        of_service: True when the address names the service; its numbers then take precedence over those of the pods.
+        of_service: True when the address names the service. The service's port numbers then take precedence over port
+            numbers of its pods.
         """
         first, second = (self.service, self.pods) if of_service else (self.pods, self.service)
         return next((ports[number] for ports in (first, second, self.nodes) if number in ports), None)
@@ -103,7 +104,7 @@ class TargetAddresses:
         self._service_start = b""
         if target.kind == "services":
             own += [f"{target.name}.{target.namespace}", f"{target.name}.{target.namespace}.svc"]
-            # Names of pods may precede this text, and any cluster domain may follow it.
+            # In a host name, a pod's name may precede this text, and any cluster domain may follow this text.
             self._service_start = f"{target.name}.{target.namespace}.svc.".encode()
         self._service = frozenset(map(_host, (*own, *service)))
         self._pods = frozenset(map(_host, pods))

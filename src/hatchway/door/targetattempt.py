@@ -34,7 +34,7 @@ class TargetAttempt:
     """A request, and how it is sent in this attempt. Never changed after it was made.
 
     head: the head of the browser's request.
-    sender: what the request's fields say about its sender.
+    sender: the sender, as the request's header fields describe it.
     cookie: the value of Cookie for the target; b"" for none.
     outer: the `Host` of the browser's request.
     route: the route to the target.
@@ -43,7 +43,7 @@ class TargetAttempt:
     host_value: the resulting value of Host.
     without_forwarded: True when X-Forwarded-* fields are left out although `sent_host.forwarded` is True.
     renewed: True when the credentials were renewed for this attempt.
-    failed_attempt: the attempt with the other scheme before this one; None without one.
+    failed_attempt: the attempt with the other scheme before this one; None if there was none.
     authorization: the client's Authorization.
     """
 
@@ -68,12 +68,12 @@ class TargetAttempt:
 
 @dataclass(slots=True)
 class Retry:
-    """The differences between the present attempt and the next one.
+    """The differences between the present attempt and the next attempt.
 
-    renewed: the credentials were renewed for the next attempt.
-    sent_host: a Host to send instead of the chosen one.
-    scheme: a scheme to use instead of the present scheme.
-    failed_attempt: the attempt that has failed with the other scheme; None without one.
+    renewed: True when the credentials were renewed for the next attempt.
+    sent_host: a Host to send instead of the chosen Host; None for no change.
+    scheme: a scheme to use instead of the present scheme; None for no change.
+    failed_attempt: the attempt that has failed with the other scheme; None if there was none.
     """
 
     renewed: bool = False

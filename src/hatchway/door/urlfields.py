@@ -1,6 +1,6 @@
 """Changes URLs in header fields between the door's addresses and the application's.
 
-Outer URLs are those that the browser uses, inner URLs those that the application knows. In redirects an application may
+The browser uses outer URLs, and the application knows inner URLs. In redirects an application may
 use its name in the cluster, the Host that it was sent, or the path under which the API server serves it. All of these
 are changed to outer URLs.
 """

@@ -136,7 +136,7 @@ def _path_of(location: str) -> str:
     try:
         return urlsplit(location).path
     except ValueError:
-        # It is no URL, such as `http://[`.
+        # The Location is not a valid URL, such as `http://[`.
         return ""
 
 
@@ -163,7 +163,7 @@ def _issues(exposure: Exposure, answer: ProbeAnswer, now: datetime) -> list[Issu
     where, kind, namespace, name = str(answer.location), exposure.kind.lower(), exposure.namespace, exposure.name
     see = mending.describe_command(kind, namespace, name)
     is_public = exposure.reach in ("internet", "unknown")
-    # The same private address may belong to one machine in this machine's network and to another one in the cluster's.
+    # A private address may belong to one machine in this network and to another machine in the cluster's network.
     is_certain = audience_of(answer.location.address) is not PRIVATE and exposure.way not in ("Ingress", "route")
     if exposure.shield == "full" and is_certain and answer.kind not in _SILENT:
         found.append(

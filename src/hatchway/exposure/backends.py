@@ -87,7 +87,7 @@ class ClusterFacts:
         self.knows_nodes = snapshot.has_read("nodes")
 
     def knows_policies(self, namespace: str) -> bool:
-        """Return True when the NetworkPolicies of a namespace were read; otherwise there may be unknown ones."""
+        """Return True when the NetworkPolicies of a namespace were read; otherwise there may be more."""
         return self.snapshot.has_read("networkpolicies", namespace)
 
     @cached_property
@@ -103,7 +103,8 @@ class ClusterFacts:
     def node_addresses(self, names: Iterable[str] | None = None) -> list[str]:
         """Return the addresses at which node ports are open from outside, public ones first.
 
-        names: the nodes' names; None for all nodes. For an embedded cluster, the addresses are those of its machine.
+        names: the nodes' names; None for all nodes. For nodes of an embedded cluster, the addresses of the machine that
+            runs the cluster are returned.
         """
         return self._all_addresses if names is None else self._published(self._nodes(names))
 
@@ -169,7 +170,7 @@ class ClusterFacts:
         Args:
             pods: the pods behind the port; without pods, no NetworkPolicy counts.
             audience: the addresses from which connections arrive.
-            port: the port's number outside. target: the pods' port, by number or name.
+            port: the number of the port to which clients connect. target: the pods' port, by number or name.
             protocol: "TCP", "UDP" or "SCTP".
             replaces_clients: True when pods may see a node's address instead of the client's.
         """
@@ -239,7 +240,7 @@ def audience_of_all(addresses: Iterable[str]) -> AddressSet:
 
 
 def shield_of(verdicts: Sequence[PortVerdict]) -> Literal["none", "partial", "full"]:
-    """Return whether NetworkPolicies shield several ports: "full" or "none" only if this is true of all ports."""
+    """Return how NetworkPolicies shield several ports: "full" or "none" if this is true of all, else "partial"."""
     shields = {verdict.shield for verdict in verdicts}
     return next(iter(shields)) if len(shields) == 1 else "partial" if shields else "none"
 

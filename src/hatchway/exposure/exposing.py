@@ -72,7 +72,7 @@ async def _allowing_rule(client: Client, namespace: str) -> str:
     try:
         user = await access.user_name(client)
     except ApiError:
-        # The rule in the hint then has a placeholder for the name.
+        # Without a user name, the rule in the hint has a placeholder for it.
         user = ""
     rule = access.missing_rule(verb="create", resource="services", namespace=namespace, user=user)
     return f"an administrator of the cluster can allow it with:\n{rule}"
@@ -96,7 +96,7 @@ async def count_selected(client: Client, service: Object) -> tuple[int, int] | N
 async def wait_for_address(client: Client, service: Object, patience: float) -> Object:
     """Wait until a Service of type LoadBalancer has an address; return the Service.
 
-    patience: the longest wait in seconds. After it the Service is returned without an address.
+    patience: the longest wait in seconds. After this time the Service is returned without an address.
     """
     metadata = service["metadata"]
     found = service

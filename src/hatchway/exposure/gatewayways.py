@@ -120,7 +120,7 @@ def _route_way(
     if found.missing:
         told = (
             f"it leads to service {found.missing[0].service}, which is missing or has no pods:"
-            " anyone who creates it is public"
+            " anyone who creates it publishes its pods"
         )
         issues.append(Issue("no-backend", "low", told, _removal_command(route, found.missing)))
     if reach == "internet" and found.program:

@@ -30,8 +30,8 @@ _CONTROLLERS: Final = {
     _HAPROXY_INGRESS: ("haproxy-ingress",),
     _TRAEFIK: ("traefik",),
 }
-# Annotations with the ranges of clients that are let in, and annotations for logins, each with the controllers that
-# know it.
+# Annotations with the ranges of clients that are let in, and annotations for logins, each with the controller that
+# evaluates it.
 _ALLOWLISTS: Final = {
     "nginx.ingress.kubernetes.io/allowlist-source-range": _NGINX,
     "nginx.ingress.kubernetes.io/whitelist-source-range": _NGINX,
@@ -173,13 +173,13 @@ def _is(controller: str, kind: str) -> bool:
 
 
 def _knows(controller: str, kind: str) -> bool:
-    """Return True when a controller is of a kind, and so knows its annotations, or when the controller is not known."""
+    """Return True when a controller may evaluate a kind's annotations: it is of this kind, or it is not known."""
     return not controller or _is(controller, kind)
 
 
 def _is_internal(annotations: Mapping[str, str], called: str, *, is_alb: bool) -> bool:
     if is_alb:
-        # AWS' controller makes internal load balancers unless the annotation says otherwise.
+        # AWS' controller makes an internal load balancer when the annotation is missing.
         return annotations.get("alb.ingress.kubernetes.io/scheme", "internal") == "internal"
     return called == "gce-internal" or annotations.get("appgw.ingress.kubernetes.io/use-private-ip") == "true"
 

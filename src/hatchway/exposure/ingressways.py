@@ -110,7 +110,7 @@ def _issues(ingress: Object, found: BackendVerdict, options: IngressOptions, pla
     if found.missing:
         text = (
             f"it leads to service {found.missing[0].service}, which is missing or has no pods:"
-            " anyone who creates it is public"
+            " anyone who creates it publishes its pods"
         )
         issues.append(Issue("no-backend", "low", text, _removal_command(ingress, found.missing)))
     if reach != "internet":

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-# kubectl's names of the kinds by the short names of workloads (`target.SHORT`).
+# Maps the short names of workloads (`target.SHORT`) to kubectl's names of their kinds.
 _KINDS: Final = {
     "deploy": "deployment",
     "sts": "statefulset",
@@ -59,7 +59,8 @@ def without_references(kind: str, namespace: str, name: str, references: Sequenc
     if len(unwanted) == len(references):
         return delete_command(kind, namespace, name)
     kept_rules = {one.rule for one in references if not one.unwanted}
-    # The tests make the patch fail if the object has changed since: the numbers in its paths may then mean other parts.
+    # The operations `test` make the patch fail if the object was changed meanwhile: the indexes in the patch's paths
+    # may then belong to other parts.
     tests = [{"op": "test", "path": f"{one.path}{one.name_path}", "value": one.service} for one in unwanted]
     paths = [one.path if not one.rule or one.rule in kept_rules else one.rule for one in unwanted]
     return patch_command(kind, namespace, name, [*tests, *_removals(dict.fromkeys(paths))])
@@ -71,7 +72,7 @@ def _removals(paths: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def describe_command(kind: str, namespace: str, name: str) -> str:
-    """Return `kubectl describe` for an object, for findings for which a person must decide what to do."""
+    """Return `kubectl describe` for an object, for findings that need a person's decision."""
     return f"kubectl describe {_object(kind, namespace, name)}"
 
 

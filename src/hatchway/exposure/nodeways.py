@@ -34,7 +34,8 @@ def node_ways(facts: ClusterFacts) -> list[Exposure]:
     for pods in facts.snapshot.pods_by_namespace.values():
         for pod in pods:
             if balanced_service(pod) in facts.snapshot.services_by_key:
-                # The Service of these pods is listed as the way in: the pods apply its source ranges.
+                # This pod is the load balancer of a Service (K3s), and applies the Service's source ranges. So the
+                # Service is listed as the way in.
                 continue
             if pod.host_network:
                 hosts[pod.namespace, pod.workload].append(pod)

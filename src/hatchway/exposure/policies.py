@@ -27,7 +27,7 @@ _PodTest = Callable[[ObservedPod], bool]
 class Admission:
     """Who may connect to a port of a pod.
 
-    sources: addresses outside the cluster. pods: tests; a pod for which one of them is true may connect.
+    sources: addresses outside the cluster. pods: functions; a pod may connect if one of them returns True for it.
     policies: the names of the policies that select the pod; () when no policy does, so that all may connect.
     """
 
@@ -53,7 +53,8 @@ class PolicyIndex:
     def __init__(self, policies: Iterable[Object], namespaces: Mapping[str, Mapping[str, str]]) -> None:
         """Make the index. namespaces: the labels of the known namespaces."""
         self._namespaces = namespaces
-        # Policies by (namespace, key, value) of one label in their selectors; the other policies by their namespace.
+        # Policies by (namespace, key, value) of one label in their selectors; policies without such a label by
+        # namespace.
         self._by_label: dict[tuple[str, str, str], list[Object]] = defaultdict(list)
         self._others: dict[str, list[Object]] = defaultdict(list)
         self._spaces: set[str] = set()
@@ -109,7 +110,7 @@ class PolicyIndex:
         return Admission(sources, tuple(tests), tuple(sorted(key(policy)[1] for policy in selecting)))
 
     def _peer(self, peer: Mapping[str, Any], own: str) -> _PodTest:
-        """Return a test for the pods that a peer with selectors admits. own: the policy's namespace."""
+        """Return a function that tests whether a peer with selectors admits a pod. own: the policy's namespace."""
 
         def admits(pod: ObservedPod) -> bool:
             if "podSelector" in peer and not _matches(peer["podSelector"], pod.labels, unsure=True):

@@ -147,7 +147,7 @@ class Prober:
         return ProbeAnswer(location, "no-http", "accepts connections, and does not speak HTTP")
 
     def _may_ask(self, address: str) -> bool:
-        """Return False for an address that means another machine here than in the cluster."""
+        """Return False for an address that belongs to one machine in this network and to another one in the cluster."""
         found = ipaddress.ip_address(address.partition("%")[0])
         found = getattr(found, "ipv4_mapped", None) or found
         if found.is_loopback:
@@ -222,7 +222,7 @@ async def _dial(address: str, port: int) -> socket.socket:
 
 
 def _trusting_context() -> ssl.SSLContext:
-    """Return a context that accepts any certificate and old versions of TLS, because answers are not trusted."""
+    """Return a TLS context that accepts any certificate and old versions. The probe only looks; it sends no secrets."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -247,7 +247,7 @@ def _target_of(reply: _ProbeReply, base: str, path: str) -> str:
     try:
         parts = urlsplit(urljoin(base + path, reply.fields.get("location", "")))
     except ValueError:
-        # It is no URL, such as `http://[`.
+        # The Location is not a valid URL, such as `http://[`.
         return ""
     if f"{parts.scheme}://{parts.netloc}" != base:
         return ""

@@ -52,7 +52,7 @@ _TAGS: Final = {"internet": EVERYWHERE, "virtualnetwork": PRIVATE, "azureloadbal
 # A stand-in for the public addresses of any other service tag, which are not known.
 _A_FEW: Final = AddressSet.parse(("198.51.100.0",))
 # Host names of AWS' application and classic load balancers. The names of internal load balancers begin with
-# "internal-". Names of network load balancers do not show this; they have "elb" before the region.
+# "internal-". Names of network load balancers do not show whether they are internal; they have "elb" before the region.
 _AWS_NAME: Final = re.compile(r"\.elb\.amazonaws\.(?:com(?:\.cn)?|eu)$")
 _INTERNAL_NAME: Final = "internal-"
 # A name inside the cluster, such as `gateway-istio.shop.svc.cluster.local`.
@@ -119,7 +119,7 @@ def is_funnel(obj: Object) -> bool:
 def host_audience(hosts: Iterable[str], *, internal: bool, funnel: bool = False) -> AddressSet:
     """Return the clients that can reach load balancers' addresses and host names.
 
-    internal: True when they are marked as internal; this decides for host names that do not show it themselves.
+    internal: True when they are marked as internal. It is used only for host names that do not show this themselves.
     funnel: True when Tailscale publishes the names to the Internet.
     """
     found: AddressSet = NOWHERE

@@ -133,8 +133,8 @@ class SnapshotReader:
                 if namespace != self._namespace and (found := await self._service(namespace, name)):
                     snapshot.traefik_services.append(found)
         if not _has_traefik(snapshot):
-            # An API server also answers 403 for kinds that it does not have, and nothing else shows that the cluster
-            # has Traefik.
+            # An API server also answers 403 for kinds that it does not have. Nothing shows that this cluster has
+            # Traefik, so the refusals are not reported.
             self._unread[:] = unread
 
     async def _service(self, namespace: str, name: str) -> Object | None:

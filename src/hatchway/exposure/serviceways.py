@@ -31,8 +31,8 @@ from hatchway.kube.api import Object
 def service_ways(service: Object, facts: ClusterFacts, controller_hosts: Collection[str]) -> list[Exposure]:
     """Return the ways into the cluster that a Service opens.
 
-    controller_hosts: the addresses and names at which Ingresses and Gateways are published. A load balancer with one of
-        them belongs to their controller.
+    controller_hosts: the addresses and names at which Ingresses and Gateways are published. A load balancer with such
+        an address belongs to the controller of the Ingresses or Gateways.
     """
     spec = mapping(service.get("spec"))
     kind = text(spec.get("type"))
@@ -124,7 +124,7 @@ def _public_host(service: Object, hosts: Iterable[str]) -> str:
 
 
 def _node_port_way(service: Object, facts: ClusterFacts, balancer: Exposure | None) -> Exposure | None:
-    """Return the way in by node ports; None when a load balancer of the same Service lets in as many clients."""
+    """Return the way in by node ports; None if there are none, or if the load balancer is open to as many clients."""
     namespace, name = key(service)
     ports = [port for port in service_ports(service) if port.node_port]
     if not ports:
@@ -210,7 +210,7 @@ def _judge(
 def open_issues(
     verdicts: Sequence[PortVerdict], rule: str, message: str, mend: str, *, policies: bool = True
 ) -> list[Issue]:
-    """Return the worst finding about open ports, or none.
+    """Return the worst finding about open ports; nothing when there is none.
 
     Ports of databases and of administrators' interfaces have a higher severity, and are also reported when only private
     networks can reach them.

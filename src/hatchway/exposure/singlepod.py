@@ -1,4 +1,4 @@
-"""Exposes one pod of many: gives it a label of its own, and makes a Service that selects the label. Also undoes this.
+"""Exposes one pod of many: gives it a label of its own, and makes a Service that selects the label. Removes both, too.
 
 (https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/: "place a unique label on the pod
 and create a new service which selects this label".)
@@ -28,7 +28,7 @@ _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What `--undo` has removed.
+    """The Services and the label that `--undo` has removed.
 
     services: the names of the deleted Services. label: True when the pod's label was removed.
     """
@@ -91,7 +91,7 @@ async def _named_pod(client: Client, workload: Workload) -> Object:
 
 
 def _service_name(pod: str) -> str:
-    """Return a name for the Service: the pod's name, changed where a Service cannot have it."""
+    """Return a name for the Service: the pod's name, changed where it is no valid name of a Service."""
     name = pod.replace(".", "-")[:LONGEST_NAME].rstrip("-")
     return name if name[0].isalpha() else f"pod-{name}"[:LONGEST_NAME].rstrip("-")
 

@@ -47,7 +47,7 @@ class _TraefikRule:
 
     names: the host names of the rule. backends: the Services that get its requests.
     internal: one of Traefik's own services, which clients should not reach; "" for none.
-    guard: the effect of its middlewares. has_others: True when it has other backends than Services.
+    guard: the effect of its middlewares. has_others: True when some backends are not Services.
     """
 
     names: tuple[str, ...]
@@ -177,7 +177,7 @@ def _issues(
     if missing:
         told = (
             f"it leads to service {missing[0].service}, which is missing or has no pods:"
-            " anyone who creates it is public"
+            " anyone who creates it publishes its pods"
         )
         issues.append(Issue("no-backend", "low", told, _removal_command(route, missing)))
     public = [(rule, one) for rule, one in both if reach_of(one.verdicts) == "internet"]

@@ -61,7 +61,7 @@ class Carried(Protocol):
 class LocalForward:
     """A forward that listens.
 
-    planned: what is forwarded.
+    planned: the port that is forwarded.
     listen: the address at which it listens.
     connections: the connections that are open now; for UDP, the flows of clients.
     total: the number of connections since the start. failed: the number of connections that reached no pod.
@@ -240,7 +240,7 @@ class Forwarder:
         The block gets the list of forwards, which `open` and `close` change.
 
         Args:
-            planned: what to forward.
+            planned: the ports to forward.
             address_of: returns the local address of each forward.
             unix: returns the path of a Unix socket for each forward, in place of an address.
 

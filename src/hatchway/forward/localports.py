@@ -25,8 +25,8 @@ _FIRST_OWN, _OWN = int(IPv4Address("127.32.0.0")), 1 << 21
 class PlannedForward:
     """A port of a target that gets a local port.
 
-    target: the target with its port: a name for a named TCP port of a workload, or when the number is unknown; a number
-        otherwise.
+    target: the target with its port. The port is a name if it is a named TCP port of a workload or if its number is not
+        known; otherwise it is a number.
     number: the port's number; 0 when it is not known (the target cannot be read, and the user has named the port). In
         other pods of the workload, the same name may have another number.
     port_name: the port's name; "" without one.

@@ -99,7 +99,7 @@ class ServiceForwards:
     ) -> None:
         """Take over the forwards that `forwarder` has already.
 
-        planned, left_out: the result of `plan_first` for `with_pods`.
+        planned, left_out: the result of `plan_first` with the same `with_pods`.
         """
         self._with_pods = with_pods
         wanted = set(planned)

@@ -38,7 +38,7 @@ _memories: WeakKeyDictionary[Client, _Memory] = WeakKeyDictionary()
 
 
 def forget(client: Client) -> None:
-    """Drop the cached answers of this client. Call it when the server has refused what a cached answer allows.
+    """Drop the cached answers of this client. Call it when the server refuses an action that an answer allows.
 
     Reviews that are being made are not cached, and later callers do not share them: they may have begun before the
     refusal.

@@ -1,4 +1,4 @@
-"""Collects what `kubectl cluster-info` prints, for any cluster (kubectl `pkg/cmd/clusterinfo/clusterinfo.go`)."""
+"""Collects the data of `kubectl cluster-info` for any cluster (kubectl `pkg/cmd/clusterinfo/clusterinfo.go`)."""
 
 from __future__ import annotations
 

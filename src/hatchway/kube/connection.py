@@ -331,7 +331,7 @@ class Connection:
 
     def _reload(self) -> None:
         """Read all files again. On an error the settings stay as they are, and `problem` is set to the error."""
-        # `file_marks` runs before the files are read: an edit in between then counts as a further change.
+        # `file_marks` runs before the files are read, so that an edit in between counts as a further change.
         self._seen = file_marks([*self._source.files(), *self._settings.files])
         try:
             found = self._source.load()

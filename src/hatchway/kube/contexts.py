@@ -1,7 +1,7 @@
 """Turns a context of the kubeconfig into `Settings`.
 
 Its input is the document that `kubeconfig.read` returns. The fields are those of client-go's
-`tools/clientcmd/api/v1/types.go`. When several credentials are given, the order of preference is that of
+`tools/clientcmd/api/v1/types.go`. When a user has several credentials, they are preferred in the same order as in
 `client-go/rest/transport.go` and `plugin/pkg/client/auth/exec`.
 """
 
@@ -21,7 +21,7 @@ from hatchway.kube.overrides import NONE, Overrides
 from hatchway.kube.paths import SERVICE_ACCOUNT
 from hatchway.kube.serversettings import Oidc, Plugin, Settings
 
-# Characters of a header field's name (RFC 9110 section 5.6.2), except "%", which is used for escapes.
+# The special characters of header field names (RFC 9110 section 5.6.2), except "%", with which all others are escaped.
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"
 _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 # The exec plugin gets these fields of the cluster's kubeconfig entry, and the content of the extension
@@ -311,7 +311,7 @@ def _impersonation(user: dict[str, Any]) -> tuple[tuple[bytes, bytes], ...]:
 
 def _check_field(name: str, value: str) -> None:
     if any(character in value for character in "\r\n\0"):
-        raise _Unusable(f"its {name} contains a line break")
+        raise _Unusable(f"its {name} contains a line break or a NUL character")
 
 
 def _text(item: dict[str, Any], key: str) -> str:

@@ -18,7 +18,7 @@ from hatchway.proxy.socketerrors import describe
 
 # Seconds that connecting may take.
 TIMEOUT = 10.0
-# Seconds after which the next address is tried, too. The former attempts continue (RFC 8305 section 5).
+# Seconds after which the next address is tried, too. Earlier attempts continue (RFC 8305 section 5).
 _NEXT_ADDRESS = 0.25
 # The most bytes of the head of a proxy's answer.
 _LARGEST_HEAD = 16 * 1024

@@ -26,8 +26,8 @@ V = TypeVar("V")
 # The most events that wait to be sent, and the most entries of each table.
 _QUEUE = 1000
 _REMEMBERED = 4096
-# The `_SIMILAR`th different message with the same reason, and all later ones, are combined into one event. This ends
-# after `_SIMILAR_SECONDS` without a message.
+# The `_SIMILAR`th different message with the same reason, and all later messages, are combined into one event, until
+# no such message has come for `_SIMILAR_SECONDS`.
 _SIMILAR = 10
 _SIMILAR_SECONDS = 600.0
 # `_BURST` events about one object may be reported at once; after that, one every `_REFILL_SECONDS`.
@@ -38,7 +38,7 @@ _TRIES = 4
 _FIRST_RETRY = 0.5
 # The most characters of a message; the rest is cut off.
 _MESSAGE_LIMIT = 1024
-# What an Event's name may be (apimachinery `pkg/util/validation/validation.go`, `IsDNS1123Subdomain`).
+# The form of an Event's name (apimachinery `pkg/util/validation/validation.go`, `IsDNS1123Subdomain`).
 _NAME_LIMIT = 253
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _COMBINED = "(combined from similar events): "
@@ -220,10 +220,10 @@ class EventRecorder:
 
 
 def _name_for(name: str) -> str:
-    """Return the name of a new Event about an object: its name and the time, or a UUID when no Event may be named so.
+    """Return the name of a new Event: the object's name and the time, or a UUID when that name would not be valid.
 
     This is client-go's `GenerateEventName` (`tools/record/util/util.go`). Names of objects may be too long for this, or
-    contain other characters (`system:node`).
+    contain characters that are not allowed in names of Events (`system:node`).
     """
     found = f"{name}.{time.time_ns():x}"
     if len(found) <= _NAME_LIMIT and _DNS_SUBDOMAIN.fullmatch(found):

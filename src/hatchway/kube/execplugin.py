@@ -1,7 +1,8 @@
 """Runs credential plugins: `client.authentication.k8s.io/v1`, `v1beta1` (client-go `plugin/pkg/client/auth/exec`).
 
 A plugin is a program that prints an ExecCredential on standard output. Its standard error is shown to the user, because
-plugins use it to ask the user to open a page or to touch a key. Its last bytes are also stored for error messages.
+plugins use it to ask the user to open a page or to touch a key. The last bytes of the standard error are also stored,
+for error messages.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class _PythonLoader(Reader, _TabScanner, Parser):
         Parser.__init__(self)
 
 
-# libyaml's parser, if PyYAML was built with it: Go's parser is a translation of libyaml.
+# If PyYAML was built with libyaml, use libyaml's parser, because Go's parser is a translation of libyaml.
 _Loader: Any = getattr(yaml, "CSafeLoader", _PythonLoader)
 
 
@@ -209,7 +209,7 @@ class _Values:
         return made
 
     def _fill(self, into: dict[str, Any], node: MappingNode) -> None:
-        """Add a mapping's entries in the order of the text. A later value of a key, also a merged one, wins."""
+        """Add a mapping's entries in the order of the text. The last value of a key wins, even a merged one (`<<`)."""
         for key, content in node.value:
             if isinstance(key, ScalarNode) and key.value == _MERGE and key.tag in (_PLAIN, f"{_TAG}merge"):
                 sources = reversed(content.value) if isinstance(content, SequenceNode) else [content]
@@ -273,7 +273,7 @@ def plain(text: str) -> str | int | float | bool | None:
         sign, *groups = match.groups()
         number = next(int(group or "0", base) for group, base in zip(groups, _BASES, strict=True) if group is not None)
         number = -number if sign == "-" else number
-        # As in Go: without a sign up to 64 bits are allowed, with a sign 63; a larger number becomes a float.
+        # As in Go: 64 bits are allowed without a sign, and 63 bits with a sign; a larger number becomes a float.
         if -(1 << 63) <= number < (1 << (63 if sign else 64)):
             return number
     if _FLOAT.fullmatch(digits) and math.isfinite(found := float(digits)):
@@ -365,7 +365,7 @@ def put_mapping(node: MappingNode, key: str, meant: Any) -> MappingNode:
 
     If `node` itself has no such mapping, one is added: a copy of the mapping that `<<` merges, or an empty mapping.
 
-    meant: the result of `value(node)`.
+    meant: the value of `node`, merges included (the result of `value(node)`).
     """
     found = get(node, key)
     if not isinstance(found, MappingNode):

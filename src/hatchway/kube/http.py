@@ -123,7 +123,7 @@ class HttpAnswer:
         return get_header(self._fields, name)
 
     async def wait_for_head(self, patience: float | None) -> None:
-        """Wait until the head has arrived. Raises ProxyError, also after `patience` seconds (None: never)."""
+        """Wait until the head has arrived. Raises ProxyError, also after `patience` seconds (None: no limit)."""
         while not self.status:
             await self._wait(patience)
 

@@ -78,7 +78,7 @@ def sources(explicit: str | None = None) -> list[Path]:
 def read(explicit: str | None = None) -> Kubeconfig:
     """Return the kubeconfig as kubectl reads it, with relative paths made absolute.
 
-    It is `explicit`, else all files of $KUBECONFIG merged (the first file with a value wins), else ~/.kube/config.
+    This is the file `explicit`, else all files of $KUBECONFIG merged (the first value wins), else ~/.kube/config.
     Missing files of $KUBECONFIG are skipped.
 
     Raises:

@@ -65,8 +65,8 @@ class ObjectLookup:
                 found = LookupResult(None, readable=False)
             else:
                 raise
-        # A missing or forbidden object is not cached: it may be created, or access may be granted, at any time. Neither
-        # is an object that was requested before `forget`.
+        # A missing or forbidden object is not cached: it may be created, or access may be granted, at any time. An
+        # object that was requested before `forget` is not cached, either: it may be outdated.
         if found.object is not None and cache is self._kept:
             size = len(msgspec.json.encode(found.object))
             if self._size + size > _KEPT_BYTES:

@@ -111,7 +111,7 @@ def _expiry(token: str) -> float | None:
 
 
 class _RequestRefused(_Problem):
-    """The issuer has refused the request. It may accept the client's credentials in another part of it."""
+    """The issuer has refused the request. It may accept the same credentials in another part of the request."""
 
 
 async def _refresh(oidc: Oidc) -> dict[str, Any]:

@@ -68,7 +68,7 @@ async def wait_until_running(client: Client, namespace: str, name: str, containe
 
 
 def container_state(pod: Object, container: str) -> dict[str, Any]:
-    """Return the state of a container (also an ephemeral one); {} when the pod's status does not have it yet."""
+    """Return the state of a container or an ephemeral container; {} when the pod's status has no such state yet."""
     status = pod.get("status") or {}
     for key in ("containerStatuses", "ephemeralContainerStatuses"):
         for one in status.get(key) or ():

@@ -142,9 +142,9 @@ def why_none(service: Object) -> str:
 
 
 def why_out_of_reach(service: Object, slices: Iterable[Object] | None) -> str:
-    """Return the reason why neither the proxy verb nor port-forward can reach a service; "" when there is none.
+    """Return the reason why neither the proxy verb nor port-forward can reach a service; "" when none is known.
 
-    Both reach only pods of the service's namespace (`service/storage/storage.go` `isValidAddress`).
+    Both ways lead only to pods of the service's namespace (`service/storage/storage.go` `isValidAddress`).
 
     Args:
         service: the service.

@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from hatchway.kube.paths import SERVICE_ACCOUNT
 
-# Seconds that a request of the embedded cluster's own programs may take: many, because a machine that starts a cluster
-# is slow.
+# Seconds that a request of the embedded cluster's own programs may take. The limit is high, because a machine that
+# starts a cluster is slow.
 _OWN_TIMEOUT = 30.0
 
 

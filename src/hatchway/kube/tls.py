@@ -52,7 +52,7 @@ def unverified() -> ssl.SSLContext:
 def client_context(ca: bytes | None, certificate: bytes | None, key: bytes | None, *, insecure: bool) -> ssl.SSLContext:
     """Return a context that trusts only `ca`, and sends the client certificate if there is one.
 
-    Any certificate in `ca` is trusted, also that of an intermediate CA or of the server itself.
+    Any certificate in `ca` is trusted, including the certificate of an intermediate CA or of the server itself.
 
     Args:
         ca: PEM; None for the system's CAs.

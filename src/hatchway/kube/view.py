@@ -220,7 +220,8 @@ class View:
                 access.forget(self._connection.client)
                 before, self._forbidden[feed] = self._forbidden.get(feed), time.monotonic()
                 if before is not None and time.monotonic() - before < _ASK_AGAIN:
-                    # The reviews allow what the server refuses: pause, so that this loop does not flood the server.
+                    # The reviews allow this watch, but the server refuses it again. Pause, so that this loop does not
+                    # flood the server.
                     await asyncio.sleep(_REFUSED_PAUSE)
                 self._wake.set()
                 return

@@ -1,6 +1,6 @@
 """Finds the pods that a command names (a pod, or the pods of a workload or service), and chooses one of them.
 
-Kinds, their short names and the order of a workload's pods are those of kubectl (`ActivePods` in kubectl
+Kinds, their short names and the order of a workload's pods are the same as in kubectl (`ActivePods` in
 `pkg/util/podutils`): a pod that is scheduled, running and ready comes first, and pods that are being deleted come last.
 """
 

@@ -62,10 +62,10 @@ def take_over(
 
     Args:
         context: the listener's context.
-        done: called when the transport is closed. It gets the number of bytes that the client has sent, and 0, because
-            bytes to the client are not counted.
+        done: called when the transport is closed, with the number of bytes that the client has sent, and with 0 for the
+            bytes to the client, which are not counted.
         transport: the client's transport.
-        protocol: the protocol. Its methods are called like an event loop calls them.
+        protocol: the protocol. Its methods are called in the way in which an event loop calls them.
         early: bytes that the client sent right after its request; `data_received` gets them first.
     """
     accepted = _Accepted(context, transport, protocol, done)

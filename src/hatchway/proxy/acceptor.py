@@ -28,7 +28,7 @@ class Acceptor:
     """Makes a bound socket listen, and serves the clients that it accepts, until `close`.
 
     ssl: the TLS context, or a function that chooses it; None for plain HTTP.
-    sniff: with `ssl`, serve plain HTTP, too. The first byte of a connection shows which of the two the client uses.
+    sniff: with `ssl`, serve plain HTTP, too. The first byte of a connection shows whether the client uses TLS.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Acceptor:
                     tls = await self._choose_tls(connection) if first == _TLS_HANDSHAKE else None
                     await transports.accept(lambda: make(tls is not None), connection, context.limits, tls)
                     return
-        except (OSError, EOFError) as error:  # caused by this client, so it is not logged as a warning
+        except (OSError, EOFError) as error:  # the client has caused the error, so this is no warning
             logger.debug("a connection failed before its first request: %s", error)
         except BaseException:
             connection.close()

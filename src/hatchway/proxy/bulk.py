@@ -23,7 +23,7 @@ class BulkReader(asyncio.BufferedProtocol):
 
     All readers of a thread share one buffer. This is safe with aiofastnet's transports only: their `write` copies the
     bytes that it cannot send at once, so the buffer is free when `write` returns. asyncio's transports keep a
-    reference.
+    reference to the buffer instead.
     """
 
     __slots__ = ("_connection", "_over", "_size", "_view")
@@ -51,7 +51,7 @@ class BulkReader(asyncio.BufferedProtocol):
         elif not self._connection.bulk_received(data):
             self._end()
         elif not self._connection.transport.is_reading():
-            self._size = _SMALLEST  # the other side reads slowly: writing copies all bytes that cannot be sent yet
+            self._size = _SMALLEST  # the receiver is slow, and each `write` copies the bytes that it cannot send
         elif self._size < _LARGEST:
             self._size *= 2
 

@@ -14,7 +14,7 @@ from typing import Final
 # Seconds of polling after a message. Peers on this machine answer within this time. For slower peers polling never
 # begins.
 _WINDOW: Final = 50e-6
-# Seconds without polling after an iteration of the loop in which several messages arrived.
+# Seconds for which polling stops after an iteration of the loop in which several messages arrived.
 _REST: Final = 2e-3
 
 
@@ -24,7 +24,7 @@ class BusyPoll:
     Polling begins when two messages have arrived within 50 µs. When several messages arrive in one iteration of the
     loop, polling stops for 2 ms: under such load the loop would not sleep anyway.
 
-    awake: True during polling, and during the 2 ms without polling.
+    awake: True during polling, and during the pause of 2 ms after it.
     new: the number of messages since the last iteration of the loop.
 
     The caller adds 1 to `new` for each message, and calls `begin` only while `awake` is False.

@@ -36,7 +36,7 @@ class RelayedHead:
     head: bytes
 
     def head_with(self, added: tuple[bytes, bytes]) -> bytes:
-        """Return the head with a field for this request; b"" when the field's name is not `self.added`.
+        """Return the head with the field `added` (name, value); b"" when its name is not `self.added`.
 
         Raises:
             BadMessage: the value has a line break.
@@ -49,7 +49,7 @@ class CachedHead:
 
     Attributes:
         request: the parsed head.
-        decision: the routing function's object whose `begin` returns the decision for the next request with this head.
+        decision: the object from the routing function; its `begin` returns the decision for the next such request.
         forward: the Forward from which `sent` was made; None at first.
         sent: the head that was sent to the upstream, with its empty line.
         relayed: the head of the last response, if it may be relayed again unchanged; otherwise None.

@@ -152,7 +152,7 @@ class Context:
         self._writes.append((transport, data))
 
     def flush(self) -> None:
-        """Do the writes that `write` has delayed. Call this before any other use of one of their transports."""
+        """Do the writes that `write` has delayed. Call this before other uses of a transport passed to `write`."""
         writes = self._writes
         if not writes:
             return

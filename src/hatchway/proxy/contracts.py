@@ -2,9 +2,9 @@
 
     ClientConnection  →  Dispatcher  →  an exchange  →  UpstreamConnection
 
-A call to the right uses the class itself; exchanges are called as `Exchange`. A call to the left uses an interface:
-`ConnectionControl` for ClientConnection, `ExchangeClient` for Dispatcher, `Consumer` for an exchange. Because of these
-interfaces, no two files import each other.
+Each part calls the part on its right directly, but knows exchanges only as `Exchange`. It calls the part on its left
+through an interface: ClientConnection as `ConnectionControl`, Dispatcher as `ExchangeClient`, an exchange as
+`Consumer`. Because of these interfaces, no two files import each other.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class ExchangeClient(Protocol):
         """Reserve memory for a response's head until the exchange ends. Return False when the budget is used up."""
 
     def release_heads(self) -> None:
-        """Give back the memory that was reserved for heads, when none of them is in memory any more."""
+        """Give back the memory that was reserved for heads. Call this when none of the heads is in memory any more."""
 
     def send_whole(self, status: int, head: bytes, body: bytes) -> None:
         """Send a complete response, and end a forwarded exchange. The `Exchange` object may then be used again.

@@ -88,12 +88,12 @@ class Dispatcher:
         self.head: RequestHead | None = None
         self.body_begun = False
         self._bytes_in = 0
-        # `_cached` is the cached decision about the current request, or a new one that will be cached after the
-        # response. `_kept` is True if it came from the cache.
+        # `_cached` is the decision about the current request that came from the cache (`_kept` is True), or that will
+        # be cached after the response (`_kept` is False).
         self._cached: CachedHead | None = None
         self._kept = False
-        # The exchange object of the last forwarded request; `_spare` is the same object while another request may use
-        # it.
+        # The exchange object of the last forwarded request. While another request may use this object, `_spare` is the
+        # same object; otherwise `_spare` is None.
         self._forwarder: ForwardExchange | None = None
         self._spare: ForwardExchange | None = None
         self._routing: asyncio.Task[None] | None = None
@@ -109,7 +109,7 @@ class Dispatcher:
         del self._connection
 
     def begin(self, request: Request, known: CachedHead | None) -> None:
-        """Start the exchange of a request. known: the cached decision about its head; None without one."""
+        """Start the exchange of a request. known: the cached decision about its head; None if there is none."""
         self.request = request
         self.head = None
         if self.body_begun:
@@ -213,9 +213,9 @@ class Dispatcher:
         return head
 
     def _take_cached(self, head: RequestHead) -> CachedHead | None:
-        """Return what the routing function has set as `head.cached`, and remove it from the head.
+        """Return the value that the routing function has assigned to `head.cached`, and remove it from the head.
 
-        The decision may refer to the head. Without the removal, only the garbage collector could free such a cycle.
+        The value may refer to the head. Without the removal, only the garbage collector could free such a cycle.
         """
         found, head.cached = head.cached, None
         request = self.request
@@ -280,8 +280,8 @@ class Dispatcher:
         """Cache the decision for the next request with this head, or remove it after a status of 400 or above."""
         share = self._reader.share
         if share.taken:
-            # A head of this exchange was large. While the client reads slowly, the response stays in the write buffer.
-            # Then the reserved memory is released later, in `ClientConnection.resume_writing`.
+            # A head of this exchange was large. If the client reads slowly, the response stays in the write buffer, and
+            # the reserved memory is released later, in `ClientConnection.resume_writing`.
             self._context.flush()
             if not self._connection.is_full():
                 share.release()
@@ -338,7 +338,7 @@ class Dispatcher:
         return self._reader.share.add(head)
 
     def release_heads(self) -> None:
-        """Give back the memory that was reserved for heads, when none of them is in memory any more."""
+        """Give back the memory that was reserved for heads. Call this when none of the heads is in memory any more."""
         self._reader.share.release()
 
     def complete(self, trailers: Headers | None = None) -> None:
@@ -360,8 +360,7 @@ class Dispatcher:
             head: its status line and field lines, Content-Length included, and the empty line.
             body: its body.
         """
-        request, writer = self.request, self.writer
-        assert request is not None
+        writer = self.writer
         if not writer.fresh or len(body) >= LARGE or not self._connection.answered_at_once():
             writer.begin(status, head[:-2], b"", True)
             writer.send(body)
@@ -370,13 +369,13 @@ class Dispatcher:
         self._spare = self._forwarder
         self.exchange = None
         if self.head is None and self._kept and status < 400:
-            # The writer is bypassed, because nothing reads its state for this response later. So it stays `fresh`.
+            # The writer is bypassed and stays `fresh`, because nothing reads its state for this response later.
             self._context.write(self.transport, head + body)
             return
         writer.write_whole(status, head, body)
         self._report()
-        if status >= 400 or not self._kept:
-            self._remember(request)
+        if (status >= 400 or not self._kept) and self.request is not None:
+            self._remember(self.request)
 
     def answer(self, respond: Respond, close: bool = False) -> None:
         """Send a complete response. close: close the connection afterwards."""

@@ -248,7 +248,7 @@ class ForwardExchange:
             )
 
     def upstream_whole(self, response: Response, body: bytes) -> None:
-        """Relay a complete response. If its head equals that of the last response, use that edited head again."""
+        """Relay a complete response. If its head equals the last response's head, send the same edited head again."""
         self._connection = None
         cached = self._cached
         relayed = cached.relayed if cached is not None else None

@@ -42,7 +42,7 @@ _PLAIN_PATH: Final = 16 * 1024
 _PIECES: Final = 8 * 1024
 _VERSIONS: Final = {(b"1", b"1"): "1.1", (b"1", b"0"): "1.0"}
 
-# Members of `Connection` that are not names of fields. Requests with only these need no further checks.
+# Members of `Connection` that are not names of fields. A `Connection` with only such members needs no further checks.
 _USUAL_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
 # Fields that identify the client and its origin. Without one of them, a request could have more rights.
 _SECURITY_FIELDS: Final = frozenset({b"authorization", b"cookie", b"origin", b"host"})
@@ -134,7 +134,7 @@ class Response:
             HEAD requests and the statuses 1xx, 204 and 304.
         keep_alive: True if the server allows another request on the connection.
         upgrade: the value of `Upgrade` in a 101; otherwise None.
-        final: True if the response has a body of known length, unless it answers a HEAD.
+        final: True for a final response whose body has a known length (as the response to a HEAD it has no body).
         whole: the length of head and body in bytes if `final`, otherwise 0.
     """
 
@@ -286,7 +286,7 @@ def _request_line(line: bytes) -> tuple[str, bytes, bytes, bytes | None, str]:
 
 
 def _request_facts(headers: Headers, version: str) -> _Facts:
-    """Check a request's fields, and return what they say about its body and its connection.
+    """Check a request's fields, and return the facts about its body and its connection.
 
     Fields that `Connection` lists are removed here, before routing. If they were removed later, a client could also
     remove fields that the routing function adds (X-Forwarded-For). A request is rejected when it lists a field on which

@@ -1,4 +1,4 @@
-"""Joins two transports: the bytes of each are written to the other one. Each direction may end (FIN) separately."""
+"""Joins two transports: bytes from each are written to the other. Each direction may end (FIN) separately."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import cast
 
 
 class JoinEnd(asyncio.Protocol):
-    """The protocol of one of two joined transports: writes what it receives to the other one.
+    """The protocol of one of two joined transports: writes the received bytes to the other transport.
 
     Backpressure: while one transport's write buffer is full, reading from the other transport is paused.
 
@@ -116,12 +116,12 @@ def join(
 ) -> tuple[JoinEnd, JoinEnd]:
     """Join two transports: write the bytes that have arrived already, and read both.
 
-    If one of them is closed already, the other one is reset.
+    If one of the transports is closed already, the other transport is reset.
 
     Args:
         near: the protocol of one transport.
-        far: the protocol of the other transport, or that transport itself. A transport that is passed itself must not
-            have read yet. If it has ended, it must still call `connection_lost` of a protocol that is set later.
+        far: the protocol of the other transport, or the other transport itself. Such a transport must not have begun
+            to read. If it has already ended, it must still call `connection_lost` of the protocol that `join` sets.
         ended: called once both are closed, with the error of the transport that failed, or None.
 
     Returns:

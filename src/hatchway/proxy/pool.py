@@ -50,7 +50,7 @@ class Pool:
         if self._count >= limits.idle_upstreams or len(idle) >= limits.idle_upstreams_per_key:
             connection.transport.close()
             return
-        connection.idle_until = self._now + self.limits.upstream_idle_timeout
+        connection.idle_until = self._now + limits.upstream_idle_timeout
         idle.append(connection)
         self._count += 1
 
@@ -65,7 +65,7 @@ class Pool:
         """Close the connections that have been idle for too long. now: by the coarse clock."""
         self._now = now
         for key, idle in list(self._idle.items()):
-            # Connections are taken from the end and put back there, so the oldest ones are at the beginning.
+            # Connections are taken from the end and put back at the end, so the oldest connections come first.
             while idle and idle[0].idle_until <= now:
                 self._count -= 1
                 idle.pop(0).transport.close()

@@ -1,13 +1,13 @@
 """Detects connections that the peer has reset (RST), with an epoll instance in addition to the event loop's.
 
-Two cases need it:
+This is needed in two cases:
 
 - **A reset right after data, on uvloop.** libuv reports an error condition of a descriptor (EPOLLERR) once and then
-  stops polling it; uvloop calls the reader once more and closes its poll handle. aiofastnet 1.2 assumes
+  stops polling it; uvloop calls the reader once more and closes the descriptor's poll handle. aiofastnet 1.2 assumes
   level-triggered readiness: its reader takes the pending data, sees that the read was shorter than its buffer, and
   returns, because it expects another call for the reset. That call never comes, so `connection_lost` is not called,
-  and the descriptor stays open. (Neither asyncio's selectors nor uvloop's own transports are affected: the former are
-  level-triggered, the latter do not use poll handles.)
+  and the descriptor stays open. (asyncio's selectors are not affected, because they are level-triggered.
+  uvloop's own transports are not affected, because they do not use poll handles.)
 - **A reset while reading is paused**, on every loop: a transport that is paused, or whose peer has half-closed, is not
   registered for reading, so the reset is noticed only at the next write.
 

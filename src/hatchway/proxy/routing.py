@@ -1,6 +1,6 @@
 """The contract between the engine and its routing functions.
 
-The engine (`proxy/server.py`) parses the head of a request once, and calls the listener's routing function with it. The
+The engine (`proxy/server.py`) parses the head of a request once, and passes it to the listener's routing function. The
 function returns a decision: `Respond` (a response), `App` (an ASGI application), `Forward` (an upstream) or
 `AcceptUpgrade` (a protocol for the connection). The API server's proxy verb, the kubelet's API and the door are routing
 functions of this engine.
@@ -210,8 +210,8 @@ class Forward:
         the request has no body.
     reconsider_all: True to call `reconsider` also for responses below 400.
     switched: called when the upstream has accepted an upgrade (101), before a byte is relayed. Must not raise.
-    explain_error: called before `error_response`. Returns None to use `error_response`, or an awaitable. Its result is
-        the response to send, or another Forward, which is tried if the request has no body.
+    explain_error: called before `error_response`. Returns None to use `error_response`, or an awaitable. The awaitable
+        returns the response to send, or another Forward, which is tried if the request has no body.
     """
 
     upstream: Upstream

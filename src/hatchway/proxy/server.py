@@ -34,7 +34,7 @@ _REASONS = {
 
 
 def status_body(status: int, message: str) -> Respond:
-    """Return a Kubernetes `Status` as the response for an error that the engine has found. Default in `serve`."""
+    """Return a Kubernetes `Status` for an error that the engine has found. The default `error_body` of `serve`."""
     body = json.dumps(ApiError(status, _REASONS.get(status, ""), message).status()).encode()
     return Respond(status, [(b"Content-Type", b"application/json")], body)
 
@@ -146,7 +146,7 @@ async def serve(
         ssl: a TLS context, to serve HTTPS; its verify_mode decides whether client certificates are requested. It may
             also be a function that returns the context for the server name in the client's TLS hello ("" for none); the
             function must be fast and must not raise.
-        sniff_tls: with `ssl`, serve plain HTTP, too. The first byte of a connection shows which of the two it uses.
+        sniff_tls: with `ssl`, serve plain HTTP, too. The first byte of a connection shows whether it uses TLS.
         limits: sizes and times; None for the defaults.
         pool: a pool of connections to upstreams that is shared with other listeners; its creator closes it. None makes
             a new one.

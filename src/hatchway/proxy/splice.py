@@ -10,7 +10,7 @@ from hatchway.proxy.contracts import ExchangeClient
 
 
 class _End(asyncio.Protocol):
-    """The protocol of one of the two transports: writes what it receives to the other one.
+    """The protocol of one of the two transports: writes the received bytes to the other transport.
 
     When one transport ends, both are closed. After a reset by the client, the upstream's transport is closed at once.
     After an end of the upstream, the client still gets the bytes that were written before.
@@ -100,7 +100,7 @@ def switch(context: Context, client: ExchangeClient, upstream: asyncio.Transport
         client: the exchange's client.
         upstream: the transport on which the upstream has sent its 101.
         fields: the end-to-end field lines of that 101, and `Upgrade`.
-        rest: the bytes that came after its head.
+        rest: the bytes that came after the head of that 101.
     """
     early = client.hand_over(b"Connection: Upgrade\r\n" + fields, rest)
     if early:

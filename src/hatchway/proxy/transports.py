@@ -1,9 +1,9 @@
 """Makes transports for sockets, with or without TLS. They are aiofastnet's transports, on any event loop.
 
 They have two advantages over asyncio's own transports: TLS needs no Python call for each record, and `write` copies the
-bytes that it cannot send at once, so that the caller's buffer is free when it returns. On uvloop they do not notice a
-reset right after data; `proxy/resets.py` does. A protocol that gets a transport from this module must call `note_lost`
-in its `connection_lost`.
+bytes that it cannot send at once, so that the caller's buffer is free when `write` returns. On uvloop, aiofastnet's
+transports do not notice a reset right after data; `proxy/resets.py` does. A protocol that gets a transport from this
+module must call `note_lost` in its `connection_lost`.
 """
 
 from __future__ import annotations

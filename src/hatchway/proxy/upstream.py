@@ -271,7 +271,7 @@ class UpstreamConnection(asyncio.Protocol):
         framing = response.body
         if bodiless(self._method, status):
             framing = 0
-            # A server that announces a body in a 204 or 304 may send it. It would be parsed as the next response.
+            # A server that announces a body in a 204 or 304 may send it. This body would be parsed as a response.
             silent = self._method == "HEAD" or response.body in (0, UNTIL_CLOSE)
             self._keep_alive = response.keep_alive and silent
         self._body = bodies.reader(framing, limits.trailers, limits.fields)

@@ -40,7 +40,7 @@ class ResponseWriter:
         sent: the number of body bytes that were sent.
         closed: True when nothing more may be written.
         on_write: called before each write; None for no call.
-        fresh: True if the state is that after `start("1.1", True)`, so that this call can be left out.
+        fresh: True if the state equals the state after `start("1.1", True)`, so that this call can be left out.
     """
 
     __slots__ = (

@@ -139,7 +139,7 @@ class _Download:
             raise HatchwayError(f"{self._container.pod_container}: cannot follow {source}, a link to {where}")
 
     async def _plan(self) -> DownloadPlan | None:
-        """Return what is missing in the local copy; None when everything must be copied."""
+        """Return the files that are missing in the local copy; None when all files must be copied."""
         there = await list_tree(self._container, self._directory, self._base)
         if there is None:
             self._extraction.warn(f"cannot find out which files of {self._base} are here already, so all are copied")

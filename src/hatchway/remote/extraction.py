@@ -37,7 +37,7 @@ class UnsafeMember(HatchwayError):
 
 
 class Extraction:
-    """Writes one archive.
+    """Writes the members of one archive to this machine's disk.
 
     files, size: the number of files and bytes that were written.
     current: the path that is being written.
@@ -92,7 +92,7 @@ class Extraction:
         path = self._path(member.path)
         self.current = "/".join(path)
         self._member = member
-        # Whatever happens next, the path no longer belongs to the earlier file.
+        # If an earlier member of the archive had this path, its file counts as replaced from now on.
         self._made.pop(path, None)
         match member.kind:
             case Kind.DIRECTORY:
@@ -256,8 +256,8 @@ class Extraction:
             self.warn(f"{self.current} was left out: it is a hard link to a file that was not copied")
             return
         with self._parent(target) as there, self._parent(path) as here:
-            # The path alone does not prove that this is the same file. On a file system that ignores case, two names
-            # can be one file: a symbolic link may have replaced it, and a hard link would then lead out of the copy.
+            # The path may now be another file. On a file system that ignores case, `a` and `A` are one name: a
+            # symbolic link `A` may have replaced the file `a`, and a hard link to it would lead out of the copy.
             found = _lstat(there, target[-1])
             if found is None or not stat.S_ISREG(found.st_mode) or _identity(found) != made:
                 self.warn(f"{self.current} was left out: the file of this hard link was replaced")

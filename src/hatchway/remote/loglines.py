@@ -50,7 +50,7 @@ class LineCutter:
 
 
 class _Line(Enum):
-    """The state of a line after an interruption: new, read to its end before, or read in part before."""
+    """The state of a line after an interruption: new, read completely before it, or read in part before it."""
 
     NEW, REPEATED, CONTINUED = range(3)
 
@@ -58,8 +58,8 @@ class _Line(Enum):
 class LogReader:
     """Turns the bodies of log requests with timestamps into lines, without repetitions after interruptions.
 
-    After an interruption, the log is requested again from the time of the last line, in whole seconds. What was read
-    before is then left out: lines, and the beginning of a line that the former body did not contain to its end.
+    After an interruption, the log is requested again from the time of the last line, in whole seconds. Text that was
+    read before is left out: whole lines, and the beginning of a line that the former body did not contain completely.
     """
 
     def __init__(self, *, keep_stamps: bool, stamped: bool = True) -> None:
@@ -75,15 +75,16 @@ class LogReader:
         self._cutter = LineCutter()
         self._last = b""
         self._last_time = 0
-        # The number of lines with the same time as the last line: all such lines, and such lines since the last
+        # Two numbers of lines with the same time as the last line: of all such lines, and of those since the last
         # `restart`.
         self._seen = self._again = 0
         self._replaying = False
-        # How many bytes of the last line, without its time, were passed on; None when its end was.
+        # How many bytes of the last line, without its time, were passed on; None when the whole line was.
         self._passed: int | None = None
         # How many of these bytes are still to be left out of the line that is being read.
         self._skip = 0
-        # True inside a line whose end has not arrived; when that line is left out; and when it is the last line.
+        # `_inside`: True while the end of a line has not arrived. `_dropping`: True when this line is left out.
+        # `_is_last`: True when this line has a time, so that `_passed` counts its bytes.
         self._inside = self._dropping = self._is_last = False
 
     @property

@@ -23,7 +23,7 @@ _SILENCE: Final = 4 * 3600.0
 # The most logs that are followed at the same time. Each needs a connection.
 MOST: Final = 100
 _FIRST_RETRY, _LAST_RETRY = 0.1, 2.0
-# The failed attempts before a message is printed. A node that restarts is usually back by then.
+# The number of failed attempts before a message is printed. A node that restarts is usually back by then.
 _QUIET_ATTEMPTS: Final = 5
 
 
@@ -118,7 +118,7 @@ class LogFollower:
         """
         found = await self._list()
         if self._pods.is_one_pod:
-            # This raises an error when there is no such container, before any log is followed.
+            # Raises an error when there is no such container, before any log is followed.
             self._containers(found[0])
         for pod in in_order(found):
             self._known[key_of(pod)] = pod

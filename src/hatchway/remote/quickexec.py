@@ -301,7 +301,7 @@ def _accept(key: str) -> str:
 
 
 def _carry(stream: _TlsStream, data: bytes) -> int:
-    """Write what the command prints until it ends; return its exit code."""
+    """Write the command's output until the command ends; return its exit code."""
     status = b""
     opcode, message = _BINARY, b""
     silent = 0.0

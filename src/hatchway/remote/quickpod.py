@@ -1,6 +1,6 @@
 """Finds the container in which `quickexec.py` runs a command, when the pod has several and the user has named none.
 
-The API server has no default container, so kubectl reads the pod before each command. Hatchway requests the
+The API server chooses no default container, so kubectl reads the pod before each command. Hatchway requests the
 command at once. It reads the pod only after the server has refused the command because no container is named. Both
 requests use the same connection if the server keeps it open.
 """

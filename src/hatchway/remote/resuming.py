@@ -60,7 +60,7 @@ def names_copy(destination: str) -> bool:
 
 
 async def list_tree(container: Container, directory: str, base: str) -> dict[str, RemoteFile] | None:
-    """Return a file, or a directory with everything below it, by paths that begin with `base`, in the order of `find`.
+    """Return a file, or a directory and everything below it, by path from `base`, in the order of `find`.
 
     Returns:
         None when this fails: there is no such file, a part of it cannot be read, a name has a newline, there are too

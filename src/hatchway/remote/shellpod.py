@@ -58,7 +58,7 @@ async def running_shell_pod(
 ) -> AsyncIterator[Object]:
     """Create the pod, wait until it runs, and remove it when the block is left in any way.
 
-    This also removes ended pods of earlier shells that were not removed.
+    Ended pods of earlier shells, if any were left, are removed, too.
 
     Raises:
         ApiError: the pod may not be created or watched.

@@ -168,7 +168,7 @@ class HtmlRewriter:
         return start
 
     def _markup(self, buffer: bytes, found: int, out: list[bytes]) -> int:
-        """Choose the state after a "<" at `found`, by what follows it."""
+        """Choose the state after a "<" at `found`, by the characters that follow."""
         head = buffer[found : found + 9]
         if head in (b"<", b"</", b"<!") or (head != b"<!--" and b"<!--".startswith(head)):
             return found

@@ -48,11 +48,11 @@ _CLASS = re.compile(rb"(?<![\w$.\x80-\xff])class(?![\w$])[^{}()]*\Z")
 
 
 def role_ahead(ahead: bytes, effort: Effort) -> tuple[Role, bytes]:
-    """Return the role of a name, and the closing brackets that were read: those of the brackets around the name.
+    """Return the role of a name, and the closing brackets that were read of the brackets around the name.
 
-    The innermost closing bracket is the first one. "parameters": the name is in parentheses before `=>`. "block": the
-    name is in parentheses before a brace, so it is a parameter or in a condition. "statement": a semicolon ends the
-    name's statement before a bracket around the name is closed.
+    The closing bracket of the innermost pair is the first one. "parameters": the name is in parentheses before `=>`.
+    "block": the name is in parentheses before a brace, so it is a parameter or in a condition. "statement": a semicolon
+    ends the name's statement before a bracket around the name is closed.
 
     ahead: the text after the name, which shows the role.
     """

@@ -94,9 +94,9 @@ class ModuleRules:
 def _has_no_wrapper(ahead: bytes, position: int, effort: Effort) -> bool:
     """Return True when `import(` must not be changed. position: the offset after the parenthesis.
 
-    It is not changed when it defines a method with this name (a "{" follows the closing parenthesis), when it has no
-    argument, and when it has import attributes: older browsers do not accept a second argument, so the helper function
-    cannot pass attributes on.
+    There are three such cases: a definition of a method with this name (a "{" follows the closing parenthesis), a call
+    without an argument, and a call with import attributes. The helper function cannot pass attributes on, because older
+    browsers do not accept a second argument.
     """
     depth = 1
     for found in _PARENTHESIS.finditer(ahead, position):

@@ -42,7 +42,7 @@ class CodeWindow:
     at: the offset up to which the lexer has read.
     written: the offset up to which the text was output.
     code_start: the offset after the last string, comment or regular expression before `at`.
-    before: the end of the code before that token, or one character instead of the token when the token is a value.
+    before: the end of the code before that token. If the token is a value, one character that stands for the token.
     dropped: how many bytes of the script came before `text`.
     effort: counts the cost of decisions.
     """

@@ -125,7 +125,7 @@ class OwnAddressPage(PageRewriter):
         self._text_of = text
         # "&#" may begin a character reference for a slash.
         self._marks = (b"//", b"/\\/", b"&#", *marks)
-        # XHTML would need another element, but hardly any application is written in XHTML.
+        # In XHTML the script would need another kind of element. It is left out, because XHTML is rare.
         self._with_script = xml
         self._told_charset = False
 

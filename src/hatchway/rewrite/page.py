@@ -162,7 +162,7 @@ class PageRewriter(HtmlRewriter):
             group = match.lastindex
             value = b"" if group is None or group == 1 else match[group]
             if attribute in given:
-                continue  # only the first one counts
+                continue  # of attributes with the same name only the first counts
             given[attribute] = value
             if attribute == b"integrity" and name in _WITH_INTEGRITY:
                 integrity = (match.start(), match.end())
@@ -243,7 +243,7 @@ class PageRewriter(HtmlRewriter):
         self._policy.read(unescape(content.decode("latin-1")).encode("latin-1", "replace"))
 
     def _meta_policy(self, content: bytes) -> bytes:
-        """Rewrite a policy in the page. It does not apply to Hatchway's script, which comes before it."""
+        """Rewrite a policy in the page. It does not affect Hatchway's script, which comes before the policy."""
         text = unescape(content.decode("latin-1")).encode("latin-1", "replace")
         changed = rewrite_policy(text, b"", self._rule, self._policy)
         return (
@@ -374,7 +374,7 @@ class ImportMapRewriter:
 
 
 def full_referrer_policy(value: bytes) -> bytes:
-    """Return a referrer policy that sends a full Referer to the same origin, and to other origins what `value` allows.
+    """Return a referrer policy that sends a full Referer to the same origin, and no more than `value` to others.
 
     `stray.py` uses the Referer of a request without the prefix to find the application.
     """

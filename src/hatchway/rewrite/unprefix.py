@@ -1,8 +1,8 @@
 """Undoes the changes of a kube-apiserver's proxy verb in an answer.
 
 A kube-apiserver puts its prefix before URLs in `Location` and in the attributes that `html.py` lists. When the
-application is shown at the root of its own host name, the prefix must be removed again. What an API server does not
-change (scripts, styles, cookies, HTML in codings other than gzip and deflate) is also unchanged here.
+application is shown at the root of its own host name, the prefix must be removed again. Content that an API server does
+not change (scripts, styles, cookies, HTML in codings other than gzip and deflate) is not changed here, either.
 """
 
 from __future__ import annotations

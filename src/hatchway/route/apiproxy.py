@@ -2,7 +2,7 @@
 
 A kube-apiserver changes or removes parts of requests and responses (apimachinery `pkg/util/proxy`, apiserver
 `endpoints/filters/authentication.go`); an embedded API server passes them on unchanged. The version that a server
-reports shows which of the two it is.
+reports shows whether it is an embedded API server.
 """
 
 from __future__ import annotations

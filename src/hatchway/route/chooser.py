@@ -62,7 +62,7 @@ class RouteChooser:
         Args:
             via: the only route to use, or auto.
             connection: the API server, with the user's credentials.
-            on_change: called with a target when a choice is made for it the first time, or has changed.
+            on_change: called with a target after the first choice for this target, and after each change of the choice.
             ssh: the node to log in to, for `Via.ssh`.
             relay: the pod that may be made, for `Via.relay`.
         """
@@ -76,7 +76,7 @@ class RouteChooser:
         self._choices: dict[Target, RouteChoice] = {}
         self._on_change = on_change
         self._changes = 0
-        # The number of failed attempts that were reported by `forget`.
+        # The number of calls of `forget`, each of which reports a failed attempt.
         self._failures = 0
 
     async def run(self) -> None:
@@ -139,7 +139,7 @@ class RouteChooser:
         failures = self._failures
         found = await self._choose(target)
         if failures != self._failures:
-            # The choice may have begun before the attempt failed, so it is not for later requests.
+            # An attempt has failed meanwhile, and the choice may not consider this. Only this request uses the choice.
             found = replace(found, valid_until=-math.inf)
         key = _without_scheme(target)
         before = self._choices.get(key)

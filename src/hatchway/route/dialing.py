@@ -103,7 +103,7 @@ class DialingRoute(AnyProtocolRoute):
         """Return the address of a target's port.
 
         Raises:
-            TargetUnreached: the target has no address, or it cannot be read.
+            TargetUnreached: the target has no address, or its address cannot be read.
         """
         named = format_argument(target)
         try:

@@ -41,7 +41,7 @@ def service_address(service: Object, port: str, slices: Iterable[Object], protoc
         protocol: TCP or UDP.
 
     Raises:
-        NoAddress: the Service has none.
+        NoAddress: the Service has no such address.
     """
     spec = service.get("spec") or {}
     declared = ports(service)
@@ -73,7 +73,7 @@ def _endpoint(port: Port, slices: Iterable[Object]) -> DialAddress:
 
 
 def _checked(host: str, port: int) -> DialAddress:
-    """Return an address that the author of a Service has chosen, unless it could mean the node or pod that dials it.
+    """Return an address that a Service's author has chosen, unless it may lead to the node or pod that dials it.
 
     Programs that listen on a node's loopback address trust all local clients, and the author of a Service may have no
     right to use the node.
@@ -107,7 +107,7 @@ def pod_address(pod: Object, port: str, protocol: str = "TCP") -> DialAddress:
 
 
 def node_address(node: Object, port: str) -> DialAddress:
-    """Return the address to dial for a node: the internal one. port: a number; "" for the kubelet's.
+    """Return the address to dial for a node: the internal one. port: a number; "" for the kubelet's port.
 
     Raises:
         NoAddress: the node has no address, or the port is not a number.

@@ -32,7 +32,7 @@ PodGone = Callable[[str, str], None]
 class _NamespacePods:
     """The live view of one namespace, and the ready pods of its targets.
 
-    changed: set whenever an object of the namespace has changed. A waiting task clears it first.
+    changed: set whenever an object of the namespace has changed. A task clears it before it waits.
     """
 
     def __init__(self, view: View, name: str, gone: PodGone) -> None:
@@ -163,7 +163,7 @@ class PodFinder:
 
     def forget(self) -> None:
         """Forget the cached results, because a failed connection has shown that something has changed."""
-        self._asked = {}  # not emptied: a request that has begun before writes its result to the former cache
+        self._asked = {}  # a new one, because unfinished requests still write to the former cache
         self._lookup.forget()
 
     async def _until_complete(self, view: View) -> None:

@@ -68,7 +68,7 @@ def service_pods(
     Args:
         service: the object.
         port: the port's name or number; "" for its only TCP port.
-        slices: the service's EndpointSlices; None when the user may not see them: then the pods decide.
+        slices: the service's EndpointSlices; None when the user may not see them. The selector then finds the pods.
         pods: pods of the service's namespace; None when the user may not see them.
     """
     slices = list(slices) if slices is not None else None
@@ -102,7 +102,7 @@ def pod_port(pod: Object, port: str) -> ReadyPods:
 
     A running pod is returned even when it is not ready, because the user has named this pod.
 
-    port: a number, also one that no container declares, or the name of a declared one.
+    port: the number of a port, even if no container declares it, or the name of a declared port.
     """
     namespace, name = key_of(pod)
     number = _number_in(pod, port)
@@ -114,7 +114,7 @@ def pod_port(pod: Object, port: str) -> ReadyPods:
 
 
 def workload_pods(workload: Object, port: str, pods: Iterable[Object]) -> ReadyPods:
-    """Return the ready pods of a Deployment, a StatefulSet, a Job and the like.
+    """Return the ready pods of a workload (a Deployment, a StatefulSet, a Job ...).
 
     The selector finds the pods, as for `kubectl port-forward`, so during a rollout both old and new pods count.
 

@@ -17,7 +17,7 @@ from hatchway.route.podport import PodPort
 # The most streams of a session without flow control for single streams; the most streams of a session with such flow
 # control; the most sessions with one pod.
 _STREAMS, _CONTROLLED_STREAMS, _SESSIONS = 64, 1024, 64
-# A session that has carried this many streams gets no new ones, because the numbers of streams are limited.
+# A session that has carried this many streams gets no new streams, because the numbers of streams are limited.
 _LIFETIME = 100_000
 # A session without streams is closed after this many seconds.
 _IDLE_SECONDS = 60.0
@@ -129,8 +129,8 @@ class PooledSession:
     async def is_alive(self) -> bool:
         """Return True if data has arrived a short while ago; if not, send a ping and wait for the answer.
 
-        A session that does not answer in time gets no new streams until it answers. It is closed only after a longer
-        silence, because its streams end with it.
+        A session that does not answer in time gets no new streams until it answers. The session is closed only after
+        a longer silence, because this also ends its streams.
         """
         if time.monotonic() - self.heard_at < _TRUSTED_SECONDS:
             return True
@@ -172,7 +172,7 @@ class SessionPool:
     def __init__(self, open_session: OpenSession) -> None:
         self._open_session = open_session
         self._sessions: dict[PodKey, list[PooledSession]] = {}
-        # The sessions that are being opened, with the number of calls of `retire` before.
+        # The sessions that are being opened, by pod and by the number of earlier calls of `retire`.
         self._opening: dict[tuple[PodKey, int], asyncio.Task[PooledSession]] = {}
         self._retirements = 0
         self._avoided: dict[PodKey, float] = {}
@@ -198,7 +198,7 @@ class SessionPool:
         return sum(session.load for session in self._sessions.get(key_of(pod), ()))
 
     def avoid(self, pod: PodPort) -> None:
-        """For some seconds, choose this pod only after all others, because it could not be reached."""
+        """Prefer all other pods for some seconds, because this pod could not be reached."""
         now = time.monotonic()
         self._avoided = {key: until for key, until in self._avoided.items() if until > now}
         self._avoided[key_of(pod)] = now + _AVOIDED_SECONDS
@@ -225,7 +225,7 @@ class SessionPool:
                 return found
 
     def _open_one(self, pod: PodPort) -> PooledSession | None:
-        """Return the session for the next stream; None when a new session is better."""
+        """Return the open session for the next stream; None when a new session should be opened."""
         known = self._sessions.get(key_of(pod), [])
         usable = [session for session in known if session.usable()]
         quiet = [session for session in usable if not session.busy]
@@ -237,7 +237,7 @@ class SessionPool:
         return None
 
     async def _another(self, pod: PodPort) -> PooledSession:
-        """Open a session. Connections that come while it is being opened share it."""
+        """Open a session. Connections that are requested meanwhile share this session."""
         key = key_of(pod), self._retirements
         task = self._opening.get(key)
         if task is None:
@@ -250,7 +250,7 @@ class SessionPool:
         retirements = self._retirements
         found = PooledSession(await self._open_session(key[0], key[1]))
         if retirements != self._retirements:
-            # It has the former credentials. Those who wait for it open another one.
+            # The session has the former credentials. The callers that wait for this session open another one.
             found.retired = True
             found.session.close()
             return found
@@ -287,9 +287,9 @@ class SessionPool:
         session.session.close()
 
     def retire(self) -> None:
-        """Use no present session for new connections, because the credentials have changed. Open streams are kept.
+        """Use no existing session for new connections, because the credentials have changed. Open streams continue.
 
-        This includes sessions that are being opened.
+        Sessions that are being opened are not used, either.
         """
         self._retirements += 1
         for sessions in self._sessions.values():

@@ -19,7 +19,7 @@ from hatchway.target import Target
 
 # The most bytes that are stored. A connection that has sent more without an answer is not tried on another pod.
 KEPT = 64 * 1024
-# A connection that has moved this many bytes may hold up others of its session.
+# A connection that has moved this many bytes may hold up the other connections of its session.
 BUSY = 1 << 20
 # The texts with which kubelets and container runtimes report that the pod was not connected (containerd
 # `sandbox_portforward_linux.go`, CRI-O, dockershim's socat, cri/streaming/portforward).
@@ -36,7 +36,7 @@ def is_refusal(error: BaseException | None) -> bool:
 
 
 def shorten(text: str) -> str:
-    """Return a kubelet's error text; only "connection refused" if it ends so, without the prefixes of other layers."""
+    """Return a kubelet's error text; if it ends with "connection refused", only these two words."""
     return "connection refused" if text.rstrip().endswith("connection refused") else text
 
 
@@ -106,7 +106,7 @@ class PodStream(asyncio.Transport):
 
     @property
     def busy(self) -> bool:
-        """Return True when this connection has moved so many bytes that new ones should not share its session."""
+        """Return True when so many bytes were moved that new connections should not share this connection's session."""
         return self._moved > BUSY
 
     # Methods for the opener

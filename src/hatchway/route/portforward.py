@@ -105,7 +105,7 @@ class PortForwardRoute(AnyProtocolRoute):
         if known is not None and known[0] > time.monotonic() and known[1] == identity:
             return None
         client = self._connection.client
-        cache = self._allowed  # which is replaced, not emptied: a review that began before is then not cached
+        cache = self._allowed  # if the cache is replaced during the review, the new one stays empty
         allowed, _ = await access.may(
             client, verb="create", resource="pods", subresource="portforward", namespace=space
         )
@@ -245,7 +245,7 @@ class PortForwardRoute(AnyProtocolRoute):
             return _no_pods(target, found)
         while left:
             pod = self._choose(target, found, left)
-            self._pool.take_turn()  # before the attempt, so that other connections meanwhile choose another pod
+            self._pool.take_turn()  # now, so that connections that begin during the attempt choose another pod
             left.remove(pod)
             try:
                 await self._attempt(stream, pod, _HEDGE if left else _LONGEST)

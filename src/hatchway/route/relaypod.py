@@ -36,7 +36,7 @@ _LIFE_SECONDS: Final = 24 * 3600
 _LISTEN_SECONDS, _LOOK_SECONDS = 20.0, 0.1
 # A running relay that has not answered this many renewals in a row is replaced.
 _SILENT: Final = 3
-# The seconds between the failed start of a relay and the next start: after the first failure, and at most.
+# Seconds to wait after a relay has failed to start: after the first failure, and after many failures.
 _FIRST_PAUSE, _LAST_PAUSE = 2.0, 60.0
 # A pod that is still pending after this many seconds belongs to no command: commands wait for minutes at most.
 _STUCK_SECONDS: Final = 3600.0
@@ -208,7 +208,7 @@ class RelayKeeper:
         return await self._client.create("pods", pod, self._options.namespace)
 
     async def give_up_if_gone(self, relay: RelayPod) -> bool:
-        """Stop using the relay if it has ended. Return False if it has not ended, or if this is unknown now."""
+        """Stop using the relay if it has ended. Return False if it has not ended, or if its state is unknown."""
         try:
             pod = await self._client.get("pods", relay.name, relay.namespace)
         except ApiError as error:
@@ -279,7 +279,7 @@ class RelayKeeper:
         try:
             found = await self._client.list("pods", namespace, label_selector=_SELECTOR)
         except ApiError:
-            return  # this is harmless: these pods have ended, and only their objects stay in the API
+            return  # harmless: these pods run no program, and only their objects stay in the API
         for pod in found:
             if (is_finished(pod) or _is_stuck(pod)) and pod["metadata"]["name"] not in self._made:
                 await self._delete(pod["metadata"]["name"], pod["metadata"].get("uid") or "")

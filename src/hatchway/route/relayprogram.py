@@ -37,9 +37,9 @@ MOST_CONNECTIONS, SPARE = 1000, 64
 LONGEST_LINE = 512
 # Seconds for the first line, and for connecting.
 LINE_SECONDS, DIAL_SECONDS = 10.0, 10.0
-# When this many bytes wait for one side to read them, the other side is not read; and how many bytes are read at once.
+# Reading from one side is paused while this many bytes wait to be sent to the other side; the most bytes of one read.
 HIGH_WATER, PIECE = 32 * 1024, 64 * 1024
-# In Hatchway's clusters without network namespaces, the variable with the pod's own loopback address.
+# The environment variable with the pod's own loopback address, in Hatchway's clusters without network namespaces.
 ADDRESS = "HATCHWAY_POD_IP"
 
 
@@ -130,7 +130,7 @@ class Relay:
 
 
 class End(asyncio.BufferedProtocol):
-    """One of two joined connections: writes received bytes to the other one. Each direction may end separately."""
+    """One of two joined connections: writes received bytes to the other side. Each direction may end separately."""
 
     transport: asyncio.Transport
 
@@ -181,7 +181,7 @@ class End(asyncio.BufferedProtocol):
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the other side: with a reset when this one ended with an error."""
+        """Close the other side, with a reset if this side has ended with an error."""
         other, self.other = self.other, None
         if other is not None:
             if exc is not None:
@@ -375,7 +375,7 @@ class RelayClient(End):
 
 
 def connection_limit() -> int:
-    """Raise the limit of open descriptors as far as allowed; return how many connections it is enough for."""
+    """Raise the limit of open descriptors as far as needed and allowed; return how many connections it permits."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST_CONNECTIONS + 2 * SPARE
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -75,8 +75,8 @@ class RelayRoute(DialingRoute):
 
         Args:
             connection: the API server, with the user's credentials.
-            options: what the user has allowed.
-            open_session: opens a session of port-forward; the connection's when None.
+            options: the kind of pod that the user has allowed.
+            open_session: opens a session of port-forward with a pod; None to open it through `connection`.
         """
         super().__init__(connection)
         self._namespace = options.namespace

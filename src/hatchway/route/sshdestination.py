@@ -13,9 +13,9 @@ class SshDestination:
     """A node to log in to.
 
     host: the node's name or address, or a `Host` of `~/.ssh/config`.
-    user: "" for the user in `~/.ssh/config`, or the local user's name without one.
-    port: 0 for the port in `~/.ssh/config`, or 22 without one.
-    jump: hosts on the way, as in OpenSSH's `-J`; "" for those in `~/.ssh/config`.
+    user: "" for the user in `~/.ssh/config`, or the local user if that file names none.
+    port: 0 for the port in `~/.ssh/config`, or 22 if that file names none.
+    jump: hosts on the way, as in OpenSSH's `-J`; "" for the hosts in `~/.ssh/config`.
     """
 
     host: str

@@ -1,7 +1,7 @@
 """One SSH connection to a node, and TCP streams through it (RFC 4254 section 7.2, `direct-tcpip`).
 
-asyncssh implements the protocol. It uses what OpenSSH's client uses: `~/.ssh/config` with its jump hosts, keys, the
-agent, and `known_hosts`. A node whose key is not in `known_hosts` is refused.
+asyncssh implements the protocol. Like OpenSSH's client, it uses `~/.ssh/config` with its jump hosts, the user's keys,
+the agent, and `known_hosts`. A node whose key is not in `known_hosts` is refused.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class SshLink:
                 # Methods that ask for a password are excluded: there may be no person at a terminal.
                 password_auth=False,
                 kbdint_auth=False,
-                # Most of the data is small, or compressed already.
+                # Compression would help little: most of the data is small, or compressed already.
                 compression_algs=["none"],
             )
         except asyncssh.HostKeyNotVerifiable as error:
@@ -209,7 +209,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         return True
 
     def write_eof(self) -> None:
-        """End this direction, after what was written."""
+        """End this direction, after the bytes that were written."""
         if self._channel is not None and not self._closing:
             self._channel.write_eof()
 
@@ -248,7 +248,7 @@ class SshStream(asyncio.Transport, asyncssh.SSHTCPSession[bytes]):
         return self._closing
 
     def close(self) -> None:
-        """End the stream after what was written has been sent."""
+        """End the stream after the written bytes were sent."""
         if not self._closing:
             self._closing = True
             if self._channel is not None:

@@ -11,7 +11,7 @@ from hatchway.errors import HatchwayError
 
 
 def proxy_environment(port: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which programs use the proxy at 127.0.0.1:`port` for all hosts but this machine.
+    """Return an environment in which programs use the proxy at 127.0.0.1:`port` for all hosts except this machine.
 
     curl, Go, Python's requests and most programs read these variables. ALL_PROXY is for other protocols than HTTP.
     """

@@ -1,7 +1,7 @@
 """HTTP requests to a proxy (`GET http://web.shop/ HTTP/1.1`): chooses the service or pod that gets each request.
 
 The engine calls the routing function for each request: a client uses one connection to a proxy for requests to several
-hosts, and a request for one host must not reach another one.
+hosts, and a request for one host must not reach another host.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class HttpTunnel:
         self._route = route
 
     def take(self) -> asyncio.Transport:
-        """Remove the connection that was opened for the tunnel, and return it. There must be one."""
+        """Remove the tunnel's first connection, and return it. Call this only while the connection is stored."""
         connection, self._connection = self._connection, None
         assert connection is not None
         return connection
 
     def keep(self, connection: EarlyReceiver) -> None:
-        """Store the connection again, for the next request."""
+        """Store the first connection again, for the next request."""
         self._connection = connection.transport
 
     async def connect(self) -> asyncio.Transport:
@@ -112,7 +112,7 @@ class RequestForwarding:
         return Forward(upstream, head.target, headers, lambda error: self._failed(authority, error))
 
     async def _decide_tunneled(self, head: RequestHead, tunnel: HttpTunnel) -> Forward | Respond:
-        """Return the decision about a request in a tunnel. It goes to the tunnel's target, whatever host it names."""
+        """Return the decision about a request in a tunnel. Its host is checked, but does not change the target."""
         authority = (head.header(b"host") or b"").decode("latin-1") or tunnel.host
         found = _AUTHORITY.match(authority)
         if found is None:
@@ -144,7 +144,7 @@ class RequestForwarding:
     async def _is_origin_allowed(self, head: RequestHead, hosts: set[str]) -> bool:
         """Return True for a request without `Origin`, or from a page of these hosts, of the cluster or of this machine.
 
-        In a browser that uses this proxy, every page can send requests into the cluster. Those from pages of the
+        In a browser that uses this proxy, every page can send requests into the cluster. Requests from pages of the
         Internet are refused (Fetch standard, `Origin` header).
         """
         origin = head.header(b"origin")

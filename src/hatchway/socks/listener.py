@@ -24,7 +24,7 @@ from hatchway.wire.socks import Reply
 
 log = logging.getLogger(__name__)
 
-# The most clients at the same time; a further one is closed at once.
+# The most clients at the same time; the connections of further clients are closed at once.
 MOST_CLIENTS: Final = 2048
 # How long a client may take to send its request (seconds).
 _OPENING_SECONDS: Final = 20.0
@@ -71,7 +71,7 @@ class ProxyListener:
 
         Args:
             route: carries bytes to services and pods.
-            resolver: finds them.
+            resolver: finds the services and pods by their names.
             report: called for each connection that could not be opened.
             domain: the cluster's DNS domain, for the PAC file.
             allow_outside: True to connect to hosts outside the cluster, from this machine.
@@ -281,7 +281,7 @@ class _WaitingClient(asyncio.Protocol):
         return self.release(first)
 
     def release(self, first: bytes) -> EarlyReceiver:
-        """Return the client's side, to be joined with the other one. first: the first bytes for the other side."""
+        """Return the client's side, to be joined with the other side. first: the first bytes for the other side."""
         near = self._late
         near.transport, near.early = self.transport, first + near.early
         return near
@@ -289,7 +289,7 @@ class _WaitingClient(asyncio.Protocol):
     def join(
         self, near: EarlyReceiver, far: asyncio.Transport | EarlyReceiver, ended: Callable[[], None] = lambda: None
     ) -> None:
-        """Join the client's side with the other one. ended: called when both are closed."""
+        """Join the client's side with the other side. ended: called when both sides are closed."""
         if near.transport.is_closing():
             (far.transport if isinstance(far, EarlyReceiver) else far).abort()
             self._listener.clients.discard(self)

@@ -1,8 +1,8 @@
 """The meaning of a host name inside a cluster: the services and pods that it may name. Pure.
 
-The forms are those of Kubernetes' DNS (https://github.com/kubernetes/dns/blob/master/docs/specification.md), also
-without the suffixes that a pod's resolver adds (`search` in its /etc/resolv.conf). In addition, a pod's plain name is a
-name of the pod.
+The forms are those of Kubernetes' DNS (https://github.com/kubernetes/dns/blob/master/docs/specification.md). As in a
+pod, a name may lack the suffixes that the pod's resolver adds (`search` in /etc/resolv.conf). In addition, the name of
+a pod object alone may name the pod.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class PageRequest:
 
 
 class OpeningError(Exception):
-    """Raised when the client is refused. Send it what `data_to_send` returns, and close the connection."""
+    """The client is refused. Send the client the bytes of `data_to_send`, and close the connection."""
 
 
 class Opening:

@@ -1,6 +1,7 @@
 """The proxy auto-configuration with which a browser uses this proxy for names of the cluster only.
 
-It names no service and no namespace, because other web pages can make a browser load it, and some could read it.
+The file names no service and no namespace, because other web pages can make a browser load the file, and some of these
+pages could read it.
 """
 
 from __future__ import annotations

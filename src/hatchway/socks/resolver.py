@@ -70,7 +70,7 @@ class HostResolver:
 
         Raises:
             NotInCluster: the cluster has no such service or pod.
-            ApiError: the API server cannot be asked.
+            ApiError: the API server cannot be reached, or answers with an error other than 403 and 404.
         """
         key = self._connection.identity, host.lower().removesuffix("."), port
         kept = self._kept.get(key)
@@ -160,7 +160,7 @@ class HostResolver:
         return None if found.object is None else _target("pods", meaning.name, meaning.namespace, port)
 
     async def _pod_of_service(self, meaning: Meaning, port: int) -> Target | None:
-        """Return the pod with a name below a service, by its `hostname` and `subdomain` (which StatefulSets set)."""
+        """Return the pod of a name like `web-0.web`, by `hostname` and `subdomain` (which StatefulSets set) of pods."""
 
         def has_name(pod: Object) -> bool:
             spec = pod.get("spec") or {}

@@ -61,7 +61,7 @@ class SniffedTunnel:
 async def sniff(near: EarlyReceiver, far: asyncio.Transport) -> SniffedTunnel:
     """Wait until the client's bytes show its protocol, and pass the server's bytes on to the client meanwhile.
 
-    When one side closes its connection, the other one is closed, too, and the call raises CancelledError.
+    When one side closes its connection, the other side is closed, too, and the call raises CancelledError.
 
     Args:
         near: the client's side, with its first bytes; reading is paused.
@@ -73,7 +73,7 @@ async def sniff(near: EarlyReceiver, far: asyncio.Transport) -> SniffedTunnel:
     far.set_write_buffer_limits(high=_BUFFER)
     near.transport.set_write_buffer_limits(high=_BUFFER)
     far.resume_reading()
-    # Set `eof` before calling `data_received`, because that may set the result, which contains `eof`.
+    # Set `eof` before calling `data_received`, because that call may set the result, which contains `eof`.
     pair.client.eof = near.eof
     if near.early:
         pair.client.data_received(near.early)
@@ -103,7 +103,7 @@ class _Pair:
         self.known.set_result(SniffedTunnel(near, far, http, self.server.answered))
 
     def lost(self, other: asyncio.Transport, error: Exception | None) -> None:
-        """Close the other side: at once when this one ended with an error, else after the buffered bytes were sent."""
+        """Close the other side: at once if this side ended with an error, else when the buffered bytes were sent."""
         if error is not None:
             reset(other)
         else:

@@ -10,7 +10,7 @@ from hatchway.kube import goyaml, kubeconfig
 
 
 def copy_context(context: str, to: Path) -> None:
-    """Write a kubeconfig with one context of $KUBECONFIG or ~/.kube/config only, as its current context.
+    """Write a kubeconfig that has only one context of $KUBECONFIG or ~/.kube/config, as its current context.
 
     Raises:
         HatchwayError: there is no such context, or no kubeconfig.

@@ -1,6 +1,6 @@
 """Starts and ends a cluster that belongs to a test process.
 
-It is an attached cluster, like that of `hatchway up` in the foreground. When the process that has started it ends for
+The cluster is attached to the process, like the cluster of `hatchway up` in the foreground: when the process ends for
 any reason, the cluster ends and deletes its own files.
 """
 
@@ -29,7 +29,7 @@ from hatchway.removal import remove_path
 
 _CONTEXT = "hatchway-test"
 _NAME = re.compile(r"hatchway-test-[0-9a-f]{12}")
-# Seconds for a clean end. Programs that take longer are killed, because nothing of the cluster is kept.
+# Seconds for a clean end. Programs that take longer are killed, because the cluster's data is deleted in any case.
 _END_SECONDS = 3.0
 # A directory of this age (seconds) without a running cluster counts as abandoned: the cluster's processes were killed.
 _ABANDONED_SECONDS = 3600.0
@@ -110,7 +110,7 @@ class OwnCluster:
         return f"the cluster has ended (exit code {code}){log_tail(self._state)}"
 
     def end(self) -> None:
-        """End the cluster, and remove everything of it. Raises HatchwayError when the kernel does not end it."""
+        """End the cluster, and remove all its files. Raises HatchwayError when the kernel does not end the process."""
         if self._running.process.poll() is None:
             self._process.send(signal.SIGTERM)
             if not self._process.wait(_END_SECONDS):
@@ -137,7 +137,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Remove the files of clusters whose processes were all killed, together with their test process."""
+    """Remove the files of abandoned clusters: all their processes were killed, and so was their test process."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(base):
             if not _NAME.fullmatch(entry.name):

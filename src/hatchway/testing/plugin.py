@@ -218,7 +218,7 @@ def _foreign_cluster(request: pytest.FixtureRequest, settings: _PluginOptions, p
 
 
 def _import_clients() -> None:
-    """Import the modules that talk to a cluster, while it starts."""
+    """Import the modules that talk to a cluster, while the cluster starts."""
     import hatchway.testing.cluster  # noqa: F401 - for later
 
 

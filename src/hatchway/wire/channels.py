@@ -19,7 +19,7 @@ STDOUT: Final = 1
 STDERR: Final = 2
 ERROR: Final = 3
 RESIZE: Final = 4
-# In place of a channel's number (v5): the next byte is the number of a channel that ends.
+# In v5, a message that begins with this byte ends a channel. Its second byte is the number of this channel.
 CLOSE: Final = 255
 
 # The values of the header `streamtype`, by which SPDY sessions name the same streams.

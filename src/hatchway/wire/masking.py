@@ -23,7 +23,7 @@ def _with_numbers(data: bytes | memoryview, mask: bytes) -> bytes:
 
 @functools.cache
 def _compiled() -> Callable[[bytes | memoryview, bytes], bytes]:
-    """Return the `websockets` library's function: a hundred times faster, but its import takes 40 ms."""
+    """Return the `websockets` library's function, which is much faster for many bytes, but takes 40 ms to import."""
     try:
         from websockets.speedups import apply_mask as compiled
     except ImportError:  # the library was installed without its compiled extension

@@ -109,8 +109,8 @@ class StreamPairs:
         port = parse_port(fields.get(b"port", b""))
         name = fields.get(b"requestid", b"")
         if not name:
-            # Clients before Kubernetes 1.2 send no requestID. They open the error stream first, and the data stream
-            # gets the next number of a client's stream.
+            # Clients before Kubernetes 1.2 send no requestID. They open the error stream first, and then the data
+            # stream, which gets the client's next stream number.
             name = b"stream %d" % (stream_id if kind == _ERROR else stream_id - 2)
         if len(name) > _LONGEST_ID:
             raise PortForwardError('header "requestID" is too long')

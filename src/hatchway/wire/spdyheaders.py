@@ -46,7 +46,7 @@ class HeaderWriter:
     """Compresses the header blocks of one direction of a session."""
 
     def __init__(self) -> None:
-        # The smallest zlib window that holds the dictionary. A session then needs 10 KB for it instead of 270 KB.
+        # 11: the smallest zlib window (2 KB) that holds the dictionary. A session then needs 10 KB instead of 270 KB.
         self._zlib = zlib.compressobj(6, zlib.DEFLATED, 11, 3, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
 
     def write(self, headers: HeaderList) -> bytes:

@@ -95,7 +95,7 @@ def _name(manifest: Manifest) -> str:
 
 
 def _not_started(resource: str, obj: Object) -> Manifest:
-    """Return an object for its creation: a Deployment without replicas, or a Service that starts it on first use."""
+    """Return the first form of an object: a Deployment without replicas, or a Service that starts it on first use."""
     value = "true" if resource == DEPLOYMENTS else "waiting"
     annotations = {**(obj["metadata"].get("annotations") or {}), STARTS_ON_FIRST_USE: value}
     found = {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}

@@ -57,7 +57,7 @@ def manifests() -> list[Manifest]:
     return [
         *first_use_role(MONITORING),
         *account_with_role(_ACCOUNT, {_ROLE: rules}, {"k8s-app": MONITORING}),
-        # A port without a name, so that URLs need none.
+        # The port has no name, so that URLs need no port name.
         built_in_service(MONITORING, [{"port": 9090, "protocol": "TCP", "targetPort": 9090}], annotations=about),
         built_in_service(
             DASHBOARDS, [{"port": 80, "protocol": "TCP", "targetPort": 3000}], app=MONITORING, annotations=pages

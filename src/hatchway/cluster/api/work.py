@@ -6,7 +6,7 @@ turns of the loop. Long work is done in one of two ways:
 - on a worker thread (`run_sized`, `run_apart`), when it uses no shared mutable state. The interpreter switches between
 the thread and the loop every few milliseconds, but it cannot interrupt a single call into C, whose time grows with the
 number of values. So a request or a stored object may have at most MAX_VALUES values, and some more in its managed
-fields. Few Kubernetes objects of up to 1.5 MiB have that many;
+fields. Few Kubernetes objects of up to 1.5 MiB have so many values;
 - on the loop in slices (`Pace`), when it consists of many small steps, such as encoding the items of a list. Each turn
 of the loop runs only one slice of all such work, however many requests there are.
 """
@@ -28,8 +28,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_VALUES = 50_000
-# The limit for an object with managed fields. Each field that a manager owns counts as two values (a comma and a
-# bracket), so two managers may own the same 20,000 fields.
+# The limit for an object with managed fields. In `managedFields`, each field of each manager counts as two values (a
+# comma and a bracket). The limit lets two managers own the same 20,000 fields.
 _MAX_WITH_MANAGED = 120_000
 # Requests and objects of at least this size (bytes of JSON) are handled on the worker thread.
 HEAVY = 32 * 1024
@@ -147,7 +147,7 @@ _beginnings = _Beginnings()
 async def begin_request() -> None:
     """Return at once, or in a later turn of the event loop if other requests have used up this turn.
 
-    A small write does most of its work in the turn in which it begins.
+    The number of requests that begin in one turn is limited, because a small write does most of its work in that turn.
     """
     await _beginnings.next()
 
@@ -245,7 +245,7 @@ def _refused(body: bytes) -> ApiError:
 
 
 def check_object(data: bytes, managed: object = None) -> None:
-    """Raise ApiError 413 when an object is too large as JSON, even if it grew only by small changes.
+    """Raise ApiError 413 when an object is too large as JSON. (Many small changes can make an object too large, too.)
 
     managed: its managed fields. They are counted separately, because the server writes them.
     """

@@ -28,14 +28,14 @@ from hatchway.cluster.auth.user import UserInfo
 from hatchway.proxy.routing import RequestHead
 
 _log = logging.getLogger(__name__)
-# The most events that wait to be written, and the seconds between two writes.
+# The maximum number of events that wait to be written, and the seconds between two writes.
 _QUEUE = 16384
 _PACE = 0.1
 _READS = frozenset(("get", "list", "watch"))
 _UNRECORDED_PATHS = ("/healthz", "/livez", "/readyz", "/version")
-# The most characters of a client's text in an event, because the queue limits only the number of events.
+# The maximum number of characters of a client's text in an event, because the queue limits only the number of events.
 LONGEST = 8192
-# The most characters of all annotations of one event.
+# The maximum number of characters of all annotations of one event.
 _LONGEST_ANNOTATIONS = 4 * LONGEST
 # Printable characters that JSON does not escape.
 _GOOD_ID = re.compile(rb"[ !#-\[\]-~]{1,64}")

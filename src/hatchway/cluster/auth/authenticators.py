@@ -35,7 +35,7 @@ AUTHENTICATED_GROUP = "system:authenticated"
 BEARER_PROTOCOL = b"base64url.bearer.authorization.k8s.io."
 
 _log = logging.getLogger(__name__)
-# The most credentials that are cached.
+# The maximum number of credentials that are cached.
 _CACHE_SIZE = 1024
 _CHALLENGE = (b"www-authenticate", b'Basic realm="hatchway", charset="UTF-8"')
 
@@ -306,7 +306,7 @@ def _protocol_token(head: RequestHead) -> bytes | None:
 
 
 def _can_be_asked(head: RequestHead) -> bool:
-    """Return True if a challenge as the answer makes a browser ask its user for a password.
+    """Return True if the client is a browser that asks its user for a password when it gets a challenge.
 
     This is so for navigations and for requests of this server's own pages. As in Kubernetes, other clients get no
     challenge.
@@ -323,7 +323,7 @@ def _refuse_foreign_pages(head: RequestHead) -> None:
     Browsers add passwords and client certificates to the requests of every page. So a request of another site with
     these credentials may only open a page. Kubernetes has no such check.
 
-    A proxy such as `kubectl proxy` sends its own credentials and X-Forwarded-For, and must itself check its requests.
+    A proxy such as `kubectl proxy` adds its own credentials and X-Forwarded-For, and must check its clients' requests.
     A page cannot add X-Forwarded-For without a preflight request.
     """
     site = head.header(b"sec-fetch-site")

@@ -28,7 +28,8 @@ from hatchway.errors import ApiError, HatchwayError, unauthorized
 
 # OWASP's second choice for argon2id: 19 MiB, two passes, one lane.
 _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-# The most successful credentials that are cached, and the most credentials that may wait for their check.
+# The maximum number of successful credentials that are cached, and the maximum number of credentials that may wait for
+# their check.
 _CACHE_SIZE = 1024
 _PENDING = 16
 # A user may fail this often in a row, and then once per _REFILL seconds.
@@ -95,7 +96,7 @@ class BasicAuthenticator:
         Raises HatchwayError. After an error, the former content stays in use.
         """
         self._users = parse(self.path)
-        # With another key, no new request joins a check that uses the former content.
+        # The key of cached checks changes, so no new request waits for a check that uses the former content.
         self._key = os.urandom(32)
         self._known.clear()
         self._failures.clear()

@@ -28,7 +28,7 @@ API_CLIENT = "kubernetes.io/kube-apiserver-client"
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 
-# The most bytes of a request. A request with a key of 16,384 bits has about 5 KiB.
+# The maximum number of bytes of a request. A request with a key of 16,384 bits has about 5 KiB.
 _MAX_REQUEST = 64 << 10
 _MAX_RSA_BITS = 16_384
 _BACKDATE = datetime.timedelta(minutes=5)

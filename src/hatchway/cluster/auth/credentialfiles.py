@@ -81,7 +81,7 @@ def _locked(state: StateDir) -> Iterator[None]:
 
 
 def _read(path: Path, empty: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a file. empty: the content if there is no file. A file must have the same field."""
+    """Return a file's content. empty: the content if there is no file. The file must have the field of `empty`."""
     (field,) = empty
     try:
         content = json.loads(path.read_bytes())

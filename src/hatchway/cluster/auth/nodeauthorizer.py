@@ -165,7 +165,7 @@ class NodeAuthorizer:
                 key = (obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
         assert key is not None, "a change has the old or the new object"
         if old is not None and new is not None and _names_the_same(old, new):
-            # Statuses change often, and a pod may name thousands of objects.
+            # This shortcut is for changes of the status, which are frequent. A pod may name thousands of objects.
             return
         bound = self._bound(new) if new is not None else None
         before = self._pods.get(key)

@@ -25,7 +25,7 @@ from hatchway.kube.objects import Key, key_of
 
 PRIVILEGED_GROUP = "system:masters"
 GROUP = "rbac.authorization.k8s.io"
-# The most decisions that are cached, and the most characters of the request in each of them.
+# The maximum number of decisions that are cached, and the maximum number of characters of the request in each of them.
 _CACHE_SIZE = 8192
 _LONGEST = 512
 
@@ -117,7 +117,7 @@ class Authorizer:
         if PRIVILEGED_GROUP in user.groups:
             return _PRIVILEGED
         if NODES_GROUP in user.groups and (node := node_of(user)) is not None:
-            # Not cached, because the decision depends on the node's pods.
+            # This decision is not cached, because it depends on the node's pods.
             problem = self._nodes.problem(node, asked)
             if not problem:
                 return AccessDecision(True)

@@ -106,7 +106,8 @@ def quoted(values: Sequence[str]) -> str:
     return "[" + " ".join(map(quote, values)) + "]"
 
 
-# The most combinations of values of all rules that are checked, and the most missing combinations that are named.
+# The maximum number of combinations of values of all rules that are checked, and the maximum number of missing
+# combinations that are named.
 _MAX_COMBINATIONS = 50_000
 _MAX_MISSING = 1000
 
@@ -210,9 +211,9 @@ def _combinations(parts: tuple[_Masks, _Masks, _Masks, _Masks]) -> int:
 
 
 def _missing(parts: tuple[_Masks, _Masks, _Masks, _Masks], limit: int) -> list[Rule]:
-    """Return the combinations of verb, group and resource that no owned rule covers as a whole.
+    """Return the combinations of verb, group and resource that no single owned rule covers.
 
-    limit: the most combinations to return.
+    limit: the maximum number of combinations to return.
     """
     groups, wanted, verbs, names = parts
     uncovered = (

@@ -42,7 +42,7 @@ class ClusterRoleAggregator(Controller):
         self.roles.subscribe(self._changed)
 
     def _changed(self, _kind: str, _obj: Object, _before: Object | None) -> None:
-        # Any role may be part of any aggregated role, so all aggregated roles are queued; there are only a few.
+        # The changed role may be part of any aggregated role, so all aggregated roles are queued. There are only a few.
         for role in self.roles:
             if role.get("aggregationRule"):
                 self.enqueue(role)

@@ -26,7 +26,7 @@ from hatchway.kube.objects import Key
 RESOURCE = "certificatesigningrequests.certificates.k8s.io"
 _SIGNERS = (API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING)
 _HOUR = 3600.0
-# Decided requests, and requests that wait for a decision, are deleted at these ages (seconds).
+# The ages (seconds) at which requests are deleted: approved or denied requests, and requests that are still pending.
 _KEEP_DECIDED, _KEEP_PENDING = _HOUR, 24 * _HOUR
 
 

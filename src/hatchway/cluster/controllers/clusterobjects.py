@@ -31,7 +31,7 @@ _COMPONENT = {"component": "apiserver", "provider": "kubernetes"}
 def bootstrap_objects(api_ip: str, api_port: int = plan.DEFAULT_API_PORT) -> list[tuple[str, Object]]:
     """Return (resource, object) of each bootstrap object, in the order in which they must be created.
 
-    api_ip, api_port: the endpoint of the Service `kubernetes` (10.96.0.1:443): the API server's address for pods.
+    api_ip, api_port: the API server's address and port, for the endpoint of the Service `kubernetes`.
     """
     out: list[tuple[str, Object]] = [
         ("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}) for name in NAMESPACES

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 # A reconcile that takes longer is cancelled and tried again later.
 _DEADLINE_SECONDS = 120.0
 # After a reconcile that took T seconds of processor time, its object is not reconciled for _REST * T seconds. This
-# limits each object to a fifth of the event loop's time. A Service with thousands of pods that end one after another
-# would otherwise use all of it.
+# limits each object to a fifth of the event loop's time. Otherwise a Service with thousands of pods that end one after
+# another would use all of this time.
 _REST = 4
 
 
@@ -236,7 +236,7 @@ class Controller:
 async def supervise(
     name: str, run: Callable[[], Awaitable[None]], problems: MutableMapping[str, str] | None = None
 ) -> None:
-    """Run a function that should never end. When it ends, log that and start it again with back-off; until cancelled.
+    """Run a function that should never end, until cancelled. When it ends, log that, and start it again with back-off.
 
     problems: while the function does not run, `problems[name]` is the reason.
     """

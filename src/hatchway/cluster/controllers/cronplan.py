@@ -22,7 +22,7 @@ from hatchway.cluster.cronschedule import CronError, Schedule, latest_before, pa
 from hatchway.kube.api import Object
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
-# Seconds from the time of the next run to the next check, so that the run is surely due at the check.
+# The next check takes place this long after the time of the next run, so that the run is due by then.
 _DELTA = timedelta(milliseconds=100)
 _MANY = 100
 

@@ -52,7 +52,7 @@ def daemon_spec(owner: Object) -> Object:
 
 
 def node_wants(spec: Object, node: Object) -> tuple[bool, bool]:
-    """Return (True if the node should get a pod with this spec, True if such a pod may stay there)."""
+    """Return whether the node should get a pod with this spec, and whether such a pod may stay on the node."""
     if spec.get("nodeName") not in (None, "", node["metadata"]["name"]) or not node_selected(spec, node):
         return False, False
     taints, tolerations = node["spec"].get("taints") or (), spec["tolerations"]

@@ -30,7 +30,8 @@ from hatchway.kube.objects import Key, key_of
 from hatchway.kube.selectors import selector_is_empty
 
 RESOURCE = "daemonsets.apps"
-# A pod that ends soon after its start is replaced after a wait (seconds), which doubles each time.
+# If the pods of a node end soon after their start, each is replaced after a wait, which doubles each time. The first
+# and the longest wait, in seconds.
 _FIRST_BACKOFF, _LAST_BACKOFF = 1.0, 900.0
 
 
@@ -65,7 +66,7 @@ class DaemonSetController(Controller):
 
     def _node_changed(self, kind: str, node: Object, before: Object | None) -> None:
         if kind != "DELETED" and before is not None and _facts(node) == _facts(before):
-            # Only the heartbeat has changed.
+            # Only other fields have changed, such as the times of heartbeats.
             return
         for owner in self.sets:
             self.enqueue(owner)

@@ -60,7 +60,7 @@ class DeploymentController(Controller):
     async def reconcile(self, key: Key) -> float | None:
         """Perform the next actions for the Deployment `key`.
 
-        Return the seconds until its deadline or minReadySeconds must be checked, or None.
+        Return the seconds until the next check of the deadline or of minReadySeconds, or None.
         """
         deployment = self.deployments.get(key)
         if deployment is None:
@@ -76,8 +76,8 @@ class DeploymentController(Controller):
             return None
         candidates = claimable(self.sets, deployment, selector)
         found = await claim(self.client, deployment, RESOURCE, selector, candidates, self.sets)
-        # Adoption reads the Deployment again, but only to check it. This run works on one consistent copy, and changes
-        # only the copy's status and metadata.
+        # Although `claim` may have read a newer Deployment, this run uses one consistent copy. It changes only the
+        # copy's status and metadata.
         copied = {**deployment, "metadata": {**deployment["metadata"]}, "status": clone(deployment.get("status") or {})}
         run = _DeploymentRun(self, copied, found)
         if is_deleting(deployment):
@@ -173,7 +173,7 @@ class _DeploymentRun:
         desired = str(rollout.replicas_of(self.deployment))
         active = [found for found in self.all_sets if rollout.replicas_of(found)]
         if len(active) > 1 and not rollout.uses_rolling_update(self.deployment):
-            # The strategy Recreate reaches the right number in any case, so it needs no proportional scaling.
+            # `_recreate` sets the right number of replicas, so the strategy Recreate needs no proportional scaling.
             return False
         return any(annotations_of(found).get(rollout.DESIRED_REPLICAS, desired) != desired for found in active)
 

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 # The fields of metadata that this file sets. All other fields belong to the API server or the user.
 _OWN_METADATA = ("labels", "annotations")
-# Seconds until an object is read again after a conflict with another write. Reads return only committed writes. The
-# other write is committed in a later iteration of the event loop, and this pause lets that iteration begin.
+# The pause (seconds) before an object is read again after a conflict with another client's write. Reads return only
+# committed writes, and that write is committed in a later iteration of the event loop.
 _PAUSE = 0.005
 # (resource, object): arguments of `Client`'s methods.
 _Wanted = tuple[str, Object]
@@ -82,7 +82,7 @@ async def _ensure_one(client: Client, resource: str, wanted: Object) -> None:
 def merge(current: Object, wanted: Object) -> Object:
     """Return `current` with the fields of `wanted`.
 
-    A list is replaced as a whole, unless the wanted entries differ from the current ones only by missing defaults.
+    A list is merged entry by entry if both lists have the same length. Otherwise the wanted list replaces it.
     """
     out = clone(current)
     for key, value in wanted.items():

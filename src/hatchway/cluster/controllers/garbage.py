@@ -114,7 +114,7 @@ class GarbageCollector(Controller):
         self._unblock(owner, item)
 
     def _unblock(self, owner: str, item: ObjectIdentity) -> None:
-        """Queue an owner that waits for its dependents, because none may be left now."""
+        """Record that `item` no longer blocks its owner, and queue the owner, which may wait for its dependents."""
         if _discard(self._blocking, owner, item) and owner in self._by_uid:
             self.queue.add(self._by_uid[owner])
 
@@ -237,7 +237,7 @@ class GarbageCollector(Controller):
         try:
             current = await self.client.get(item.resource, item.name, item.namespace or None)
             if {ref["uid"] for ref in owner_references(current)} != {ref["uid"] for ref in owner_references(obj)}:
-                # The object has changed since it was read, for example its owners. The watch will report the change.
+                # The object has other owners now. The watch will report the change.
                 return
             await self.client.delete(
                 item.resource, item.name, item.namespace or None, uid=item.uid, propagation=propagation
@@ -318,7 +318,7 @@ def _item(resource: str, obj: Object) -> ObjectIdentity:
 
 
 def _owners(obj: Object) -> dict[str, bool]:
-    """Return the uids of the owners, each with True if the reference to it blocks its deletion."""
+    """Return the uid of each owner, with True if the owner must wait for this object (blockOwnerDeletion)."""
     found: dict[str, bool] = {}
     for ref in owner_references(obj):
         found[ref["uid"]] = found.get(ref["uid"], False) or bool(ref.get("blockOwnerDeletion"))

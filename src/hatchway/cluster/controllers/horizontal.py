@@ -47,8 +47,8 @@ class HorizontalController(Controller):
     """Checks every HorizontalPodAutoscaler at intervals, and scales its target."""
 
     name = "horizontal-pod-autoscaler"
-    # Several, because a metrics API may answer slowly. The number is the default of kube-controller-manager's option
-    # --concurrent-horizontal-pod-autoscaler-syncs.
+    # Several workers, because a metrics API may answer slowly. The number is the default of kube-controller-manager's
+    # option --concurrent-horizontal-pod-autoscaler-syncs.
     workers = 5
 
     def __init__(self, context: ControllerContext) -> None:

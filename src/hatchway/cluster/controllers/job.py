@@ -116,7 +116,8 @@ class JobController(Controller):
             deleted = await self._delete(view.job, wanted)
             created = await self._create(view, wanted)
         except ApiError as error:
-            # The status records the changes that succeeded. The Job ends only after all its pods are deleted.
+            # Continue, so that the status records the changes that succeeded. But do not end the Job before all its
+            # pods are deleted.
             problem, verdict = error, None
         tracking = JobTracking(view, verdict)
         ready = jobplan.ready_count(view.active) - jobplan.ready_count(deleted)

@@ -187,7 +187,7 @@ class MetricEvaluator:
         return Evaluated(replicas, _external_name(metric), status)
 
     def _propose_sum(self, usage: int, target: Mapping[str, Any]) -> tuple[int, Object]:
-        """Return (the replicas for one value that all pods share, the value in the form of the status)."""
+        """Return (the required replicas, the value as the status shows it) for a value that all pods share."""
         scaled, tolerance = self._target, self._tolerance()
         if target.get("value") is not None:
             goal = max(1, _thousandths(target["value"]))

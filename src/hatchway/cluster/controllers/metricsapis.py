@@ -86,7 +86,7 @@ class MetricsReader:
         """Return a metric of one object, in thousandths. Raises NoMetrics."""
         group, kind = str(reference.get("apiVersion") or "").rpartition("/")[0], reference.get("kind", "")
         if (group, kind) == ("", "Namespace"):
-            # The name in the reference is not used: it can only be the autoscaler's own namespace.
+            # The name of the namespace is not read from the reference: only the autoscaler's own namespace is allowed.
             items = await self._custom("metrics", "", metric, "")
         else:
             served = self._types.find(group, kind)

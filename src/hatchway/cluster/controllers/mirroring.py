@@ -97,7 +97,7 @@ def _groups(endpoints: Object, family: str) -> dict[PortKey, EndpointGroup]:
             }
             for port in subset.get("ports") or ()
         ]
-        # Computed once for all addresses, because there can be thousands of ports and thousands of addresses.
+        # The key is computed only once, because there can be thousands of ports and thousands of addresses.
         ports_key = port_key(ports)
         addresses = [(address, True) for address in subset.get("addresses") or ()]
         addresses += [(address, False) for address in subset.get("notReadyAddresses") or ()]

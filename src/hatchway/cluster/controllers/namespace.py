@@ -14,7 +14,7 @@ from hatchway.kube.objects import Key
 
 RESOURCE = "namespaces"
 FINALIZER = "kubernetes"
-# Seconds until the next check while objects are left. Not every deletion is watched: those of Events are not.
+# Seconds until the next check while objects are left. Deletions of Events, for example, are not watched.
 _LOOK_AGAIN = 0.5
 # The most objects that are deleted at the same time.
 _AT_ONCE = 100
@@ -89,7 +89,7 @@ class NamespaceController(Controller):
         return remaining, problems
 
     async def _delete_all(self, resource: str, objects: list[Object]) -> list[ApiError]:
-        """Delete several objects at the same time, so that a deletion does not wait until another one is stored.
+        """Delete several objects at the same time, so that a deletion does not wait until another deletion is stored.
 
         Returns the errors.
         """

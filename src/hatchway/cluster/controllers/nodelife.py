@@ -149,7 +149,7 @@ class NodeLifecycleController(Controller):
         return written
 
     async def _update_pods(self, node: Object) -> float | None:
-        """Mark the pods of a node that is not ready as not ready, and evict those that no longer tolerate its taints.
+        """If the node is not ready, mark its pods as not ready. Evict pods that no longer tolerate the node's taints.
 
         Returns the seconds until the next eviction, or None.
         """
@@ -176,8 +176,8 @@ class NodeLifecycleController(Controller):
     def _evict_in(self, pod: Object, taints: list[Object]) -> float | None:
         """Return the seconds until these NoExecute taints evict the pod; None when it may stay (`processPodOnNode`).
 
-        The time of toleration begins when the taint was added. If the taint has no time, it begins when this method is
-        first called for the pod.
+        The time of toleration begins when the taint was added. If the taint does not say when it was added, this time
+        begins when this method is first called for the pod.
         """
         limits: list[float] = []
         for taint in taints:

@@ -94,14 +94,14 @@ def _message(nodes: int, why: str, preemption: Preemption) -> str:
 def work_of(info: PodInfo, cluster: ClusterState) -> int:
     """Estimate the number of comparisons that a decision about a pod takes.
 
-    Each of the pod's terms is compared with every pod, and each term of another pod with this pod. Preemption tries to
-    remove the pods of lower priority, one by one.
+    Each affinity term of the pod is compared with every other pod. Each affinity term of another pod is compared with
+    this pod. Preemption tries to remove the pods of lower priority, one by one.
     """
     spread = len(info.pod["spec"].get("topologySpreadConstraints") or ())
     own = (info.terms + spread) * cluster.pods + cluster.terms + selection_terms(info.pod["spec"]) * len(cluster.nodes)
     below = cluster.below(info.priority)
     if not below:
         return own
-    # For each removed pod, the filters run again with all nominated pods, and the pod is compared with the terms.
+    # For each pod that preemption tries to remove, the filters run again, with all nominated pods.
     each = 15 + info.terms + spread + selection_terms(info.pod["spec"]) * (1 + spread) + cluster.nominations
     return own + below * each + 4 * cluster.terms

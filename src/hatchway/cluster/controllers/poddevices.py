@@ -33,7 +33,7 @@ __all__ = ["ClaimsChanged", "DevicesOfPod", "PodDevices"]
 
 _NOT_THERE = "resourceclaim not available on the node"
 _NONE = "cannot allocate all claims"
-# Processor time for the expressions of one decision.
+# The most seconds of processor time for the expressions of one decision.
 _MOST_SECONDS = 5.0
 
 
@@ -46,11 +46,11 @@ class ClaimsChanged(ApiError):
 
 @dataclass(slots=True)
 class DevicesOfPod:
-    """The claims of a pod before it has a node, as they are at one moment.
+    """The state, at one moment, of the claims of a pod that has no node yet.
 
-    problem: why the pod can run on no node; "" when it may run.
-    is_early: True when a claim from a template does not exist yet. The pod's status changes when the claim is created.
-    claims: all claims.
+    problem: why no node can run the pod; "" when the nodes must be checked.
+    is_early: True when a claim from a template does not exist yet. When it is created, the pod's status changes, and
+    this change queues the pod again. claims: all claims.
     unallocated: the claims without devices.
     unavailable: the claims whose devices are not available on some node, by uid.
     results: the allocations for `unallocated`, by node.
@@ -94,7 +94,7 @@ class DevicesOfPod:
 
 
 class _TimedSelector:
-    """Selects devices for one pod. Each expression is evaluated once for a device, within a limit of processor time."""
+    """Selects devices for one pod. Evaluates each expression at most once for each device, within a limit of time."""
 
     def __init__(self, select: SelectDevice) -> None:
         self._select = select
@@ -137,7 +137,7 @@ class PodDevices:
     def _claim_changed(self, kind: str, claim: Object, before: Object | None) -> None:
         self._changed(self._pods.index(by_device_claim).get(key_of(claim)))
         if before is not None and (kind == "DELETED" or _devices_of(before) != _devices_of(claim)):
-            # Other claims may get the former devices of this claim.
+            # The devices that this claim had before are free now, so other claims may get them.
             self._devices_changed(kind, claim, before)
 
     def _devices_changed(self, _kind: str, _obj: Object, _before: Object | None) -> None:
@@ -224,7 +224,7 @@ class PodDevices:
         return {uid_of(claim): one for claim, one in zip(found.unallocated, results, strict=True)}
 
     async def free_unavailable(self, found: DevicesOfPod, pod: Object) -> None:
-        """Free one claim that kept the pod from a node and that no other pod uses (`PostFilter`).
+        """Free one claim whose devices are not available on some node, if no other pod uses the claim (`PostFilter`).
 
         The claim can then get other devices.
         """

@@ -184,7 +184,7 @@ class PodVolumes:
 
     def _unbound(self, claim: Object) -> UnboundClaim:
         name = class_of(claim)
-        # A reserved volume may be of any class.
+        # A volume that is reserved for the claim may be of any class.
         reserved = self._volumes.index(by_claim_reference).get(key_of(claim))
         free = self._volumes.index(by_free_class).get(name)
         return UnboundClaim(claim, [*reserved, *free], self._classes.get(("", name)))
@@ -220,7 +220,10 @@ class PodVolumes:
 
 
 def _match(claims: list[UnboundClaim], node: Object) -> dict[str, Object | None] | None:
-    """Return the volume for each claim's uid (None: to be provisioned); None if any claim cannot get a volume."""
+    """Return the volume of each claim, by uid; None if any claim cannot get a volume.
+
+    A claim whose volume must be provisioned has the value None.
+    """
     chosen: dict[str, Object | None] = {}
     taken: set[str] = set()
     for one in claims:

@@ -59,7 +59,7 @@ class LocalPathProvisioner(Controller):
 
     name = "rancher.io/local-path"
     workers = 2
-    # Seconds. Deleting a volume with very many files takes long.
+    # In seconds. Deleting a volume with very many files takes long.
     deadline = 3600.0
 
     def __init__(self, context: ControllerContext) -> None:
@@ -122,7 +122,7 @@ class LocalPathProvisioner(Controller):
             text = f'failed to provision volume with StorageClass "{class_of(claim)}": {shown}'
             self.events.event(claim, "Warning", "ProvisioningFailed", text)
             if isinstance(error, OSError):
-                # This may succeed later, for example when a full disk has space again.
+                # Raise the error, so that provisioning is tried again: for example, a full disk may have space later.
                 raise
             return
         try:
@@ -210,7 +210,7 @@ class LocalPathProvisioner(Controller):
             return
         await delete_unless_gone(self.client, VOLUMES, volume)
         try:
-            # The deletion has changed the object, so it is read again.
+            # The request to delete the object has changed it, so read it again.
             await self._drop_finalizer(await self.client.get(VOLUMES, volume["metadata"]["name"]))
         except ApiError as error:
             if error.code != 404:

@@ -16,7 +16,7 @@ from hatchway.kube.objects import get_condition, is_ready
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The largest difference from the target without scaling, as a fraction of the target: 0.1 is 10 percent."""
+    """How far usage may differ from its target without scaling, as a fraction of the target: 0.1 is 10 percent."""
 
     down: float
     up: float
@@ -108,7 +108,7 @@ def propose(
     if not unready_count and not groups.missing:
         replicas = current if tolerance.covers(ratio) else math.ceil(ratio * groups.ready)
         return Proposal(replicas, utilization, average)
-    # Pods without usage are counted in the way that makes the change smaller.
+    # Pods whose usage is missing get the assumed usage that makes the change smaller.
     if ratio < 1.0:
         for name in groups.missing:
             values[name] = target if requests is None else requests.get(name, 0) * max(100, target) // 100
@@ -149,7 +149,7 @@ def propose_by_value(current: int, usage: int, target: int, pods: list[Object], 
 
 
 def propose_by_average(counted: int, usage: int, target: int, tolerance: Tolerance) -> tuple[int, int]:
-    """Compute how many replicas bring a value that is divided by the number of pods to its target per pod.
+    """Compute how many replicas are needed so that `usage`, divided by their number, is the target per pod.
 
     counted: the present number of pods.
     usage, target: thousandths of the unit; `target` is per pod.

@@ -139,7 +139,7 @@ class ReplicaSetController(Controller):
             "terminatingReplicas": sum(map(is_deleting, owned)),
             "observedGeneration": replica_set["metadata"].get("generation", 0),
         }
-        # The API server omits counts of zero, except these.
+        # Kubernetes omits counts of zero, except in the fields of `shown`.
         if not self.counts_terminating:
             del status["terminatingReplicas"]
         shown = ("replicas", "terminatingReplicas", "observedGeneration")

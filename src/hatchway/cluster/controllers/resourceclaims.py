@@ -101,7 +101,7 @@ class ResourceClaimController(Controller):
             pod = await self.client.patch("pods", name, patch, namespace, subresource="status")
             await self.pods.wait_for_write(pod)
         if pod["spec"].get("nodeName"):
-            # The scheduler did not place this pod, so it has not reserved its claims.
+            # If a user has set nodeName, the scheduler has not reserved the pod's claims.
             await self._reserve_all(pod)
 
     async def _ensure_claim(self, pod: Object, reference: PodDeviceClaim) -> str:

@@ -78,8 +78,8 @@ class RevisionHistory:
     async def current(self, owner: Object, revisions: list[Object]) -> tuple[Object, int]:
         """Return the revision of the object's template, and the new collision count.
 
-        The revision is created, or gets the highest number, if necessary. Raises ApiError.
-        revisions: the present revisions, oldest first. The returned revision is moved or added to its end.
+        If necessary, the revision is created, or an existing revision gets the highest number. Raises ApiError.
+        revisions: the present revisions, oldest first. The returned revision is moved or added to the end of this list.
         """
         template = owner["spec"]["template"]
         collisions = (owner.get("status") or {}).get("collisionCount", 0)

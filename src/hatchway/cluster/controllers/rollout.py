@@ -242,7 +242,7 @@ def _canonical(template: Object) -> Object:
 
 def _same(one: Any, other: Any) -> bool:
     """Return True when two JSON values are equal. A key with a null is the same as no key."""
-    # This comparison is quick, also for large values, and nearly always decides.
+    # This quick comparison is enough in most cases.
     if one == other:
         return True
     if isinstance(one, dict) and isinstance(other, dict):

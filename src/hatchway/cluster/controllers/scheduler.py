@@ -36,8 +36,8 @@ NAME = "default-scheduler"
 _AGAIN = 300.0
 # A decision with more comparisons than this is made on another thread. A comparison takes about 4 µs.
 _MUCH_WORK = 5_000
-# If a long decision is out of date when it ends, it is repeated after `_SOON` seconds, or after `_REST` times its cost
-# if that is longer.
+# If a long decision is out of date when it ends, it is repeated after the longer of two times: `_SOON` seconds, or
+# `_REST` times its cost.
 _SOON = 0.1
 _REST = 4
 _WORKLOADS = ("replicasets.apps", "statefulsets.apps", "replicationcontrollers")
@@ -94,7 +94,7 @@ class Scheduler(Controller):
             self._cluster.remove_node(node["metadata"]["name"])
         else:
             self._cluster.set_node(node)
-        # Most changes are heartbeats.
+        # Most changes of nodes are heartbeats, which cannot make room for a pod.
         if kind == "DELETED" or before is None or _schedulable_facts(node) != _schedulable_facts(before):
             self._retry(_NOTHING, others=True)
 
@@ -144,7 +144,10 @@ class Scheduler(Controller):
             self._retry(NODE_FILTERS, others=True)
 
     def _retry(self, plugins: frozenset[str], *, others: bool = False) -> None:
-        """Queue the pods that these filters have refused. others: True to queue the pods that other filters refused."""
+        """Queue the pods that these filters have refused.
+
+        others: True to queue, instead, the pods that any other filter has refused.
+        """
         self._changes += 1
         if len(self._waiting):
             now = asyncio.get_running_loop().time()
@@ -176,7 +179,7 @@ class Scheduler(Controller):
             return None
         decision, cost = await self._decide(info, volumes, devices)
         if decision is None or self.pods.get(key) is not pod:
-            # The cluster has changed during a long decision, so the pod must be decided again.
+            # The cluster or the pod has changed during a long decision, so the decision must be made again.
             return max(_SOON, cost * _REST) if self.pods.get(key) is not None else None
         if decision.node and volumes.unbound:
             # The pod is bound after its claims. Changes of the claims queue the pod again.
@@ -187,9 +190,9 @@ class Scheduler(Controller):
         now = asyncio.get_running_loop().time()
         self._waiting.add(key, decision.plugins, now, cost)
         if changes != self._changes:
-            # The cluster changed during the decision. The decision does not include these changes, and they did not
-            # queue the pod, because it was not yet waiting. Only this pod is queued: if each such decision also queued
-            # other pods, the decisions would repeat each other forever.
+            # The cluster changed during the decision. The decision does not include these changes. The changes did not
+            # queue the pod, because it was not yet in `_waiting`. Only this pod is queued: if each such decision also
+            # queued other pods, the decisions would repeat each other forever.
             self.queue.add_after(key, self._waiting.left(key, now))
         await self._refuse(info, decision)
         await self.devices.free_unavailable(devices, pod)
@@ -200,7 +203,7 @@ class Scheduler(Controller):
     ) -> tuple[Decision | None, float]:
         """Return (the decision about a pod, or None if it took long and is out of date; its cost).
 
-        The cost is in seconds of processor time, so that a pod does not wait longer because the machine is busy.
+        The cost is in seconds of processor time, not of real time, so a busy machine does not make a pod wait longer.
         """
 
         def refusal(_pod: Object, node: Object) -> NodeRefusal | None:
@@ -224,7 +227,8 @@ class Scheduler(Controller):
             decision = choose_node(cluster=cluster)
             return decision, thread_time() - began
 
-        # Expressions that select devices may take long.
+        # A pod with unallocated devices is always decided on a thread: the expressions that select devices may take
+        # long.
         if work_of(info, self._cluster) <= _MUCH_WORK and not devices.unallocated:
             return decide(self._cluster)
         async with self._long_decision:

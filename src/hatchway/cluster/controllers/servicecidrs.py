@@ -56,7 +56,7 @@ class ServiceCIDRController(Controller):
                 self.enqueue(one)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Update the condition of the range `key`, and its finalizer, which a deleted range has while it is needed."""
+        """Update condition and finalizer of the range `key`. A deleted range has the finalizer while it is needed."""
         obj = self.ranges.get(key)
         if obj is None:
             return None

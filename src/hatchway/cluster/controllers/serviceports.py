@@ -91,9 +91,9 @@ MAX_PORTS = 100_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedPorts:
-    """The ports of a Service as some of its pods serve them, in the Service's order. Do not change it: pods share it.
+    """The ports of a Service, with the numbers that some of its pods use. Pods share this object, so do not change it.
 
-    ports: name, port, protocol and appProtocol of each port.
+    ports: name, port, protocol and appProtocol of each port, in the Service's order.
     """
 
     ports: list[Object]
@@ -107,7 +107,7 @@ class ServicePorts:
     """
 
     def __init__(self, service: Object) -> None:
-        # Each port with its number, or with the name and the protocol of the pod's port.
+        # Each port of the Service with its target port: a number, or the name and the protocol of a port of the pod.
         self._wanted = [(port, _target(port)) for port in service["spec"].get("ports") or ()]
         self._named = frozenset(target for _, target in self._wanted if isinstance(target, tuple))
         self._known: dict[frozenset[tuple[tuple[str, str], int]], ServedPorts] = {}

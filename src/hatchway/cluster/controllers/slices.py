@@ -62,7 +62,8 @@ def make_plan(
     """
     plan = SlicePlan()
     by_ports: dict[PortKey, list[Object]] = {}
-    # There can be thousands of ports, and nearly all slices have the same ports, so their key is computed once.
+    # There can be thousands of ports. Nearly all slices have the same ports, so the key of equal ports is computed
+    # once.
     ports, key = None, port_key(())
     for found in sorted(existing, key=lambda s: (-len(s.get("endpoints") or ()), s["metadata"]["name"])):
         if found.get("ports") != ports:

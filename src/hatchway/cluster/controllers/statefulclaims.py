@@ -1,7 +1,8 @@
 """The claims of a StatefulSet's pods: one for each claim template and ordinal (`statefulset/stateful_set_utils.go`).
 
 By default, a claim is kept when its pod or its StatefulSet is deleted. With persistentVolumeClaimRetentionPolicy, the
-claim's owner can be the StatefulSet, or a pod beyond spec.replicas. The garbage collector deletes it with this owner.
+claim's owner can be the StatefulSet, or a pod beyond spec.replicas. When this owner is deleted, the garbage collector
+deletes the claim.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class VolumeBindingController(Controller):
         name = class_of(claim)
         storage_class = self.classes.get(("", name)) if name else None
         delayed = waits_for_consumer(storage_class) and not annotations_of(claim).get(SELECTED_NODE)
-        # A reserved volume may be of any class.
+        # A volume that is reserved for the claim may be of any class.
         reserved = self.volumes.index(by_claim_reference).get(key_of(claim))
         volume = find_match(claim, [*reserved, *self.volumes.index(by_free_class).get(name)], delayed=delayed)
         if volume is not None:
@@ -277,7 +277,7 @@ class VolumeBindingController(Controller):
                 volume = await self._write_volume_phase(volume, "Released")
             await self._reclaim(volume)
         elif not claim["spec"].get("volumeName"):
-            # The claim is processed next; it is bound to the volume that is reserved for it.
+            # The worker processes the claim next, and binds it to this volume, which is reserved for the claim.
             self.queue.add((_CLAIM, *key_of(claim)))
         elif claim["spec"]["volumeName"] == volume["metadata"]["name"]:
             await self._write_volume_phase(volume, "Bound")
@@ -290,7 +290,7 @@ class VolumeBindingController(Controller):
             await self._unbind(volume)
 
     async def _claim_of(self, reference: Object) -> Object | None:
-        """Return the claim that a reference means, if it still exists with the same uid.
+        """Return the claim with the reference's name and uid; None when it no longer exists.
 
         If the cache does not have it, the API server is asked, because a volume must not be released by mistake.
         """

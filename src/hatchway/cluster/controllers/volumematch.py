@@ -138,7 +138,7 @@ def find_match(
 
 
 def _preference(volume: Object) -> tuple[int, Fraction, str]:
-    """Sort by access modes that are not needed, then by size, as `allPossibleMatchingAccessModes` does."""
+    """Return a sort key: few access modes first, then small volumes (`allPossibleMatchingAccessModes`)."""
     return len(volume["spec"].get("accessModes") or ()), capacity(volume), volume["metadata"]["name"]
 
 

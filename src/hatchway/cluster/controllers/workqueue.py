@@ -19,7 +19,7 @@ _FIRST_RETRY, _LAST_RETRY = 0.005, 30.0
 # then on, it must wait before each run.
 _WINDOW_SECONDS, _WINDOW_RUNS = 10.0, 1000
 _SLOWED_SECONDS = 0.5
-# A rest that is shorter than this (seconds) is skipped, so keys with little work never rest.
+# After a reconcile, a key must rest (`done`). A rest shorter than this (seconds) is skipped.
 _SHORTEST_REST = 0.02
 
 
@@ -152,7 +152,7 @@ class WorkQueue(Generic[K]):
         return True
 
     def _due(self, key: K, slowed: bool = False) -> None:
-        """Queue a key that is due now. slowed: True if it has been delayed, so that it is not delayed again."""
+        """Queue a key that is due now. slowed: True if `_slow_down` has already delayed the key."""
         self._timers.pop(key, None)
         if not slowed:
             self.add(key)

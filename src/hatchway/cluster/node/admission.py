@@ -13,7 +13,7 @@ def refusal(pod: Object, requests: Amounts, ledger: NodeLedger) -> tuple[str, st
     """Return (reason, message) for the status of a pod that this node must not run; None when it may run the pod.
 
     The scheduler has not checked a pod whose nodeName was set by a user, so that pod may need more than the node has.
-    A pod that a former agent has admitted is never refused.
+    A pod that was admitted before the node agent was started again is never refused.
 
     requests: the amounts to be reserved for the pod.
     ledger: the reservations for the node's other pods.

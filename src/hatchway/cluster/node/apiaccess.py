@@ -19,8 +19,8 @@ TOKEN_SECONDS = 120.0
 ALLOWED_SECONDS, DENIED_SECONDS = 300.0, 30.0
 _REMEMBERED = 1024
 _MASTERS = "system:masters"
-# The subresources of nodes for each first segment of a path. A client needs the right to one of these subresources
-# (KubeletFineGrainedAuthz). For all other paths, it needs the right to `proxy`.
+# For each first segment of a path: subresources of nodes. A client needs the right to one of these subresources
+# (KubeletFineGrainedAuthz). For all other paths, the client needs the right to `proxy`.
 _SUBRESOURCES = {
     "stats": ("stats",),
     "metrics": ("metrics",),

@@ -120,7 +120,7 @@ def _make_directory(parent: int, name: str, owner: VolumeOwnership) -> int:
 
 
 def _give(file: int, user: int | None, group: int | None) -> None:
-    """Change the user and the group of an open file; with None, the user or group stays."""
+    """Change the user and the group of an open file. None: do not change the user or the group."""
     if user is not None or group is not None:
         os.fchown(file, -1 if user is None else user, -1 if group is None else group)
 

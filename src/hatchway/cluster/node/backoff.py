@@ -13,7 +13,7 @@ RESET_AFTER = 2 * LAST
 
 
 class BackOff:
-    """The delays before restarts: none, 10 s, 20 s, ... 5 min. Pure: times are seconds of any one clock."""
+    """The delays before restarts: none, 10 s, 20 s, ... 5 min. Pure: the caller measures the time, in seconds."""
 
     def __init__(self, first: float = FIRST, last: float = LAST) -> None:
         self._first, self._last = first, last

@@ -83,7 +83,10 @@ class ContainerWorker:
         return self.state.exit_code is not None and not self._is_restarted(self.state.exit_code)
 
     def update(self, spec: Object) -> None:
-        """Apply a changed spec. A new image restarts the container, new resources only if its resize policy says so."""
+        """Apply a changed spec.
+
+        A new image restarts the container. New resources restart it only if its resize policy says so.
+        """
         self.state.granted = spec.get("resources") or {}
         if spec.get("image") == self.spec.get("image"):
             self.spec = spec
@@ -292,8 +295,8 @@ class ContainerWorker:
             self._record.report_started(container_user(process.pid, config.privileges.user))
 
             def on_post_start() -> None:
-                # As in Kubernetes, a container counts as running, and the pod's next container starts, after the
-                # postStart hook.
+                # As in Kubernetes, a container counts as running only after the postStart hook. Then the pod's next
+                # container starts.
                 self._record.record_running(began_at)
                 end_turn()
 

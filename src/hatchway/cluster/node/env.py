@@ -42,7 +42,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def base_environment(hostname: str) -> dict[str, str]:
-    """Return the environment that an image would define. (The runtime sets HOME.)
+    """Return the environment of a program of this machine, in place of an image's environment. The runtime sets HOME.
 
     The last directory in PATH contains Hatchway's Python interpreter.
     """

@@ -56,7 +56,7 @@ def has_storage_limit(pod: Object) -> bool:
 
 
 def is_critical(pod: Object) -> bool:
-    """Return True for a pod that is never evicted (IsCriticalPod; there are no static pods here)."""
+    """Return True for a pod that is never evicted (IsCriticalPod; this cluster has no static pods)."""
     return int(pod["spec"].get("priority") or 0) >= _CRITICAL_PRIORITY
 
 

@@ -9,15 +9,16 @@ __all__ = ["followed_user"]
 
 
 def followed_user(known: str, state: ContainerState, image_id: str, wanted: str, users: Users) -> str:
-    """Return the user, as UID:GID, that the container's start script has already asked for; "" for none.
+    """Return the user (UID:GID) for which the container's start script has asked in an earlier run; "" for none.
 
-    Without this function, each start of the cluster would start the container twice: first as root, then as the user
-    for which the script asks.
+    The next run can start with this user. Otherwise, each start of the cluster would start the container twice: first
+    as root, then as the user for which the script asks.
 
-    known: the user for which the script has asked since the node agent began; "" for none. state: the status of the
-    last run.
-    image_id: the image of the next run. wanted: the user for this run from the container's spec and the image. users:
-    `Runtime.users`.
+    known: the user for which the script has asked since the node agent was started; "" for none.
+    state: the status of the last run.
+    image_id: the image of the next run.
+    wanted: the user of the next run, from the container's spec and the image.
+    users: `Runtime.users`.
     """
     if state.image_id != image_id:
         return ""

@@ -85,7 +85,7 @@ class KubeletApi:
     async def route(self, head: RequestHead) -> Decision:
         """Return the answer to an allowed request."""
         if head.path.strip(b"/").partition(b"/")[0] in PATHS:
-            # This uses the same bytes of the path as the authorization.
+            # Use the same bytes of the path as the authorization, without decoding them.
             return self._streams.route(head)
         path = unquote(head.path.decode("latin-1"))
         first, _, rest = path.strip("/").partition("/")

@@ -15,7 +15,7 @@ from hatchway.cluster.node.worker import PodWorker
 from hatchway.cluster.runtime import GroupUsage
 from hatchway.kube.api import Object
 
-# A rate is the average over at least this time.
+# A rate is the average over at least this many seconds.
 _RATE_SECONDS = 1.0
 
 

@@ -98,7 +98,7 @@ def resolv_conf(
         servers = [cluster_dns]
         searches = [f"{namespace}.svc.{cluster_domain}", f"svc.{cluster_domain}", cluster_domain]
         if host_nameserver:
-            # generateSearchesForDNSClusterFirst
+            # As in Kubernetes' `generateSearchesForDNSClusterFirst`.
             searches += _read(host_file)[1]
         options = {"ndots": "5"}
     more: dict[str, Any] = pod["spec"].get("dnsConfig") or {}

@@ -154,7 +154,7 @@ class PodContainers:
         await self._stop_sidecars(grace_of, asyncio.get_running_loop().time() - began)
 
     async def _stop_sidecars(self, grace_of: GraceOf, waited: float = 0.0) -> None:
-        """End the sidecars in reverse order. waited: the used seconds of the grace period."""
+        """End the sidecars in reverse order. waited: the seconds of the grace period that have already passed."""
         loop = asyncio.get_running_loop()
         began = loop.time() - waited
         for container in reversed(self.init):

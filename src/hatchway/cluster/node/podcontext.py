@@ -228,10 +228,10 @@ class PodContext:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Callable[[], None]]:
-        """Hold the pod's turn to start a container while the block runs; wait until no other container has the turn.
+        """Wait until no other container of the pod starts, then let the block start one container.
 
-        Yield a function that gives the turn back early. As in the kubelet, a pod's containers start one after another:
-        each starts after the postStart hook of the previous one.
+        Yield a function that lets the next container start before the block ends. As in the kubelet, a pod's containers
+        start one after another: each starts after the postStart hook of the previous one.
         """
         await self._starting.acquire()
         held = True

@@ -17,12 +17,12 @@ from hatchway.kube.api import Object
 
 log = logging.getLogger(__name__)
 
-# Chooses a limit from (current limit, wanted limit).
+# A function that chooses one of two limits: the current limit, the wanted limit.
 _Choose = Callable[["int | None", "int | None"], "int | None"]
 
 
 class PodGroups:
-    """The groups of one pod. groups: makes them; None where limits are not enforced. uid: the pod's."""
+    """The groups of one pod. groups: makes control groups; None where limits are not enforced. uid: the pod's UID."""
 
     def __init__(self, groups: ControlGroups | None, uid: str) -> None:
         self.groups = groups

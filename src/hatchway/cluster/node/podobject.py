@@ -60,7 +60,7 @@ class PodObjectWriter:
         if not changes:
             return
         if wanted.get("phase") in ("Succeeded", "Failed"):
-            # As soon as the API shows the pod's end, the scheduler gives its place to another pod.
+            # As soon as the API shows the pod's end, the scheduler may bind another pod, which needs the resources.
             self._context.node.ledger.release(self._context.uid)
         metadata = self._context.pod["metadata"]
         about: Object = {"uid": self._context.uid}

@@ -82,7 +82,7 @@ class PodSetup:
         self._refresh.set()
 
     async def keep_volumes_fresh(self) -> None:
-        """Write the volumes' files again when they are due or a refresh is requested, until cancelled."""
+        """Write the volumes' files again when a token must be renewed or a refresh is requested, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._context.volumes.next_refresh()):

@@ -97,7 +97,7 @@ class ContainerState:
 def _mount(mount: Object) -> Object:
     """Return a core/v1 VolumeMountStatus.
 
-    Mounts below a read-only volume are read-only, too, even without recursiveReadOnly.
+    Read-only mounts are always recursive in this cluster, so `IfPossible` becomes `Enabled`.
     """
     found = {"name": mount["name"], "mountPath": mount["mountPath"]}
     if mount.get("readOnly"):
@@ -171,7 +171,7 @@ def _is_fresh(container: ContainerState) -> bool:
 
 
 def build(pod: Object, state: PodState, now: str) -> Object:
-    """Return the status for a merge patch. Fields that it does not have stay unchanged in the API."""
+    """Return the status for a merge patch. Fields that are missing in the result stay unchanged in the API."""
     known = pod.get("status") or {}
     if state.rejected:
         start = known.get("startTime") or state.start_time

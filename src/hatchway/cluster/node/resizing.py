@@ -70,7 +70,7 @@ class Grant:
 
     @classmethod
     def restore(cls, pod: Object) -> Grant:
-        """Return the grant in the pod's status, from a former agent; for a new pod, a grant of all requests."""
+        """Return the grant that the pod's status contains; for a new pod, a grant of all requests."""
         found, status = cls.of(pod), pod.get("status") or {}
         for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
             granted, present = one.get("allocatedResources"), one.get("resources")

@@ -27,11 +27,11 @@ NETWORK_POLICIES = "networkpolicies.networking.k8s.io"
 _SLICE = 0.005
 # After an error, the filter is made again after a pause: the first and the longest pause, in seconds.
 _RETRY_SECONDS, _RETRY_AT_MOST = 1.0, 30.0
-# The most seconds for which a new pod waits until the watch has reported all current policies, and the seconds between
-# two checks.
+# Seconds for which a new pod waits until the watch has reported all current policies, at most; seconds between two
+# checks.
 _FRESH_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 0.02
-# The most new pods for which policies are listed at the same time.
+# The maximum number of new pods for which policies are listed at the same time.
 _ASK_AT_ONCE = 4
 _TOO_MANY = (
     "There is no room for this policy: the policies of its namespace, or of the cluster, have too many rules. Its pods "
@@ -170,7 +170,7 @@ class PolicyEnforcer:
     async def admit(self, uid: str, ip: str) -> None:
         """Wait until the policies that select the pod with this uid are in effect for its address.
 
-        These are all policies that were in the API when the pod got its address. Their events may still be on the way.
+        All policies that were in the API when the pod got its address count, even if their events have not arrived yet.
 
         Raises:
             OSError: the kernel refuses the rules, the API does not answer, or the pod does not exist.
@@ -196,7 +196,7 @@ class PolicyEnforcer:
     async def _follow_policies(self, namespace: str) -> None:
         """Wait until the watch has reported the current policies of a namespace, or later versions of them."""
         while True:
-            # Policies may be large, and many pods may start at once.
+            # Limit the simultaneous lists, because policies may be large, and many pods may start at once.
             async with self._asking:
                 if all(map(self._knows, await self._client.list(NETWORK_POLICIES, namespace))):
                     return

@@ -41,7 +41,7 @@ class LabelMatcher:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return True when the selector selects these labels."""
-        # Done for every pod. Comparing the views is several times as quick as `selector_matches`.
+        # This runs for every pod. Comparing dictionary views is several times as quick as `selector_matches`.
         return self._wanted <= labels.items() and all(requirement_matches(one, labels) for one in self._requirements)
 
     def __eq__(self, other: object) -> bool:

@@ -26,7 +26,7 @@ from hatchway.kube.objects import Key, key_of
 
 _log = logging.getLogger(__name__)
 
-# The greatest weight of one policy, of the policies of one namespace, and of all.
+# The greatest weight of one policy, of all policies of one namespace, and of all policies.
 MOST_OF_ONE, MOST_OF_NAMESPACE, MOST = 5_000, 20_000, 100_000
 _DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 
@@ -69,7 +69,7 @@ class PolicyTable:
         # Pods that must be compared with all sets and policies, and pods that only need new groups.
         self._dirty_pods: dict[str, None] = {}
         self._regrouped: dict[str, None] = {}
-        # Addresses without a pod since the last update.
+        # Addresses that have lost their pod since the last update.
         self._freed: set[str] = set()
         # For each address, the uid of the pod that got it last.
         self._owners: dict[str, str] = {}
@@ -233,7 +233,7 @@ class PolicyTable:
         total = sum(self._weights.values())
         weights = dict(self._weights)
         for key, weight in self._cut.items():
-            # A policy for which there is no room weighs 1.
+            # Without its rules, the policy already weighs 1.
             more, of_namespace = weight - 1, weights.get(key[0], 0)
             fits = of_namespace + more <= self._most_of_namespace and total + more <= MOST
             if fits and weight <= MOST_OF_ONE:
@@ -242,7 +242,7 @@ class PolicyTable:
                 total += more
 
     def _select(self, key: Key) -> Iterator[None]:
-        """Find the pods that a new, changed or deleted policy selects."""
+        """Find the pods that a new, changed or deleted policy selects, and mark the pods that need new groups."""
         policy = self._policies.get(key)
         for number, (uid, pod) in enumerate(list(self.pods.items())):
             if pod.namespace != key[0]:
@@ -256,7 +256,7 @@ class PolicyTable:
                 yield
 
     def _select_for(self, uid: str, pod: PolicyPod) -> Iterator[None]:
-        """Find the policies that select a pod."""
+        """Find the policies that select a pod, and mark the pod, because it needs new groups."""
         for number, (key, policy) in enumerate(list(self._of_namespace.get(pod.namespace, {}).items())):
             pod.selecting.pop(key, None)
             if policy.pods.matches(pod.labels):
@@ -266,7 +266,7 @@ class PolicyTable:
         self._regrouped[uid] = None
 
     def _place(self, pod: PolicyPod) -> None:
-        """Find the groups of a pod."""
+        """Move a pod's address into the groups for the policies that select the pod."""
         for direction in _DIRECTIONS:
             policies = [one for one in pod.selecting.values() if direction in one.rules]
             groups = self._groups[direction]

@@ -34,7 +34,7 @@ class Chain:
             )
             for rule in rules
         ]
-        # Made here, because `take_changes` would make the rules of all chains in one turn of the event loop.
+        # The rules are made here, because `take_changes` would make those of all chains in one turn of the event loop.
         self.filter_rules = tuple(
             AllowRule(
                 peers.name if peers is not None else "",
@@ -69,7 +69,7 @@ class Chain:
 class PolicyGroup:
     """The chains of the policies that select a pod in one direction.
 
-    chains: the chains that allow something.
+    chains: the chains that have rules.
     users: how many pods are in the group.
     made: True once the filter has it.
     reaches_api: True when its pods may connect to the API server.
@@ -90,7 +90,7 @@ class PolicyGroup:
 
 
 def _reaches(rule: Allowance, address: str, port: int) -> bool:
-    """Return True when a rule allows connections to a node's address. Only ranges of addresses can contain it."""
+    """Return True when a rule allows connections to a node's address. Sets of pods never contain a node's address."""
     if rule.protocol not in ("", "TCP") or rule.port_name or isinstance(rule.peers, frozenset):
         return False
     return (rule.ports is None or rule.ports[0] <= port <= rule.ports[1]) and (
@@ -101,7 +101,7 @@ def _reaches(rule: Allowance, address: str, port: int) -> bool:
 class RuleChains:
     """All chains and groups.
 
-    sets: the sets of the rules. names: yields the numbers in the names of new chains. api: address and port of the API
+    sets: the sets of the rules. names: yields numbers for the names of new chains. api: address and port of the API
     server.
     """
 

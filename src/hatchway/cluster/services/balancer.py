@@ -10,7 +10,7 @@ from hatchway.cluster.services.endpointpools import ServiceEndpoint
 from hatchway.cluster.services.nodeplaces import NodePlaces
 from hatchway.cluster.services.servicerules import CLIENTS_NODE, ServiceRule
 
-# The most clients whose endpoints a table remembers.
+# The maximum number of clients whose endpoints a table remembers.
 _MAX_CLIENTS = 10_000
 
 

@@ -19,7 +19,7 @@ PortName = tuple[str, str]
 # The name, the protocol and the number of each port of a slice.
 PortKey = frozenset[tuple[PortName, int]]
 
-# The most endpoints that are tried for one client.
+# The maximum number of endpoints that are tried for one client.
 _MOST_TRIED = 64
 
 
@@ -56,7 +56,7 @@ class ParsedSlice(NamedTuple):
 
 
 def parse_slice(found: Object, like: ParsedSlice | None = None) -> ParsedSlice:
-    """Parse an EndpointSlice. like: another slice; if its ports are equal, both share one object to save memory."""
+    """Parse an EndpointSlice. like: another slice; to save memory, equal ports are one shared object in both slices."""
     ports: dict[PortName, int] = {
         (port.get("name") or "", port.get("protocol") or "TCP"): int(port["port"])
         for port in found.get("ports") or ()
@@ -157,7 +157,7 @@ class PortEndpoints:
 
     @classmethod
     def of(cls, *endpoints: ServiceEndpoint) -> PortEndpoints:
-        """Make a value from ready endpoints whose nodes are unknown."""
+        """Make the endpoints of a port from ready endpoints whose nodes are unknown."""
         return cls((port, EndpointPool([(EndpointAddress(ip, "", True),)])) for ip, port in endpoints)
 
     def __eq__(self, other: object) -> bool:

@@ -12,7 +12,7 @@ from hatchway.kube.wellknown import SERVICE_NAME
 
 # The largest size of the rules of one namespace: Services and host ports together.
 MOST = Size(4096, 100_000)
-# The most work of one call of `take_changes`, counted in addresses and references to them. It takes a few milliseconds.
+# The maximum work of one call of `take_changes`, in addresses and references to addresses. It takes a few milliseconds.
 _WORK = 5000
 
 Age = tuple[str, str, str]

@@ -4,8 +4,8 @@ Each ClusterIP and port with endpoints has a listening socket in the network nam
 default range of cluster addresses is local (`network/topology.py`), and addresses of added ServiceCIDRs are made local.
 Each node port has a listening socket in each node's namespace. Node ports and load balancers also have listening
 sockets on addresses of this machine. For a Service without endpoints there is no listening socket, so clients are
-refused at once, as with kube-proxy. Services that start on first use are an exception. If another program listens on an
-address, the proxy tries again later.
+refused at once, as with kube-proxy. Services that start on first use always have a listening socket. If another program
+listens on an address, the proxy tries again later.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 # The share of this process's file descriptors for listening sockets; one namespace's share of these.
 _SHARE = 0.3
 _OF_NAMESPACE = 0.5
-# The most frontends that are opened in one turn of the event loop. The kubelets use the same loop.
+# The maximum number of frontends that are opened in one turn of the event loop. The kubelets use the same loop.
 _AT_ONCE = 50
 # After a change of network policies, other tasks may run after this many UDP flows have been checked.
 _FLOWS_AT_ONCE = 500
@@ -69,7 +69,7 @@ class ServiceProxy:
 
     Attributes:
         quotas: limits of connections ("TCP") and flows ("UDP").
-        most: the most frontends.
+        most: the maximum number of frontends.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ READ: Final = 1
 WRITE: Final = 4
 # The event that the peer has sent FIN (EPOLLRDHUP). It is reported only on Linux, together with READ.
 ENDED: Final = 0x2000
-# The most sockets that are served in one iteration of the event loop.
+# The maximum number of sockets that are served in one iteration of the event loop.
 _AT_ONCE: Final = 64
 
 # The event masks of epoll(7) for READ, WRITE and both.

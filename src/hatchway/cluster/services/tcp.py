@@ -59,7 +59,7 @@ class TcpListener:
 
     @property
     def busy(self) -> bool:
-        """Return True while it has connections."""
+        """Return True while the listener has connections."""
         return bool(self._connecting or self._clients)
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class TcpListener:
         """Join a client to the first endpoint that accepts; reset the client when none does.
 
         endpoint: the endpoint that was tried first; None for none.
-        under_way: the socket that is connecting to it; None when it has already refused the connection.
+        under_way: the socket that is connecting to `endpoint`; None when `endpoint` has already refused the connection.
         """
         far: socket.socket | None = None
         first = endpoint
@@ -177,7 +177,7 @@ class TcpListener:
     async def _dial(
         self, endpoint: ServiceEndpoint, client: str, made: socket.socket | None = None
     ) -> socket.socket | None:
-        """Connect to an endpoint. Return None when it does not accept, or was removed from the rule in between."""
+        """Connect to an endpoint. Return None when the endpoint does not accept, or is no longer part of the rule."""
         try:
             far = await sockets.connect(endpoint.ip, endpoint.port, _CONNECT_SECONDS, made)
         except OSError as error:

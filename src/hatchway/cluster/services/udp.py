@@ -15,13 +15,13 @@ from hatchway.cluster.services.endpointpools import ServiceEndpoint
 
 _log = logging.getLogger(__name__)
 
-# The seconds after which an unused flow ends. This is conntrack's default for flows without an answer
-# (net.netfilter.nf_conntrack_udp_timeout), but it is used for all flows.
+# The seconds after which an unused flow ends. Conntrack has this default for flows without an answer
+# (net.netfilter.nf_conntrack_udp_timeout). The proxy uses it for all flows.
 IDLE_SECONDS = 30.0
 # The share of the process's descriptors for UDP flows.
 SHARE = 0.2
 _MAX_DATAGRAM = 65535
-# The most datagrams of a socket that are read in one iteration of the event loop.
+# The maximum number of datagrams of a socket that are read in one iteration of the event loop.
 _BURST = 64
 
 ClientAddress = tuple[str, int]

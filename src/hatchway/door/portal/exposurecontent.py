@@ -49,5 +49,5 @@ class ExposureSource(Protocol):
         ...
 
     def problem(self, error: HatchwayError) -> DoorProblem:
-        """Return the problem of an error of the API server."""
+        """Turn an error of the API server into a problem for a page."""
         ...

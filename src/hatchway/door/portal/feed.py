@@ -181,9 +181,9 @@ class Feed:
     async def follow(self) -> AsyncGenerator[bytes]:
         """Yield server-sent events for one page, without end.
 
-        An event `about` has the result of that method; it comes first, and again after each change of the result. An
-        event `items` has {"put": [item], "gone": [key]}. Between the events `begin` and `synced` {"version"} all items
-        are sent, and the page removes all other items. Comments are heartbeats.
+        An event `about` has the result of the method `about`; it comes first, and again after each change of the
+        result. An event `items` has {"put": [item], "gone": [key]}. When all items are sent, an event `begin` comes
+        before them and `synced` {"version"} after them; the page then removes all other items. Comments are heartbeats.
         """
         waker = asyncio.Event()
         self._wakers.add(waker)

@@ -106,8 +106,8 @@ class ClusterView(Protocol):
 class TargetFacts:
     """The facts that the door has learned about a target from its answers.
 
-    host_header: the Host that is sent to it, and why; "" before the first attempt.
-    route: the name of the route to it.
+    host_header: the Host that is sent to the target, and why; "" before the first attempt.
+    route: the name of the route to the target.
     unmet_need: what the application needs and the route cannot carry; "" for nothing.
     """
 
@@ -212,7 +212,7 @@ def pod_item(pod: Object, door: DoorInfo) -> Item:
 
 
 def bare_item(service: Object, door: DoorInfo) -> Item:
-    """Return the item of a service without facts about its pods: only names and links."""
+    """Return an item with only the names and links of a service, without facts about its pods."""
     item = _head("services", service)
     item["ports"] = [_port_item(link, door, "") for link in links("services", service)]
     item["summary"] = (service.get("spec") or {}).get("type") or "ClusterIP"

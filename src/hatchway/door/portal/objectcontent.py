@@ -40,7 +40,7 @@ class ObjectSource(Protocol):
         """Return a target's object.
 
         Raises:
-            HatchwayError: it cannot be read.
+            HatchwayError: the object cannot be read.
         """
         ...
 
@@ -48,7 +48,7 @@ class ObjectSource(Protocol):
         """Return the events of an object, in any order.
 
         Raises:
-            HatchwayError: they cannot be read.
+            HatchwayError: the events cannot be read.
         """
         ...
 
@@ -57,7 +57,7 @@ class ObjectSource(Protocol):
         ...
 
     async def problem(self, error: HatchwayError, target: Target) -> DoorProblem:
-        """Return the problem of a call that failed."""
+        """Turn the error of a failed call into a problem for a page."""
         ...
 
     @property
@@ -134,7 +134,7 @@ class _Hiding:
         return {**variable, "value": self._text(value)}
 
     def _words(self, words: Iterable[Any]) -> list[Any]:
-        """Return a command line's words without secrets, such as the word after `--password`; set `hidden` if any."""
+        """Return a command line's words without secrets (the word after `--password` ...); if any, set `hidden`."""
         out: list[Any] = []
         follows = False
         for word in words:

@@ -130,7 +130,7 @@ def logs_line(target: Target) -> tuple[str, ...]:
 
 
 def from_status(status: int, message: str) -> DoorProblem:
-    """Return the problem of an error that the engine itself has found (malformed or oversized request, timeout)."""
+    """Turn an error that the engine itself has found into a problem (a malformed or oversized request, a timeout)."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -139,7 +139,7 @@ def from_status(status: int, message: str) -> DoorProblem:
 
 
 def from_error(error: ApiError) -> DoorProblem:
-    """Return the problem of any other error that is a Kubernetes `Status`."""
+    """Turn an error with a Kubernetes `Status` into a problem, when no other function describes the error."""
     causes = (error.details or {}).get("causes") or ()
     return DoorProblem(
         kind=error.reason.lower() or "error",

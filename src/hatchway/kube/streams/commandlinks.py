@@ -107,7 +107,7 @@ class ChannelLink(asyncio.Protocol):
             self._send(STDIN, data[at : at + _PIECE])
 
     def end_input(self) -> None:
-        """Close the input's channel. Protocols before v5 cannot do that; then nothing is sent."""
+        """Close the input's channel. With a protocol before v5, which cannot do that, nothing is sent."""
         if self._protocol.has_close:
             self._socket.send_binary(self._protocol.encode_close(STDIN))
             self._flush()

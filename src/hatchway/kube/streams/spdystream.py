@@ -191,7 +191,7 @@ class SpdyStream(asyncio.Transport):
         self._end_if_over()
 
     def close(self) -> None:
-        """Send what was written, then close. When more bytes arrive, the stream is reset."""
+        """Send the bytes that were written, then close. When more bytes arrive, the stream is reset."""
         if self._closing:
             return
         self._closing = True
@@ -210,7 +210,7 @@ class SpdyStream(asyncio.Transport):
         self._lose(None)
 
     def hold(self, count: int) -> None:
-        """Count `count` received bytes that the protocol buffers as unread; a negative `count` subtracts them."""
+        """Count `count` bytes, which the protocol has received and buffers, as unread; subtract a negative `count`."""
         self._owner.count_unread(count)
 
     def may_write(self) -> bool:

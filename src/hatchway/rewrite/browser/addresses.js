@@ -42,7 +42,7 @@ function addText(text) {
   }
 }
 
-// Return a relative address with ".." in a form that does not leave the prefix, like ".." does not leave a host's root.
+// Return a relative address whose ".." does not leave the prefix, just as ".." does not leave the root of a host.
 function climb(text) {
   try {
     var real = new NativeURL(base());

@@ -67,7 +67,7 @@ def _check_subject(name: str, obj: Object) -> None:
     try:
         request = parse_request(spec.get("request") or "")
     except MalformedRequest:
-        return  # validation reports this error
+        return  # The validation of the object reports a malformed request.
     groups = [one.value for one in request.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
     if PRIVILEGED_GROUP in groups:
         why = f"use of {API_CLIENT} signer with {PRIVILEGED_GROUP} group is not allowed"

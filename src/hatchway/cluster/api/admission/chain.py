@@ -1,7 +1,7 @@
 """The admission chain: runs all plugins on a write, in Kubernetes' order.
 
-The order is `AllOrderedPlugins` of `pkg/kubeapiserver/options/plugins.go`. If no plugin has to wait, admission only
-takes some function calls, in the turn of the event loop in which the write began.
+The order is `AllOrderedPlugins` of `pkg/kubeapiserver/options/plugins.go`. If no plugin has to wait, admission consists
+of function calls only, and ends in the turn of the event loop in which it began.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ ORDER = (
     "ValidatingAdmissionWebhook",
     "ResourceQuota",
 )
-# The most kinds of writes whose plugins are cached. A full cache is emptied, because it may contain deleted types.
+# The maximum number of kinds of writes whose plugins are cached. A full cache is emptied, because it may contain
+# deleted types.
 _REMEMBERED = 4096
 
 _Plugins = tuple[AdmissionPlugin, ...]

@@ -36,7 +36,7 @@ class ClaimStatusAdmission(AdmissionPlugin):
         return (operation, resource, subresource) == ("UPDATE", f"{_PLURAL}.{_GROUP}", "status")
 
     def validate(self, attributes: AdmissionAttributes) -> None:
-        """Raise ApiError 422 when the user may not change these parts of the status."""
+        """Raise ApiError 422 for changes of the allocation or the devices that the user may not make."""
         new, old = ((one or {}).get("status") or {} for one in (attributes.object, attributes.old_object))
         is_patch = (attributes.make_options() or {}).get("kind") == "PatchOptions"
         verb = "patch" if is_patch else "update"

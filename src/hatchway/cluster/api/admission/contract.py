@@ -2,7 +2,8 @@
 
 The behaviour is that of apiserver's `pkg/admission` (`interfaces.go`, `attributes.go`). A plugin has two phases. The
 mutating phase (`admit`) runs after the defaults are set and before validation, and may change the object. The
-validating phase (`validate`) runs after validation. For DELETE and CONNECT, there is no validation between them.
+validating phase (`validate`) runs after validation. For DELETE and CONNECT, there is no validation between the two
+phases.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ class AdmissionPlugin:
     name: its name in `chain.ORDER`, which decides when it runs.
 
     A phase returns None when it is done. If it has to wait (for a response from the network, or for `work.run_sized`),
-    it returns an awaitable. Other requests run meanwhile; the verbs check afterwards that the stored object is still
-    the same. A plugin refuses a write by raising ApiError 403 (`errors.forbidden`), or the code that Kubernetes' plugin
-    uses. The mutating phase may run twice for one write, so it must be idempotent.
+    it returns an awaitable. Other requests run meanwhile. Afterwards, `operations/verbs.py` checks that the stored
+    object is still the same. A plugin refuses a write by raising ApiError 403 (`errors.forbidden`), or the code that
+    Kubernetes' plugin uses. The mutating phase may run twice for one write, so it must be idempotent.
     """
 
     name = ""

@@ -20,9 +20,10 @@ _RESOURCES = {
     "Role": "roles",
     "ClusterRole": "clusterroles",
 }
-# An aggregated role may later get any rule, because clients may add its labels to any role.
+# An aggregated role may later include any rule, because clients may put the selected labels on any role.
 _EVERYTHING = [Rule((ALL,), (ALL,), (ALL,)), Rule((ALL,), non_resource_urls=(ALL,))]
-# The garbage collector changes the first two fields. The other fields are set by the server or checked elsewhere.
+# Fields of the metadata that need no check. The garbage collector changes the first two. The server sets or checks the
+# others.
 _COLLECTION_FIELDS = frozenset(("ownerReferences", "finalizers", "managedFields", "resourceVersion", "selfLink"))
 
 

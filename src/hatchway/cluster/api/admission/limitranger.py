@@ -22,13 +22,14 @@ __all__ = ["MAX_AMOUNTS", "MAX_COMPARISONS", "LimitRanger"]
 
 _RANGES, _PODS, _CLAIMS = "limitranges", "pods", "persistentvolumeclaims"
 _LISTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
-# The most amounts in all LimitRanges of one namespace. Each amount is compared with every container of every new pod.
+# The maximum number of amounts in all LimitRanges of one namespace. Each amount is compared with every container of
+# every new pod.
 MAX_AMOUNTS = 1000
-# The most comparisons for one pod: amounts times containers.
+# The maximum number of comparisons for one pod: amounts times containers.
 MAX_COMPARISONS = 20_000
-# Large work runs on a thread. In this decision, one comparison counts as this many bytes of JSON.
+# Large work runs on a thread. To decide whether work is large, one comparison counts as this many bytes of JSON.
 _WEIGHT = 128
-# The most problems in one error.
+# The maximum number of problems in one error.
 _MAX_SHOWN = 64
 
 

@@ -1,8 +1,8 @@
 """Limits what a node may write: the admission plugin NodeRestriction (`plugin/pkg/admission/noderestriction`).
 
 The authorizer (`nodeauthorizer.py`) decides which requests a node may make; this plugin checks their contents. A node
-may write its own Node, the status of its own pods, and its own lease. On its Node, it may not write taints and labels
-that decide which workloads it gets.
+may write its own Node, the status of its own pods, and its own lease. On its Node, it may not write taints, nor labels
+that decide which workloads run on the node.
 """
 
 from __future__ import annotations

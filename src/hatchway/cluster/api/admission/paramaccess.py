@@ -1,7 +1,7 @@
-"""The check of parameters of admission policies before a policy or a binding is stored.
+"""Checks that users may read the parameters that their admission policies and bindings use.
 
-The messages of a policy can contain parts of the objects that its expressions read. A user must therefore be allowed
-to read the parameters of the policy. The behaviour is that of `authz.go` in Kubernetes'
+The messages of a policy can contain parts of the objects that its expressions read. A user who writes a policy or a
+binding must therefore be allowed to read its parameters. The behaviour is that of `authz.go` in Kubernetes'
 `pkg/registry/admissionregistration/{validating,mutating}admissionpolicy` and
 `{validating,mutating}admissionpolicybinding`.
 """

@@ -61,7 +61,7 @@ class ServiceAccountAdmission(AdmissionPlugin):
             _mount_token(spec)
 
     def validate(self, attributes: AdmissionAttributes) -> None:
-        """Raise ApiError 403 when the pod uses a secret that its account must list and does not list."""
+        """Raise ApiError 403 for a secret that the account does not list, if its pods may use only listed secrets."""
         assert attributes.object is not None
         obj = attributes.object
         if MIRROR_POD in (obj["metadata"].get("annotations") or {}):

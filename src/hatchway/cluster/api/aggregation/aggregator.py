@@ -30,7 +30,7 @@ from hatchway.proxy.routing import RequestHead, Respond
 __all__ = ["Aggregator"]
 
 _Answer = TypeVar("_Answer")
-# The most characters of a remote error's message that clients get.
+# The maximum number of characters of a remote error's message that clients get.
 _LONGEST_MESSAGE = 1024
 
 _log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Aggregator:
         return self._apis.find_path(path)
 
     def prepare(self, head: RequestHead, api: RemoteApi, user: UserInfo) -> PreparedRemote | Respond:
-        """Return a decision that forwards an authorized request to a remote API, or an error answer. Raises nothing."""
+        """Decide how to answer an authorized request: forward it to a remote API, or send an error. Raises nothing."""
         return self._proxy.prepare(head, api, user)
 
     def versions(self, group: str) -> list[str] | None:
@@ -131,8 +131,8 @@ class Aggregator:
         kind: the type of the answer, from `remoteanswers`.
         what: the resource, for messages.
 
-        Raises ApiError: the server's own error; 404 for an API that is not registered; 503 when the server does not
-        answer, or its answer is not of this type. The messages are client-go's.
+        Raises ApiError: the remote server's own error; 404 for an API that is not registered; 503 when the remote
+        server does not answer, or its answer is not of this type. The messages are client-go's.
         """
         api = self._apis.find(group, version)
         if api is None:

@@ -21,7 +21,8 @@ def _api_service(group: str, version: str) -> Object:
     return {
         "apiVersion": f"{_GROUP}/v1",
         "kind": "APIService",
-        # `onstart` marks an APIService that is made only when the server starts. Custom types may be added later.
+        # `onstart` marks an APIService that is created only when the server starts. APIServices of custom types are
+        # also created later.
         "metadata": {
             "name": f"{version}.{group}",
             "labels": {_MANAGED: "onstart" if is_builtin(group) else "true"},

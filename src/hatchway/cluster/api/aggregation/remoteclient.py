@@ -55,7 +55,7 @@ class RemoteClient:
         """Send a GET request to one of the API's endpoints, and return the answer.
 
         path: the path with the query.
-        limit: the most bytes of the answer's body.
+        limit: the maximum number of bytes of the answer's body.
 
         Raises RemoteError.
         """

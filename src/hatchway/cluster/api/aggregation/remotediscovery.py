@@ -34,13 +34,13 @@ __all__ = ["read_discovery", "unread_version"]
 Json = dict[str, Any]
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-# The most resources of one version that are kept, and the most bytes of an answer.
+# The maximum number of resources of one version, and the maximum number of bytes of an answer.
 _MOST = 2000
 _LIMIT = 1024 * 1024
 
 
 def unread_version(api: RemoteApi, before: RemoteVersion | None) -> RemoteVersion:
-    """Return the version of a server that did not answer: the resources of its last answer, marked as stale."""
+    """Return the version when its server did not answer: the resources of its last answer, marked as stale."""
     resources = before.resources if before is not None else ()
     found = RemoteVersion(api.group, api.version, api.group_priority, api.version_priority, resources)
     return found if before is None else replace(found, openapi=before.openapi, document=before.document)

@@ -1,8 +1,8 @@
-"""Reads the part of a remote API's OpenAPI v2 document that describes it (kube-aggregator `openapi/aggregator`).
+"""Reads the part of a server's OpenAPI v2 document that describes a remote API (kube-aggregator `openapi/aggregator`).
 
-The part becomes part of this server's `/openapi/v2`. Clients refuse a document with any error. So only fields of the
-expected types are kept, only the server of a group may describe its kinds, and a document with a reference to a missing
-definition is refused as a whole.
+The part becomes part of this server's `/openapi/v2`. Clients refuse a document that has any error. Therefore only
+fields of the expected types are used, only the server of a group may describe its kinds, and a document with a
+reference to a missing definition is refused as a whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["read_openapi_v2", "select_openapi_v2"]
 
 Json = dict[str, Any]
 
-# The most bytes of a document, and of its part that is kept.
+# The maximum number of bytes of a document, and of the part of it that is used.
 _LIMIT = 2 * 1024 * 1024
 _DEEPEST = 40
 _LONGEST_NAME = 256

@@ -38,7 +38,7 @@ class RemoteProxy:
         self._backends = backends
 
     def prepare(self, head: RequestHead, api: RemoteApi, user: UserInfo) -> PreparedRemote | Respond:
-        """Return a decision that forwards a request, or an error answer. Raises nothing."""
+        """Decide how to answer a request: forward it, or send an error. Raises nothing."""
         if not api.available:
             return plain_error(503, _UNAVAILABLE)
         try:

@@ -38,7 +38,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-# The most parts of one type, and the most parts that the checks of one expression may read.
+# The maximum number of parts of one type, and the maximum number of parts that the checks of one expression may read.
 LARGEST_TYPE = 500
 _MOST_STEPS = 1_000_000
 
@@ -60,7 +60,7 @@ class CelType:
             dyn, error or parameter.
         name: the name in messages and in results of `type()`.
         parameters: the types of its parts, such as the elements of a list or the keys and values of a map.
-        size: the number of types in it, including itself.
+        size: the number of types in this type, including itself.
     """
 
     kind: str
@@ -268,7 +268,7 @@ def _replace(given: CelType, names: Mapping[str, CelType]) -> CelType:
 
 
 def most_general(first: CelType, second: CelType) -> CelType:
-    """Return the common type of two elements of a list. One of their types accepts the other type."""
+    """Return the more general of two types of elements of a list. One of the two types must accept the other."""
     return first if first.is_dyn and first.kind != "parameter" else second if second.is_dyn else first
 
 

@@ -83,7 +83,7 @@ class Program:
         """Evaluate the expression.
 
         variables: the values of variables, by name.
-        limit: the most units of cost.
+        limit: the maximum cost, in units of cost.
         deadline: when the evaluation ends, as processor time of this thread in seconds (`time.thread_time`).
         """
         state = Evaluation(variables, self.slots, limit, deadline)
@@ -105,7 +105,7 @@ def compile_steps(root: SyntaxNode) -> Program:
 
 
 def _converted(node: CallNode, value: Value) -> tuple[Value] | None:
-    """Return the converted value of a constant in a tuple; None if the conversion fails."""
+    """Convert a constant. Return a tuple with the value (which may be None); None if the conversion fails."""
     try:
         return (node.overloads[0].call(value),)
     except EvaluationError:
@@ -135,7 +135,7 @@ class _Compiler(TreeWalk[Step]):
         return found
 
     def _folded(self, make: Step) -> Step:
-        """Return the step of a list or map that contains only constants. It is made once: values never change."""
+        """Return the step of a list or map of constants. The value is made only once, because values never change."""
         try:
             return self._constant(make(Evaluation({}, 0, 0, math.inf)))
         except EvaluationError:

@@ -107,7 +107,8 @@ def _quantified(rounds: _Rounds, body: Step, *, until: bool, cost: int) -> Step:
                 failed = failed or error
                 continue
             if value is until:
-                # The condition of the next iteration ends the macro. After the last element there is none.
+                # In cel-go, the condition of the next iteration, which has a cost, ends the macro. After the last
+                # element, there is no next iteration.
                 state.add(1 if next(left, _END) is _END else cost)
                 return until
             if value is not (not until):

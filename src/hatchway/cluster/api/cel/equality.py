@@ -21,10 +21,10 @@ def _is_number(value: Value) -> bool:
 
 
 def _numbers(first: Value, second: Value) -> tuple[Value, Value]:
-    """Return two numbers as Python must compare them.
+    """Convert two numbers, so that Python compares them like cel-go.
 
-    As in cel-go, a whole number is rounded to a double before it is compared with a double: above 2**53, different
-    numbers can be equal. Python compares their exact values.
+    If one of them is a double, cel-go rounds the other to a double, too. Above 2**53, different numbers can then be
+    equal. Python would compare their exact values.
     """
     if isinstance(first, float) or isinstance(second, float):
         return float(first), float(second)
@@ -75,7 +75,7 @@ def _equal_lists(first: list[Value], second: list[Value], state: Evaluation) -> 
 
 
 def _equal_maps(first: Mapping[Value, Value], second: Mapping[Value, Value], state: Evaluation) -> bool:
-    """Return True if the maps have the same number of entries, and each key of `first` finds an equal value."""
+    """Return True if both maps have as many entries, and each key of `first` finds an equal value in `second`."""
     if len(first) != len(second):
         return False
     state.walk(1)

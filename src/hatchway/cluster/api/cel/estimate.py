@@ -27,7 +27,8 @@ from hatchway.cluster.api.cel.syntax import (
 __all__ = ["UNBOUNDED", "SizeOf", "estimate_cost"]
 
 Path = tuple[str, ...]
-# Returns the most elements of the value at a path (`("self", "names", "@items")`); None when this is unknown.
+# Returns the maximum number of elements of the value at a path (`("self", "names", "@items")`); None when this is
+# unknown.
 SizeOf = Callable[[Path], int | None]
 _SCALARS = ("bool", "double", "duration", "int", "timestamp", "uint")
 

@@ -31,9 +31,10 @@ from hatchway.cluster.api.cel.values import (
 
 __all__ = ["MISSING", "constant_members", "entries", "find", "insert", "is_member", "keys", "put", "remove", "show_key"]
 
-# What `find` returns for a key that a map does not have.
+# The result of `find` for a key that a map does not have.
 MISSING: Value = object()
-# The most parts of a list or a map that an error shows, and the most characters of a text in them.
+# The maximum number of parts of a list or a map that an error shows, and the maximum number of characters of a text in
+# them.
 _MOST_SHOWN, _LONGEST_PART = 200, 1000
 _PRIMITIVE = frozenset((bool, int, UInt, float, str))
 _TYPES = frozenset((bool, int, UInt, float, type(None), Duration, Timestamp, TypeValue))
@@ -53,7 +54,7 @@ def _stored(key: Value) -> Hashable | None:
 def _whole(number: float) -> Iterator[Hashable]:
     """Yield the stored forms of the int and the uint that are equal to a double."""
     if number.is_integer():
-        # As in cel-go, the lowest int does not count.
+        # As in cel-go, a double that equals the lowest int finds no entry.
         if MIN_INT < number < MAX_INT + 1:
             yield int, int(number)
         if 0 <= number < MAX_UINT + 1:
@@ -74,8 +75,8 @@ def _others(key: Value) -> Iterator[Hashable]:
 def find(mapping: Mapping[Value, Value], key: Value) -> Value:
     """Return the value of a key; MISSING if the map has no such key."""
     if type(key) is str:
-        # Not `get`, which bypasses `__getitem__`: objects of custom types raise there for a field whose value has a
-        # wrong type.
+        # Do not use `get`, because it bypasses `__getitem__`. For custom types, `__getitem__` raises an error if the
+        # value of a field has a wrong type.
         try:
             return mapping[key]
         except KeyError:
@@ -174,7 +175,7 @@ def _show_scalar(value: Value) -> str:
 
 
 def constant_members(values: list[Value]) -> frozenset[Hashable] | None:
-    """Return what `is_member` needs for a list of constants; None unless all are strings, numbers or bools.
+    """Return the keys of a list of constants for `is_member`; None unless all are strings, numbers or bools.
 
     From cel-go's `interpreter/decorators.go` (maybeOptimizeSetMembership).
     """

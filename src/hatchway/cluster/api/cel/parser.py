@@ -21,9 +21,9 @@ from hatchway.cluster.api.cel.syntax import (
 
 __all__ = ["parse"]
 
-# The most characters of an expression (cel-go's default is 100,000).
+# The maximum number of characters of an expression (cel-go's default is 100,000).
 _LONGEST = 100_000
-# The most levels of nested parts. cel-go allows 250; Python's stack allows fewer.
+# The maximum number of levels of nested parts. cel-go allows 250; Python's stack allows fewer.
 _DEEPEST = 100
 _LEVELS = {
     "*": 3, "/": 3, "%": 3, "+": 2, "-": 2, "<": 1, "<=": 1, ">=": 1, ">": 1, "==": 1, "!=": 1, "in": 1,

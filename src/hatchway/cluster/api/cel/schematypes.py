@@ -1,7 +1,7 @@
 """The types of values that a schema describes (apiserver `pkg/cel/types.go`, `pkg/cel/common/schemas.go`).
 
-In addition to the CEL type, such a type has the highest number of elements of a value. It is needed for estimates of an
-expression's cost.
+In addition to the CEL type, such a type has the maximum number of elements of a value. Estimates of an expression's
+cost need this number.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class DeclaredType:
 
     Attributes:
         type: the CEL type. Object types have no name before `assign_names`.
-        most: the most elements, entries, characters or bytes of a value.
+        most: the maximum number of elements, entries, characters or bytes of a value.
         least_json: the size of the smallest value as JSON, in bytes.
         fields: the fields of an object, by their escaped names.
         key, element: the types of the keys and values of a map. For a list, `element` is the type of its elements.
@@ -60,7 +60,7 @@ def assign_names(declared: DeclaredType, name: str, types: dict[str, Mapping[str
 
 
 def size_at(declared: DeclaredType, path: tuple[str, ...]) -> int | None:
-    """Return the most elements of the value at a path; None if the schema does not limit them.
+    """Return the maximum number of elements of the value at a path; None if the schema does not limit them.
 
     path: names of fields, `@items`, `@values` and `@keys`, without the name of the variable.
     """
@@ -78,5 +78,5 @@ def size_at(declared: DeclaredType, path: tuple[str, ...]) -> int | None:
 
 
 def most_occurrences(declared: DeclaredType) -> int:
-    """Return how many of the smallest values fit into a request, as a limit of lists and maps without their own."""
+    """Return the number of smallest values that fit into a request: the limit for lists and maps that set none."""
     return MAX_REQUEST // (declared.least_json + 1)

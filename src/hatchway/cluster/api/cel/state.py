@@ -13,7 +13,7 @@ __all__ = ["LIST_COST", "MAP_COST", "MAX_MADE", "STEPS", "STRUCT_COST", "Evaluat
 _ROUNDS = 100
 # The number of parts of values after which the processor time is checked.
 STEPS = 500
-# The most elements of lists, entries of maps and characters of strings that one evaluation may create.
+# The maximum number of elements of lists, entries of maps and characters of strings that one evaluation may create.
 MAX_MADE = 4 * 1024 * 1024
 LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
 
@@ -25,7 +25,7 @@ class Evaluation:
         variables: the values of the environment's variables.
         slots: the values of the variables of comprehensions.
         cost: the units of cost used so far.
-        limit: the most units of cost.
+        limit: the maximum cost, in units of cost.
         deadline: when the evaluation ends, as processor time of this thread in seconds (`time.thread_time`).
     """
 

@@ -282,7 +282,7 @@ def _apply(
     try:
         result = call(*values)
     except (TypeError, AttributeError):
-        # A nullable field has the type of its other values, so the checker has accepted a call with null.
+        # The value of a nullable field was null. The checker has accepted the call, because it ignores `nullable`.
         raise no_overload() from None
     if isinstance(result, list | str) and len(result) > _LARGE:
         state.made(len(result))

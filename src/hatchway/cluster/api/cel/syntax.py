@@ -27,9 +27,9 @@ __all__ = [
 
 # The name of the variable in which a comprehension collects its result. Expressions cannot contain this name.
 ACCUMULATOR = "@result"
-# The most errors of one expression that are reported (cel-go `common/errors.go`).
+# The maximum number of errors of one expression that are reported (cel-go `common/errors.go`).
 _MOST_ISSUES = 100
-# The most characters of a quoted line. An error does not quote a longer line (`common/error.go`).
+# The maximum number of characters of a quoted line. An error does not quote a longer line (`common/error.go`).
 _LONGEST_SNIPPET = 16384
 
 

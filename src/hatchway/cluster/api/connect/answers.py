@@ -104,7 +104,7 @@ def dial_message(error: ProxyError, endpoint: BackendEndpoint) -> str:
     if isinstance(cause, TimeoutError):
         why = "i/o timeout"
     elif isinstance(cause, OSError) and cause.errno:
-        why = f"connect: {os.strerror(cause.errno).lower()}"  # errors of asyncio have a different `strerror`
+        why = f"connect: {os.strerror(cause.errno).lower()}"  # asyncio's errors have another text
     else:
         why = error.message
     return f"dial tcp {endpoint.dialed}: {why}"

@@ -1,6 +1,6 @@
 """Forwards a request in an ASGI application, which sends the upstream's answer to the client as it arrives.
 
-The engine forwards requests faster, but it relays bytes. This application is for answers that are sent as WebSocket
+The engine (`proxy/`) is faster, but it only relays bytes. This application is for answers that are sent as WebSocket
 messages, and for requests whose field `Upgrade` must not be sent to the upstream.
 """
 

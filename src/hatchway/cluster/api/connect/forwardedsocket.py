@@ -16,8 +16,8 @@ from typing import Final
 
 from hatchway.kube.streams.spdystream import SpdyStream
 
-# The most bytes of one read; and the most bytes of one read while the stream's window has no room. In the second case,
-# the bytes wait in memory, and there may be thousands of streams.
+# The maximum number of bytes of one read. The second number holds while the stream's window has no room: the bytes then
+# wait in memory, and there may be thousands of streams.
 _PIECE: Final = 256 * 1024
 _LEAST: Final = 4 * 1024
 # Timeouts in seconds: for connecting, and for a pod to read the last bytes.
@@ -88,7 +88,8 @@ class ForwardedSocket(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             number = sock.connect_ex((address, port))
             if number == errno.EINPROGRESS:
-                # On the same machine, the connection is established by now. A second call is quicker than an event.
+                # On the same machine, the connection is already established. Calling again is quicker than waiting for
+                # an event.
                 number = sock.connect_ex((address, port))
         except OSError as error:
             self._refuse(error.errno or errno.EIO)
@@ -126,7 +127,7 @@ class ForwardedSocket(asyncio.Protocol):
     # From the pod to the client
 
     def _readable(self) -> None:
-        """Read the data that has arrived. If the end has arrived, too, send data and end together.
+        """Read the data that has arrived. If the pod has also ended its direction, send the data and the end together.
 
         Always read until nothing is left, because uvloop reports a broken connection only once.
         """

@@ -32,10 +32,10 @@ from hatchway.wire.spdyevents import SpdyLimits
 log = logging.getLogger(__name__)
 
 _SPDY: Final = SpdyLimits(streams=4096, window=256 * 1024)
-# The most bytes that may wait for pods that read too slowly, for one client and for all clients together.
+# The maximum number of bytes that may wait for pods that read too slowly, for one client and for all clients together.
 _KEPT: Final = 64 << 20
 _KEPT_OF_ALL: Final = 256 << 20
-# The most seconds that a disconnected client's last bytes wait for pods that read too slowly.
+# Seconds for which a disconnected client's last bytes wait for pods that read too slowly, at most.
 _LAST_SECONDS: Final = 30.0
 # The part of this process's descriptors for forwarded connections. The pods of one namespace may use half of it.
 _SHARE: Final = 0.6
@@ -131,7 +131,7 @@ class PodForwarding:
         self._spawn(self._connect_later(stream, port))
 
     async def _connect_later(self, stream: SpdyStream, port: int) -> bool:
-        """Wait for a socket, and connect it. Return False if no connection was made that counts for the limit."""
+        """Wait for a socket, and begin to connect it. Return False if there is no connection to count for the limit."""
         try:
             sock = await self._networks.take(self._uid)
         except OSError as error:

@@ -25,7 +25,7 @@ from hatchway.proxy.routing import App, Forward, Headers, ProxyError, RequestHea
 _INT64 = re.compile(r"[+-]?[0-9]+\Z")
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})\Z")
 _FLAGS = ("follow", "previous", "timestamps", "insecureSkipTLSVerifyBackend")
-# The most bytes of a kubelet's error text, which normally is one line. The rest is cut off.
+# The maximum number of bytes of a kubelet's error text, which normally is one line. The rest is cut off.
 _ERROR_LIMIT = 2048
 
 

@@ -145,7 +145,7 @@ def forward_location(pod: Object, query: StreamQuery) -> str:
 
 def _path(kind: str, pod: Object, *more: str) -> str:
     metadata = pod["metadata"]
-    # With the UID the kubelet uses the pod that was checked here, and not a later pod with the same name.
+    # Because of the UID, the kubelet uses the pod that was checked here, and not a later pod with the same name.
     parts = (metadata["namespace"], metadata["name"], metadata["uid"], *more)
     return "/".join(("", kind, *(quote(part, safe="") for part in parts)))
 

@@ -261,7 +261,7 @@ def _kubernetes_uri(request: ConnectRequest, path: bytes) -> bytes:
     """
     asked, location = unescape(request.prefix + request.path), unescape(path)
     found = join(asked.removesuffix(location), path) + (b"/" if location.endswith(b"/") else b"")
-    # Otherwise an escaped line break before a dot segment would get into the field.
+    # An escaped line break before a dot segment must not get into the field.
     return collapse_path(request.prefix) + path if _CONTROL.search(found) else found
 
 

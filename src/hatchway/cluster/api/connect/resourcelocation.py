@@ -1,10 +1,10 @@
 """Finds the addresses to dial for services, pods and nodes in a URL.
 
-The rules are those of Kubernetes' `ResourceLocation` functions: `pkg/registry/core/service/storage/storage.go` (read
-through EndpointSlices, as in the present apiserver `pkg/util/proxy/proxy.go`), `pod/strategy.go` and `node/strategy.go`
-with `pkg/kubelet/client/kubelet_client.go`. Two deviations are deliberate. Only the addresses of a node are used, and
-its names are never resolved, so that the checked address is always the dialed address (CVE-2020-8562). A pod's port may
-be the name of a container port.
+The rules are those of Kubernetes' `ResourceLocation` functions: `pkg/registry/core/service/storage/storage.go` (with
+EndpointSlices, as in apiserver's `pkg/util/proxy/proxy.go`), `pod/strategy.go` and `node/strategy.go` with
+`pkg/kubelet/client/kubelet_client.go`. Two deviations are deliberate. Only the addresses of a node are used, and its
+names are never resolved, so that the checked address is always the dialed address (CVE-2020-8562). A pod's port may be
+the name of a container port.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from hatchway.target import TargetError, split_scheme_name_port
 
 DialBackend = Callable[[str, int], Awaitable[socket.socket]]
 
-# The most services whose endpoints are cached, and the most cached endpoints. An endpoint needs half a kilobyte.
+# The maximum number of services whose endpoints are cached, and the maximum number of cached endpoints. An endpoint
+# needs half a kilobyte.
 _REMEMBERED = 1024
 _REMEMBERED_ENDPOINTS = 16 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -63,7 +64,7 @@ class BackendEndpoint:
     host: its address in URLs, `ip:port`; without the port when the request has none.
     dialed: the address and port to which connections are made.
     pod: the name of the pod that must still have the address; "" for none.
-    owner: the pod object of the last check that the pod has the address; None before the first check.
+    owner: the pod object that was checked last to have the address; None before the first check.
     """
 
     address: str
@@ -140,7 +141,7 @@ class Locator:
     def _held_endpoint(self, service: Object, raw: str) -> BackendEndpoint | None:
         """Return an endpoint for a Service that starts on first use; None for other Services.
 
-        A connection to it waits until the Service has a ready endpoint. Its address is the cluster IP.
+        A connection to this endpoint waits until the Service has a ready endpoint. The address is the cluster IP.
         """
         deployment, first_start = deployment_to_start(service), self._first_start
         scheme, name, port = _split("service", raw)
@@ -181,7 +182,7 @@ class Locator:
         return service, [endpoint for endpoint in known.endpoints if self._is_owned(namespace, endpoint)]
 
     def _remember(self, key: tuple[str, str], known: _KnownService) -> None:
-        """Cache the endpoints of a service, unless it has none, and remove the oldest entries."""
+        """Cache the endpoints of a service, unless it has none or too many, and remove the oldest entries."""
         before = self._known.pop(key, None)
         self._size -= len(before.endpoints) if before is not None else 0
         if not known.endpoints or len(known.endpoints) > _REMEMBERED_ENDPOINTS:

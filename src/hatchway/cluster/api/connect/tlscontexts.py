@@ -11,7 +11,7 @@ from hatchway.cluster.api.work import run_apart
 
 __all__ = ["TlsContexts"]
 
-# The most cached TLS contexts. Each needs tens of kilobytes.
+# The maximum number of cached TLS contexts. Each needs tens of kilobytes.
 _CONTEXTS = 32
 
 _Made = tuple[int, ssl.SSLContext]

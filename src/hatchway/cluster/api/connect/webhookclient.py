@@ -25,7 +25,7 @@ from hatchway.proxy.routing import ProxyError, Upstream
 
 __all__ = ["WebhookBundleError", "WebhookClient", "WebhookPostFailed", "WebhookTarget"]
 
-# The most bytes of an answer: enough for a patch in base64 that replaces the largest object.
+# The maximum number of bytes of an answer: enough for a patch in base64 that replaces the largest object.
 _LIMIT = 4_500_000
 # If an answer is no review, the error shows at most this many characters of it.
 _SHOWN = 1024
@@ -172,8 +172,8 @@ class WebhookClient:
         try:
             return random.choice(self.locator.locate("services", namespace, spelled))
         except ApiError as error:
-            # The locator's errors are for the proxy verb (`https:web:443`). Kubernetes' ResolveEndpoint names only the
-            # Service.
+            # The locator's messages have the proxy verb's form of the name (`https:web:443`). Kubernetes'
+            # ResolveEndpoint has only the Service's name.
             message = f'service "{name}" not found' if error.code == 404 else error.message.replace(spelled, name)
             raise _WebhookUnreachable(message) from None
         except UnreachableBackend as error:

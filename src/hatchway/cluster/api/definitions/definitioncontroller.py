@@ -21,9 +21,10 @@ from hatchway.kube.api import Client, Object
 __all__ = ["DefinitionController"]
 
 _KIND = "customresourcedefinitions"
-# Seconds until a definition that still has objects is looked at again.
+# Seconds until a definition that still has objects is handled again.
 _AGAIN = 0.5
-# The most definitions whose objects are deleted at the same time, and the most objects of one definition.
+# The maximum number of definitions whose objects are deleted at the same time, and the maximum number of objects of one
+# definition.
 _DEFINITIONS_AT_ONCE, _AT_ONCE = 10, 20
 
 
@@ -149,7 +150,7 @@ class DefinitionController:
         text = "CustomResource deletion is in progress"
         await self._write(definition, {"Terminating": ("True", "InstanceDeletionInProgress", text)})
         waiting = [one["metadata"] for one in left if not one["metadata"].get("deletionTimestamp")]
-        # An object that cannot be deleted must not keep the others.
+        # An object that cannot be deleted must not prevent the deletion of the others.
         failed: list[BaseException] = []
         for at in range(0, len(waiting), _AT_ONCE):
             part = (self._delete(resource, one) for one in waiting[at : at + _AT_ONCE])

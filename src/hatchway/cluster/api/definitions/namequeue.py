@@ -11,19 +11,19 @@ from hatchway.errors import ApiError
 __all__ = ["NameQueue"]
 
 _log = logging.getLogger(__name__)
-# The pause after a first failure, and the longest pause, in seconds, unless the controller needs others.
+# Defaults, in seconds: the pause after a first failure, and the longest pause.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
 
 
 class NameQueue:
     """Names that wait to be handled, without duplicates. No name is handled twice at the same time.
 
-    A name whose handling fails is tried again, after a pause that doubles with each failure. Failures are logged, apart
-    from conflicts (409) and missing objects (404): they mean that the object has changed or is gone.
+    A name whose handling fails is tried again, after a pause that doubles with each failure. Failures are logged,
+    except conflicts (409) and missing objects (404), which mean that the object has changed or is gone.
 
-    kind: what the names stand for, in the plural, for logs.
+    kind: the plural of the named objects' type, for logs.
     reconcile: handles a name; returns the seconds until the name must be handled again, None if that is not necessary.
-    at_once: the most names that are handled at the same time.
+    at_once: the maximum number of names that are handled at the same time.
     first_pause: the pause after a first failure, in seconds.
     longest_pause: the longest pause after a failure, in seconds.
     """
@@ -43,7 +43,7 @@ class NameQueue:
         self._first_pause = first_pause
         self._longest_pause = longest_pause
         self._ready: asyncio.Queue[str] = asyncio.Queue()
-        # The names that must be handled: those in `_ready`, and running ones that were added again.
+        # The names that must be handled: the names in `_ready`, and names in `_running` that were added again.
         self._waiting: set[str] = set()
         self._running: set[str] = set()
         self._pauses: dict[str, float] = {}

@@ -165,7 +165,7 @@ def _unfold(found: Json) -> None:
 
 
 def _convert_alternatives(found: Json) -> None:
-    """Convert the schemas in allOf, anyOf, oneOf and not. They do not restrict properties that they do not name."""
+    """Convert the schemas in allOf, anyOf, oneOf and not. Such a schema allows properties that it does not name."""
     for key in _ALTERNATIVES:
         if key in found:
             found[key] = [_alternative(one) for one in found[key]]

@@ -55,7 +55,7 @@ def to_table(
 
     list_meta: the list's metadata; None for one object (a GET, a watch event), whose resourceVersion the table gets.
     headers: False to leave out the column definitions, as in all events of a watch except the first.
-    now: the time from which ages are counted, in POSIX seconds.
+    now: the current time in POSIX seconds, for ages.
     """
     show = row_maker(row, include_object=include_object, now=now)
     rows: list[Json] = []

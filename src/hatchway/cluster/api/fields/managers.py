@@ -27,7 +27,7 @@ BEFORE_FIRST_APPLY = "before-first-apply"
 # If an object has too many managers, this manager gets the fields of the oldest updates.
 ANCIENT = "ancient-changes"
 _MOST_UPDATE_MANAGERS = 10
-# The most entries that a client's managed fields may have.
+# The maximum number of entries that a client's managed fields may have.
 _MOST_ENTRIES = 1000
 _encode = msgspec.json.Encoder().encode
 

@@ -149,7 +149,7 @@ def _fields_below(atom: Atom, value: Json) -> PathSet | None:
 
 
 class _Nothing:
-    """The type of NOTHING."""
+    """The type of _NOTHING, which stands for a missing value. (None stands for null.)"""
 
 
 _NOTHING: Any = _Nothing()

@@ -234,7 +234,7 @@ def _reconciled(write: FieldWrite, managed: Managed) -> Managed:
 def _taken_over(
     write: FieldWrite, live: Object, new: Object, managed: Managed, writer: ManagerIdentity | None, *, force: bool
 ) -> tuple[Managed, Comparison]:
-    """Return the managers without the fields that a write takes from them, and the changes of the write.
+    """Take the fields that a write changes from their managers. Return the new managers, and the changes of the write.
 
     writer: the manager of the write, from which no fields are taken; None to take fields from all managers.
 
@@ -364,7 +364,8 @@ def _pruned(write: FieldWrite, merged: Object, managed: Managed, last: OwnedFiel
     for one in managed.values():
         owned.setdefault(one.api_version, []).append(one.fields)
     current = whole
-    # The version of the previous apply comes first: conversions to other versions may need its owned fields.
+    # Begin with the version of the previous apply, because conversions to other versions may need fields that are owned
+    # in this version.
     for version in sorted(owned, key=lambda one: one != last.api_version):
         other = write.types.get(version)
         if other is None:

@@ -45,7 +45,7 @@ PathSet = dict[str, Any]
 # The dictionary of a path that is a member, when no path below it is a member.
 MEMBER: PathSet = {}
 _SELF = "."
-# The most levels of a client's set. Objects are not nested deeper.
+# The maximum number of levels of a client's set. Objects are not nested deeper.
 _MOST_LEVELS = 300
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder().decode

@@ -41,8 +41,8 @@ from hatchway.errors import ApiError, no_such_path, too_large
 from hatchway.kube.api import Object
 from hatchway.proxy.asgi import WRITE_NOW
 
-# Limits of an answer's warnings: the characters of all texts together; if these are too many, the characters of each
-# text; and the number of Warning fields.
+# Limits of an answer's warnings: the characters of all texts together; the characters of each text, if all texts
+# together are too long; the number of Warning fields.
 _MAX_WARNINGS, _CUT_WARNING, _WARNING_FIELDS = 4096, 256, 64
 _OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 

@@ -13,10 +13,10 @@ from hatchway.kube.api import Object
 
 __all__ = ["ENVELOPE", "EncodedItems"]
 
-# The most bytes of JSON in the cache. When there are more, the cache is emptied.
+# The maximum number of bytes of JSON in the cache. When there are more, the cache is emptied.
 _MOST_BYTES = 32 * 1024 * 1024
-# Limits of lists that are cached as a whole. The number of items: they are joined without a pause. The bytes of JSON:
-# each client that reads slowly keeps a list in memory.
+# Limits of lists that are cached as a whole. The number of items is limited, because they are joined without a pause.
+# The bytes of JSON are limited, because each client that reads slowly keeps a list in memory.
 _MOST_JOINED = 1024
 _MOST_JOINED_BYTES = 1024 * 1024
 # The bytes that are counted for each cached list in addition to its text. Empty lists are counted, too: clients can

@@ -19,7 +19,7 @@ class FilteredRequests:
     """The shared state of an API server's requests: the limit of requests in flight, the metrics and the audit log.
 
     log, metrics: the audit log and the metrics; None to record nothing.
-    max_in_flight: the most requests in flight at the same time.
+    max_in_flight: the maximum number of requests in flight at the same time.
 
     Attributes:
         in_flight: the number of requests in flight that count for the limit.
@@ -63,7 +63,7 @@ class FilteredRequest:
         self._requests = requests
         self.over = False
         self.counted = False
-        # Before the policy for this request is known, every answer is a refusal, and refusals are always recorded.
+        # Refusals are always recorded. Other requests are answered only after `recorded` has its final value.
         self.recorded = True
         self.kind: RequestKind | None = None
         self.head = head

@@ -72,8 +72,8 @@ class Filters:
     app: serves the REST API.
     aggregator: finds the API groups of other servers; None when there are none.
     log, metrics: the audit log and the metrics; None to record nothing.
-    max_in_flight: the most requests at the same time. Long-running requests and requests of members of system:masters
-    do not count.
+    max_in_flight: the maximum number of requests at the same time. Long-running requests and requests of members of
+    system:masters do not count.
     admission: the admission chain for requests for connecting subresources; None to admit all.
     plain_reads: answers some reads at once; None to let the application answer all reads.
     """

@@ -191,7 +191,7 @@ class RequestMetrics:
             yield f'apiserver_request_duration_seconds_bucket{{{labels},le="+Inf"}} {total}'
             yield f"apiserver_request_duration_seconds_sum{{{labels}}} {one.seconds:.6f}"
             yield f"apiserver_request_duration_seconds_count{{{labels}}} {total}"
-        yield from _head("apiserver_current_inflight_requests", "gauge", "Requests under way, long-running ones apart.")
+        yield from _head("apiserver_current_inflight_requests", "gauge", "Current requests, without long-running ones.")
         for kind, value in zip(("readOnly", "mutating"), self.in_flight, strict=True):
             yield f'apiserver_current_inflight_requests{{request_kind="{kind}"}} {value}'
         yield from _head("apiserver_longrunning_requests", "gauge", "Watches, logs and proxied exchanges under way.")

@@ -108,7 +108,7 @@ def not_acceptable(*, streams: bool = False) -> ApiError:
 
 
 def asks_for_layout(user_agent: str) -> bool:
-    """Return True if JSON for this user agent gets line breaks and indentation, because people read it."""
+    """Return True if JSON for this user agent gets line breaks and indentation: people read its output."""
     return user_agent.startswith(("curl", "Wget", "Mozilla/5.0"))
 
 
@@ -212,7 +212,7 @@ class _Loader(_Base):  # type: ignore[misc]
     _merged = 0
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        """Return the tag of a node. A long scalar is always a string, so the patterns are not tried on it."""
+        """Return the tag of a node. No pattern is tried on a long scalar: it is a string, or a refused number."""
         if kind is yaml.ScalarNode and implicit[0] and len(value) > _MAX_DIGITS:
             if ":" not in value and not value.strip("+-.0123456789_eExXoabcdfABCDF"):
                 raise ValueError("a number is too long")
@@ -379,7 +379,7 @@ def encode(value: Any, view: AnswerFormat) -> bytes:
 
 
 def dump_yaml(value: Any) -> bytes:
-    """Encode a value as a YAML document; keys keep their order. This is slow: about a megabyte per second."""
+    """Encode a value as a YAML document with sorted keys. This is slow: about a megabyte per second."""
     text: str = yaml.dump(
         value, Dumper=_YamlDumper, default_flow_style=False, allow_unicode=True, sort_keys=True, width=10**6
     )

@@ -48,12 +48,12 @@ class PlainReads:
         row = self._api.registry.find(info.api_group, info.api_version, info.resource)
         if row is None or row.strategy.deprecation or info.verb not in row.verbs:
             return None
-        # The objects of such types are computed or converted.
+        # The objects of virtual types are computed; objects of types with a conversion may have to wait for a webhook.
         if row.virtual or row.from_storage is not None or row.conversion is not None:
             return None
         namespace = info.namespace if row.namespaced else ""
-        # The path of a Namespace sets `info.namespace`, although the type has no namespaces. The paths of other types
-        # without namespaces must not.
+        # For a Namespace, `info.namespace` is its own name. Other types without namespaces must have no namespace in
+        # the path.
         if namespace != info.namespace and row.plural != "namespaces":
             return None
         if row.namespaced and info.name and not namespace:

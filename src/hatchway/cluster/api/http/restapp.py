@@ -118,7 +118,7 @@ class RestApp:
             raise _not_allowed()
         accept, known = call.header(b"accept"), call.header(b"if-none-match")
         answer = partial(self._nonresource.answer, call.info.path, call.query, accept, known, pretty=call.pretty())
-        # On a thread, because making an OpenAPI document and encoding it as YAML takes up to half a second.
+        # This runs on a thread, because making an OpenAPI document and encoding it as YAML takes up to half a second.
         found = await run_apart(answer) if call.info.path.startswith("/openapi/") else answer()
         await call.send(found.status, found.headers, found.body)
 

@@ -72,7 +72,7 @@ class ServiceMetrics:
         for (namespace, name), one in series:
             for code, count in sorted(one.codes.items()):
                 yield f'{_REQUESTS}{{namespace="{namespace}",service="{name}",code="{code}"}} {count}'
-        yield f"# HELP {_SECONDS} Durations of requests of the proxy verb, upgrades left out."
+        yield f"# HELP {_SECONDS} Durations of requests of the proxy verb, without upgrades."
         yield f"# TYPE {_SECONDS} histogram"
         for (namespace, name), one in series:
             labels, count = f'namespace="{namespace}",service="{name}"', 0

@@ -29,7 +29,7 @@ __all__ = ["accept_socket", "wants_socket"]
 
 logger = logging.getLogger(__name__)
 
-# The most bytes of a client's message. (All messages are ignored.)
+# The maximum number of bytes of a client's message. (All messages are ignored.)
 _LARGEST = 4096
 # Seconds within which the engine must hand over the connection of an accepted upgrade.
 _ACCEPTING = 10.0

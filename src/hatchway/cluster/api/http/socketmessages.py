@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 __all__ = ["BytesMessages", "HandshakeRefused", "SocketMessage", "SocketMessages", "WatchMessages"]
 
-# The most bytes of a stream in one message: the size of the buffer in `messageCopy`.
+# The maximum number of bytes of a stream in one message: the size of the buffer in `messageCopy`.
 _CHUNK: Final = 2048
 _BINARY: Final = "binary.k8s.io"
 _BASE64: Final = "base64.binary.k8s.io"

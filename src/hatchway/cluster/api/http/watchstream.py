@@ -1,4 +1,4 @@
-"""Sends a watch over HTTP. It ends when the client disconnects, at a timeout, or when events were missed.
+"""Sends a watch over HTTP. The watch ends when the client disconnects, at a timeout, or when events were missed.
 
 The body has one JSON object per line, or frames of protobuf.
 
@@ -31,7 +31,7 @@ Send = Callable[[Any], Awaitable[None]]
 # (--min-request-timeout).
 _TIMEOUT = 1800
 _PIECE = 64 * 1024
-# The most events that are written at once, without the watch's task.
+# The maximum number of events that are written at once, without the watch's task.
 _FEW = 16
 _encode = msgspec.json.Encoder().encode
 

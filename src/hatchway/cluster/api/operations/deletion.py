@@ -38,7 +38,7 @@ async def delete(
     row = request.row
 
     async def admit() -> tuple[Object, Object] | None:
-        """Run admission. Return the object as stored and in the row's version; None if it changed meanwhile."""
+        """Run admission. Return the object twice: as stored, and in the row's version; None if it changed meanwhile."""
         base = api.store.latest(row.stored_as, request.namespace, request.name)
         if base is None:
             raise not_found(row.plural, request.name, row.group)

@@ -41,7 +41,7 @@ async def evict_pod(api: Api, request: Operation, pod: Object, options: DeleteOp
             await _take(api, pod, budgets[0], dry_run=options.dry_run)
     if not options.dry_run:
         await _mark(api, request)
-    # No precondition for the resourceVersion: it was checked above, and `_mark` has changed it.
+    # The resourceVersion is no precondition here: it was checked above, and `_mark` has changed it.
     await deletion.delete(
         api,
         request,
@@ -62,7 +62,7 @@ def _budgets_of(api: Api, pod: Object) -> list[Object]:
     found = []
     namespace = pod["metadata"]["namespace"]
     for budget in api.store.list(row.stored_as, namespace):
-        # The latest state of the budget may not be committed yet.
+        # Another eviction may have changed the budget. That change need not be committed yet.
         latest = api.store.latest(row.stored_as, namespace, budget["metadata"]["name"])
         selector = latest["spec"].get("selector") if latest is not None else None
         if latest is not None and selector is not None and label_selector_matches(selector, labels):
@@ -75,7 +75,7 @@ async def _take(api: Api, pod: Object, budget: Object, *, dry_run: bool) -> None
     metadata = budget["metadata"]
     name, status = metadata["name"], budget.get("status") or {}
     if not is_ready(pod):
-        # In these cases, the eviction of a pod that is not healthy does not count as a disruption.
+        # In the next two cases, the eviction of a pod that is not ready does not count as a disruption.
         desired = status.get("desiredHealthy", 0)
         if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
             return

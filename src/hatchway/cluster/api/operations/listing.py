@@ -140,7 +140,8 @@ async def list_page(store: Store, row: Resource, namespace: str | None, options:
 async def _select(candidates: list[Object], begin: int, matches: Matcher, limit: int) -> tuple[list[Object], int]:
     """Return the first matching objects from `begin` on, and the index of the next matching object.
 
-    The index is the number of candidates when no more objects match. limit: the most objects to return; 0 for all.
+    The index is the number of candidates when no more objects match. limit: the maximum number of objects to return; 0
+    for all.
     """
     found: list[Object] = []
     pace = Pace()

@@ -20,7 +20,7 @@ Metadata = dict[str, Any]
 
 _ANNOTATIONS_LIMIT = 256 * 1024
 _LONGEST_SUBRESOURCE = 256
-# The most errors that are reported for one list.
+# The maximum number of errors that are reported for one list.
 _MOST_CAUSES = 100
 # Fields that only the server sets: an update keeps them as they are.
 _SERVER_OWNED = (

@@ -17,7 +17,7 @@ from hatchway.errors import conflict
 __all__ = ["ATTEMPTS", "MODIFIED", "Retries"]
 
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
-# The most attempts of a write (`handlers/patch.go`).
+# The maximum number of attempts of a write (`handlers/patch.go`).
 ATTEMPTS = 5
 # The longest time, in seconds, that a repeated write waits while other writes of the same object are repeated.
 _PATIENCE = 60.0

@@ -104,7 +104,7 @@ async def track_with_conversions(
     `fieldmanager.go`).
 
     obj: the object that the step changes.
-    step, args, kwargs: the step and its arguments. The step's last calls are `track` and `set_managed`.
+    step, args, kwargs: the step and its arguments. The step must call `track` and `set_managed` last.
     """
     try:
         await run_sized(size, step, *args, **kwargs)

@@ -180,7 +180,7 @@ class Api:
             interrupted = True
         storable = await storable_of(row, obj)
         if interrupted or may_wait(row):
-            # Other requests ran meanwhile.
+            # Other requests ran meanwhile, so check again.
             if row.namespaced:
                 admit_to_namespace(ctx, name)
             strategy.allocate(ctx, obj, None)
@@ -352,7 +352,7 @@ class Api:
             await waiting
             interrupted = True
         if interrupted:
-            # Other requests ran meanwhile.
+            # Other requests ran meanwhile, so check again.
             if self.store.latest(row.stored_as, request.namespace, request.name) is not base:
                 return None
             if not status:

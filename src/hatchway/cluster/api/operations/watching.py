@@ -18,7 +18,7 @@ from hatchway.errors import ApiError
 # Seconds between two bookmarks of a watch, and between its last bookmark and its end.
 BOOKMARK_INTERVAL = 60.0
 _BEFORE_END = 2.0
-# The most existing objects in one batch.
+# The maximum number of existing objects in one batch.
 _BATCH = 256
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
@@ -37,7 +37,8 @@ async def watch(
 
     The watch of a custom type ends when its version is no longer served.
 
-    pace: pauses long work. The consumer of the batches uses the same Pace. It is reset after each wait for changes.
+    pace: pauses long work. The consumer of the batches uses the same Pace. `watch` resets the Pace after each wait for
+        changes.
     deliver: called with a batch while the iterator waits for changes, so that the watch's task need not run. Returns
         False for a batch that the iterator must yield.
     in_place: True to yield objects of custom types in the versions in which they are stored.

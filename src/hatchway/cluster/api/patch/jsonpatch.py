@@ -11,7 +11,7 @@ __all__ = ["MOST_OPERATIONS", "PatchRejected", "PatchTestFailed", "apply_operati
 
 Json = Any
 
-# The most operations of one patch.
+# The maximum number of operations of one patch.
 MOST_OPERATIONS = 10_000
 # Limits for all `copy` operations of a patch together, so that a small patch cannot make a huge object: the bytes of
 # the copied JSON (apiserver's JSONPatchMaxCopyBytes), and the number of its commas and brackets, because many small

@@ -58,9 +58,9 @@ class Resource:
     printer: its table in `kubectl get`.
     storage: the group-resource under which its objects are stored; "" means the type's own. When two groups serve a
         type, one group stores the objects; in the other group's row, `to_storage` and `from_storage` convert them.
-        Writes handle the stored form.
+        The strategy gets objects in the stored form.
     conversion: how the objects of a custom type are read and stored; None when they are stored as they are served.
-        Writes handle the row's version.
+        The strategy gets objects in the row's version.
     list_kind: the kind of its lists; "" means the kind with `List` appended.
     own_schema: the schema of a custom type; None for a built-in type, whose schema is in the table.
     """
@@ -91,13 +91,13 @@ class Resource:
 
     @property
     def weight(self) -> int:
-        """Return the least size (bytes of JSON) to assume for an object; above 0 for types whose checks take long."""
+        """Return the size (bytes of JSON) that a small object counts as: above 0 for types whose checks take long."""
         if self.strategy.is_costly:
             return HEAVY
         return self.own_schema.weight if self.own_schema is not None else 0
 
     def weight_of(self, size: int) -> int:
-        """Return the size (bytes of JSON) to assume for an object. For a large size, `work.run_sized` uses a thread.
+        """Return the size (bytes of JSON) that an object counts as. For a large size, `work.run_sized` uses a thread.
 
         size: the object's bytes of JSON, 0 for a small object.
         """

@@ -16,9 +16,9 @@ from typing import Literal
 from hatchway.errors import gone
 from hatchway.kube.api import Object
 
-# About how many bytes of JSON one read returns.
+# The approximate number of bytes of JSON that one read returns.
 _BATCH = 256 * 1024
-# How many seconds of one turn of the event loop may be spent on waking watches.
+# Seconds of one turn of the event loop for waking watches, at most.
 _SLICE = 0.002
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -46,7 +46,8 @@ class History:
     """The events of one resource after the revision `floor`.
 
     limit: the number of latest events that are always kept, unless they are large.
-    weight: the most bytes of JSON that are kept. In memory, an event takes several times the size of its JSON.
+    weight: the maximum number of bytes of JSON that are kept. In memory, an event takes several times the size of its
+        JSON.
     """
 
     def __init__(self, floor: int, limit: int, weight: int = 8 * 1024 * 1024) -> None:
@@ -98,7 +99,7 @@ class History:
         self._wake()
 
     def _wake(self) -> None:
-        # Scheduled, so that a watch is woken only once for all changes of a transaction.
+        # The call is scheduled, so that a watch is woken only once for all changes of a transaction.
         if self._waiting and not self._wake_scheduled:
             self._wake_scheduled = True
             asyncio.get_running_loop().call_soon(self._call_waiting)
@@ -117,7 +118,7 @@ class History:
         self._waiting.pop(notify, None)
 
     def has(self, index: int) -> bool:
-        """Return True if there is an event at an absolute index or after that."""
+        """Return True if there is an event at this absolute index (which counts forgotten events, too) or later."""
         return index < self._base + len(self._events)
 
     def since(self, revision: int) -> list[Event]:
@@ -133,7 +134,7 @@ class History:
         return Cursor(self, self._base + bisect_right(self._events, revision, key=lambda event: event.revision))
 
     def read(self, index: int) -> list[Event]:
-        """Return about 256 KiB of events, beginning at an absolute index. Raises ApiError 410 if they are forgotten."""
+        """Return about 256 KiB of events from an absolute index on. Raises ApiError 410 if the first is forgotten."""
         if index < self._base:
             raise gone("too old resource version: this watch was too slow to follow")
         start = end = index - self._base

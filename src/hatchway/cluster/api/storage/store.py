@@ -302,7 +302,7 @@ class Store:
         self._pending[key] = write
         self._queue.append(write)
         if not self._writing and not self._scheduled:
-            # Done after this turn of the loop, so that all changes of the turn share a transaction.
+            # The transaction begins after this turn of the loop, so that it has all changes of the turn.
             self._scheduled = True
             loop.call_soon(self._flush)
         return asyncio.shield(write.done)

@@ -34,7 +34,7 @@ class NodeState:
     with_terms: the pods with affinity terms.
     used: the sum of the pods' requests.
     load: like `used`, but a pod without requests is counted with a default amount.
-    nominated: pods that are not bound yet, for which pods of this node were preempted.
+    nominated: the unbound pods for which other pods of this node were preempted.
     """
 
     node: Object
@@ -107,7 +107,8 @@ class ClusterState:
     def __init__(self, nodes: Iterable[Object] = (), namespace_labels: NamespaceLabels = _no_labels) -> None:
         self.nodes: dict[str, NodeState] = {}
         self.namespace_labels = namespace_labels
-        # The number of affinity terms of all pods. The time to compare a new pod with them is proportional to it.
+        # The number of affinity terms of all pods. The time to compare a new pod with these terms is proportional to
+        # their number.
         self.terms = 0
         # Set (by another thread) to end a long decision that uses this object.
         self.abandoned = False

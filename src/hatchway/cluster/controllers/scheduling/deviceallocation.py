@@ -16,13 +16,13 @@ from hatchway.kube.api import Object
 
 __all__ = ["DeviceProblem", "SelectDevice", "allocate_claims"]
 
-# Returns True when a CEL expression selects a device: expression, driver, device. Raises ValueError when it fails.
+# Returns True when a CEL expression selects a device. Arguments: expression, driver, device. Raises ValueError.
 SelectDevice = Callable[[str, str, Object], bool]
 
 # The most devices of one claim, and the most choices that are tried for a pod on a node.
 _MOST_RESULTS, _MOST_STEPS = 32, 5_000
-# The most seconds of processor time for a pod on a node. The number of choices does not limit it well enough, because
-# one choice may take many comparisons.
+# The most seconds of processor time for a pod on a node. A limit of the number of choices is not enough, because one
+# choice may take many comparisons.
 _MOST_SECONDS = 1.0
 # The number of devices that are compared between two checks of the time.
 _BETWEEN_CHECKS = 64
@@ -113,7 +113,8 @@ class _Allocation:
         self._taken = set(taken)
         self._select = select
         self._selected: dict[tuple[str, DeviceId], bool] = {}
-        # The devices that each alternative may have, by its id(), which is unique while the claims exist.
+        # The devices that each alternative may have, by the id() of the alternative, which is unique while the claims
+        # exist.
         self._found: dict[int, list[PooledDevice]] = {}
         self._steps = 0
         self._until = time.thread_time() + _MOST_SECONDS

@@ -113,7 +113,8 @@ def node_refusal(info: PodInfo, state: NodeState) -> NodeRefusal | None:
         return NodeRefusal("NodeUnschedulable", ("node(s) were unschedulable",), False)
     if untolerated(node["spec"].get("taints") or (), tolerations, ("NoSchedule", "NoExecute")) is not None:
         return NodeRefusal("TaintToleration", (_TAINTED,), False)
-    # Kubernetes checks only the taint, which the node lifecycle controller adds slightly later.
+    # Kubernetes checks only the taint, which the node lifecycle controller adds slightly after the node becomes not
+    # ready.
     if not is_ready(node) and not tolerated(_NOT_READY_TAINT, tolerations):
         return NodeRefusal("TaintToleration", (_TAINTED,), False)
     if not node_selected(spec, node):
@@ -135,6 +136,6 @@ def _lacking(info: PodInfo, state: NodeState) -> NodeRefusal | None:
         room = state.allocatable(resource)
         if room is not None and state.used[resource] + amount > room:
             reasons.append(f"Insufficient {resource}")
-            # If the pod requests more than the whole node has, removing other pods does not help.
+            # If the pod requests more than the whole node has, preemption does not help.
             resolvable = resolvable and amount <= room
     return NodeRefusal("NodeResourcesFit", tuple(reasons), resolvable) if reasons else None

@@ -15,7 +15,7 @@ __all__ = ["AffinityCounts", "affinity_scores"]
 AFFINITY = "node(s) didn't match pod affinity rules"
 ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"
 EXISTING_ANTI_AFFINITY = "node(s) didn't satisfy existing pods anti-affinity rules"
-# The weight, in scores, of a present pod's required affinity term that selects the new pod (`HardPodAffinityWeight`).
+# The weight, in scores, of another pod's required affinity term that selects the new pod (`HardPodAffinityWeight`).
 _HARD_WEIGHT = 1
 
 # A topology key and its value on a node.

@@ -24,7 +24,8 @@ PodGroup = tuple[str, frozenset[tuple[str, str]], bool]
 # Returns a namespace's labels.
 NamespaceLabels = Callable[[str], Mapping[str, str]]
 
-# `GetNonzeroRequests` (kube-scheduler `util/pod_resources.go`): milli-cpu and bytes.
+# The amounts (milli-cpu, bytes) that a pod without requests counts as (`GetNonzeroRequests` of kube-scheduler's
+# `util/pod_resources.go`).
 _USUAL = {"cpu": 100, "memory": 200 * 1024 * 1024}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -40,8 +41,8 @@ def scaled(resource: str, text: str | int | float) -> int:
 def requests(pod: Object) -> dict[str, int]:
     """Return the requests of a pod, by resource (`PodRequests` of `component-helpers/resource`).
 
-    A request is the sum of the containers' requests, or that of the largest init container if it is more, or the
-    request of the pod as a whole; plus the pod's overhead.
+    A request is the highest amount that the containers and sidecars, or one of the init containers, request at a time.
+    spec.resources replaces this amount. The pod's overhead is added.
     """
     spec = reserved_spec(pod)
     total: Counter[str] = Counter()

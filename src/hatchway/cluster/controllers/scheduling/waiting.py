@@ -18,8 +18,8 @@ POD_FILTERS = frozenset(("InterPodAffinity", "PodTopologySpread"))
 # (`SchedulerPopFromBackoffQ`).
 _FIRST_WAIT, _LAST_WAIT = 1.0, 10.0
 _FEW = 20
-# A decision that took T seconds is repeated only after this number times T. So a pod with slow decisions leaves most of
-# the event loop's time to other work, even when other pods end all the time.
+# After a decision that took T seconds, the pod waits at least this number times T for the next decision. So a pod with
+# slow decisions leaves most of the event loop's time to other work, even when other pods end all the time.
 _COST_SHARE = 20
 # A wait that is shorter than this (seconds) is skipped.
 _AT_ONCE = 0.05

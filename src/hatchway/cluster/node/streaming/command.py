@@ -12,7 +12,8 @@ from hatchway.wire import channels
 # A function that starts a coroutine as a task. The function's owner cancels the task when the owner is closed.
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
-# When more input than INPUT_HIGH waits for a process, its client is not read until less than INPUT_LOW waits.
+# When more than INPUT_HIGH bytes of input wait for a process, nothing is read from its client until fewer than
+# INPUT_LOW bytes wait.
 INPUT_HIGH, INPUT_LOW = 256 * 1024, 64 * 1024
 
 

@@ -1,7 +1,7 @@
 """Serves port-forward over SPDY: each connection to a port of a pod is a pair of streams in the client's session.
 
 It behaves like the kubelet (`pkg/cri/streaming/portforward/httpstream.go`), with two differences: connections can be
-half-closed in both directions, and the stream of a connection that was reset is reset without an error text. (kubectl
+half-closed in both directions; and when a connection was reset, its stream is reset without an error text. (kubectl
 ends the whole session after an error text.)
 """
 
@@ -175,7 +175,8 @@ class PortForwardServer:
         self._pairs = StreamPairs()
         self._link: ClientLink | None = None
         self._connections: dict[int, PodConnection] = {}
-        # Connections whose reading is paused because the client's connection is full. They are resumed in this order.
+        # The pods' connections that are not read at present, because the client reads too slowly. They are resumed in
+        # this order.
         self._waiting: deque[PodConnection] = deque()
         self._resuming = False
         self._untaken = 0

@@ -49,7 +49,7 @@ class SpdyCommandClient:
             (channels.STDIN, streams.stdin),
             (channels.STDOUT, streams.stdout),
             (channels.STDERR, streams.stderr),
-            # Terminals have sizes since v3.
+            # The channel RESIZE exists since version 3 of the protocol.
             (channels.RESIZE, streams.tty and protocol in channels.SPDY_PROTOCOLS[:2]),
         ):
             if wanted:

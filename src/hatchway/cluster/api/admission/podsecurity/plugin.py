@@ -31,7 +31,7 @@ _TEMPLATES = {
     "jobs.batch": ("spec", "template"),
     "cronjobs.batch": ("spec", "jobTemplate", "spec", "template"),
 }
-# The most pods of a namespace that are checked when its level changes (`namespaceMaxPodsToCheck`).
+# The maximum number of pods of a namespace that are checked when its level changes (`namespaceMaxPodsToCheck`).
 _MAX_PODS = 3000
 
 

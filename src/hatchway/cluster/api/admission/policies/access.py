@@ -20,10 +20,10 @@ __all__ = ["Decide", "LoopAccess"]
 # Decides whether a request is allowed. Must be called in the event loop.
 Decide = Callable[[Attributes], AccessDecision]
 
-# The most different decisions that the expressions of all policies may request for one write. The cost limit of one
-# expression allows two requests.
+# The maximum number of different decisions for the expressions of all policies in one write. The cost limit of one
+# expression allows two.
 _MOST_QUESTIONS = 1000
-# The most seconds that an expression waits for a decision from a busy event loop.
+# Seconds that an expression waits for a decision, at most. (The event loop may be busy.)
 _PATIENCE = 30
 _SHUT_DOWN = "the server is shutting down"
 

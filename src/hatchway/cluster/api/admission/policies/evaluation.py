@@ -49,7 +49,7 @@ class PolicyDecision:
 
 @dataclass(slots=True)
 class PolicyResult:
-    """The result of a policy: refusals, audit annotations, and errors in annotations, which also refuse the write."""
+    """The result of a policy: refusals, audit annotations, and errors of annotations. Errors refuse the write, too."""
 
     decisions: list[PolicyDecision] = field(default_factory=list)
     annotations: list[tuple[str, str]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class PolicyResult:
 class CostBudget:
     """Evaluates expressions within a common cost limit.
 
-    cost: the highest total cost of the expressions.
+    cost: the maximum for the sum of the expressions' costs.
     deadline: when evaluation stops, as processor time of this thread in seconds (`time.thread_time`).
     """
 
@@ -115,7 +115,7 @@ def evaluate_policy(
         spec: the policy's spec.
         variables: the values that expressions use: object, request, params ...
         fails_open: True if errors do not refuse the write.
-        seconds: the most processor time of the evaluation.
+        seconds: the maximum processor time of the evaluation, in seconds.
     """
     deadline = time.thread_time() + seconds
     result = PolicyResult()

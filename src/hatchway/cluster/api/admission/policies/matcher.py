@@ -20,7 +20,7 @@ from hatchway.kube.api import Object
 __all__ = ["ConfigurationError", "PolicyMatcher"]
 
 Json = dict[str, Any]
-# The most objects that one binding may use as parameters.
+# The maximum number of objects that one binding may use as parameters.
 _MOST_PARAMS = 1000
 
 
@@ -36,7 +36,7 @@ class PolicyMatcher:
         self._rows = rows
 
     def match(self, matching: Matching, attributes: AdmissionAttributes, *, all_if_empty: bool) -> Resource | None:
-        """Return the matching resource: the write's own or an equivalent resource; None when the write does not match.
+        """Return the resource that matches (the write's, or an equivalent one); None when the write does not match.
 
         all_if_empty: True if every write matches when there are no rules, as for bindings.
 

@@ -45,7 +45,7 @@ __all__ = ["MutatingPolicies"]
 _encode = msgspec.json.Encoder().encode
 # Processor time, in seconds, that all policies may take for one write.
 _SECONDS = 5.0
-# The most failures in a Status, and the most characters of each failure.
+# The maximum number of failures in a Status, and the maximum number of characters of each failure.
 _MOST_FAILURES, _LONGEST_FAILURE = 50, 8 * 1024
 
 
@@ -65,7 +65,7 @@ class MutatingPolicies(AdmissionPlugin):
         self._decide = decide
 
     def handles(self, operation: AdmissionOperation, resource: str, subresource: str) -> bool:
-        """Return True for all writes except deletions, and writes of webhook configurations and policies."""
+        """Return True unless the write is a deletion, or a write of webhook configurations or policies."""
         return operation != "DELETE" and not is_exempt(resource)
 
     def may_wait(self, operation: AdmissionOperation, row: Resource, subresource: str) -> bool:

@@ -38,7 +38,7 @@ __all__ = ["MutationFailed", "MutationTarget", "evaluate_mutation"]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-# The most paths of atomic values in one error.
+# The maximum number of paths of atomic values in one error.
 _MOST_PLACES = 20
 
 
@@ -124,7 +124,7 @@ def _applied(configuration: Object, live: Object, target: MutationTarget) -> tup
 
 
 def _atomic_places(atom: Atom, value: Value, at: str) -> Iterator[str]:
-    """Yield the paths of atomic lists and maps. A mutation would replace such values as wholes."""
+    """Yield the paths of atomic lists and maps, because a mutation would replace such values as wholes."""
     if isinstance(value, dict) and atom.is_map:
         if atom.atomic:
             yield at

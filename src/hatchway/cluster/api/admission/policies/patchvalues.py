@@ -29,7 +29,7 @@ Json = Any
 # The largest integer that a JSON number represents exactly. JSON patches have larger integers as texts
 # (`types/int.go`).
 _LARGEST = (1 << 53) - 1
-# The most misplaced objects that one error names.
+# The maximum number of misplaced objects that one error names.
 _MOST_ERRORS = 100
 
 
@@ -70,7 +70,7 @@ def operations_of(values: list[PatchOperation]) -> list[dict[str, Json]]:
 
 
 def _require_places(value: ObjectValue) -> None:
-    """Raise EvaluationError if an object's type does not fit its field (only `Object.spec` fits `spec`)."""
+    """Raise EvaluationError if an object's type does not fit its field: `spec` needs the type `Object.spec`."""
     errors = list(islice(_misplaced(value, value.type_name, count()), _MOST_ERRORS))
     if errors:
         raise EvaluationError("type mismatch: " + "\n".join(errors))

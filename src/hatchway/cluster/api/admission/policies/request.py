@@ -36,7 +36,7 @@ def request_variables(
     row: the resource that the policy matches.
     objects: the objects of the write in the version of `row`.
     namespace: the namespace of the object; None outside of namespaces.
-    ask: returns the authorizer's decisions.
+    ask: a function that returns the authorizer's decisions.
     """
     # Imported here, because only clusters with policies need the code of expressions.
     from hatchway.cluster.api.registry.custom.celauthorization import AuthorizerValue, ResourceCheck

@@ -28,7 +28,7 @@ class QuotaRefusal(Exception):
 def charged(
     quotas: Iterable[Json], resource: str, obj: Json, used: Amounts, old: Json | None, formerly: Amounts
 ) -> list[tuple[Json, Amounts]]:
-    """Return the quotas whose used amounts a new or changed object changes, each with its new used amounts.
+    """Return the quotas that must be charged for an object, each with the amounts that are used afterwards.
 
     quotas: the quotas of the namespace, in their latest states.
     used: the amounts that the object uses.

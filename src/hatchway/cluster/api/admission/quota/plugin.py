@@ -25,7 +25,8 @@ from hatchway.kube.api import Object
 
 __all__ = ["MAX_NAMES", "ResourceQuotaAdmission"]
 
-# The most resources that all quotas of one namespace may limit. Each resource is compared with every new object.
+# The maximum number of resources that all quotas of one namespace may limit. Each resource is compared with every new
+# object.
 MAX_NAMES = 1000
 _IGNORED = frozenset(("events", "events.events.k8s.io"))
 
@@ -76,7 +77,8 @@ class ResourceQuotaAdmission(AdmissionPlugin):
             return
         quotas, loop = latest_of(self._store, QUOTAS, namespace), asyncio.get_running_loop()
         if not all(map(is_counted, quotas)):
-            # A quota without a count is not charged for the object. The count in the next turn includes the object.
+            # Quotas that were not counted yet are not charged for the object. The count that begins in the next turn
+            # includes it.
             loop.call_soon(self._recount.recount, namespace)
         try:
             changed = charged(quotas, resource, obj, used, old, formerly)

@@ -1,8 +1,8 @@
 """Counts the resources that the quotas of a namespace limit, and writes the counts into their status.
 
 This does the work of `pkg/controller/resourcequota`. It runs in the API server, because a count must include writes in
-progress. A count begins with a snapshot of all objects in the store, made in one turn of the event loop. In one turn at
-the end, it adds the amounts that admission has charged to the quotas since the snapshot.
+progress. A count begins with a snapshot of all objects in the store, made in one turn of the event loop. At its end,
+also in one turn, the count adds the amounts that admission has charged to the quotas since the snapshot.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _types(quota: Object) -> set[str]:
 
 
 def is_counted(quota: Object) -> bool:
-    """Return True when the status of a quota has the counts for its spec, which admission needs."""
+    """Return True when a quota's status has used amounts for the limits in its spec. Admission needs these amounts."""
     status, hard = quota.get("status") or {}, (quota.get("spec") or {}).get("hard") or {}
     if status.get("hard") != hard:
         return False

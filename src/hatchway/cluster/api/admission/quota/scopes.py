@@ -48,7 +48,7 @@ def _matches(scope: Json, resource: str, obj: Json, known: dict[str, str]) -> bo
 
 
 def _selects(scope: Json, names: set[str]) -> bool:
-    """Return True when the operator of a scope holds for a set of names. The set may be empty."""
+    """Return True when a set of names satisfies the operator of a scope. The set may be empty."""
     operator, values = scope.get("operator"), set(scope.get("values") or ())
     if operator == "Exists":
         return bool(names)

@@ -85,7 +85,7 @@ def _pod_usage(pod: Json, now: float) -> Amounts:
 
 
 def compute_usage(requests: Amounts, limits: Amounts) -> Amounts:
-    """Return requests and limits by the names of quotas (`podComputeUsageHelper`)."""
+    """Return a pod's requests and limits, by the names that quotas have for them (`podComputeUsageHelper`)."""
     found: Amounts = {_PODS: ONE}
     for name in _COMPUTE:
         if name in requests:
@@ -107,7 +107,7 @@ def _may_run(pod: Json, now: float) -> bool:
     grace = metadata.get("deletionGracePeriodSeconds")
     if not metadata.get("deletionTimestamp") or grace is None:
         return True
-    # A deleted pod may stay because its node is lost. It does not count after its grace period.
+    # If its node is lost, a deleted pod may remain stored. Such a pod does not count after its grace period.
     return bool(now <= _seconds(metadata["deletionTimestamp"]) + grace)
 
 

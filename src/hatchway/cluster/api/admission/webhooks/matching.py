@@ -45,7 +45,7 @@ ConditionCheck = Callable[[Invocation, AdmissionAttributes], Awaitable[bool]]
 
 
 def is_exempt(resource: str) -> bool:
-    """Return True for a resource without calls of webhooks. resource: in the form of `AdmissionAttributes.resource`."""
+    """Return True for a resource whose writes call no webhooks. resource: like `AdmissionAttributes.resource`."""
     return resource in _EXEMPT
 
 

@@ -34,7 +34,8 @@ __all__ = [
 ]
 
 _GROUP = "admission.k8s.io"
-# The most warnings and audit annotations that one response may add, and the most characters of each.
+# The maximum number of warnings and audit annotations that one response may add, and the maximum number of characters
+# of each.
 _MOST, _LONGEST = 20, 4096
 
 

@@ -31,7 +31,7 @@ __all__ = ["ValidatingWebhooks"]
 
 _log = logging.getLogger(__name__)
 _FAILED_OPEN = "failed-open.validating.webhook.admission.k8s.io"
-# The most webhooks that are called at the same time for one write.
+# The maximum number of webhooks that are called at the same time for one write.
 _AT_ONCE = 32
 
 

@@ -1,4 +1,4 @@
-"""The common part of the mutating and the validating webhook plugin: the writes they handle, and errors of calls."""
+"""The common part of the two webhook plugins (mutating and validating): the writes that they handle, and errors."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from hatchway.cluster.api.cel.values import (
 __all__ = ["format_text"]
 
 _CLAUSE = re.compile(r"%(%|(?:\.([0-9]+))?([a-zA-Z])?)", re.ASCII)
-# The most digits after the decimal point. The limit saves memory.
+# The maximum number of digits after the decimal point. The limit saves memory.
 _MOST_DIGITS = 1000
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -166,7 +166,7 @@ class _ValueText:
     def _literal(self, value: Value) -> str:
         """Return the text of an element of a list or a map, in the syntax of an expression."""
         if isinstance(value, list | dict):
-            # Its elements are counted.
+            # `show` counts the elements.
             self._made(2)
             return self.show(value)
         text = self._scalar(value)

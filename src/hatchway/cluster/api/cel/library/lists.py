@@ -28,7 +28,7 @@ __all__ = ["list_library"]
 
 # The zero value of Go's times: the beginning of the year 1.
 _ZERO_TIME = Timestamp(-62135596800 * 1_000_000_000)
-# The most comparisons of elements that one call of a function may make.
+# The maximum number of comparisons of elements that one call of a function may make.
 _MOST_COMPARED = 1_000_000
 _COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
 _SUMS: dict[str, tuple[Value, Callable[[Value, Value], Value]]] = {
@@ -179,7 +179,7 @@ def _sorted_places(state: Evaluation, keys: list[Value]) -> list[int]:
 def _range(state: Evaluation, count: int) -> list[int]:
     limit_made(count)
     if count > state.limit - state.cost:
-        # The list costs too much. Making it first would block other threads.
+        # The list exceeds the cost limit, so this call raises. Creating such a list first would block other threads.
         state.add(count)
     return list(range(count))
 

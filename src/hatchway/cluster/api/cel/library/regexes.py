@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_regex"]
 
-# The most bytes of a compiled expression. Larger expressions would block the interpreter for too long.
+# The maximum number of bytes of a compiled expression. Larger expressions would block the interpreter for too long.
 _MEMORY = 2 << 20
 
 

@@ -23,7 +23,7 @@ class _Kept:
 
 
 class ConvertedObjects:
-    """A cache of converted objects. It drops the least recently used objects first. Kubernetes uses its watch cache.
+    """A cache of converted objects. It drops the least recently used objects first.
 
     size: how many bytes of JSON are in the cache.
     """

@@ -43,8 +43,8 @@ class CustomSchema:
         has_defaults: some field has a default.
         has_rules: some part has rules (x-kubernetes-validations).
         selectable: the JSON paths of its selectable fields, for the OpenAPI documents.
-        weight: the least size (bytes of JSON) to assume for an object: above 0 when checking even a small object takes
-            long, else 0.
+        weight: the size (bytes of JSON) that a small object counts as. Above 0 when checking even a small object takes
+            long, so that the check runs on a thread; else 0.
     """
 
     merges_strategically = False

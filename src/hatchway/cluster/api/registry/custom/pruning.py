@@ -1,7 +1,7 @@
 """Makes an object fit its custom type: sets defaults and removes unknown fields.
 
 As in apiextensions-apiserver's `pkg/apiserver/schema/defaulting` and `pruning`. The functions change the object in
-place. They never read or change apiVersion, kind and metadata of an object.
+place. `prune` does not change apiVersion, kind and metadata of an object.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _replaces_null(node: SchemaNode) -> bool:
 def prune(value: Json, node: SchemaNode | None, unknown: list[str], path: FieldPath = None) -> None:
     """Remove the fields that the schema does not have.
 
-    node: the value's schema; None for a value without a schema, whose fields are all removed.
+    node: the value's schema. None for a value without a schema: all its fields are removed.
     unknown: gets a message for each removed field, such as `unknown field "spec.foo"`.
     """
     if node is not None and node.preserve:
@@ -157,7 +157,7 @@ def fits(value: Json, node: SchemaNode | None) -> bool:
         embedded, preserve = node is not None and node.embedded, node is not None and node.preserve
         for name, one in value.items():
             if embedded and name in META_FIELDS:
-                # `prune` leaves these fields, but `drop_nulls` treats them like all others.
+                # `prune` does not change these fields, but `drop_nulls` may remove a null in them.
                 if _loses_nulls({name: one}, node):
                     return False
                 continue

@@ -263,7 +263,7 @@ def _cause(field: str, value: Json, kind: str, detail: str, reason: str | None) 
 
 
 def _correlated(value: list[Json], node: SchemaNode, old: Json) -> list[Json]:
-    """Return the former item with the same keys for each item of a list of type map; None if there is none."""
+    """Return, for each item of a list of type map, the former item with the same keys, or None."""
     if node.list_type != "map" or not isinstance(old, list):
         return [None] * len(value)
     former: dict[tuple[str, ...], Json] = {}

@@ -127,7 +127,7 @@ def _metadata_invariants(source: Source, level: _Level, path: str, *, checked: b
 
 
 def _skipped(source: Source) -> frozenset[str]:
-    """Return the keywords in which an int-or-string may have an anyOf of `type: integer` and `type: string`."""
+    """Return the keyword (anyOf, allOf) in which an int-or-string lists its two types. There, `type` is allowed."""
     if source.get("anyOf") == _INT_OR_STRING:
         return frozenset(("anyOf",))
     first = next(iter(_schemas(source, "allOf")), None)
@@ -183,7 +183,10 @@ def _completeness(source: Source, path: str) -> Iterator[Cause]:
 
 
 def _covered(restriction: Source, source: Source, at: str, path: str) -> Iterator[Cause]:
-    """Check the restrictions of one schema. at: the field of the restriction. path: the field of the schema."""
+    """Check that `source` declares every field of the schemas inside `restriction` (allOf, anyOf, oneOf, not).
+
+    at, path: the fields of `restriction` and of `source`.
+    """
     for key in _COMBINATIONS:
         for index, one in enumerate(_schemas(restriction, key)):
             yield from _covers(one, source, f"{at}.{key}[{index}]", path)

@@ -212,7 +212,7 @@ def _check_list(value: list[Json], node: SchemaNode, path: str, old: Json, work:
 
 
 def _correlated(value: list[Json], node: SchemaNode, old: Json) -> list[Json]:
-    """Return the former item with the same keys for each item; MISSING unless exactly one former item has them."""
+    """Return, for each item, the former item with the same keys; MISSING unless exactly one such item exists."""
     if node.list_type != "map" or not isinstance(old, list):
         return [MISSING] * len(value)
     former: dict[tuple[str, ...], Json] = {}

@@ -109,7 +109,8 @@ class WebhookConverter:
     def _forget(self, key: tuple[int, str]) -> Any:
         def done(future: asyncio.Future[Object]) -> None:
             del self._pending[key]
-            # asyncio logs exceptions that are never retrieved. All readers may have been cancelled meanwhile.
+            # Retrieve the exception: asyncio logs exceptions that are never retrieved, and all readers may have been
+            # cancelled.
             if not future.cancelled():
                 future.exception()
 

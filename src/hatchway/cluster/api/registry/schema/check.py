@@ -36,7 +36,7 @@ _GO = {"string": "string", "bytes": "[]uint8", "boolean": "bool", "int32": "int3
        "intOrString": "intstr.IntOrString", "raw": "runtime.RawExtension", "strings": "[]string",
        "json": "v1.JSON", "schemaOrList": "v1.JSONSchemaPropsOrArray", "schemaOrBoolean": "v1.JSONSchemaPropsOrBool",
        "schemaOrStrings": "v1.JSONSchemaPropsOrStringArray"}  # fmt: skip
-# Values of these kinds are a message, or have the given Python type instead.
+# A value of these kinds is either a message or a value of this Python type.
 _ALTERNATIVES: dict[str, type] = {"schemaOrList": list, "schemaOrBoolean": bool, "schemaOrStrings": list}
 
 

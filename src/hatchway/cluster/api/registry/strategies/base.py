@@ -72,8 +72,8 @@ class Strategy:
     return_deleted = False
     # True when every stored object must have a spec, because other code relies on it.
     requires_spec = False
-    # True when the type's objects grant rights. The client must have these rights (`admission/escalation.py`,
-    # `paramaccess.py`).
+    # True when the type's objects grant rights. A client that writes them must itself have these rights
+    # (`admission/escalation.py`, `paramaccess.py`).
     grants_rights = False
     # True when a new object gets an empty status. Without it, a JSON patch of the status would fail.
     empty_status = False
@@ -114,7 +114,7 @@ class Strategy:
             obj["status"] = {}
 
     def allocate(self, ctx: WriteContext, obj: Object, old: Object | None) -> None:
-        """Allocate values that must be unique, and check such values that the object already has.
+        """Allocate values that must be unique (addresses, ports), and check the unique values that the client has set.
 
         `old` is None on create. The method must be quick, because it always runs on the event loop. Raises ApiError.
         """
@@ -150,7 +150,7 @@ class Strategy:
         return []
 
     def grace_period(self, obj: Object, asked: int | None) -> int | None:
-        """Return how many seconds a deletion waits for its confirmation; None when the object is deleted immediately.
+        """Return the grace period of a deletion in seconds; None when the object is deleted immediately.
 
         asked: the number of seconds in the client's request; None if the request has no number.
         """

@@ -28,7 +28,8 @@ Source = Mapping[str, Json]
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _MOST_SELECTABLE = 8
-# Each version is a separate type in the discovery documents, which are rebuilt after each change of a definition.
+# The number is limited, because each version is a separate type in the discovery documents, which are rebuilt after
+# each change of a definition.
 _MOST_VERSIONS = 100
 _APPROVAL = "api-approved.kubernetes.io"
 # Fields of a version, with the names that Kubernetes' messages use when all versions have the same value.

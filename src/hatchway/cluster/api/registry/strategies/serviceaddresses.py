@@ -169,10 +169,11 @@ class _NodePorts:
         self._name = name
         self._others = others
         self._is_new = old is None
-        # The stored numbers of this Service, of any protocol: of its health check, and of its ports.
+        # The node ports that this Service already has, of any protocol: the port of its health check, and its other
+        # ports.
         self._stored_health = (old["spec"].get("healthCheckNodePort") or 0) if old is not None else 0
         self._stored = {number for _, number in node_ports_of(old)} if old is not None else set()
-        # All numbers of this Service, stored and new.
+        # All node ports of this Service, stored and new.
         self._numbers = set(self._stored)
         self._stored.discard(self._stored_health)
         # One iterator for all ports, so that each candidate is tried only once.
@@ -216,10 +217,10 @@ class _NodePorts:
         self._numbers.add(wanted)
 
     def _problem(self, wanted: int, *, kept: bool, own: bool) -> str:
-        """Return why a number cannot be claimed; "" when it can.
+        """Return why this Service cannot have a node port; "" when it can.
 
-        kept: this Service already has the number for the same purpose. own: this Service has the number for another
-        purpose.
+        kept: this Service already has the node port for the same purpose (a port, or its health check). own: this
+        Service has the node port for the other purpose.
         """
         if wanted not in plan.NODE_PORTS:
             low, high = plan.NODE_PORTS[0], plan.NODE_PORTS[-1]

@@ -23,7 +23,7 @@ _FORM = "; desired format: https://host[/path]"
 _BEGIN, _END = "-----BEGIN ", "-----END "
 # The most certificates of a bundle that are parsed.
 _MOST_CERTIFICATES = 1000
-# The most bytes of a bundle in a message.
+# The most bytes of a bundle that a message shows.
 _SHOWN = 64
 
 
