@@ -149,7 +149,7 @@ def test_states_have_shapes_and_words(shop: Portal, visit: Open) -> None:
             " + s.boxShadow.replace(/rgba?[^)]*[)]/g, '') + s.backgroundImage.slice(0, 4) })"
         )
         seen[mark.evaluate(shape)] = state
-    assert len(seen) == 5, "two states look alike without colours"
+    assert len(seen) == 5, "without colours, two states look the same"
 
 
 def test_the_keyboard_alone(shop: Portal, visit: Open) -> None:

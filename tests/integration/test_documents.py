@@ -75,7 +75,9 @@ def owner() -> Iterator[Reader]:
     python = _DEBIAN_PYTHON
     if subprocess.run([python, "-c", "import sys, ensurepip; sys.exit(sys.version_info < (3, 11))"]).returncode:
         if os.geteuid() == 0:
-            pytest.skip(f"{python} is no Python 3.11 with venv, and an ordinary user may not see root's")
+            pytest.skip(
+                f"{python} is older than Python 3.11 or has no venv, and an ordinary user cannot run the Python of root"
+            )
         python = sys.executable
     base = Path(tempfile.mkdtemp(prefix="hatchway-reader-"))
     base.chmod(0o755)

@@ -288,5 +288,5 @@ async def test_a_refused_informer_ends_with_the_reason() -> None:
     async with server(refuse) as client:
         with pytest.raises(ExceptionGroup) as caught:
             async with running(Informer(client, "pods")):
-                raise AssertionError("it must not come so far")
+                raise AssertionError("the informer must not start")
     assert caught.group_contains(ApiError, match="you may not")

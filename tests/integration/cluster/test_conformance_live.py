@@ -148,7 +148,7 @@ class Live:
 @pytest.fixture(scope="module")
 def live(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     if not cluster.run["private"]:
-        pytest.skip("the pods' ports are the recordings': they need addresses of their own")
+        pytest.skip("pods must have addresses of their own, because they listen on the recorded ports")
     known = recorded_cluster("", "", "", "10.244.0.0/16", 10250)
     labels: dict[tuple[str, str], dict[str, str]] = {}
     for (namespace, service), slices in known.slices.items():

@@ -72,7 +72,7 @@ class Small:
 @pytest.fixture(scope="module")
 def small(make_cluster: MakeCluster) -> Iterator[Small]:
     if sys.platform != "linux" or shutil.which("unshare") is None or launcher.why_unavailable():
-        pytest.skip("no file system can be made here")
+        pytest.skip("this machine does not allow mounting a file system")
     made = Small(make_cluster("full", up=False))
     yield made
     # The cluster ends without an error, although its disk was full.

@@ -143,7 +143,7 @@ def test_a_node_agent_that_is_killed_repeatedly_ends_the_cluster_with_a_reason(k
 def test_a_cluster_whose_network_is_killed_ends_with_a_reason(killed: Cluster) -> None:
     killed.hatchway("up", "--detach", "--api-port", "0", "--no-addons", "--nodes", "1")
     if killed.run["limits"]:
-        pytest.skip("on loopback there is none")
+        pytest.skip("on loopback there is no private network")
     run_pod(killed, "kept")
     os.kill(killed.run["network_pid"], signal.SIGKILL)
     wait_for(lambda: not running(killed))

@@ -191,7 +191,7 @@ def test_the_name_server_answers_where_it_may_listen(loopback: Cluster) -> None:
     metrics = loopback.get(_SERVICES.format("kube-system", "kube-dns:metrics") + "metrics")
     assert "coredns_build_info" in metrics.text or "hatchway_build_info" in metrics.text
     if os.geteuid() != 0:
-        pytest.skip("port 53 is root's")
+        pytest.skip("only root may listen on port 53")
     address = loopback.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
     answer = DNSRecord.parse(DNSRecord.question("web.default.svc.cluster.local").send(server, timeout=5))
     assert [str(record.rdata) for record in answer.rr] == [address]
@@ -200,7 +200,7 @@ def test_the_name_server_answers_where_it_may_listen(loopback: Cluster) -> None:
 def test_without_user_namespaces_a_cluster_falls_back_and_later_moves(make_cluster: MakeCluster) -> None:
     """While namespaces are forbidden, the cluster uses loopback. Once they are allowed, it gets a private network."""
     if sys.platform != "linux" or shutil.which("unshare") is None or launcher.why_unavailable():
-        pytest.skip("no user namespace can be made, in which others could be forbidden")
+        pytest.skip("the test needs a user namespace in which it forbids further ones")
     moving = make_cluster("moving", up=False)
     forbidden = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
     options = ["--name", moving.name, "--state-dir", moving.base, "--kubeconfig", moving.kubeconfig]

@@ -69,9 +69,9 @@ class OrdinaryUsersCluster(Cluster):
 def _ordinary(way: str, base: Path) -> OrdinaryUsersCluster:
     """Return a cluster of an ordinary user, not started. way: "mapped" or "one", the kind of its user map."""
     if os.geteuid() != 0:
-        pytest.skip("only root can be each of the users")
+        pytest.skip("only root can run the cluster as other users")
     if way == "real":
-        pytest.skip("the shared cluster has no real users")
+        pytest.skip("the shared cluster has another kind of user map")
     found = nobody()
     if isinstance(found, str):
         pytest.skip(found)

@@ -90,9 +90,9 @@ async def test_websockets_whose_origin_is_compared(
     assert await app.connect(start + "/ws", host) == 101
     known = len(app.seen)
     assert await app.connect(start + "/ws", host) == 101
-    assert len(app.seen) == known + 1, "what was found out is remembered"
+    assert len(app.seen) == known + 1, "the accepted fields are cached"
     await app.made.ask(host.partition(".localhost")[0], start + "/")
-    assert app.seen[-1].headers["host"] == host, "pages are still told the outer name"
+    assert app.seen[-1].headers["host"] == host, "requests for pages still have the outer host name"
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -110,7 +110,7 @@ async def test_writes_whose_origin_is_compared(app: Small, reader: Callable[[Ask
         tries += 1
         assert tries < 4
     sent = [asked for asked in app.seen if asked.method == method]
-    assert len(sent) == tries, "never sent twice by the door"
+    assert len(sent) == tries, "the door does not send a request twice"
     assert await app.script(method, "/save", b"a=2") == 200
 
 

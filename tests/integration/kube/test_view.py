@@ -291,7 +291,7 @@ async def test_credentials_that_are_refused_are_a_state_and_an_error_of_commands
     connection = Connection.load(str(config))
     with pytest.raises(HatchwayError, match="refuses: Unauthorized"):
         async with catalog.open_view(connection):
-            raise AssertionError("it must not come so far")
+            raise AssertionError("the view must not become complete")
     await connection.aclose()
 
 

@@ -56,7 +56,7 @@ class Run:
         except subprocess.TimeoutExpired as error:
             # After a failure, a thread that still waits may keep the scenario's process running.
             known = path.read_text() if path.exists() else "no result"
-            raise AssertionError(f"has not ended: {known}\n{self.logs()}") from error
+            raise AssertionError(f"the control plane has not ended: {known}\n{self.logs()}") from error
         assert path.exists(), self.logs()
         found = json.loads(path.read_text())
         assert "error" not in found, found.get("error", "") + self.logs()

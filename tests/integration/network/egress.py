@@ -107,4 +107,4 @@ def _program() -> int:
     for entry in Path("/proc").glob("[0-9]*/comm"):
         if entry.read_text().strip().partition(".")[0] in ("pasta", "passt", "slirp4netns"):
             return int(entry.parent.name)
-    raise AssertionError("it does not run")
+    raise AssertionError("neither pasta nor slirp4netns runs")

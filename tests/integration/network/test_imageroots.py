@@ -15,7 +15,9 @@ from tests.integration.network.conftest import Run
 
 Find = Callable[..., Any]
 
-pytestmark = pytest.mark.skipif(shutil.which("busybox") is None, reason="images are made of busybox, which is missing")
+pytestmark = pytest.mark.skipif(
+    shutil.which("busybox") is None, reason="busybox is missing, of which the tests make images"
+)
 
 # The capabilities that container engines leave to root (moby's oci/caps/defaults.go).
 DEFAULT_CAPABILITIES = "00000000a80425fb"
@@ -206,7 +208,7 @@ def test_system_calls_are_forbidden_as_container_engines_do(find: Find) -> None:
     machine = platform.machine()
     calls = {name: [numbers[machine], *more] for name, (numbers, more, _) in CALLS.items() if machine in numbers}
     if not calls:
-        pytest.skip(f"the numbers of system calls are not written here for {machine}")
+        pytest.skip(f"CALLS has no numbers of system calls for {machine}")
     found = find("image_calls", {"calls.json": json.dumps(calls)})
     wanted = {name: CALLS[name][2] for name in calls}
     assert found["default"] == wanted

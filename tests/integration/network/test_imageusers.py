@@ -153,7 +153,7 @@ def _needs(name: str) -> None:
     if why_not_private():
         pytest.skip(why_not_private())
     if os.geteuid() != 0:
-        pytest.skip("only root can be each of the users")
+        pytest.skip("only root can run the network as other users")
     if name != "real" and isinstance(why := nobody(), str):
         pytest.skip(why)
     if name == "mapped" and (shutil.which("newuidmap") is None or not os.path.exists("/etc/subuid")):
@@ -186,7 +186,7 @@ def test_servers_of_images_run_as_their_users(way: Way) -> None:
     assert found["postgres id"] == f"uid=999(postgres) gid=999(postgres) {groups}"
     # With one user, each user of a container sees root's files as its own.
     assert found["postgres files"][0] == "999:999"
-    assert found["go on"] == [False, one, False], "redis was started by a program that had become another user"
+    assert found["go on"] == [False, one, False], "only the program that starts redis changes its user"
     code, text = found["by root"]
     assert code == 1 and "cannot be run as root" in text
     assert found["by itself"] == [0, "0" if one else "999"]
@@ -224,7 +224,7 @@ def test_what_containers_may_do_with_users(way: Way) -> None:
     assert found["system"][1].endswith("no")
     code, text = found["host program"]
     first, second = text.splitlines()
-    assert code == 0 and not set(first.split()) & {"0"}, "programs of this machine become no other user"
+    assert code == 0 and not set(first.split()) & {"0"}, "programs of this machine cannot change their user"
     assert second.split() == ["0", "0", "0"], "their changes of owners succeed without an effect"
     assert " 1 " not in found["host program maps"][1]
 

@@ -23,9 +23,7 @@ from hatchway.kube.api import Object
 from hatchway.proxy.routing import Peer, RequestHead
 from tests.integration.node.world import NODE, World, open_world
 
-pytestmark = pytest.mark.skipif(
-    not os.path.exists("/proc/self/stat"), reason="this platform tells nothing of processes"
-)
+pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this platform has no /proc")
 
 SETS = "replicasets.apps"
 

@@ -543,7 +543,7 @@ async def test_the_kubelets_api(world: World) -> None:
     assert status == 403 and text.startswith("Forbidden (user=system:node:node-1, verb=get, resource=nodes")
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this platform tells nothing of processes")
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="this platform has no /proc")
 async def test_the_usage_of_pods_is_measured(world: World) -> None:
     spin = "trap 'exit 0' TERM; n=0; while test $n -lt 60000; do n=$((n+1)); done; while :; do sleep 0.05; done"
     await world.create("web", "sh", "-c", spin, resources={"limits": {"memory": "64Mi"}})

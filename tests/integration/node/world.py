@@ -127,7 +127,7 @@ class World:
                         return found
                     await changed.wait()
         except TimeoutError:
-            raise AssertionError(f"{name} did not get there: {get()}") from None
+            raise AssertionError(f"{name} did not meet the condition: {get()}") from None
 
     async def events(self, name: str, count: int = 1, reason: str = "") -> list[tuple[str, str]]:
         """Wait until a pod has `count` events with the reason ("" for any); return (reason, message) of each."""

@@ -105,7 +105,7 @@ async def test_upgrades_leave_no_circles(
 async def test_clients_that_leave_during_the_handshake_leave_no_circles(
     world: World, authority: Authority, circles: Counter[str]
 ) -> None:
-    server = await world.serve(lambda head: pytest.fail("nothing was asked"), ssl=authority.server())
+    server = await world.serve(lambda head: pytest.fail("no request was sent"), ssl=authority.server())
     hello = ssl.MemoryBIO()
     half = authority.client().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
@@ -148,7 +148,7 @@ async def test_a_connection_that_is_given_up_during_its_handshake_is_gone_at_onc
 
 async def test_a_client_that_resets_during_its_handshake_is_gone_at_once(world: World, authority: Authority) -> None:
     limits = Limits(head_timeout=600)
-    server = await world.serve(lambda head: pytest.fail("nothing was asked"), ssl=authority.server(), limits=limits)
+    server = await world.serve(lambda head: pytest.fail("no request was sent"), ssl=authority.server(), limits=limits)
     gc.collect()
     before = _tls_transports()
     client = await world.client(server)

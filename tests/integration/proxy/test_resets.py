@@ -220,7 +220,7 @@ async def test_a_client_that_half_closes_and_resets_leaves_nothing(ground: Groun
 @pytest.mark.parametrize("length", [0, 1, 50, 10_000])
 async def test_a_client_that_resets_in_its_handshake_leaves_nothing(ground: Ground, length: int) -> None:
     if ground.tls is None:
-        pytest.skip("there is none")
+        pytest.skip("without TLS there is no handshake")
     outgoing = ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
         ground.tls.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()

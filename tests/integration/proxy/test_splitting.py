@@ -158,7 +158,7 @@ def test_responses(response: tuple[bytes, bytes], cuts: list[int]) -> None:
     pool = Pool(Limits())
 
     async def connect() -> Any:
-        raise AssertionError("the pooled connection is to be used")
+        raise AssertionError("the engine must use the pooled connection")
 
     upstream = Upstream("key", connect)
 

@@ -31,13 +31,13 @@ def sshd() -> tuple[str, dict[str, str]]:
     program = _CACHE / "root/usr/sbin/sshd"
     if not program.exists():
         if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-            pytest.skip("no OpenSSH server here, and no Debian to get one from")
+            pytest.skip("the OpenSSH server is not installed, and can only be downloaded on Debian")
         _CACHE.mkdir(parents=True, exist_ok=True)
         got = subprocess.run(
             ["apt-get", "download", *_PACKAGES], cwd=_CACHE, capture_output=True, text=True, timeout=100, check=False
         )
         if got.returncode:
-            pytest.skip(f"no OpenSSH server here, and Debian's could not be fetched: {got.stderr.strip()[-200:]}")
+            pytest.skip(f"the OpenSSH server is not installed, and its download failed: {got.stderr.strip()[-200:]}")
         for package in _CACHE.glob("*.deb"):
             subprocess.run(["dpkg", "-x", str(package), str(_CACHE / "root")], check=True, timeout=60)
     libraries = sorted({str(found.parent) for found in (_CACHE / "root").rglob("*.so*")})
