@@ -19,8 +19,8 @@ LOG: list[str] = []
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serve a hostile application.
 
-    `/log` and `/cookies` return what was received; `/set` sets the cookies in its query; `/ws` sends a greeting;
-    the origin of `/sandboxed` is null.
+    `/log` returns the requests so far, `/cookies` the received cookies; `/set` sets the cookies in its query;
+    `/ws` sends a greeting; the origin of `/sandboxed` is null.
     """
 
     protocol_version = "HTTP/1.1"

@@ -2,7 +2,6 @@
 
 A pod runs the server, so it uses only the standard library. Its paths:
 
-
 /            a page with absolute addresses of the server itself, and a policy (Content-Security-Policy) that names one
 /configured  a page whose script fetches its settings, which have absolute addresses of the server itself
 /composed    a page whose scripts join the page's host and the server's port; ?policy is its Content-Security-Policy

@@ -260,7 +260,7 @@ def test_a_refresh_takes_no_focus_away(visit: Open) -> None:
     assert page.locator('.problems li[data-same="yes"]').count() == 1, "what stays is not read again"
 
 
-def test_a_range_that_has_ended_is_not_now(visit: Open) -> None:
+def test_a_past_range_shows_its_problems_in_the_past(visit: Open) -> None:
     page = visit("/?from=now-2h&to=now-1h")
     assert page.inner_text(".trouble h3").startswith("What was wrong at ")
     assert "CrashLoopBackOff" in page.inner_text(".problems")
@@ -306,7 +306,7 @@ def test_a_chart_by_keyboard(visit: Open) -> None:
     assert (end - begin).total_seconds() == 3 * 4 * 15
 
 
-def test_gaps_are_gaps(visit: Open) -> None:
+def test_no_line_crosses_a_gap(visit: Open) -> None:
     """The pod did not run from 40 to 25 minutes ago: nothing is drawn for that time, and no line crosses it."""
     page = visit("/pods/data/worker-6b-2")
     box = panel(page, "Memory").locator(".u-over").bounding_box()

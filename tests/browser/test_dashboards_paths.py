@@ -35,7 +35,7 @@ def kubectl_proxy(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def drawn(cluster: Cluster) -> Iterator[str]:
     """Return the namespace of a pod that writes log lines and is scraped."""
-    # The default interval is 15 s.
+    # The add-on scrapes every second, not every 15 seconds, so that the test need not wait.
     cluster.kubectl("-n", "kube-system", "set", "env", "deployment/prometheus", "HATCHWAY_MONITORING_INTERVAL=1")
     cluster.kubectl("create", "namespace", "drawn")
     loop = "while true; do echo ERROR drawable; sleep 1; done"

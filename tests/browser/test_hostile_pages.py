@@ -401,7 +401,7 @@ def test_cookies_that_a_page_sets_by_script_reach_its_service(context: BrowserCo
     for _ in range(2):
         received = page.goto(f"{services.victim}cookies").text()  # type: ignore[union-attr]
         assert sorted(json.loads(received)[0].split("; ")) == ["here=1", "theme=dark"]
-    # Requests of a page by any method have the cookies, too.
+    # Requests by scripts have the cookies, too.
     page.evaluate("document.cookie = 'fresh=1; Path=/'")
     assert "fresh=1" in page.evaluate("fetch('/cookies').then(answer => answer.text())")
 

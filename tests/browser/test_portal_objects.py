@@ -114,7 +114,7 @@ def test_from_the_list_to_a_live_log(door: Door, talker: str, page: Page) -> Non
     assert log.locator("#log time").first.is_visible()
 
 
-def test_containers_and_the_run_before(door: Door, talker: str, page: Page) -> None:
+def test_logs_of_containers_and_of_their_previous_runs(door: Door, talker: str, page: Page) -> None:
     page.goto(url_of(door, talker, "logs"))
     assert page.locator("#previous").is_disabled()
     page.select_option("#container", "crash")

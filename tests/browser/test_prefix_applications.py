@@ -1,4 +1,4 @@
-"""Features of applications that fail with Kubernetes' rewriting, through the API server's proxy verb.
+"""Web applications whose features do not work with Kubernetes' own rewriting, through the API server's proxy verb.
 
 Requests without the prefix are not redirected here by their Referer: they get a 404.
 """

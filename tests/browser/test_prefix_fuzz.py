@@ -137,7 +137,7 @@ def _differences(programs: list[str], found: tuple[list[str], list[str]]) -> lis
 
 
 @pytest.mark.parametrize("how", ["file", "module", "text"])
-def test_programs_say_the_same(both: Both, how: str) -> None:
+def test_programs_return_the_same(both: Both, how: str) -> None:
     programs = Programs(SEED, sloppy=how != "module")
     wrong: list[str] = []
     for done in range(0, COUNT, BATCH):

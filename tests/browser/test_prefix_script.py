@@ -453,7 +453,7 @@ def test_a_page_inside_an_attribute(tab: Tab, how: str) -> None:
 
 
 def test_text_that_is_no_markup_is_left_alone(tab: Tab) -> None:
-    """A script writes a page with a script in it, which has a `<` and quotes that do not belong to markup."""
+    """A script writes a page that contains another script, with a `<` and quotes that are not markup."""
     found = tab.evaluate(
         """new Promise(done => { const f = document.createElement('iframe'); window.done = done;
         const code = "var img = 3, said = 1<img || \\" src='/a' > \\";";
@@ -685,7 +685,7 @@ LISTED += [("p", name) for names in (ANY_URLS, CANDIDATES, STYLES) for name in n
 
 
 def test_listed_attributes_become_the_same_on_both_sides(tab: Tab, front: Front, site: Site) -> None:
-    """Attributes set by a script and attributes in a page become the same in the document; scripts see no prefix."""
+    """An attribute gets the same value in the document whether a script or the page sets it. Scripts see no prefix."""
     written = [(element, name, "url(/a)" if name in STYLES.split() else "/a") for element, name in LISTED]
     shown = tab.evaluate(
         """list => list.map(([element, name, value]) => {

@@ -79,7 +79,7 @@ def port(cluster: Cluster) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def browser(port: int) -> Iterator[Browser]:
-    # Only the full program, not the engine alone, has proxy settings.
+    # Only the full Chromium, not the headless shell, has proxy settings.
     with chromium([f"--proxy-pac-url=http://127.0.0.1:{port}/proxy.pac"], windows=True) as running:
         yield running
 

@@ -53,7 +53,7 @@ class Gap:
         """Repeat an action until it blocks the loop for less than `limit`.
 
         A fault of the code blocks the loop at each try. A garbage collection, or a slow allocation of memory by the
-        system, blocks it only at some.
+        system, blocks it only at some tries.
 
         Args:
             act: The action.

@@ -182,7 +182,7 @@ async def test_wrong_values(world: World, spec: dict[str, Any], field: str, mess
     assert causes(await world.send("POST", WIDGETS, widget("w", **spec)))[field] == message
 
 
-async def test_a_stored_fault_does_not_block_other_changes(world: World) -> None:
+async def test_a_stored_invalid_value_does_not_block_other_changes(world: World) -> None:
     loose = definition()
     loose["spec"]["versions"] = [{**VERSION, "schema": {"openAPIV3Schema": {
         "type": "object", "properties": {"spec": {"type": "object", "properties": {
@@ -506,7 +506,7 @@ async def test_versions_are_limited(world: World) -> None:
     assert causes(reply)["spec.versions"] == "Too many: 101: must have at most 100 items"
 
 
-async def test_a_factor_of_zero_is_an_error(world: World) -> None:
+async def test_multiple_of_zero_is_an_error(world: World) -> None:
     root = {"type": "object", "properties": {"spec": {"type": "number", "multipleOf": 0}}}
     await define(world, definition(versions=[{**VERSION, "schema": {"openAPIV3Schema": root}, "subresources": {}}]))
     assert "must be positive" in causes(await world.send("POST", WIDGETS, {**widget("w"), "spec": 1}))["spec"]

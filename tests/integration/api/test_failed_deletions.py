@@ -25,7 +25,7 @@ from tests.integration.api.world import World
 
 _WIDGET_DEFINITION = f"{DEFINITIONS}/widgets.example.com"
 
-# A function of a call's verb (`update` or `delete`) and the object's name. Returns the error to raise; None to pass on.
+# A function of a call's verb (`update` or `delete`) and the object's name. Returns the error to raise, or None.
 Fault = Callable[[str, str], Exception | None]
 
 
@@ -170,7 +170,7 @@ async def test_a_live_definition_is_not_emptied_for_the_finalizer_in_its_manifes
 async def test_a_definition_that_was_never_served_is_deleted_although_objects_are_left() -> None:
     async with _left_objects() as (world, _):
         await define(world, definition("others"))
-        # Both definitions have the same kind. The other one is the older, so this one is never served.
+        # Both definitions have the same kind. The other definition is older, so this one is never served.
         assert (await world.send("POST", DEFINITIONS, definition())).status == 201
         await _condition(world, "NamesAccepted", "False")
         assert (await world.send("DELETE", _WIDGET_DEFINITION)).status == 200

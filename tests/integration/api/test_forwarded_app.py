@@ -56,7 +56,7 @@ async def forwarded(server: Server, http: HttpClient) -> AsyncIterator[Forwarded
 
 
 class Client:
-    """The client's side of the application. ready: `send` waits for it. gone: set when the client has disconnected."""
+    """The client's side of the application. Events: `send` waits for `ready`; to set `gone` disconnects the client."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -103,7 +103,7 @@ async def test_an_upstream_that_does_not_answer() -> None:
 
 
 async def test_a_slow_client_pauses_the_upstream_and_a_disconnect_ends_it() -> None:
-    """Until the client reads, no more of 64 MiB is sent than the sockets and the client's buffer hold."""
+    """Until the client reads, the upstream sends only as much as the sockets and the client's buffer can hold."""
     stuck, finished = asyncio.Event(), asyncio.Event()
 
     async def answer(writer: asyncio.StreamWriter) -> None:

@@ -391,7 +391,7 @@ async def test_changes_at_the_same_time_are_mutated_one_after_the_other(world: W
 
 
 async def test_the_pages_policy_adds_a_label_and_a_sidecar(world: World) -> None:
-    """The policy of docs/admission-policies.md adds them once, although it runs again after its own change."""
+    """The policy of docs/admission-policies.md adds both only once, although it runs again after its own change."""
     page = (Path(__file__).parents[3] / "docs/admission-policies.md").read_text()
     (example,) = re.findall(r"### A sidecar\n.*?```yaml\n(.*?)```", page, re.DOTALL)
     made, binding = yaml.safe_load_all(example)

@@ -487,7 +487,8 @@ async def test_room_for_pods_that_do_not_read_is_shared(networks: Networks) -> N
         other = await stack.enter_async_context(listening(echo))
         port = server.sockets[0].getsockname()[1]
         clients = [(await loop.create_connection(Raw, "127.0.0.1", port))[1] for _ in range(3)]
-        while not made[0].stalled:  # The part of each that does not fit into the kernel's buffers is held here.
+        # The data of each connection that do not fit into the kernel's buffers are held in this process.
+        while not made[0].stalled:
             for _ in range(10):
                 stream = clients[0].session.open_stream(single_headers(pod))
                 clients[0].session.send_data(stream, bytes(250_000))

@@ -1,4 +1,4 @@
-"""A watch in protobuf: each frame has its length, and a WatchEvent with an object."""
+"""A watch in protobuf: each frame is a length, followed by a WatchEvent with an object."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_large_object_alone_and_in_a_list(tmp_path: Path) -> None:
 
 
 async def test_every_type_has_lists_in_protobuf(tmp_path: Path) -> None:
-    """All objects of a new cluster, for each built-in type."""
+    """Each built-in type can be listed in protobuf, with all its objects in a new cluster."""
     async with recorded_server(tmp_path) as made:
         for row in made.server.api.registry.rows:
             if "list" in row.verbs:

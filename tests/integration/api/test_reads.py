@@ -446,7 +446,7 @@ async def test_health(made: World) -> None:
     assert (await made.send("GET", "/healthz/nope")).status == 404
 
 
-async def test_answers_for_people(made: World) -> None:
+async def test_indented_answers_etags_and_partial_metadata(made: World) -> None:
     target = f"{NS}/configmaps/kube-root-ca.crt"
     assert (await made.send("GET", target)).body.count(b"\n") == 1
     for query, headers in (("?pretty=true", {}), ("", {"User-Agent": "curl/8"})):
@@ -472,7 +472,7 @@ async def test_types_that_are_only_created_have_no_table(made: World) -> None:
     review = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
     reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     assert (await made.send("POST", reviews, review, table)).status == 406
-    # Without an authorizer the review type is not served; a Table of it is refused before that.
+    # A Table is refused before the server notices that this world, without an authorizer, does not serve reviews.
     assert (await made.send("POST", reviews, review, TABLE)).status == 405
     await config_map(made, "one")
     assert (await made.send("GET", f"{NS}/configmaps/one", headers=table)).json["kind"] == "Table"

@@ -127,7 +127,7 @@ async def test_hosts_that_are_refused(made: World, host: str) -> None:
     assert ("a wildcard DNS-1123 subdomain must start with '*.'" in found[0][1]) == ("*" in host)
 
 
-async def test_class_and_annotation_must_agree_at_first_only(made: World) -> None:
+async def test_class_and_annotation_must_agree_only_at_creation(made: World) -> None:
     annotation = {"kubernetes.io/ingress.class": "nginx"}
     spec = {"ingressClassName": "other", "defaultBackend": BACKEND}
     assert errors(await create(made, spec, annotations=annotation)) == [

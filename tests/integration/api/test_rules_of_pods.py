@@ -184,7 +184,7 @@ async def test_system_priorities(made: World) -> None:
     assert (reply.status, reply.json["spec"]["priority"]) == (201, 2_000_001_000)
 
 
-async def test_a_deadline_may_come_and_shrink(made: World) -> None:
+async def test_a_deadline_may_be_added_and_reduced(made: World) -> None:
     await create(made, pod())
     assert (await change(made, {"activeDeadlineSeconds": 600})).status == 200
     assert (await change(made, {"activeDeadlineSeconds": 10})).json["spec"]["activeDeadlineSeconds"] == 10
@@ -211,7 +211,7 @@ async def test_tolerations_may_be_added_and_their_seconds_changed(made: World) -
     assert "existing toleration can not be modified except its tolerationSeconds" in refused.json["message"]
 
 
-async def test_a_gated_pod_may_be_narrowed_and_let_go(made: World) -> None:
+async def test_node_selectors_of_a_gated_pod_may_be_added_and_its_gates_removed(made: World) -> None:
     reply = await create(made, pod(schedulingGates=[{"name": "example.com/g"}], nodeSelector={"a": "b"}))
     condition = reply.json["status"]["conditions"][0]
     assert (condition["type"], condition["reason"]) == ("PodScheduled", "SchedulingGated")
@@ -222,7 +222,7 @@ async def test_a_gated_pod_may_be_narrowed_and_let_go(made: World) -> None:
     assert (await change(made, {"nodeSelector": {"more": "x"}})).status == 422
 
 
-async def test_other_fields_stay(made: World) -> None:
+async def test_other_fields_may_not_change(made: World) -> None:
     await create(made, pod())
     for spec in ({"hostname": "x"}, {"priority": 1}, {"containers": [{"name": "c", "image": "i", "tty": True}]}):
         reply = await change(made, spec)
@@ -314,7 +314,7 @@ async def test_options_of_writes(made: World) -> None:
         assert (reply.status, reply.json["message"]) == (422, f'PatchOptions.meta.k8s.io "" is invalid: {message}')
 
 
-async def test_a_lease_is_not_updated_blindly(made: World) -> None:
+async def test_an_update_of_a_lease_needs_its_resource_version(made: World) -> None:
     leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
     first = (await made.send("POST", leases, {"metadata": {"name": "l"}})).json
     blind = await made.send("PUT", f"{leases}/l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}})
@@ -322,7 +322,7 @@ async def test_a_lease_is_not_updated_blindly(made: World) -> None:
     assert (await made.send("PUT", f"{leases}/l", {**first, "spec": {"holderIdentity": "a"}})).status == 200
 
 
-async def test_a_namespace_without_finalizers_goes_by_a_second_deletion(made: World) -> None:
+async def test_a_namespace_without_finalizers_is_removed_by_a_second_deletion(made: World) -> None:
     await made.namespace("x")
     target = "/api/v1/namespaces/x"
     found = (await made.send("GET", target)).json

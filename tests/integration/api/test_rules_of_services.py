@@ -107,7 +107,7 @@ async def test_services_that_are_refused(made: World, spec: dict[str, Any], mess
     assert (reply.status, reply.json["message"]) == (422, f'Service "s" is invalid: {message}')
 
 
-async def test_a_health_check_port_comes_and_goes(made: World) -> None:
+async def test_a_health_check_port_is_allocated_and_released(made: World) -> None:
     reply = await create(made, type="LoadBalancer", externalTrafficPolicy="Local")
     number = reply.json["spec"]["healthCheckNodePort"]
     assert number in range(30000, 32768)

@@ -99,7 +99,7 @@ async def _served(made: World, resource: str) -> None:
 
 
 def _comparable(obj: Any) -> Any:
-    # There are no controllers here, and the order of the entries depends on their times.
+    # No controllers run in this test, so their entries are left out. The order of entries depends on their times.
     managed = obj["metadata"].get("managedFields", [])
     kept = [
         {key: value for key, value in one.items() if key != "time"}

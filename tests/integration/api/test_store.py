@@ -111,7 +111,7 @@ async def test_an_object_is_deleted_and_created_again_in_one_turn() -> None:
     await store.close()
 
 
-async def test_a_full_disk_is_an_error_and_nothing_more(tmp_path: Path) -> None:
+async def test_a_full_disk_only_fails_writes(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "s")
     kept = await store.create("configmaps", config_map("kept"))
     store._connection.execute("pragma max_page_count = 8")

@@ -362,7 +362,7 @@ async def test_events_are_forgotten_after_an_hour(made: World) -> None:
     assert [one["metadata"]["name"] for one in made.store.list("events")] == ["new"]
 
 
-async def test_a_put_makes_events_only(made: World) -> None:
+async def test_a_put_can_only_create_events(made: World) -> None:
     body = {"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}}
     assert (await made.send("PUT", f"{NS}/events/e", body)).status == 201
     refused(await made.send("PUT", f"{NS}/configmaps/a", {"metadata": {"name": "a"}}), 404, "NotFound")

@@ -1,4 +1,4 @@
-"""An API server without sockets: requests are given to the ASGI application, as an administrator's."""
+"""An API server without sockets: requests go directly to the ASGI application, by default as an administrator."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ class World:
     ) -> AsyncIterator[asyncio.Queue[Any]]:
         """Watch during a block; yield a queue of the events. The client disconnects when the block ends.
 
-        full: returns whether the simulated connection can write nothing immediately at present; None for a connection
-            that never writes immediately.
+        full: returns True while the simulated connection has no room for an immediate write; None for a connection that
+            never writes immediately.
         at_once: a list that gets True for each chunk that was written immediately, and False for each other chunk.
         """
         events: asyncio.Queue[Any] = asyncio.Queue()

@@ -1,7 +1,7 @@
-"""The ways to reach services of a Kubernetes documentation page, with stock kubectl and curl.
+"""Kubernetes' documentation page "Access Services Running on Clusters", with stock kubectl and curl.
 
-These tests follow "Access Services Running on Clusters" from its first section to its last; its examples with
-Elasticsearch's addresses in all their spellings are in `test_documentation.py`.
+The tests follow the page from its first section to its last. The examples of Elasticsearch's addresses are in
+`test_documentation.py`.
 """
 
 from __future__ import annotations

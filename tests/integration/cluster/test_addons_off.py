@@ -80,7 +80,7 @@ def test_without_ingress_there_is_no_class_and_nothing_starts(small: Cluster) ->
     small.kubectl("apply", "-f", "-", stdin=json.dumps(INGRESS))
     made = small.get("/apis/networking.k8s.io/v1/namespaces/default/ingresses/web").json
     assert "ingressClassName" not in made["spec"]
-    # After it is switched on, it serves existing Ingresses, and its class is the default one of new Ingresses.
+    # After the add-on is switched on, it serves existing Ingresses, and its class is the default for new ones.
     small.hatchway("down")
     said = small.hatchway("up", "--detach", "--addons", "ingress").stdout
     assert "switched off    logging: their objects were removed" in said

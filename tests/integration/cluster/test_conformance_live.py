@@ -241,7 +241,8 @@ async def test_the_rest_api(live: Live) -> None:
             answer.body = answer.body.replace(live.tokens["alice"], "alice-token")
             found += rest.compare(recording, answer, {**REST_DELIBERATE, **LIVE})
     finally:
-        # By force: one pod is bound to a node that does not exist, and its garbage collection would take 40 s.
+        # The deletion is forced, because one pod is bound to a node that does not exist: its garbage collection would
+        # take 40 s.
         cluster.kubectl("delete", "pods", "--all", "--namespace", "conf", "--force", "--grace-period=0")
         cluster.kubectl("delete", "namespace", "conf", "--ignore-not-found", "--timeout=60s")
     assert not found, "\n".join(found)

@@ -139,7 +139,7 @@ def test_ctrl_c_ends_a_cluster_in_the_foreground(make_cluster: MakeCluster) -> N
     ]
 
     def heed_interrupts() -> None:
-        """Reset SIGINT in a child: a shell ignores it in background jobs, and the tests may run in one."""
+        """Reset SIGINT in the child: if the tests run in a background job of a shell, they ignore this signal."""
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     with subprocess.Popen(

@@ -21,7 +21,7 @@ from tests.integration.streams.clients import kubectl_of
 
 MakeCluster = Callable[..., Cluster]
 
-# Asks the API with the pod's token, once, then runs a web server at the pod's address.
+# Sends one request to the API with the pod's token, then runs a web server at the pod's address.
 _WEB = r"""
 import http.server, os, ssl, urllib.request
 account = os.environ["HATCHWAY_ROOT"] + "/var/run/secrets/kubernetes.io/serviceaccount"

@@ -15,7 +15,8 @@ from tests.conftest import Cluster, wait_for
 
 NAMESPACE = "pods"
 
-# A gRPC server with the health service: "" and "shop" serve, "bank" does not, others are unknown. HTTP/2 by h2.
+# A gRPC server (HTTP/2 by h2) with the health service. The services "" and "shop" are serving, "bank" is not
+# serving, and all others are unknown.
 HEALTH = """
 import socket, threading
 from h2.config import H2Configuration

@@ -244,7 +244,7 @@ def test_ls_watch_ends_with_its_reader(reach: Cluster) -> None:
 def test_ls_watch_draws_a_terminal_anew(reach: Cluster) -> None:
     command = [BIN / "hatchway", "ls", "-n", "reach", "-w", "--kubeconfig", str(reach.kubeconfig)]
     ours, theirs = pty.openpty()
-    wide = {**os.environ, "COLUMNS": "200"}  # where rows are not wrapped
+    wide = {**os.environ, "COLUMNS": "200"}  # so that rows are not wrapped
     with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=wide) as process:
         os.close(theirs)
         screen = ""

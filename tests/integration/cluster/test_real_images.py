@@ -1,4 +1,4 @@
-"""Images of Debian's programs, with stock kubectl, for each way to map users of images (docs/users.md)."""
+"""Images of Debian's programs, with stock kubectl, for each kind of user map (docs/users.md)."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_images_serve_at_their_services(kube: Cluster) -> None:
     found = json.loads(run(kube, "python", "python3", "-c", _ASK, json.dumps({name: PAGES[name][0] for name in PAGES})))
     for name, (port, text) in PAGES.items():
         assert text in found[name], found
-        # The API server's proxy reaches it, too.
+        # The API server's proxy verb reaches this Service, too.
         proxied = kube.get(f"/api/v1/namespaces/{NAMESPACE}/services/{name}:{port}/proxy/")
         assert proxied.status == 200 and text in proxied.text
     assert found["redis"] == "+OK\r\n$5\r\nimage\r\n+OK\r\n"

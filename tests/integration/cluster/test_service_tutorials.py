@@ -250,7 +250,7 @@ def test_secure_the_service_and_expose_it(cluster: Cluster, tmp_path: Path) -> N
     (server,) = shown_pods(cluster, "run=my-nginx").values()
     assert kubectl(cluster, *inside, "-k", f"https://{server}:8443") == page
 
-    # Node ports, then `kubectl edit` makes it a load balancer.
+    # The Service first has node ports; then `kubectl edit` makes it a load balancer.
     shown = json.loads(kubectl(cluster, "get", "svc", "my-nginx", "-o", "json"))
     ports = {port["name"]: port["nodePort"] for port in shown["spec"]["ports"]}
     assert wait_for(lambda: curl("-k", f"https://127.0.0.1:{ports['https']}", check=False)) == page

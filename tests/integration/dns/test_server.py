@@ -109,7 +109,7 @@ async def test_other_names_without_a_resolver_fail_at_once(server: DnsServer) ->
 
 
 class Outside(asyncio.DatagramProtocol):
-    """A resolver outside the cluster. Before each answer it sends the answer to another question, as an attacker would.
+    """A resolver outside the cluster. Before each answer it sends a forged one with another id, as an attacker would.
 
     It does not listen on TCP, and never answers questions for `slow.example`.
     """
@@ -156,7 +156,7 @@ async def test_other_names_are_forwarded() -> None:
         transport.close()
 
 
-async def test_one_client_does_not_end_the_resolver_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_query_does_not_affect_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outsideresolvers, "_UDP_SECONDS", 0.5)
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Outside, ("127.0.0.1", 0))
     resolver = transport.get_extra_info("sockname")

@@ -193,7 +193,7 @@ def test_an_upgrade_that_the_server_ignores(api: Recorder, place: Path, program:
 
 
 def test_credentials_are_not_sent_without_tls(place: Path, program: str) -> None:
-    """As client-go (clientcmd: "only try to read the auth information if secure")."""
+    """The door does the same as client-go (clientcmd: "only try to read the auth information if secure")."""
     seen = b""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -211,7 +211,7 @@ def test_credentials_are_not_sent_without_tls(place: Path, program: str) -> None
 
 
 def test_an_api_server_that_is_away(api: Recorder, place: Path, program: str) -> None:
-    """A text with status 500 from kubectl; from the door a `Status` that names the cluster as the cause."""
+    """From kubectl the answer is a 500 with a text, from the door a `Status` that names the cluster as the cause."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"127.0.0.1:{taken.getsockname()[1]}"
     with running(program, api.kubeconfig(place, address=closed), cwd=place) as proxy:

@@ -49,7 +49,7 @@ async def test_a_target_is_given_up_in_time(
         ends.set()
 
 
-async def test_a_request_to_the_api_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_of_the_api_has_no_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only connecting has a timeout, because long polling and a watch without events are silent, too."""
     monkeypatch.setattr(client, "_OBJECT_TIMEOUT", 0.05)
     asked = asyncio.Event()

@@ -1,6 +1,6 @@
 """The Host, Origin and Referer that the door sends to applications that check them in different ways.
 
-Each small server here checks as a kind of application does; the comment names an example.
+Each function or lambda that answers requests checks these fields like a kind of application. Comments name examples.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def test_the_proposed_command_removes_the_finding(seeded: Seeder) -> None:
 
 
 def test_a_load_balancer_of_this_machine_is_probed(cluster: Cluster) -> None:
-    """The addresses that `hatchway expose` makes answer, and `--probe` finds what answers."""
+    """The address of a load balancer that `hatchway expose` makes is reachable, and `--probe` reports its answer."""
     space = ("-n", "probed", "--kubeconfig", str(cluster.kubeconfig))
     cluster.kubectl("create", "namespace", "probed")
     try:

@@ -185,7 +185,7 @@ def test_the_relay_of_a_killed_command_ends_and_the_next_command_removes_it(worl
     with _forwarding(world, "manual", ":80"):
         wait_for(lambda: relay["metadata"]["name"] not in [pod["metadata"]["name"] for pod in _relays(world)])
         assert len(_relays(world)) == 1
-    # This command was killed, too.
+    # The end of the block has killed this command, too, so it has not deleted its relay pod.
     for pod in _relays(world):
         _kubectl(world, "delete", "pod", pod["metadata"]["name"], "--wait=false")
 

@@ -16,7 +16,7 @@ from hatchway.images.store.store import ImageStore
 
 
 class Puller:
-    """Pulls into one store, without this machine's environment. seen: the progress of the last pull."""
+    """Pulls images into one store, and ignores this machine's environment. seen: the progress of the last pull."""
 
     def __init__(self, store: ImageStore) -> None:
         self.store = store

@@ -110,7 +110,7 @@ def _slowly(content: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 async def test_a_blob_whose_end_is_hours_away(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each span of PATIENCE brings enough bytes, but the average is too low. The next pull continues."""
+    """Bytes arrive all the time, but too few for the size of the blob. The next pull continues the download."""
     layer = LARGE.layers[1]
     content = LARGE.blobs[layer]
     stub = stub_with(LARGE)
@@ -368,7 +368,7 @@ async def test_a_registry_whose_name_later_resolves_to_this_machine() -> None:
 
 
 async def test_a_public_registry_with_a_private_address_stays_public() -> None:
-    """Its name may first lead to a private address where nothing answers as a registry, and then to its own."""
+    """Its name may resolve to a private address first. Once it has had a public one, private ones are refused."""
     http = RegistryHttp(Registries(), {})
     host = Host("https", "registry.test", "registry.test", verify=True)
     try:

@@ -200,7 +200,7 @@ async def test_ingresses_have_an_address_only_when_the_controller_is_reached_the
     async with serving(ready=False) as served:
         await served.client.create(INGRESSES, ingress("a", "a.example"))
         await until(lambda: served.answer("a.example") == "10.1.0.1")
-        # The controller would write the address of `a` before the Event of the next Ingress.
+        # If the controller wrote an address for `a`, it would do so before the Event of the next Ingress.
         await served.client.create(INGRESSES, ingress("b", "a.example"))
         await until(lambda: served.events("b"))
         assert await served.addresses("a") == []
@@ -298,7 +298,7 @@ async def test_the_use_of_the_default_certificate_is_reported(served: Served) ->
     ]
 
 
-# As large as an RSA key of 16384 bits.
+# This text has the size of an RSA key of 16384 bits.
 LARGE_KEY = b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(b"x" * 9200) + b"-----END PRIVATE KEY-----\n"
 ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n"
 

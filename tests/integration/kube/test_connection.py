@@ -191,7 +191,7 @@ async def test_a_401_asks_the_plugin_once_more(
     assert len(plugin.runs) == 2
     assert connection.fields() is not before
     assert connection.generation != generation
-    # A request that failed with the old credentials may be sent again; the plugin does not run for it.
+    # A request that failed with the old credentials may be sent again, but the plugin does not run again for it.
     assert await connection.renew()
     assert len(plugin.runs) == 2
     await connection.aclose()
@@ -641,7 +641,7 @@ async def test_a_closed_client_leaves_no_socket(config: Path, cluster: dict[str,
             group.create_task(connection.client.list("pods"))
     before = open_descriptors()["socket"]
     await connection.aclose()
-    # This process also has the server's sockets, which may close later, so only the client's three are expected.
+    # This process also has the server's sockets, which may close later, so the test expects three closed sockets.
     assert open_descriptors()["socket"] <= before - 3
 
 

@@ -19,7 +19,7 @@ from tests.integration.kube.world import V1, ApiServer, replace_file
 from tests.integration.proxy.conftest import Authority
 
 V1BETA1 = "client.authentication.k8s.io/v1beta1"
-# Writes its input into files beside it, and prints the file `answer`.
+# A plugin that writes its input into files of its own directory, and prints the file `answer`.
 SCRIPT = """#!/bin/sh
 here=${0%/*}
 { for one in "$@"; do echo "<$one>"; done; echo "A=<$A> B=<$B> C=<${C-unset}> HOME=<$HOME>"; } >"$here/told"

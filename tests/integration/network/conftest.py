@@ -88,7 +88,7 @@ def why_not_private() -> str:
 
 @functools.cache
 def nobody() -> tuple[list[str], dict[str, str]] | str:
-    """Return a command that runs Python as an ordinary user, and its environment; or the reason why it cannot run."""
+    """Return a command that runs Python as an ordinary user, and its environment; or why this is impossible."""
     if os.geteuid() != 0:
         return "the tests run as an ordinary user already"
     if shutil.which("setpriv") is None:
@@ -121,7 +121,7 @@ def user(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str], boo
 def make_run(user: tuple[list[str], dict[str, str], bool]) -> Iterator[Callable[..., Run]]:
     """Return a function that starts a scenario: make(mode, scenario, files, before).
 
-    files: name -> content, or "-> " and the target of a link. before: a command that runs the control plane's command.
+    files: name -> content, or "-> " and the target of a link. before: a command to which the control plane's is added.
     """
     prefix, env, other = user
     made: list[Run] = []

@@ -14,7 +14,7 @@ from hatchway.cluster.runtime import ContainerProcess, Mount, Runtime, Sandbox, 
 from tests.integration.network.inside import config, run, sandbox, shell, start_error
 from tests.integration.network.sharing import shared
 
-# In its own mount namespace a container can mount anything, here over the /proc to which a new process writes.
+# In its own mount namespace, a container can mount anything over /proc, to which a process writes when it starts.
 _OWN_MOUNTS = "readlink /proc/self/ns/mnt; exec unshare -Urm sh -c 'mount -t tmpfs x /proc; mkdir /proc/self; %s'"
 _REPLACED = {"file": ": >/proc/self/oom_score_adj", "pipe": "mkfifo /proc/self/oom_score_adj"}
 
@@ -93,7 +93,7 @@ async def stopped_starts(runtime: Runtime, directory: Path) -> Any:
         await process.wait()
     else:
         message = "never stopped in time"
-    # In the node's PID namespace, only the container is left.
+    # Wait until the node's PID namespace has no stopped process.
     node = await shared(runtime, "node", 1, Sharing(processes="node"))
     while (await shell(node, "cat /proc/[0-9]*/stat | grep -c ') [Tt] '", name="counts"))[1].strip() != "0":
         await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ from hatchway.cluster.runtime import Mount, Runtime, Sharing
 from tests.integration.network.inside import config, run, sandbox
 from tests.integration.network.sharing import shared
 
-# Prints a JSON object: attempt -> result; "yes" is a fault.
+# Prints a JSON object: attempt -> result. The result "yes" means that the attempt has succeeded, which is a fault.
 ATTACK = r"""
 import ctypes, json, os, socket, stat, sys
 facts = json.loads(sys.argv[1])

@@ -397,7 +397,7 @@ async def image_privileged(runtime: Runtime, directory: Path) -> Any:
     return found
 
 
-# Tries to overwrite the program file of init, which the container lets its own process execute (/proc/self/exe).
+# A container can let a process of its own execute the program file of init. This program tries to overwrite the file.
 OVERWRITE = r"""
 import os
 found = []

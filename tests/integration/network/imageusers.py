@@ -49,7 +49,7 @@ _REDIS = "redis-server --bind 0.0.0.0 --protected-mode no --dir /var/lib/redis -
 
 
 class Servers:
-    """Starts containers of one image in one pod."""
+    """Starts containers of one image (DIRECTORY/base) in one pod."""
 
     def __init__(self, directory: Path, runtime: Runtime, pod: Sandbox) -> None:
         self.directory = directory

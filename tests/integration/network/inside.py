@@ -37,7 +37,7 @@ from hatchway.cluster.runtime import (
 
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
-# Answers each connection with its host name, and closes it.
+# A server that sends its name ($NAME) on each connection, and closes the connection.
 GREETER = """
 import os, socket, sys
 server = socket.create_server((os.environ.get("HATCHWAY_POD_IP", ""), int(sys.argv[1])), backlog=64)

@@ -8,8 +8,8 @@ address outside this machine:
     lo   127.0.0.1                203.0.113.5, 203.0.113.53 (DNS), 169.254.169.254 (metadata)
 
 The Internet answers at TCP 8080 (`serve`), echoes UDP at 9000, and has a DNS server; the host answers at TCP 9091 of
-127.0.0.1 and TCP 9092 of all addresses. Its /etc/resolv.conf names its resolver at 127.0.0.53, as with
-systemd-resolved. Without root, a user namespace is used. --open-tun: all users may open /dev/net/tun (needs root).
+127.0.0.1 and TCP 9092 of all addresses. The host's /etc/resolv.conf names a resolver at 127.0.0.53, as
+with systemd-resolved. Without root, a user namespace is used. --open-tun: all users may open /dev/net/tun (needs root).
 """
 
 from __future__ import annotations

@@ -106,12 +106,12 @@ async def node_network(runtime: Runtime, directory: Path) -> Any:
     ):
         found[name] = (await shell(where, f"python3 -c '{_READ}' {target} 8080 2>/dev/null"))[1].strip()
     found["hostname"] = (await shell(two, "hostname"))[1].strip()
-    # Abstract socket names of a node's network namespace do not exist in this machine's.
+    # The port that a pod uses on its node is still free at the address of a Service.
     found["listens elsewhere"] = runtime.sockets.listen("10.96.7.7", 8080).getsockname()[0]
     kubelet.close()
     await plain.remove()
     await one.remove()
-    # The node's own listeners are kept.
+    # The removal of the pod leaves the listener on the other node open.
     found["afterwards"] = await dialed(runtime, other.ip, 8080)
     found["free again"] = (await shell(two, bind.format(8080)))[1].strip()
     return found

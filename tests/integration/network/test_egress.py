@@ -68,8 +68,8 @@ def tool(request: pytest.FixtureRequest) -> str:
 def why_no_tun(*, other_user: bool) -> str:
     """Return why the test's user cannot make a TAP interface; "" if it can.
 
-    other_user: whether another user than that of the tests is meant. The simulated host lets all users open
-        /dev/net/tun if root runs the tests.
+    other_user: whether the user is not that of the tests. If root runs the tests, the simulated host lets all users
+        open /dev/net/tun.
     """
     if other_user and os.geteuid() == 0:
         return "" if os.path.exists("/dev/net/tun") else "there is no /dev/net/tun"

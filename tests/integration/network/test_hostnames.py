@@ -146,7 +146,7 @@ async def test_forged_answers_do_not_count(place: Place) -> None:
         right = address("203.0.113.66")(data)
         if DNSRecord.parse(data).q.qtype != QTYPE.A:
             return right
-        # By the query's id, either the answer has another id, or it answers another question.
+        # Depending on the query's id, the forged answer has another id or another question.
         return bytes([right[0] ^ 1]) + right[1:] if right[1] & 1 else right.replace(b"example", b"evilone")
 
     honest = await place.resolver(address("203.0.113.2"))

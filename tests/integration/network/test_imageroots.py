@@ -298,7 +298,7 @@ def test_without_an_overlay_the_image_is_copied(find: Find) -> None:
     found = find("image_copied")
     lines = found["text"].splitlines()
     assert lines[:3] == ["of the top layer", "127.0.0.1\tlocalhost", "touch: /x: Read-only file system"]
-    # Before, the container's copy had only mount points in addition; then a file of 100,000 bytes was written.
+    # At first, only mount points were added to the container's copy; then a file of 100,000 bytes was written.
     before, after = found["written"]
     assert before < 100_000 <= after - before < 200_000
     assert found["user"] == "1000\n1000"

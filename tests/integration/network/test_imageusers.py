@@ -195,7 +195,7 @@ def test_servers_of_images_run_as_their_users(way: Way) -> None:
 def test_a_script_that_executes_itself_as_another_user_ends(way: Way) -> None:
     found = way.run("scripts_that_start_again").result()
     assert found.get("user") == ("101:999" if way.name == "one" else None)
-    # Without a change of the user such a script would run itself again without end.
+    # If its user did not really change, such a script would execute itself without end.
     assert found["id"].startswith("uid=101(redis) gid=999(postgres)") == (way.name == "one")
     assert found["beside"] == [0, "started"]
     assert found["asking"] == [0, ""]

@@ -63,7 +63,7 @@ async def test_load_adds_pods(world: World) -> None:
         "name": "c",
         "image": "hatchway/host",
         "command": ["sh", "-c", "while :; do :; done"],
-        # So small a request that the load exceeds it also on a busy machine.
+        # The request is so small that the load exceeds it even on a busy machine.
         "resources": {"requests": {"cpu": "10m"}},
     }
     spec = {"nodeName": NODE.name, "automountServiceAccountToken": False, "containers": [container]}

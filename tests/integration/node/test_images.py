@@ -233,7 +233,7 @@ async def test_a_mistyped_name_of_an_own_image_is_not_pulled(node: Node) -> None
     assert message.endswith("An image of this name at Docker Hub is docker.io/hatchway/hots:1")
     assert await node.events("web", 2) == [("InspectFailed", message), ("Failed", "Error: InvalidImageName")]
     assert node.registry.requests == []
-    # With its registry the name is one like any other.
+    # With the registry in front, the name is an ordinary one.
     await node.world.create("hub", image="docker.io/hatchway/hots:1")
     await node.world.pod("hub", ready)
     assert [str(request.reference) for request in node.registry.requests] == ["docker.io/hatchway/hots:1"]

@@ -467,7 +467,7 @@ async def test_a_deleted_pod_is_probed_to_its_end_and_gets_the_phase_of_its_cont
     volume = world.volume(pod, "v")
     await world.client.delete("pods", "web", "default")
     await world.events("web", reason="Killing")
-    # While it terminates, the pod still serves and is still ready.
+    # While the pod terminates, it still serves and is still ready.
     assert ready(await world.client.get("pods", "web", "default"))
     (volume / "up").unlink()
     await world.pod("web", lambda pod: not ready(pod))

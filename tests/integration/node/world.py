@@ -164,7 +164,7 @@ class World:
     async def ask(
         self, path: str, *, cert: KeyPair | None = None, token: str = "", method: str = "GET"
     ) -> tuple[int, str]:
-        """Send a request to the kubelet; return (status, body). Without cert and token, it is one of the API server."""
+        """Send a request to the kubelet; return (status, body). By default, as the API server."""
         reader, writer = await asyncio.open_connection(
             NODE.ip,
             self.runtime.ports[-1],

@@ -131,7 +131,7 @@ async def test_bad_chunks_are_refused(world: World, body: bytes) -> None:
 
 
 async def test_a_request_inside_a_body_is_not_read_as_a_request(world: World) -> None:
-    """With an `Upgrade` field, or a GET with a body, llhttp would miss the body's end; it is still read as a body."""
+    """The library llhttp alone would miss the end of the body of a GET, or of a request with an `Upgrade` field."""
     seen: list[bytes] = []
 
     def route(head: RequestHead) -> Decision:

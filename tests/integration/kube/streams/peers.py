@@ -67,7 +67,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer a line that has a number with as many bytes."""
+    """Read a line with a number, then send as many bytes."""
     size = int(await reader.readline())
     with contextlib.suppress(ConnectionError):
         while size > 0:
