@@ -472,7 +472,7 @@ async def test_types_that_are_only_created_have_no_table(made: World) -> None:
     review = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
     reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     assert (await made.send("POST", reviews, review, table)).status == 406
-    # A Table is refused before the server notices that this world, without an authorizer, does not serve reviews.
+    # With JSON as a second choice, the answer is that of a type that is not served: this world has no authorizer.
     assert (await made.send("POST", reviews, review, TABLE)).status == 405
     await config_map(made, "one")
     assert (await made.send("GET", f"{NS}/configmaps/one", headers=table)).json["kind"] == "Table"
