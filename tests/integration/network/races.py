@@ -184,7 +184,7 @@ def processes() -> str:
 
 
 class _Race:
-    """The state of the race. failures: errors of the agent itself, as text."""
+    """The state of the race. attempts, started: kind -> number. escaped: a text for each change or leak outside."""
 
     def __init__(self, runtime: Runtime, directory: Path) -> None:
         self.runtime = runtime

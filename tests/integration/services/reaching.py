@@ -12,8 +12,8 @@ from tests.conftest import Cluster, wait_for
 from tests.integration.services.echoes import apply
 
 # The program of a pod. It answers with the pod's name on TCP 80 and 81, and on UDP 80. HTTP requests to port 7000 are
-# orders (the keys of WORK): `ask` connects to other pods; `open` opens connections and keeps them; `use` uses these
-# again; `forge` sends a datagram with any source address; `seen` returns the received datagrams.
+# orders (the keys of WORK): `ask` connects to other pods; `open` opens connections and keeps them; `use` sends
+# data on these; `forge` sends a datagram with any source address; `seen` returns the received datagrams.
 REACH = """
 import errno, http.server, json, os, socket, socketserver, struct, threading, urllib.parse
 from concurrent.futures import ThreadPoolExecutor
