@@ -228,8 +228,8 @@ class EsIndex:
         try:
             self._writer.commit()
         except BaseException:  # A panic of tantivy is no Exception.
-            # tantivy has dropped documents and the thread that would index further ones: with the same writer, the
-            # next commit would succeed without them.
+            # tantivy has dropped documents, and a thread that indexes documents. With the same writer, the next commit
+            # would succeed, but lack documents.
             self._writer = None
             self.dirty = False
             self.lost_writes = True

@@ -13,8 +13,8 @@ from hatchway.cluster.network.forked import child_exits
 from hatchway.usermaps import Way
 
 # The environment variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES:FILTER:USERS`
-# (three descriptors; FILTER is 1 if packets can be filtered; USERS as in `usermaps.Way`) or
-# `loopback:LIFELINE:DIRECTORY`.
+# or `loopback:LIFELINE:DIRECTORY`. CONTROL, DIAL and LIFELINE are descriptors, NODES a list of descriptors with commas.
+# FILTER is 1 if packets can be filtered. USERS is a `usermaps.Way`.
 ENVIRONMENT = "HATCHWAY_NETWORK"
 
 

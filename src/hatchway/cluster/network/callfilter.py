@@ -5,7 +5,7 @@ containerd contrib/seccomp/seccomp_default.go). This file lists the opposite: th
 capabilities that allow them. As in runc, calls that are newer than the profile fail with ENOSYS, so that programs use
 older calls.
 
-For programs of another architecture than the kernel's, all calls fail with ENOSYS, except for 32-bit programs of x86.
+Programs may have the kernel's architecture, or 32-bit x86 on x86_64. For other programs, all calls fail with ENOSYS.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Children:
         return any(child.sandbox == sandbox for child in self._by_pid.values())
 
     def find(self, key: int) -> Child | None:
-        """Return the process with this key, which the agent has chosen; None when the process does not run."""
+        """Return a process; None when it does not run. key: the number that the agent has given the process."""
         return self._by_key.get(key)
 
     def kill(self, sandbox: str | None = None) -> None:

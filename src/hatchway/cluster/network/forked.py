@@ -27,7 +27,8 @@ _LISTENER = b"listener"
 def report_pair() -> tuple[socket.socket, socket.socket]:
     """Return the parent's socket (non-blocking) and the child's socket. Raises OSError.
 
-    The child's socket is closed when its program runs; `read_report` reads the messages that come before.
+    The kernel closes the child's socket when the child executes its program. `read_report` reads the messages that the
+    child sends before.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)

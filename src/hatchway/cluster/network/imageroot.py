@@ -35,7 +35,7 @@ _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 class ImageRootConfig(NamedTuple):
     """An image's root in the form of messages; see `ImageRoot` in `cluster/runtime.py`.
 
-    copied: whether `changes` has a copy of all layers in `COPY`, in place of an overlay.
+    copied: whether the directory `COPY` below `changes` has a copy of all layers, in place of an overlay.
     """
 
     layers: list[str]

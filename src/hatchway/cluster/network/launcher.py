@@ -48,7 +48,7 @@ class ClusterNetwork(Protocol):
     """A running network with the node agent in it.
 
     limits: why it is not a private network; "" if it is one.
-    pid: the process from which all others in it descend; 0 while unknown.
+    pid: the process from which all other processes of the network descend; 0 while unknown.
     no_policies: why network policies cannot be enforced in it; "" when they are.
     users: one sentence about the users of images (`usermaps.explain`).
     dialer: connects and listens in it.
@@ -99,7 +99,7 @@ class Unavailable(HatchwayError):
 
 
 def why_unavailable() -> str:
-    """Return why no private network can be made on this machine; "" when one can be made. To find out, make one."""
+    """Return why no private network can be made on this machine; "" when it can. Blocks: it tries to make one."""
     with tempfile.TemporaryDirectory(prefix="hatchway-") as directory:
         settings = NetworkSettings(1, [], Path(directory), Path(os.devnull))
 
@@ -116,7 +116,7 @@ def why_unavailable() -> str:
 
 
 async def start_private_network(settings: NetworkSettings) -> PrivateNetwork:
-    """Make the private network and start the node agent in it. Raises Unavailable when this machine cannot."""
+    """Make the private network and start the node agent in it. Raises Unavailable when it cannot be made."""
     if sys.platform != "linux":
         raise Unavailable("private networks need Linux")
     from hatchway.cluster.network import channel

@@ -282,7 +282,7 @@ class LoopbackRuntime:
         return sandbox
 
     def locate(self, node_index: int, path: str) -> tuple[str, str]:
-        """Return a root directory, and the path below it that is `path` on the node. Raises OSError."""
+        """Find the file with this path on a node. Return a directory, and the file's path below it. Raises OSError."""
         if self._directories is None:
             raise OSError(errno.ENOENT, "nodes have no file systems here")
         return locate_on_loopback(self._directories, node_index, path)
@@ -312,7 +312,7 @@ class LoopbackRuntime:
 
 
 def _claim_address(pool: AddressPool) -> tuple[str, socket.socket]:
-    """Return an address that no other cluster on this machine uses. Each cluster binds a port of its addresses."""
+    """Return an address that no other cluster uses, and a socket that claims the address: it is bound to a port."""
     passed_over: list[str] = []
     try:
         while True:

@@ -32,7 +32,7 @@ class NodeRoots:
         self._prepared = directories.scratch / "nodes"
 
     def locate(self, index: int, path: str) -> tuple[str, str]:
-        """Return the node's root directory, and `path`, which is the path below it. Raises OSError."""
+        """Return the node's root directory, and `path` unchanged: the path below that directory. Raises OSError."""
         place = self._prepared / str(index)
         if not os.path.ismount(place):
             self._make(index, place)

@@ -104,7 +104,7 @@ class PodSockets:
         try:
             made = await self._ask(uid, count, socket.AF_INET)
         except OSError as error:
-            _fail(pod, error)  # the next caller asks again
+            _fail(pod, error)  # The next caller requests sockets again.
             return
         finally:
             pod.requested -= count

@@ -92,7 +92,7 @@ class PrivateProcess:
                 return 0
             found = os.statvfs(f"/proc/{self.pid}/root")
         except OSError:
-            # It has ended meanwhile.
+            # The process has ended meanwhile.
             return 0
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 
@@ -280,13 +280,13 @@ class PrivateRuntime:
     # Files
 
     def locate(self, node_index: int, path: str) -> tuple[str, str]:
-        """Return the node's root directory, and `path`, which is the path below it. Raises OSError."""
+        """Return the node's root directory, and `path` unchanged: the path below that directory. Raises OSError."""
         if self._roots is None:
             raise OSError(errno.ENOENT, "nodes have no file systems here")
         return self._roots.locate(node_index, path)
 
     def mount_memory(self, path: str, size: int | None = None) -> bool:
-        """Mount a tmpfs unless one is mounted there; returns True. Raises OSError."""
+        """Mount a tmpfs at `path`, unless it is a mount point already. Return True. Raises OSError."""
         if not os.path.ismount(path):
             options = "mode=0700" if size is None else f"mode=0700,size={size}"
             linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
@@ -363,7 +363,7 @@ class PrivateRuntime:
             descriptors = (theirs.fileno(),) if theirs is not None else _streams(config)
             answer = await self.ask({**message, "process": process.key, "config": sent}, descriptors)
             if console is not None:
-                # The process has sent its terminal before its program runs.
+                # The process sends its terminal before its program runs.
                 console.setblocking(False)
                 process.terminal = receive_terminal(console)
         except OSError as error:

@@ -50,13 +50,13 @@ class Child:
     """A process of a sandbox.
 
     report: the socket over which it reports errors until its program runs; None afterwards.
-    deadline: when its program must run (time.monotonic).
+    deadline: the time by which its program must run (time.monotonic).
     shared: the PID namespace that it is in, if it is not that namespace's first process.
     container: for a process of exec, its container.
     guest_of: the PID namespace of the other container that it has joined (targetContainerName).
     mounts: a descriptor of the mount namespace with which a container was started; -1 while unknown.
     users: the user and group of a container, and a descriptor of its own user namespace.
-    privileges, account: of a container of an image, in the form of messages; processes of exec get the same values.
+    privileges, account: the rights and the user of an image's container, as in messages; its execs get the same values.
         account is None until it is known.
     changes: answers changes of users in a container; None where the kernel does not support that.
     node_users: the attribute `users` of its node.

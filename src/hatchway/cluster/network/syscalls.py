@@ -216,7 +216,7 @@ def set_name(name: str) -> None:
 def fork_without_arguments() -> int:
     """Fork a child whose command line is empty; return the result of fork(2).
 
-    For children that are visible to processes that must not see this process's command line. Raises OSError.
+    Use it for children that containers can see, because they must not see this process's command line. Raises OSError.
     """
     start, size = _arguments()
     kept = ctypes.string_at(start, size) if size else b""
@@ -247,7 +247,7 @@ def _arguments() -> tuple[int, int]:
 
 
 def capabilities() -> int:
-    """Return how many capabilities the kernel has. It asks the kernel, not a file that a container could replace."""
+    """Return how many capabilities the kernel has. No file is read: a container could replace it."""
     count = 0
     while True:
         try:

@@ -187,7 +187,7 @@ class _Pull:
         await self._fetch_layers(client, manifest)
         for document in [found] if index is None else [index, found]:
             if document.is_served:
-                # Only what this registry has sent shows that it has the document.
+                # Record this registry as an origin only if it has sent the document itself.
                 algorithm = document.digest.partition(":")[0]
                 await asyncio.to_thread(self._store.put_blob, document.content, self._origin(client), algorithm)
         return await asyncio.to_thread(

@@ -69,7 +69,8 @@ class RegistryHttp:
         self._environment = os.environ if environment is None else environment
         self._http = HttpClient()
         self._contexts: dict[tuple[str, bool], asyncio.Task[ssl.SSLContext]] = {}
-        # The reach of each registry by its authority, set after a connection: the name does not show the reach.
+        # The reach of each registry by its authority. It is set after a connection, because a name does not show the
+        # reach.
         self._reach: dict[str, Reach] = {}
 
     async def aclose(self) -> None:

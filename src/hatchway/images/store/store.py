@@ -1,7 +1,7 @@
 """The image store of this machine's user: blobs by their digests, and the names of images.
 
 blobs/, partial/   blobs, and parts of downloads (blobs.py)
-origins/           which blobs are private, of those that no image of the index has (bloborigins.py)
+origins/           the origins of private blobs that no image of the index has (bloborigins.py)
 names.json         the index of images and their names (storenames.py, storedimages.py)
 uses/              images and blobs in use (storeuses.py, ownuses.py)
 lock               the lock of the store (storelock.py)
@@ -369,7 +369,7 @@ class ImageStore:
             show()
 
     def _with_config(self, images: tuple[NamedImage, ...], config: str) -> Image | None:
-        """Return the image of the last entry with a configuration, if its files are whole."""
+        """Return the newest image with this configuration whose files are whole; None without one."""
         for entry in reversed(images):
             if entry.config == config:
                 with contextlib.suppress(BadImage):

@@ -105,7 +105,7 @@ class TargetScraper:
         self._clock = clock
         self._texts = texts if texts is not None else SeriesTexts()
         self._parser = ExpositionParser()
-        # The series of each text; None when it cannot be stored.
+        # The series of each text; None for a series that cannot be stored.
         self._known: dict[str, TimeSeries | None] = {}
         self._known_text = 0
         # The series of the last scrape whose samples had no time in the text.
@@ -164,7 +164,7 @@ class TargetScraper:
     async def _read(self, at: int, batch: list[tuple[TimeSeries, int, float]], current: set[TimeSeries]) -> None:
         """Fetch the metrics, and add their samples to `batch`.
 
-        Of the text, only an incomplete line is kept in memory.
+        Only the incomplete last line of the text is kept in memory.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         size, rest = 0, ""

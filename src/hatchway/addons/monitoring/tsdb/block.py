@@ -47,7 +47,7 @@ class SampleBlock:
     data: the chunks, one after the other. A mapped file does not count as this program's memory.
     size: the bytes of the file, or in memory; the files of `unwritten` are counted, too.
     path: the file; None for a block in memory.
-    unwritten: where to write a block that is not in a file yet; None when it is, or when the store has no directory.
+    unwritten: where to write a block that is not in a file yet; None for a block in a file, and without a directory.
     """
 
     begin: int

@@ -45,8 +45,8 @@ class StoreLimits:
 
     size: the most bytes of all samples and series, in memory and in files.
     age: how long samples are kept, in milliseconds.
-    series: the most series. A series with more than 1 KiB of labels counts as several. Series with the same label
-        `namespace` may be at most half of them.
+    series: the most series. A series with more than 1 KiB of labels counts as several. At most half of them may have
+        the same label `namespace`.
     period: the time of the samples in one block, in milliseconds.
     """
 
@@ -124,7 +124,7 @@ class TimeSeriesStore:
         self.dropped_series = 0
         self.out_of_order = 0
         self._by_labels: dict[Labels, TimeSeries] = {}
-        # The number of series, of all and of each namespace; a series with long labels counts as several.
+        # The number of all series, and the number for each namespace; a series with long labels counts as several.
         self._units = 0
         self._held: Counter[str] = Counter()
         self._series: dict[int, TimeSeries] = {}

@@ -250,8 +250,8 @@ class EgressKeeper:
         try:
             channel.send(self._control, message, descriptors)
         except BlockingIOError:
-            # About a hundred messages are unread, so the control plane is stopped. Drop this message: later messages
-            # replace it.
+            # About a hundred messages are unread, so the control plane is suspended. Drop this message: later
+            # messages replace it.
             return
         except ConnectionError:
             os._exit(0)

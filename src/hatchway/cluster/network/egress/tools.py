@@ -120,7 +120,8 @@ def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> Egre
 def check(mode: str, device: str = _DEVICE) -> None:
     """Raise HatchwayError when the program that is named with --egress cannot work on this machine.
 
-    mode: one of CHOICES; AUTO and NONE name no program. device: the device by which it creates its interface.
+    mode: one of CHOICES; AUTO and NONE name no program. device: the device with which the program creates its
+    interface.
     """
     choose(mode)
     if mode in TOOLS and (why := obstacle(device)):
