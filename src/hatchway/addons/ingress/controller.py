@@ -72,7 +72,7 @@ class IngressController:
         self._secrets.subscribe(self._secret_changed)
 
     async def run(self) -> None:
-        """Watch the cluster until cancelled. Raises an ExceptionGroup of ApiError when this is not allowed."""
+        """Watch the cluster until cancelled. Raises an ExceptionGroup of ApiError when watching is not allowed."""
         informers = (self._ingresses, self._classes, self._services, self._slices, self._secrets)
         try:
             async with asyncio.TaskGroup() as group:

@@ -74,7 +74,7 @@ class Init:
         )
         self._agent.start()
         if keeper is not None:
-            # The agent is started first, because it needs longer.
+            # The agent is started first, because its start takes longer.
             self._open_egress(config["egress"], keeper)
 
     def _open_egress(self, config: dict[str, Any], keeper: KeeperLink) -> None:

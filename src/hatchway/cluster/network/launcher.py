@@ -47,12 +47,12 @@ _STOP_SECONDS = 10.0
 class ClusterNetwork(Protocol):
     """A running network with the node agent in it.
 
-    limits: why it is not a private network; "" if it is one.
+    limits: why the network is not private; "" for a private network.
     pid: the process from which all other processes of the network descend; 0 while unknown.
-    no_policies: why network policies cannot be enforced in it; "" when they are.
+    no_policies: why network policies cannot be enforced; "" when they are enforced.
     users: one sentence about the users of images (`usermaps.explain`).
-    dialer: connects and listens in it.
-    closed: done when everything in it has ended; its result is a sentence with the reason.
+    dialer: connects and listens in the network.
+    closed: done when all processes of the network have ended; the result is a sentence with the reason.
     """
 
     isolation: Isolation
@@ -316,7 +316,7 @@ async def start_loopback_network(settings: NetworkSettings, why: str) -> Loopbac
 
 
 class LoopbackNetwork:
-    """The node agent as an ordinary child process. It ends with the lifeline, and its pods end with it."""
+    """The node agent as an ordinary child process. It ends with the lifeline, and so do its pods."""
 
     isolation: Isolation = "loopback"
     no_policies = "the cluster has no private network"

@@ -65,7 +65,7 @@ class NodeNetworks:
                 try:
                     netlink.add_local_route(socket.if_nametoindex("lo"), ip, 32)
                 except OSError as error:
-                    # An earlier node agent has added it.
+                    # An earlier node agent has added the address.
                     if error.errno != errno.EEXIST:
                         raise
         self._added[ip] += 1

@@ -91,7 +91,7 @@ class NodeRoots:
 
     def _mount_part(self, part: SharedDirectory, name: str, empty: str) -> None:
         if not os.path.isdir(part.source):
-            # The directory was deleted after the cluster was made: the node has an empty directory there.
+            # The directory was deleted after the cluster was made, so nothing is mounted for it.
             return
         os.mkdir(name)
         linux.mount(part.source, name, None, linux.MS_BIND | linux.MS_REC)

@@ -43,7 +43,7 @@ class _Calls:
         architecture: AUDIT_ARCH_... of linux/audit.h.
         owners: calls that change an owner, by the index of their argument with the user; the group is the next
         argument.
-        narrow_owners: the same, with users and groups of 16 bits.
+        narrow_owners: like `owners`, for calls whose users and groups have 16 bits.
         users: calls that change the process's users, groups or supplementary groups.
         nodes: calls that make files of any type, by the index of their argument with the mode.
     """

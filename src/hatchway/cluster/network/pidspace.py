@@ -96,7 +96,7 @@ def make_node_space(template: Template, own: Namespaces, name: str, own_pids: in
     """Make a node's PID namespace. Raises OSError.
 
     own: the node's other namespaces. name: the reaper's name. own_pids: the caller's PID namespace.
-    limit: how many processes it may have.
+    limit: the most processes in the new namespace.
     """
     linux.unshare(linux.CLONE_NEWPID)
     try:

@@ -47,8 +47,8 @@ LIMITS = (
 class PrivateProcess:
     """A process that init has started.
 
-    key: its number in messages with init. pid: 0 while unknown. changes: the files that a container of an image has
-    changed; None for other processes.
+    key: the process's number in messages to and from init. pid: 0 while unknown. changes: the files that a container of
+    an image has changed; None for other processes.
     """
 
     def __init__(self, runtime: PrivateRuntime, key: int) -> None:
@@ -61,7 +61,7 @@ class PrivateProcess:
         self.new_user: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Exit:
-        """Wait until it has ended."""
+        """Wait until the process has ended."""
         return await asyncio.shield(self.ended)
 
     def kill(self, signal: int) -> None:
@@ -100,8 +100,9 @@ class PrivateProcess:
 class PrivateSandbox:
     """A pod's namespaces.
 
-    name: its name in messages with init. ip: its address. network: a descriptor of its network namespace, which this
-    object owns. release: called when everything in it has ended.
+    name: the sandbox's name in messages to and from init. ip: its address. network: a descriptor of its network
+    namespace, which this
+    object owns. release: called when all of its processes have ended.
     """
 
     def __init__(self, runtime: PrivateRuntime, name: str, ip: str, network: int, release: Callable[[], None]) -> None:
@@ -163,7 +164,7 @@ class PrivateSandbox:
         return made
 
     async def remove(self) -> None:
-        """Kill all processes of the sandbox, wait for their end, give the address back. Idempotent."""
+        """Kill all processes of the sandbox, wait for their end, release the address. Idempotent."""
         if self._removal is None:
             self._removal = asyncio.get_running_loop().create_task(self._remove())
         await asyncio.shield(self._removal)

@@ -48,7 +48,7 @@ class PacketRouter:
 
         link: the name of the router's end of the pair of interfaces.
         ip: the namespace's only address.
-        gateway: the router's address for it.
+        gateway: the address that the router has for the namespace.
 
         Raises OSError.
         """

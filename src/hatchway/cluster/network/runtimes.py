@@ -43,7 +43,7 @@ async def open_runtime(
 
     directories: the directories that make up the nodes' file systems; None when nodes have none.
     published: on loopback, addresses of this machine for node ports. In the private network, the control plane opens
-    them.
+    node ports.
     control_groups: the directory of the cluster's control group (`cgroups.make_tree`); "" for none.
     """
     # Remove the variable, so that no child process can mistake itself for the agent.

@@ -195,7 +195,7 @@ def fork_sibling() -> int:
     if _SYS_CLONE is None:
         raise OSError(errno.ENOSYS, f"clone: its number on {platform.machine()} is not known")
     zero = ctypes.c_long(0)
-    # The interpreter's lock stays held meanwhile: in the child, no other thread could release it.
+    # Keep the interpreter's lock during the call: in the child, no other thread could release it.
     result = _libc_with_lock.syscall(
         ctypes.c_long(_SYS_CLONE), ctypes.c_ulong(_CLONE_PARENT | signal.SIGCHLD), zero, zero, zero, zero
     )

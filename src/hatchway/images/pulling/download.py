@@ -95,7 +95,7 @@ async def _writer(store: ImageStore, blob: Descriptor, origin: BlobOrigin) -> As
     try:
         yield writer
     finally:
-        # Closing is quick, so it is done here: one more thread would only delay a cancelled task.
+        # Close the writer here, not in a thread: closing is quick, and a thread would only delay a cancelled task.
         writer.abandon()
 
 

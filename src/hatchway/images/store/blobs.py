@@ -72,7 +72,7 @@ class BlobFiles:
         limit: the largest accepted size, in bytes.
 
         Raises:
-            BadImage: the blob is not in the store, it is larger, or its file is damaged.
+            BadImage: the blob is not in the store, is larger than `limit`, or its file is damaged.
         """
         with self.open(digest) as file:
             data = file.read(limit + 1)

@@ -116,7 +116,7 @@ class LayerPlaces:
     def hold(self) -> int:
         """Protect the layers of this kind of user map from `formerlayers.py`, until the returned descriptor is closed.
 
-        This waits while `formerlayers.py` removes them.
+        Wait while `formerlayers.py` removes these layers.
         """
         self.make()
         directory = os.open(self.path, _DIRECTORY)

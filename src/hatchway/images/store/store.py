@@ -139,7 +139,7 @@ class ImageStore:
         limit: the largest accepted size, in bytes.
 
         Raises:
-            BadImage: the blob is not in the store, it is larger, or its file is damaged.
+            BadImage: the blob is not in the store, is larger than `limit`, or its file is damaged.
         """
         return self._blobs.read(digest, limit)
 
@@ -169,7 +169,7 @@ class ImageStore:
             yield
 
     def begin_blob(self, digest: str, size: int, origin: BlobOrigin | None = None) -> BlobWriter:
-        """Begin to write a blob. The part that an earlier writer left is continued; it is read to compute its digest.
+        """Begin to write a blob. Read the part that an earlier writer has left, and continue it.
 
         Only a part from the same origin is continued. When the blob is committed, its origin is recorded.
 

@@ -1,7 +1,7 @@
 """Blocks: the compressed samples of all series over a period, in memory or as one file.
 
-A file has three frames: the labels of its series (msgpack, deflated), the places of their chunks, the chunks. It is
-written under another name and then renamed, so it never exists in part.
+A file has three frames: the labels of its series (msgpack, deflated), the places of their chunks, the chunks. The file
+is written under another name and then renamed, so it is never incomplete.
 """
 
 from __future__ import annotations

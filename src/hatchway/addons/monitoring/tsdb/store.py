@@ -2,8 +2,8 @@
 
 New samples are in the head: two arrays for each series. When the head has half an hour of samples, it becomes a block,
 which is compressed and, if there is a directory, written to a file. A block that cannot be written (a full disk) is
-kept in memory, and its samples stay in the journal; later compactions write it again. The oldest block is dropped when
-the store is too large or the block is too old.
+kept in memory, and its samples stay in the journal; later compactions try again to write it. The oldest block is
+dropped when the store is too large or the block is too old.
 
 One thread appends; other threads may select. A selection takes references to arrays and blocks under a lock, for some
 series at a time; it reads samples without the lock.

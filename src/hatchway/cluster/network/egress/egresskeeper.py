@@ -1,4 +1,4 @@
-"""The egress keeper: the process that runs the egress program (`tools.py`), and restarts it when it has ended.
+"""The egress keeper: the process that runs the egress program (`tools.py`), and restarts this program.
 
 The network's first process forks the keeper before the first process leaves this machine's network. So the keeper and
 the program stay in this machine's network, but in the private network's user and PID namespaces: they have only the

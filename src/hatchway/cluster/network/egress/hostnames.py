@@ -1,6 +1,6 @@
 """Answers pods' DNS queries with this machine's name servers.
 
-Pods cannot use this machine's /etc/resolv.conf directly: its name server may listen only on the loopback interface
+Pods cannot use this machine's /etc/resolv.conf: the name server in it may listen only on the loopback interface
 (127.0.0.53 of systemd-resolved). So the control plane, which is in this machine's network, listens on one address of
 the private network (`plan.HOST_NAMESERVER`), and forwards queries and answers. The control plane reads resolv.conf
 again when the file changes.
