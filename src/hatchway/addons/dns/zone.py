@@ -182,7 +182,7 @@ class Zone:
         return ZoneAnswer()
 
     def reverse(self, ip: str) -> ZoneAnswer:
-        """Return the names of the Services with this address; if there are none, of endpoints of headless Services."""
+        """Return the names of the Services with this address; if there are none, of headless Services' endpoints."""
         if self._reverse is None:
             self._reverse = self._make_reverse()
         names = self._reverse.get(ip)

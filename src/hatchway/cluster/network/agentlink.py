@@ -24,7 +24,7 @@ class AgentLink:
     argv: the agent's program and arguments; the first element is an absolute path.
     dial: the descriptor of the socket on which the agent serves the control plane's dialer. Each new agent gets it.
     nodes: descriptors of the nodes' network namespaces.
-    filters: whether the agent can filter packets. users: the users that containers of images have.
+    filters: whether the agent can filter packets. users: the kind of user map.
     poll: the poll object of the caller's loop; the channel is registered there.
     asked: called with each message of the agent and the descriptors of the message, which `AgentLink` closes
     afterwards.

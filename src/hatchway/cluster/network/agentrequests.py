@@ -23,7 +23,7 @@ from hatchway.usermaps import UserMap
 class AgentRequests:
     """Carries out requests, and keeps the pods' sandboxes.
 
-    users: the users of the user namespace. tell: sends a message to the agent, with copies of descriptors.
+    users: the user map of the cluster's user namespace. tell: sends a message to the agent, with copies of descriptors.
     unsafe: why containers of images must not run on this machine; "" when they may.
     """
 

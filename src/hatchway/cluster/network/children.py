@@ -178,7 +178,7 @@ class Children:
                 child.kill(signal.SIGKILL)
 
     def _kill_rest(self, ended: Child) -> None:
-        """Kill the processes that an ended container leaves behind in a PID namespace that continues."""
+        """Kill the processes that an ended container leaves behind in a shared PID namespace."""
         shared = ended.shared
         assert shared is not None
         others = {child.pid for child in self._by_pid.values() if child.shared is shared}

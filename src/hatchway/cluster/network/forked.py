@@ -49,7 +49,10 @@ def report_mounts(report: socket.socket) -> None:
 
 
 def report_listener(report: socket.socket, listener: int) -> None:
-    """Send the parent the descriptor that answers a container's changes of users (`userchanges.py`). Raises OSError."""
+    """Send the parent the descriptor for answering a container's changes of users (`userchanges.py`).
+
+    Raises OSError.
+    """
     report.sendmsg([_LISTENER], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))])
 
 

@@ -215,7 +215,7 @@ class PrivateNetwork:
         """End the agent and its pods, then the network; see `ClusterNetwork.stop`."""
         if grace > 0 and not self.closed.done():
             if self._init is not None:
-                # The first process may have been stopped (SIGSTOP).
+                # Continue the first process, because it may have been stopped (SIGSTOP).
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._init, signal.SIGCONT)
             self._lifeline.send({"stop": grace})

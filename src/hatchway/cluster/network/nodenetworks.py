@@ -37,7 +37,7 @@ class NodeNetworks:
     def listen(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
         """Listen, like `sockets.listen`, on a node's address or on an address that all nodes share. Raises OSError.
 
-        node_ip: the node whose loopback interface has the address; "" for other addresses.
+        node_ip: the node's own address, if `ip` is an address of the node's loopback interface; else "".
         """
         with self._at(node_ip or ip):
             return sockets.listen(ip, port)

@@ -36,7 +36,7 @@ class _Pod:
 
 
 class PodSockets:
-    """Sockets in pods' network namespaces, which are kept for a moment because connections to a pod come in groups.
+    """Sockets in pods' networks. Unused sockets are kept for a moment, because connections to a pod come in groups.
 
     Make it in an event loop, and `close` it.
 

@@ -112,7 +112,7 @@ class Child:
                 return found.text
 
     def _nested_users(self, uid: int, gid: int) -> int | OSError:
-        """Return the user namespace of this container, or of this exec's container, or the error from making it."""
+        """Return the user namespace of this container (for an exec: of its container), or the error of making it."""
         container = self.container or self
         if container.users is None or container.users[:2] != (uid, gid):
             try:

@@ -39,7 +39,8 @@ async def open_runtime(
 ) -> AsyncIterator[AgentRuntime]:
     """Open, for a block, the runtime of the network in which `launcher.py` has started this process.
 
-    In the private network it also answers the control plane's dialer. Raises HatchwayError outside of a network.
+    In the private network, this process then also answers the control plane's dialer. Raises HatchwayError outside of a
+    network.
 
     directories: the directories that make up the nodes' file systems; None when nodes have none.
     published: on loopback, addresses of this machine for node ports. In the private network, the control plane opens

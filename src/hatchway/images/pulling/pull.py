@@ -179,7 +179,7 @@ class _Pull:
             raise error.while_doing(doing) from None
         manifest = parse_manifest(found.content)
         check_manifest(manifest)
-        # A hostile manifest may name a layer of many gigabytes, which must not be read for this.
+        # The limit: a hostile manifest may name a blob of many gigabytes as its configuration.
         await asyncio.to_thread(self._store.delete_if_damaged, manifest.config.digest, CONFIG_LIMIT)
         await self._fetch(client, manifest.config)
         config = parse_config(await asyncio.to_thread(self._store.read_blob, manifest.config.digest, CONFIG_LIMIT))

@@ -306,7 +306,7 @@ def retry_after(answer: HttpAnswer) -> float | None:
 
 
 def delay_before(attempt: int, wanted: float | None = None) -> float | None:
-    """Return the seconds to wait before another attempt; None when the server asks for too many.
+    """Return the seconds to wait before another attempt; None when the server wants more than `LONGEST_DELAY`.
 
     attempt: the number of failed attempts. wanted: the seconds of the server's Retry-After; None without one.
     """

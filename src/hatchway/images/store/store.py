@@ -98,7 +98,7 @@ class ImageStore:
         return next((one.added for one in self._names.read() if one.manifest == image.manifest_digest), 0.0)
 
     def users(self, image: Image) -> list[str]:
-        """Return the users of an image in all processes, as passed to `use`. Raises StoreError."""
+        """Return the descriptions of an image's users in all processes (`user` of `use`). Raises StoreError."""
         with self._lock.held(shared=False):
             uses = self._uses.read_live()
         return [user for use in uses if use.manifest == image.manifest_digest for user in use.users]
@@ -348,7 +348,10 @@ class ImageStore:
         return self._uses.use(image, user)
 
     def needed_images(self) -> list[Image]:
-        """Return the images in the index and the images in use, whose unpacked layers are needed. Raises StoreError."""
+        """Return the images whose unpacked layers are needed: all images in the index, and all images in use.
+
+        Raises StoreError.
+        """
         with self._lock.held(shared=False):
             used = {use.manifest for use in self._uses.read_live() if use.manifest}
             found = {entry.manifest: entry for entry in self._names.read()}

@@ -7,7 +7,7 @@ replaces the source address of outgoing packets by its own (masquerading), so al
 Without an uplink, the gateway answers "network is unreachable" at once. Network policies are applied before, in the
 router.
 
-The gateway has one address of the cluster, at which `hostnames.py` answers DNS queries.
+In the cluster's network, the gateway has one address, at which `hostnames.py` answers DNS queries.
 """
 
 from __future__ import annotations
