@@ -1,4 +1,4 @@
-"""The directories that make up the nodes' file systems, and the meaning of nodes' paths on loopback."""
+"""The directories that make up the nodes' file systems, and the lookup of nodes' paths on loopback."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _PATH = "/proc/self/oom_score_adj"
 class OomScores:
     """Changes this process's oom_score_adj.
 
-    Create it where no container can see this process: it opens the file in /proc.
+    Create it where no container can see this process, because it opens a file in /proc.
     """
 
     def __init__(self) -> None:

@@ -176,9 +176,10 @@ def set_listening_filter(program: bytes) -> int:
 
 
 def keep_memory_private(private: bool = True) -> None:
-    """Protect this process's memory and /proc files from processes without capabilities in its first user namespace.
+    """Protect this process's memory and its files in /proc from other processes (PR_SET_DUMPABLE).
 
-    The protection holds until the next execve(2).
+    Only processes with capabilities in the user namespace where its program was executed have access. The protection
+    holds until the next execve(2). private: False removes it.
     """
     _prctl(_PR_SET_DUMPABLE, 0 if private else 1)
 
@@ -222,8 +223,8 @@ def fork_without_arguments() -> int:
     kept = ctypes.string_at(start, size) if size else b""
     pid = -1
     if size:
-        # Clear it before the fork: processes in the child's namespace could stop the child at once, and read its
-        # command line.
+        # Clear the arguments before the fork: processes in the child's namespace could stop the child at once, and read
+        # them.
         ctypes.memset(start, 0, size)
     try:
         pid = os.fork()

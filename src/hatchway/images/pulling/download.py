@@ -71,7 +71,7 @@ async def download(
                 try:
                     await asyncio.to_thread(writer.commit)
                 except BadImage as error:
-                    # The part that an earlier download has left may be damaged.
+                    # The part of an earlier download may be damaged, so download the whole blob once more.
                     if is_last or not began_at:
                         raise PullError("invalid", str(error)) from error
                 else:

@@ -138,7 +138,7 @@ class _Pull:
     async def try_credentials(self, credentials: Sequence[Credential]) -> Image:
         """Pull with each matching credential in turn, as the kubelet does; without credentials when none matches."""
         name = f"{self._endpoint.name}/{self._endpoint.prefix}{self._reference.repository}"
-        # In a thread, because an untrusted Secret may have many patterns.
+        # Match in a thread, because the many patterns of an untrusted Secret may take long.
         found = await asyncio.to_thread(matching, credentials, name)
         chosen: list[Credential | None] = [*found[:_MOST_CREDENTIALS]]
         refused: PullError | None = None

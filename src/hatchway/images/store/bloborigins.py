@@ -30,7 +30,7 @@ _UNKNOWN = "?"
 
 
 class BlobOrigin(NamedTuple):
-    """From where a blob comes.
+    """The origin of a blob.
 
     repository: the registry and the path, as in images' names. is_private: True when a pod's Secret is needed there.
     """
@@ -80,7 +80,7 @@ class BlobOrigins:
             self.write(digest, [*sorted(self.read(digest)), origin.repository])
 
     def write(self, digest: str, repositories: Iterable[str]) -> None:
-        """Record that a blob is private, and from these repositories. Synced to disk. Raises OSError."""
+        """Record a private blob with its repositories, and sync the record to disk. Raises OSError."""
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(self._file(digest), json.dumps([*repositories][:_MOST]).encode())
         sync_directory(self._path)

@@ -146,7 +146,7 @@ class ImageStore:
     def delete_if_damaged(self, digest: str, limit: int | None = None) -> bool:
         """Delete a blob whose file does not have its digest, so that it can be pulled or loaded again.
 
-        The whole file is read. limit: do nothing when the file is larger, in bytes; None for any size.
+        The whole file is read. limit: the size in bytes above which files are not checked; None for no limit.
 
         Returns True when it was damaged. Raises OSError.
         """

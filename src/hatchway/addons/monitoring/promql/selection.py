@@ -57,7 +57,8 @@ class Selection:
         self._bounds = bounds
 
     def ends(self, node: Modified, grid: Grid) -> tuple[int, ...]:
-        """Return the time at which a selector or subquery is evaluated for each step, after its modifiers."""
+        """Return the time for which a selector or subquery is evaluated at each step. Its modifiers can change this
+        time."""
         at = node.timestamp
         if node.preprocessor:
             at = self._bounds[0 if node.preprocessor == "start" else 1]

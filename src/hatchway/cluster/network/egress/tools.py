@@ -1,8 +1,8 @@
 """The programs that connect a network namespace to this machine's network without root: pasta and slirp4netns.
 
 Each creates a TAP interface in the namespace, and opens ordinary sockets on this machine for the connections that
-arrive there. The options of both programs forbid connections to this machine's loopback, and disable their DNS:
-`hostnames.py` answers DNS queries.
+arrive there. The options of both programs forbid connections to this machine's loopback, and disable the programs' name
+servers, because `hostnames.py` answers DNS queries.
 """
 
 from __future__ import annotations
