@@ -25,7 +25,7 @@ from hatchway.addons.logging.mapping import FieldMapping
 from hatchway.addons.logging.problems import too_large
 from hatchway.addons.logging.query import Query
 
-# The lowest value that tantivy accepts; it is a limit, not an allocation.
+# The limit of a writer's memory in bytes: the lowest limit that tantivy accepts.
 _WRITER_MEMORY = 15_000_000
 _NO_TIME = -(2**63) + 1
 _TOKEN_LENGTH = 255

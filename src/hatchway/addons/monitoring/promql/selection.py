@@ -57,8 +57,7 @@ class Selection:
         self._bounds = bounds
 
     def ends(self, node: Modified, grid: Grid) -> tuple[int, ...]:
-        """Return the time for which a selector or subquery is evaluated at each step. Its modifiers can change this
-        time."""
+        """Return the time for which a selector or subquery is evaluated at each step, with its modifiers applied."""
         at = node.timestamp
         if node.preprocessor:
             at = self._bounds[0 if node.preprocessor == "start" else 1]
