@@ -56,7 +56,7 @@ class LayerMark:
     blobs: tuple[str, ...] = ()
 
     def with_blob(self, digest: str) -> LayerMark:
-        """Return the mark with one more compressed layer. Only the latest are stored."""
+        """Return the mark with one more compressed layer; only the latest `_MOST_BLOBS` are kept."""
         return replace(self, blobs=(*self.blobs, digest)[-_MOST_BLOBS:])
 
 
