@@ -32,7 +32,7 @@ class NodeRoots:
         self._prepared = directories.scratch / "nodes"
 
     def locate(self, index: int, path: str) -> tuple[str, str]:
-        """Return the node's root directory, and `path`, which is the path below it. Raises OSError."""
+        """Return the node's root directory, and `path` unchanged: the path below that directory. Raises OSError."""
         place = self._prepared / str(index)
         if not os.path.ismount(place):
             self._make(index, place)
@@ -91,7 +91,7 @@ class NodeRoots:
 
     def _mount_part(self, part: SharedDirectory, name: str, empty: str) -> None:
         if not os.path.isdir(part.source):
-            # The directory was deleted after the cluster was made: the node has an empty directory there.
+            # The directory was deleted after the cluster was made, so nothing is mounted for it.
             return
         os.mkdir(name)
         linux.mount(part.source, name, None, linux.MS_BIND | linux.MS_REC)
