@@ -71,8 +71,8 @@ class Image:
     the manifests and indexes by which the image was pulled (`docker.io/library/nginx@sha256:...`).
     layers: compressed as they are in the registry, the lowest first. size: the bytes of all blobs.
     config: the parts of the configuration that matter.
-    private: maps each repository from which the image was pulled only with Secrets of pods to these Secrets. Everyone
-    may use the image by names of other repositories.
+    private: the repositories from which the image was pulled only with Secrets of pods, each with these Secrets. By
+    names of other repositories, everyone may use the image.
     """
 
     image_id: str

@@ -130,7 +130,7 @@ def _index_entry(found: Any, what: str) -> IndexEntry:
     manifest = parse_descriptor(found, what)
     platform = found.get("platform") if isinstance(found.get("platform"), dict) else {}
     notes = found.get("annotations") if isinstance(found.get("annotations"), dict) else {}
-    # Tools write a whole name into containerd's annotation, and a whole name or only a tag into the OCI's.
+    # Tools write a whole name into containerd's annotation; into the OCI's annotation, a whole name or only a tag.
     keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
     return IndexEntry(
         manifest,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchway.cluster import plan
-from hatchway.cluster.network import runtimes
+from hatchway.cluster.network import noderoot, runtimes
 from hatchway.cluster.network.nodedirs import NodeDirectories, SharedDirectory
 from hatchway.cluster.runtime import (
     ContainerConfig,
@@ -383,6 +384,32 @@ async def processes_of_nodes(runtime: Runtime, directory: Path) -> Any:
         proc = "/host/proc" if path == "/" else "/host"
         script = f"cd {proc} && ls -d [0-9]* self/*; head -c 4 stat; ls /host | wc -l; echo x >sys/kernel/hostname"
         found[path] = await shell(pod, f"({script}) 2>&1", mounts=[Mount(root, "/host", inside=inside)])
+    return found
+
+
+async def nodes_after_an_error(runtime: Runtime, directory: Path) -> Any:
+    """Make the nodes' file systems fail once at the last mount, the pods' logs. Return what the next attempt shows."""
+    complete = noderoot.make_read_only
+
+    def fail(path: str) -> None:
+        if path.endswith("/0"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        complete(path)
+
+    found: dict[str, Any] = {}
+    noderoot.make_read_only = fail
+    try:
+        await asyncio.to_thread(runtime.locate, 1, plan.NODE_LOGS)
+    except OSError as error:
+        found["error"] = error.errno
+    finally:
+        noderoot.make_read_only = complete
+    (directory / "logs/log").touch()
+    root, inside = await asyncio.to_thread(runtime.locate, 1, plan.NODE_LOGS)
+    pod = await sandbox(runtime)
+    script = "ls /logs; echo x 2>&1 >/logs/written"
+    _, found["output"] = await shell(pod, f"({script}) 2>&1", mounts=[Mount(root, "/logs", inside=inside)])
+    found["prepared"] = len(list((directory / "network/nodes").glob("common-*")))
     return found
 
 

@@ -95,6 +95,14 @@ def test_the_file_system_of_a_node_shows_no_process(make_run: MakeRun) -> None:
         assert "cpu " in output and "sys/kernel/hostname" in output, output
 
 
+def test_the_file_system_of_a_node_is_made_again_after_an_error(make_run: MakeRun) -> None:
+    """The mounts of the failed attempt are not used: the pods' logs would be writable there."""
+    found = make_run("private", "nodes_after_an_error").result()
+    assert found["error"] == errno.EIO
+    assert found["output"].startswith("log\n") and "Read-only file system" in found["output"], found
+    assert found["prepared"] == 1
+
+
 def test_files_that_a_container_writes_are_only_its_own(make_run: MakeRun) -> None:
     found = make_run("private", "writes").result()
     assert found["written"] == [

@@ -41,7 +41,7 @@ class AnswerCache:
     def find(self, query: DnsQuery, data: bytes, *, tcp: bool) -> bytes | None:
         """Return the cached answer to a query, or None.
 
-        The answer gets the query's id, and the name in the query's upper and lower case letters.
+        The answer gets the query's id, and the query's spelling of the name (upper and lower case).
 
         query: the parsed form of `data`.
         """

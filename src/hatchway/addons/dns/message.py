@@ -248,7 +248,7 @@ def _start(query: DnsQuery, *, authoritative: bool = False) -> DNSRecord:
 
 def _bad_version(query: DnsQuery) -> DnsAnswer:
     record = _start(query)
-    # BADVERS is 16; the bits above the header's four are in the OPT record.
+    # BADVERS is 16. The header has only the lowest four bits of the code; the other bits are in the OPT record.
     record.ar[0].ttl = 1 << 24
     return DnsAnswer(record)
 

@@ -62,8 +62,8 @@ class DnsServer:
         """Parse a query and answer it from the cluster's objects.
 
         Returns:
-            (query, answer). Without an answer, the query is for a resolver outside the cluster. Without a query, the
-            answer is a refusal. Without both, the bytes get no answer.
+            (query, answer). (query, None): a resolver outside the cluster must answer. (None, answer): the query is
+            malformed, and the answer refuses it. (None, None): the bytes get no answer.
         """
         if not deserves_answer(data):
             return None, None

@@ -33,7 +33,7 @@ class ZoneRecord:
 
     Attributes:
         type: its type.
-        data: an address, a text or an absolute name; for SRV the port and the target, a relative name.
+        data: an address, a text or an absolute name; for SRV the port and the target, a name in the form of `name`.
         ttl: seconds for which it may be cached.
         name: labels relative to the cluster's domain, joined by dots; "" for the domain itself; None for the name in
             the question.
@@ -182,7 +182,7 @@ class Zone:
         return ZoneAnswer()
 
     def reverse(self, ip: str) -> ZoneAnswer:
-        """Return the names of the Services with this address; if there are none, of endpoints of headless Services."""
+        """Return the names of the Services with this address; if there are none, of headless Services' endpoints."""
         if self._reverse is None:
             self._reverse = self._make_reverse()
         names = self._reverse.get(ip)

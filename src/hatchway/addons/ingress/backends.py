@@ -26,7 +26,7 @@ __all__ = ["Backends", "ResolvedBackend"]
 
 # The most endpoints of one backend; further endpoints get no requests.
 _MAX_ENDPOINTS = 1000
-# The most Services whose endpoints are remembered.
+# The most Services whose endpoints are cached.
 MAX_KNOWN = 20_000
 # The longest time to connect to an endpoint, in seconds.
 _DIAL_SECONDS = 5.0
@@ -50,7 +50,7 @@ class ResolvedBackend:
 
 
 class Backends:
-    """Finds the endpoints of backends, and remembers them until one of their objects changes.
+    """Finds the endpoints of backends, and caches them until one of their objects changes.
 
     services: the cluster's Services by key.
 
@@ -98,7 +98,8 @@ class Backends:
         """Return the endpoints of a backend: the same object until the Service or one of its EndpointSlices changes."""
         owner = (backend.namespace, backend.service)
         if owner not in self._known and len(self._known) >= MAX_KNOWN:
-            # Otherwise endpoints of deleted Ingresses would be kept until their Services change.
+            # Drop all entries. Without a limit, endpoints of deleted Ingresses would be cached until their Services
+            # change.
             self._known.clear()
             self.version += 1
         known = self._known.setdefault(owner, {})

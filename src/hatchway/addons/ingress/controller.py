@@ -37,8 +37,8 @@ _MAX_TLS_HOSTS = 50_000
 class IngressController:
     """Serves the Ingresses of the classes whose controller is CONTROLLER.
 
-    service: the Service by which clients reach this program. Its load balancer's addresses are published in Ingresses,
-        from the time on when the Service has a ready endpoint.
+    service: the Service by which clients reach this program. Its load balancer's addresses are published in Ingresses
+        as soon as the Service has a ready endpoint.
 
     Attributes:
         router: routes the requests of this program's listeners. certificates: chooses their certificates.
@@ -72,7 +72,7 @@ class IngressController:
         self._secrets.subscribe(self._secret_changed)
 
     async def run(self) -> None:
-        """Watch the cluster until cancelled. Raises an ExceptionGroup of ApiError when this is not allowed."""
+        """Watch the cluster until cancelled. Raises an ExceptionGroup of ApiError when watching is not allowed."""
         informers = (self._ingresses, self._classes, self._services, self._slices, self._secrets)
         try:
             async with asyncio.TaskGroup() as group:
@@ -119,7 +119,8 @@ class IngressController:
             self._reachable.set()
 
     async def _write_addresses(self) -> None:
-        # Clients that wait for an address use it at once. The readiness probe, and so the endpoint, need the listeners.
+        # Clients that wait for an address use it at once, so the listeners must be open. They are open when this
+        # program is a ready endpoint of the Service.
         await self._reachable.wait()
         await self._addresses.run()
 

@@ -116,7 +116,7 @@ class _RoutedRequest(CachedDecision):
 
 
 class _EndpointChoice:
-    """Forwards a request to one endpoint, or to the next endpoints when that one cannot be reached."""
+    """Forwards a request to one endpoint. When this endpoint cannot be reached, tries the next endpoints."""
 
     __slots__ = ("_at", "_headers", "_resolved", "_target")
 

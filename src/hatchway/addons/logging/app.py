@@ -1,6 +1,6 @@
 """Builds the REST API: the part of Elasticsearch 7's API that people use by hand and that log viewers need.
 
-Four classes give the routes of one Starlette application. The type in paths with a mapping type (`/twitter/tweet/1`) is
+Four classes give the routes of one Starlette application. A mapping type in a path (`tweet` in `/twitter/tweet/1`) is
 ignored.
 """
 

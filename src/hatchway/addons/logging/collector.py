@@ -35,7 +35,7 @@ T = TypeVar("T")
 POLL = 0.5
 COMMIT = 5.0
 BOUND = 30.0
-# Seconds for which nothing is read after a failed commit: the same lines are read again then.
+# Seconds for which nothing is read after a failed commit. Then the same lines are read again.
 PAUSE = 30.0
 # Bytes read from one file before the next file is read, and the length at which a line is split.
 PIECE = 256 * 1024
@@ -158,8 +158,8 @@ class LogCollector:
     def commit(self) -> None:
         """Make indexed lines durable, then save the positions up to which they were read.
 
-        When an index has lost lines in a failed refresh, which may have been a client's, they are read again from the
-        saved positions. Lines of files that were deleted meanwhile are lost.
+        A failed refresh, which clients can request, too, may have lost lines of an index. These lines are read again
+        from the saved positions. Lines of files that were deleted meanwhile are lost.
 
         Raises:
             OSError, ValueError: lines or positions cannot be written.

@@ -80,7 +80,7 @@ class EsApi:
             raise EsProblem(500, "query_phase_execution_exception", f"the index failed: {str(error)[:200]}") from error
 
     async def read_on_store_thread(self, request: Request, function: Callable[[], T]) -> T:
-        """Call a function on the store's thread, but not if the client has disconnected before it starts.
+        """Call a function on the store's thread, unless the client disconnects before the function starts.
 
         The function must not change the store. Read the request's body before this call. The log explorer searches
         while its user types: it cancels a search by disconnecting.

@@ -25,7 +25,7 @@ from hatchway.addons.logging.mapping import FieldMapping
 from hatchway.addons.logging.problems import too_large
 from hatchway.addons.logging.query import Query
 
-# The lowest value that tantivy accepts; it is a limit, not an allocation.
+# The limit of a writer's memory in bytes: the lowest limit that tantivy accepts.
 _WRITER_MEMORY = 15_000_000
 _NO_TIME = -(2**63) + 1
 _TOKEN_LENGTH = 255
@@ -228,8 +228,8 @@ class EsIndex:
         try:
             self._writer.commit()
         except BaseException:  # A panic of tantivy is no Exception.
-            # tantivy has dropped documents and the thread that would index further ones: with the same writer, the
-            # next commit would succeed without them.
+            # tantivy has dropped documents, and a thread that indexes documents. With the same writer, the next commit
+            # would succeed, but lack documents.
             self._writer = None
             self.dirty = False
             self.lost_writes = True

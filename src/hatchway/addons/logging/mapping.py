@@ -225,7 +225,7 @@ class FieldMapping:
                     # Without the "=", tantivy would read texts in the form of a date or a number as dates or numbers.
                     found.columns.setdefault(column(path), []).append(f"={text}")
             found.terms.update(self._text_terms(path, kind, text, tokens))
-        if path != _TIMESTAMP or kind != "date":  # Otherwise a search for a number would find parts of times.
+        if path != _TIMESTAMP or kind != "date":  # A search for a number must not find parts of times.
             found.everything.append(text)
         found.terms.update(_ancestry(path))
 

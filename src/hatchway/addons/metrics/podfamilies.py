@@ -145,7 +145,7 @@ def _resources(specs: str, kind: str) -> Callable[[Object], Samples]:
 def _each(statuses: str, read: Callable[[dict[str, Any]], float | None]) -> Callable[[Object], Samples]:
     """Return a function that makes one sample for each container.
 
-    statuses: the field of the pod's status. read: returns the value from a container's status; None for no sample.
+    statuses: the field with the containers' statuses. read: returns a status's value; None for no sample.
     """
 
     def samples(pod: Object) -> Iterator[tuple[dict[str, str], float]]:
@@ -160,7 +160,7 @@ def _each(statuses: str, read: Callable[[dict[str, Any]], float | None]) -> Call
 def _reasons(statuses: str, where: str, state: str) -> Callable[[Object], Samples]:
     """Return a function that makes a sample with the reason of each container's state.
 
-    statuses: the field of the pod's status. where: `state` or `lastState`. state: "waiting" or "terminated".
+    statuses: the field with the containers' statuses. where: `state` or `lastState`. state: "waiting" or "terminated".
     """
 
     def samples(pod: Object) -> Iterator[tuple[dict[str, str], float]]:

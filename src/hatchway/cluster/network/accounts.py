@@ -1,7 +1,7 @@
 """Users and groups of a container, from its own /etc/passwd and /etc/group.
 
 The rules and messages come from containerd (`oci.WithUser`, `WithAdditionalGIDs`) and from `moby/sys/user`
-(`GetExecUser`), which runc uses, too. `look_up_account` must run where the container's root is the root directory.
+(`GetExecUser`), which runc uses, too. Call `look_up_account` in a process whose root directory is the container's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GROUPS = 16384
 
 
 class AccountError(Exception):
-    """A user or group cannot be found. The message has the words of container engines."""
+    """A user or group cannot be found. The message is the one of container engines."""
 
 
 class Account(NamedTuple):
@@ -52,8 +52,8 @@ class _GroupEntry(NamedTuple):
 def look_up_account(spec: str, groups: Sequence[int], *, merge: bool) -> Account:
     """Return the account of an image's USER or a pod's runAsUser.
 
-    spec: a name or number, with `:` and a group's name or number; "" is root. groups: further supplementary groups.
-    merge: whether to add the groups of which the user is a member (/etc/group).
+    spec: a user's name or number, which `:` and a group's name or number may follow; "" is root.
+    groups: further supplementary groups. merge: whether to add the groups that /etc/group gives the user.
 
     Raises:
         AccountError: there is no such user or group, or a number is out of range.
@@ -86,8 +86,8 @@ def find_home(uid: int) -> str:
 def _find_groups(spec: str, user: _PasswdEntry, *, merge: bool) -> tuple[int, list[int]]:
     """Return the number of the user's group, and the numbers of the groups in which the user is a member.
 
-    spec: the group's name or number; "" for the group of /etc/passwd. merge: whether to look up the groups with the
-    user as a member.
+    spec: the group's name or number; "" for the user's group in /etc/passwd. merge: whether to return the second
+    result; False returns an empty one.
     """
     gid = _as_number(spec) if spec else user.gid
     more: list[int] = []

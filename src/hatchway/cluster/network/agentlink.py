@@ -13,8 +13,8 @@ from hatchway.cluster.network.forked import child_exits
 from hatchway.usermaps import Way
 
 # The environment variable that tells the agent how to reach its network: `private:CONTROL:DIAL:NODES:FILTER:USERS`
-# (three descriptors; FILTER is 1 if packets can be filtered; USERS as in `usermaps.Way`) or
-# `loopback:LIFELINE:DIRECTORY`.
+# or `loopback:LIFELINE:DIRECTORY`. CONTROL, DIAL and LIFELINE are descriptors, NODES a list of descriptors with commas.
+# FILTER is 1 if packets can be filtered. USERS is a `usermaps.Way`.
 ENVIRONMENT = "HATCHWAY_NETWORK"
 
 
@@ -24,7 +24,7 @@ class AgentLink:
     argv: the agent's program and arguments; the first element is an absolute path.
     dial: the descriptor of the socket on which the agent serves the control plane's dialer. Each new agent gets it.
     nodes: descriptors of the nodes' network namespaces.
-    filters: whether the agent can filter packets. users: the users that containers of images have.
+    filters: whether the agent can filter packets. users: the kind of user map.
     poll: the poll object of the caller's loop; the channel is registered there.
     asked: called with each message of the agent and the descriptors of the message, which `AgentLink` closes
     afterwards.

@@ -23,7 +23,7 @@ from hatchway.usermaps import UserMap
 class AgentRequests:
     """Carries out requests, and keeps the pods' sandboxes.
 
-    users: the users of the user namespace. tell: sends a message to the agent, with copies of descriptors.
+    users: the user map of the cluster's user namespace. tell: sends a message to the agent, with copies of descriptors.
     unsafe: why containers of images must not run on this machine; "" when they may.
     """
 
@@ -90,7 +90,7 @@ class AgentRequests:
                 child.privileges, child.node_users = privileges, sandbox.node.users
             return
         fork, shared = self._topology.forker(sandbox)
-        # A shared PID namespace already has its limit of processes.
+        # The first process of a PID namespace sets the limit of processes. A shared namespace already has the limit.
         start = functools.partial(run, is_first=shared is None)
         child = self._children.fork(fork, start, message, descriptors, is_container=True)
         child.shared = shared
@@ -117,12 +117,12 @@ class AgentRequests:
 
     @contextlib.contextmanager
     def _entering(self, key: int) -> Iterator[tuple[Child, int]]:
-        """Yield a running container, and a descriptor of its PID namespace for the block. Raises StartFailure."""
+        """Yield a running container and a descriptor of its PID namespace, valid in the block. Raises StartFailure."""
         target = self._children.find(key)
         if target is None:
             raise StartFailure("the container is not running")
         try:
-            # A process never leaves the PID namespace in which it was started.
+            # This is the container's PID namespace, because no process can leave its own.
             pids = linuxnamespaces.open_namespace(str(target.pid), "pid")
         except FileNotFoundError as error:
             raise StartFailure("the container is not running") from error
@@ -147,7 +147,7 @@ class AgentRequests:
         return fork
 
     def _config(self, message: channel.Message, descriptors: list[int]) -> dict[str, Any]:
-        """Return the configuration of a process to start. For a terminal, its `console` is a socket's descriptor."""
+        """Return the configuration of a process to start. If it gets a terminal, `console` is a socket."""
         config = {
             **message["config"],
             "processes": self._topology.processes,

@@ -1,11 +1,11 @@
 """The system calls that container engines forbid: their default seccomp profile, as a filter in classic BPF.
 
 Moby and containerd list the allowed calls, and answer all others with EPERM (moby/profiles seccomp/default_linux.go,
-containerd contrib/seccomp/seccomp_default.go). This file lists the opposite: the calls that those lists lack, and the
-capabilities that allow them. As in runc, calls that are newer than the profile fail with ENOSYS, so that programs use
-older calls.
+containerd contrib/seccomp/seccomp_default.go). This file lists the opposite: the calls that are not in their lists, and
+the capabilities that allow these calls. As in runc, calls that are newer than the profile fail with ENOSYS, so that
+programs use older calls.
 
-For programs of another architecture than the kernel's, all calls fail with ENOSYS, except for 32-bit programs of x86.
+Programs may have the kernel's architecture, or 32-bit x86 on x86_64. For other programs, all calls fail with ENOSYS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
 _NEW_NAMESPACES = 0x7E020000
 _CLONE_NEWNS, _CLONE_NEWCGROUP = 0x00020000, 0x02000000
-# Execution domains (personality(2)) that the profile allows: Linux, with UNAME26, with 32 bits, with both; and
+# Execution domains (personality(2)) that the profile allows: Linux alone, with UNAME26, with 32 bits, or with both; and
 # 0xFFFFFFFF, which only reads the current domain.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 # The forbidden address families: AF_ALG (the kernel's cryptography) and AF_VSOCK (the hypervisor).

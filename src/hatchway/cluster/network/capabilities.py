@@ -47,7 +47,7 @@ def limit_bounding_set(kept: frozenset[int]) -> None:
 def limit_to(kept: frozenset[int]) -> None:
     """Drop this process's capabilities except `kept`, and clear its inheritable and ambient sets. Raises OSError.
 
-    The process may lack some of `kept`.
+    Capabilities of `kept` that the process lacks are ignored.
     """
     zero = ctypes.c_ulong(0)
     # Kernels before 4.3 have no ambient set.

@@ -39,7 +39,7 @@ _OWN = "hatchway-main"
 # (cgroup_vet_subtree_control_enable).
 _HAS_PROCESSES = frozenset({errno.EBUSY, errno.EOPNOTSUPP})
 _DELEGATE = "`systemd-run --user --scope -p Delegate=yes hatchway up -d` starts the cluster where they are enforced"
-# It exists where systemd is the machine's init system (sd_booted(3)).
+# This directory exists where systemd is the machine's init system (sd_booted(3)).
 _SYSTEMD = Path("/run/systemd/system")
 _ADMINISTRATOR = "the machine's administrator can delegate them with `Delegate=cpu memory pids` for user@.service"
 _REMOVE_SECONDS = 1.0
@@ -134,7 +134,7 @@ def _remove_group(group: Path) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            # A process that was just killed may still be in it.
+            # A process that was just killed may still be in the group.
             if error.errno != errno.EBUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
@@ -158,7 +158,7 @@ def _enable(group: Path) -> None:
             _write(group / "cgroup.subtree_control", wanted)
     for name in _USEFUL:
         if name in there and name not in enabled:
-            # The controller is only for measuring, and the kernel may refuse it in a threaded group.
+            # This controller is optional, and the kernel may refuse it in a threaded group.
             with contextlib.suppress(OSError):
                 _write(group / "cgroup.subtree_control", f"+{name}")
 

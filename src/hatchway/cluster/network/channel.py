@@ -40,7 +40,7 @@ def send(sock: socket.socket, message: Message, descriptors: Sequence[int] = ())
     if len(data) <= _INLINE_BYTES:
         _sendmsg(sock, data, descriptors)
         return
-    # No JSON object begins with this letter, so it marks a message that is in a file.
+    # No JSON object begins with this letter, so this letter marks a message that is in a file.
     memory = os.memfd_create("message", os.MFD_CLOEXEC)
     try:
         with open(memory, "wb", closefd=False) as file:

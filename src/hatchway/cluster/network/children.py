@@ -55,7 +55,7 @@ class Children:
         return any(child.sandbox == sandbox for child in self._by_pid.values())
 
     def find(self, key: int) -> Child | None:
-        """Return the process with this key, which the agent has chosen; None when the process does not run."""
+        """Return a process; None when it does not run. key: the number that the agent has given the process."""
         return self._by_key.get(key)
 
     def kill(self, sandbox: str | None = None) -> None:
@@ -178,7 +178,7 @@ class Children:
                 child.kill(signal.SIGKILL)
 
     def _kill_rest(self, ended: Child) -> None:
-        """Kill the processes that an ended container leaves behind in a PID namespace that continues."""
+        """Kill the processes that an ended container leaves behind in a shared PID namespace."""
         shared = ended.shared
         assert shared is not None
         others = {child.pid for child in self._by_pid.values() if child.shared is shared}

@@ -19,7 +19,7 @@ def reason(error: OSError) -> str:
 
 
 def look_up(name: str, path: str) -> str:
-    """Return the file of the program `name` (exec.LookPath). path: the value of PATH. Raises StartFailure."""
+    """Return the path of the program `name` (exec.LookPath). path: the value of PATH. Raises StartFailure."""
     if "\0" in name:
         raise StartFailure("exec: invalid argument: the command holds a null character")
     if "/" in name:

@@ -39,7 +39,7 @@ def make_root(
 ) -> None:
     """Enter a sandbox, and make this process's own root in it. Raises StartFailure.
 
-    report: gets a descriptor of the mount namespace.
+    report: the socket for `report_mounts`; None to report nothing.
     """
     os.umask(0o022)
     _disable_imports()
@@ -47,7 +47,7 @@ def make_root(
         namespaces.enter()
         linux.unshare(linux.CLONE_NEWNS)
         if report is not None:
-            # This must be done while /proc is still the parent's.
+            # Report before the root is built: /proc must still be the parent's.
             report_mounts(report)
         rootfs.build(template, etc=etc, mounts=config["mounts"], read_only_root=config["read_only_root"])
     except RootError as error:
@@ -110,7 +110,7 @@ def _disable_imports() -> None:
 
 
 def _join_group(group: str) -> None:
-    """Move this process to its container's control group. Call it while paths are still this machine's."""
+    """Move this process to its container's control group. Call it before this process changes its root."""
     try:
         if group:
             cgroups.join(group)

@@ -15,13 +15,13 @@ class DescriptorWatch:
         self._handlers: dict[int, Callable[[], None]] = {}
 
     def watch(self, source: socket.socket | int, handler: Callable[[], None]) -> None:
-        """Call `handler` whenever a socket or descriptor is readable, or at its end."""
+        """Call `handler` whenever a descriptor is readable, or its other end is closed."""
         descriptor = source if isinstance(source, int) else source.fileno()
         self._handlers[descriptor] = handler
         self.poll.register(descriptor, select.POLLIN)
 
     def unwatch(self, descriptor: int) -> None:
-        """Forget a descriptor, before it is closed. Idempotent."""
+        """Stop watching a descriptor. Call this before the descriptor is closed. Idempotent."""
         if self._handlers.pop(descriptor, None) is not None:
             self.poll.unregister(descriptor)
 

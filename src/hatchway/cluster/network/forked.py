@@ -27,7 +27,8 @@ _LISTENER = b"listener"
 def report_pair() -> tuple[socket.socket, socket.socket]:
     """Return the parent's socket (non-blocking) and the child's socket. Raises OSError.
 
-    The child's socket is closed when its program runs; `read_report` reads the messages that come before.
+    The kernel closes the child's socket when the child executes its program. `read_report` reads the messages that the
+    child sends before.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
@@ -48,7 +49,10 @@ def report_mounts(report: socket.socket) -> None:
 
 
 def report_listener(report: socket.socket, listener: int) -> None:
-    """Send the parent the descriptor that answers a container's changes of users (`userchanges.py`). Raises OSError."""
+    """Send the parent the descriptor for answering a container's changes of users (`userchanges.py`).
+
+    Raises OSError.
+    """
     report.sendmsg([_LISTENER], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))])
 
 

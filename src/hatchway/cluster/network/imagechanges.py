@@ -24,7 +24,7 @@ COPY = "root"
 
 @dataclass(frozen=True, slots=True)
 class ImageChanges:
-    """A container's own directory. path: `ImageRoot.changes`. copied: the bytes of the image's copy in it."""
+    """The directory with a container's changes. path: `ImageRoot.changes`. copied: bytes of the image's copy in it."""
 
     path: str
     copied: int = 0

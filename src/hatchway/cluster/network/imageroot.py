@@ -35,7 +35,7 @@ _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 class ImageRootConfig(NamedTuple):
     """An image's root in the form of messages; see `ImageRoot` in `cluster/runtime.py`.
 
-    copied: whether `changes` has a copy of all layers in `COPY`, in place of an overlay.
+    copied: whether the directory `COPY` below `changes` has a copy of all layers, in place of an overlay.
     """
 
     layers: list[str]
@@ -90,8 +90,8 @@ def build_image_root(
 class _Builder:
     """Mounts file systems in a root that is not this process's root yet.
 
-    top: the new root's descriptor. forbidden: the device number of its /proc, below which nothing may be mounted; -1
-    while it is not known.
+    top: the new root's descriptor. forbidden: the device number of the root's /proc, below which nothing may be
+    mounted; -1 while it is not mounted.
     """
 
     def __init__(self, template: Template, top: int) -> None:
@@ -165,7 +165,7 @@ class _Builder:
             step()
 
     def _make_volume(self, path: str, *, writable: bool) -> None:
-        """Make the directory of a VOLUME. It gets the image's files at this path, like a new volume in Docker.
+        """Make the directory of a VOLUME. Copy the image's files at this path to it, like for a new volume in Docker.
 
         writable: True to make the directory a mount of its own, which stays writable below a read-only root.
         """

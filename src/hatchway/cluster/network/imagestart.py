@@ -3,10 +3,10 @@
 CVE-2024-21626: before the process follows a path in the container, it has closed all descriptors that lead to
 directories of this machine.
 
-CVE-2019-5736: a container can make the process execute its own program again (`/proc/self/exe`, which is Python). In
-this way, the container could open that file, which may belong to the container's user. The kernel refuses to write to
-it (ETXTBSY), because the network's first process executes the same file as long as any container runs. `why_not_safe`
-finds kernels that allow it.
+CVE-2019-5736: a container can make this process execute Python, its own program, again (`/proc/self/exe`). In this way
+the container gets access to the file of Python, which may belong to the container's user. But the kernel refuses writes
+to a file that is being executed (ETXTBSY), and the network's first process executes this file as long as any container
+runs. `why_not_safe` finds kernels that allow such writes.
 
 All functions raise `StartFailure`, with the messages of runc and containerd.
 """
@@ -77,7 +77,7 @@ def start_in_image(
             mounts=config["mounts"],
             read_only_root=config["read_only_root"],
             masked=rights.masked,
-            # A container with the right to mount could see more than its own control group.
+            # No cgroup namespace for a container that may mount: in it, the container could mount other control groups.
             control_groups=not rights.administers,
         )
         # From here on, /proc is the container's. It can be trusted: nothing is mounted over it (`RootError`), and no

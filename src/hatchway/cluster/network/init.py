@@ -40,7 +40,8 @@ from hatchway.usermaps import UserMap
 class Init:
     """The first process: reads messages of the agent and the control plane, and reaps processes.
 
-    config: see `launcher.py`. lifeline: the socket to the control plane. users: the users of the user namespace.
+    config: see `launcher.py`. lifeline: the socket to the control plane. users: the user map of the cluster's user
+    namespace.
     keeper: the egress keeper, which connects the network to this machine's network; None for a network that is not
     connected to other networks.
     """
@@ -74,7 +75,7 @@ class Init:
         )
         self._agent.start()
         if keeper is not None:
-            # The agent is started first, because it needs longer.
+            # The agent is started first, because its start takes longer.
             self._open_egress(config["egress"], keeper)
 
     def _open_egress(self, config: dict[str, Any], keeper: KeeperLink) -> None:
@@ -190,7 +191,7 @@ def main() -> None:
             os._exit(0)
         linuxnamespaces.leave_keyring()
         kernelfiles.keep_devices()
-        # The agent needs a socket for every service and connection; container engines do the same for pods.
+        # The agent needs a socket for every service and connection. Container engines raise this limit for pods, too.
         descriptors.raise_limit()
         keeper = None
         if config["egress"] is not None:

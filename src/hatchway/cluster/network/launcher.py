@@ -47,12 +47,12 @@ _STOP_SECONDS = 10.0
 class ClusterNetwork(Protocol):
     """A running network with the node agent in it.
 
-    limits: why it is not a private network; "" if it is one.
-    pid: the process from which all others in it descend; 0 while unknown.
-    no_policies: why network policies cannot be enforced in it; "" when they are.
+    limits: why the network is not private; "" for a private network.
+    pid: the process from which all other processes of the network descend; 0 while unknown.
+    no_policies: why network policies cannot be enforced; "" when they are enforced.
     users: one sentence about the users of images (`usermaps.explain`).
-    dialer: connects and listens in it.
-    closed: done when everything in it has ended; its result is a sentence with the reason.
+    dialer: connects and listens in the network.
+    closed: done when all processes of the network have ended; the result is a sentence with the reason.
     """
 
     isolation: Isolation
@@ -99,7 +99,7 @@ class Unavailable(HatchwayError):
 
 
 def why_unavailable() -> str:
-    """Return why no private network can be made on this machine; "" when one can be made. To find out, make one."""
+    """Return why no private network can be made on this machine; "" when it can. Blocks: it tries to make one."""
     with tempfile.TemporaryDirectory(prefix="hatchway-") as directory:
         settings = NetworkSettings(1, [], Path(directory), Path(os.devnull))
 
@@ -116,7 +116,7 @@ def why_unavailable() -> str:
 
 
 async def start_private_network(settings: NetworkSettings) -> PrivateNetwork:
-    """Make the private network and start the node agent in it. Raises Unavailable when this machine cannot."""
+    """Make the private network and start the node agent in it. Raises Unavailable when it cannot be made."""
     if sys.platform != "linux":
         raise Unavailable("private networks need Linux")
     from hatchway.cluster.network import channel
@@ -215,7 +215,7 @@ class PrivateNetwork:
         """End the agent and its pods, then the network; see `ClusterNetwork.stop`."""
         if grace > 0 and not self.closed.done():
             if self._init is not None:
-                # The first process may have been stopped (SIGSTOP).
+                # Continue the first process, because it may have been stopped (SIGSTOP).
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._init, signal.SIGCONT)
             self._lifeline.send({"stop": grace})
@@ -316,7 +316,7 @@ async def start_loopback_network(settings: NetworkSettings, why: str) -> Loopbac
 
 
 class LoopbackNetwork:
-    """The node agent as an ordinary child process. It ends with the lifeline, and its pods end with it."""
+    """The node agent as an ordinary child process. It ends with the lifeline, and so do its pods."""
 
     isolation: Isolation = "loopback"
     no_policies = "the cluster has no private network"

@@ -88,7 +88,7 @@ def set_wanted_sysctl(name: str, value: str) -> None:
 
 
 def leave_keyring() -> None:
-    """Keep the user's session keys away from pods, which are the same user for the kernel."""
+    """Keep the user's session keys away from pods, because the kernel sees pods as the same user."""
     try:
         linux.join_new_session_keyring()
     except OSError as error:

@@ -75,11 +75,11 @@ class LoopbackProcess:
 
     @property
     def running(self) -> bool:
-        """Return True until it has ended."""
+        """Return True until the process has ended."""
         return not self._watcher.done()
 
     async def wait(self) -> Exit:
-        """Wait until it has ended."""
+        """Wait until the process has ended."""
         return await asyncio.shield(self._watcher)
 
     def kill(self, signal: int) -> None:
@@ -101,9 +101,9 @@ class LoopbackProcess:
         return True
 
     def written_bytes(self) -> int:
-        """Return the size of its root directory, in which volumes are links.
+        """Return the bytes in the process's root directory; volumes there are only links.
 
-        Files that it writes elsewhere do not count.
+        Files that the process writes elsewhere do not count.
         """
         try:
             with beneath.closing(beneath.open_directory(self.root)) as root:
@@ -158,7 +158,7 @@ class LoopbackSandbox:
         return started
 
     async def dial(self, port: int, timeout: float = 10.0) -> socket.socket:
-        """Connect to a port of its address. Raises OSError."""
+        """Connect to a port of the pod's address. Raises OSError."""
         if self._removed:
             raise OSError(errno.ENETDOWN, "the pod's network is gone")
         return await sockets.connect(self.ip, port, timeout)
@@ -217,7 +217,7 @@ class LoopbackSandbox:
         return started
 
     async def remove(self) -> None:
-        """Kill its processes, delete their directories, give the address back. Idempotent."""
+        """Kill the sandbox's processes, delete their directories, release the address. Idempotent."""
         if self._removed:
             return
         self._removed = True
@@ -282,7 +282,7 @@ class LoopbackRuntime:
         return sandbox
 
     def locate(self, node_index: int, path: str) -> tuple[str, str]:
-        """Return a root directory, and the path below it that is `path` on the node. Raises OSError."""
+        """Find the file with this path on a node. Return a directory, and the file's path below it. Raises OSError."""
         if self._directories is None:
             raise OSError(errno.ENOENT, "nodes have no file systems here")
         return locate_on_loopback(self._directories, node_index, path)
@@ -312,7 +312,7 @@ class LoopbackRuntime:
 
 
 def _claim_address(pool: AddressPool) -> tuple[str, socket.socket]:
-    """Return an address that no other cluster on this machine uses. Each cluster binds a port of its addresses."""
+    """Return an address that no other cluster uses, and a socket that claims the address: it is bound to a port."""
     passed_over: list[str] = []
     try:
         while True:

@@ -1,4 +1,4 @@
-"""Sockets of Services where there is no private network: everything is an address of this machine."""
+"""Sockets of Services where there is no private network: all addresses are addresses of this machine."""
 
 from __future__ import annotations
 

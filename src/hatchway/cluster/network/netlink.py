@@ -19,7 +19,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFF_UP = 1
-# Nearly the largest possible MTU, because these packets never leave this machine. It avoids fragments of long
+# Nearly the largest possible MTU, because these packets never leave this machine. A large MTU avoids fragments of long
 # datagrams: old releases of pasta do not reassemble fragments.
 _VETH_MTU = 65520
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -61,7 +61,9 @@ def open_socket(groups: int = 0) -> socket.socket:
 
 
 class Netlink:
-    """A socket for requests. Every request waits for the kernel's answer. It raises OSError for a refusal.
+    """A socket for requests.
+
+    Every request waits for the kernel's answer, and raises OSError when the kernel refuses it.
 
     opened: a socket of another network namespace (`open_socket`); None to make a socket of the current namespace.
     """

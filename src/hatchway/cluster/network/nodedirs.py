@@ -1,4 +1,4 @@
-"""The directories that make up the nodes' file systems, and the meaning of nodes' paths on loopback."""
+"""The directories that make up the nodes' file systems, and the lookup of nodes' paths on loopback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class NodeDirectories:
     """The directories that make up the nodes' file systems.
 
     base: the parent of the nodes' own directories. names: the nodes' names, by index. scratch: the private network's
-    directory. parts: directories of this machine that nodes have. hidden: paths of this machine that are never shown.
+    directory. parts: directories of this machine that are mounted in the nodes. hidden: paths of this machine that are
+    never shown.
     """
 
     base: Path

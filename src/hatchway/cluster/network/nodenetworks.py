@@ -37,7 +37,7 @@ class NodeNetworks:
     def listen(self, ip: str, port: int, node_ip: str = "") -> socket.socket:
         """Listen, like `sockets.listen`, on a node's address or on an address that all nodes share. Raises OSError.
 
-        node_ip: the node whose loopback interface has the address; "" for other addresses.
+        node_ip: the node's own address, if `ip` is an address of the node's loopback interface; else "".
         """
         with self._at(node_ip or ip):
             return sockets.listen(ip, port)
@@ -65,7 +65,7 @@ class NodeNetworks:
                 try:
                     netlink.add_local_route(socket.if_nametoindex("lo"), ip, 32)
                 except OSError as error:
-                    # An earlier node agent has added it.
+                    # An earlier node agent has added the address.
                     if error.errno != errno.EEXIST:
                         raise
         self._added[ip] += 1

@@ -11,8 +11,8 @@ A pod may have left any files in a node's directory, also links. So the mount po
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+import tempfile
 from pathlib import Path
 
 from hatchway import beneath
@@ -32,7 +32,7 @@ class NodeRoots:
         self._prepared = directories.scratch / "nodes"
 
     def locate(self, index: int, path: str) -> tuple[str, str]:
-        """Return the node's root directory, and `path`, which is the path below it. Raises OSError."""
+        """Return the node's root directory, and `path` unchanged: the path below that directory. Raises OSError."""
         place = self._prepared / str(index)
         if not os.path.ismount(place):
             self._make(index, place)
@@ -68,30 +68,44 @@ class NodeRoots:
 
     def _prepare(self, template: Template) -> list[tuple[str, str]]:
         """Make the mounts that all nodes share, at the first call. Return (mount point, path in a node) of each."""
+        link = self._prepared / "common"
+        if not link.is_symlink():
+            self._mount_common(link, template)
+        common = os.readlink(link)
         found = [(template.programs + tree, tree) for tree in (*template.trees, "/etc")]
-        common = self._prepared / "common"
-        names = (str(common / str(number)) for number in itertools.count())
-        ready = common.is_dir()
-        if not ready:
-            common.mkdir(parents=True)
+        found += [(f"{common}/{name}", f"/{name}") for name in ("dev", "sys")]
+        found.append((f"{template.machine}/proc", "/proc"))
+        for number, part in enumerate(self._directories.parts):
+            if os.path.isdir(name := f"{common}/{number}"):
+                found.append((name, part.path))
+        return found
+
+    def _mount_common(self, link: Path, template: Template) -> None:
+        """Make the mounts below a new directory, and at last `link` to it. After an error, the next call starts anew.
+
+        Incomplete mounts must not be used: in a part of `--host-path`, hidden directories could be visible.
+        """
+        self._prepared.mkdir(exist_ok=True)
+        common = tempfile.mkdtemp(prefix="common-", dir=self._prepared)
+        linux.mount("tmpfs", common, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=64k")
+        try:
             for name in ("dev", "sys"):
-                (common / name).mkdir()
+                os.mkdir(f"{common}/{name}")
             make_devices(f"{common}/dev")
             linux.mount(f"{common}/dev", f"{common}/dev", None, linux.MS_BIND | linux.MS_REC)
             mount_sys(f"{common}/sys", template.empty)
             make_read_only(f"{common}/dev")
-        found += [(f"{common}/{name}", f"/{name}") for name in ("dev", "sys")]
-        found.append((f"{template.machine}/proc", "/proc"))
-        for part, name in zip(self._directories.parts, names, strict=False):
-            if not ready:
-                self._mount_part(part, name, template.empty)
-            if os.path.isdir(name):
-                found.append((name, part.path))
-        return found
+            for number, part in enumerate(self._directories.parts):
+                self._mount_part(part, f"{common}/{number}", template.empty)
+            link.symlink_to(common)
+        except BaseException:
+            linux.umount(common, linux.MNT_DETACH)  # with all mounts below it
+            os.rmdir(common)
+            raise
 
     def _mount_part(self, part: SharedDirectory, name: str, empty: str) -> None:
         if not os.path.isdir(part.source):
-            # The directory was deleted after the cluster was made: the node has an empty directory there.
+            # The directory was deleted after the cluster was made, so nothing is mounted for it.
             return
         os.mkdir(name)
         linux.mount(part.source, name, None, linux.MS_BIND | linux.MS_REC)

@@ -2,7 +2,7 @@
 
 A process that is not dumpable cannot set its own value. In a container, a process must never be dumpable before its
 program runs: a privileged container could read its memory, and take over its descriptors. So the network's first
-process, which no container sees, takes the value itself while it forks, and the child inherits it.
+process, which no container sees, gives itself the value before it forks, and the child inherits it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PATH = "/proc/self/oom_score_adj"
 class OomScores:
     """Changes this process's oom_score_adj.
 
-    Create it where no container can see this process: it opens the file in /proc.
+    Create it where no container can see this process, because it opens a file in /proc.
     """
 
     def __init__(self) -> None:

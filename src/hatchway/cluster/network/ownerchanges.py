@@ -43,7 +43,7 @@ class _Calls:
         architecture: AUDIT_ARCH_... of linux/audit.h.
         owners: calls that change an owner, by the index of their argument with the user; the group is the next
         argument.
-        narrow_owners: the same, with users and groups of 16 bits.
+        narrow_owners: like `owners`, for calls whose users and groups have 16 bits.
         users: calls that change the process's users, groups or supplementary groups.
         nodes: calls that make files of any type, by the index of their argument with the mode.
     """
@@ -177,7 +177,7 @@ def _set(*, users_too: bool) -> None:
 
 
 def make_program(machine: str, *, users_too: bool, ask: bool = False) -> bytes:
-    """Return a filter's instructions (struct sock_filter); nothing for an unknown machine.
+    """Return a filter's instructions (struct sock_filter); b"" for an unknown machine.
 
     users_too: True for the filter of `ignore_user_changes`, False for the filter of `ignore_owner_changes`.
     ask: True for the filter of `follow_user_changes`.
@@ -212,7 +212,7 @@ def _checks(calls: _Calls, *, users_too: bool, ask: bool) -> Iterator[bytes]:
 
 
 def _unless_unchanged(argument: int, no_change: tuple[int, int], bits: int = 32) -> bytes:
-    """Return a block that loads user and group, and answers if one of them is not in `no_change`."""
+    """Return a block that loads user and group, and answers the call if one of them is not in `no_change`."""
     narrowed = b"" if bits == 32 else _instruction(_AND, (1 << bits) - 1)
     return (
         b"".join(

@@ -5,7 +5,7 @@ The filter is in the router's namespace, through which each packet between pods,
     forward, first      answers pass; then `egress`: the chain of the source's address
     forward, second     answers pass; packets from the pod's own node pass; then `ingress`: the chain of the
                         destination's address
-    input               `api`: pods that may not reach the API server
+    input               `api`: refuses pods that may not reach the API server
 
 An "accept" of the first chain ends only that chain, so a connection needs an "accept" of both. Everything that pods
 send to addresses of Services ends at a socket in this namespace. The socket's owner checks the policies itself

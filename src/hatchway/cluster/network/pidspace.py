@@ -4,9 +4,9 @@
       └─ a node's: its reaper, containers of pods with hostPID
            └─ a container's, or a pod's with shareProcessNamespace: its reaper and containers
 
-So a pod with hostPID sees only the processes of its node's pods. The first process of such a namespace is its reaper,
-which only reaps orphans. The reaper is a fork of init; its memory and files are protected from the whole cluster. Its
-file system is empty, so `/proc/1/root` leads nowhere.
+So a pod with hostPID sees only the processes of its node's pods. The first process of a node's or a pod's namespace is
+its reaper, which only reaps orphans. The reaper is a fork of init; its memory and files are protected from the whole
+cluster. Its file system is empty, so `/proc/1/root` leads nowhere.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def make_node_space(template: Template, own: Namespaces, name: str, own_pids: in
     """Make a node's PID namespace. Raises OSError.
 
     own: the node's other namespaces. name: the reaper's name. own_pids: the caller's PID namespace.
-    limit: how many processes it may have.
+    limit: the most processes in the new namespace.
     """
     linux.unshare(linux.CLONE_NEWPID)
     try:
@@ -188,7 +188,7 @@ def _fork_again(theirs: socket.socket, run: Callable[[], NoReturn]) -> NoReturn:
     with child_exits():
         linux.unshare(linux.CLONE_NEWPID)
         if linux.fork_sibling() == 0:
-            # The kernel adds this process's id in the receiver's PID namespace.
+            # The kernel adds this process's id to the message: the id in the receiver's PID namespace.
             theirs.send(b"child")
             theirs.close()
             run()
@@ -208,7 +208,7 @@ def _reap_orphans(template: Template, own: Namespaces, name: str, limit: int) ->
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        # Orphans are reaped by the kernel.
+        # With SIG_IGN, the kernel reaps orphans.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         os.setsid()
         os.closerange(0, resource.getrlimit(resource.RLIMIT_NOFILE)[1])

@@ -10,7 +10,7 @@ from hatchway.cluster import plan
 class AddressPool:
     """The addresses of one node's pods.
 
-    They are given out in turn, so that a freed address is reused as late as possible.
+    Addresses are given out in turn, so that a freed address is reused as late as possible.
     """
 
     def __init__(self, network: ipaddress.IPv4Network) -> None:
@@ -39,7 +39,7 @@ class AddressPool:
 
 
 class AddressPools:
-    """The pools of all nodes of a cluster. Each is made when it is needed."""
+    """The pools of all nodes of a cluster. Each pool is made when it is first needed."""
 
     def __init__(self, *, loopback: bool) -> None:
         self._loopback = loopback

@@ -36,7 +36,7 @@ class _Pod:
 
 
 class PodSockets:
-    """Sockets in pods' network namespaces, which are kept for a moment because connections to a pod come in groups.
+    """Sockets in pods' networks. Unused sockets are kept for a moment, because connections to a pod come in groups.
 
     Make it in an event loop, and `close` it.
 
@@ -104,7 +104,7 @@ class PodSockets:
         try:
             made = await self._ask(uid, count, socket.AF_INET)
         except OSError as error:
-            _fail(pod, error)  # the next caller asks again
+            _fail(pod, error)  # The next caller requests sockets again.
             return
         finally:
             pod.requested -= count

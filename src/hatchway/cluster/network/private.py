@@ -47,8 +47,8 @@ LIMITS = (
 class PrivateProcess:
     """A process that init has started.
 
-    key: its number in messages with init. pid: 0 while unknown. changes: the files that a container of an image has
-    changed; None for other processes.
+    key: the process's number in messages to and from init. pid: 0 while unknown. changes: the files that a container of
+    an image has changed; None for other processes.
     """
 
     def __init__(self, runtime: PrivateRuntime, key: int) -> None:
@@ -61,7 +61,7 @@ class PrivateProcess:
         self.new_user: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Exit:
-        """Wait until it has ended."""
+        """Wait until the process has ended."""
         return await asyncio.shield(self.ended)
 
     def kill(self, signal: int) -> None:
@@ -92,7 +92,7 @@ class PrivateProcess:
                 return 0
             found = os.statvfs(f"/proc/{self.pid}/root")
         except OSError:
-            # It has ended meanwhile.
+            # The process has ended meanwhile.
             return 0
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 
@@ -100,8 +100,9 @@ class PrivateProcess:
 class PrivateSandbox:
     """A pod's namespaces.
 
-    name: its name in messages with init. ip: its address. network: a descriptor of its network namespace, which this
-    object owns. release: called when everything in it has ended.
+    name: the sandbox's name in messages to and from init. ip: its address. network: a descriptor of its network
+    namespace, which this
+    object owns. release: called when all of its processes have ended.
     """
 
     def __init__(self, runtime: PrivateRuntime, name: str, ip: str, network: int, release: Callable[[], None]) -> None:
@@ -163,7 +164,7 @@ class PrivateSandbox:
         return made
 
     async def remove(self) -> None:
-        """Kill all processes of the sandbox, wait for their end, give the address back. Idempotent."""
+        """Kill all processes of the sandbox, wait for their end, release the address. Idempotent."""
         if self._removal is None:
             self._removal = asyncio.get_running_loop().create_task(self._remove())
         await asyncio.shield(self._removal)
@@ -280,13 +281,13 @@ class PrivateRuntime:
     # Files
 
     def locate(self, node_index: int, path: str) -> tuple[str, str]:
-        """Return the node's root directory, and `path`, which is the path below it. Raises OSError."""
+        """Return the node's root directory, and `path` unchanged: the path below that directory. Raises OSError."""
         if self._roots is None:
             raise OSError(errno.ENOENT, "nodes have no file systems here")
         return self._roots.locate(node_index, path)
 
     def mount_memory(self, path: str, size: int | None = None) -> bool:
-        """Mount a tmpfs unless one is mounted there; returns True. Raises OSError."""
+        """Mount a tmpfs at `path`, unless it is a mount point already. Return True. Raises OSError."""
         if not os.path.ismount(path):
             options = "mode=0700" if size is None else f"mode=0700,size={size}"
             linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
@@ -363,7 +364,7 @@ class PrivateRuntime:
             descriptors = (theirs.fileno(),) if theirs is not None else _streams(config)
             answer = await self.ask({**message, "process": process.key, "config": sent}, descriptors)
             if console is not None:
-                # The process has sent its terminal before its program runs.
+                # The process sends its terminal before its program runs.
                 console.setblocking(False)
                 process.terminal = receive_terminal(console)
         except OSError as error:

@@ -18,7 +18,7 @@ class NodeNamespaces:
     """A node's namespaces.
 
     users: a descriptor of the user namespace of its pods (`nestedusers.py`); -1 where this machine allows only the
-    cluster's own. space: its PID namespace, which is made with the node's first pod.
+    cluster's own user namespace. space: its PID namespace, which is made with the node's first pod.
     """
 
     def __init__(self, namespaces: Namespaces, name: str, users: int) -> None:
@@ -32,8 +32,8 @@ class PodNamespaces:
     """A pod's namespaces.
 
     link: the router's interface to the pod; "" when the pod uses the node's network. space: the PID namespace that its
-    containers share; None when each has one of its own. removing: the request for removal, which is answered when the
-    last process has ended; None before.
+    containers share; None when each container has its own. removing: the request for removal, which is answered when
+    the last process has ended; None before.
     """
 
     def __init__(self, namespaces: Namespaces, link: str, etc: dict[str, str], node: NodeNamespaces) -> None:
@@ -50,13 +50,13 @@ class Child:
     """A process of a sandbox.
 
     report: the socket over which it reports errors until its program runs; None afterwards.
-    deadline: when its program must run (time.monotonic).
-    shared: the PID namespace that it is in, if it is not that namespace's first process.
+    deadline: the time by which its program must run (time.monotonic).
+    shared: the PID namespace that it shares; None for the first process of a PID namespace.
     container: for a process of exec, its container.
     guest_of: the PID namespace of the other container that it has joined (targetContainerName).
     mounts: a descriptor of the mount namespace with which a container was started; -1 while unknown.
     users: the user and group of a container, and a descriptor of its own user namespace.
-    privileges, account: of a container of an image, in the form of messages; processes of exec get the same values.
+    privileges, account: the rights and the user of an image's container, as in messages; its execs get the same values.
         account is None until it is known.
     changes: answers changes of users in a container; None where the kernel does not support that.
     node_users: the attribute `users` of its node.
@@ -92,7 +92,7 @@ class Child:
         self.is_container = is_container
 
     def read_report(self) -> str | None:
-        """Return the report: an error when the program does not run, "" when it runs, None while there is none."""
+        """Return the report: an error when the program does not run, "" when it runs, None before the report."""
         assert self.report is not None
         while True:
             try:
@@ -112,7 +112,7 @@ class Child:
                 return found.text
 
     def _nested_users(self, uid: int, gid: int) -> int | OSError:
-        """Return the user namespace of this container, or of this exec's container, or the error from making it."""
+        """Return the user namespace of this container (for an exec: of its container), or the error of making it."""
         container = self.container or self
         if container.users is None or container.users[:2] != (uid, gid):
             try:

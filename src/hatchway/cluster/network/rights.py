@@ -56,8 +56,8 @@ class Rights(NamedTuple):
     def masked(self) -> bool:
         """Return True when parts of /proc and /sys are hidden or read-only.
 
-        This is always so if the container's root is this machine's root: the kernel would let such a root write there,
-        even from a user namespace.
+        The result is always True if the container's root is this machine's root. The kernel would let such a root write
+        there, even from a user namespace.
         """
         return not self.unmasked_proc or self.root_of_machine
 
@@ -77,7 +77,7 @@ def take_rights(report: socket.socket, account: Account, rights: Rights, users: 
             # This drops all rights outside the new namespace, and gives all rights in it.
             linux.setns(users, linux.CLONE_NEWUSER)
         if one:
-            # Do this before the rights are limited: it may enter a user namespace, which gives all rights in that
+            # Limit the rights afterwards: `take_user` may enter a user namespace, which gives all rights in that
             # namespace.
             containerusers.take_user(report, rights.way, *account[:3])
         capabilities.limit_bounding_set(kept)
@@ -99,7 +99,7 @@ def take_rights(report: socket.socket, account: Account, rights: Rights, users: 
 
 
 def _own_streams(uid: int) -> None:
-    """Give the standard streams to the user, so that it can open `/dev/stdout` (runc's fixStdioPermissions)."""
+    """Give the standard streams to the user, so that programs can open `/dev/stdout` (runc's fixStdioPermissions)."""
     null = os.stat(os.devnull).st_rdev if os.path.exists(os.devnull) else -1
     for descriptor in range(3):
         found = os.fstat(descriptor)

@@ -33,7 +33,7 @@ def build(template: Template, *, etc: dict[str, str], mounts: Sequence[dict[str,
     step.
     """
     root = template.path + "/root"
-    # Half of the memory, as for an emptyDir in memory without a sizeLimit.
+    # Half of this machine's memory, as for an emptyDir in memory without a sizeLimit.
     linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=50%")
     _fill(template, root)
     make_devices(root + "/dev")

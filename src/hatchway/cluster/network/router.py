@@ -37,7 +37,7 @@ class PacketRouter:
         for setting, value in (("rp_filter", "1"), ("accept_redirects", "0"), ("send_redirects", "0")):
             for which in ("all", "default"):
                 linuxnamespaces.set_sysctl(f"net/ipv4/conf/{which}/{setting}", value)
-        # Each datagram that a network policy forbids is answered, not only six at once and one a second.
+        # Answer each datagram that a network policy forbids. By default, the kernel answers six, then one a second.
         linuxnamespaces.set_sysctl("net/ipv4/icmp_ratelimit", "0")
         self.no_filter = packetfilter.obstacle()
         linuxnamespaces.set_sysctl("net/ipv4/ip_forward", "1")
@@ -48,7 +48,7 @@ class PacketRouter:
 
         link: the name of the router's end of the pair of interfaces.
         ip: the namespace's only address.
-        gateway: the router's address for it.
+        gateway: the address that the router has for the namespace.
 
         Raises OSError.
         """

@@ -39,11 +39,12 @@ async def open_runtime(
 ) -> AsyncIterator[AgentRuntime]:
     """Open, for a block, the runtime of the network in which `launcher.py` has started this process.
 
-    In the private network it also answers the control plane's dialer. Raises HatchwayError outside of a network.
+    In the private network, this process then also answers the control plane's dialer. Raises HatchwayError outside of a
+    network.
 
     directories: the directories that make up the nodes' file systems; None when nodes have none.
     published: on loopback, addresses of this machine for node ports. In the private network, the control plane opens
-    them.
+    node ports.
     control_groups: the directory of the cluster's control group (`cgroups.make_tree`); "" for none.
     """
     # Remove the variable, so that no child process can mistake itself for the agent.

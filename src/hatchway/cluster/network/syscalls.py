@@ -176,9 +176,10 @@ def set_listening_filter(program: bytes) -> int:
 
 
 def keep_memory_private(private: bool = True) -> None:
-    """Protect this process's memory and /proc files from processes without capabilities in its first user namespace.
+    """Protect this process's memory and its files in /proc from other processes (PR_SET_DUMPABLE).
 
-    The protection holds until the next execve(2).
+    Only processes with capabilities in the user namespace where its program was executed have access. The protection
+    holds until the next execve(2). private: False removes it.
     """
     _prctl(_PR_SET_DUMPABLE, 0 if private else 1)
 
@@ -195,7 +196,7 @@ def fork_sibling() -> int:
     if _SYS_CLONE is None:
         raise OSError(errno.ENOSYS, f"clone: its number on {platform.machine()} is not known")
     zero = ctypes.c_long(0)
-    # The interpreter's lock stays held meanwhile: in the child, no other thread could release it.
+    # Keep the interpreter's lock during the call: in the child, no other thread could release it.
     result = _libc_with_lock.syscall(
         ctypes.c_long(_SYS_CLONE), ctypes.c_ulong(_CLONE_PARENT | signal.SIGCHLD), zero, zero, zero, zero
     )
@@ -216,14 +217,14 @@ def set_name(name: str) -> None:
 def fork_without_arguments() -> int:
     """Fork a child whose command line is empty; return the result of fork(2).
 
-    For children that are visible to processes that must not see this process's command line. Raises OSError.
+    Use it for children that containers can see, because they must not see this process's command line. Raises OSError.
     """
     start, size = _arguments()
     kept = ctypes.string_at(start, size) if size else b""
     pid = -1
     if size:
-        # Clear it before the fork: processes in the child's namespace could stop the child at once, and read its
-        # command line.
+        # Clear the arguments before the fork: processes in the child's namespace could stop the child at once, and read
+        # them.
         ctypes.memset(start, 0, size)
     try:
         pid = os.fork()
@@ -247,7 +248,7 @@ def _arguments() -> tuple[int, int]:
 
 
 def capabilities() -> int:
-    """Return how many capabilities the kernel has. It asks the kernel, not a file that a container could replace."""
+    """Return how many capabilities the kernel has. No file is read: a container could replace it."""
     count = 0
     while True:
         try:

@@ -35,8 +35,8 @@ _PORTS_FOR_ALL = (("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_
 class Topology:
     """The namespaces of the private network, kept open by descriptors. The network's first process makes it.
 
-    config: see `launcher.py`. users: the users of the user namespace. Raises OSError when pods cannot run on this
-    machine.
+    config: see `launcher.py`. users: the user map of the cluster's user namespace. Raises OSError when pods cannot run
+    on this machine.
 
     template: the files of this machine that every container sees. own_pids: the first process's PID namespace.
     processes: how many processes a node may have.

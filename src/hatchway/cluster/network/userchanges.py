@@ -7,8 +7,8 @@ with success. If the container's first process then executes another program, th
 started again as that user (`nestedusers.py`). Servers that only drop root's rights (nginx) execute no program
 afterwards, and continue.
 
-The network's first process also has other work. So it spends little time on each question, and limits how often a
-container is answered.
+The network's first process also has other work. So it spends little time on each question, and limits how many
+questions of a container it answers in a second.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from hatchway.cluster.network.ownerchanges import UserChange, find_change
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 # struct seccomp_notif: id, pid, flags, and struct seccomp_data. struct seccomp_notif_resp: id, val, error, flags.
 _QUESTION, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
-# The delays after which the first process is checked for a new program, once it has changed its user (seconds).
+# After the first process has changed its user, it is checked for a new program at these times (seconds).
 _CHECKS = (0.02, 0.1, 0.5, 2.0)
-# The number of questions that are answered without delay; then one is answered in each period (seconds).
+# The number of questions that are answered without delay. Further questions: one in each period (seconds).
 _FREE, _PERIOD = 200, 0.01
 _STAT_BYTES = 4096
 
@@ -91,7 +91,7 @@ class UserChanges:
         return True
 
     def _note(self, pid: int, change: UserChange | None, arguments: list[int]) -> None:
-        """Record a change of the first process. Raises ValueError for a number that does not exist."""
+        """Record that the first process has changed its user or group. Raises ValueError for an invalid number."""
         value = change.number(arguments) if change is not None else None
         if change is None or value is None or not self._is_first(pid):
             return
@@ -157,7 +157,7 @@ class FollowedContainers:
             self._read(changes)
 
     def remove(self, key: int) -> None:
-        """Forget a container that has ended, before its listener is closed."""
+        """Remove a container that has ended. Call it before the container's listener is closed."""
         if (changes := self._all.pop(key, None)) is not None:
             self._unwatch(changes.listener)
 

@@ -22,7 +22,7 @@ from hatchway.images.layers.layertar import EntryKind, LayerEntry, LayerTar
 from hatchway.images.reference import is_digest
 from hatchway.images.store.store import BlobWriter, ImageStore
 
-# The most entries of an archive: about a hundred images with a hundred layers, each with a directory and three files.
+# The most entries of an archive: enough for a hundred images of a hundred layers, with ten entries for each layer.
 _MOST_ENTRIES = 100_000
 # Files up to `_SMALL` bytes are held in memory until loading ends; all of them together may have `_MOST_IN_MEMORY`
 # bytes.

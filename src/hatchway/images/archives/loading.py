@@ -65,7 +65,7 @@ def load_archive(
     Args:
         archive: read once, from its current position to the end of the tar archive.
         name: the image's name, in place of the archive's names; the archive must then have only one image.
-        platform: selects the image of an index; None for this machine's. If not None, all images must be for it.
+        platform: selects the image of an index; None for this machine's. With a platform, all images must be for it.
 
     Raises:
         BadImage: the archive or an image in it is malformed. No image has been added.

@@ -109,7 +109,7 @@ def _of_any_namespace(capability: bytes) -> bytes:
 
 
 def _not_mapped(error: OSError, owner: tuple[int, int]) -> OSError:
-    """Return the error with a reason, if the user namespace does not have the owner's number."""
+    """Return an error that names the owner, if the user namespace does not have the owner's number; else `error`."""
     if error.errno not in (errno.EINVAL, errno.EPERM):
         return error
     reason = f"its owner {owner[0]}:{owner[1]} is not among the users and groups that this cluster may use"

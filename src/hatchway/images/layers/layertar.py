@@ -165,7 +165,7 @@ class LayerTar:
             # These entries have no content, even if their size is not 0 (Go's `isHeaderOnly`).
             entry.size = 0
         elif header.kind == b"\0" and entry.name.endswith(b"/"):
-            # Older formats than ustar mark a directory by a slash.
+            # Formats older than ustar mark a directory by a slash at the end of its name.
             entry.kind, entry.size = EntryKind.DIRECTORY, 0
         if not (0 <= entry.uid <= _LARGEST_ID and 0 <= entry.gid <= _LARGEST_ID):
             raise BadLayer(f"{shown(entry.name)}: the number of its owner is out of range")

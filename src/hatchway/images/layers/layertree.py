@@ -30,8 +30,8 @@ class KnownName(enum.Enum):
 class Folder:
     """A directory of the layer.
 
-    owner: the numbers of user and group; None for the process's own. mtime: nanoseconds since 1970; None when the
-    time is not set.
+    owner: the numbers of user and group; None for this process's user and group. mtime: nanoseconds since 1970; None
+    when the time is not set.
     """
 
     __slots__ = ("children", "depth", "mode", "mtime", "name", "owner", "parent")

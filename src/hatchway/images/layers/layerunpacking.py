@@ -132,7 +132,7 @@ def _unpack(
 def _verify(blobs: BlobFiles, directory: int, layer: PackedLayer, limits: UnpackLimits) -> None:
     """Verify that a blob has the content that was unpacked before. Raises BadLayer, NoRoomForLayer, OSError."""
     disk = os.fstatvfs(directory)
-    # Nothing is written, so free space does not matter; what was unpacked was not larger than the disk.
+    # Nothing is written, so free space does not matter; the unpacked layer was not larger than the disk.
     largest = replace(limits, size=limits.size or disk.f_blocks * disk.f_frsize)
     try:
         with blobs.open(layer.digest) as blob, LayerStream(blob, layer.diff_id, largest) as stream:

@@ -116,7 +116,7 @@ def parse_json(text: bytes | str) -> dict[str, Any]:
 
 
 def _entry(server: str, entry: Any) -> Credential | None:
-    """Return one entry's credential; None when the entry has none (then a credential helper may know it)."""
+    """Return one entry's credential; None when the entry has none (a credential helper may have it)."""
     if not isinstance(entry, dict):
         raise BadCredentials(f'its entry "{server}" is not an object')
     values = {

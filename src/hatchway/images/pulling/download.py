@@ -25,15 +25,16 @@ _INTERRUPTIONS = 5
 _PROGRESS = 1 << 20
 # A download that receives fewer bytes than this in PATIENCE seconds counts as interrupted.
 _SLOWEST = 16 * 1024
-# A download that receives fewer bytes than `_LEAST` in `_SPAN` seconds fails: about 1.2 kB/s, with all interruptions.
-# Otherwise a registry that sends a few bytes now and then would occupy one of the few pulls at a time for days. The
-# part stays, so that later pulls over a slow connection still reach the end.
+# A download fails when it receives fewer bytes than `_LEAST` in `_SPAN` seconds (about 1.2 kB/s), interruptions
+# included. Otherwise a registry that sends few bytes could occupy one of the few parallel pulls for days. The received
+# bytes are kept. So over a slow connection, several pulls together still download the whole blob.
 _LEAST = 1 << 20
 _SPAN = 15 * 60.0
 _CONTENT_RANGE = re.compile(rb"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 # The locks of this process's downloads, by store, digest and registry: a layer that two images of a registry share is
-# downloaded once. A download from another registry does not wait: a hostile one could delay it as long as it likes.
+# downloaded once. A download from another registry does not wait, because a hostile registry could delay it without
+# limit.
 _locks: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
 
 # Called with the number of bytes present, and the reason of an interruption ("" for none).
@@ -70,7 +71,7 @@ async def download(
                 try:
                     await asyncio.to_thread(writer.commit)
                 except BadImage as error:
-                    # The part that an earlier download has left may be damaged.
+                    # The part of an earlier download may be damaged, so download the whole blob once more.
                     if is_last or not began_at:
                         raise PullError("invalid", str(error)) from error
                 else:
@@ -94,7 +95,7 @@ async def _writer(store: ImageStore, blob: Descriptor, origin: BlobOrigin) -> As
     try:
         yield writer
     finally:
-        # Closing is quick, so it is done here: one more thread would only delay a cancelled task.
+        # Close the writer here, not in a thread: closing is quick, and a thread would only delay a cancelled task.
         writer.abandon()
 
 

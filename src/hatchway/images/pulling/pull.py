@@ -138,7 +138,7 @@ class _Pull:
     async def try_credentials(self, credentials: Sequence[Credential]) -> Image:
         """Pull with each matching credential in turn, as the kubelet does; without credentials when none matches."""
         name = f"{self._endpoint.name}/{self._endpoint.prefix}{self._reference.repository}"
-        # In a thread, because an untrusted Secret may have many patterns.
+        # Match in a thread, because the many patterns of an untrusted Secret may take long.
         found = await asyncio.to_thread(matching, credentials, name)
         chosen: list[Credential | None] = [*found[:_MOST_CREDENTIALS]]
         refused: PullError | None = None
@@ -179,7 +179,7 @@ class _Pull:
             raise error.while_doing(doing) from None
         manifest = parse_manifest(found.content)
         check_manifest(manifest)
-        # A hostile manifest may name a layer of many gigabytes, which must not be read for this.
+        # The limit: a hostile manifest may name a blob of many gigabytes as its configuration.
         await asyncio.to_thread(self._store.delete_if_damaged, manifest.config.digest, CONFIG_LIMIT)
         await self._fetch(client, manifest.config)
         config = parse_config(await asyncio.to_thread(self._store.read_blob, manifest.config.digest, CONFIG_LIMIT))
@@ -187,7 +187,7 @@ class _Pull:
         await self._fetch_layers(client, manifest)
         for document in [found] if index is None else [index, found]:
             if document.is_served:
-                # Only what this registry has sent shows that it has the document.
+                # Record this registry as an origin only if it has sent the document itself.
                 algorithm = document.digest.partition(":")[0]
                 await asyncio.to_thread(self._store.put_blob, document.content, self._origin(client), algorithm)
         return await asyncio.to_thread(

@@ -38,8 +38,8 @@ class PullError(HatchwayError):
     """An image cannot be pulled.
 
     message: begins with the failed operation, in containerd's words. reason: the last part of the message: the reason
-    that the registry or the system reported. kind: the kind of failure. of_mirrors: why the registry's mirrors, which
-    were asked first, have not given the image; a text for each. The hint contains these, too.
+    that the registry or the system reported. kind: the kind of failure. of_mirrors: for each mirror of the registry,
+    why it did not serve the image. The hint contains these texts, too.
     """
 
     def __init__(self, kind: Kind, reason: str, hint: str = "", *, doing: str = "") -> None:

@@ -208,8 +208,8 @@ class RepositoryClient:
         try:
             challenges, said = await _challenges(answer)
             for challenge in challenges:
-                # For `/v2/`, GHCR sends the scope of a placeholder repository, and Amazon's public registry sends
-                # "aws".
+                # Replace scopes of repositories: for `/v2/`, GHCR sends the scope of a placeholder. Keep other scopes,
+                # such as "aws" of Amazon's public registry.
                 if ":" in challenge.parameters.get("scope", ":"):
                     challenge.parameters["scope"] = self._scope
             if self._credential is not None or any(one.scheme == "bearer" for one in challenges):

@@ -69,7 +69,8 @@ class RegistryHttp:
         self._environment = os.environ if environment is None else environment
         self._http = HttpClient()
         self._contexts: dict[tuple[str, bool], asyncio.Task[ssl.SSLContext]] = {}
-        # The reach of each registry by its authority, set after a connection: the name does not show the reach.
+        # The reach of each registry by its authority. It is set after a connection, because a name does not show the
+        # reach.
         self._reach: dict[str, Reach] = {}
 
     async def aclose(self) -> None:
@@ -305,7 +306,7 @@ def retry_after(answer: HttpAnswer) -> float | None:
 
 
 def delay_before(attempt: int, wanted: float | None = None) -> float | None:
-    """Return the seconds to wait before another attempt; None when the server asks for too many.
+    """Return the seconds to wait before another attempt; None when the server wants more than `LONGEST_DELAY`.
 
     attempt: the number of failed attempts. wanted: the seconds of the server's Retry-After; None without one.
     """

@@ -82,7 +82,7 @@ class PullService:
             # Accepted connections are still served to their end. Others wait in the socket's queue for the next
             # process.
             server.close()
-        # Give the handler of a connection that was just accepted time to start.
+        # Wait until the handlers of connections that were just accepted have started.
         await asyncio.sleep(0.1)
         while self._clients:
             self._client_left.clear()

@@ -1,10 +1,10 @@
-"""Records from which repositories a store's private blobs are: those that were fetched only with Secrets of pods.
+"""Records the repositories of a store's private blobs. A blob is private if it was fetched only with Secrets of pods.
 
 origins/HEX    for one whole blob: the repositories, as a JSON list; HEX is from the blob's digest
 
-The index (storenames.py) says which images are private. These files say it for blobs that no image of the index has:
-those of a pull that has not ended, and those of a removed image. A blob without a file may be used by everyone. Earlier
-releases wrote no files: for their images, the files are written when the index loses them.
+The index (storenames.py) says which images are private. These files are for blobs that no image of the index has: blobs
+of a pull that has not ended, and blobs of a removed image. A blob without a file may be used by everyone. Earlier
+releases wrote no files. The files for their images are written when the images are removed from the index.
 
 A repository is recorded only after it has served the whole blob, when the blob's digest is verified. A request for a
 blob proves nothing: a manifest may name any digest. The file is written just before the blob becomes visible.
@@ -23,14 +23,14 @@ from hatchway.files import write_private
 from hatchway.images.store.blobs import sync_directory
 from hatchway.images.store.storenames import NamedImage
 
-# The most repositories that are recorded for one blob. A further one has to fetch the blob each time.
+# The most repositories that are recorded for one blob. Each pull from a further repository downloads the blob.
 _MOST = 100
-# In place of the repositories of a damaged file. It is no name of a repository.
+# Stands for the repositories of a damaged file. No repository has this name.
 _UNKNOWN = "?"
 
 
 class BlobOrigin(NamedTuple):
-    """From where a blob comes.
+    """The origin of a blob.
 
     repository: the registry and the path, as in images' names. is_private: True when a pod's Secret is needed there.
     """
@@ -47,9 +47,9 @@ class BlobOrigins:
         self._path = path / "origins"
 
     def read(self, digest: str) -> frozenset[str]:
-        """Return the repositories of a private blob; none for a blob that everyone may use.
+        """Return the repositories of a private blob; an empty set for a blob that everyone may use.
 
-        For a file that cannot be read the result has no repository's name: everyone has to fetch the blob.
+        If the file cannot be read, the result has only a name that no repository has. So each pull downloads the blob.
         """
         try:
             found = json.loads(self._file(digest).read_bytes())
@@ -65,12 +65,12 @@ class BlobOrigins:
         return not known or (origin is not None and origin.is_private and origin.repository in known)
 
     def record(self, digest: str, origin: BlobOrigin | None, *, is_new: bool) -> None:
-        """Record that a whole blob has come from somewhere. Raises OSError.
+        """Record the origin of a whole blob. Raises OSError.
 
         Args:
             digest: the blob's digest, which is verified.
             origin: None for this machine's user (archives and built images).
-            is_new: True when the store does not have the blob yet. What was recorded for a deleted file is discarded.
+            is_new: True when the store does not have the blob yet. A record of an earlier, deleted blob is replaced.
         """
         if origin is None or not origin.is_private:
             self._file(digest).unlink(missing_ok=True)
@@ -80,17 +80,17 @@ class BlobOrigins:
             self.write(digest, [*sorted(self.read(digest)), origin.repository])
 
     def write(self, digest: str, repositories: Iterable[str]) -> None:
-        """Record that a blob is private, and from these repositories. Synced to disk. Raises OSError."""
+        """Record a private blob with its repositories, and sync the record to disk. Raises OSError."""
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(self._file(digest), json.dumps([*repositories][:_MOST]).encode())
         sync_directory(self._path)
 
     def record_removal(self, before: Iterable[NamedImage], after: Iterable[NamedImage]) -> None:
-        """Record the repositories of blobs that leave the index with private images, unless they have a record.
+        """Record the repositories of the blobs of removed private images, unless the blobs have a record already.
 
-        A blob that everyone could use by one of the removed images has none. before, after: the images of the index.
+        A blob gets no record if everyone could use it by one of the removed images.
 
-        Raises OSError.
+        before, after: the images of the index. Raises OSError.
         """
         kept = {digest for image in after for digest in image.blobs()}
         leaving: dict[str, list[NamedImage]] = {}

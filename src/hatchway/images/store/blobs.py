@@ -4,7 +4,7 @@ blobs/ALGORITHM/HEX    whole and verified; such a file never changes
 partial/HEX-OWNER      the beginning of a blob, left when its download was interrupted; locked while it is written.
                        OWNER is the SHA-256 of the repository that has sent the bytes. Only this repository continues it
 partial/HEX            the same without a repository: from an archive
-partial/*.RANDOM       the same, written while another process had the first file locked; it is never continued
+partial/*.RANDOM       the same, while another process has the file above locked; it is never continued
 partial/new.RANDOM     a blob whose digest is not known yet
 """
 
@@ -72,7 +72,7 @@ class BlobFiles:
         limit: the largest accepted size, in bytes.
 
         Raises:
-            BadImage: the blob is not in the store, it is larger, or its file is damaged.
+            BadImage: the blob is not in the store, is larger than `limit`, or its file is damaged.
         """
         with self.open(digest) as file:
             data = file.read(limit + 1)

@@ -13,7 +13,7 @@ from hatchway.images.store.store import ImageStore
 
 
 def describe(store: ImageStore, image: Image) -> dict[str, Any]:
-    """Return an image's description. `Config` is copied from the image; Docker has no field `UsedBy`.
+    """Return an image's description. `Config` is copied from the image. The field `UsedBy` is Hatchway's own.
 
     Raises:
         BadImage: the image's files are damaged.

@@ -56,7 +56,7 @@ class LayerMark:
     blobs: tuple[str, ...] = ()
 
     def with_blob(self, digest: str) -> LayerMark:
-        """Return the mark with one more compressed layer. Only the latest are stored."""
+        """Return the mark with one more compressed layer; only the latest `_MOST_BLOBS` are kept."""
         return replace(self, blobs=(*self.blobs, digest)[-_MOST_BLOBS:])
 
 
@@ -116,7 +116,7 @@ class LayerPlaces:
     def hold(self) -> int:
         """Protect the layers of this kind of user map from `formerlayers.py`, until the returned descriptor is closed.
 
-        This waits while `formerlayers.py` removes them.
+        Wait while `formerlayers.py` removes these layers.
         """
         self.make()
         directory = os.open(self.path, _DIRECTORY)

@@ -1,7 +1,7 @@
 """The image store of this machine's user: blobs by their digests, and the names of images.
 
 blobs/, partial/   blobs, and parts of downloads (blobs.py)
-origins/           which blobs are private, of those that no image of the index has (bloborigins.py)
+origins/           the origins of private blobs that no image of the index has (bloborigins.py)
 names.json         the index of images and their names (storenames.py, storedimages.py)
 uses/              images and blobs in use (storeuses.py, ownuses.py)
 lock               the lock of the store (storelock.py)
@@ -98,7 +98,7 @@ class ImageStore:
         return next((one.added for one in self._names.read() if one.manifest == image.manifest_digest), 0.0)
 
     def users(self, image: Image) -> list[str]:
-        """Return the users of an image in all processes, as passed to `use`. Raises StoreError."""
+        """Return the descriptions of an image's users in all processes (`user` of `use`). Raises StoreError."""
         with self._lock.held(shared=False):
             uses = self._uses.read_live()
         return [user for use in uses if use.manifest == image.manifest_digest for user in use.users]
@@ -139,14 +139,14 @@ class ImageStore:
         limit: the largest accepted size, in bytes.
 
         Raises:
-            BadImage: the blob is not in the store, it is larger, or its file is damaged.
+            BadImage: the blob is not in the store, is larger than `limit`, or its file is damaged.
         """
         return self._blobs.read(digest, limit)
 
     def delete_if_damaged(self, digest: str, limit: int | None = None) -> bool:
         """Delete a blob whose file does not have its digest, so that it can be pulled or loaded again.
 
-        The whole file is read. limit: do nothing when the file is larger, in bytes; None for any size.
+        The whole file is read. limit: the size in bytes above which files are not checked; None for no limit.
 
         Returns True when it was damaged. Raises OSError.
         """
@@ -169,7 +169,7 @@ class ImageStore:
             yield
 
     def begin_blob(self, digest: str, size: int, origin: BlobOrigin | None = None) -> BlobWriter:
-        """Begin to write a blob. The part that an earlier writer left is continued; it is read to compute its digest.
+        """Begin to write a blob. Read the part that an earlier writer has left, and continue it.
 
         Only a part from the same origin is continued. When the blob is committed, its origin is recorded.
 
@@ -348,7 +348,10 @@ class ImageStore:
         return self._uses.use(image, user)
 
     def needed_images(self) -> list[Image]:
-        """Return the images in the index and the images in use, whose unpacked layers are needed. Raises StoreError."""
+        """Return the images whose unpacked layers are needed: all images in the index, and all images in use.
+
+        Raises StoreError.
+        """
         with self._lock.held(shared=False):
             used = {use.manifest for use in self._uses.read_live() if use.manifest}
             found = {entry.manifest: entry for entry in self._names.read()}
@@ -369,7 +372,7 @@ class ImageStore:
             show()
 
     def _with_config(self, images: tuple[NamedImage, ...], config: str) -> Image | None:
-        """Return the image of the last entry with a configuration, if its files are whole."""
+        """Return the newest image with this configuration whose files are whole; None without one."""
         for entry in reversed(images):
             if entry.config == config:
                 with contextlib.suppress(BadImage):

@@ -135,7 +135,7 @@ def _parse(text: bytes) -> tuple[NamedImage, ...]:
 
 
 def without_tag(image: NamedImage, reference: Reference) -> NamedImage:
-    """Return the image without a tag, and without the digests of a repository in which it then has no tag."""
+    """Return the image without a tag. If no tag of the same repository is left, its digests are removed, too."""
     tags = tuple(tag for tag in image.tags if tag != f"{reference.name}:{reference.tag}")
     digests = image.digests
     if not any(tag.startswith(f"{reference.name}:") for tag in tags):

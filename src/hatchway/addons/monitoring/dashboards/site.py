@@ -4,9 +4,9 @@
 /NAME           its scripts and styles
 /api/v1/...     Prometheus' HTTP API: queries, labels, series, metadata
 /facts.json     facts for the page: `interval`, seconds between two scrapes; `oldest`, the time of the oldest sample in
-                milliseconds, or null; `started`, the time when this program was started, and `pod`, the name of its pod
-                ("" outside a cluster), by which the page leaves the program's own start out of the problems; `proxied`,
-                True when the request came through the proxy verb
+                milliseconds, or null; `started`, the time when this program was started; `pod`, the name of its pod,
+                "" outside a cluster; `proxied`, True when the request came through the proxy verb. By `started` and
+                `pod`, the page excludes the program's own start from the problems that it lists
 /logs           a redirect to the log explorer's Service, for pages below the proxy verb. The page cannot compute this
                 address, because the proxy verb hides its path from scripts
 """

@@ -1,4 +1,4 @@
-"""Runs queries on threads, so that scrapes continue: a few at a time, cancelled when their client disconnects."""
+"""Runs a few queries at a time on threads, so that scrapes continue. Cancels queries whose client disconnects."""
 
 from __future__ import annotations
 

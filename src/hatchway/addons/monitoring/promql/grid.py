@@ -50,7 +50,7 @@ class Timeline:
     def __init__(self, times: list[int]) -> None:
         self.times = times
         self._windows: dict[int, Windows] = {}
-        # Results that functions compute from the times only, by a key of the function.
+        # A cache of results that functions compute from the times only. Each function chooses its keys.
         self.cache: dict[object, object] = {}
 
     def windows(self, ends: tuple[int, ...], length: int) -> Windows:

@@ -77,7 +77,7 @@ def _check_length(length: int) -> None:
 
 
 def _cost(text: str) -> int:
-    """Return how many values of the budget a text counts for."""
+    """Return for how many values a text counts in the budget."""
     return 1 + (len(text) >> 5)
 
 

@@ -101,7 +101,7 @@ def total(values: Sequence[float]) -> float:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean. The mean of finite numbers and infinities of one sign is this infinity."""
+    """Return the mean. If there are infinities of one sign among the numbers, the mean is this infinity."""
     try:
         found = math.fsum(values)
         if math.isfinite(found):

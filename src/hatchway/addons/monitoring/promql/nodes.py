@@ -135,7 +135,7 @@ class FunctionCall(Node):
 class Function:
     """A function's signature.
 
-    arguments: the types of the arguments. If `variadic` is not 0, the last one is optional.
+    arguments: the types of the arguments. If `variadic` is not 0, the last argument is optional.
     variadic: how many arguments of the last type there may be; -1 for any number.
     """
 

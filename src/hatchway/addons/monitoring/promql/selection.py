@@ -57,7 +57,7 @@ class Selection:
         self._bounds = bounds
 
     def ends(self, node: Modified, grid: Grid) -> tuple[int, ...]:
-        """Return the time at which a selector or subquery is evaluated for each step, after its modifiers."""
+        """Return the time for which a selector or subquery is evaluated at each step, with its modifiers applied."""
         at = node.timestamp
         if node.preprocessor:
             at = self._bounds[0 if node.preprocessor == "start" else 1]

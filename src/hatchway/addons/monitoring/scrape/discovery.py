@@ -35,8 +35,8 @@ _JOBS = frozenset({"apiserver", "kubelet", "kubernetes-pods", "kube-state-metric
 # The most targets that the Services and pods of one namespace give.
 _MOST_OF_NAMESPACE = 300
 _SERVICE_NAME = "kubernetes.io/service-name"
-# The only Service whose series keep their own labels (`honor_labels`), because they describe other objects. With other
-# such Services, a user who may create a Service in one namespace could forge series of all namespaces.
+# The only Service whose series keep their own labels (`honor_labels`), because they describe other objects. If every
+# Service could do this, a user who may create a Service in one namespace could forge series of all namespaces.
 _STATE_METRICS = ("kube-system", "kube-state-metrics")
 # A path that can be written into a request's first line without changes.
 _path = re.compile(r"/[\x21-\x7e]{0,1024}").fullmatch

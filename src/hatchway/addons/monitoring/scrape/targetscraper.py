@@ -16,8 +16,8 @@ from hatchway.addons.monitoring.tsdb.store import TimeSeries, TimeSeriesStore
 
 # After this many lines, other tasks of the event loop may run.
 _SLICE = 1000
-# Milliseconds. Samples further in the future (`maxAheadTime`) or in the past (`tsdb/head.go`: half a block) are
-# refused.
+# Milliseconds. Samples that are further in the future (`maxAheadTime`) or in the past (`tsdb/head.go`: half a block)
+# than this are refused.
 _AHEAD = 10 * 60 * 1000
 _BEHIND = 60 * 60 * 1000
 # The longest line, characters.
@@ -105,7 +105,7 @@ class TargetScraper:
         self._clock = clock
         self._texts = texts if texts is not None else SeriesTexts()
         self._parser = ExpositionParser()
-        # The series of each text; None when it cannot be stored.
+        # The series of each text; None for a series that cannot be stored.
         self._known: dict[str, TimeSeries | None] = {}
         self._known_text = 0
         # The series of the last scrape whose samples had no time in the text.
@@ -144,7 +144,7 @@ class TargetScraper:
         batch += [(series, at, value) for series, value in zip(self._own(), values, strict=False)]
         self._store.append(batch)
         if len(self._known) > 2 * self._limits.samples:
-            # Without this, the texts of ended series would never be deleted.
+            # Drop all texts, because texts of ended series are not dropped one by one.
             self._forget_texts()
 
     def _fail(self, why: str) -> None:
@@ -164,7 +164,7 @@ class TargetScraper:
     async def _read(self, at: int, batch: list[tuple[TimeSeries, int, float]], current: set[TimeSeries]) -> None:
         """Fetch the metrics, and add their samples to `batch`.
 
-        Of the text, only an incomplete line is kept in memory.
+        Only the incomplete last line of the text is kept in memory.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         size, rest = 0, ""

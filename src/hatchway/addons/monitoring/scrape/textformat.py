@@ -45,7 +45,7 @@ class SampleLine:
 
 @dataclass(slots=True)
 class MetricFacts:
-    """The facts about a metric in comments."""
+    """The facts about a metric that comments of a text state."""
 
     type: str = "unknown"
     help: str = ""

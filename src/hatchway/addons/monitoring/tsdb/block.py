@@ -1,7 +1,7 @@
 """Blocks: the compressed samples of all series over a period, in memory or as one file.
 
-A file has three frames: the labels of its series (msgpack, deflated), the places of their chunks, the chunks. It is
-written under another name and then renamed, so it never exists in part.
+A file has three frames: the labels of its series (msgpack, deflated), the places of their chunks, the chunks. The file
+is written under another name and then renamed, so it is never incomplete.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SampleBlock:
     data: the chunks, one after the other. A mapped file does not count as this program's memory.
     size: the bytes of the file, or in memory; the files of `unwritten` are counted, too.
     path: the file; None for a block in memory.
-    unwritten: where to write a block that is not in a file yet; None when it is, or when the store has no directory.
+    unwritten: where to write a block that is not in a file yet; None for a block in a file, and without a directory.
     """
 
     begin: int

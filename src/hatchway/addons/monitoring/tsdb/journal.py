@@ -74,7 +74,7 @@ class Journal:
             self._file = None
 
 
-# Labels of series by number, or samples: numbers, times, values.
+# A record has the labels of series by their numbers, or samples: numbers of series, times, values.
 Record = list[tuple[int, Labels]] | tuple["array[int]", "array[int]", "array[float]"]
 
 

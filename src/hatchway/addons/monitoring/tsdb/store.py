@@ -2,8 +2,8 @@
 
 New samples are in the head: two arrays for each series. When the head has half an hour of samples, it becomes a block,
 which is compressed and, if there is a directory, written to a file. A block that cannot be written (a full disk) is
-kept in memory, and its samples stay in the journal; later compactions write it again. The oldest block is dropped when
-the store is too large or the block is too old.
+kept in memory, and its samples stay in the journal; later compactions try again to write it. The oldest block is
+dropped when the store is too large or the block is too old.
 
 One thread appends; other threads may select. A selection takes references to arrays and blocks under a lock, for some
 series at a time; it reads samples without the lock.
@@ -45,8 +45,8 @@ class StoreLimits:
 
     size: the most bytes of all samples and series, in memory and in files.
     age: how long samples are kept, in milliseconds.
-    series: the most series. A series with more than 1 KiB of labels counts as several. Series with the same label
-        `namespace` may be at most half of them.
+    series: the most series. A series with more than 1 KiB of labels counts as several. At most half of them may have
+        the same label `namespace`.
     period: the time of the samples in one block, in milliseconds.
     """
 
@@ -124,7 +124,7 @@ class TimeSeriesStore:
         self.dropped_series = 0
         self.out_of_order = 0
         self._by_labels: dict[Labels, TimeSeries] = {}
-        # The number of series, of all and of each namespace; a series with long labels counts as several.
+        # The number of all series, and the number for each namespace; a series with long labels counts as several.
         self._units = 0
         self._held: Counter[str] = Counter()
         self._series: dict[int, TimeSeries] = {}

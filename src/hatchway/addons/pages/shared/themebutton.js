@@ -17,7 +17,7 @@ export function setUpTheme(changed = () => {}) {
 function show(name) {
   if (name === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
-  try { localStorage.setItem("hatchway-theme", name); } catch { /* storage may be forbidden: then until the page is left */ }
+  try { localStorage.setItem("hatchway-theme", name); } catch { /* storage may be forbidden: the choice then ends with the page */ }
   byId("theme").setAttribute("aria-label", `Colours: ${name === "system" ? "as the system has them" : name}`);
   byId("theme").querySelector("use").setAttribute("href", `#i-${name}`);
 }

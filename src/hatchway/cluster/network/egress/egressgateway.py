@@ -4,9 +4,10 @@
 
 The router sends the gateway all packets that are not for the cluster. The gateway refuses some destinations, and
 replaces the source address of outgoing packets by its own (masquerading), so all pods share one address outside.
-Without an uplink it answers "network is unreachable" at once. Network policies are applied before, in the router.
+Without an uplink, the gateway answers "network is unreachable" at once. Network policies are applied before, in the
+router.
 
-The gateway has one address of the cluster, at which `hostnames.py` answers DNS queries.
+In the cluster's network, the gateway has one address, at which `hostnames.py` answers DNS queries.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class GatewayRoutes:
         self._refused: set[tuple[str, int]] = set()
 
     def connect(self, index: int) -> None:
-        """Use an interface as the uplink. It was just created, and may already be gone. Raises OSError."""
+        """Use an interface as the uplink. The interface is new, and may already be gone. Raises OSError."""
         self._netlink.set_mtu(index, self._config["mtu"])
         with _already():
             self._netlink.add_address(index, self._config["ip"])

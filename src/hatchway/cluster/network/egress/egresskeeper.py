@@ -1,4 +1,4 @@
-"""The egress keeper: the process that runs the egress program (`tools.py`), and restarts it when it has ended.
+"""The egress keeper: the process that runs the egress program (`tools.py`), and restarts this program.
 
 The network's first process forks the keeper before the first process leaves this machine's network. So the keeper and
 the program stay in this machine's network, but in the private network's user and PID namespaces: they have only the
@@ -42,7 +42,7 @@ _MARKS = "FATAL:", "ERROR:", "Error:", "error:"
 
 
 class KeeperLink:
-    """The first process's side: gives the keeper the gateway, once."""
+    """The first process's end of the socket to the keeper. It is used once: to send the gateway, or an error."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -139,7 +139,7 @@ class EgressKeeper:
         """Mount the network namespace at a path, in the keeper's own mount namespace. Raises OSError."""
         linux.unshare(linux.CLONE_NEWNS)
         path = self._config["namespace"]
-        # The host's /run holds sockets of its services, which the program does not need.
+        # Hide the host's /run: it holds sockets of the host's services, which the program does not need.
         linux.mount("tmpfs", "/run", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "size=64k,mode=0755")
         os.makedirs(os.path.dirname(path))
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -250,8 +250,8 @@ class EgressKeeper:
         try:
             channel.send(self._control, message, descriptors)
         except BlockingIOError:
-            # About a hundred messages are unread, so the control plane is stopped. Drop this message: later messages
-            # replace it.
+            # About a hundred messages are unread, so the control plane is suspended. Drop this message: later
+            # messages replace it.
             return
         except ConnectionError:
             os._exit(0)

@@ -1,6 +1,6 @@
 """Answers pods' DNS queries with this machine's name servers.
 
-Pods cannot use this machine's /etc/resolv.conf directly: its name server may listen only on the loopback interface
+Pods cannot use this machine's /etc/resolv.conf: the name server in it may listen only on the loopback interface
 (127.0.0.53 of systemd-resolved). So the control plane, which is in this machine's network, listens on one address of
 the private network (`plan.HOST_NAMESERVER`), and forwards queries and answers. The control plane reads resolv.conf
 again when the file changes.
@@ -22,11 +22,12 @@ _FILE: Final = Path("/etc/resolv.conf")
 _SERVERS: Final = 3
 # Seconds for all name servers together: a little less than clients wait.
 _SECONDS: Final = 4.0
-# The longest query in bytes; the most pending UDP queries of all clients, and of one client (the cluster's name server
-# sends no more than that); the most TCP connections.
+# The longest query, in bytes.
 _LONGEST_QUERY: Final = 4096
+# The most pending UDP queries of all clients, and of one client. The cluster's name server sends no more than that.
 _QUERIES: Final = 512
 _OF_ONE_CLIENT: Final = 200
+# The most TCP connections.
 _CONNECTIONS: Final = 64
 _SERVFAIL: Final = 2
 

@@ -1,4 +1,4 @@
-"""Reads messages of rtnetlink(7) about interfaces and routes. Only the kernel can send them."""
+"""Reads messages of rtnetlink(7) about interfaces and routes. The kernel sends them, so they are trusted."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def local_networks() -> set[tuple[str, int]]:
     found: set[tuple[str, int]] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
         sock.bind((0, 0))
-        # The kernel then sends only this table (Linux 4.20); other tables may be long.
+        # With this option, the kernel sends only this table (Linux 4.20); other tables may be long.
         with contextlib.suppress(OSError):
             sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, _RT_TABLE_LOCAL, 0, 0, 0, 0)

@@ -1,8 +1,8 @@
 """The programs that connect a network namespace to this machine's network without root: pasta and slirp4netns.
 
 Each creates a TAP interface in the namespace, and opens ordinary sockets on this machine for the connections that
-arrive there. The options of both programs forbid connections to this machine's loopback, and disable their DNS:
-`hostnames.py` answers DNS queries.
+arrive there. The options of both programs forbid connections to this machine's loopback, and disable the programs' name
+servers, because `hostnames.py` answers DNS queries.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def choose(mode: str, which: Callable[[str], str | None] = shutil.which) -> Egre
 def check(mode: str, device: str = _DEVICE) -> None:
     """Raise HatchwayError when the program that is named with --egress cannot work on this machine.
 
-    mode: one of CHOICES; AUTO and NONE name no program. device: the device by which it creates its interface.
+    mode: one of CHOICES; AUTO and NONE name no program. device: the device with which the program creates its
+    interface.
     """
     choose(mode)
     if mode in TOOLS and (why := obstacle(device)):

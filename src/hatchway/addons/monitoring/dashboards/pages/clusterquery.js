@@ -23,6 +23,6 @@ export const ofCluster = (query) =>
     return brace ? `${found}${job},` : `${found}{${job}}`;
   });
 
-/** The function of this name in prometheus.js, limited to the cluster's own series. */
+/** Like the functions of these names in prometheus.js, but limited to the cluster's own series. */
 export const instant = (query, ...rest) => instantOf(ofCluster(query), ...rest);
 export const overRange = (query, ...rest) => overRangeOf(ofCluster(query), ...rest);

@@ -66,7 +66,7 @@ export class Legend {
     }
   }
 
-  /** Show only one series, or all series again. With `more`, hide or show this series only. */
+  /** Show only this series; show all series if it is already alone. With `more`, only hide or show this series. */
   choose(name, more) {
     const all = this.series.map((one) => one.name),
       alone = all.length - this.hidden.size === 1 && !this.hidden.has(name);

@@ -117,7 +117,7 @@ const RULES = {
 
 /** Return true for a problem that only says that this add-on has just been started. */
 function isOwnStart({ problem, namespace, pod, deployment }, { interval, started, pod: own }) {
-  // Until the next samples of its state, which has changed meanwhile.
+  // The samples of the pod's state may be from before the pod was ready; newer ones follow within a few intervals.
   if (!own || namespace !== "kube-system" || Date.now() - started > interval * 4000) return false;
   return (problem === "unready" && pod === own) || (problem === "deployment" && own.startsWith(`${deployment}-`));
 }

@@ -56,7 +56,7 @@ export const sent = (labels, window) =>
 export const topRates = (count, by, of, time) =>
   `sum by (${by}) (${of(time.rate, "")}) and topk(${count}, sum by (${by}) (${of(time.whole, " @ end()")}))`;
 
-/** Return the same for a gauge. */
+/** Return the sum of a gauge by labels, only of the highest series over the whole range. */
 export const topGauges = (count, by, gauge, time) =>
   `sum by (${by}) (${gauge}) and topk(${count}, sum by (${by}) (avg_over_time(${gauge}[${time.whole}] @ end())))`;
 

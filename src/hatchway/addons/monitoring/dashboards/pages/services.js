@@ -188,7 +188,7 @@ export function service(space, name) {
           [0.99, "99%"],
         ].map(([q, text]) => ({ q: quantile(q, `${metric}{${own}}`, time.rate), name: `${text} within` })),
     });
-  // Only the pods behind the Service, which its endpoints name.
+  // Limits series to the pods behind the Service. Its endpoints name these pods.
   const only = `and on (namespace, pod) group by (namespace, pod) (${ofService(space, name)})`;
   const pod = ({ pod: one }) => one,
     open = ({ pod: one }) => address(["pods", space, one]);

@@ -91,7 +91,7 @@ export const namespaceTable = () =>
  * of: labels of the pods, {namespace} or {node}. more: PromQL that limits the rows (`and on (pod) ...`), "" for none.
  */
 export function podTable(of, { title = "Pods", more = () => "", empty = "There is no pod." } = {}) {
-  // For series with a pod's state, which do not have the node's label.
+  // The matchers for series with a pod's state. These series have no label with the node.
   const state = matchers({ namespace: of.namespace });
   return new Table({
     title,
