@@ -1,4 +1,4 @@
-"""MkDocs: a page that is edited is loaded again, by long polling."""
+"""MkDocs: its page reloads after its source was edited, which it learns by long polling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vite's development server: absolute module imports, and a file that is edited changes the page without a reload."""
+"""Vite's development server: absolute module imports; an edited file changes the page without a reload."""
 
 from __future__ import annotations
 

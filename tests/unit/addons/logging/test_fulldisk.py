@@ -1,4 +1,4 @@
-"""Nothing is lost when documents cannot be written to disk for a while."""
+"""Documents that cannot be written to disk for a while are not lost."""
 
 from __future__ import annotations
 
