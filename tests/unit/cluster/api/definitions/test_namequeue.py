@@ -14,7 +14,7 @@ from hatchway.errors import ApiError
 
 
 class Work:
-    """Handles names. Each name goes through its outcomes: an exception to raise, or the seconds until it comes again."""
+    """Handles names. outcomes: for a name, the results of its calls: an exception, or seconds until the next call."""
 
     def __init__(self, **outcomes: list[BaseException | float | None]) -> None:
         self.outcomes = outcomes

@@ -425,7 +425,7 @@ def test_impersonation(server: Server) -> None:
         ({"Impersonate_User": "system:serviceaccount:kube-system:x"}, 'serviceaccounts "x" is forbidden: User "carol" cannot impersonate resource "serviceaccounts" in API group "" in the namespace "kube-system"'),
     ],
 )  # fmt: skip
-def test_who_may_be_impersonated(server: Server, headers: dict[str, str], message: str) -> None:
+def test_users_and_groups_that_may_be_impersonated(server: Server, headers: dict[str, str], message: str) -> None:
     server.source.role("carols", rule("impersonate", "users", names="alice"))
     server.source.bind("carols", "carols", "User:carol")
     assert isinstance(server.ask(request("/api", token="carol", Impersonate_User="alice")), App)
@@ -435,14 +435,14 @@ def test_who_may_be_impersonated(server: Server, headers: dict[str, str], messag
 
 def test_impersonation_needs_a_user(server: Server) -> None:
     assert server.refused(request("/api", token="admin", Impersonate_Group="devs"))["code"] == 400
-    # An anonymous request gets no user by impersonating the anonymous user.
+    # An anonymous request may not impersonate any user, not even the anonymous user.
     assert server.refused(request("/api", Impersonate_User="admin"))["code"] == 403
 
 
-def test_rights_are_those_of_the_impersonated(server: Server) -> None:
+def test_rights_are_those_of_the_impersonated_user(server: Server) -> None:
     found = server.refused(request("/api/v1/nodes", token="admin", Impersonate_User="alice"))
     assert 'User "alice"' in found["message"]
-    # Unknown fields are no impersonation.
+    # A field with an unknown name does not cause impersonation.
     assert isinstance(server.ask(request("/api/v1/nodes", token="admin", Impersonate_Foo="alice")), App)
 
 
@@ -481,7 +481,7 @@ def test_too_many_requests_at_once(tmp_path: Path) -> None:
     found = server.ask(request("/api", token="alice"))
     assert isinstance(found, Respond)
     assert (found.status, header(found, b"retry-after")) == (429, b"1")
-    # Not counted: what runs long, what is refused anyway, and administrators.
+    # Long-running requests, refused requests and requests of administrators do not count.
     assert isinstance(server.ask(request("/api/v1/namespaces/team-a/pods?watch=true", token="alice")), App)
     assert isinstance(server.ask(request("/api/v1/namespaces/team-a/services/web/proxy/", token="alice")), Forward)
     assert isinstance(server.ask(request("/api", token="admin")), App)
@@ -519,7 +519,7 @@ async def test_every_answer_has_the_requests_id(server: Server) -> None:
     assert sent[1]["body"] == b"ok"
 
 
-def test_what_is_written_down(server: Server) -> None:
+def test_audit_events(server: Server) -> None:
     def done(head: RequestHead, status: int) -> None:
         server.filters.route(head)
         assert head.on_complete is not None
@@ -559,7 +559,7 @@ def test_what_is_written_down(server: Server) -> None:
     assert bad["requestURI"] == "/api/v1/%zz"
 
 
-def test_the_nodes_housekeeping_is_not_written_down(server: Server) -> None:
+def test_routine_requests_of_nodes_have_no_audit_events(server: Server) -> None:
     server.state.tokens_file.write_text(
         json.dumps({"tokens": [{"user": "system:node:n1", "groups": ["system:nodes"], "token": "n1"}]})
     )
@@ -581,7 +581,7 @@ def test_the_nodes_housekeeping_is_not_written_down(server: Server) -> None:
 
 
 class FakeWebhook(AdmissionPlugin):
-    """Refuses connections to pods named `no`, after a wait for those named `slow-no` and `slow`."""
+    """Refuses connections to pods named `no` and `slow-no`; for `slow-no` and `slow`, it decides only after a wait."""
 
     name = "ValidatingAdmissionWebhook"
 
@@ -603,7 +603,7 @@ class FakeWebhook(AdmissionPlugin):
             raise ApiError(403, "Forbidden", "denied later")
 
 
-async def test_connections_pass_admission_before_anything_is_forwarded(tmp_path: Path) -> None:
+async def test_connections_are_admitted_before_they_are_forwarded(tmp_path: Path) -> None:
     plugin = FakeWebhook()
     server = Server(tmp_path, admission=AdmissionChain([plugin]))
     pods = "/api/v1/namespaces/team-a/pods"
@@ -636,5 +636,5 @@ async def test_connections_pass_admission_before_anything_is_forwarded(tmp_path:
     assert await status("POST", f"{pods}/slow-no/attach") == 403
     assert len(server.logs.requests) == count
     assert await status("POST", f"{pods}/slow/attach") == 200
-    # A log is only read.
+    # A log is only read, so it needs no admission.
     assert await status("GET", f"{pods}/no/log") == 200
