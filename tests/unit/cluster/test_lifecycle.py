@@ -245,7 +245,7 @@ def test_the_hint_shows_how_to_list_the_owner_of_the_directory(tmp_path: Path, m
 
 
 def test_a_directory_without_the_right_to_search_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `HATCHWAY_STATE_DIR=/root/x hatchway up` of an ordinary user, whose first step looks for the file of `down`."""
+    """As for an ordinary user with HATCHWAY_STATE_DIR=/root/x: the first step, the search for `down`'s file, fails."""
     state = StateDir(tmp_path / "x" / "c")
     opened = os.open
 
