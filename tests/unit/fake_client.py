@@ -183,7 +183,7 @@ class FakeClient:
                 queue.put_nowait(WatchEvent(kind, copied(obj)))
 
     async def settle(self, quiet: Iterable[Callable[[], bool]] = (), seconds: float = 60) -> None:
-        """Wait until all events are delivered and all of `quiet` are true, for some turns of the event loop in a row."""
+        """Wait until all events are delivered and each function in `quiet` returns true, for some turns of the loop."""
         calm = 0
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -278,17 +278,17 @@ def _replace_until(end: Path) -> Callable[[Path, Path], None]:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1 << 32))
-def test_any_steps_give_no_blob_to_who_has_not_served_it(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+def test_only_repositories_that_served_a_blob_may_use_it(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     with (
         tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as place,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr("os.fsync", lambda _: None)  # Nothing here depends on it, and it takes most of the time.
+        patch.setattr("os.fsync", lambda _: None)  # fsync takes most of the time, and this test does not depend on it.
         _World(Path(place) / "images", random.Random(seed)).play(25)
 
 
 @pytest.mark.parametrize("shared", ["", "with a private image", "with an image for everyone"])
-def test_images_of_releases_without_records_stay_private(store: ImageStore, shared: str) -> None:
+def test_images_from_releases_without_records_stay_private(store: ImageStore, shared: str) -> None:
     image = built("", {"a": _DATA.hex()}, {"b": "shared"}, Cmd=["/a"])
     for data in image.blobs.values():
         serve(store, None, data)

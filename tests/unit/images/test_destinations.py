@@ -46,7 +46,7 @@ def test_reach(host: str, reach: Reach) -> None:
     assert reach_of(host) is reach
 
 
-def test_who_may_lead_where() -> None:
+def test_redirects_that_are_allowed() -> None:
     allowed = {(registry, target) for registry in Reach for target in Reach if may_lead(registry, target)}
     assert allowed == {*((registry, Reach.PUBLIC) for registry in Reach), (Reach.PRIVATE, Reach.PRIVATE)}
 
