@@ -206,7 +206,7 @@ except (OSError, HatchwayError) as error:
 
 @pytest.mark.parametrize("limit", [0, 20, 60, 100, 200, 500, 1000, 1500, 3000, 10_000, 25_000])
 def test_a_disk_that_is_full_at_any_step_of_loading_loses_nothing(store: ImageStore, limit: int) -> None:
-    """The limit of a file's size decides the failing step: the record of the use, a document, a layer, the index file."""
+    """The maximum file size decides which write fails: the record of the use, a document, a layer or the index file."""
     kept = make_image(store, "kept:1", {"kept": "1"})
     old = make_image(store, "web:1", {"a": "old"})
     before = sorted((store.path / "blobs/sha256").iterdir())

@@ -1,7 +1,8 @@
-"""No answer of an application blocks the process that rewrites it: each input costs one pass at most.
+"""No answer of an application blocks the process that rewrites it: rewriting takes linear time for any input.
 
-The rewriters run on the event loop. Each of them gets many beginnings of something that never ends. Four times as
-many may take about four times as long. On average, a byte may not take much longer than a byte of an ordinary script.
+The rewriters run on the event loop. Each rewriter gets many beginnings of constructs that do not end. Four times as
+many beginnings may take about four times as long. On average, a byte may not take much longer than a byte of an
+ordinary script.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .pieces import ENDPOINT, HOST, PREFIX, rule, whole
 SMALL = 8 * 1024
 LARGE = 4 * SMALL
 PIECES = (64 * 1024, 1000)
-# Less is too little to be measured, in seconds.
+# The shortest time that can be measured well enough, in seconds.
 SHORT = 0.05
 ATTEMPTS = 3
 
@@ -100,7 +101,7 @@ def own_page() -> OwnAddressPage:
 
 
 def all_at_once(text: bytes) -> None:
-    """Every function for one value."""
+    """Call every function that rewrites a single value."""
     rewrite_srcset(text, rule())
     rewrite_style(text, rule())
     rewrite_set_cookie(text, prefix=PREFIX)
@@ -145,7 +146,7 @@ def seconds(run: Run, text: bytes, size: int) -> float:
 
 @lru_cache
 def ordinary() -> float:
-    """Seconds for `LARGE` bytes of an ordinary script that reads its address often."""
+    """Return the seconds for `LARGE` bytes of an ordinary script that reads its address often."""
     statement = b'if(a.b("x/1")&&location.pathname.indexOf("/a")>=0)return b.c["d"]+a/2+window.location.href+`x${a}`;\n'
     text = statement * (LARGE // len(statement))
     return min(seconds(CASES["script"][0], text, PIECES[0]) for _ in range(5))
@@ -165,7 +166,7 @@ def is_slow(run: Run, unit: bytes, around: tuple[bytes, bytes], size: int) -> bo
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_input_costs_more_than_a_pass(name: str) -> None:
+def test_any_input_takes_linear_time(name: str) -> None:
     run, units, beginnings, ends = CASES[name]
     slow = []
     for turn, unit in enumerate(units):
