@@ -34,7 +34,7 @@ _FILES = {
 
 
 class Groups:
-    """Makes a group's files when its directory is made, as the kernel does. busy: how often rmdir finds processes."""
+    """Makes a group's files with its directory, like the kernel. busy: the number of calls of rmdir that will fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
         self.root = root

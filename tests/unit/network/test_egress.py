@@ -1,4 +1,4 @@
-"""The program that connects pods to other networks: its choice, settings and end. Kernel messages; DNS queries."""
+"""The program that connects pods to other networks: its choice, settings and end. Also messages of the kernel."""
 
 from __future__ import annotations
 

@@ -170,7 +170,8 @@ def test_any_input_takes_linear_time(name: str) -> None:
     run, units, beginnings, ends = CASES[name]
     slow = []
     for turn, unit in enumerate(units):
-        # Beginnings and ends take turns, except for those that all units need.
+        # To save time, each unit gets only one of the beginnings, in turn. If all units need a beginning, each is
+        # tried.
         for at, beginning in enumerate(beginnings):
             if beginning and b"" in beginnings and at != 1 + turn % (len(beginnings) - 1):
                 continue
@@ -190,17 +191,17 @@ def test_any_input_takes_linear_time(name: str) -> None:
         b"(" * 100_000 + b"/a/",
     ],
 )
-def test_scripts_that_once_stopped_the_lexer(text: bytes) -> None:
+def test_scripts_that_the_lexer_once_could_not_read(text: bytes) -> None:
     assert whole(lambda: JavaScriptRewriter(rule()), text)
 
 
-def test_a_script_that_costs_too_much_passes_from_there_on() -> None:
+def test_after_too_much_work_the_rest_of_a_script_is_not_changed() -> None:
     made = whole(lambda: JavaScriptRewriter(rule()), b"f(location);" + b"...location," * 10_000 + b"f(location);")
     assert made.startswith(b"f((globalThis.__hatchway||(_=>_))(location));")
     assert made.endswith(b"...location,f(location);")
 
 
-def test_where_a_script_passes_unchanged_does_not_depend_on_the_pieces() -> None:
+def test_the_unchanged_rest_of_a_script_does_not_depend_on_the_pieces() -> None:
     text = b"a(...location," * 2_000 + b"f(location);" * 2_000
     transform = JavaScriptRewriter(rule())
     pieces = b"".join(transform.feed(text[at : at + 777]) for at in range(0, len(text), 777)) + transform.finish()
@@ -216,10 +217,10 @@ def test_where_a_script_passes_unchanged_does_not_depend_on_the_pieces() -> None
         b"[" * 100_000,
     ],
 )
-def test_an_import_map_that_cannot_be_read_stays(text: bytes) -> None:
+def test_an_invalid_import_map_is_not_changed(text: bytes) -> None:
     assert whole(lambda: ImportMapRewriter(rule()), text) == text
 
 
 @pytest.mark.parametrize("beginning", ATTRIBUTES)
-def test_references_that_python_does_not_resolve_do_no_harm(beginning: bytes) -> None:
+def test_references_that_python_does_not_resolve_are_kept(beginning: bytes) -> None:
     assert b"9" * 5000 in whole(page, beginning + b"&#" + b"9" * 5000 + b';">')
