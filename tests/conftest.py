@@ -370,7 +370,7 @@ def cluster(make_shared_cluster: Callable[..., Cluster], tmp_path_factory: pytes
 
 # The shared cluster, after a test has started it, and the result of `_cluster_wide` at that time.
 _shared: list[tuple[Cluster, list[str]]] = []
-# Objects of these types, like API groups, have an effect in every namespace, so on the tests of other modules.
+# Objects of these types, like API groups, affect every namespace, and therefore the tests of other modules.
 _FOR_EVERYBODY = tuple(
     f"admissionregistration.k8s.io/v1/{name}"
     for name in (

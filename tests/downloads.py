@@ -25,7 +25,7 @@ def downloads(name: str = "") -> Path:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold a lock during a block, against test processes of all checkouts. file: the lock file."""
+    """Hold a lock during a block. Test processes of all checkouts wait for each other. file: the lock file."""
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -124,7 +124,7 @@ class PodServer:
             self.port = next(iter(server.sockets)).getsockname()[1]
             started.set()
             await stop.wait()
-            # The end of its connection ends a command that still runs.
+            # A command that still runs ends with its connection.
             for connection in list(server.connections):
                 connection.transport.abort()
             server.close()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Running:
-    """A started application. url: ends with a slash. work: its directory, in which tests, too, change files.
+    """A started application. url: ends with a slash. work: its directory; a test may change files in it.
 
     log: returns the last lines of its output.
     """

@@ -1,4 +1,4 @@
-"""MkDocs: its page reloads after its source was edited, which it learns by long polling."""
+"""MkDocs: a page asks by long polling whether its source has changed, and reloads."""
 
 from __future__ import annotations
 

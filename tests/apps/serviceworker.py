@@ -1,4 +1,4 @@
-"""A page with a service worker, which answers a fetch by itself, and the page's reload while the browser is offline."""
+"""A service worker answers a fetch by itself, and reloads its page while the browser is offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FastAPI with Swagger UI: its page calls an operation of the API, at the address of its own server."""
+"""FastAPI with Swagger UI: its page calls an operation of the API, at the address from which the page came."""
 
 from __future__ import annotations
 

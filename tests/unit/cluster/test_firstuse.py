@@ -1,6 +1,6 @@
 """The start of an add-on on first use: one write for all uses, and a limited number of waiting requests."""
 
-# ruff: noqa: ASYNC110  what holds clients reports no events
+# ruff: noqa: ASYNC110  the class that holds clients reports no events
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ if sys.argv[1].endswith("stays"):
 
 @pytest.fixture
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """Use the control plane's event loop, because it starts processes in a way of its own."""
+    """Use the control plane's event loop, because this loop starts processes in a way of its own."""
     return uvloop.EventLoopPolicy()
 
 

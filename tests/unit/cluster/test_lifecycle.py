@@ -136,7 +136,7 @@ def test_up_and_down_wait_for_each_other(state: StateDir) -> None:
 
         def told(what: str) -> None:
             waited.append(what)
-            assert state.starter() is None, "an end would take it for a start that is under way"
+            assert state.starter() is None, "`down` would take this file for a start in progress"
             ending.close()
 
         with commandorder.starting(state, told):

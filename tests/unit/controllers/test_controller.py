@@ -81,7 +81,7 @@ async def test_reconcile_is_retried_after_any_exception(caplog: pytest.LogCaptur
         async with world.running():
             assert controller.seen == [("d", "x")] * 4
     said = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(said) == 2, "a conflict is no news"
+    assert len(said) == 2, "a conflict is not logged as a warning"
     assert "away" in said[0]
     assert "broken" in caplog.text
 

@@ -104,7 +104,7 @@ def test_replace() -> None:
     assert "active" not in plan.status
 
 
-def test_jobs_that_have_ended_are_missing_or_unexpected() -> None:
+def test_ended_missing_and_unexpected_jobs() -> None:
     ended, running = job("ended", "Complete"), job("running")
     plan = plan_cron(cron(status=active(ended, running, job("lost")), suspend=True), [ended, running, job("new")], NOW)
     assert reasons(plan) == ["SawCompletedJob", "UnexpectedJob", "MissingJob"]

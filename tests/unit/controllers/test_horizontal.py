@@ -337,7 +337,7 @@ async def test_a_target_with_zero_replicas_is_not_scaled() -> None:
         ("Carousel", 'no matches for kind "Carousel" in group "apps"'),
     ],
 )
-async def test_a_target_that_is_not_there(kind: str, why: str) -> None:
+async def test_a_target_that_does_not_exist(kind: str, why: str) -> None:
     world = make_world(Metrics())
     async with world.running():
         reference = {"apiVersion": "apps/v1", "kind": kind, "name": "other"}

@@ -61,7 +61,7 @@ async def look(world: World, controller: Any, name: str = "n1") -> None:
     await world.settle()
 
 
-async def test_a_node_without_renewed_lease_is_not_ready_until_it_renews_it() -> None:
+async def test_a_node_is_not_ready_until_it_renews_its_lease() -> None:
     world, clock, controller = new_world()
     await world.node("n1")
     await renew(world)

@@ -24,7 +24,7 @@ async def scale(world: World, name: str, replicas: int) -> None:
             await world.client.update(SETS, found)
             return
         except ApiError as error:
-            # The controller may write the status between the read and the write, which is then a conflict.
+            # If the controller writes the status between the read and the write, the write is a conflict.
             if error.reason != "Conflict":
                 raise
 

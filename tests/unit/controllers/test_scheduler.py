@@ -190,7 +190,7 @@ def test_quantities(text: str, cpu: int, whole: int) -> None:
     assert scaled("memory", text) == whole
 
 
-async def test_pods_that_tolerate_it_are_placed_on_a_node_that_is_not_ready() -> None:
+async def test_a_node_that_is_not_ready_gets_pods_with_the_toleration() -> None:
     world = World(Scheduler)
     taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
     await world.node("new", ready=False, taints=[taint])

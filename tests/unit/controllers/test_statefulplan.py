@@ -78,7 +78,7 @@ def test_a_pod_has_its_name_its_host_name_and_its_labels() -> None:
         ({"minReadySeconds": 60}, [pod(0)], ([], [])),
         ({"podManagementPolicy": "Parallel"}, [pod(1, ready=False)], (["web-0", "web-2"], [])),
         ({"ordinals": {"start": 5}}, [pod(5)], (["web-6"], [])),
-        # Surplus pods: the last one is deleted first, and only while the others are healthy.
+        # Surplus pods: the last pod is deleted first, and only while the other pods are healthy.
         ({}, [pod(one) for one in range(5)], ([], ["web-4"])),
         ({}, [*(pod(one) for one in range(4)), pod(4, going=True)], ([], [])),
         ({}, [*(pod(one) for one in range(4)), pod(4, ready=False)], ([], ["web-4"])),

@@ -163,7 +163,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield made
 
 
-# --- volumes made by a user ----------------------------------------------------------------------------------
+# --- volumes made by a user -----------------------------------------------------------------------------------------
 
 
 async def test_a_claim_gets_the_smallest_suitable_volume(lab: Lab) -> None:
@@ -277,8 +277,7 @@ async def test_a_claim_without_its_volume_is_lost(lab: Lab) -> None:
     assert text in await lab.told("p", "FailedScheduling")
 
 
-# --- volumes made by the provisioner
-# ------------------------------------------------------------------------------------------
+# --- volumes made by the provisioner --------------------------------------------------------------------------------
 
 
 async def test_a_volume_is_made_where_the_first_pod_runs_and_deleted_with_its_claim(lab: Lab) -> None:

@@ -100,7 +100,7 @@ def test_the_stream_of_events_ends_when_the_client_disconnects(served: Portal) -
     wait_for(lambda: served.connections == 0, seconds=10)
 
 
-def test_a_head_of_the_events_ends() -> None:
+def test_a_head_request_for_the_events_ends() -> None:
     with portal(FakeView()) as served:
         answer = ask(served, "/-/hatchway/events", "HEAD")
         assert answer.status == 200

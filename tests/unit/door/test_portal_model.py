@@ -46,8 +46,7 @@ async def test_ports_of_unknown_protocol_are_tried_as_http() -> None:
     odd, http = (await shown(view))["services/shop/web"]["ports"]
     assert (odd["scheme"], odd["url"]) == ("http", "http://odd.web.shop.svc.localhost:8001/")
     assert "needs" not in odd
-    # A host name without a port leads to the port that the door would choose, and it prefers a port that is surely
-    # HTTP.
+    # A host name without a port leads to the port that the door chooses. The door prefers ports that are surely HTTP.
     assert http["url"] == "http://web.shop.svc.localhost:8001/"
 
 

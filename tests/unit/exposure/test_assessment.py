@@ -66,7 +66,7 @@ async def test_all_ways_in_are_listed_and_no_others() -> None:
     assert by_namespace["np-one-pod-unshielded"].workloads == ("pod/p", "pod/q")
 
 
-async def test_what_is_exposed_on_purpose_does_not_fail() -> None:
+async def test_objects_exposed_on_purpose_cause_no_failure() -> None:
     found = assess(await read(objects(), "s-np-on-purpose"))
     assert [way.accepted for way in found] == ["our shop"]
     assert not reaches(found, "low")

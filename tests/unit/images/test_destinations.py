@@ -42,7 +42,7 @@ from hatchway.images.pulling.destinations import Reach, authority_of, is_same_se
         ("cdn.example.com", Reach.PUBLIC),
     ],
 )
-def test_reach(host: str, reach: Reach) -> None:
+def test_the_reach_of_a_host(host: str, reach: Reach) -> None:
     assert reach_of(host) is reach
 
 

@@ -156,7 +156,7 @@ def test_whiteouts_hide_files_of_lower_layers(tmp_path: Path) -> None:
 
 
 def test_whiteouts_of_missing_files_are_not_written(tmp_path: Path) -> None:
-    """In a directory that only this layer has, they would be visible files (overlayfs.rst, "whiteouts and opaque")."""
+    """In a directory that only this layer has, overlayfs would show them as files (overlayfs.rst)."""
     upper, *_ = unpack_all(
         tmp_path, {"a": "1"}, [whiteout("a")], [whiteout("a"), whiteout("b/c"), file("d"), whiteout("e")]
     )
@@ -241,7 +241,7 @@ _PATHS = st.lists(_SEGMENTS, min_size=1, max_size=5).map("/".join)
 _NAMES = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map("/".join)
 
 
-# With other modes, only root could read the files. In a user namespace, the writer is root.
+# Without these bits, an ordinary user could not read its own files, but root of a user namespace can.
 _MODES = st.integers(0, 0o7777).map(lambda mode: mode if IS_ROOT else mode | 0o700)
 
 

@@ -130,7 +130,7 @@ def test_the_same_archive_gives_the_same_digests(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_the_image_of_the_wanted_platform_is_taken(store: ImageStore) -> None:
+def test_the_image_of_the_wanted_platform_is_loaded(store: ImageStore) -> None:
     arm = built("", {"a": "arm"}, platform={"architecture": "arm64", "variant": "v8"})
     amd = built("", {"a": "amd"}, platform={"architecture": "amd64"})
     platforms = [{"os": "linux", "architecture": "arm64", "variant": "v8"}, {"os": "linux", "architecture": "amd64"}]
@@ -336,7 +336,7 @@ def test_a_long_chain_of_indexes_is_not_followed(store: ImageStore) -> None:
         load(store, layer_of(files))
 
 
-def test_a_file_that_says_to_be_larger_than_the_disk_is_refused_at_once(store: ImageStore) -> None:
+def test_a_file_with_a_size_larger_than_the_disk_is_refused_at_once(store: ImageStore) -> None:
     with pytest.raises(OSError, match="No space left on device"):
         load(store, tar_of([Entry("layer.tar", b"x", pax={"size": str(1 << 60)})]))
     assert is_empty(store)

@@ -206,7 +206,7 @@ def test_a_nodes_conditions_keep_their_times_while_nothing_changes() -> None:
     assert facts["kubeletVersion"].startswith("v1.37.") and facts["containerRuntimeVersion"].startswith("hatchway://")
 
 
-def test_the_configuration_survives_its_file(tmp_path: Path) -> None:
+def test_the_configuration_is_equal_after_saving_and_loading(tmp_path: Path) -> None:
     config = AgentConfig(str(tmp_path), [NodeSpec("a", 0, "1.2.3.4")], "https://10.96.0.1:443", images={"x": ["y"]})
     config.save(tmp_path / "agent.json")
     assert AgentConfig.load(tmp_path / "agent.json") == config

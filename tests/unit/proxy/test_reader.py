@@ -114,7 +114,7 @@ def test_large_heads_are_counted_until_they_are_parsed() -> None:
     assert HEADS.taken - before >= 60_000
     reader.receive(b"\r\n\r\n")
     request = reader.next_event()
-    assert isinstance(request, Request) and request.head == b""  # too large to be kept
+    assert isinstance(request, Request) and request.head == b""  # a head of this size is not kept
     reader.share.release()
     assert HEADS.taken == before
 

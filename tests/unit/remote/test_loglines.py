@@ -67,7 +67,7 @@ def test_a_line_whose_beginning_was_printed_is_continued() -> None:
 def test_after_a_break_anywhere_every_byte_is_printed_once(
     log: list[tuple[int, bytes]], breaks: list[tuple[int, bool]], cuts: list[int]
 ) -> None:
-    """A body may end anywhere, properly or by an error. Parts of a line longer than a piece are printed before."""
+    """A body may end anywhere, properly or by an error. A line longer than a piece is printed in parts."""
     log = sorted(log, key=lambda line: line[0])
     stamped = [b"2026-01-01T00:00:0%d.000000001Z %b\n" % line for line in log]
     reader = LogReader(keep_stamps=False)

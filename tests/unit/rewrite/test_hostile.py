@@ -170,8 +170,8 @@ def test_any_input_takes_linear_time(name: str) -> None:
     run, units, beginnings, ends = CASES[name]
     slow = []
     for turn, unit in enumerate(units):
-        # To save time, each unit gets only one of the beginnings, in turn. If all units need a beginning, each is
-        # tried.
+        # To save time, each unit gets only one of the beginnings, in turn. If all units need a beginning, each
+        # beginning is tried.
         for at, beginning in enumerate(beginnings):
             if beginning and b"" in beginnings and at != 1 + turn % (len(beginnings) - 1):
                 continue

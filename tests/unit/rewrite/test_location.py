@@ -60,7 +60,7 @@ def test_locations_that_get_the_prefix(value: bytes, expected: bytes) -> None:
         PREFIX,
     ],
 )
-def test_stays(value: bytes) -> None:
+def test_locations_that_are_not_changed(value: bytes) -> None:
     assert rewritten(value) == value
 
 

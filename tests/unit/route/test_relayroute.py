@@ -1,6 +1,6 @@
 """The route through a relay pod: the life of the pod, and connections from the pod."""
 
-# ruff: noqa: ASYNC110  what is waited for happens in the objects of the cluster
+# ruff: noqa: ASYNC110  no event reports the awaited changes of objects
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Clients of Services that start on first use: held until there is an endpoint, in bounded numbers and for a bounded time."""
+"""Clients of Services that start on first use are held until an endpoint exists. Their number and time are limited."""
 
-# ruff: noqa: ASYNC110  what holds clients reports no events
+# ruff: noqa: ASYNC110  the class that holds clients reports no events
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def test_why_a_backend_cannot_be_reached(found: Json | None, why: bytes) -> None
     assert why in answer.body
 
 
-def test_pages_escape_what_clients_send(cluster: Cluster) -> None:
+def test_pages_escape_texts_from_clients(cluster: Cluster) -> None:
     answer = cluster.refusal(head("/<script>", "<b>.example", HTML))
     assert (b"Content-Type", b"text/html; charset=utf-8") in answer.headers
     assert b"&lt;b&gt;.example/&lt;script&gt;" in answer.body
@@ -265,7 +265,7 @@ def test_named_ports_and_https_backends() -> None:
     assert decision.upstream.tls is not None
 
 
-def test_endpoints_that_end_serve_when_no_other_is_ready(cluster: Cluster) -> None:
+def test_terminating_endpoints_are_used_when_no_other_is_ready(cluster: Cluster) -> None:
     ending = endpoint("10.1.0.1", ready=False, serving=True, terminating=True)
     gone = endpoint("10.1.0.2", ready=False, serving=False, terminating=True)
     cluster.backends.slice_changed("MODIFIED", piece("web", ending, gone))
@@ -291,7 +291,7 @@ def test_backends_of_ingresses_that_are_gone_are_forgotten(cluster: Cluster, mon
     version = cluster.backends.version
     for number in range(25):
         cluster.backends.resolve(IngressBackend("ns", f"gone-{number}", 80))
-    # Decisions that were based on them are no longer valid.
+    # Each time that backends are forgotten, cached decisions become invalid.
     assert cluster.backends.version == version + 2
     assert cluster.backends.resolve(IngressBackend("ns", "web", 80)).upstreams
 

@@ -75,7 +75,7 @@ API: list[tuple[str, dict[str, Any]]] = [
 
 
 def ask(real: prometheus.Prometheus, queries: list[str]) -> Answers:
-    """Return the answers for one time and for a range of Prometheus, which must have the samples of `dataset`."""
+    """Return Prometheus' answers for one time and for a range. It must have the samples of `dataset`."""
     at = {"time": AT / 1000}
     over = {"start": BEGIN / 1000, "end": END / 1000, "step": STEP / 1000}
     return {

@@ -162,7 +162,7 @@ async def test_samples_may_have_times_but_not_in_the_far_future() -> None:
     await scraper.scrape(_START)
     assert _ask(store, "a", _START - 60_000) and not _ask(store, "a", _START - 60_001)
     assert not _ask(store, "b", _START + 3_600_000)
-    # Such series get no staleness marker.
+    # If samples have times of their own, their series get no staleness marker.
     scraper.target.source.pieces = ("c 1\n",)  # type: ignore[attr-defined]
     await scraper.scrape(_START + 15_000)
     assert _ask(store, "a", _START + 15_000)

@@ -214,7 +214,7 @@ def node(name: str = "n1", labels: dict[str, str] | None = None, **spec: Any) ->
         ({**node(), "status": {"phase": "x"}}, node(), ""),
     ],
 )
-def test_a_node_writes_its_own_node(source: FakeSource, new: Any, old: Any, why: str) -> None:
+def test_a_node_writes_its_own_object(source: FakeSource, new: Any, old: Any, why: str) -> None:
     for subresource in ("", "status") if old else ("",):
         name = new["metadata"]["name"] if old else ""
         found = refused(source, "UPDATE" if old else "CREATE", "nodes", subresource, "", name, new, old)

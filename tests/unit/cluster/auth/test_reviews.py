@@ -77,8 +77,8 @@ async def test_recorded(reviews: Reviews, recording: Recording) -> None:
         return
     got = await handler(USERS[recording["user"]], "", "", obj)
     if resource == "selfsubjectrulesreviews":
-        # Rules may have another order, because it follows the bindings. The recorded distribution also lets every user
-        # read /.well-known.
+        # The order of rules follows the bindings, so it may differ. The recorded distribution also lets every user read
+        # /.well-known.
         for wanted_rule in wanted["status"]["resourceRules"][1:]:
             assert wanted_rule in got["status"]["resourceRules"]
         urls = [item for item in wanted["status"]["nonResourceRules"] if "/.well-known" not in item["nonResourceURLs"]]
@@ -90,7 +90,7 @@ async def test_recorded(reviews: Reviews, recording: Recording) -> None:
         # Two bindings allow this request, and the reason may name either of them.
         del got["status"]["reason"], wanted["status"]["reason"]
     assert got["status"] == wanted["status"]
-    # The recorded request has no empty strings. In Hatchway, the encoder of answers omits them, which runs later.
+    # Kubernetes has already omitted the request's empty strings. Hatchway omits them later, when it encodes the answer.
     assert got["spec"] == obj["spec"]
     assert "creationTimestamp" not in got["metadata"]
 

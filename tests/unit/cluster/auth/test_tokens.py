@@ -1,4 +1,4 @@
-"""Bearer tokens of all kinds: a valid one gives a user, an invalid one does not."""
+"""Bearer tokens of all kinds: a valid token gives a user, an invalid token does not."""
 
 from __future__ import annotations
 

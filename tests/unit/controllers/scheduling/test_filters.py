@@ -195,7 +195,7 @@ def test_spreading(constraint: Object, expected: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("policies", "refused"),
     [
-        # The tainted node counts and has no pods. So the new pod would make it 2 on `a` and 0 on the tainted node.
+        # The tainted node counts. With the new pod, `a` would have 2 pods, and the tainted node 0.
         ({}, True),
         ({"nodeTaintsPolicy": "Honor"}, False),
     ],
@@ -224,7 +224,7 @@ def test_pods_that_are_being_deleted_do_not_count_for_spreading() -> None:
     assert PodFilters(wanted, cluster).refusal(cluster.nodes["a"]) is None
 
 
-def test_room_is_kept_for_a_nominated_pod_of_the_same_or_a_higher_priority() -> None:
+def test_resources_are_reserved_for_a_nominated_pod_of_the_same_or_a_higher_priority() -> None:
     cluster = cluster_of([node("n")])
     cluster.nominate(PodInfo.of(pod("waits", cpu="2", priority=10)), "n")
     for priority, fits in ((5, False), (10, False), (11, True)):

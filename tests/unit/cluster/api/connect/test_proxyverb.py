@@ -205,7 +205,7 @@ def test_loopback_addresses_of_pods_in_their_nodes_range() -> None:
     assert refused(request(verb_of(cluster), "b10", resource="pods"))[0] == 400
 
 
-def test_only_addresses_of_the_pods_named(cluster: FakeCluster) -> None:
+def test_endpoints_must_have_the_addresses_of_the_pods_that_they_name(cluster: FakeCluster) -> None:
     cluster.add_pod("team-a", "theirs", "10.244.1.99")
     cluster.add_service("default", "forged", {"port": 80})
     cluster.add_slice(
@@ -542,7 +542,7 @@ def test_not_modified_has_no_content_type(cluster: FakeCluster) -> None:
     assert edited(cluster, 304, [HTML, (b"ETag", b"x")]) == ([CACHE, (b"ETag", b"x")], None)
 
 
-def test_gzip_is_decoded_for_clients_that_did_not_ask(cluster: FakeCluster) -> None:
+def test_gzip_is_decoded_for_clients_that_do_not_accept_it(cluster: FakeCluster) -> None:
     coded = [(b"Content-Type", b"text/plain"), (b"Content-Encoding", b"gzip"), (b"Content-Length", b"9")]
     decision = forward(request(verb_of(cluster), "web-unnamed"))
     head = ResponseHead(200, b"", list(coded))

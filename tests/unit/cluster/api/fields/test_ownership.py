@@ -67,7 +67,7 @@ def applied(live: Object | None, manager: str, config: Object, *, force: bool = 
 
 
 def updated(live: Object | None, manager: str, new: Object, **more: Any) -> Object:
-    """Return the object after an update, with the managed fields that follow."""
+    """Return the object after an update, with its new managed fields."""
     given = new["metadata"].get("managedFields")
     entries = update(write(manager, **more), live, new, given)
     metadata = {key: one for key, one in new["metadata"].items() if key != "managedFields"}
@@ -149,7 +149,7 @@ def test_an_item_with_a_field_of_another_manager_is_kept() -> None:
 # Updates
 
 
-def test_an_update_takes_the_fields_that_it_changes() -> None:
+def test_an_update_owns_the_fields_that_it_changes() -> None:
     live = updated(None, "one", thing(map={"a": "1", "b": "1"}))
     found = updated(live, "two", {**live, "spec": {"map": {"a": "1", "b": "2", "c": "3"}}})
     assert owners(found) == {
@@ -169,7 +169,7 @@ def test_removed_fields_have_no_owner() -> None:
     assert owners(found) == {"one": {"f:spec": {".": {}, "f:set": {".": {}, 'v:"x"': {}}}}}
 
 
-def test_the_eleventh_manager_makes_the_oldest_one() -> None:
+def test_from_the_eleventh_manager_on_the_oldest_are_merged() -> None:
     live = updated(None, "m00", thing(map={"k00": "1"}))
     for index in range(1, 30):
         spec = {"map": {**live["spec"]["map"], f"k{index:02}": "1"}}

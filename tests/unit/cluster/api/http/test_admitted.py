@@ -148,7 +148,7 @@ def test_a_bound_token_is_invalid_after_the_deletion_of_its_object(server: Serve
     assert client.status() == 401
 
 
-def test_a_pods_token_is_valid_for_a_minute_of_the_deletion(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_pods_token_is_valid_for_a_minute(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     client = robot(server)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     server.source.put("pods", {**POD, "metadata": {**POD["metadata"], "deletionTimestamp": now}})
