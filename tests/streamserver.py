@@ -171,7 +171,7 @@ class StreamServer:
 
     websocket, spdy: whether the server accepts these upgrades; it answers other requests with 400.
     protocols: the accepted subprotocols of exec over WebSocket. exec_spdy: those of exec over SPDY.
-    output: the bytes of output that commands have written. sizes: the received terminal sizes.
+    output: the number of bytes that commands have written so far. sizes: the received terminal sizes.
     refusals: (method, end of the path) of requests to refuse -> (status, body) of the response.
     resets_end: whether SPDY streams of a command are reset at its end, and no exit status is sent.
     """

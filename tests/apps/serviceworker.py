@@ -1,4 +1,4 @@
-"""A service worker answers a fetch by itself, and reloads its page while the browser is offline."""
+"""A service worker answers a fetch by itself, and serves its page while the browser is offline."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.unit.exposure.recorded import RecordedServer
 
 
 def _objects(case: str, kind: str) -> tuple[list[Object], Object]:
-    """Return the objects of a case in the namespace `x`, and the object of a kind among them."""
+    """Return all objects of a case, moved to the namespace `x`, and the object of the given kind."""
     found = json.loads(json.dumps(next(one.objects for one in FAULTS if one.name == case)))
     for one in found:
         one["metadata"]["namespace"] = "x"

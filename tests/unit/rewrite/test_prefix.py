@@ -214,7 +214,7 @@ def test_policies(policy: str, expected: str) -> None:
     found = headers["content-security-policy"]
     nonce = re.search(r"'nonce-(?!abc)[\w-]+'", found)
     assert found.split() == (wanted.replace("NONCE", nonce[0]) if nonce else wanted).split()
-    # With a nonce, the body differs in each response, so there is no ETag.
+    # There is no ETag, because a cached body does not have the nonce of later header fields.
     assert ("etag" in headers) is (nonce is None)
     assert rewriter().element(b"abc" if "nonce" in policy else None) in body
     # A script whose hash is in the policy is not changed.

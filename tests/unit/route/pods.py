@@ -217,7 +217,7 @@ class _Refused(asyncio.Transport):
 class World:
     """The cluster.
 
-    programs: the port on loopback of each (pod, port). refusals: when it is set, refusals of other ports arrive.
+    programs: (pod, port) -> port on loopback. refusals: when it is set, refusals of other ports arrive.
     silent: pods that never answer. dialed: the (pod, port) of each connection. sessions: the opened sessions, with
     their pods' names. held_session: the next session is open when this event is set.
     session_begun: set when that session is being opened.

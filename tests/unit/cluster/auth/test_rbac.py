@@ -352,7 +352,7 @@ def test_users_cannot_grant_rights_that_they_do_not_have(source: FakeSource) -> 
     ],
 )
 def test_every_change_of_a_role_needs_its_rights(source: FakeSource, metadata: dict[str, Any]) -> None:
-    """Even a change of labels needs them, because labels decide to which aggregated roles the rules are added."""
+    """A change of labels needs them, too: labels decide to which aggregated roles the rules are added."""
     authorizer = Authorizer(source)
     old = source.objects["clusterroles.rbac.authorization.k8s.io"]["", "cluster-admin"]
     with pytest.raises(ApiError) as caught:

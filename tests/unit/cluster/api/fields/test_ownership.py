@@ -298,7 +298,7 @@ def _specs(names: st.SearchStrategy[str]) -> st.SearchStrategy[Object]:
 
 
 def _normal(obj: Object) -> Any:
-    """Sort items and remove empty values, which depend on the order of two applies; return the object."""
+    """Return the spec with sorted items and without empty values, because these depend on the order of two applies."""
 
     def walk(value: Any) -> Any:
         if isinstance(value, dict):
